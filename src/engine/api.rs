@@ -1,0 +1,247 @@
+//! The seam between the suite and whatever generates: [`Engine`], [`Request`], [`Completion`].
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::EngineError;
+
+/// The precision that weights are held in and that stored activations are rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// IEEE binary32: the ground truth.
+    F32,
+    /// IEEE binary16.
+    F16,
+    /// bfloat16: the upper half of a binary32.
+    Bf16,
+}
+
+impl Dtype {
+    /// Every precision, the ground truth first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+
+    /// The name on the command line and in every file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Seconds from the engine's constructor to ready for the first request, by what took them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoadTimes {
+    /// Reading weights from disk (page cache or not) and casting them.
+    pub read_seconds: f64,
+    /// Everything else: tokenizer, tables, device, kernels.
+    pub prepare_seconds: f64,
+    /// Wall time of the whole constructor.
+    pub total_seconds: f64,
+}
+
+/// What an engine is, for provenance and for the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineInfo {
+    /// `cpu`, `candle`, …
+    pub name: String,
+    /// The version of the engine.
+    pub version: String,
+    /// The device it runs on, in words, with threads and instruction set.
+    pub device: String,
+    /// Precision.
+    pub dtype: Dtype,
+    /// Longest prompt plus output, in tokens.
+    pub context_tokens: usize,
+    /// Requests that advance together at most.
+    pub batch: usize,
+    /// How long it took to load.
+    pub load: LoadTimes,
+    /// Bytes of weights held in memory.
+    pub weight_bytes: u64,
+}
+
+/// The text of a prompt and the exact tokens the model is fed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Rendered text, special tokens written out.
+    pub text: String,
+    /// What the model sees, BOS included where the model has one.
+    pub token_ids: Vec<u32>,
+}
+
+/// How the next token is chosen. Temperature 0 is greedy; ties go to the lowest token id.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Softmax temperature; 0 means greedy.
+    pub temperature: f64,
+    /// Nucleus: the smallest set of tokens whose probability reaches this; 1 means all.
+    pub top_p: f64,
+    /// Only the k most probable tokens; 0 means all.
+    pub top_k: usize,
+    /// The seed of this very request.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0 }
+    }
+}
+
+/// What to do with a prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Continue it.
+    Generate(GenerateOptions),
+    /// Teacher-forced: feed this continuation and report what the model thought of each of its tokens.
+    Score {
+        /// The tokens that follow the prompt.
+        continuation: Vec<u32>,
+    },
+}
+
+/// How to continue a prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// Tokens to generate at most.
+    pub max_tokens: usize,
+    /// Generation ends before the first of these strings; the text is cut there.
+    pub stop_strings: Arc<[String]>,
+    /// Generation ends at any of these tokens, over and above the model's own ends of sequence.
+    pub stop_tokens: Arc<[u32]>,
+    /// Go on past the model's ends of sequence (for benchmarks of fixed length).
+    pub ignore_eos: bool,
+    /// Greedy or sampled.
+    pub sampling: Sampling,
+    /// Report a [`TokenDetail`] for every generated token.
+    pub details: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            max_tokens: 256,
+            stop_strings: Arc::from([]),
+            stop_tokens: Arc::from([]),
+            ignore_eos: false,
+            sampling: Sampling::default(),
+            details: false,
+        }
+    }
+}
+
+/// One unit of work for an engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The caller's number; it comes back in [`Completion::request`].
+    pub id: usize,
+    /// What the model reads.
+    pub prompt: Arc<Prompt>,
+    /// What it does then.
+    pub work: Work,
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model's own end of sequence, or a stop token.
+    EndOfSequence,
+    /// A stop string.
+    StopString,
+    /// The limit of tokens: the answer was cut.
+    Length,
+    /// The model's context was full: the answer was cut.
+    Context,
+    /// Scored, not generated.
+    Scored,
+}
+
+impl Finish {
+    /// Whether the answer was cut off before the model had finished.
+    pub const fn is_cut(self) -> bool {
+        matches!(self, Self::Length | Self::Context)
+    }
+}
+
+/// What the model thought at one position.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TokenDetail {
+    /// The token at this position: the chosen one, or the given one when scoring.
+    pub token: u32,
+    /// Natural logarithm of its probability (temperature 1, no truncation).
+    pub log_probability: f32,
+    /// The most probable token.
+    pub best: u32,
+    /// How far the best logit lies above the second best.
+    pub margin: f32,
+    /// Natural logarithm of the sum of the exponentials of all logits.
+    pub log_sum_exp: f32,
+}
+
+/// When things happened to a request, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// From submission until work on it began.
+    pub queued_seconds: f64,
+    /// From the begin of work until its first token.
+    pub first_token_seconds: f64,
+    /// From the begin of work until its last token.
+    pub total_seconds: f64,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// [`Request::id`].
+    pub request: usize,
+    /// Every token that was generated (or given, when scoring), the ending one included.
+    pub token_ids: Vec<u32>,
+    /// Their text without special tokens, cut before a stop string.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// One a token where they were asked for, else empty.
+    pub details: Vec<TokenDetail>,
+    /// When.
+    pub timings: Timings,
+}
+
+/// What an engine tells while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// One step of the running batch is done.
+    Step {
+        /// Requests that are being worked on.
+        running: usize,
+        /// Tokens generated since the run began.
+        output_tokens: u64,
+    },
+    /// A request ended.
+    Completed(Completion),
+}
+
+/// Whatever completes requests: a CPU, a GPU, a server.
+pub trait Engine {
+    /// What it is and how it was loaded.
+    fn info(&self) -> &EngineInfo;
+
+    /// Works through `requests`, in any order, and tells `sink` as each ends. `sink` may break off the run: what has
+    /// ended has been told, the rest is dropped, and the result is `Ok`.
+    fn run(
+        &mut self,
+        requests: Vec<Request>,
+        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(), EngineError>;
+}

@@ -1,0 +1,1 @@
+//! candle-transformers as it is.

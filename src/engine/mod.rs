@@ -1,0 +1,17 @@
+//! Engines: whatever turns token ids into more token ids, behind one seam ([`Engine`]).
+
+mod api;
+pub mod candle;
+pub mod cpu;
+mod error;
+mod generation;
+pub mod model;
+mod open;
+
+pub use api::{
+    Completion, Dtype, Engine, EngineInfo, Event, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling,
+    Timings, TokenDetail, Work,
+};
+pub use error::EngineError;
+pub use generation::{Generation, StopRules};
+pub use open::{EngineKind, OpenOptions, open};

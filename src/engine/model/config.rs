@@ -1,0 +1,116 @@
+//! One configuration for every family: what differs between them is data.
+
+use serde::{Deserialize, Serialize};
+
+/// The families that are read. Only file parsing asks for it; the forward pass reads the fields below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// Llama and its likes: `TinyLlama`, `SmolLM2`, Llama-2.
+    Llama,
+    /// Llama with a sliding window.
+    Mistral,
+    /// Llama with biases on q, k and v.
+    Qwen2,
+    /// Learned positions, layer norms, biases, a plain two-layer MLP.
+    Opt,
+}
+
+/// The normalisation in front of attention and MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum NormKind {
+    /// x / sqrt(mean(x²) + ε) · w (Zhang and Sennrich, 2019).
+    Rms,
+    /// (x − mean) / sqrt(var + ε) · w + b.
+    Layer,
+}
+
+/// The MLP's non-linearity.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Activation {
+    /// Gated: silu(gate(x)) · up(x).
+    SiluGated,
+    /// Plain: relu(up(x)).
+    Relu,
+}
+
+/// How rotary frequencies are stretched for long contexts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum RotaryScaling {
+    /// As they are.
+    None,
+    /// Every position divided by the factor.
+    Linear {
+        /// The divisor.
+        factor: f64,
+    },
+    /// Llama 3's piecewise scaling.
+    Llama3 {
+        /// Divisor of the low frequencies.
+        factor: f64,
+        /// Wavelengths above `original / low` are divided.
+        low_frequency_factor: f64,
+        /// Wavelengths below `original / high` are kept.
+        high_frequency_factor: f64,
+        /// The context before stretching.
+        original_context_tokens: usize,
+    },
+}
+
+/// Where a token's position enters.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum PositionKind {
+    /// Rotary embedding of q and k, halves rotated (Su et al., 2021; the Hugging Face layout).
+    Rotary {
+        /// Base of the frequencies.
+        theta: f64,
+        /// Stretching.
+        scaling: RotaryScaling,
+    },
+    /// A learned table added to the embedding, read at `position + offset`.
+    Learned {
+        /// 2 for OPT.
+        offset: usize,
+    },
+}
+
+/// The shape of a decoder-only transformer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// Which family the file named.
+    pub family: Family,
+    /// Tokens in the embedding table.
+    pub vocabulary: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width inside the MLP.
+    pub intermediate: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Longest context, in tokens.
+    pub context_tokens: usize,
+    /// Norm kind.
+    pub norm: NormKind,
+    /// ε inside the norms.
+    pub norm_epsilon: f64,
+    /// MLP kind.
+    pub activation: Activation,
+    /// Position kind.
+    pub position: PositionKind,
+    /// Attention sees this many tokens back, itself included; `None` sees all.
+    pub sliding_window: Option<usize>,
+    /// Biases on q, k, v.
+    pub qkv_bias: bool,
+    /// Bias on the attention's output projection.
+    pub output_bias: bool,
+    /// Biases in the MLP.
+    pub mlp_bias: bool,
+    /// The output projection is the embedding table.
+    pub tied_embeddings: bool,
+}

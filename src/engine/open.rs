@@ -1,0 +1,53 @@
+//! Which engine runs a model.
+
+use std::sync::Arc;
+
+use super::model::ModelSource;
+use super::{Dtype, Engine, EngineError};
+
+/// The engines there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// The fastest that this machine has.
+    Auto,
+    /// The reference on the CPU.
+    Cpu,
+    /// candle-transformers' own models, one request at a time: an independent implementation to hold ours against.
+    Candle,
+}
+
+impl EngineKind {
+    /// Names on the command line.
+    pub const NAMES: [&str; 3] = ["auto", "cpu", "candle"];
+
+    /// By name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Auto, Self::Cpu, Self::Candle]
+            .into_iter()
+            .zip(Self::NAMES)
+            .find(|(_, n)| *n == name)
+            .map(|(kind, _)| kind)
+    }
+
+    /// Precisions that this engine can run, the ground truth first.
+    pub const fn dtypes(self) -> &'static [Dtype] {
+        &Dtype::ALL
+    }
+}
+
+/// How to open an engine.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenOptions {
+    /// Which.
+    pub kind: EngineKind,
+    /// Precision.
+    pub dtype: Dtype,
+    /// Requests that advance together at most; `None` lets the engine choose.
+    pub batch: Option<usize>,
+}
+
+/// Loads a model into an engine, ready for the first request.
+pub fn open(source: &Arc<ModelSource>, options: &OpenOptions) -> Result<Box<dyn Engine>, EngineError> {
+    let _ = (source, options);
+    todo!()
+}

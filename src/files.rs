@@ -1,0 +1,160 @@
+//! Bytes from files or from the program itself, hashes, and writes that are whole or not at all.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// A file that is read at random places: on disk, or compiled into the program.
+#[derive(Debug)]
+pub enum Blob {
+    /// A file on disk, read with positioned reads so that many threads can share it.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Open for reading.
+        file: File,
+    },
+    /// Part of the program.
+    Embedded {
+        /// A name for messages.
+        name: String,
+        /// Its bytes.
+        bytes: &'static [u8],
+    },
+}
+
+impl Blob {
+    /// Opens a file.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self::File { path: path.to_path_buf(), file: File::open(path)? })
+    }
+
+    /// A part of the program as a blob.
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Self {
+        Self::Embedded { name: name.to_owned(), bytes }
+    }
+
+    /// The path, or the name of an embedded file, for messages.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::File { path, .. } => path.clone(),
+            Self::Embedded { name, .. } => PathBuf::from(format!("(bundled)/{name}")),
+        }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::File { file, .. } => Ok(file.metadata()?.len()),
+            Self::Embedded { bytes, .. } => Ok(bytes.len() as u64),
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads exactly `length` bytes from `offset`.
+    pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        match self {
+            Self::File { file, .. } => {
+                let mut buffer = vec![0; length];
+                std::os::unix::fs::FileExt::read_exact_at(file, &mut buffer, offset)?;
+                Ok(buffer)
+            }
+            Self::Embedded { bytes, .. } => {
+                let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+                let end = start.checked_add(length).ok_or(io::ErrorKind::UnexpectedEof)?;
+                bytes.get(start..end).map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+            }
+        }
+    }
+
+    /// Everything in it.
+    pub fn read_all(&self) -> io::Result<Vec<u8>> {
+        self.read_at(0, self.len()? as usize)
+    }
+
+    /// SHA-256 of everything in it, in hexadecimal.
+    pub fn sha256(&self) -> io::Result<String> {
+        const CHUNK: usize = 1 << 20;
+        let mut hasher = Sha256::new();
+        let length = self.len()?;
+        let mut offset = 0;
+        while offset < length {
+            let size = CHUNK.min((length - offset) as usize);
+            hasher.update(self.read_at(offset, size)?);
+            offset += size as u64;
+        }
+        Ok(hex(&hasher.finalize()))
+    }
+}
+
+/// SHA-256 of `bytes`, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(digest: &[u8]) -> String {
+    use std::fmt::Write as _;
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Replaces `path` by `bytes` so that a reader, or a crash, sees the old file or the new one and nothing between.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let result = (|| {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    })();
+    if result.is_err() {
+        // The half-written file is of no use to anyone; the error that matters is the one returned.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result
+}
+
+/// Reads a whole text file.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sha256_matches_the_published_vector() {
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(b"abc"), expected);
+        assert_eq!(Blob::embedded("abc", b"abc").sha256().unwrap(), expected);
+    }
+
+    #[test]
+    fn reading_past_the_end_is_an_error() {
+        assert!(Blob::embedded("abc", b"abc").read_at(1, 3).is_err());
+        assert_eq!(Blob::embedded("abc", b"abc").read_at(1, 2).unwrap(), b"bc");
+    }
+
+    #[test]
+    fn a_failed_atomic_write_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_atomically(&path, b"old").unwrap();
+        std::fs::create_dir(folder.path().join("a.tmp")).unwrap();
+        assert!(write_atomically(&path, b"new").is_err());
+        assert_eq!(read_text(&path).unwrap(), "old");
+    }
+}

@@ -1,0 +1,16 @@
+//! evalsuite: does a language model still think straight in FP16 and in AWQ-int4, and what does that buy?
+//!
+//! `src/ARCHITECTURE.md` is the map. Data flows one way, and a module imports only from floors below its own:
+//! `cli → run → report → record → {task, engine, score} → {bundled, files, hub, text}`.
+
+pub mod bundled;
+pub mod cli;
+pub mod engine;
+pub mod files;
+pub mod hub;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod score;
+pub mod task;
+pub mod text;

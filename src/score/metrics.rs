@@ -1,0 +1,5 @@
+//! Metrics.
+/// Normalises.
+pub fn normalize(text: &str) -> String {
+    text.to_owned()
+}

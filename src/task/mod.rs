@@ -1,0 +1,13 @@
+//! Tasks: rows of a dataset, and the protocols that turn a row into a prompt.
+
+mod chat;
+mod dataset;
+mod error;
+mod protocol;
+mod sample;
+
+pub use chat::{ChatTemplate, Message};
+pub use dataset::{Dataset, DatasetSpec};
+pub use error::TaskError;
+pub use protocol::{ChatUse, Fewshot, Protocol, Rendered};
+pub use sample::{Sample, Selection};
