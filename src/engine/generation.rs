@@ -1,5 +1,179 @@
-//! One request's way from token to token: stops, text, details. Shared by every engine of ours.
-/// Stop rules.
-pub struct StopRules {}
-/// Generation.
-pub struct Generation {}
+//! One request's way from token to token: choice, stops, text, details. Shared by every engine of ours.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::EngineError;
+use super::api::{Completion, Finish, GenerateOptions, Request, Timings, TokenDetail, Work};
+use super::model::ModelTokenizer;
+use super::sampling::{Sampler, detail};
+
+/// A request in progress. The engine feeds it logits; it says when it is over.
+#[derive(Debug)]
+pub struct Generation {
+    request: Request,
+    tokenizer: Arc<ModelTokenizer>,
+    context_tokens: usize,
+    sampler: Sampler,
+    token_ids: Vec<u32>,
+    details: Vec<TokenDetail>,
+    /// Text so far, kept only where stop strings have to be looked for.
+    text: StreamedText,
+    submitted: Instant,
+    began: Instant,
+    first_token_seconds: Option<f64>,
+}
+
+impl Generation {
+    /// Begins work on a request that was submitted at `submitted`.
+    pub fn new(request: Request, tokenizer: Arc<ModelTokenizer>, context_tokens: usize, submitted: Instant) -> Self {
+        let sampler = Sampler::new(match &request.work {
+            Work::Generate(options) => options.sampling,
+            Work::Score { .. } => super::Sampling::default(),
+        });
+        Self {
+            request,
+            tokenizer,
+            context_tokens,
+            sampler,
+            token_ids: Vec::new(),
+            details: Vec::new(),
+            text: StreamedText::default(),
+            submitted,
+            began: Instant::now(),
+            first_token_seconds: None,
+        }
+    }
+
+    /// The tokens to feed before the first call of [`Generation::accept`]: the prompt.
+    pub fn prompt_ids(&self) -> &[u32] {
+        &self.request.prompt.token_ids
+    }
+
+    /// Tokens so far.
+    pub fn output_tokens(&self) -> usize {
+        self.token_ids.len()
+    }
+
+    /// Takes the logits behind the last token fed. Returns the next token to feed, or why the request is over.
+    pub fn accept(&mut self, logits: &[f32]) -> Result<Result<u32, Finish>, EngineError> {
+        if let Some(value) = logits.iter().find(|value| !value.is_finite()) {
+            return Err(EngineError::failed(
+                format!(
+                    "the model computed {value} as a logit after {} tokens of request {}",
+                    self.position(),
+                    self.request.id
+                ),
+                "values overflowed this precision: run with `--dtype bf16` or `--dtype f32`",
+            ));
+        }
+        let (token, wants_detail) = match &self.request.work {
+            Work::Generate(options) => (self.sampler.choose(logits), options.details),
+            Work::Score { continuation } => match continuation.get(self.token_ids.len()) {
+                Some(token) => (*token, true),
+                None => return Ok(Err(Finish::Scored)),
+            },
+        };
+        if wants_detail {
+            self.details.push(detail(logits, token));
+        }
+        self.token_ids.push(token);
+        self.first_token_seconds.get_or_insert_with(|| self.began.elapsed().as_secs_f64());
+        Ok(self.finish_after(token)?.map_or(Ok(token), Err))
+    }
+
+    /// Ends the request and says what came of it.
+    pub fn complete(self, finish: Finish) -> Result<Completion, EngineError> {
+        let mut text = self.tokenizer.decode(&self.token_ids)?;
+        if let (Finish::StopString, Work::Generate(options)) = (finish, &self.request.work)
+            && let Some(end) = first_stop(&text, 0, &options.stop_strings)
+        {
+            text.truncate(end);
+        }
+        Ok(Completion {
+            request: self.request.id,
+            token_ids: self.token_ids,
+            text,
+            finish,
+            details: self.details,
+            timings: Timings {
+                queued_seconds: self.began.duration_since(self.submitted).as_secs_f64(),
+                first_token_seconds: self.first_token_seconds.unwrap_or_default(),
+                total_seconds: self.began.elapsed().as_secs_f64(),
+            },
+        })
+    }
+
+    /// Whether the request asks for nothing at all; then it is over before it begins.
+    pub fn is_empty(&self) -> Option<Finish> {
+        match &self.request.work {
+            Work::Generate(options) => (options.max_tokens == 0).then_some(Finish::Length),
+            Work::Score { continuation } => continuation.is_empty().then_some(Finish::Scored),
+        }
+    }
+
+    fn position(&self) -> usize {
+        self.request.prompt.token_ids.len() + self.token_ids.len()
+    }
+
+    fn finish_after(&mut self, token: u32) -> Result<Option<Finish>, EngineError> {
+        let options = match &self.request.work {
+            Work::Generate(options) => options,
+            Work::Score { continuation } => {
+                return Ok((self.token_ids.len() == continuation.len()).then_some(Finish::Scored));
+            }
+        };
+        if is_end(options, &self.tokenizer, token) {
+            return Ok(Some(Finish::EndOfSequence));
+        }
+        if !options.stop_strings.is_empty() && self.text.push(token, &self.tokenizer, &options.stop_strings)? {
+            return Ok(Some(Finish::StopString));
+        }
+        if self.token_ids.len() >= options.max_tokens {
+            return Ok(Some(Finish::Length));
+        }
+        Ok((self.position() >= self.context_tokens).then_some(Finish::Context))
+    }
+}
+
+fn is_end(options: &GenerateOptions, tokenizer: &ModelTokenizer, token: u32) -> bool {
+    (!options.ignore_eos && tokenizer.eos_ids.contains(&token)) || options.stop_tokens.contains(&token)
+}
+
+/// Byte offset of the first stop string at or after `from`.
+fn first_stop(text: &str, from: usize, stops: &[String]) -> Option<usize> {
+    stops.iter().filter_map(|stop| text[from..].find(stop.as_str())).min().map(|offset| from + offset)
+}
+
+/// Text that grows token by token. Only the last few tokens are decoded anew: a token's text can depend on the one
+/// before it (spaces) and a character can span several (bytes), but nothing reaches further back.
+#[derive(Debug, Default)]
+struct StreamedText {
+    text: String,
+    ids: Vec<u32>,
+    /// Tokens before this one are text already.
+    settled: usize,
+    /// The window that is decoded begins here.
+    window: usize,
+}
+
+impl StreamedText {
+    /// Adds a token; tells whether a stop string now stands in the text.
+    fn push(&mut self, token: u32, tokenizer: &ModelTokenizer, stops: &[String]) -> Result<bool, EngineError> {
+        self.ids.push(token);
+        let before = tokenizer.decode(&self.ids[self.window..self.settled])?;
+        let after = tokenizer.decode(&self.ids[self.window..])?;
+        if after.ends_with('\u{fffd}') || !after.starts_with(&before) {
+            return Ok(false); // an unfinished character: the next token settles it
+        }
+        let longest = stops.iter().map(String::len).max().unwrap_or(0);
+        let mut from = self.text.len().saturating_sub(longest);
+        while !self.text.is_char_boundary(from) {
+            from -= 1;
+        }
+        self.text.push_str(&after[before.len()..]);
+        self.window = self.settled;
+        self.settled = self.ids.len();
+        Ok(first_stop(&self.text, from, stops).is_some())
+    }
+}

@@ -7,11 +7,12 @@ mod error;
 mod generation;
 pub mod model;
 mod open;
+mod sampling;
 
 pub use api::{
     Completion, Dtype, Engine, EngineInfo, Event, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling,
     Timings, TokenDetail, Work,
 };
 pub use error::EngineError;
-pub use generation::{Generation, StopRules};
+pub use generation::Generation;
 pub use open::{EngineKind, OpenOptions, open};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::candle::CandleEngine;
+use super::cpu::CpuEngine;
 use super::model::ModelSource;
 use super::{Dtype, Engine, EngineError};
 
@@ -48,6 +50,8 @@ pub struct OpenOptions {
 
 /// Loads a model into an engine, ready for the first request.
 pub fn open(source: &Arc<ModelSource>, options: &OpenOptions) -> Result<Box<dyn Engine>, EngineError> {
-    let _ = (source, options);
-    todo!()
+    Ok(match options.kind {
+        EngineKind::Auto | EngineKind::Cpu => Box::new(CpuEngine::load(source, options.dtype, options.batch)?),
+        EngineKind::Candle => Box::new(CandleEngine::load(source, options.dtype)?),
+    })
 }

@@ -1,1 +1,14 @@
-//! The reference engine on the CPU.
+//! The reference engine on the CPU: every family, every precision, the same bits on any machine.
+//!
+//! Weights are held in the run's precision and stored activations are rounded to it; sums are binary32, as on a GPU.
+
+mod attention;
+mod engine;
+mod forward;
+mod linear;
+mod load;
+mod ops;
+mod simd;
+
+pub use engine::CpuEngine;
+pub use simd::InstructionSet;

@@ -114,3 +114,14 @@ pub struct ModelConfig {
     /// The output projection is the embedding table.
     pub tied_embeddings: bool,
 }
+
+impl ModelConfig {
+    /// Number of weights, norms and biases left out.
+    pub fn parameters(&self) -> u64 {
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let projections = if self.activation == Activation::SiluGated { 3 } else { 2 };
+        let block = self.hidden * (2 * q + 2 * kv) + projections * self.hidden * self.intermediate;
+        let tables = if self.tied_embeddings { 1 } else { 2 };
+        (self.layers * block + tables * self.vocabulary * self.hidden) as u64
+    }
+}

@@ -1,0 +1,201 @@
+//! From tensors on disk to layers in memory, checked and rounded to the run's precision.
+
+use rayon::prelude::*;
+
+use super::linear::{Linear, Weights};
+use super::ops::{Norm, Rotary};
+use crate::engine::model::{
+    Activation, BlockNames, ModelConfig, ModelSource, NormKind, PositionKind, TensorData, TensorNames, TensorValues,
+};
+use crate::engine::{Dtype, EngineError};
+
+/// One block of the decoder.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) attention_norm: Norm,
+    /// q, k and v stacked: `[(heads + 2 · kv_heads) · head_dim, hidden]`.
+    pub(crate) qkv: Linear,
+    pub(crate) output: Linear,
+    pub(crate) mlp_norm: Norm,
+    /// gate and up stacked, or up alone.
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+}
+
+/// Where positions enter.
+#[derive(Debug)]
+pub(crate) enum Positions {
+    Rotary(Rotary),
+    /// `[positions + offset, hidden]`, read at position + offset.
+    Learned {
+        table: Weights,
+        offset: usize,
+    },
+}
+
+/// A whole model in memory.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) config: ModelConfig,
+    pub(crate) dtype: Dtype,
+    /// `[vocabulary, hidden]`; also the output projection where embeddings are tied.
+    pub(crate) embedding: Linear,
+    pub(crate) positions: Positions,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) final_norm: Norm,
+    /// The output projection, where it is a matrix of its own.
+    pub(crate) head: Option<Linear>,
+}
+
+impl Model {
+    /// Reads every tensor, blocks in parallel.
+    pub(crate) fn load(source: &ModelSource, dtype: Dtype) -> Result<Self, EngineError> {
+        let config = source.config.clone();
+        let names = TensorNames::new(&config, &source.tensors.names());
+        let loader = Loader { source, config: &config, dtype };
+        let hidden = config.hidden;
+        let embedding = loader.linear(&[&names.embedding()], &[config.vocabulary], hidden, false)?;
+        let head = if config.tied_embeddings {
+            None
+        } else {
+            Some(loader.linear(&[&names.output()], &[config.vocabulary], hidden, false)?)
+        };
+        let positions = match config.position {
+            PositionKind::Rotary { theta, scaling } => Positions::Rotary(Rotary::new(theta, scaling, config.head_dim)),
+            PositionKind::Learned { offset } => {
+                let name = format!("{}.weight", names.positions());
+                let table = loader.values(&name, &[config.context_tokens + offset, hidden])?;
+                Positions::Learned { table: loader.weights(&name, table)?, offset }
+            }
+        };
+        let blocks = (0..config.layers)
+            .into_par_iter()
+            .map(|layer| loader.block(&names.block(layer)))
+            .collect::<Result<_, _>>()?;
+        let final_norm = loader.norm(&names.final_norm())?;
+        Ok(Self { embedding, positions, blocks, final_norm, head, dtype, config })
+    }
+
+    /// Bytes of weights in memory.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        let linear = |linear: &Linear| linear.weights.bytes();
+        let block =
+            |block: &Block| [&block.qkv, &block.output, &block.up, &block.down].map(linear).iter().sum::<usize>();
+        let table = match &self.positions {
+            Positions::Learned { table, .. } => table.bytes(),
+            Positions::Rotary(_) => 0,
+        };
+        linear(&self.embedding)
+            + table
+            + self.head.as_ref().map_or(0, linear)
+            + self.blocks.iter().map(block).sum::<usize>()
+    }
+}
+
+struct Loader<'a> {
+    source: &'a ModelSource,
+    config: &'a ModelConfig,
+    dtype: Dtype,
+}
+
+impl Loader<'_> {
+    fn block(&self, names: &BlockNames) -> Result<Block, EngineError> {
+        let config = self.config;
+        let (hidden, intermediate) = (config.hidden, config.intermediate);
+        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let [query, key, value] = &names.qkv;
+        let up: Vec<&str> = names.up.iter().map(String::as_str).collect();
+        let expected = if config.activation == Activation::SiluGated { 2 } else { 1 };
+        debug_assert_eq!(up.len(), expected, "the family's names and its activation agree");
+        Ok(Block {
+            attention_norm: self.norm(&names.attention_norm)?,
+            qkv: self.linear(&[query, key, value], &[q, kv, kv], hidden, config.qkv_bias)?,
+            output: self.linear(&[&names.output], &[hidden], q, config.output_bias)?,
+            mlp_norm: self.norm(&names.mlp_norm)?,
+            up: self.linear(&up, &vec![intermediate; up.len()], hidden, config.mlp_bias)?,
+            down: self.linear(&[&names.down], &[hidden], intermediate, config.mlp_bias)?,
+        })
+    }
+
+    fn norm(&self, name: &str) -> Result<Norm, EngineError> {
+        let vector = |suffix: &str| {
+            let name = format!("{name}.{suffix}");
+            let values = self.values(&name, &[self.config.hidden])?;
+            self.rounded(&name, values)
+        };
+        let bias = if self.config.norm == NormKind::Layer { Some(vector("bias")?) } else { None };
+        let epsilon = self.config.norm_epsilon as f32;
+        Ok(Norm { kind: self.config.norm, weight: vector("weight")?, bias, epsilon })
+    }
+
+    /// Several projections of one input, stacked into one matrix.
+    fn linear(&self, names: &[&str], outputs: &[usize], inputs: usize, bias: bool) -> Result<Linear, EngineError> {
+        let total: usize = outputs.iter().sum();
+        let mut values = Vec::with_capacity(total * inputs);
+        let mut biases = Vec::new();
+        for (name, outputs) in names.iter().zip(outputs) {
+            values.extend(self.values(&format!("{name}.weight"), &[*outputs, inputs])?);
+            if bias {
+                let name = format!("{name}.bias");
+                biases.extend(self.rounded(&name, self.values(&name, &[*outputs])?)?);
+            }
+        }
+        let weights = self.weights(&format!("{}.weight", names[0]), values)?;
+        Ok(Linear { outputs: total, inputs, weights, bias: bias.then_some(biases) })
+    }
+
+    fn weights(&self, name: &str, values: Vec<f32>) -> Result<Weights, EngineError> {
+        self.check_range(name, &values)?;
+        Ok(Weights::new(values, self.dtype))
+    }
+
+    fn rounded(&self, name: &str, mut values: Vec<f32>) -> Result<Vec<f32>, EngineError> {
+        self.check_range(name, &values)?;
+        super::ops::round(&mut values, self.dtype);
+        Ok(values)
+    }
+
+    /// A tensor as binary32, of the shape that the configuration promises, all of it finite.
+    fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, EngineError> {
+        let TensorData { shape: found, values } = self.source.tensors.read(name)?;
+        if found != shape {
+            return Err(EngineError::invalid(
+                format!(
+                    "tensor {name} of {} has shape {found:?}, but config.json promises {shape:?}",
+                    self.source.name
+                ),
+                "the weights and config.json belong to different models: fetch both from one place",
+            ));
+        }
+        let values = match values {
+            TensorValues::F32(values) => values,
+            TensorValues::F16(values) => values.into_iter().map(half::f16::to_f32).collect(),
+            TensorValues::Bf16(values) => values.into_iter().map(half::bf16::to_f32).collect(),
+        };
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(index) => Err(EngineError::invalid(
+                format!("tensor {name} of {} holds {} at element {index}", self.source.name, values[index]),
+                "the file is damaged or the training diverged: fetch it again, or take another checkpoint",
+            )),
+        }
+    }
+
+    /// A weight beyond binary16's range would become infinite.
+    fn check_range(&self, name: &str, values: &[f32]) -> Result<(), EngineError> {
+        const LARGEST: f32 = 65_504.0;
+        if self.dtype != Dtype::F16 {
+            return Ok(());
+        }
+        match values.iter().find(|value| value.abs() > LARGEST) {
+            None => Ok(()),
+            Some(value) => Err(EngineError::invalid(
+                format!(
+                    "tensor {name} of {} holds {value}, beyond binary16's largest number {LARGEST}",
+                    self.source.name
+                ),
+                "this model cannot run in f16: use `--dtype bf16` or `--dtype f32`",
+            )),
+        }
+    }
+}

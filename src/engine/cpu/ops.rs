@@ -1,0 +1,195 @@
+//! What lies between the matrix products: norms, rotary embedding, activations, rounding.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::linear::Matrix;
+use super::simd::{Kernel, Lanes, dot, exp, sum, vectorize};
+use crate::engine::Dtype;
+use crate::engine::model::{NormKind, RotaryScaling};
+
+/// Rows that one thread takes at a time in element-wise work.
+const ROWS_A_TASK: usize = 16;
+
+/// Rounds stored activations to the run's precision, to nearest, ties to even.
+pub(crate) fn round(values: &mut [f32], dtype: Dtype) {
+    const CHUNK: usize = 256;
+    for chunk in values.chunks_mut(CHUNK) {
+        let length = chunk.len();
+        match dtype {
+            Dtype::F32 => return,
+            Dtype::F16 => {
+                let mut rounded = [f16::ZERO; CHUNK];
+                rounded[..length].convert_from_f32_slice(chunk);
+                rounded[..length].convert_to_f32_slice(chunk);
+            }
+            Dtype::Bf16 => {
+                let mut rounded = [bf16::ZERO; CHUNK];
+                rounded[..length].convert_from_f32_slice(chunk);
+                rounded[..length].convert_to_f32_slice(chunk);
+            }
+        }
+    }
+}
+
+/// Works on every row of x, in parallel where there are many, and rounds it.
+pub(crate) fn each_row(x: &mut Matrix, dtype: Dtype, work: impl Fn(usize, &mut [f32]) + Sync) {
+    let columns = x.columns;
+    x.values.par_chunks_mut(columns).enumerate().with_min_len(ROWS_A_TASK).for_each(|(row, values)| {
+        work(row, values);
+        round(values, dtype);
+    });
+}
+
+/// x + y, rounded.
+pub(crate) fn add(x: &mut Matrix, y: &Matrix, dtype: Dtype) {
+    each_row(x, dtype, |row, x| x.iter_mut().zip(y.row(row)).for_each(|(x, y)| *x += y));
+}
+
+/// A normalisation in front of attention or MLP.
+#[derive(Debug)]
+pub(crate) struct Norm {
+    pub(crate) kind: NormKind,
+    /// `[hidden]`.
+    pub(crate) weight: Vec<f32>,
+    /// `[hidden]`, for layer norms.
+    pub(crate) bias: Option<Vec<f32>>,
+    pub(crate) epsilon: f32,
+}
+
+impl Norm {
+    /// x `[rows, hidden]` → the same shape, rounded.
+    pub(crate) fn forward(&self, x: &Matrix, dtype: Dtype) -> Matrix {
+        let mut y = x.clone();
+        each_row(&mut y, dtype, |_, values| vectorize(NormRow { norm: self, values }));
+        y
+    }
+}
+
+struct NormRow<'a> {
+    norm: &'a Norm,
+    values: &'a mut [f32],
+}
+
+impl Kernel for NormRow<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self { norm, values } = self;
+        let n = values.len() as f32;
+        if norm.kind == NormKind::Layer {
+            let mean = sum::<L>(values) / n;
+            values.iter_mut().for_each(|value| *value -= mean);
+        }
+        let scale = 1.0 / (dot::<L>(values, values) / n + norm.epsilon).sqrt();
+        for (value, weight) in values.iter_mut().zip(&norm.weight) {
+            *value = *value * scale * weight;
+        }
+        if let Some(bias) = &norm.bias {
+            values.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+        }
+    }
+}
+
+/// silu(gate) · up, where each row of x holds gate then up: `[rows, 2 · intermediate]` → `[rows, intermediate]`.
+pub(crate) fn silu_gated(x: &Matrix, dtype: Dtype) -> Matrix {
+    let mut y = Matrix::zeros(x.rows(), x.columns / 2);
+    each_row(&mut y, dtype, |row, y| {
+        // The linear layer's outputs are rounded before the activation reads them, as every engine stores them.
+        let mut input = x.row(row).to_vec();
+        round(&mut input, dtype);
+        let (gate, up) = input.split_at(y.len());
+        vectorize(SiluRow { gate, up, y });
+    });
+    y
+}
+
+struct SiluRow<'a> {
+    gate: &'a [f32],
+    up: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Kernel for SiluRow<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        for ((y, gate), up) in self.y.iter_mut().zip(self.gate).zip(self.up) {
+            *y = gate / (1.0 + exp(-gate)) * up;
+        }
+    }
+}
+
+/// max(x, 0), rounded.
+pub(crate) fn relu(mut x: Matrix, dtype: Dtype) -> Matrix {
+    each_row(&mut x, dtype, |_, values| values.iter_mut().for_each(|value| *value = value.max(0.0)));
+    x
+}
+
+/// Rotary embedding (Su et al., 2021), halves rotated as in Hugging Face's layout. Frequencies and angles are binary32, as in
+/// transformers, so that both turn by the same angle at far positions too.
+#[derive(Debug)]
+pub(crate) struct Rotary {
+    /// `[head_dim / 2]`, in radians a position.
+    frequencies: Vec<f32>,
+}
+
+/// Cosines and sines for the rows of one step, each `[rows, head_dim / 2]`.
+pub(crate) struct Turns {
+    half: usize,
+    cosines: Vec<f32>,
+    sines: Vec<f32>,
+}
+
+impl Rotary {
+    /// Frequencies for heads of `head_dim` elements.
+    pub(crate) fn new(theta: f64, scaling: RotaryScaling, head_dim: usize) -> Self {
+        let frequency = |i| 1.0 / libm::pow(theta, (2 * i) as f64 / head_dim as f64) as f32;
+        Self { frequencies: (0..head_dim / 2).map(|i| scaled(frequency(i), scaling)).collect() }
+    }
+
+    /// The turns of these positions.
+    pub(crate) fn turns(&self, positions: &[usize]) -> Turns {
+        let angles = positions
+            .iter()
+            .flat_map(|position| self.frequencies.iter().map(|frequency| f64::from(*position as f32 * frequency)));
+        let (cosines, sines) = angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32)).unzip();
+        Turns { half: self.frequencies.len(), cosines, sines }
+    }
+}
+
+impl Turns {
+    /// Turns every head of a row.
+    pub(crate) fn apply(&self, row: usize, heads: &mut [f32]) {
+        let turns = row * self.half..(row + 1) * self.half;
+        let (cosines, sines) = (&self.cosines[turns.clone()], &self.sines[turns]);
+        for head in heads.chunks_mut(2 * self.half) {
+            let (low, high) = head.split_at_mut(self.half);
+            for (((low, high), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
+                let (a, b) = (*low, *high);
+                *low = a * cosine - b * sine;
+                *high = b * cosine + a * sine;
+            }
+        }
+    }
+}
+
+/// A frequency stretched for long contexts.
+fn scaled(frequency: f32, scaling: RotaryScaling) -> f32 {
+    match scaling {
+        RotaryScaling::None => frequency,
+        RotaryScaling::Linear { factor } => frequency / factor as f32,
+        RotaryScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context_tokens } => {
+            let original = original_context_tokens as f64;
+            let wavelength = std::f64::consts::TAU / f64::from(frequency);
+            if wavelength < original / high_frequency_factor {
+                frequency
+            } else if wavelength > original / low_frequency_factor {
+                frequency / factor as f32
+            } else {
+                let smooth =
+                    (original / wavelength - low_frequency_factor) / (high_frequency_factor - low_frequency_factor);
+                ((1.0 - smooth) * f64::from(frequency) / factor + smooth * f64::from(frequency)) as f32
+            }
+        }
+    }
+}
