@@ -9,6 +9,8 @@ mod linear;
 mod load;
 mod ops;
 mod simd;
+#[cfg(test)]
+mod tests;
 
 pub use engine::CpuEngine;
 pub use simd::InstructionSet;
