@@ -8,6 +8,11 @@ pub fn model_file(name: &str) -> Option<&'static [u8]> {
     MODEL.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes)
 }
 
+/// Every file of the bundled model with its name.
+pub fn model_files() -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    MODEL.iter().copied()
+}
+
 const MODEL: &[(&str, &[u8])] = &[];
 
 /// The bundled problem set's parquet file of a split.

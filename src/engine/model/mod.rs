@@ -1,13 +1,19 @@
 //! A model's files: where they are, what they say, and the tensors in them.
 
 mod config;
+mod config_json;
+mod files;
+mod gguf;
 mod names;
 mod source;
+mod spec;
 mod tokenizer;
+mod tokenizer_files;
 mod weights;
 
 pub use config::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
 pub use names::{BlockNames, TensorNames};
-pub use source::{ModelSource, ModelSpec};
+pub use source::ModelSource;
+pub use spec::ModelSpec;
 pub use tokenizer::ModelTokenizer;
 pub use weights::{TensorData, TensorValues, Tensors};

@@ -1,19 +1,19 @@
 //! Where a model comes from: the program itself, a folder, a GGUF file, the hub.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use super::{ModelConfig, ModelTokenizer, Tensors};
-use crate::engine::EngineError;
-use crate::hub::Hub;
+use serde_json::Value;
 
-/// What the user typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelSpec {
-    /// `bundled`, a folder, a .gguf file, or a hub id such as `HuggingFaceTB/SmolLM2-135M-Instruct`.
-    pub source: String,
-    /// A hub model's revision; `main` by default.
-    pub revision: String,
-}
+use super::files::{ModelFiles, read_failure};
+use super::gguf::{self, Header};
+use super::spec::{self, Place};
+use super::weights::{self, GgufTensors, OpenedWeights, PickleTensors, SafetensorsFiles, WeightFiles};
+use super::{ModelConfig, ModelSpec, ModelTokenizer, Tensors, config_json, tokenizer_files};
+use crate::bundled;
+use crate::engine::EngineError;
+use crate::files::Blob;
+use crate::hub::{Hub, HubError, RepositoryKind};
 
 /// A model's files, read as far as every precision shares them. Weights stay on disk until an engine asks for them.
 pub struct ModelSource {
@@ -33,10 +33,144 @@ pub struct ModelSource {
     pub tensors: Box<dyn Tensors>,
 }
 
-impl ModelSource {
-    /// Finds, checks and opens a model. Nothing large is read but for the hashes.
-    pub fn open(spec: &ModelSpec, hub: &Hub) -> Result<Self, EngineError> {
-        let _ = (spec, hub);
-        todo!()
+impl std::fmt::Debug for ModelSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelSource")
+            .field("source", &self.source)
+            .field("sha256", &self.sha256)
+            .field("stored_as", &self.stored_as)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
+}
+
+impl ModelSource {
+    /// Finds, checks and opens a model. Nothing large is read but for the hashes; afterwards every tensor that the
+    /// configuration calls for is known to be there, whole, and of the right shape.
+    pub fn open(spec: &ModelSpec, hub: &Hub) -> Result<Self, EngineError> {
+        match spec.place()? {
+            Place::Bundled => {
+                let files = ModelFiles::bundled();
+                open_files(&files, bundled::NAME.to_owned(), bundled::NAME.to_owned())
+            }
+            Place::Folder(path) => {
+                let absolute = absolute(&path)?;
+                open_files(&ModelFiles::folder(&path)?, short_name(&absolute), absolute.display().to_string())
+            }
+            Place::Gguf(path) => {
+                let absolute = absolute(&path)?;
+                let name = short_name(&absolute);
+                open_gguf(&path, name, absolute.display().to_string())
+            }
+            Place::Hub { repository, gguf } => {
+                open_hub(&repository, gguf.as_deref(), &spec.revision, hub).map_err(|error| local_hint(error, spec))
+            }
+        }
+    }
+}
+
+fn absolute(path: &Path) -> Result<std::path::PathBuf, EngineError> {
+    std::fs::canonicalize(path).map_err(|source| read_failure(path, source))
+}
+
+/// `SmolLM2-135M-Instruct.Q4_1` of `…/SmolLM2-135M-Instruct.Q4_1.gguf`.
+fn short_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    name.strip_suffix(".gguf").unwrap_or(&name).to_owned()
+}
+
+/// A mistyped path such as `models/smolm2` looks like a hub id; when the hub does not know it, say what lies near.
+fn local_hint(error: EngineError, spec: &ModelSpec) -> EngineError {
+    match (error, spec::near_miss(Path::new(&spec.source))) {
+        (EngineError::Hub(HubError { what, hint }), Some(near)) if near.is_dir() => {
+            HubError { what, hint: format!("{hint}; or did you mean the folder `{}`?", near.display()) }.into()
+        }
+        (error, _) => error,
+    }
+}
+
+/// Opens a model whose files have the names that transformers gives them.
+fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelSource, EngineError> {
+    let config_file = files.json("config.json")?.ok_or_else(|| no_config(files))?;
+    let config = config_json::parse(&config_file, &format!("config.json of {}", files.place))?;
+    let tokenizer = tokenizer_files::read(files, &config_file, config.family)?;
+    tokenizer.check_against(config.vocabulary, &files.place)?;
+
+    let choice = weights::choose(&files.names().collect::<Vec<_>>(), &files.place)?;
+    let shards = choice.shards(files)?;
+    let OpenedWeights { tensors, shapes, stored_as } = match choice {
+        WeightFiles::Safetensors(entry) | WeightFiles::SafetensorsIndex(entry) => {
+            SafetensorsFiles::open(files, &shards, entry)?
+        }
+        WeightFiles::Pickle(entry) | WeightFiles::PickleIndex(entry) => PickleTensors::open(files, &shards, entry)?,
+    };
+    weights::check(&config, &shapes, &files.place)?;
+
+    let mut deciding = shards;
+    deciding.extend([choice.entry(), "config.json"].map(str::to_owned));
+    deciding.extend(tokenizer_files::SURROUNDING_FILES.map(str::to_owned));
+    deciding.extend(tokenizer_files::choose(files.names()).into_iter().map(str::to_owned));
+    let sha256 = files.sha256_of_all(&deciding)?;
+    Ok(ModelSource { name, source, sha256, stored_as, config, tokenizer: Arc::new(tokenizer), tensors })
+}
+
+fn no_config(files: &ModelFiles) -> EngineError {
+    let hint = match files.names().find(|name| name.to_lowercase().ends_with(".gguf")) {
+        Some(gguf) => format!("there is a GGUF file, `{gguf}`: give its own path"),
+        None => "a model folder holds config.json, tokenizer.json and model.safetensors".to_owned(),
+    };
+    EngineError::invalid(format!("no config.json in {}", files.place), hint)
+}
+
+fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, EngineError> {
+    let blob = Blob::open(path).map_err(|source| read_failure(path, source))?;
+    let header = Header::read(&blob)?;
+    let config = gguf::model_config(&header)?;
+    let place = path.display().to_string();
+    let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let files = ModelFiles::of(place.clone(), std::iter::once(path.to_path_buf()));
+    let tokenizer = gguf::model_tokenizer(&header, &files.sha256(&file_name)?)?;
+    tokenizer.check_against(config.vocabulary, &place)?;
+    let OpenedWeights { tensors, shapes, stored_as } = GgufTensors::open(blob, header, &config);
+    weights::check(&config, &shapes, &place)?;
+    let sha256 = crate::files::sha256(format!("{}  {file_name}\n", tokenizer.sha256).as_bytes());
+    Ok(ModelSource { name, source, sha256, stored_as, config, tokenizer: Arc::new(tokenizer), tensors })
+}
+
+/// Fetches the files that are needed, and only those, all of one commit.
+fn open_hub(repository: &str, gguf: Option<&str>, revision: &str, hub: &Hub) -> Result<ModelSource, EngineError> {
+    let kind = RepositoryKind::Model;
+    let commit = hub.commit(kind, repository, revision)?;
+    let address = format!("{}/{repository}/tree/{commit}", hub.settings().endpoint);
+    let fetch = |file: &str| hub.file(kind, repository, &commit, file).map(|file| file.path);
+    if let Some(file) = gguf {
+        let path = fetch(file)?;
+        return open_gguf(&path, short_name(Path::new(file)), format!("{address}/{file}"));
+    }
+    let listed = hub.list(kind, repository, &commit)?;
+    let names: Vec<&str> = listed.iter().map(String::as_str).filter(|name| !name.contains('/')).collect();
+    let place = format!("{repository} on the hub");
+    let choice = weights::choose(&names, &place)?;
+
+    let mut wanted = vec!["config.json"];
+    wanted.extend(tokenizer_files::SURROUNDING_FILES);
+    wanted.extend(tokenizer_files::choose(names.iter().copied()));
+    wanted.retain(|name| names.contains(name));
+    wanted.push(choice.entry());
+    let mut paths = Vec::new();
+    for name in wanted {
+        paths.push(fetch(name)?);
+        // What can be refused by its config alone is refused before gigabytes are fetched.
+        if name == "config.json" {
+            let files = ModelFiles::of(place.clone(), paths.iter().cloned());
+            config_json::parse(&files.json(name)?.unwrap_or(Value::Null), &format!("config.json of {place}"))?;
+        }
+    }
+    if choice.is_index() {
+        let files = ModelFiles::of(place.clone(), paths.iter().cloned());
+        for shard in weights::shards(&files, choice.entry())? {
+            paths.push(fetch(&shard)?);
+        }
+    }
+    open_files(&ModelFiles::of(place, paths.into_iter()), repository.to_owned(), address)
 }

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use tokenizers::Tokenizer;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokenizers::{PostProcessorWrapper, Tokenizer};
+
+use crate::engine::EngineError;
 
 /// The tokenizer and the facts that config, generation config and tokenizer config hold about it.
 #[derive(Debug)]
@@ -19,20 +23,83 @@ pub struct ModelTokenizer {
     pub eos_token: Option<String>,
     /// Every end of sequence that config, generation config and tokenizer config name together.
     pub eos_ids: BTreeSet<u32>,
-    /// SHA-256 of the tokenizer's file.
+    /// SHA-256 of the tokenizer's file (of the whole file, where it is part of a GGUF file).
     pub sha256: String,
 }
 
 impl ModelTokenizer {
-    /// Token ids of a text, with the model's own special tokens in front (BOS) if asked for.
-    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, crate::engine::EngineError> {
-        let _ = (text, add_special_tokens);
-        todo!()
+    /// Token ids of a text, with the model's own special tokens around it (BOS) if asked for. Special tokens written
+    /// out in the text become their ids either way.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, EngineError> {
+        let encoding = self.tokenizer.encode_fast(text, add_special_tokens).map_err(|error| {
+            EngineError::failed(
+                format!("the tokenizer cannot encode a text of {} bytes: {error}", text.len()),
+                "check tokenizer.json: its pre-tokenizer or its model lacks what this text needs",
+            )
+        })?;
+        Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of token ids, special tokens left out.
-    pub fn decode(&self, ids: &[u32]) -> Result<String, crate::engine::EngineError> {
-        let _ = ids;
-        todo!()
+    /// The text of token ids, special tokens left out; spaces stay as they are.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, EngineError> {
+        self.tokenizer.decode(ids, true).map_err(|error| {
+            EngineError::failed(
+                format!("the tokenizer cannot decode {} tokens: {error}", ids.len()),
+                "check the `decoder` of tokenizer.json",
+            )
+        })
     }
+
+    /// A token as the vocabulary spells it (`Ġthe`, `<|im_end|>`), if there is one of this id.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
+    /// Refuses a tokenizer that names tokens which the embedding table has no row for.
+    pub(super) fn check_against(&self, vocabulary: usize, place: &str) -> Result<(), EngineError> {
+        let disagree = |what: String| {
+            EngineError::invalid(
+                format!("tokenizer and config of {place} disagree: {what}, but the model has {vocabulary} tokens"),
+                "take all files from one repository and one revision",
+            )
+        };
+        let largest = self.tokenizer.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        match largest {
+            None => return Err(disagree("the tokenizer has no tokens".to_owned())),
+            Some((token, id)) if id as usize >= vocabulary => {
+                return Err(disagree(format!("the tokenizer gives `{token}` the id {id}")));
+            }
+            Some(_) => {}
+        }
+        match self.eos_ids.iter().chain(&self.bos_id).find(|id| **id as usize >= vocabulary) {
+            Some(id) => Err(disagree(format!("{id} is named as a begin or end of sequence"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The post-processor that puts `bos` in front of a text and `eos` behind it.
+pub(super) fn special_token_frame(
+    bos: Option<(&str, u32)>,
+    eos: Option<(&str, u32)>,
+) -> Result<Option<PostProcessorWrapper>, EngineError> {
+    if bos.is_none() && eos.is_none() {
+        return Ok(None);
+    }
+    let piece = |token: &(&str, u32)| json!({"SpecialToken": {"id": token.0, "type_id": 0}});
+    let text = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});
+    let entry = |token: &(&str, u32)| (token.0.to_owned(), json!({"id": token.0, "ids": [token.1], "tokens": [token.0]}));
+    let single: Vec<Value> =
+        bos.iter().map(piece).chain([text("A", 0)]).chain(eos.iter().map(piece)).collect();
+    let pair: Vec<Value> = single.iter().cloned().chain([text("B", 1)]).collect();
+    let special_tokens: serde_json::Map<String, Value> = bos.iter().chain(&eos).map(entry).collect();
+    part(json!({"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special_tokens}))
+        .map(Some)
+}
+
+/// A part of a tokenizer from the JSON that tokenizer.json would hold for it.
+pub(super) fn part<T: DeserializeOwned>(json: Value) -> Result<T, EngineError> {
+    serde_json::from_value(json).map_err(|error| {
+        EngineError::failed(format!("a tokenizer part cannot be made: {error}"), "report this with the model's name")
+    })
 }

@@ -1,6 +1,21 @@
 //! Tensors by their Hugging Face names, whatever file they lie in.
 
+mod choice;
+mod elements;
+mod expected;
+mod gguf;
+mod pickle;
+mod safetensors;
+
+use std::collections::BTreeMap;
+
 use half::{bf16, f16};
+
+pub(super) use choice::{WeightFiles, choose, shards};
+pub(super) use expected::check;
+pub(super) use gguf::GgufTensors;
+pub(super) use pickle::PickleTensors;
+pub(super) use safetensors::SafetensorsFiles;
 
 /// A tensor's elements, row-major, in the precision of the file (quantised GGUF blocks come dequantised to f32).
 #[derive(Debug, Clone, PartialEq)]
@@ -29,4 +44,14 @@ pub trait Tensors: Sync + Send {
 
     /// Reads one tensor; an error names the tensor and the file. Values are not checked for NaN here.
     fn read(&self, name: &str) -> Result<TensorData, crate::engine::EngineError>;
+}
+
+/// Opened weights, before they are held against the configuration.
+pub(super) struct OpenedWeights {
+    /// The tensors.
+    pub(super) tensors: Box<dyn Tensors>,
+    /// Shape of every tensor.
+    pub(super) shapes: BTreeMap<String, Vec<usize>>,
+    /// The precision that most bytes are stored in.
+    pub(super) stored_as: String,
 }

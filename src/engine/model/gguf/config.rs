@@ -1,0 +1,109 @@
+//! The shape of a model from a GGUF file's keys.
+
+use super::header::Value;
+use super::Header;
+use crate::engine::EngineError;
+use crate::engine::model::{
+    Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling, config_json,
+};
+use crate::text;
+
+const FAMILIES: [(&str, Family); 2] = [("llama", Family::Llama), ("qwen2", Family::Qwen2)];
+
+/// The configuration that a GGUF file describes.
+pub(in crate::engine::model) fn model_config(header: &Header) -> Result<ModelConfig, EngineError> {
+    let architecture = header.text("general.architecture")?.ok_or_else(|| header.missing("general.architecture"))?;
+    let family = FAMILIES.iter().find(|(name, _)| *name == architecture).map(|(_, family)| *family);
+    let family = family.ok_or_else(|| {
+        let (what, hint) = text::unknown("family", architecture, &FAMILIES.map(|(name, _)| name));
+        EngineError::invalid(format!("{}: {what} in a GGUF file", header.path.display()), hint)
+    })?;
+    let key = |name: &str| format!("{architecture}.{name}");
+    refuse_variants(header, architecture)?;
+    let file = header.path.display().to_string();
+    let hidden = header.required(&key("embedding_length"))?;
+    let heads = header.required(&key("attention.head_count"))?;
+    let epsilon = key("attention.layer_norm_rms_epsilon");
+    let embedding = header.tensors.get("token_embd.weight");
+    let biased = |layer_tensor: &str| header.tensors.contains_key(&format!("blk.0.{layer_tensor}.bias"));
+    let config = ModelConfig {
+        family,
+        vocabulary: match embedding.and_then(|tensor| tensor.shape.first()) {
+            Some(rows) => *rows,
+            None => header.required(&key("vocab_size"))?,
+        },
+        hidden,
+        intermediate: header.required(&key("feed_forward_length"))?,
+        layers: header.required(&key("block_count"))?,
+        heads,
+        kv_heads: header.count(&key("attention.head_count_kv"))?.unwrap_or(heads),
+        head_dim: match header.count(&key("attention.key_length"))? {
+            Some(width) => width,
+            None => config_json::divide_heads(hidden, heads, &file)?,
+        },
+        context_tokens: header.required(&key("context_length"))?,
+        norm: NormKind::Rms,
+        norm_epsilon: header.number(&epsilon)?.ok_or_else(|| header.missing(&epsilon))?,
+        activation: Activation::SiluGated,
+        position: PositionKind::Rotary {
+            theta: header.number(&key("rope.freq_base"))?.unwrap_or(10_000.0),
+            scaling: scaling(header, architecture)?,
+        },
+        sliding_window: header.count(&key("attention.sliding_window"))?.filter(|window| *window > 0),
+        qkv_bias: biased("attn_q"),
+        output_bias: biased("attn_output"),
+        mlp_bias: biased("ffn_up"),
+        tied_embeddings: !header.tensors.contains_key("output.weight"),
+    };
+    config_json::check(&config, &file)?;
+    Ok(config)
+}
+
+fn scaling(header: &Header, architecture: &str) -> Result<RotaryScaling, EngineError> {
+    if header.tensors.contains_key("rope_freqs.weight") {
+        return Err(EngineError::invalid(
+            format!("{}: Llama 3.1's rotary factors (`rope_freqs.weight`) are not read", header.path.display()),
+            "take the model's safetensors folder, whose config.json names the scaling",
+        ));
+    }
+    let key = format!("{architecture}.rope.scaling.type");
+    let factor = format!("{architecture}.rope.scaling.factor");
+    match header.text(&key)? {
+        None | Some("none") => Ok(RotaryScaling::None),
+        Some("linear") => {
+            let factor = header.number(&factor)?.ok_or_else(|| header.missing(&factor))?;
+            Ok(RotaryScaling::Linear { factor })
+        }
+        Some(other) => {
+            let (what, hint) = text::unknown("rotary scaling", other, &["none", "linear"]);
+            Err(EngineError::invalid(format!("{}: {what}", header.path.display()), hint))
+        }
+    }
+}
+
+/// What shares the architecture's name and not its equations.
+fn refuse_variants(header: &Header, architecture: &str) -> Result<(), EngineError> {
+    let experts = format!("{architecture}.expert_count");
+    if header.count(&experts)?.is_some_and(|count| count > 0) {
+        return Err(header.refused(&experts, "above 0: a mixture of experts", "choose a dense model"));
+    }
+    for name in ["attention.head_count", "attention.head_count_kv", "feed_forward_length"] {
+        let key = format!("{architecture}.{name}");
+        if matches!(header.get(&key), Some(Value::Array(_))) {
+            return Err(header.refused(&key, "different from layer to layer", "choose a model of equal layers"));
+        }
+    }
+    let rotated = format!("{architecture}.rope.dimension_count");
+    let width = match header.count(&format!("{architecture}.attention.key_length"))? {
+        Some(width) => Some(width),
+        None => header
+            .required(&format!("{architecture}.embedding_length"))?
+            .checked_div(header.required(&format!("{architecture}.attention.head_count"))?),
+    };
+    match header.count(&rotated)? {
+        Some(count) if Some(count) != width => {
+            Err(header.refused(&rotated, &format!("{count}: a part of each head"), "choose another model"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,159 @@
+//! Tensors of a GGUF file under Hugging Face names, dequantised by candle.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use candle_core::CpuStorage;
+use candle_core::quantized::GgmlDType;
+
+use super::elements::{self, ElementType};
+use super::safetensors::unknown_tensor;
+use super::{OpenedWeights, TensorData, TensorValues, Tensors};
+use crate::engine::EngineError;
+use crate::engine::model::files::read_failure;
+use crate::engine::model::gguf::{GgufTensor, Header, type_name};
+use crate::engine::model::{Family, ModelConfig};
+use crate::files::Blob;
+
+/// llama.cpp's names of what is in a block, and Hugging Face's.
+const BLOCK_NAMES: [(&str, &str); 9] = [
+    ("attn_norm", "input_layernorm"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+
+/// The tensors of one GGUF file.
+pub(in crate::engine::model) struct GgufTensors {
+    blob: Blob,
+    tensors: BTreeMap<String, Place>,
+}
+
+struct Place {
+    tensor: GgufTensor,
+    /// Number of heads whose rows llama.cpp's converter has interleaved; `None` where it has not.
+    interleaved_heads: Option<usize>,
+}
+
+impl GgufTensors {
+    /// The tensors that `header` lists in `blob`.
+    pub(in crate::engine::model) fn open(blob: Blob, header: Header, config: &ModelConfig) -> OpenedWeights {
+        let mut tensors = BTreeMap::new();
+        let mut bytes_by_type: BTreeMap<String, usize> = BTreeMap::new();
+        for (name, tensor) in header.tensors {
+            *bytes_by_type.entry(type_name(tensor.dtype)).or_default() += tensor.bytes;
+            // Tensors of other names belong to no family that is read.
+            if let Some((name, part)) = hugging_face_name(&name) {
+                let interleaved_heads = match part {
+                    "attn_q" if config.family == Family::Llama => Some(config.heads),
+                    "attn_k" if config.family == Family::Llama => Some(config.kv_heads),
+                    _ => None,
+                };
+                tensors.insert(name, Place { tensor, interleaved_heads });
+            }
+        }
+        let shapes = tensors.iter().map(|(name, place)| (name.clone(), place.tensor.shape.clone())).collect();
+        let most = bytes_by_type.into_iter().max_by_key(|(_, bytes)| *bytes);
+        let stored_as = most.map(|(name, _)| name).unwrap_or_default();
+        OpenedWeights { tensors: Box::new(Self { blob, tensors }), shapes, stored_as }
+    }
+}
+
+impl Tensors for GgufTensors {
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn read(&self, name: &str) -> Result<TensorData, EngineError> {
+        let Place { tensor, interleaved_heads } = self.tensors.get(name).ok_or_else(|| unknown_tensor(name))?;
+        let mut values = self.values(tensor)?;
+        if let Some(heads) = interleaved_heads {
+            values = match values {
+                TensorValues::F32(values) => TensorValues::F32(halves(&values, &tensor.shape, *heads)),
+                TensorValues::F16(values) => TensorValues::F16(halves(&values, &tensor.shape, *heads)),
+                TensorValues::Bf16(values) => TensorValues::Bf16(halves(&values, &tensor.shape, *heads)),
+            };
+        }
+        Ok(TensorData { shape: tensor.shape.clone(), values })
+    }
+}
+
+impl GgufTensors {
+    fn values(&self, tensor: &GgufTensor) -> Result<TensorValues, EngineError> {
+        let failure = |source| read_failure(&self.blob.path(), source);
+        let count = tensor.shape.iter().product();
+        let plain = match tensor.dtype {
+            GgmlDType::F32 => Some(ElementType::F32),
+            GgmlDType::F16 => Some(ElementType::F16),
+            GgmlDType::BF16 => Some(ElementType::Bf16),
+            _ => None,
+        };
+        if let Some(kind) = plain {
+            return elements::read(&self.blob, tensor.offset, count, kind).map_err(failure);
+        }
+        let bytes = self.blob.read_at(tensor.offset, tensor.bytes).map_err(failure)?;
+        match tensor.dtype.from_data(Cow::Owned(bytes)).dequantize(count)? {
+            CpuStorage::F32(values) => Ok(TensorValues::F32(values)),
+            other => Err(EngineError::failed(
+                format!("candle dequantises {} to {:?}", type_name(tensor.dtype), std::mem::discriminant(&other)),
+                "take another quantisation of the model",
+            )),
+        }
+    }
+}
+
+/// `blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight` and `attn_q`.
+fn hugging_face_name(name: &str) -> Option<(String, &str)> {
+    match name {
+        "token_embd.weight" => return Some(("model.embed_tokens.weight".to_owned(), "token_embd")),
+        "output_norm.weight" => return Some(("model.norm.weight".to_owned(), "output_norm")),
+        "output.weight" => return Some(("lm_head.weight".to_owned(), "output")),
+        _ => {}
+    }
+    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+    let (part, kind) = rest.rsplit_once('.')?;
+    let (_, ours) = BLOCK_NAMES.iter().find(|(theirs, _)| *theirs == part)?;
+    Some((format!("model.layers.{layer}.{ours}.{kind}"), part))
+}
+
+/// Undoes the interleaving of rows by which llama.cpp's converter turns Hugging Face's rotary layout (first half, second
+/// half) into Llama's own (pairs): row 2i of a head is row i of its first half, row 2i+1 row i of its second.
+fn halves<T: Copy>(values: &[T], shape: &[usize], heads: usize) -> Vec<T> {
+    let rows = shape.first().copied().unwrap_or(1);
+    let (row, half) = (values.len() / rows, rows / heads / 2);
+    let mut restored = Vec::with_capacity(values.len());
+    for head in 0..heads {
+        for part in 0..2 {
+            for i in 0..half {
+                let from = (head * half * 2 + i * 2 + part) * row;
+                restored.extend_from_slice(&values[from..from + row]);
+            }
+        }
+    }
+    restored
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_puts_even_rows_of_each_head_before_odd_ones() {
+        let values = [0, 0, 1, 1, 2, 2, 3, 3, 10, 10, 11, 11, 12, 12, 13, 13];
+        let expected = [0, 0, 2, 2, 1, 1, 3, 3, 10, 10, 12, 12, 11, 11, 13, 13];
+        assert_eq!(halves(&values, &[8, 2], 2), expected);
+        assert_eq!(halves(&[0, 1, 2, 3], &[4], 1), [0, 2, 1, 3]);
+    }
+
+    #[test]
+    fn names_follow_hugging_face() {
+        let (name, part) = hugging_face_name("blk.12.attn_q.bias").unwrap();
+        assert_eq!((name.as_str(), part), ("model.layers.12.self_attn.q_proj.bias", "attn_q"));
+        assert!(hugging_face_name("rope_freqs.weight").is_none());
+    }
+}

@@ -1,0 +1,93 @@
+//! PyTorch's `pytorch_model.bin`, for models that have nothing else (facebook/opt-125m), read by candle.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use candle_core::pickle::PthTensors;
+use candle_core::{DType, Tensor};
+
+use super::safetensors::{missing_shard, unknown_tensor};
+use super::{OpenedWeights, TensorData, TensorValues, Tensors};
+use crate::engine::EngineError;
+use crate::engine::model::files::{ModelFiles, read_failure};
+
+/// One or more pickle files as one set of tensors.
+pub(in crate::engine::model) struct PickleTensors {
+    files: Vec<(PathBuf, PthTensors)>,
+    /// Which file holds a tensor.
+    places: BTreeMap<String, usize>,
+}
+
+impl PickleTensors {
+    /// Reads the tables of these files.
+    pub(in crate::engine::model) fn open(
+        files: &ModelFiles,
+        shards: &[String],
+        index: &str,
+    ) -> Result<OpenedWeights, EngineError> {
+        let mut all = Self { files: Vec::new(), places: BTreeMap::new() };
+        let mut shapes = BTreeMap::new();
+        let mut bytes_by_type: BTreeMap<&str, usize> = BTreeMap::new();
+        for shard in shards {
+            let path = files.path(shard).ok_or_else(|| missing_shard(files, shard, index))?;
+            // Opened for its error alone: candle's own does not name the file.
+            std::fs::File::open(path).map_err(|source| read_failure(path, source))?;
+            let tensors = guarded(path, || PthTensors::new(path, None))?;
+            for (name, info) in tensors.tensor_infos() {
+                all.places.insert(name.clone(), all.files.len());
+                shapes.insert(name.clone(), info.layout.dims().to_vec());
+                let bytes = info.storage_size.saturating_mul(info.dtype.size_in_bytes());
+                *bytes_by_type.entry(info.dtype.as_str()).or_default() += bytes;
+            }
+            all.files.push((path.to_path_buf(), tensors));
+        }
+        let most = bytes_by_type.into_iter().max_by_key(|(_, bytes)| *bytes);
+        let stored_as = most.map(|(name, _)| name.to_owned()).unwrap_or_default();
+        Ok(OpenedWeights { tensors: Box::new(all), shapes, stored_as })
+    }
+}
+
+impl Tensors for PickleTensors {
+    fn names(&self) -> Vec<String> {
+        self.places.keys().cloned().collect()
+    }
+
+    fn read(&self, name: &str) -> Result<TensorData, EngineError> {
+        let (path, tensors) = &self.files[*self.places.get(name).ok_or_else(|| unknown_tensor(name))?];
+        let tensor = guarded(path, || tensors.get(name))?.ok_or_else(|| unknown_tensor(name))?;
+        let shape = tensor.dims().to_vec();
+        let values = guarded(path, || values(&tensor))?.ok_or_else(|| {
+            EngineError::invalid(
+                format!("{}: tensor `{name}` is stored as {}", path.display(), tensor.dtype().as_str()),
+                "f32, f16 and bf16 are read: convert the model to one of them",
+            )
+        })?;
+        Ok(TensorData { shape, values })
+    }
+}
+
+fn values(tensor: &Tensor) -> candle_core::Result<Option<TensorValues>> {
+    let flat = tensor.flatten_all()?;
+    Ok(Some(match tensor.dtype() {
+        DType::F32 => TensorValues::F32(flat.to_vec1()?),
+        DType::F16 => TensorValues::F16(flat.to_vec1()?),
+        DType::BF16 => TensorValues::Bf16(flat.to_vec1()?),
+        _ => return Ok(None),
+    }))
+}
+
+/// Runs candle's pickle reader, which panics where a damaged pickle has fewer arguments than a tensor needs.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> candle_core::Result<T>) -> Result<T, EngineError> {
+    let damaged = |what: &str| {
+        EngineError::invalid(
+            format!("{} cannot be read as PyTorch weights: {what}", path.display()),
+            "fetch the file again; files from before PyTorch 1.6 are not zip archives and must be saved anew, best as \
+             safetensors",
+        )
+    };
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(result) => result.map_err(|error| damaged(&error.to_string())),
+        Err(_) => Err(damaged("its pickle is damaged")),
+    }
+}

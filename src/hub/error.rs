@@ -1,0 +1,124 @@
+//! What can go wrong between the hub and a file on disk, in words.
+
+use std::io;
+
+use hf_hub::api::sync::ApiError;
+
+use super::HubSettings;
+
+/// A hub failure, with the way out behind `hint:`.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}\nhint: {hint}")]
+pub struct HubError {
+    /// What failed, for which repository and file.
+    pub what: String,
+    /// The way out.
+    pub hint: String,
+}
+
+/// The kinds of failure that are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The endpoint could not be reached, or the connection broke.
+    Network,
+    /// The endpoint answered with this status.
+    Status(u16),
+    /// The disk is full.
+    DiskFull,
+    /// The cache folder cannot be written.
+    Denied,
+    /// Another process holds the lock of this file.
+    Locked,
+    /// What came back is not what the hub sends.
+    Protocol,
+}
+
+impl Failure {
+    pub(super) fn of(error: &ApiError) -> Self {
+        match error {
+            ApiError::RequestError(error) => Self::of_request(error),
+            ApiError::IoError(error) => Self::of_io(error),
+            ApiError::TooManyRetries(error) => Self::of(error),
+            ApiError::LockAcquisition(_) => Self::Locked,
+            ApiError::MissingHeader(_)
+            | ApiError::InvalidHeader(_)
+            | ApiError::ParseIntError(_)
+            | ApiError::InvalidResume => Self::Protocol,
+        }
+    }
+
+    fn of_request(error: &ureq::Error) -> Self {
+        match error {
+            ureq::Error::StatusCode(status) => Self::Status(*status),
+            ureq::Error::Io(error) => Self::of_io(error),
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::Json(_) | ureq::Error::Protocol(_) => {
+                Self::Protocol
+            }
+            _ => Self::Network,
+        }
+    }
+
+    fn of_io(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => Self::DiskFull,
+            Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::NotADirectory | Kind::NotFound => Self::Denied,
+            _ => Self::Network,
+        }
+    }
+
+    /// Whether the same request may succeed a moment later.
+    pub(super) const fn passes(self) -> bool {
+        matches!(self, Self::Network | Self::Status(408 | 429 | 500..=599))
+    }
+}
+
+/// A failure of `subject` (`owner/name at main`, or with a file in front) in words.
+pub(super) fn describe(settings: &HubSettings, subject: &str, error: &ApiError) -> HubError {
+    let endpoint = &settings.endpoint;
+    let (what, hint) = match Failure::of(error) {
+        Failure::Network => (
+            format!("cannot fetch {subject} from {endpoint}: {error}"),
+            "check the network and HF_ENDPOINT, use --offline with what is cached, or give a local folder".to_owned(),
+        ),
+        Failure::Status(401 | 403) => (
+            format!("{endpoint} does not give {subject} to {}", asker(settings)),
+            "if the name is right, the repository is private or gated: accept its terms on its page and set HF_TOKEN to \
+             a token that may read it"
+                .to_owned(),
+        ),
+        Failure::Status(404) => (
+            format!("{endpoint} has no {subject}"),
+            "check owner, name and --revision, letter by letter".to_owned(),
+        ),
+        Failure::Status(429) => (
+            format!("{endpoint} has had too many requests, the last for {subject}"),
+            "wait a few minutes, or set HF_TOKEN".to_owned(),
+        ),
+        Failure::Status(status) => (
+            format!("{endpoint} answered with status {status} for {subject}"),
+            "try again later, use --offline with what is cached, or give a local folder".to_owned(),
+        ),
+        Failure::DiskFull => (
+            format!("the disk is full: cannot write {subject} below {}", settings.cache.display()),
+            "free space there, or set HF_HOME to a folder on a larger disk; what is fetched is kept and resumed".to_owned(),
+        ),
+        Failure::Denied => (
+            format!("cannot write {subject} below {}: {error}", settings.cache.display()),
+            "make the folder writable, or set HF_HOME to one that is".to_owned(),
+        ),
+        Failure::Locked => (
+            format!("another process is fetching {subject}"),
+            "wait until it is done, then run the same command again".to_owned(),
+        ),
+        Failure::Protocol => (
+            format!("{endpoint} does not answer like a hub for {subject}: {error}"),
+            "check HF_ENDPOINT and any proxy between".to_owned(),
+        ),
+    };
+    HubError { what, hint }
+}
+
+fn asker(settings: &HubSettings) -> &'static str {
+    if settings.token.is_some() { "the owner of this token" } else { "someone without a token" }
+}

@@ -1,0 +1,14 @@
+//! The Hugging Face hub: one client for models and datasets.
+//!
+//! The cache is laid out as Python's `huggingface_hub` lays it out, so that either finds what the other fetched:
+//! `models--owner--name/{refs/<revision>, snapshots/<commit>/<file> → blobs/<etag>}`.
+
+mod cache;
+mod client;
+mod error;
+mod settings;
+
+pub use cache::cached_sha256;
+pub use client::{Hub, HubFile, RepositoryKind};
+pub use error::HubError;
+pub use settings::HubSettings;
