@@ -17,12 +17,25 @@ const MODEL: &[(&str, &[u8])] = &[];
 
 /// The bundled problem set's parquet file of a split.
 pub fn dataset_file(split: &str) -> Option<&'static [u8]> {
-    let _ = split;
-    None
+    match split {
+        "test" => Some(include_bytes!("../datasets/bundled/test.parquet")),
+        "train" => Some(include_bytes!("../datasets/bundled/train.parquet")),
+        _ => None,
+    }
 }
 
 /// The protocols under `prompts/protocols/`, as (name, TOML text).
-pub const PROTOCOLS: &[(&str, &str)] = &[];
+pub const PROTOCOLS: &[(&str, &str)] = &[
+    ("stepwise", include_str!("../prompts/protocols/stepwise.toml")),
+    ("direct", include_str!("../prompts/protocols/direct.toml")),
+    ("gsm8k", include_str!("../prompts/protocols/gsm8k.toml")),
+    ("gsm8k-cot", include_str!("../prompts/protocols/gsm8k-cot.toml")),
+    ("gsm8k-cot-zeroshot", include_str!("../prompts/protocols/gsm8k-cot-zeroshot.toml")),
+    ("gsm8k-cot-llama", include_str!("../prompts/protocols/gsm8k-cot-llama.toml")),
+];
+
+/// `datasets/sources.toml`: what is fetched from the hub, and its hashes.
+pub const SOURCES: &str = include_str!("../datasets/sources.toml");
 
 /// The templates under `templates/`, as (file name, text).
 pub const TEMPLATES: &[(&str, &str)] = &[];

@@ -3,7 +3,9 @@
 
 mod extract;
 mod metrics;
+mod number;
+mod numeric;
 pub mod statistics;
 
-pub use extract::{Extraction, Rule, RuleError, Take, score};
+pub use extract::{Extraction, Reference, Rule, RuleError, Take, score};
 pub use metrics::normalize;

@@ -1,6 +1,12 @@
 //! Chat templates: the Jinja text that a model's tokenizer carries.
 
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, context};
 use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter};
+
+use super::TaskError;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -11,20 +17,235 @@ pub struct Message {
     pub content: String,
 }
 
+impl Message {
+    /// What `role` says.
+    pub fn new(role: &str, content: impl Into<String>) -> Self {
+        Self { role: role.to_owned(), content: content.into() }
+    }
+}
+
 /// A compiled chat template.
 #[derive(Debug)]
-pub struct ChatTemplate {}
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    bos_token: String,
+    eos_token: String,
+    accepts_system: bool,
+}
+
+const NAME: &str = "chat template";
 
 impl ChatTemplate {
-    /// Compiles a template as transformers would (trim and lstrip blocks, `raise_exception`, `strftime_now`).
-    pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self, super::TaskError> {
-        let _ = (source, bos_token, eos_token);
-        todo!()
+    /// Compiles a template as transformers would: trimmed and left-stripped blocks, no escaping, loop controls,
+    /// Python's methods on strings, lists and maps, `raise_exception`, `tojson` as Python writes JSON, and
+    /// `strftime_now`. The last always tells 26 July 2024, 00:00, the date that Llama 3's own template falls back to:
+    /// a prompt that changed from day to day could not be compared with anything.
+    pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self, TaskError> {
+        let environment = environment(source).map_err(|error| invalid(&error))?;
+        let tokens = (bos_token.to_owned(), eos_token.to_owned());
+        let mut template = Self { environment, bos_token: tokens.0, eos_token: tokens.1, accepts_system: false };
+        template.accepts_system = template.shows_system();
+        Ok(template)
     }
 
     /// The conversation as text, ready for the assistant's reply.
-    pub fn render(&self, messages: &[Message]) -> Result<String, super::TaskError> {
-        let _ = messages;
-        todo!()
+    pub fn render(&self, messages: &[Message]) -> Result<String, TaskError> {
+        self.try_render(messages).map_err(|error| invalid(&error))
+    }
+
+    /// Whether a system message appears in the text: some templates refuse it, some drop it without a word. Where this
+    /// is false, [`super::Protocol::render`] puts the system text in front of the user's, a blank line between.
+    pub fn accepts_system(&self) -> bool {
+        self.accepts_system
+    }
+
+    fn try_render(&self, messages: &[Message]) -> Result<String, Error> {
+        let pair = |message: &Message| Value::from_pairs([("role", &message.role), ("content", &message.content)]);
+        self.environment.get_template(NAME)?.render(context! {
+            messages => messages.iter().map(pair).collect::<Vec<Value>>(),
+            add_generation_prompt => true,
+            bos_token => &self.bos_token,
+            eos_token => &self.eos_token,
+            tools => (),
+            documents => (),
+        })
+    }
+
+    fn shows_system(&self) -> bool {
+        const PROBE: &str = "does a system message appear?";
+        let messages = [Message::new("system", PROBE), Message::new("user", "hello")];
+        self.try_render(&messages).is_ok_and(|text| text.contains(PROBE))
+    }
+}
+
+fn environment(source: &str) -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", |format: &str| strftime(format));
+    environment.add_filter("tojson", python_json);
+    environment.add_template_owned(NAME, source.to_owned())?;
+    Ok(environment)
+}
+
+fn invalid(error: &Error) -> TaskError {
+    let line = error.line().map(|line| format!(" at line {line}")).unwrap_or_default();
+    let reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    TaskError::invalid(
+        format!("the model's chat template failed{line}: {reason}"),
+        "correct the template in the model's tokenizer_config.json, or run with `--chat never`",
+    )
+}
+
+/// `strftime` of 26 July 2024, 00:00:00, a Friday and the 208th day of its year.
+fn strftime(format: &str) -> Result<String, Error> {
+    let mut text = String::new();
+    let mut chars = format.chars();
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            text.push(c);
+            continue;
+        }
+        text.push_str(match chars.next() {
+            Some('Y') => "2024",
+            Some('y') => "24",
+            Some('m') => "07",
+            Some('B') => "July",
+            Some('b' | 'h') => "Jul",
+            Some('d') => "26",
+            Some('j') => "208",
+            Some('A') => "Friday",
+            Some('a') => "Fri",
+            Some('H' | 'M' | 'S') => "00",
+            Some('I') => "12",
+            Some('p') => "AM",
+            Some('F') => "2024-07-26",
+            Some('T') => "00:00:00",
+            Some('-') if chars.as_str().starts_with('d') => skip(&mut chars, "26"),
+            Some('-') if chars.as_str().starts_with('m') => skip(&mut chars, "7"),
+            Some('%') => "%",
+            other => {
+                let directive = other.map(String::from).unwrap_or_default();
+                let message = format!("strftime_now does not know the directive %{directive}");
+                return Err(Error::new(ErrorKind::InvalidOperation, message));
+            }
+        });
+    }
+    Ok(text)
+}
+
+fn skip(chars: &mut std::str::Chars, text: &'static str) -> &'static str {
+    chars.next();
+    text
+}
+
+/// `json.dumps(value, ensure_ascii=False, indent=indent)`: a space after `,` and `:`, and nothing escaped for HTML.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja's filters take their arguments by value")]
+fn python_json(value: Value, arguments: Kwargs) -> Result<String, Error> {
+    let indent: Option<usize> = arguments.get("indent")?;
+    let mut bytes = Vec::new();
+    let result = match indent {
+        Some(width) => write_json(&value, &mut bytes, PrettyFormatter::with_indent(" ".repeat(width).as_bytes())),
+        None => write_json(&value, &mut bytes, PythonFormatter),
+    };
+    result.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
+}
+
+fn write_json(value: &Value, bytes: &mut Vec<u8>, formatter: impl Formatter) -> serde_json::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(bytes, formatter))
+}
+
+struct PythonFormatter;
+
+impl Formatter for PythonFormatter {
+    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, messages: &[Message]) -> Result<String, TaskError> {
+        ChatTemplate::new(source, "<s>", "</s>")?.render(messages)
+    }
+
+    fn user() -> Vec<Message> {
+        vec![Message::new("user", "hi")]
+    }
+
+    #[test]
+    fn a_template_that_does_not_parse_names_its_line() {
+        let message = render("ok\n{% if %}", &user()).unwrap_err().to_string();
+        assert!(message.contains("line 2") && message.contains("hint: "), "{message}");
+    }
+
+    #[test]
+    fn raised_exceptions_carry_their_message_and_line() {
+        let message = render("a\nb\n{{ raise_exception('roles!') }}", &user()).unwrap_err().to_string();
+        assert!(message.contains("line 3") && message.contains("roles!"), "{message}");
+    }
+
+    #[test]
+    fn json_is_what_python_writes() {
+        let source = "{{ {'a': [1, 'é<&\\'>', none, true]} | tojson }}{{ [1] | tojson(indent=2) }}";
+        assert_eq!(render(source, &user()).unwrap(), "{\"a\": [1, \"é<&'>\", null, true]}[\n  1\n]");
+    }
+
+    #[test]
+    fn the_date_never_moves() {
+        let source = "{{ strftime_now('%d %b %Y') }}|{{ strftime_now('%A, %B %-d, %Y %H:%M') }}";
+        assert_eq!(render(source, &user()).unwrap(), "26 Jul 2024|Friday, July 26, 2024 00:00");
+        assert!(render("{{ strftime_now('%Q') }}", &user()).unwrap_err().to_string().contains("%Q"));
+    }
+
+    #[test]
+    fn nothing_is_escaped_and_blocks_leave_no_space() {
+        let source =
+            "  {% for m in messages %}\n{{ m['content'].strip() + m.role.upper() }}\n  {% break %}\n  {% endfor %}\n.";
+        assert_eq!(render(source, &[Message::new("user", " <a & b> ")]).unwrap(), "<a & b>USER\n.");
+    }
+
+    #[test]
+    fn the_constructs_of_longer_templates_work() {
+        let source = "{%- macro turn(m) -%}<{{ m.role }}>{{ m['content'] | trim }}{%- endmacro -%}
+            {%- if tools is none and documents is defined and not date_string is defined %}
+                {%- set date_string = strftime_now('%d %b %Y') if strftime_now is defined else 'never' %}
+            {%- endif %}
+            {%- set ns = namespace(last=-1, system=none) %}
+            {%- for message in messages[::-1] %}
+                {%- if message.role == 'user' and message.content is string and ns.last == -1 %}
+                    {%- set ns.last = (messages | length - 1) - loop.index0 %}
+                {%- endif %}
+            {%- endfor %}
+            {{- date_string }}|{{ ns.last }}|
+            {%- for message in messages %}
+                {%- if not message.content.startswith('skip') %}{{ turn(message) }}{% else %}{% continue %}{% endif %}
+            {%- endfor %}
+            {{- '|' ~ messages[-1].content.split(' ')[-1].rstrip('!') }}{{ '|' + bos_token if add_generation_prompt }}";
+        let messages = [Message::new("system", " be brief "), Message::new("user", "well done!")];
+        assert_eq!(render(source, &messages).unwrap(), "26 Jul 2024|1|<system>be brief<user>well done!|done|<s>");
+    }
+
+    #[test]
+    fn a_template_that_drops_or_refuses_the_system_message_is_known() {
+        let accepts = |source| ChatTemplate::new(source, "", "").unwrap().accepts_system();
+        assert!(accepts("{% for m in messages %}{{ m.content }}{% endfor %}"));
+        assert!(!accepts("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"));
+        assert!(!accepts("{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}"));
     }
 }

@@ -3,11 +3,14 @@
 mod chat;
 mod dataset;
 mod error;
+mod fewshot;
 mod protocol;
+mod random;
 mod sample;
 
 pub use chat::{ChatTemplate, Message};
 pub use dataset::{Dataset, DatasetSpec};
 pub use error::TaskError;
-pub use protocol::{ChatUse, Fewshot, Protocol, Rendered};
+pub use fewshot::Fewshot;
+pub use protocol::{ChatUse, FewshotKind, Protocol, Rendered};
 pub use sample::{Sample, Selection};

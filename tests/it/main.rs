@@ -1,14 +1,27 @@
-//! Integration tests: one binary, a module a subject.
+//! Integration tests: one binary, one module a subject.
 
 use std::path::{Path, PathBuf};
 
+mod datasets;
 mod families;
+mod protocols;
 mod reference;
+mod scoring;
 
-/// The folder of real data beside the checkout, or where `EVALSUITE_SHARED` says.
+/// The folder of real data that is no part of the project: where `EVALSUITE_SHARED` says, or beside the checkout.
 fn shared() -> PathBuf {
     std::env::var_os("EVALSUITE_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from)
+}
+
+/// A file of the shared folder, or `None` with a loud word about what is left untested.
+fn shared_file(name: &str) -> Option<PathBuf> {
+    let path = shared().join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED: {} is missing; set EVALSUITE_SHARED to the shared folder", path.display());
+    None
 }
 
 /// SmolLM2's GGUF file: where `EVALSUITE_SMOLLM2` says, or where `.ci/run` puts it.

@@ -1,0 +1,235 @@
+//! From what the user typed to the bytes of a split.
+
+use std::path::{Path, PathBuf};
+
+use super::sources::Source;
+use super::{DataFile, DatasetSpec, names};
+use crate::bundled;
+use crate::hub::{Hub, RepositoryKind};
+use crate::task::TaskError;
+
+/// The files of one split with their provenance.
+pub(super) struct Located {
+    pub(super) name: String,
+    pub(super) source: String,
+    pub(super) files: Vec<DataFile>,
+    /// The SHA-256 must be one of these; none means that any will do.
+    expected: Vec<String>,
+}
+
+impl Located {
+    pub(super) fn sha256(&self) -> String {
+        let hashes: Vec<String> = self.files.iter().map(|file| crate::files::sha256(&file.bytes)).collect();
+        match hashes.as_slice() {
+            [only] => only.clone(),
+            shards => crate::files::sha256(shards.concat().as_bytes()),
+        }
+    }
+
+    pub(super) fn check(&self, actual: &str) -> Result<(), TaskError> {
+        if self.expected.is_empty() || self.expected.iter().any(|hash| hash.eq_ignore_ascii_case(actual)) {
+            return Ok(());
+        }
+        Err(TaskError::invalid(
+            format!("{} has SHA-256 {actual}, but {} is expected", self.source, self.expected.join(" or ")),
+            "the file is damaged or another one: fetch it again, or state the hash you mean",
+        ))
+    }
+}
+
+pub(super) fn locate(spec: &DatasetSpec, hub: &Hub) -> Result<Located, TaskError> {
+    let mut located = match Kind::of(&spec.source)? {
+        Kind::Bundled => from_program(&spec.split)?,
+        Kind::File(path) => from_file(&path)?,
+        Kind::Folder(path) => from_folder(&path, &spec.split)?,
+        Kind::Hub { repository, config } => from_hub(spec, hub, repository, config)?,
+    };
+    if let Some(sha256) = &spec.sha256 {
+        located.expected = vec![sha256.clone()];
+    }
+    Ok(located)
+}
+
+/// The train split of the same dataset: for a file, the file beside it with `train` in the place of the split's name.
+pub(in crate::task) fn train_split(spec: &DatasetSpec) -> Result<DatasetSpec, TaskError> {
+    let mut train = DatasetSpec { split: "train".to_owned(), sha256: None, ..spec.clone() };
+    if let Kind::File(path) = Kind::of(&spec.source)?
+        && spec.split != train.split
+    {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let sibling = path.with_file_name(name.replacen(&spec.split, "train", 1));
+        if sibling == path || !sibling.is_file() {
+            return Err(TaskError::invalid(
+                format!("the protocol draws its examples from the train split, and {} has none beside it", spec.source),
+                format!(
+                    "put the train split in the same folder, named like the file with `train` for `{}`; or give fixed \
+                     examples by `--fewshot FILE`",
+                    spec.split
+                ),
+            ));
+        }
+        train.source = sibling.to_string_lossy().into_owned();
+    }
+    Ok(train)
+}
+
+enum Kind<'a> {
+    Bundled,
+    File(PathBuf),
+    Folder(PathBuf),
+    Hub { repository: &'a str, config: Option<&'a str> },
+}
+
+impl<'a> Kind<'a> {
+    /// What is there on disk comes before what a hub might have under the same name.
+    fn of(source: &'a str) -> Result<Self, TaskError> {
+        let path = Path::new(source);
+        if source == bundled::NAME {
+            return Ok(Self::Bundled);
+        }
+        if names::is_data(source) {
+            return Ok(Self::File(path.to_path_buf()));
+        }
+        if path.is_dir() {
+            return Ok(Self::Folder(path.to_path_buf()));
+        }
+        let slashes: Vec<usize> = source.match_indices('/').map(|(at, _)| at).collect();
+        let is_id = !source.starts_with(['.', '/', '~']) && source.split('/').all(|part| !part.is_empty());
+        match slashes.as_slice() {
+            _ if path.is_file() || !is_id => Err(unknown(source)),
+            [_] => Ok(Self::Hub { repository: source, config: None }),
+            [_, second] => Ok(Self::Hub { repository: &source[..*second], config: Some(&source[second + 1..]) }),
+            _ => Err(unknown(source)),
+        }
+    }
+}
+
+fn unknown(source: &str) -> TaskError {
+    TaskError::invalid(
+        format!("`{source}` is no dataset"),
+        "give `bundled`, a hub id such as openai/gsm8k, a .parquet or .jsonl file, or a folder of such files",
+    )
+}
+
+fn from_program(split: &str) -> Result<Located, TaskError> {
+    let Some(bytes) = bundled::dataset_file(split) else {
+        let (what, hint) = crate::text::unknown("split", split, &["test", "train"]);
+        return Err(TaskError::invalid(format!("{what} of the bundled problems"), hint));
+    };
+    let files = vec![DataFile { label: format!("(bundled)/{split}.parquet"), bytes: bytes.to_vec() }];
+    Ok(Located { name: bundled::NAME.to_owned(), source: bundled::NAME.to_owned(), files, expected: Vec::new() })
+}
+
+/// Reads a file of the user's.
+pub(super) fn read_file(path: &Path) -> Result<DataFile, TaskError> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        TaskError::invalid(format!("cannot read {}: {error}", path.display()), "check the path and its permissions")
+    })?;
+    Ok(DataFile { label: path.display().to_string(), bytes })
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+}
+
+fn base_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn from_file(path: &Path) -> Result<Located, TaskError> {
+    Ok(Located { name: base_name(path), source: absolute(path), files: vec![read_file(path)?], expected: Vec::new() })
+}
+
+fn from_folder(folder: &Path, split: &str) -> Result<Located, TaskError> {
+    let chosen = names::of_split(&folder.display().to_string(), &list(folder)?, None, split)?;
+    let files = chosen.iter().map(|name| read_file(&folder.join(name))).collect::<Result<_, _>>()?;
+    Ok(Located { name: base_name(folder), source: absolute(folder), files, expected: Vec::new() })
+}
+
+/// Names of the files in a folder and in the folders directly below it, as a hub would list them.
+fn list(folder: &Path) -> Result<Vec<String>, TaskError> {
+    let mut result = Vec::new();
+    let failed = |error: std::io::Error| {
+        TaskError::invalid(format!("cannot list {}: {error}", folder.display()), "check the path and its permissions")
+    };
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            let inner = std::fs::read_dir(&path).map_err(failed)?;
+            for entry in inner {
+                result.push(format!("{}/{}", base_name(&path), base_name(&entry.map_err(failed)?.path())));
+            }
+        } else {
+            result.push(base_name(&path));
+        }
+    }
+    Ok(result)
+}
+
+fn from_hub(spec: &DatasetSpec, hub: &Hub, repository: &str, config: Option<&str>) -> Result<Located, TaskError> {
+    const DEFAULT_REVISION: &str = "main";
+    let known = Source::find(repository, config)?;
+    let pinned = known.as_ref().map_or(DEFAULT_REVISION, |source| source.revision.as_str());
+    let revision = if spec.revision.is_empty() { pinned } else { spec.revision.as_str() };
+    let (paths, expected) = if let Some(source) = &known {
+        let split = source.split(&spec.split)?;
+        // The hashes are those of one revision; at another, other bytes are what was asked for.
+        let expected = if revision == pinned { split.sha256.clone() } else { Vec::new() };
+        (vec![split.file.clone()], expected)
+    } else {
+        let listed = hub.list(RepositoryKind::Dataset, repository, revision)?;
+        (names::of_split(repository, &listed, config, &spec.split)?, Vec::new())
+    };
+    let mut files = Vec::new();
+    let mut source = String::new();
+    for path in &paths {
+        let file = hub.file(RepositoryKind::Dataset, repository, revision, path)?;
+        let separator = if source.is_empty() { format!("{repository}@{}:", file.commit) } else { ",".to_owned() };
+        source = source + &separator + path;
+        let DataFile { bytes, .. } = read_file(&file.path)?;
+        files.push(DataFile { label: format!("{repository}/{path}"), bytes });
+    }
+    Ok(Located { name: repository.to_owned(), source, files, expected })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_that_is_none_of_the_known_names_all_of_them() {
+        let located = |expected: &[&str]| Located {
+            name: String::new(),
+            source: "a/b@c:d.parquet".to_owned(),
+            files: vec![DataFile { label: String::new(), bytes: b"abc".to_vec() }],
+            expected: expected.iter().map(|hash| (*hash).to_owned()).collect(),
+        };
+        let abc = located(&[]).sha256();
+        assert!(located(&[]).check(&abc).is_ok());
+        assert!(located(&["00", &abc]).check(&abc).is_ok());
+        let message = located(&["00", "11"]).check(&abc).unwrap_err().to_string();
+        assert!(message.contains(&abc) && message.contains("00 or 11 is expected"), "{message}");
+    }
+
+    #[test]
+    fn the_hash_of_shards_depends_on_their_order() {
+        let located = |files: &[&[u8]]| Located {
+            name: String::new(),
+            source: String::new(),
+            files: files.iter().map(|bytes| DataFile { label: String::new(), bytes: bytes.to_vec() }).collect(),
+            expected: Vec::new(),
+        };
+        assert_ne!(located(&[b"a", b"b"]).sha256(), located(&[b"b", b"a"]).sha256());
+        assert_eq!(located(&[b"abc"]).sha256(), crate::files::sha256(b"abc"));
+    }
+
+    #[test]
+    fn hub_ids_may_name_a_config() {
+        assert!(matches!(Kind::of("openai/gsm8k"), Ok(Kind::Hub { repository: "openai/gsm8k", config: None })));
+        let with_config = Kind::of("openai/gsm8k/socratic");
+        assert!(matches!(with_config, Ok(Kind::Hub { repository: "openai/gsm8k", config: Some("socratic") })));
+        for source in ["gsm8k", "a//b", "/a/b", "./a/b", "a/b/c/d", "", "Cargo.toml"] {
+            assert!(Kind::of(source).is_err_and(|error| error.to_string().contains("hint: ")), "{source}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Worked examples in front of a question: the user's file, or draws from the train split.
+
+use std::path::Path;
+
+use super::random::PythonRandom;
+use super::{Dataset, DatasetSpec, FewshotKind, Protocol, TaskError, dataset};
+use crate::hub::Hub;
+
+/// Worked examples that stand in front of the question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fewshot {
+    /// None.
+    None,
+    /// The same ones for every sample: (question, target).
+    Fixed(Vec<(String, String)>),
+    /// Each sample's own, by row of the dataset: (question, target) lists.
+    PerSample(Vec<Vec<(String, String)>>),
+}
+
+impl Fewshot {
+    /// The examples for a protocol, and the SHA-256 of the file they come from (`None` where there are none).
+    ///
+    /// `file` is a jsonl file with `question` and `target` on each line; it takes the place of whatever the protocol
+    /// would draw. Without it, a protocol that draws does so from the train split of `dataset`, for all of the `rows`
+    /// rows of the dataset in turn: which samples a run takes never changes an example.
+    pub fn load(
+        protocol: &Protocol,
+        file: Option<&Path>,
+        dataset: &DatasetSpec,
+        hub: &Hub,
+        rows: usize,
+    ) -> Result<(Self, Option<String>), TaskError> {
+        match (file, &protocol.fewshot_kind) {
+            (None, None) => Ok((Self::None, None)),
+            (Some(file), None) => Err(TaskError::invalid(
+                format!(
+                    "protocol `{}` takes no examples, and `--fewshot {}` gives some",
+                    protocol.name,
+                    file.display()
+                ),
+                "leave `--fewshot` out, or take a protocol with examples, such as gsm8k-cot",
+            )),
+            (Some(file), Some(_)) => from_file(protocol, file),
+            (None, Some(FewshotKind::File { found_in })) => Err(TaskError::invalid(
+                format!("protocol `{}` needs {} worked examples", protocol.name, protocol.fewshot_count),
+                format!(
+                    "give them by `--fewshot FILE`, a jsonl file with one {{\"question\": …, \"target\": …}} a line; \
+                     published in {found_in}"
+                ),
+            )),
+            (None, Some(FewshotKind::Train { seed })) => {
+                let train = Dataset::open(&dataset::train_split(dataset)?, hub)?;
+                let draws = Draws { protocol, seed: *seed, from_itself: dataset.split == train.split };
+                Ok((Self::PerSample(draws.all(&train, rows)?), Some(train.sha256)))
+            }
+        }
+    }
+
+    /// The examples of a row of the dataset; empty where there are none.
+    pub(super) fn examples(&self, index: usize) -> &[(String, String)] {
+        match self {
+            Self::None => &[],
+            Self::Fixed(examples) => examples,
+            Self::PerSample(rows) => rows.get(index).map_or(&[], Vec::as_slice),
+        }
+    }
+}
+
+fn from_file(protocol: &Protocol, file: &Path) -> Result<(Fewshot, Option<String>), TaskError> {
+    let (examples, sha256) = dataset::read_examples(file)?;
+    if examples.len() != protocol.fewshot_count {
+        return Err(TaskError::invalid(
+            format!(
+                "{} holds {} examples, and protocol `{}` needs {}",
+                file.display(),
+                examples.len(),
+                protocol.name,
+                protocol.fewshot_count
+            ),
+            "keep exactly so many lines in the file: their number is part of the protocol",
+        ));
+    }
+    Ok((Fewshot::Fixed(examples), Some(sha256)))
+}
+
+struct Draws<'a> {
+    protocol: &'a Protocol,
+    seed: u32,
+    /// The questions are the train split's own: one more is drawn, and a question is never its own example.
+    from_itself: bool,
+}
+
+impl Draws<'_> {
+    fn all(&self, train: &Dataset, rows: usize) -> Result<Vec<Vec<(String, String)>>, TaskError> {
+        let mut random = PythonRandom::new(self.seed);
+        let drawn = self.protocol.fewshot_count + usize::from(self.from_itself);
+        let example =
+            |&row: &usize| train.samples.get(row).map(|sample| (sample.question.clone(), sample.answer.clone()));
+        let examples = |index: usize| {
+            let mut rows = random.sample(train.samples.len(), drawn)?;
+            rows.retain(|&row| !(self.from_itself && row == index));
+            rows.iter().take(self.protocol.fewshot_count).map(example).collect()
+        };
+        let all: Option<Vec<_>> = (0..rows).map(examples).collect();
+        all.ok_or_else(|| {
+            TaskError::invalid(
+                format!(
+                    "protocol `{}` draws {drawn} examples, and {} has {} rows",
+                    self.protocol.name,
+                    train.source,
+                    train.samples.len()
+                ),
+                "give a larger train split, or fixed examples by `--fewshot FILE`",
+            )
+        })
+    }
+}
