@@ -77,7 +77,7 @@ impl Hub {
         // A commit that is cached, even in part, needs nobody's confirmation.
         match cache::commit(&self.cache(), &repo).filter(|_| cache::is_commit(revision)) {
             Some(commit) => Ok(commit),
-            None => Ok(self.snapshot(&repo, repository)?.commit),
+            None => Ok(self.snapshot(kind, repository, revision)?.commit),
         }
     }
 
@@ -100,7 +100,7 @@ impl Hub {
         let repo = repo(kind, repository, &commit);
         let path = cache::snapshot(&self.cache(), &repo, &commit).join(file);
         if !path.exists() {
-            let snapshot = self.snapshot(&repo, repository)?;
+            let snapshot = self.snapshot(kind, repository, &commit)?;
             self.require(&snapshot, repository, revision, file)?;
             self.download(&repo, repository, file)?;
         }
@@ -109,7 +109,7 @@ impl Hub {
 
     /// Names of all files in a repository at a revision (of the cached ones when offline).
     pub fn list(&self, kind: RepositoryKind, repository: &str, revision: &str) -> Result<Vec<String>, HubError> {
-        Ok(self.snapshot(&repo(kind, repository, revision), repository)?.names)
+        Ok(self.snapshot(kind, repository, revision)?.names)
     }
 
     fn cache(&self) -> Cache {
@@ -127,24 +127,24 @@ impl Hub {
             .map_err(|error| describe(&self.settings, "anything", &error))
     }
 
-    fn snapshot(&self, repo: &Repo, repository: &str) -> Result<Snapshot, HubError> {
-        let key = (repo.folder_name(), repo.revision().to_owned());
-        let known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+    fn snapshot(&self, kind: RepositoryKind, repository: &str, revision: &str) -> Result<Snapshot, HubError> {
+        let key = |revision: &str| (repo(kind, repository, revision).folder_name(), revision.to_owned());
+        let known = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).get(&key(revision)).cloned();
         if let Some(snapshot) = known {
             return Ok(snapshot);
         }
-        let snapshot = self.ask(repo, repository)?;
+        let snapshot = self.ask(kind, repository, revision)?;
         let mut snapshots = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
-        snapshots.insert((key.0.clone(), snapshot.commit.clone()), snapshot.clone());
-        snapshots.insert(key, snapshot.clone());
+        snapshots.insert(key(&snapshot.commit), snapshot.clone());
+        snapshots.insert(key(revision), snapshot.clone());
         Ok(snapshot)
     }
 
     /// Asks the hub what a revision means; the cache when offline, or when the hub is out of reach.
-    fn ask(&self, repo: &Repo, repository: &str) -> Result<Snapshot, HubError> {
-        let (settings, cache, revision) = (&self.settings, self.cache(), repo.revision());
-        let remembered = cache::commit(&cache, repo).map(|commit| Snapshot {
-            names: cache::names(&cache::snapshot(&cache, repo, &commit)),
+    fn ask(&self, kind: RepositoryKind, repository: &str, revision: &str) -> Result<Snapshot, HubError> {
+        let (settings, cache, repo) = (&self.settings, self.cache(), repo(kind, repository, revision));
+        let remembered = cache::commit(&cache, &repo).map(|commit| Snapshot {
+            names: cache::names(&cache::snapshot(&cache, &repo, &commit)),
             commit,
             from_hub: false,
         });
@@ -156,7 +156,7 @@ impl Hub {
         }
         let subject = format!("{repository} at revision {revision}");
         let api = self.api()?.repo(repo.clone());
-        match self.patiently(&subject, || api.info()) {
+        match Self::patiently(&subject, || api.info()) {
             Ok(info) => {
                 if !cache::is_commit(revision) {
                     let written = cache.repo(repo.clone()).create_ref(&info.sha).map_err(ApiError::IoError);
@@ -171,19 +171,18 @@ impl Hub {
                     eprintln!("{endpoint} is out of reach ({error}): using the cached {subject} ({})", snapshot.commit);
                     Ok(snapshot)
                 }
-                _ => Err(self.not_found(repo, &subject, &error)),
+                _ => Err(self.not_found(kind, repository, revision, &error)),
             },
         }
     }
 
     /// Says of a 404 whether the repository or only the revision is missing.
-    fn not_found(&self, repo: &Repo, subject: &str, error: &ApiError) -> HubError {
-        let mut described = describe(&self.settings, subject, error);
-        if Failure::of(error) == Failure::Status(404) && repo.revision() != "main" {
-            let main = Repo::with_revision(repo.url().trim_start_matches("datasets/").to_owned(), kind_of(repo), "main".into());
-            if self.api().is_ok_and(|api| api.repo(main).info().is_ok()) {
-                described.hint = "the repository is there, but not this --revision: give a branch, a tag or a commit".to_owned();
-            }
+    fn not_found(&self, kind: RepositoryKind, repository: &str, revision: &str, error: &ApiError) -> HubError {
+        let mut described = describe(&self.settings, &format!("{repository} at revision {revision}"), error);
+        let is_there = || self.api().is_ok_and(|api| api.repo(repo(kind, repository, "main")).info().is_ok());
+        if Failure::of(error) == Failure::Status(404) && revision != "main" && is_there() {
+            let hint = "the repository is there, but not this --revision: give a branch, a tag or a commit";
+            hint.clone_into(&mut described.hint);
         }
         described
     }
@@ -209,7 +208,7 @@ impl Hub {
     fn download(&self, repo: &Repo, repository: &str, file: &str) -> Result<(), HubError> {
         let api = self.api()?;
         let subject = format!("{file} of {repository}");
-        self.patiently(&subject, || {
+        Self::patiently(&subject, || {
             let remote = api.repo(repo.clone());
             let metadata = api.metadata(&remote.url(file))?;
             let blob = self.cache().repo(repo.clone()).blob_path(metadata.etag());
@@ -228,7 +227,7 @@ impl Hub {
     }
 
     /// Tries again after failures that pass.
-    fn patiently<T>(&self, subject: &str, mut attempt: impl FnMut() -> Result<T, ApiError>) -> Result<T, ApiError> {
+    fn patiently<T>(subject: &str, mut attempt: impl FnMut() -> Result<T, ApiError>) -> Result<T, ApiError> {
         let mut pause = FIRST_PAUSE;
         for retry in 1..TRIES {
             match attempt() {
@@ -250,10 +249,6 @@ fn repo(kind: RepositoryKind, repository: &str, revision: &str) -> Repo {
         RepositoryKind::Dataset => RepoType::Dataset,
     };
     Repo::with_revision(repository.to_owned(), kind, revision.to_owned())
-}
-
-fn kind_of(repo: &Repo) -> RepoType {
-    if repo.url().starts_with("datasets/") { RepoType::Dataset } else { RepoType::Model }
 }
 
 /// Downloads one file and checks what came: its length, and its hash where the hub tells it.

@@ -122,3 +122,23 @@ pub(super) fn describe(settings: &HubSettings, subject: &str, error: &ApiError) 
 fn asker(settings: &HubSettings) -> &'static str {
     if settings.token.is_some() { "the owner of this token" } else { "someone without a token" }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_connection() {
+        let settings =
+            HubSettings { endpoint: "https://hub".to_owned(), cache: "/cache".into(), token: None, offline: false };
+        let of = |kind: io::ErrorKind| ApiError::IoError(io::Error::from(kind));
+        let full = describe(&settings, "model.safetensors of a/b", &of(io::ErrorKind::StorageFull));
+        assert!(
+            full.what.contains("the disk is full") && full.what.contains("/cache") && full.hint.contains("HF_HOME")
+        );
+        assert!(!Failure::of(&of(io::ErrorKind::StorageFull)).passes());
+        assert!(Failure::of(&of(io::ErrorKind::ConnectionReset)).passes());
+        let locked = describe(&settings, "x of a/b", &ApiError::LockAcquisition("/cache/x.lock".into()));
+        assert!(locked.what.contains("another process"));
+    }
+}

@@ -39,9 +39,8 @@ impl HubSettings {
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>, offline: bool) -> Result<Self, HubError> {
         let set = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let user_home = || set("HOME").map(PathBuf::from).or_else(std::env::home_dir);
-        let cache_home = || {
-            set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| user_home().map(|home| home.join(".cache")))
-        };
+        let cache_home =
+            || set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| user_home().map(|home| home.join(".cache")));
         let home = set("HF_HOME").map(PathBuf::from).or_else(|| cache_home().map(|cache| cache.join("huggingface")));
         let cache = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join("hub")));
         let cache = cache.and_then(|cache| std::path::absolute(cache).ok()).ok_or_else(|| HubError {

@@ -32,7 +32,13 @@ fn oracle(name: &str) -> Oracle {
     serde_json::from_str(&std::fs::read_to_string(folder(name).join("oracle.json")).unwrap()).unwrap()
 }
 
-fn run(source: &Arc<ModelSource>, kind: EngineKind, dtype: Dtype, batch: usize, requests: Vec<Request>) -> Vec<Completion> {
+fn run(
+    source: &Arc<ModelSource>,
+    kind: EngineKind,
+    dtype: Dtype,
+    batch: usize,
+    requests: Vec<Request>,
+) -> Vec<Completion> {
     let mut engine = open(source, &OpenOptions { kind, dtype, batch: Some(batch) }).unwrap();
     let mut completions = Vec::new();
     let mut sink = |event| {
@@ -127,7 +133,8 @@ fn a_request_does_not_see_its_batch() {
         let (source, tokens) = (tiny(name), oracle(name).tokens);
         let prompts: Vec<&[u32]> = (0..64).map(|i| &tokens[i % 7..8 + (i * 5) % 30]).collect();
         for dtype in Dtype::ALL {
-            let requests = || prompts.iter().enumerate().map(|(id, prompt)| generate(id, prompt, 12)).collect::<Vec<_>>();
+            let requests =
+                || prompts.iter().enumerate().map(|(id, prompt)| generate(id, prompt, 12)).collect::<Vec<_>>();
             let alone = run(&source, EngineKind::Cpu, dtype, 1, requests());
             for batch in [2, 7, 64] {
                 let together = run(&source, EngineKind::Cpu, dtype, batch, requests());
@@ -187,9 +194,10 @@ fn a_token_beyond_the_vocabulary_and_an_empty_prompt_are_refused() {
     let source = tiny("llama");
     let mut engine = CpuEngine::load(&source, Dtype::F32, None).unwrap();
     for (ids, expected) in [(vec![97], "token 97"), (vec![], "empty prompt"), (vec![5; 64], "64 tokens")] {
-        let error = evalsuite::engine::Engine::run(&mut engine, vec![generate(3, &ids, 1)], &mut |_| ControlFlow::Continue(()))
-            .expect_err("must be refused")
-            .to_string();
+        let error =
+            evalsuite::engine::Engine::run(&mut engine, vec![generate(3, &ids, 1)], &mut |_| ControlFlow::Continue(()))
+                .expect_err("must be refused")
+                .to_string();
         assert!(error.contains("request 3") && error.contains(expected) && error.contains("hint:"), "{error}");
     }
 }

@@ -4,9 +4,16 @@ use std::path::{Path, PathBuf};
 
 mod datasets;
 mod families;
+mod gguf_writer;
+mod hub;
+mod hub_server;
+mod models;
+mod models_bad;
+mod models_gguf;
 mod protocols;
 mod reference;
 mod scoring;
+mod tiny_model;
 
 /// The folder of real data that is no part of the project: where `EVALSUITE_SHARED` says, or beside the checkout.
 fn shared() -> PathBuf {
@@ -24,7 +31,7 @@ fn shared_file(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// SmolLM2's GGUF file: where `EVALSUITE_SMOLLM2` says, or where `.ci/run` puts it.
+/// `SmolLM2`'s GGUF file: where `EVALSUITE_SMOLLM2` says, or where `.ci/run` puts it.
 fn smollm2() -> PathBuf {
     std::env::var_os("EVALSUITE_SMOLLM2").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/models/SmolLM2-135M-Instruct.Q4_1.gguf"),

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use evalsuite::engine::model::{ModelSource, ModelSpec};
-use evalsuite::engine::{Completion, Dtype, EngineKind, Event, GenerateOptions, OpenOptions, Prompt, Request, Work, open};
+use evalsuite::engine::{
+    Completion, Dtype, EngineKind, Event, GenerateOptions, OpenOptions, Prompt, Request, Work, open,
+};
 use evalsuite::hub::Hub;
 use serde::Deserialize;
 
@@ -95,7 +97,10 @@ fn files() -> Option<(PathBuf, PathBuf)> {
     let reference = crate::shared().join("reference/smollm2-f32-greedy.json");
     for file in [&model, &reference] {
         if !file.exists() {
-            eprintln!("SKIPPED: {} is absent; the reference test needs it (../shared/models/get_smollm2.sh)", file.display());
+            eprintln!(
+                "SKIPPED: {} is absent; the reference test needs it (../shared/models/get_smollm2.sh)",
+                file.display()
+            );
             return None;
         }
     }

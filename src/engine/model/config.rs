@@ -75,6 +75,7 @@ pub enum PositionKind {
 }
 
 /// The shape of a decoder-only transformer.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the file's tensors")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// Which family the file named.

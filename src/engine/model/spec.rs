@@ -22,7 +22,10 @@ pub(super) enum Place {
     Folder(PathBuf),
     Gguf(PathBuf),
     /// A repository of the hub, and the one GGUF file that is meant, if one is.
-    Hub { repository: String, gguf: Option<String> },
+    Hub {
+        repository: String,
+        gguf: Option<String>,
+    },
 }
 
 impl ModelSpec {
@@ -51,7 +54,9 @@ impl ModelSpec {
     fn not_found(&self) -> EngineError {
         let hint = match near_miss(Path::new(&self.source)) {
             Some(near) => format!("did you mean `{}`?", near.display()),
-            None if self.source.starts_with('~') => "the shell leaves `~` alone inside quotes: write the path out".into(),
+            None if self.source.starts_with('~') => {
+                "the shell leaves `~` alone inside quotes: write the path out".into()
+            }
             None => "give `bundled`, a folder, a .gguf file, or a hub id such as `HuggingFaceTB/SmolLM2-135M-Instruct`"
                 .to_owned(),
         };
@@ -61,13 +66,13 @@ impl ModelSpec {
 
 /// `owner/name`, or `owner/name/path/to/file.gguf`.
 fn hub_place(source: &str) -> Option<Place> {
-    let is_name = |part: &&str| {
+    let is_name = |part: &str| {
         !part.is_empty()
             && !part.starts_with(['.', '-', '~'])
             && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
     };
     let parts: Vec<&str> = source.split('/').collect();
-    if !parts.iter().all(|part| is_name(&part)) {
+    if !parts.iter().all(|part| is_name(part)) {
         return None;
     }
     let is_gguf = source.to_lowercase().ends_with(".gguf");

@@ -88,9 +88,9 @@ pub(super) fn special_token_frame(
     }
     let piece = |token: &(&str, u32)| json!({"SpecialToken": {"id": token.0, "type_id": 0}});
     let text = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});
-    let entry = |token: &(&str, u32)| (token.0.to_owned(), json!({"id": token.0, "ids": [token.1], "tokens": [token.0]}));
-    let single: Vec<Value> =
-        bos.iter().map(piece).chain([text("A", 0)]).chain(eos.iter().map(piece)).collect();
+    let entry =
+        |token: &(&str, u32)| (token.0.to_owned(), json!({"id": token.0, "ids": [token.1], "tokens": [token.0]}));
+    let single: Vec<Value> = bos.iter().map(piece).chain([text("A", 0)]).chain(eos.iter().map(piece)).collect();
     let pair: Vec<Value> = single.iter().cloned().chain([text("B", 1)]).collect();
     let special_tokens: serde_json::Map<String, Value> = bos.iter().chain(&eos).map(entry).collect();
     part(json!({"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special_tokens}))

@@ -42,7 +42,8 @@ pub(super) fn read(files: &ModelFiles, config: &Value, family: Family) -> Result
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| unusable(files, "tokenizer.json", &error))?;
     let settings = settings.as_ref();
-    add_special_tokens(&mut tokenizer, settings, family).map_err(|error| unusable(files, "tokenizer_config.json", &error))?;
+    add_special_tokens(&mut tokenizer, settings, family)
+        .map_err(|error| unusable(files, "tokenizer_config.json", &error))?;
 
     let named = |key: &str| settings.and_then(|settings| special_token(settings.get(key)));
     let with_id = |token: String| tokenizer.token_to_id(&token).map(|id| (token, id));
@@ -129,7 +130,8 @@ fn add_special_tokens(
     if family == Family::Opt {
         tokens.extend(["</s>".to_owned(), "<pad>".to_owned()]);
     }
-    let known: BTreeSet<String> = tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
+    let known: BTreeSet<String> =
+        tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
     let new: Vec<AddedToken> = tokens
         .into_iter()
         .filter(|token| !known.contains(token) && tokenizer.token_to_id(token).is_some())

@@ -1,11 +1,9 @@
 //! The shape of a model from a GGUF file's keys.
 
-use super::header::Value;
 use super::Header;
+use super::header::Value;
 use crate::engine::EngineError;
-use crate::engine::model::{
-    Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling, config_json,
-};
+use crate::engine::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling, config_json};
 use crate::text;
 
 const FAMILIES: [(&str, Family); 2] = [("llama", Family::Llama), ("qwen2", Family::Qwen2)];

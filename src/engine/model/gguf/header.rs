@@ -147,7 +147,9 @@ impl Header {
     /// An array of strings, if the key is there.
     pub(in crate::engine::model) fn texts(&self, key: &str) -> Result<Option<Vec<&str>>, EngineError> {
         self.typed(key, "an array of strings", |value| match value {
-            Value::Array(values) => values.iter().map(|v| if let Value::Text(t) = v { Some(&**t) } else { None }).collect(),
+            Value::Array(values) => {
+                values.iter().map(|v| if let Value::Text(t) = v { Some(&**t) } else { None }).collect()
+            }
             _ => None,
         })
     }

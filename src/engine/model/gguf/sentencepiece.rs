@@ -1,31 +1,27 @@
-//! SentencePiece vocabularies (pieces with scores) as byte-pair merges.
+//! `SentencePiece` vocabularies (pieces with scores) as byte-pair merges.
 //!
-//! SentencePiece merges, again and again, the neighbours whose joined piece scores highest. Byte-pair encoding with
+//! `SentencePiece` merges, again and again, the neighbours whose joined piece scores highest. Byte-pair encoding with
 //! merges sorted by that score does the same, as transformers' converter of Llama's tokenizer shows.
 
-use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// Every way to join two pieces into a third, the best first: by the joined piece's score, then by the length in
-/// characters of the left and of the right part, then by the joined piece's place and the parts' own scores.
+/// characters of the left part, then of the right part, then by the joined piece's place.
 pub(super) fn merges(pieces: &[&str], scores: &[f64]) -> Vec<(String, String)> {
-    let score_of: HashMap<&str, f64> = pieces.iter().copied().zip(scores.iter().copied()).collect();
-    let mut found: Vec<(f64, usize, usize, &str, &str)> = Vec::new();
+    let known: HashSet<&str> = pieces.iter().copied().collect();
+    let mut found: Vec<(f64, (usize, usize), &str, &str)> = Vec::new();
     for (piece, score) in pieces.iter().zip(scores) {
-        let mut local: Vec<(f64, f64, usize, usize, &str, &str)> = Vec::new();
         let characters = piece.chars().count();
         for (left_characters, (cut, _)) in piece.char_indices().enumerate().skip(1) {
             let (left, right) = piece.split_at(cut);
-            if let (Some(left_score), Some(right_score)) = (score_of.get(left), score_of.get(right)) {
-                let right_characters = characters - left_characters;
-                local.push((*left_score, *right_score, left_characters, right_characters, left, right));
+            if known.contains(left) && known.contains(right) {
+                found.push((*score, (left_characters, characters - left_characters), left, right));
             }
         }
-        local.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        found.extend(local.into_iter().map(|(_, _, l, r, left, right)| (*score, l, r, left, right)));
     }
-    found.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| Reverse((a.1, a.2)).cmp(&Reverse((b.1, b.2)))));
-    found.into_iter().map(|(_, _, _, left, right)| (left.to_owned(), right.to_owned())).collect()
+    // The sort is stable, so that equal ones stay in the order of their pieces.
+    found.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
+    found.into_iter().map(|(_, _, left, right)| (left.to_owned(), right.to_owned())).collect()
 }
 
 #[cfg(test)]

@@ -21,15 +21,16 @@ const PRE_TOKENIZERS: [&str; 5] = ["default", "gpt-2", "smollm", "qwen2", "llama
 
 /// `tokenizer.ggml.token_type`.
 mod token_type {
-    pub(super) const UNKNOWN: f64 = 2.0;
-    pub(super) const CONTROL: f64 = 3.0;
-    pub(super) const USER_DEFINED: f64 = 4.0;
+    pub(super) const UNKNOWN: i64 = 2;
+    pub(super) const CONTROL: i64 = 3;
+    pub(super) const USER_DEFINED: i64 = 4;
 }
 
 /// The tokenizer that a GGUF file holds; `sha256` is the file's.
 pub(in crate::engine::model) fn model_tokenizer(header: &Header, sha256: &str) -> Result<ModelTokenizer, EngineError> {
     let tokens = header.texts("tokenizer.ggml.tokens")?.ok_or_else(|| header.missing("tokenizer.ggml.tokens"))?;
-    let kinds = parallel(header, "tokenizer.ggml.token_type", tokens.len())?.unwrap_or_else(|| vec![1.0; tokens.len()]);
+    let kinds = parallel(header, "tokenizer.ggml.token_type", tokens.len())?.unwrap_or_default();
+    let kinds: Vec<i64> = kinds.into_iter().map(|kind| kind as i64).collect();
     let model = header.text("tokenizer.ggml.model")?.ok_or_else(|| header.missing("tokenizer.ggml.model"))?;
     let (mut tokenizer, bos_by_default) = match model {
         "gpt2" => byte_level(header, &tokens)?,
@@ -39,14 +40,15 @@ pub(in crate::engine::model) fn model_tokenizer(header: &Header, sha256: &str) -
             return Err(EngineError::invalid(format!("{}: {what}", header.path.display()), hint));
         }
     };
-    let added = |kind: f64, special: bool| {
-        let chosen = tokens.iter().zip(&kinds).filter(move |(_, k)| **k == kind);
-        chosen.map(move |(token, _)| AddedToken::from((*token).to_owned(), special).normalized(false))
+    let added = |chosen: &[i64], special: bool| -> Vec<AddedToken> {
+        let chosen = tokens.iter().zip(&kinds).filter(|(_, kind)| chosen.contains(kind));
+        chosen.map(|(token, _)| AddedToken::from((*token).to_owned(), special).normalized(false)).collect()
     };
-    let unknown = if model == "llama" { token_type::UNKNOWN } else { f64::NAN };
+    let special =
+        if model == "llama" { &[token_type::UNKNOWN, token_type::CONTROL][..] } else { &[token_type::CONTROL] };
     tokenizer
-        .add_special_tokens(added(unknown, true).chain(added(token_type::CONTROL, true)))
-        .and_then(|_| tokenizer.add_tokens(added(token_type::USER_DEFINED, false)))
+        .add_special_tokens(added(special, true))
+        .and_then(|_| tokenizer.add_tokens(added(&[token_type::USER_DEFINED], false)))
         .map_err(|error| unusable(header, &error))?;
 
     let token_of = |key: &str| -> Result<Option<(String, u32)>, EngineError> {
@@ -120,8 +122,8 @@ fn byte_level(header: &Header, tokens: &[&str]) -> Result<(Tokenizer, bool), Eng
     Ok((tokenizer, llama3))
 }
 
-/// Llama's SentencePiece model: scores instead of merges, unknown characters as bytes, spaces as `▁`.
-fn sentence_piece(header: &Header, tokens: &[&str], kinds: &[f64]) -> Result<Tokenizer, EngineError> {
+/// Llama's `SentencePiece` model: scores instead of merges, unknown characters as bytes, spaces as `▁`.
+fn sentence_piece(header: &Header, tokens: &[&str], kinds: &[i64]) -> Result<Tokenizer, EngineError> {
     let key = "tokenizer.ggml.scores";
     let scores = parallel(header, key, tokens.len())?.ok_or_else(|| header.missing(key))?;
     let mut bpe = BPE::builder()
@@ -134,7 +136,8 @@ fn sentence_piece(header: &Header, tokens: &[&str], kinds: &[f64]) -> Result<Tok
     let mut tokenizer = build(header, bpe)?;
     let spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
     let back = json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "});
-    let (mut normalizers, mut decoders) = (Vec::new(), vec![back, json!({"type": "ByteFallback"}), json!({"type": "Fuse"})]);
+    let (mut normalizers, mut decoders) =
+        (Vec::new(), vec![back, json!({"type": "ByteFallback"}), json!({"type": "Fuse"})]);
     if header.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true) {
         normalizers.push(json!({"type": "Prepend", "prepend": "▁"}));
         decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));

@@ -14,7 +14,7 @@ pub(in crate::engine::model) enum WeightFiles {
     Safetensors(&'static str),
     /// An index of safetensors shards.
     SafetensorsIndex(&'static str),
-    /// One file of PyTorch's pickle format.
+    /// One file of `PyTorch`'s pickle format.
     Pickle(&'static str),
     /// An index of pickle shards.
     PickleIndex(&'static str),
@@ -24,7 +24,9 @@ impl WeightFiles {
     /// The one file to read first.
     pub(in crate::engine::model) const fn entry(&self) -> &'static str {
         match self {
-            Self::Safetensors(name) | Self::SafetensorsIndex(name) | Self::Pickle(name) | Self::PickleIndex(name) => name,
+            Self::Safetensors(name) | Self::SafetensorsIndex(name) | Self::Pickle(name) | Self::PickleIndex(name) => {
+                name
+            }
         }
     }
 

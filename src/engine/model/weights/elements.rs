@@ -16,23 +16,6 @@ pub(super) enum ElementType {
     Bf16,
 }
 
-impl ElementType {
-    pub(super) const fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
-
 /// Reads `count` elements from `offset`.
 pub(super) fn read(blob: &Blob, offset: u64, count: usize, kind: ElementType) -> std::io::Result<TensorValues> {
     Ok(match kind {

@@ -1,4 +1,4 @@
-//! PyTorch's `pytorch_model.bin`, for models that have nothing else (facebook/opt-125m), read by candle.
+//! `PyTorch`'s `pytorch_model.bin`, for models that have nothing else (facebook/opt-125m), read by candle.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

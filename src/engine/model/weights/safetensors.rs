@@ -51,7 +51,8 @@ impl SafetensorsFiles {
         for shard in shards {
             let blob = files.blob(shard)?.ok_or_else(|| missing_shard(files, shard, index))?;
             for (name, entry, offset) in read_header(&blob)? {
-                *bytes_by_type.entry(entry.dtype.to_lowercase()).or_default() += entry.data_offsets.1 - entry.data_offsets.0;
+                *bytes_by_type.entry(entry.dtype.to_lowercase()).or_default() +=
+                    entry.data_offsets.1 - entry.data_offsets.0;
                 let place = Place { file: all.blobs.len(), shape: entry.shape, element: entry.dtype, offset };
                 all.tensors.insert(name, place);
             }
@@ -84,8 +85,8 @@ impl Tensors for SafetensorsFiles {
             }
         };
         let count = place.shape.iter().product();
-        let values = elements::read(blob, place.offset, count, kind)
-            .map_err(|source| read_failure(&blob.path(), source))?;
+        let values =
+            elements::read(blob, place.offset, count, kind).map_err(|source| read_failure(&blob.path(), source))?;
         Ok(TensorData { shape: place.shape.clone(), values })
     }
 }
