@@ -38,4 +38,8 @@ pub const PROTOCOLS: &[(&str, &str)] = &[
 pub const SOURCES: &str = include_str!("../datasets/sources.toml");
 
 /// The templates under `templates/`, as (file name, text).
-pub const TEMPLATES: &[(&str, &str)] = &[];
+pub const TEMPLATES: &[(&str, &str)] = &[
+    ("table.txt", include_str!("../templates/table.txt")),
+    ("table.md", include_str!("../templates/table.md")),
+    ("table.json", include_str!("../templates/table.json")),
+];

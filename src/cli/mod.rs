@@ -1,1 +1,13 @@
-//! cli
+//! The command line: typed, resolved, run, said.
+
+mod args;
+mod commands;
+mod doctor;
+mod exit;
+mod plan;
+mod printer;
+
+pub use args::{Arguments, Command, Gsm8kArguments};
+pub use commands::run;
+pub use exit::Exit;
+pub use plan::resolve;

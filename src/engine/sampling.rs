@@ -5,19 +5,19 @@ use super::api::TokenDetail;
 
 /// Chooses tokens for one request. The same seed gives the same choices, whatever else runs.
 #[derive(Debug)]
-pub struct Sampler {
+pub(super) struct Sampler {
     options: Sampling,
     state: u64,
 }
 
 impl Sampler {
     /// A sampler at the beginning of its sequence.
-    pub fn new(options: Sampling) -> Self {
+    pub(super) fn new(options: Sampling) -> Self {
         Self { options, state: options.seed }
     }
 
     /// The next token. Ties go to the lowest id. `logits` must be finite.
-    pub fn choose(&mut self, logits: &[f32]) -> u32 {
+    pub(super) fn choose(&mut self, logits: &[f32]) -> u32 {
         if self.options.temperature <= 0.0 {
             return best(logits).0;
         }
@@ -71,7 +71,7 @@ impl Sampler {
 }
 
 /// What the model thought of `token` at a position with these logits.
-pub fn detail(logits: &[f32], token: u32) -> TokenDetail {
+pub(super) fn detail(logits: &[f32], token: u32) -> TokenDetail {
     let (best, highest) = best(logits);
     let second =
         (0..).zip(logits).filter(|(id, _)| *id != best).map(|(_, logit)| *logit).fold(f32::NEG_INFINITY, f32::max);

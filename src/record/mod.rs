@@ -1,1 +1,32 @@
-//! record
+//! What a run leaves behind: its folder, its journals, its record.
+//!
+//! ```text
+//! RUN/plan.json             what decides every answer; `--resume` compares it
+//! RUN/lock                  held while a process works here
+//! RUN/<dtype>/journal.jsonl one line a completion, as they end, synced
+//! RUN/<dtype>/sessions.json one entry each time an engine was opened
+//! RUN/answers.jsonl         every answer and score, sorted, without timings
+//! RUN/record.json           the results with their provenance
+//! ```
+
+mod answers;
+mod clock;
+mod error;
+mod folder;
+mod journal;
+mod machine;
+mod plan;
+mod result;
+mod session;
+mod summary;
+
+pub use answers::answers;
+pub use clock::{utc_now, utc_stamp};
+pub use error::RecordError;
+pub use folder::RunFolder;
+pub use journal::{Journal, Outcome, StoredCompletion, read_journal};
+pub use machine::{Machine, MemoryScope, PeakMemory, available_memory_bytes, peak_memory, reset_peak_memory};
+pub use plan::{DatasetPlan, Difference, GenerationPlan, ModelPlan, Plan, ProtocolPlan};
+pub use result::{DtypeRecord, FORMAT, Record, RuleRecord};
+pub use session::Session;
+pub use summary::{Measured, summarise};

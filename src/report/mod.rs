@@ -1,1 +1,9 @@
-//! report
+//! Reports: a record as a table for a terminal, a page, or a program, by the templates in `templates/`.
+
+mod context;
+mod format;
+mod render;
+
+pub use context::Context;
+pub use format::{Format, ReportError};
+pub use render::render;

@@ -1,1 +1,18 @@
-//! run
+//! Runs: from a job to a record. `pipeline.rs` is the one file that knows every stage.
+
+mod error;
+mod event;
+mod generate;
+mod inputs;
+mod job;
+mod pipeline;
+mod prompts;
+mod rescore;
+
+pub use error::RunError;
+pub use event::{Event, Progress};
+pub use inputs::Inputs;
+pub use job::{Destination, Job, SamplingOptions};
+pub use pipeline::{Finished, OpenEngine, Surroundings, evaluate, execute};
+pub use prompts::{Prepared, show_prompt};
+pub use rescore::rescore;

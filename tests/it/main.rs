@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+mod cli;
 mod datasets;
 mod families;
 mod gguf_writer;
+mod house;
 mod hub;
 mod hub_server;
 mod models;
@@ -12,7 +14,9 @@ mod models_bad;
 mod models_gguf;
 mod protocols;
 mod reference;
+mod run;
 mod scoring;
+mod scripted;
 mod tiny_model;
 
 /// The folder of real data that is no part of the project: where `EVALSUITE_SHARED` says, or beside the checkout.

@@ -1,0 +1,177 @@
+//! What was typed. Names are checked in `plan.rs`, where the nearest right one can be offered.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::exit::HELP as EXIT_CODES;
+
+const EXAMPLES: &str = "\
+Examples:
+  evalsuite gsm8k
+      the bundled model on the bundled problems, in every precision
+  evalsuite gsm8k --model HuggingFaceTB/SmolLM2-135M-Instruct \\
+      --dataset openai/gsm8k --limit 100
+      a real model on real problems, the first 100 of them
+  evalsuite gsm8k --model ./model.gguf --dtype f32,f16 --protocol gsm8k-cot
+      a GGUF file, two precisions, lm-evaluation-harness's 8-shot prompt
+  evalsuite gsm8k --show-prompt 0
+      what the model would read, as text and as token ids
+  evalsuite gsm8k --resume
+      go on where Ctrl-C, a crash or a full disk ended the newest run";
+
+/// Does a language model still think straight in FP16, and what does that buy in speed and load time?
+#[derive(Debug, Parser)]
+#[command(name = "evalsuite", version, max_term_width = 80, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run grade-school maths problems through a model and compare precisions
+    #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+    Gsm8k(Box<Gsm8kArguments>),
+    /// Score a run's stored answers anew by another protocol's rules
+    #[command(after_help = EXIT_CODES)]
+    Rescore(RescoreArguments),
+    /// Print the table of a run again
+    #[command(after_help = EXIT_CODES)]
+    Show(ShowArguments),
+    /// Say what this machine offers: CPU, GPU, caches, hub
+    #[command(after_help = EXIT_CODES)]
+    Doctor,
+}
+
+/// `evalsuite gsm8k`.
+#[derive(Debug, Clone, Args)]
+pub struct Gsm8kArguments {
+    /// `bundled`, a hub id, a folder, or a .gguf file
+    #[arg(long, value_name = "MODEL", default_value = crate::bundled::NAME, help_heading = "Model")]
+    pub model: String,
+    /// Revision of a hub model
+    #[arg(long, default_value = "main", help_heading = "Model")]
+    pub revision: String,
+    /// Precisions, such as f32,f16,bf16 [default: all that the engine offers]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Model")]
+    pub dtype: Vec<String>,
+    /// `auto`, `cpu`, or `candle`
+    #[arg(long, default_value = "auto", help_heading = "Model")]
+    pub engine: String,
+    /// Requests that advance together at most [default: the engine's choice]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub batch: Option<usize>,
+    /// CPU threads [default: one a core]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub threads: Option<usize>,
+    /// Use only what is on this machine; ask no hub
+    #[arg(long, help_heading = "Model")]
+    pub offline: bool,
+
+    /// `bundled`, `openai/gsm8k`, or a .parquet or .jsonl file
+    #[arg(long, value_name = "DATASET", default_value = crate::bundled::NAME, help_heading = "Problems")]
+    pub dataset: String,
+    /// Split of the dataset
+    #[arg(long, default_value = "test", help_heading = "Problems")]
+    pub split: String,
+    /// Only the first N problems; changes no prompt
+    #[arg(long, value_name = "N", help_heading = "Problems", conflicts_with = "samples")]
+    pub limit: Option<usize>,
+    /// Only these rows, such as 3,17,40-60; changes no prompt
+    #[arg(long, value_name = "ROWS", help_heading = "Problems")]
+    pub samples: Option<String>,
+    // How to ask and how to score.
+    #[arg(long, default_value = "stepwise", help_heading = "Problems", help = protocols_help())]
+    #[expect(missing_docs, reason = "a doc comment would take the place of the help that lists the protocols")]
+    pub protocol: String,
+    /// Worked examples instead of the protocol's own
+    #[arg(long, value_name = "FILE", help_heading = "Problems")]
+    pub fewshot: Option<PathBuf>,
+    /// Chat template: auto, never, or required [default: the protocol's]
+    #[arg(long, value_name = "USE", help_heading = "Problems")]
+    pub chat: Option<String>,
+    /// Print the prompt of row N as text and token ids, and run nothing
+    #[arg(long, value_name = "N", help_heading = "Problems")]
+    pub show_prompt: Option<usize>,
+
+    /// Tokens to generate at most [default: the protocol's]
+    #[arg(long, value_name = "N", help_heading = "Generation")]
+    pub max_tokens: Option<usize>,
+    /// 0 is greedy
+    #[arg(long, value_name = "T", default_value_t = 0.0, help_heading = "Generation")]
+    pub temperature: f64,
+    /// Sample from the smallest set of tokens with this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0, help_heading = "Generation")]
+    pub top_p: f64,
+    /// Sample from the K most probable tokens; 0 means all
+    #[arg(long, value_name = "K", default_value_t = 0, help_heading = "Generation")]
+    pub top_k: usize,
+    /// Seed of the run
+    #[arg(long, default_value_t = 0, help_heading = "Generation")]
+    pub seed: u64,
+    /// Completions a problem; every one counts
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Generation")]
+    pub repeats: usize,
+    /// A string that ends a generation, besides the protocol's; repeatable
+    #[arg(long, value_name = "STRING", help_heading = "Generation")]
+    pub stop: Vec<String>,
+
+    /// Run folder [default: runs/<UTC time>-<model>-<protocol>]
+    #[arg(long, value_name = "DIR", help_heading = "Results")]
+    pub out: Option<PathBuf>,
+    /// Finish what the same command began: in --out, else the newest that fits
+    #[arg(long, help_heading = "Results")]
+    pub resume: bool,
+    /// Exit with 1 if any precision's accuracy (first rule) is below this
+    #[arg(long, value_name = "PERCENT", help_heading = "Results")]
+    pub min_accuracy: Option<f64>,
+    #[command(flatten)]
+    /// How to print the table.
+    pub output: OutputArguments,
+}
+
+/// How a table is printed.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArguments {
+    /// `terminal`, `markdown`, or `json`
+    #[arg(long, default_value = "terminal", help_heading = "Results")]
+    pub format: String,
+    /// A tera template of your own instead
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub template: Option<PathBuf>,
+}
+
+/// `evalsuite rescore`.
+#[derive(Debug, Clone, Args)]
+pub struct RescoreArguments {
+    /// The run folder
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// The protocol whose rules to use: a name, or a .toml file
+    #[arg(long)]
+    pub protocol: String,
+    /// Use only what is on this machine; ask no hub
+    #[arg(long)]
+    pub offline: bool,
+    #[command(flatten)]
+    /// How to print the table.
+    pub output: OutputArguments,
+}
+
+/// `evalsuite show`.
+#[derive(Debug, Clone, Args)]
+pub struct ShowArguments {
+    /// The run folder, or a record's .json file
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    #[command(flatten)]
+    /// How to print the table.
+    pub output: OutputArguments,
+}
+
+fn protocols_help() -> String {
+    format!("How to ask and how to score: a .toml file, or {}", crate::task::Protocol::names().join(", "))
+}

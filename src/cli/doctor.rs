@@ -1,0 +1,185 @@
+//! What this machine offers, and where it was found.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::engine::EngineKind;
+use crate::record::{Machine, available_memory_bytes};
+use crate::text::bytes;
+
+/// The longest that a look at the hub may take.
+const HUB_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Libraries that a GPU engine would load, by the beginning of their file names.
+const GPU_LIBRARIES: [&str; 4] = ["libcuda.so", "libcudart.so", "libcublas.so", "libnvrtc.so"];
+
+/// The whole report.
+pub(super) fn report() -> String {
+    let sections = [versions(), processor(), gpu(), caches(), hub()];
+    sections.iter().map(|(title, lines)| section(title, lines)).collect::<Vec<_>>().join("\n")
+}
+
+type Section = (&'static str, Vec<(String, String)>);
+
+fn section(title: &str, lines: &[(String, String)]) -> String {
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut text = format!("{title}\n");
+    for (name, value) in lines {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {name:width$}  {value}");
+    }
+    text
+}
+
+fn line(name: &str, value: impl Into<String>) -> (String, String) {
+    (name.to_owned(), value.into())
+}
+
+fn versions() -> Section {
+    let machine = Machine::detect();
+    let lines = vec![
+        line("evalsuite", env!("CARGO_PKG_VERSION")),
+        line("engines", EngineKind::NAMES.join(", ")),
+        line("protocols", crate::task::Protocol::names().join(", ")),
+        line("system", machine.system),
+        line("kernel", machine.kernel),
+    ];
+    ("Program", lines)
+}
+
+fn processor() -> Section {
+    let machine = Machine::detect();
+    let unknown = || "unknown".to_owned();
+    let lines = vec![
+        line("model", machine.cpu),
+        line("cores", format!("{} usable", machine.cores)),
+        line("instruction sets", machine.instruction_sets.join(" ")),
+        line("memory", machine.memory_bytes.map_or_else(unknown, bytes)),
+        line("of it available", available_memory_bytes().map_or_else(unknown, bytes)),
+    ];
+    ("CPU", lines)
+}
+
+fn gpu() -> Section {
+    let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
+    let driver = driver.as_deref().and_then(|text| text.lines().next());
+    let mut lines = vec![line("driver", driver.unwrap_or("none (no /proc/driver/nvidia/version)"))];
+    lines.extend(gpu_names().into_iter().map(|name| line("device", name)));
+    let folders = library_folders();
+    for library in GPU_LIBRARIES {
+        let found = find_library(&folders, library);
+        let found = found.map_or_else(|| "not found".to_owned(), |path| path.display().to_string());
+        lines.push(line(library, found));
+    }
+    ("GPU (not used by this version's engines)", lines)
+}
+
+/// From the driver's own files, which need no library.
+fn gpu_names() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
+    let model = |entry: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(entry.path().join("information")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("Model:")).map(|name| name.trim().to_owned())
+    };
+    entries.flatten().filter_map(model).collect()
+}
+
+/// Where a dynamic loader looks, and where CUDA installs itself.
+fn library_folders() -> Vec<PathBuf> {
+    let from_environment = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&from_environment).collect();
+    let cuda = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    for root in cuda.chain(std::iter::once(PathBuf::from("/usr/local/cuda"))) {
+        folders.extend([root.join("lib64"), root.join("targets/x86_64-linux/lib")]);
+    }
+    let usual = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/usr/lib64",
+        "/usr/lib",
+        "/usr/lib/wsl/lib",
+        "/usr/local/nvidia/lib64",
+        "/usr/local/lib",
+    ];
+    folders.extend(usual.map(PathBuf::from));
+    folders
+}
+
+fn find_library(folders: &[PathBuf], prefix: &str) -> Option<PathBuf> {
+    folders.iter().find_map(|folder| {
+        let entries = std::fs::read_dir(folder).ok()?;
+        let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+        entries.flatten().map(|entry| entry.path()).filter(named).min()
+    })
+}
+
+fn caches() -> Section {
+    let here = PathBuf::from(".");
+    let lines = vec![folder_line("hub cache", &hub_cache()), folder_line("runs", &here.join("runs"))];
+    ("Folders", lines)
+}
+
+/// As the hub's own clients find it: `HF_HOME`, else `~/.cache/huggingface`.
+fn hub_cache() -> PathBuf {
+    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let root = std::env::var_os("HF_HOME").map_or_else(|| home.join(".cache/huggingface"), PathBuf::from);
+    root.join("hub")
+}
+
+fn folder_line(name: &str, path: &Path) -> (String, String) {
+    // A folder that is not made yet lies on its nearest existing parent's disk.
+    let existing = path.ancestors().find(|path| path.exists());
+    let free = existing.and_then(|path| nix::sys::statvfs::statvfs(path).ok()).map_or_else(
+        || "free space unknown".to_owned(),
+        |disk| format!("{} free", bytes(disk.blocks_available() * disk.fragment_size())),
+    );
+    let state = if path.exists() { "" } else { ", not made yet" };
+    line(name, format!("{} ({free}{state})", path.display()))
+}
+
+fn hub() -> Section {
+    let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".to_owned());
+    let token = if std::env::var_os("HF_TOKEN").is_some() { "HF_TOKEN is set" } else { "HF_TOKEN is not set" };
+    let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0"));
+    let reachable = if offline { "not asked: HF_HUB_OFFLINE is set".to_owned() } else { reach(&endpoint) };
+    ("Hub", vec![line("endpoint", endpoint), line("reachable", reachable), line("token", token)])
+}
+
+/// Any answer at all, an error page included, shows that the hub is there.
+fn reach(endpoint: &str) -> String {
+    let config = ureq::Agent::config_builder().timeout_global(Some(HUB_TIMEOUT)).http_status_as_error(false).build();
+    let begun = Instant::now();
+    match ureq::Agent::new_with_config(config).head(endpoint).call() {
+        Ok(response) => format!("yes (HTTP {} in {} ms)", response.status().as_u16(), begun.elapsed().as_millis()),
+        Err(error) => format!("no ({error}); local folders and files still work"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_is_found_by_the_beginning_of_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("libcuda.so.1"), "").unwrap();
+        let folders = [PathBuf::from("/nonexistent"), folder.path().to_path_buf()];
+        assert_eq!(find_library(&folders, "libcuda.so"), Some(folder.path().join("libcuda.so.1")));
+        assert_eq!(find_library(&folders, "libcudart.so"), None);
+    }
+
+    #[test]
+    fn an_unreachable_hub_is_an_answer_within_the_time_limit() {
+        let begun = Instant::now();
+        // Port 9 of this very machine: nothing listens there.
+        assert!(reach("http://127.0.0.1:9").starts_with("no ("));
+        assert!(begun.elapsed() < HUB_TIMEOUT + Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_still_has_free_space() {
+        let (_, value) = folder_line("runs", Path::new("/tmp/no/such/folder"));
+        assert!(value.contains("free, not made yet"), "{value}");
+    }
+}

@@ -1,0 +1,52 @@
+//! Exit codes: what a script may rely on.
+
+use std::process::ExitCode;
+
+use crate::record::Record;
+use crate::run::RunError;
+
+/// How the program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done as asked.
+    Success = 0,
+    /// The score is below `--min-accuracy`.
+    BelowMinimum = 1,
+    /// The user's mistake: flags, files, network, disk. Clap's own code for a wrong flag.
+    UserMistake = 2,
+    /// The engine failed.
+    EngineFailure = 3,
+    /// Ctrl-C; what is done is kept. 128 + SIGINT, as shells have it.
+    Interrupted = 130,
+}
+
+/// For `--help`.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0    success
+  1    the score is below --min-accuracy
+  2    a mistake in the command, its files, the network or the disk
+  3    the engine failed
+  130  interrupted with Ctrl-C; what is done is kept, --resume goes on";
+
+impl Exit {
+    /// `--min-accuracy`: the lowest accuracy of any precision under the protocol's first rule, against `minimum`
+    /// percent. No accuracy at all is below any minimum.
+    pub fn of_accuracy(record: &Record, minimum: f64) -> Self {
+        let reached = record.lowest_accuracy().is_some_and(|accuracy| accuracy * 100.0 >= minimum);
+        if reached { Self::Success } else { Self::BelowMinimum }
+    }
+}
+
+impl From<&RunError> for Exit {
+    fn from(error: &RunError) -> Self {
+        if error.is_engine_failure() { Self::EngineFailure } else { Self::UserMistake }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -1,0 +1,143 @@
+//! From what was typed to a job: every value checked, every name known. Nothing past here sees clap.
+
+use super::args::{Gsm8kArguments, OutputArguments};
+use crate::engine::model::ModelSpec;
+use crate::engine::{Dtype, EngineKind};
+use crate::files::read_text;
+use crate::report::{Format, ReportError};
+use crate::run::{Destination, Job, RunError, SamplingOptions};
+use crate::task::{ChatUse, DatasetSpec, Selection};
+use crate::text::unknown;
+
+/// Where runs go unless `--out` says otherwise.
+const RUNS: &str = "runs";
+
+/// Checks the arguments of `gsm8k`. `command` is the whole command line; `colour` is for a terminal's table.
+pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -> Result<Job, RunError> {
+    let engine = engine(&arguments.engine)?;
+    check_numbers(arguments)?;
+    Ok(Job {
+        command,
+        model: ModelSpec { source: arguments.model.clone(), revision: arguments.revision.clone() },
+        dataset: DatasetSpec {
+            source: arguments.dataset.clone(),
+            split: arguments.split.clone(),
+            revision: "main".to_owned(),
+            sha256: None,
+        },
+        selection: selection(arguments)?,
+        protocol: arguments.protocol.clone(),
+        fewshot: arguments.fewshot.clone(),
+        chat: arguments.chat.as_deref().map(chat).transpose()?,
+        dtypes: dtypes(&arguments.dtype, engine)?,
+        engine,
+        batch: arguments.batch,
+        sampling: SamplingOptions {
+            temperature: arguments.temperature,
+            top_p: arguments.top_p,
+            top_k: arguments.top_k,
+            seed: arguments.seed,
+            repeats: arguments.repeats,
+            max_tokens: arguments.max_tokens,
+            stop_strings: arguments.stop.clone(),
+        },
+        destination: arguments.out.clone().map_or_else(|| Destination::Under(RUNS.into()), Destination::Folder),
+        resume: arguments.resume,
+        format: format(&arguments.output, colour)?,
+    })
+}
+
+/// The table's format, with the user's template read.
+pub(super) fn format(arguments: &OutputArguments, colour: bool) -> Result<Format, RunError> {
+    let format = Format::parse(&arguments.format, colour)?;
+    let Some(path) = &arguments.template else { return Ok(format) };
+    let template = read_text(path).map_err(|error| ReportError {
+        what: format!("cannot read the template {}: {error}", path.display()),
+        hint: "`--template` takes a tera template; templates/table.md is one to start from".to_owned(),
+    })?;
+    Ok(Format::Custom { name: path.display().to_string(), template })
+}
+
+fn engine(name: &str) -> Result<EngineKind, RunError> {
+    EngineKind::parse(name).ok_or_else(|| {
+        let (what, hint) = unknown("engine", name, &EngineKind::NAMES);
+        RunError::invalid(what, hint)
+    })
+}
+
+/// The named precisions, the ground truth first, none twice; all of the engine's if none is named.
+fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec<Dtype>, RunError> {
+    let offered = engine.dtypes();
+    if names.is_empty() {
+        return Ok(offered.to_vec());
+    }
+    let known: Vec<&str> = offered.iter().map(|dtype| dtype.name()).collect();
+    let mut dtypes = names
+        .iter()
+        .map(|name| {
+            offered.iter().find(|dtype| dtype.name() == name.trim()).copied().ok_or_else(|| {
+                let (what, hint) = unknown("dtype", name, &known);
+                RunError::invalid(what, hint)
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    dtypes.sort_unstable();
+    dtypes.dedup();
+    Ok(dtypes)
+}
+
+fn chat(name: &str) -> Result<ChatUse, RunError> {
+    match name {
+        "auto" => Ok(ChatUse::Auto),
+        "never" => Ok(ChatUse::Never),
+        "required" => Ok(ChatUse::Required),
+        other => {
+            let (what, hint) = unknown("use of the chat template", other, &["auto", "never", "required"]);
+            Err(RunError::invalid(what, hint))
+        }
+    }
+}
+
+fn selection(arguments: &Gsm8kArguments) -> Result<Selection, RunError> {
+    let indices = arguments.samples.as_deref().map(Selection::parse_indices).transpose()?;
+    Ok(Selection { limit: arguments.limit, indices: indices.unwrap_or_default() })
+}
+
+fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), RunError> {
+    let at_least_one = [
+        ("--limit", arguments.limit),
+        ("--max-tokens", arguments.max_tokens),
+        ("--batch", arguments.batch),
+        ("--threads", arguments.threads),
+        ("--repeats", Some(arguments.repeats)),
+    ];
+    for (flag, value) in at_least_one {
+        if value == Some(0) {
+            return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
+        }
+    }
+    let minimum = arguments.min_accuracy.unwrap_or_default();
+    let in_range = [
+        ("--temperature", arguments.temperature, arguments.temperature >= 0.0, "0 (greedy) or more"),
+        ("--top-p", arguments.top_p, arguments.top_p > 0.0 && arguments.top_p <= 1.0, "more than 0, 1 at most"),
+        ("--min-accuracy", minimum, (0.0..=100.0).contains(&minimum), "percent, between 0 and 100"),
+    ];
+    for (flag, value, holds, range) in in_range {
+        if !holds || !value.is_finite() {
+            return Err(RunError::invalid(format!("{flag} {value} is out of range"), format!("give {range}")));
+        }
+    }
+    if arguments.repeats > 1 && arguments.temperature == 0.0 {
+        return Err(RunError::invalid(
+            format!("--repeats {} of greedy decoding would give every answer that often", arguments.repeats),
+            "give a `--temperature` above 0, such as 0.7, or leave `--repeats` out",
+        ));
+    }
+    if arguments.stop.iter().any(String::is_empty) {
+        return Err(RunError::invalid(
+            "--stop \"\" would end every generation at once",
+            "give a string, or leave it out",
+        ));
+    }
+    Ok(())
+}

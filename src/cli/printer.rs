@@ -1,0 +1,164 @@
+//! What people see: data on stdout, progress and messages on stderr.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::run::{Event, Progress};
+use crate::text::bytes;
+
+/// Prints data. A reader that went away (`| head`) has what it wanted; any other failure is said.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let text = text.trim_end_matches('\n');
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// `error: …` and `hint: …` on stderr.
+pub(super) fn print_error(message: &str) {
+    say(&format!("error: {message}"));
+}
+
+/// A line on stderr; nobody is left to be told if that fails.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Shows a run's events: a bar on a terminal, a line now and then elsewhere.
+pub(super) struct Printer {
+    bar: Option<ProgressBar>,
+    terminal: bool,
+    latest: Option<Progress>,
+    last_line: Instant,
+}
+
+impl Printer {
+    const LINE_EVERY: Duration = Duration::from_secs(10);
+
+    pub(super) fn new() -> Self {
+        Self { bar: None, terminal: io::stderr().is_terminal(), latest: None, last_line: Instant::now() }
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        match event {
+            Event::Note(note) => say(&format!("note: {note}")),
+            Event::Folder { path, done, total } => say(&folder_line(&path, done, total)),
+            Event::Loading(dtype) => say(&format!("{dtype:4}  loading")),
+            Event::Loaded(info) => say(&format!(
+                "{:4}  {} engine on {}: loaded in {:.2} s, {} of weights, up to {} requests at once",
+                info.dtype,
+                info.name,
+                info.device,
+                info.load.total_seconds,
+                bytes(info.weight_bytes),
+                info.batch
+            )),
+            Event::Progress(progress) => self.progress(progress),
+            Event::Ended(_) => self.end(),
+            Event::Failed { dtype, message } => say(&format!("{dtype:4}  failed: {message}")),
+        }
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        self.latest = Some(progress);
+        if self.terminal {
+            let bar = self.bar.get_or_insert_with(|| new_bar(progress.total));
+            bar.set_position(progress.completed as u64);
+            bar.set_message(progress_line(&progress));
+        } else if self.last_line.elapsed() > Self::LINE_EVERY {
+            self.last_line = Instant::now();
+            say(&progress_line(&progress));
+        }
+    }
+
+    /// The bar gives way to a line that stays.
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        if let Some(progress) = self.latest.take() {
+            say(&end_line(&progress));
+        }
+    }
+}
+
+fn new_bar(total: usize) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:20} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.with_style(style)
+}
+
+fn folder_line(path: &Path, done: usize, total: usize) -> String {
+    match done {
+        0 => format!("run folder {}: {total} completions to generate", path.display()),
+        _ => format!("run folder {}: {done} of {total} completions are there already", path.display()),
+    }
+}
+
+fn progress_line(progress: &Progress) -> String {
+    let speed = progress.tokens_per_second().map_or_else(String::new, |speed| format!(", {speed:.0} tokens/s"));
+    let remaining = match progress.remaining_seconds() {
+        Some(seconds) if progress.completed < progress.total => format!(", {} left", duration(seconds)),
+        _ => String::new(),
+    };
+    format!(
+        "{:4}  {}/{} done, {} running, {} waiting{speed}{remaining}",
+        progress.dtype,
+        progress.completed,
+        progress.total,
+        progress.running,
+        progress.waiting()
+    )
+}
+
+fn end_line(progress: &Progress) -> String {
+    let speed = progress.tokens_per_second().map_or_else(String::new, |speed| format!(", {speed:.0} tokens/s"));
+    let Progress { dtype, completed, total, seconds, .. } = progress;
+    format!("{dtype:4}  {completed}/{total} done in {}{speed}", duration(*seconds))
+}
+
+/// `42 s`, `3 min 05 s`, `2 h 10 min`.
+fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Dtype;
+
+    #[test]
+    fn progress_says_what_is_running_and_what_is_left() {
+        let progress = Progress {
+            dtype: Dtype::F16,
+            completed: 30,
+            completed_now: 10,
+            total: 100,
+            running: 8,
+            output_tokens: 2000,
+            seconds: 20.0,
+        };
+        assert_eq!(progress_line(&progress), "f16   30/100 done, 8 running, 62 waiting, 100 tokens/s, 2 min 20 s left");
+        assert_eq!(end_line(&progress), "f16   30/100 done in 20 s, 100 tokens/s");
+        let begun = Progress { completed_now: 0, completed: 20, output_tokens: 0, ..progress };
+        assert_eq!(progress_line(&begun), "f16   20/100 done, 8 running, 72 waiting");
+    }
+
+    #[test]
+    fn durations_keep_two_units() {
+        assert_eq!(
+            [duration(0.4), duration(59.6), duration(185.0), duration(7805.0)],
+            ["0 s", "1 min 00 s", "3 min 05 s", "2 h 10 min"]
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! A run's folder: made once, locked while in use, resumed only under the same plan.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Journal, Outcome, Plan, Record, RecordError, Session, StoredCompletion, read_journal, session};
+use crate::engine::Dtype;
+use crate::files::write_atomically;
+
+/// A run folder that this process holds.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// The lock ends when this closes, also when the process is killed.
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Makes a folder for a new run; it may exist if there is nothing in it.
+    pub fn create(path: &Path, plan: &Plan) -> Result<Self, RecordError> {
+        fs::create_dir_all(path).map_err(RecordError::io("make the folder", path))?;
+        let entries = fs::read_dir(path).map_err(RecordError::io("read", path))?;
+        if entries.flatten().any(|entry| entry.file_name() != "lock") {
+            // Whoever works there now comes first: its folder is never free for another run.
+            drop(lock(path)?);
+            return Err(RecordError::invalid(
+                format!("there is something in {} already", path.display()),
+                "add `--resume` to go on with the run there, or choose another folder with `--out DIR`",
+            ));
+        }
+        let folder = Self { path: path.to_path_buf(), _lock: lock(path)? };
+        folder.write_json("plan.json", plan)?;
+        Ok(folder)
+    }
+
+    /// Takes up the run in a folder; an error names every difference between its plan and `plan`. The folder's own
+    /// plan comes back: its command and its begin are the run's.
+    pub fn resume(path: &Path, plan: &Plan) -> Result<(Self, Plan), RecordError> {
+        let begun = Self::read_plan(path)?;
+        let folder = Self { path: path.to_path_buf(), _lock: lock(path)? };
+        let differences = differences(&begun, plan)?;
+        if differences.is_empty() {
+            return Ok((folder, begun));
+        }
+        Err(RecordError::invalid(
+            format!("the run in {} cannot be resumed by this command:\n  {}", path.display(), differences.join("\n  ")),
+            format!(
+                "give its own command (`{}`) with `--resume`, or leave `--resume` out for a new run",
+                begun.command.join(" ")
+            ),
+        ))
+    }
+
+    /// The newest folder under `runs` that `plan` can resume.
+    pub fn newest_matching(runs: &Path, plan: &Plan) -> Result<PathBuf, RecordError> {
+        let mut folders: Vec<PathBuf> = fs::read_dir(runs)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
+            .unwrap_or_default();
+        folders.sort_unstable();
+        let mut newest = None;
+        for path in folders.into_iter().rev() {
+            let Ok(begun) = Self::read_plan(&path) else { continue };
+            let differences = differences(&begun, plan)?;
+            if differences.is_empty() {
+                return Ok(path);
+            }
+            newest.get_or_insert((path, differences));
+        }
+        let hint = "give the run's own command with `--resume`, or leave `--resume` out for a new run";
+        Err(match newest {
+            Some((path, differences)) => RecordError::invalid(
+                format!(
+                    "no run under {} was begun by this command; the newest, {}, differs:\n  {}",
+                    runs.display(),
+                    path.display(),
+                    differences.join("\n  ")
+                ),
+                hint,
+            ),
+            None => RecordError::invalid(format!("there is no run under {} to resume", runs.display()), hint),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a dtype's journal with what is done in it.
+    pub fn journal(&self, dtype: Dtype) -> Result<(Journal, Vec<StoredCompletion>), RecordError> {
+        let folder = self.path.join(dtype.name());
+        fs::create_dir_all(&folder).map_err(RecordError::io("make the folder", &folder))?;
+        Journal::open(&folder.join("journal.jsonl"))
+    }
+
+    /// A dtype's sessions so far.
+    pub fn sessions(&self, dtype: Dtype) -> Result<Vec<Session>, RecordError> {
+        Self::read_sessions(&self.path, dtype)
+    }
+
+    /// Replaces a dtype's sessions.
+    pub fn write_sessions(&self, dtype: Dtype, sessions: &[Session]) -> Result<(), RecordError> {
+        self.write_json(&format!("{dtype}/sessions.json"), &sessions)
+    }
+
+    /// Writes `answers.jsonl`.
+    pub fn write_answers(&self, answers: &[u8]) -> Result<(), RecordError> {
+        let path = self.path.join("answers.jsonl");
+        write_atomically(&path, answers).map_err(RecordError::io("write", &path))
+    }
+
+    /// Writes `record.json`.
+    pub fn write_record(&self, record: &Record) -> Result<(), RecordError> {
+        self.write_json("record.json", record)
+    }
+
+    /// Reads the plan of a run folder, held or not.
+    pub fn read_plan(path: &Path) -> Result<Plan, RecordError> {
+        let file = path.join("plan.json");
+        let bytes = fs::read(&file).map_err(RecordError::io("read", &file))?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            RecordError::invalid(
+                format!("{}: not the plan of a run: {error}", file.display()),
+                "the file was changed, or another version of evalsuite wrote it; start a new run",
+            )
+        })
+    }
+
+    /// Reads a dtype's sessions in a run folder, held or not.
+    pub fn read_sessions(path: &Path, dtype: Dtype) -> Result<Vec<Session>, RecordError> {
+        session::read(&path.join(dtype.name()).join("sessions.json"))
+    }
+
+    /// Reads a dtype's outcomes in a run folder, held or not.
+    pub fn read_outcomes(path: &Path, dtype: Dtype) -> Result<Vec<Outcome>, RecordError> {
+        read_journal(&path.join(dtype.name()).join("journal.jsonl"))
+    }
+
+    fn write_json(&self, name: &str, value: &impl serde::Serialize) -> Result<(), RecordError> {
+        write_json(&self.path.join(name), value)
+    }
+}
+
+/// Writes pretty JSON, whole or not at all.
+pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), RecordError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| RecordError::io("write", path)(error.into()))?;
+    bytes.push(b'\n');
+    write_atomically(path, &bytes).map_err(RecordError::io("write", path))
+}
+
+fn differences(was: &Plan, is: &Plan) -> Result<Vec<String>, RecordError> {
+    let found = was
+        .differences(is)
+        .map_err(|error| RecordError::invalid(format!("cannot compare plans: {error}"), "start a new run"))?;
+    Ok(found.iter().map(ToString::to_string).collect())
+}
+
+fn lock(folder: &Path) -> Result<File, RecordError> {
+    let path = folder.join("lock");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .write(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(RecordError::io("open", &path))?;
+    // A lock lives on for a moment in a process that was just killed, or in a child just forked.
+    let mut attempts_left = 10;
+    while let Err(refusal) = file.try_lock() {
+        match refusal {
+            TryLockError::WouldBlock if attempts_left > 0 => {
+                attempts_left -= 1;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            TryLockError::WouldBlock => return Err(in_use(folder, &mut file)),
+            TryLockError::Error(error) => return Err(RecordError::io("lock", &path)(error)),
+        }
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(RecordError::io("write", &path))?;
+    Ok(file)
+}
+
+fn in_use(folder: &Path, lock: &mut File) -> RecordError {
+    let mut holder = String::new();
+    // The number only makes the message better; without it the message stands.
+    let _ = lock.read_to_string(&mut holder);
+    let process = holder.trim().parse::<u32>().map_or(String::new(), |id| format!(" (process {id})"));
+    RecordError::invalid(
+        format!("the run folder {} is in use by another evalsuite{process}", folder.display()),
+        "wait for it to end, or choose another folder with `--out DIR`",
+    )
+}

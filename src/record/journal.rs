@@ -1,0 +1,257 @@
+//! `journal.jsonl`: one line a completion, appended and synced as completions end.
+//!
+//! A line is whole once its newline is written. A process killed while writing leaves at most one torn line, the last;
+//! it is dropped and its sample is generated again. A damaged line before the last is an error.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::RecordError;
+use crate::engine::{Finish, Timings};
+use crate::score::Extraction;
+
+/// A line of the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredCompletion {
+    /// Row of the dataset.
+    pub sample: usize,
+    /// 0 for the first completion of the sample.
+    pub repeat: usize,
+    /// SHA-256 of the prompt's text.
+    pub prompt_sha256: String,
+    /// Tokens that the model was fed.
+    pub prompt_tokens: usize,
+    /// Every generated token, the ending one included.
+    pub token_ids: Vec<u32>,
+    /// Their text, cut before a stop string.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// What every rule extracted, where, and whether it is right.
+    pub scores: Vec<Extraction>,
+    /// When.
+    pub timings: Timings,
+    /// Index into the dtype's sessions.
+    pub session: usize,
+    /// Seconds from the session's first request until this completion ended.
+    pub at_seconds: f64,
+}
+
+/// A line of the journal as far as results need it: tokens are counted, not kept.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Outcome {
+    /// Row of the dataset.
+    pub sample: usize,
+    /// 0 for the first completion of the sample.
+    pub repeat: usize,
+    /// Tokens that the model was fed.
+    pub prompt_tokens: usize,
+    /// Tokens that it wrote, the ending one included.
+    #[serde(rename = "token_ids", deserialize_with = "count")]
+    pub output_tokens: usize,
+    /// Text.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// What every rule made of it.
+    pub scores: Vec<Extraction>,
+    /// Index into the dtype's sessions.
+    pub session: usize,
+    /// Seconds from the session's first request until this completion ended.
+    pub at_seconds: f64,
+}
+
+/// Appends to a journal.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    synced: Instant,
+    dirty: bool,
+}
+
+impl Journal {
+    /// The longest that a finished sample may stay in the page cache when an engine tells no steps.
+    const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+    /// Opens a journal, new or begun; what is whole in it comes back, a torn last line is cut off.
+    pub fn open(path: &Path) -> Result<(Self, Vec<StoredCompletion>), RecordError> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .read(true)
+            .open(path)
+            .map_err(RecordError::io("open", path))?;
+        let bytes = std::fs::read(path).map_err(RecordError::io("read", path))?;
+        let (done, whole) = parse(&bytes, path)?;
+        if whole < bytes.len() {
+            file.set_len(whole as u64).map_err(RecordError::io("cut the torn last line of", path))?;
+        }
+        Ok((Self::from_file(file, path), done))
+    }
+
+    fn from_file(file: File, path: &Path) -> Self {
+        Self { file, path: path.to_path_buf(), synced: Instant::now(), dirty: false }
+    }
+
+    /// Writes one line. It survives the process at once, and a power cut after the next [`Journal::sync`].
+    pub fn append(&mut self, completion: &StoredCompletion) -> Result<(), RecordError> {
+        let mut line =
+            serde_json::to_vec(completion).map_err(|error| RecordError::io("write", &self.path)(error.into()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(RecordError::io("write", &self.path))?;
+        self.dirty = true;
+        if self.synced.elapsed() > Self::SYNC_EVERY { self.sync() } else { Ok(()) }
+    }
+
+    /// Waits until every line is on the disk. Completions that end in one step of the engine share one call.
+    pub fn sync(&mut self) -> Result<(), RecordError> {
+        if self.dirty {
+            self.file.sync_data().map_err(RecordError::io("write", &self.path))?;
+            self.dirty = false;
+        }
+        self.synced = Instant::now();
+        Ok(())
+    }
+}
+
+/// Every whole line of a journal, in order; none where there is no such file.
+pub fn read_journal<T: DeserializeOwned + Send>(path: &Path) -> Result<Vec<T>, RecordError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(parse(&bytes, path)?.0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(RecordError::io("read", path)(error)),
+    }
+}
+
+/// The whole lines, and the number of bytes that they take.
+fn parse<T: DeserializeOwned + Send>(bytes: &[u8], path: &Path) -> Result<(Vec<T>, usize), RecordError> {
+    let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut parsed: Vec<Result<T, serde_json::Error>> =
+        lines.par_iter().map(|line| serde_json::from_slice(line)).collect();
+    let mut whole = bytes.len();
+    if let Some(last) = lines.last() {
+        // Without its newline a line counts as torn even if it parses: the next line would be glued to it.
+        if !last.ends_with(b"\n") || parsed.last().is_some_and(Result::is_err) {
+            parsed.pop();
+            whole -= last.len();
+        }
+    }
+    let values = parsed
+        .into_iter()
+        .enumerate()
+        .map(|(index, line)| {
+            line.map_err(|error| {
+                RecordError::invalid(
+                    format!("{}:{}: damaged line: {error}", path.display(), index + 1),
+                    "only a last line can be torn by a kill, so this file was changed or its disk is at fault; delete \
+                     that line and give `--resume` to generate its sample again",
+                )
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok((values, whole))
+}
+
+/// Deserialises a list as its length.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    struct Count;
+    impl<'de> Visitor<'de> for Count {
+        type Value = usize;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<usize, A::Error> {
+            let mut length = 0;
+            while list.next_element::<IgnoredAny>()?.is_some() {
+                length += 1;
+            }
+            Ok(length)
+        }
+    }
+    deserializer.deserialize_seq(Count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completion(sample: usize) -> StoredCompletion {
+        StoredCompletion {
+            sample,
+            repeat: 0,
+            prompt_sha256: "00".repeat(32),
+            prompt_tokens: 12,
+            token_ids: vec![5, 6, 70_000],
+            text: "So:\n\"4\" é\u{2028}".to_owned(),
+            finish: Finish::EndOfSequence,
+            scores: vec![Extraction {
+                rule: "strict".to_owned(),
+                value: Some("4".to_owned()),
+                span: Some([5, 6]),
+                correct: true,
+            }],
+            timings: Timings { queued_seconds: 0.1, first_token_seconds: 0.2, total_seconds: 0.3 },
+            session: 0,
+            at_seconds: 0.5,
+        }
+    }
+
+    #[test]
+    fn a_journal_cut_at_any_byte_gives_its_whole_lines_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (mut journal, done) = Journal::open(&path).unwrap();
+        assert!(done.is_empty());
+        (0..3).for_each(|sample| journal.append(&completion(sample)).unwrap());
+        journal.sync().unwrap();
+        let full = std::fs::read(&path).unwrap();
+        let line = full.len() / 3;
+        for length in 0..=full.len() {
+            std::fs::write(&path, &full[..length]).unwrap();
+            let (mut journal, done) = Journal::open(&path).unwrap();
+            assert_eq!(done, (0..length / line).map(completion).collect::<Vec<_>>(), "cut at {length}");
+            (done.len()..3).for_each(|sample| journal.append(&completion(sample)).unwrap());
+            assert_eq!(std::fs::read(&path).unwrap(), full, "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_in_the_middle_names_file_and_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let good = serde_json::to_string(&completion(0)).unwrap();
+        std::fs::write(&path, format!("{good}\n{}\n{good}\n", &good[..40])).unwrap();
+        let message = Journal::open(&path).unwrap_err().to_string();
+        assert!(message.contains("journal.jsonl:2: damaged line"), "{message}");
+        assert!(message.contains("hint: "), "{message}");
+        assert!(read_journal::<Outcome>(&path).is_err());
+    }
+
+    #[test]
+    fn an_outcome_counts_the_tokens_of_its_line() {
+        let line = serde_json::to_vec(&completion(7)).unwrap();
+        let outcome: Outcome = serde_json::from_slice(&line).unwrap();
+        assert_eq!((outcome.sample, outcome.output_tokens, outcome.prompt_tokens), (7, 3, 12));
+        assert_eq!(outcome.text, completion(7).text);
+    }
+
+    #[test]
+    fn a_full_disk_is_said_and_keeps_what_is_done() {
+        let path = Path::new("/dev/full");
+        let Ok(file) = OpenOptions::new().write(true).open(path) else {
+            eprintln!("SKIPPED: no /dev/full on this system");
+            return;
+        };
+        let message = Journal::from_file(file, path).append(&completion(0)).unwrap_err().to_string();
+        assert!(message.contains("/dev/full") && message.contains("what is done is kept"), "{message}");
+    }
+}

@@ -1,0 +1,37 @@
+//! One opening of an engine: what a journal cannot say.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PeakMemory, RecordError};
+use crate::engine::EngineInfo;
+
+/// One engine's working time within a run; a resumed run has several a dtype.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// When the engine was ready, UTC.
+    pub started: String,
+    /// What it is, and how long it took to load.
+    pub engine: EngineInfo,
+    /// Threads of the pool that it computes on.
+    pub threads: usize,
+    /// Wall time from the first request to the last answer; `None` after a kill (the journal knows until when).
+    pub generate_seconds: Option<f64>,
+    /// `None` after a kill, and where the system does not say.
+    pub peak_memory: Option<PeakMemory>,
+}
+
+/// The sessions written so far; none where there is no such file.
+pub(super) fn read(path: &Path) -> Result<Vec<Session>, RecordError> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+            RecordError::invalid(
+                format!("{}: not a list of sessions: {error}", path.display()),
+                "the file was changed or damaged; start a new run folder",
+            )
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(RecordError::io("read", path)(error)),
+    }
+}

@@ -1,0 +1,52 @@
+//! The formats there are.
+
+use crate::text::unknown;
+
+/// How a record is printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Format {
+    /// `templates/table.txt`: fits 80 columns.
+    Terminal {
+        /// With ANSI colours.
+        colour: bool,
+    },
+    /// `templates/table.md`.
+    Markdown,
+    /// `templates/table.json`.
+    Json,
+    /// The user's own template.
+    Custom {
+        /// Where it came from, for messages.
+        name: String,
+        /// Its text.
+        template: String,
+    },
+}
+
+impl Format {
+    /// Names on the command line.
+    pub const NAMES: [&str; 3] = ["terminal", "markdown", "json"];
+
+    /// By name; `colour` is for the terminal's.
+    pub fn parse(name: &str, colour: bool) -> Result<Self, ReportError> {
+        match name {
+            "terminal" => Ok(Self::Terminal { colour }),
+            "markdown" => Ok(Self::Markdown),
+            "json" => Ok(Self::Json),
+            other => {
+                let (what, hint) = unknown("format", other, &Self::NAMES);
+                Err(ReportError { what, hint })
+            }
+        }
+    }
+}
+
+/// A report that cannot be made, with the way out behind `hint:`.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}\nhint: {hint}")]
+pub struct ReportError {
+    /// What failed, in which template.
+    pub what: String,
+    /// The way out.
+    pub hint: String,
+}

@@ -1,0 +1,83 @@
+//! Templates to text, with two filters of our own: `columns` aligns a block, `paint` colours a word.
+
+use console::{Alignment, Style, measure_text_width, pad_str};
+use tera::{Kwargs, State, Tera, TeraResult};
+
+use super::{Context, Format, ReportError};
+use crate::bundled::TEMPLATES;
+use crate::record::Record;
+
+/// A record as text in a format.
+pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
+    let (name, template) = match format {
+        Format::Terminal { .. } => bundled("table.txt"),
+        Format::Markdown => bundled("table.md"),
+        Format::Json => bundled("table.json"),
+        Format::Custom { name, template } => (name.as_str(), template.as_str()),
+    };
+    let colour = *format == Format::Terminal { colour: true };
+    let fault = |error: &dyn std::fmt::Display| ReportError {
+        what: format!("template {name}: {error}"),
+        hint: "templates are tera's; start from a copy of templates/table.md, whose variables are all there are"
+            .to_owned(),
+    };
+    let context = Context::new(record).map_err(|error| fault(&error))?;
+    let variables = tera::Context::from_serialize(&context).map_err(|error| fault(&error))?;
+    let mut tera = Tera::default();
+    tera.register_filter("columns", |block: &str, _: Kwargs, _: &State| columns(block));
+    tera.register_filter("paint", move |text: &str, arguments: Kwargs, _: &State| paint(text, &arguments, colour));
+    tera.render_str(template, &variables, false).map_err(|error| fault(&error))
+}
+
+fn bundled(name: &'static str) -> (&'static str, &'static str) {
+    (name, TEMPLATES.iter().find(|(file, _)| *file == name).map_or("", |(_, text)| *text))
+}
+
+/// Aligns lines of cells divided by `|`: a column is as wide as its widest cell; the first two columns are words and
+/// stand left, the rest are numbers and stand right. Blank lines are dropped.
+fn columns(block: &str) -> String {
+    let rows: Vec<Vec<&str>> = block
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let mut widths = Vec::new();
+    for row in &rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = measure_text_width(cell).max(*width);
+        }
+    }
+    let line = |row: &Vec<&str>| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            let side = if column < 2 { Alignment::Left } else { Alignment::Right };
+            pad_str(cell, *width, side, None).into_owned()
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// `{{ word | paint(style="red.bold") }}`, in console's dotted notation; plain unless the terminal wants colours.
+fn paint(text: &str, arguments: &Kwargs, colour: bool) -> TeraResult<String> {
+    let style = Style::from_dotted_str(arguments.must_get("style")?);
+    Ok(if colour { style.force_styling(true).apply_to(text).to_string() } else { text.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align_words_left_and_numbers_right() {
+        let block = "\n  dtype | rule | n\n\nf32 | strict | 1,319\nbf16||7\n";
+        assert_eq!(columns(block), "dtype  rule        n\nf32    strict  1,319\nbf16               7");
+    }
+
+    #[test]
+    fn colours_do_not_move_a_column() {
+        let red = Style::new().red().force_styling(true).apply_to("-5.0").to_string();
+        let aligned = columns(&format!("a|b|delta\na|b|{red}"));
+        assert_eq!(console::strip_ansi_codes(&aligned), "a  b  delta\na  b   -5.0");
+    }
+}

@@ -1,0 +1,48 @@
+//! What can go wrong in a run: the errors of the floors below, and the user's own.
+
+use crate::engine::EngineError;
+use crate::hub::HubError;
+use crate::record::RecordError;
+use crate::report::ReportError;
+use crate::task::TaskError;
+
+/// A run's failure, with the way out behind `hint:`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// What was asked for cannot be done.
+    #[error("{what}\nhint: {hint}")]
+    Invalid {
+        /// What is wrong, on which value.
+        what: String,
+        /// The way out.
+        hint: String,
+    },
+    /// Dataset, protocol or template.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// Model or engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Run folder.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Report template.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// The hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+}
+
+impl RunError {
+    /// What was asked for cannot be done.
+    pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Invalid { what: what.into(), hint: hint.into() }
+    }
+
+    /// Whether the engine failed, rather than the user's files, flags or disk.
+    pub const fn is_engine_failure(&self) -> bool {
+        matches!(self, Self::Engine(EngineError::Failed { .. }))
+    }
+}

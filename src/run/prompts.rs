@@ -1,0 +1,132 @@
+//! Render: the chosen samples as prompts, with everything checked that would spoil a run silently.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::{Inputs, Job, RunError};
+use crate::engine::Prompt;
+use crate::engine::model::ModelTokenizer;
+use crate::files::sha256;
+use crate::task::{Sample, Selection};
+
+/// A sample that is ready for an engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    /// Row of the dataset.
+    pub sample: usize,
+    /// The dataset's answer.
+    pub answer: String,
+    /// What the model reads.
+    pub prompt: Arc<Prompt>,
+    /// Of the prompt's text.
+    pub prompt_sha256: String,
+}
+
+/// Renders and tokenises the job's samples, in row order, and checks them; the notes are for the user.
+pub(super) fn prepare(inputs: &Inputs, job: &Job) -> Result<(Vec<Prepared>, Vec<String>), RunError> {
+    let chosen = inputs.chosen(&job.selection)?;
+    let prepared: Vec<Prepared> = chosen.par_iter().map(|sample| render(inputs, sample)).collect::<Result<_, _>>()?;
+    for one in &prepared {
+        check(one, inputs, inputs.max_tokens(job))?;
+    }
+    let notes = stop_strings_inside(&prepared, &inputs.stop_strings(job));
+    Ok((prepared, notes))
+}
+
+/// The prompt of one row as text, token ids and tokens: what `--show-prompt` prints.
+pub fn show_prompt(inputs: &Inputs, job: &Job, row: usize) -> Result<String, RunError> {
+    let selection = Selection { limit: None, indices: vec![row] };
+    let job = Job { selection, ..job.clone() };
+    let (prepared, notes) = prepare(inputs, &job)?;
+    let mut text = String::new();
+    for one in &prepared {
+        let ids = &one.prompt.token_ids;
+        let tokens: Vec<String> = ids.iter().map(|id| shown_token(&inputs.model.tokenizer, *id)).collect();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", one.prompt.text);
+        let _ = writeln!(text, "\n--- sample {}, {} tokens, sha256 {}", one.sample, ids.len(), one.prompt_sha256);
+        let _ = writeln!(text, "token ids: {ids:?}");
+        let _ = writeln!(text, "tokens: {}", tokens.join(" "));
+        let _ = writeln!(text, "stop strings: {:?}", inputs.stop_strings(&job));
+        let _ = writeln!(text, "reference answer: {:?}", one.answer);
+    }
+    for note in inputs.notes.iter().chain(&notes) {
+        let _ = writeln!(text, "note: {note}");
+    }
+    Ok(text)
+}
+
+fn shown_token(tokenizer: &ModelTokenizer, id: u32) -> String {
+    tokenizer.tokenizer.id_to_token(id).map_or_else(|| format!("<{id}>"), |token| format!("{token:?}"))
+}
+
+fn render(inputs: &Inputs, sample: &Sample) -> Result<Prepared, RunError> {
+    let rendered = inputs.protocol.render(sample, &inputs.fewshot, inputs.chat.as_ref())?;
+    let token_ids = inputs.model.tokenizer.encode(&rendered.text, rendered.add_special_tokens)?;
+    Ok(Prepared {
+        sample: sample.index,
+        answer: sample.answer.clone(),
+        prompt_sha256: sha256(rendered.text.as_bytes()),
+        prompt: Arc::new(Prompt { text: rendered.text, token_ids }),
+    })
+}
+
+fn check(one: &Prepared, inputs: &Inputs, max_tokens: usize) -> Result<(), RunError> {
+    let (sample, ids) = (one.sample, &one.prompt.token_ids);
+    let tokenizer = &inputs.model.tokenizer;
+    let context = inputs.model.config.context_tokens;
+    if ids.is_empty() {
+        return Err(RunError::invalid(
+            format!("the prompt of sample {sample} is empty"),
+            "look at it with `--show-prompt`, and at the protocol's prompt",
+        ));
+    }
+    if let (Some(bos), [first, second, ..]) = (tokenizer.bos_id, ids.as_slice())
+        && (*first, *second) == (bos, bos)
+    {
+        return Err(RunError::invalid(
+            format!(
+                "the prompt of sample {sample} begins with the token {} (id {bos}) twice",
+                tokenizer.bos_token.as_deref().unwrap_or("BOS")
+            ),
+            format!(
+                "the tokenizer adds it by itself: take it out of the {}, or give `--chat {}`",
+                if inputs.chat.is_some() { "model's chat template" } else { "protocol's prompt" },
+                if inputs.chat.is_some() { "never" } else { "required" },
+            ),
+        ));
+    }
+    if ids.len() + max_tokens > context {
+        return Err(RunError::invalid(
+            format!(
+                "sample {sample}: a prompt of {} tokens and up to {max_tokens} generated ones do not fit the model's \
+                 context of {context} tokens",
+                ids.len()
+            ),
+            if ids.len() < context {
+                format!("give `--max-tokens {}` or less, or a protocol with fewer examples", context - ids.len())
+            } else {
+                "choose a protocol with fewer examples, or a model with a longer context".to_owned()
+            },
+        ));
+    }
+    Ok(())
+}
+
+/// Few-shot prompts hold their own stop strings by design, and a prompt never ends a generation; but a stop string in
+/// an unexpected place explains answers that end too early, so it is said once a string.
+fn stop_strings_inside(prepared: &[Prepared], stop_strings: &[String]) -> Vec<String> {
+    let note = |stop: &String| {
+        let mut with = prepared.iter().filter(|one| one.prompt.text.contains(stop.as_str()));
+        let first = with.next()?.sample;
+        Some(format!(
+            "the stop string {stop:?} stands in {} of {} prompts (first in sample {first}): no harm there, but a model \
+             that writes it stops",
+            with.count() + 1,
+            prepared.len()
+        ))
+    };
+    stop_strings.iter().filter_map(note).collect()
+}

@@ -1,0 +1,176 @@
+//! The program as a stranger meets it: help, mistakes, exit codes. What needs a real engine is tested elsewhere.
+
+use std::io::Read as _;
+use std::process::{Command, Output, Stdio};
+
+use clap::Parser as _;
+use evalsuite::cli::{Arguments, Command as Subcommand, resolve};
+use evalsuite::engine::{Dtype, EngineKind};
+use evalsuite::run::{Destination, Job, RunError};
+use evalsuite::task::ChatUse;
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
+    // Nothing listens on port 9 of this very machine: no test may wait for a real hub.
+    command.env("HF_ENDPOINT", "http://127.0.0.1:9").env_remove("HF_HUB_OFFLINE");
+    command
+}
+
+fn evalsuite(arguments: &[&str]) -> Output {
+    program().args(arguments).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A mistake: exit code 2, nothing on stdout, `error:` and `hint:` on one screen of stderr, no backtrace.
+fn mistake(arguments: &[&str]) -> String {
+    let output = evalsuite(arguments);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
+    assert!(message.contains("error: ") && message.contains("hint: "), "{arguments:?}: {message}");
+    assert!(message.lines().count() <= 24 && !message.contains("panicked"), "{arguments:?}: {message}");
+    message
+}
+
+fn resolved(words: &str) -> Result<Job, RunError> {
+    let arguments = Arguments::try_parse_from(words.split_whitespace()).expect("clap takes it");
+    let Subcommand::Gsm8k(arguments) = arguments.command else { panic!("not gsm8k") };
+    resolve(&arguments, words.split_whitespace().map(str::to_owned).collect(), false)
+}
+
+#[test]
+fn help_fits_80_columns_and_documents_the_exit_codes() {
+    for arguments in [&["--help"][..], &["gsm8k", "--help"], &["gsm8k", "-h"], &["rescore", "--help"], &["show", "-h"]]
+    {
+        let output = evalsuite(arguments);
+        let help = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{arguments:?}: {} columns: {line}", line.chars().count());
+        }
+        for code in ["0    success", "1    the score", "2    a mistake", "3    the engine", "130  interrupted"] {
+            assert!(help.contains(code), "{arguments:?} says nothing of {code}");
+        }
+    }
+}
+
+#[test]
+fn help_of_gsm8k_names_every_flag_and_shows_examples() {
+    let help = text(&evalsuite(&["gsm8k", "--help"]).stdout);
+    let flags = "--model --revision --dtype --engine --batch --threads --offline --dataset --split --limit --samples \
+                 --protocol --fewshot --chat --show-prompt --max-tokens --temperature --top-p --top-k --seed --repeats \
+                 --stop --out --resume --min-accuracy --format --template";
+    for flag in flags.split_whitespace() {
+        assert!(help.contains(flag), "{flag}");
+    }
+    assert!(help.contains("Examples:") && help.contains("--dataset openai/gsm8k"), "{help}");
+}
+
+#[test]
+fn names_that_are_almost_right_get_the_right_one() {
+    assert!(mistake(&["gsm8k", "--dtype", "fp16"]).contains("did you mean `f16`"));
+    assert!(mistake(&["gsm8k", "--engine", "cpuu"]).contains("did you mean `cpu`"));
+    assert!(mistake(&["gsm8k", "--format", "markdwon"]).contains("did you mean `markdown`"));
+    assert!(mistake(&["gsm8k", "--chat", "nevr"]).contains("did you mean `never`"));
+    assert!(mistake(&["gsm8k", "--protocol", "gsm8k-coot"]).contains("did you mean `gsm8k-cot`"));
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_before_anything_is_opened() {
+    for flags in [
+        &["--limit", "0"][..],
+        &["--repeats", "0"],
+        &["--repeats", "3"],
+        &["--threads", "0"],
+        &["--batch", "0"],
+        &["--max-tokens", "0"],
+        &["--temperature", "NaN"],
+        &["--temperature=-1"],
+        &["--top-p", "0"],
+        &["--min-accuracy", "101"],
+        &["--stop", ""],
+        &["--samples", "7-3"],
+        &["--template", "/no/such/template"],
+    ] {
+        let arguments: Vec<&str> = std::iter::once("gsm8k").chain(flags.iter().copied()).collect();
+        mistake(&arguments);
+    }
+}
+
+#[test]
+fn clap_itself_exits_with_2_and_names_the_flag() {
+    let output = evalsuite(&["gsm8k", "--limt", "3"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--limit"));
+    assert_eq!(evalsuite(&["gsm8k", "--limit", "3", "--samples", "1"]).status.code(), Some(2));
+    assert_eq!(evalsuite(&["--version"]).status.code(), Some(0));
+}
+
+#[test]
+fn defaults_are_the_bundled_ones_in_every_precision() {
+    let job = resolved("evalsuite gsm8k").unwrap();
+    assert_eq!((job.model.source.as_str(), job.dataset.source.as_str()), ("bundled", "bundled"));
+    assert_eq!((job.protocol.as_str(), job.dataset.split.as_str()), ("stepwise", "test"));
+    assert_eq!(job.dtypes, Dtype::ALL);
+    assert_eq!(job.destination, Destination::Under("runs".into()));
+    assert_eq!((job.engine, job.chat, job.resume), (EngineKind::Auto, None, false));
+    assert!(job.sampling.temperature == 0.0 && job.sampling.max_tokens.is_none());
+}
+
+#[test]
+fn flags_become_a_job() {
+    let words = "evalsuite gsm8k --model m --dtype bf16,f32,bf16 --samples 3,17,40-42 --chat required --out here \
+                 --resume --temperature 0.5 --repeats 2 --stop X --stop Y";
+    let job = resolved(words).unwrap();
+    assert_eq!(job.dtypes, [Dtype::F32, Dtype::Bf16], "the ground truth first, none twice");
+    assert_eq!(job.selection.indices, [3, 17, 40, 41, 42]);
+    assert_eq!(job.chat, Some(ChatUse::Required));
+    assert_eq!(job.destination, Destination::Folder("here".into()));
+    assert_eq!(job.sampling.stop_strings, ["X", "Y"]);
+    assert_eq!(job.dataset.source, "bundled", "a model of one's own still gets the bundled problems");
+    assert_eq!(job.command.join(" "), words.split_whitespace().collect::<Vec<_>>().join(" "));
+}
+
+#[test]
+fn a_run_that_is_not_there_is_a_mistake() {
+    assert!(mistake(&["show", "/no/such/run"]).contains("/no/such/run"));
+    assert!(mistake(&["rescore", "/no/such/run", "--protocol", "gsm8k"]).contains("/no/such/run"));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("record.json"), "{\"format\": 99}").unwrap();
+    assert!(mistake(&["show", folder.path().to_str().unwrap()]).contains("format 99"));
+    std::fs::write(folder.path().join("record.json"), "{").unwrap();
+    assert!(mistake(&["show", folder.path().to_str().unwrap()]).contains("not a record"));
+}
+
+#[test]
+fn doctor_says_what_this_machine_offers() {
+    let output = evalsuite(&["doctor"]);
+    let report = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for part in ["CPU", "instruction sets", "GPU", "driver", "libcuda.so", "hub cache", "free", "reachable", "no ("] {
+        assert!(report.contains(part), "{part} is not in:\n{report}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = program()
+        .args(["gsm8k", "--help"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    let mut doctor =
+        program().arg("doctor").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    drop(doctor.stdout.take());
+    for mut child in [child, doctor] {
+        let mut message = String::new();
+        child.stderr.take().expect("it is piped").read_to_string(&mut message).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{message}");
+        assert!(message.is_empty(), "{message}");
+    }
+}

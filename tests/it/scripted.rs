@@ -1,0 +1,249 @@
+//! A test double, and said so: an engine that answers from a script, and a model that is nothing but a tokenizer.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use evalsuite::engine::model::{
+    Activation, Family, ModelConfig, ModelSource, ModelSpec, ModelTokenizer, NormKind, PositionKind, RotaryScaling,
+    TensorData, Tensors,
+};
+use evalsuite::engine::{
+    Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes, OpenOptions, Request,
+    Timings, Work,
+};
+use evalsuite::report::Format;
+use evalsuite::run::{Destination, Event as RunEvent, Finished, Inputs, Job, RunError, SamplingOptions, Surroundings};
+use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Fewshot, Protocol, Sample, Selection};
+
+/// Questions ask for `index + 100`; every third f16 answer is wrong, so that precisions differ.
+pub(crate) const ROWS: usize = 5;
+
+/// The engine: answers by arithmetic on the question, at once.
+struct Scripted {
+    info: EngineInfo,
+}
+
+impl Engine for Scripted {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    fn run(
+        &mut self,
+        requests: Vec<Request>,
+        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let total = requests.len();
+        // Last first, so that nothing may rely on the order.
+        for (done, request) in requests.into_iter().rev().enumerate() {
+            let completion = answer(&request, self.info.dtype);
+            if sink(Event::Completed(completion)).is_break() {
+                return Ok(());
+            }
+            let step = Event::Step { running: total - done - 1, output_tokens: 3 * (done as u64 + 1) };
+            if sink(step).is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn answer(request: &Request, dtype: Dtype) -> Completion {
+    let Work::Generate(options) = &request.work else { panic!("the script only generates") };
+    let number: u64 = request
+        .prompt
+        .text
+        .split(|c: char| !c.is_ascii_digit())
+        .find(|word| !word.is_empty())
+        .and_then(|word| word.parse().ok())
+        .expect("every question holds its number");
+    let right = dtype != Dtype::F16 || !number.is_multiple_of(3);
+    // A sampled answer tells its seed, so that equal bytes mean equal seeds.
+    let aside =
+        if options.sampling.temperature > 0.0 { format!("seed-{:x} ", options.sampling.seed) } else { String::new() };
+    let value = if right { number + 100 } else { 1 };
+    Completion {
+        request: request.id,
+        token_ids: vec![number as u32, 7, 2],
+        text: format!("{aside}é\nThe answer is {value}0."),
+        finish: if number == 4 { Finish::Length } else { Finish::EndOfSequence },
+        details: Vec::new(),
+        timings: Timings { queued_seconds: 0.0, first_token_seconds: 0.001, total_seconds: 0.002 },
+    }
+}
+
+/// A scripted engine for a precision; `version` tells two apart.
+pub(crate) fn engine(dtype: Dtype, version: &str) -> Box<dyn Engine> {
+    Box::new(Scripted {
+        info: EngineInfo {
+            name: "scripted".to_owned(),
+            version: version.to_owned(),
+            device: "a test".to_owned(),
+            dtype,
+            context_tokens: 512,
+            batch: 2,
+            load: LoadTimes { read_seconds: 0.25, prepare_seconds: 0.25, total_seconds: 0.5 },
+            weight_bytes: 1000,
+        },
+    })
+}
+
+struct NoTensors;
+
+impl Tensors for NoTensors {
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn read(&self, name: &str) -> Result<TensorData, EngineError> {
+        Err(EngineError::invalid(format!("no tensor {name}"), "the scripted model has none"))
+    }
+}
+
+/// A word-level tokenizer that puts `<s>` in front.
+const TOKENIZER: &str = r#"{
+    "version": "1.0", "truncation": null, "padding": null,
+    "added_tokens": [{"id": 1, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true}],
+    "normalizer": null, "pre_tokenizer": {"type": "Whitespace"},
+    "post_processor": {"type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+    "decoder": null,
+    "model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": {"[UNK]": 0, "<s>": 1, "Q": 2, "A": 3}}
+}"#;
+
+pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
+    Arc::new(ModelSource {
+        name: "scripted".to_owned(),
+        source: "a test double".to_owned(),
+        sha256: "5c".repeat(32),
+        stored_as: "nothing".to_owned(),
+        config: ModelConfig {
+            family: Family::Llama,
+            vocabulary: 4,
+            hidden: 8,
+            intermediate: 16,
+            layers: 1,
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 8,
+            context_tokens: 512,
+            norm: NormKind::Rms,
+            norm_epsilon: 1e-5,
+            activation: Activation::SiluGated,
+            position: PositionKind::Rotary { theta: 1e4, scaling: RotaryScaling::None },
+            sliding_window: None,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            tied_embeddings: true,
+        },
+        tokenizer: Arc::new(ModelTokenizer {
+            tokenizer: tokenizers::Tokenizer::from_bytes(TOKENIZER).expect("the tokenizer above is one"),
+            chat_template: chat_template.map(str::to_owned),
+            bos_token: Some("<s>".to_owned()),
+            bos_id: Some(1),
+            eos_token: None,
+            eos_ids: BTreeSet::new(),
+            sha256: "70".repeat(32),
+        }),
+        tensors: Box::new(NoTensors),
+    })
+}
+
+pub(crate) fn dataset() -> Dataset {
+    let sample = |index: usize| Sample {
+        index,
+        question: format!("{index} and 1000 less 900 , times ten ?"),
+        answer: format!("It is so.\n#### {}0", index + 100),
+    };
+    Dataset {
+        name: "scripted".to_owned(),
+        source: "a test".to_owned(),
+        split: "test".to_owned(),
+        sha256: "da".repeat(32),
+        samples: (0..ROWS).map(sample).collect(),
+    }
+}
+
+/// The scripted model and problems under a zero-shot protocol without chat template.
+pub(crate) fn inputs() -> Inputs {
+    inputs_of(model(None), dataset(), "gsm8k-cot-zeroshot", ChatUse::Never).expect("the scripted inputs are sound")
+}
+
+pub(crate) fn inputs_of(
+    model: Arc<ModelSource>,
+    dataset: Dataset,
+    protocol: &str,
+    chat: ChatUse,
+) -> Result<Inputs, RunError> {
+    let mut protocol = Protocol::open(protocol)?;
+    protocol.chat = chat;
+    Inputs::new(model, dataset, protocol, (Fewshot::None, None))
+}
+
+/// A greedy job in two precisions, into `folder`.
+pub(crate) fn job(folder: PathBuf) -> Job {
+    Job {
+        command: ["evalsuite", "gsm8k"].map(str::to_owned).to_vec(),
+        model: ModelSpec { source: "scripted".to_owned(), revision: "main".to_owned() },
+        dataset: DatasetSpec {
+            source: "scripted".to_owned(),
+            split: "test".to_owned(),
+            revision: "main".to_owned(),
+            sha256: None,
+        },
+        selection: Selection::default(),
+        protocol: "gsm8k-cot-zeroshot".to_owned(),
+        fewshot: None,
+        chat: None,
+        dtypes: vec![Dtype::F32, Dtype::F16],
+        engine: EngineKind::Cpu,
+        batch: None,
+        sampling: SamplingOptions {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            seed: 0,
+            repeats: 1,
+            max_tokens: Some(64),
+            stop_strings: Vec::new(),
+        },
+        destination: Destination::Folder(folder),
+        resume: false,
+        format: Format::Terminal { colour: false },
+    }
+}
+
+/// Runs a job on the scripted engine to its end.
+pub(crate) fn evaluate(job: &Job, inputs: &Inputs) -> Result<Finished, RunError> {
+    evaluate_with(job, inputs, &mut |options| Ok(engine(options.dtype, "1")), &mut |_, _| {})
+}
+
+/// A test's own way to open an engine.
+pub(crate) type Open<'a> = dyn FnMut(&OpenOptions) -> Result<Box<dyn Engine>, EngineError> + 'a;
+
+/// Runs a job with the test's own engines; `tell` may set the flag that interrupts.
+pub(crate) fn evaluate_with(
+    job: &Job,
+    inputs: &Inputs,
+    open: &mut Open,
+    tell: &mut dyn FnMut(RunEvent, &AtomicBool),
+) -> Result<Finished, RunError> {
+    let interrupted = AtomicBool::new(false);
+    evalsuite::run::evaluate(
+        job,
+        inputs,
+        &mut Surroundings {
+            open_engine: &mut |_, options| open(options),
+            tell: &mut |event| tell(event, &interrupted),
+            interrupted: &interrupted,
+        },
+    )
+}
