@@ -33,9 +33,25 @@ pub fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// Words as one command line that a POSIX shell reads back as the same words.
+pub fn command_line<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let quoted = |word: &str| {
+        let is_plain = !word.is_empty() && word.chars().all(plain);
+        if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    };
+    words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        let words = ["--stop", "Q: it's", "", "openai/gsm8k"];
+        assert_eq!(command_line(words), r"--stop 'Q: it'\''s' '' openai/gsm8k");
+    }
 
     #[test]
     fn nearest_finds_a_misspelt_name_and_rejects_a_strange_one() {

@@ -16,7 +16,8 @@ use super::printer::{Printer, print, print_error, say};
 use crate::hub::Hub;
 use crate::record::Record;
 use crate::report::render;
-use crate::run::{Finished, Inputs, Job, RunError, Surroundings, execute, rescore, show_prompt};
+use crate::run::{Destination, Finished, Inputs, Job, RunError, Surroundings, execute, rescore, show_prompt};
+use crate::text::command_line;
 
 /// Runs the program on a command line, the program's own name first.
 pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
@@ -119,24 +120,15 @@ fn show(arguments: &ShowArguments) -> Result<Exit, RunError> {
 
 /// The command that goes on with a run, ready to be pasted into a shell.
 fn resume_command(job: &Job, folder: &Path) -> String {
-    let mut words = job.command.iter().map(|word| quoted(word)).collect::<Vec<_>>();
-    if !job.command.iter().any(|word| word == "--out" || word.starts_with("--out=")) {
-        words.extend(["--out".to_owned(), quoted(&folder.display().to_string())]);
+    let folder = folder.display().to_string();
+    let mut words: Vec<&str> = job.command.iter().map(String::as_str).collect();
+    if matches!(job.destination, Destination::Under(_)) {
+        words.extend(["--out", &folder]);
     }
     if !job.resume {
-        words.push("--resume".to_owned());
+        words.push("--resume");
     }
-    words.join(" ")
-}
-
-/// A word as a POSIX shell reads it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
+    command_line(words)
 }
 
 /// Colours where a person looks, unless they said no (<https://no-color.org>).
@@ -171,16 +163,4 @@ fn catch_interrupts() -> Result<Arc<AtomicBool>, RunError> {
         RunError::invalid(format!("cannot listen for Ctrl-C: {error}"), "run from an ordinary shell")
     })?;
     Ok(interrupted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_survive_a_shell() {
-        assert_eq!(quoted("openai/gsm8k"), "openai/gsm8k");
-        assert_eq!(quoted("Q: it's"), r"'Q: it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 }

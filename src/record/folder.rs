@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Journal, Outcome, Plan, Record, RecordError, Session, StoredCompletion, read_journal, session};
 use crate::engine::Dtype;
 use crate::files::write_atomically;
+use crate::text::command_line;
 
 /// A run folder that this process holds.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl RunFolder {
             format!("the run in {} cannot be resumed by this command:\n  {}", path.display(), differences.join("\n  ")),
             format!(
                 "give its own command (`{}`) with `--resume`, or leave `--resume` out for a new run",
-                begun.command.join(" ")
+                command_line(begun.command.iter().map(String::as_str))
             ),
         ))
     }

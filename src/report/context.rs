@@ -26,6 +26,8 @@ pub struct Context<'a> {
     pub protocol: String,
     /// `greedy, at most 512 tokens`.
     pub decoding: String,
+    /// `cpu 0.1.0 on 2 threads, AVX2`, of the first session there was.
+    pub engine: String,
     /// The model is the one compiled into the program.
     pub bundled_model: bool,
     /// The problems are the ones compiled into the program.
@@ -137,6 +139,7 @@ impl<'a> Context<'a> {
             dataset: dataset(plan),
             protocol: protocol(plan),
             decoding: decoding(&plan.generation),
+            engine: engine(record),
             bundled_model: plan.model.source == bundled::NAME,
             bundled_dataset: plan.dataset.source == bundled::NAME,
             has_reference: plan.dtypes.contains(&crate::engine::Dtype::F32),
@@ -188,6 +191,11 @@ fn decoding(generation: &GenerationPlan) -> String {
         words.push(format!("{} completions a sample", generation.repeats));
     }
     words.join(", ")
+}
+
+fn engine(record: &Record) -> String {
+    let first = record.dtypes.iter().flat_map(|dtype| &dtype.sessions).map(|session| &session.engine).next();
+    first.map_or_else(nothing, |engine| format!("{} {} on {}", engine.name, engine.version, engine.device))
 }
 
 fn accuracy_rows(dtype: &DtypeRecord) -> Vec<AccuracyRow> {

@@ -24,7 +24,9 @@ pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
     let context = Context::new(record).map_err(|error| fault(&error))?;
     let variables = tera::Context::from_serialize(&context).map_err(|error| fault(&error))?;
     let mut tera = Tera::default();
-    tera.register_filter("columns", |block: &str, _: Kwargs, _: &State| columns(block));
+    tera.register_filter("columns", |block: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
+        Ok(columns(block, arguments.get("words")?.unwrap_or(1)))
+    });
     tera.register_filter("paint", move |text: &str, arguments: Kwargs, _: &State| paint(text, &arguments, colour));
     tera.render_str(template, &variables, false).map_err(|error| fault(&error))
 }
@@ -33,9 +35,9 @@ fn bundled(name: &'static str) -> (&'static str, &'static str) {
     (name, TEMPLATES.iter().find(|(file, _)| *file == name).map_or("", |(_, text)| *text))
 }
 
-/// Aligns lines of cells divided by `|`: a column is as wide as its widest cell; the first two columns are words and
-/// stand left, the rest are numbers and stand right. Blank lines are dropped.
-fn columns(block: &str) -> String {
+/// Aligns lines of cells divided by `|`: a column is as wide as its widest cell; the first `words` columns stand left,
+/// the rest are numbers and stand right. Blank lines are dropped.
+fn columns(block: &str, words: usize) -> String {
     let rows: Vec<Vec<&str>> = block
         .lines()
         .filter(|line| !line.trim().is_empty())
@@ -50,7 +52,7 @@ fn columns(block: &str) -> String {
     }
     let line = |row: &Vec<&str>| {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-            let side = if column < 2 { Alignment::Left } else { Alignment::Right };
+            let side = if column < words { Alignment::Left } else { Alignment::Right };
             pad_str(cell, *width, side, None).into_owned()
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
@@ -71,13 +73,13 @@ mod tests {
     #[test]
     fn columns_align_words_left_and_numbers_right() {
         let block = "\n  dtype | rule | n\n\nf32 | strict | 1,319\nbf16||7\n";
-        assert_eq!(columns(block), "dtype  rule        n\nf32    strict  1,319\nbf16               7");
+        assert_eq!(columns(block, 2), "dtype  rule        n\nf32    strict  1,319\nbf16               7");
     }
 
     #[test]
     fn colours_do_not_move_a_column() {
         let red = Style::new().red().force_styling(true).apply_to("-5.0").to_string();
-        let aligned = columns(&format!("a|b|delta\na|b|{red}"));
+        let aligned = columns(&format!("a|b|delta\na|b|{red}"), 2);
         assert_eq!(console::strip_ansi_codes(&aligned), "a  b  delta\na  b   -5.0");
     }
 }

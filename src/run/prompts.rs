@@ -35,25 +35,26 @@ pub(super) fn prepare(inputs: &Inputs, job: &Job) -> Result<(Vec<Prepared>, Vec<
     Ok((prepared, notes))
 }
 
-/// The prompt of one row as text, token ids and tokens: what `--show-prompt` prints.
+/// The prompt of one row as text, token ids and tokens, and what a run would say of it: what `--show-prompt` prints.
 pub fn show_prompt(inputs: &Inputs, job: &Job, row: usize) -> Result<String, RunError> {
-    let selection = Selection { limit: None, indices: vec![row] };
-    let job = Job { selection, ..job.clone() };
-    let (prepared, notes) = prepare(inputs, &job)?;
     let mut text = String::new();
-    for one in &prepared {
+    for sample in inputs.chosen(&Selection { limit: None, indices: vec![row] })? {
+        let one = render(inputs, sample)?;
         let ids = &one.prompt.token_ids;
         let tokens: Vec<String> = ids.iter().map(|id| shown_token(&inputs.model.tokenizer, *id)).collect();
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", one.prompt.text);
-        let _ = writeln!(text, "\n--- sample {}, {} tokens, sha256 {}", one.sample, ids.len(), one.prompt_sha256);
+        let _ = writeln!(text, "\n--- sample {row}, {} tokens, sha256 {}", ids.len(), one.prompt_sha256);
         let _ = writeln!(text, "token ids: {ids:?}");
         let _ = writeln!(text, "tokens: {}", tokens.join(" "));
-        let _ = writeln!(text, "stop strings: {:?}", inputs.stop_strings(&job));
+        let _ = writeln!(text, "stop strings: {:?}", inputs.stop_strings(job));
         let _ = writeln!(text, "reference answer: {:?}", one.answer);
-    }
-    for note in inputs.notes.iter().chain(&notes) {
-        let _ = writeln!(text, "note: {note}");
+        if let Err(error) = check(&one, inputs, inputs.max_tokens(job)) {
+            let _ = writeln!(text, "a run would refuse it: {error}");
+        }
+        for note in inputs.notes.iter().chain(&stop_strings_inside(&[one], &inputs.stop_strings(job))) {
+            let _ = writeln!(text, "note: {note}");
+        }
     }
     Ok(text)
 }

@@ -355,7 +355,11 @@ fn show_prompt_gives_text_and_ids_and_begins_nothing() {
     assert!(text.starts_with("Q: 3 and 1000"), "{text}");
     assert!(text.contains("token ids: [1, 2, "), "{text}");
     assert!(!folder.exists());
-    assert!(show_prompt(&inputs(), &job(folder), ROWS).is_err());
+    assert!(show_prompt(&inputs(), &job(folder.clone()), ROWS).is_err());
+    let mut long = job(folder);
+    long.sampling.max_tokens = Some(5000);
+    let text = show_prompt(&inputs(), &long, 3).unwrap();
+    assert!(text.starts_with("Q: 3 and 1000") && text.contains("a run would refuse it: sample 3"), "{text}");
 }
 
 #[test]
