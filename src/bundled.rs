@@ -13,7 +13,13 @@ pub fn model_files() -> impl Iterator<Item = (&'static str, &'static [u8])> {
     MODEL.iter().copied()
 }
 
-const MODEL: &[(&str, &[u8])] = &[];
+const MODEL: &[(&str, &[u8])] = &[
+    ("config.json", include_bytes!("../models/bundled/config.json")),
+    ("generation_config.json", include_bytes!("../models/bundled/generation_config.json")),
+    ("model.safetensors", include_bytes!("../models/bundled/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../models/bundled/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("../models/bundled/tokenizer_config.json")),
+];
 
 /// The bundled problem set's parquet file of a split.
 pub fn dataset_file(split: &str) -> Option<&'static [u8]> {

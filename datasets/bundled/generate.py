@@ -25,8 +25,17 @@ SEED = 20261122
 N_TRAIN, N_TEST = 6000, 240
 STREAM_TEST, STREAM_TRAIN, STREAM_VALIDATION, STREAM_MODEL = 1, 2, 3, 1000
 RESERVED_ONE_IN = 16
-# How often each level of number size (0 small .. 3 large) is drawn, of 100.
+# The model's training stream: how often each level of number size (0 small .. 3 large) is drawn, of 100.
 LEVEL_WEIGHTS = (22, 42, 28, 8)
+# The problem set: numbers of the times tables, and the templates in which multiplying, sharing and halving decide.
+TABLES = -1
+SET_TEMPLATES = {
+    1: "1-groups 1-price 1-wage 1-rows 1-share 1-pack 1-speed 1-half 1-twice 1-times".split(),
+    2: "2-boxprice 2-halfboth 2-twiceboth".split(),
+    3: "3-defects 3-twokinds 3-restshare 3-bill".split(),
+}
+# Steps of twenty problems in a row.
+SET_STEPS = (1, 2, 1, 1, 3, 1, 2, 1, 1, 2, 1, 1, 2, 1, 3, 1, 2, 1, 1, 2)
 
 MASK = (1 << 64) - 1
 
@@ -87,7 +96,9 @@ RIDES = ["A train", "A bus", "A ship", "A truck", "A cyclist", "A ferry"]
 
 def ad(r, level):
     """A number to add or take from."""
-    if level <= 0:
+    if level == TABLES:
+        return r.range(2, 20)
+    if level == 0:
         return r.range(11, 60)
     if level == 1:
         return r.range(30, 300)
@@ -98,13 +109,15 @@ def ad(r, level):
 
 def sb(r, level):
     """Two numbers, the first clearly larger."""
-    a = ad(r, level)
+    a = ad(r, level) + (3 if level == TABLES else 0)
     return a, r.range(max(2, a // 6), a - 2)
 
 
 def mu(r, level):
     """Two factors: a count of groups and a size."""
-    if level <= 0:
+    if level == TABLES:
+        return r.range(2, 9), r.range(2, 10)
+    if level == 0:
         return r.range(2, 9), r.range(3, 20)
     if level == 1:
         return r.range(3, 9), r.range(12, 99)
@@ -465,8 +478,9 @@ def problem(r, steps, want_reserved, level=None):
     """Draws one problem: (question, answer, key, level)."""
     if level is None:
         level = draw_level(r)
+    templates = [t for t in TEMPLATES[steps] if level != TABLES or t[0] in SET_TEMPLATES[steps]]
     while True:  # a template may have no reserved numbers at some level: draw both again
-        tid, names, draw, questions, text, ops, last = r.pick(TEMPLATES[steps])
+        tid, names, draw, questions, text, ops, last = r.pick(templates)
         nums = draw(r, level)
         if reserved(tid, nums) == want_reserved:
             break
@@ -529,18 +543,17 @@ def stream(number, want_reserved, seed=SEED):
         i += 1
 
 
-def take(number, want_reserved, count, taken=()):
-    """The first `count` problems of a stream with distinct questions and keys."""
-    questions, keys = set(), set(taken)
+def take(number, want_reserved, count):
+    """The first `count` problems of the set's stream `number` with distinct questions."""
+    r = Rng(SEED, number)
+    questions = set()
     out = []
-    for p in stream(number, want_reserved):
-        if p[0] in questions or (want_reserved and p[2] in keys):
-            continue
-        questions.add(p[0])
-        keys.add(p[2])
-        out.append(p)
-        if len(out) == count:
-            return out
+    while len(out) < count:
+        p = problem(r, SET_STEPS[len(out) % len(SET_STEPS)], want_reserved, TABLES)
+        if p[0] not in questions:
+            questions.add(p[0])
+            out.append(p)
+    return out
 
 
 def test_set():

@@ -3,6 +3,7 @@
 
     python3 models/bundled/train.py tokenizer        # writes tokenizer.json
     python3 models/bundled/train.py train --out DIR  # trains, writes the folder
+    python3 models/bundled/train.py rescale --from DIR  # brings DIR's model here, into binary16's range
     python3 models/bundled/train.py check            # accuracy with transformers, CPU
 
 The training stream comes from datasets/bundled/generate.py under stream numbers
@@ -47,7 +48,7 @@ CFG = {
     "attention_bias": False,
     "mlp_bias": False,
     "attention_dropout": 0.0,
-    "max_position_embeddings": 512,
+    "max_position_embeddings": 1024,
     "rope_theta": 10000.0,
     "rms_norm_eps": 1e-6,
     "initializer_range": 0.02,
@@ -288,7 +289,7 @@ class Muon:
                     x = 3.4445 * x + torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315) @ x
                 x = x.float()
                 torch._foreach_mul_(ps, 1 - lr * self.decay)
-                torch._foreach_add_(ps, [u.T if t else u for u, t in zip(x, turned)], alpha=-lr * scale)
+                torch._foreach_add_(ps, [u.T if t else u for u, t in zip(x * (-lr * scale), turned)])
 
 
 def train(args):
@@ -335,7 +336,9 @@ def train(args):
     else:
         groups = [{"params": plain, "weight_decay": 0.0}]
         muon = Muon(torch, matrices, args.decay)
-    opt = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=device == "cuda")
+    graphed = device == "cuda" and bool(args.graph)
+    opt = torch.optim.AdamW(groups, lr=torch.tensor(args.lr, device=device) if graphed else args.lr,
+                            betas=(0.9, 0.98), eps=1e-9, fused=device == "cuda", capturable=graphed)
     if args.compile:
         torch._dynamo.config.recompile_limit = 64
         for layer in model.layers:
@@ -345,7 +348,9 @@ def train(args):
     widths = args.widths  # two fixed widths, so that two shapes are compiled
     rows = [args.share, args.batch - args.share]
 
-    def run(batches, lr):
+    rate = torch.zeros((), device=device)  # the learning rate, where a graph can read it
+
+    def work(batches, lr):
         with torch.autocast(device, dtype=torch.bfloat16):
             parts = [model.loss(*b) for b in batches]
         loss = sum(t for t, _ in parts) / sum(c for _, c in parts)
@@ -355,19 +360,50 @@ def train(args):
         else:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for g in opt.param_groups:
-            g["lr"] = lr
+            if graphed:
+                g["lr"].copy_(lr)
+            else:
+                g["lr"] = lr
         opt.step()
         opt.zero_grad(set_to_none=True)
         return loss.detach()
 
+    graph, held, shown = None, None, None
+
+    def run(batches, lr):
+        if not graphed:
+            return work(batches, lr)
+        rate.fill_(lr)
+        if graph is None:
+            return work(batches, rate)
+        for into, made in zip(held, batches):
+            for x, y in zip(into, made):
+                x.copy_(y)
+        graph.replay()
+        return shown.clone()
+
     sync = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     log(f"ready to compile at {time.time() - t0:.0f} s")
-    for _ in range(2 if args.compile else 0):  # compile while the workers make data
-        run([(torch.randint(3, 1000, (n, w + 1), device=device),
+    dummy = [(torch.randint(3, 1000, (n, w + 1), device=device),
               torch.full((n,), 40, device=device), torch.full((n,), w, device=device))
-             for n, w in zip(rows, widths)], 0.0)
+             for n, w in zip(rows, widths)]
+    if device == "cuda":  # compile, then record one step as a graph, while the workers make data
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                run(dummy, 0.0)
+        torch.cuda.current_stream().wait_stream(side)
         sync()
         log(f"compiled at {time.time() - t0:.0f} s")
+        if graphed:
+            recorded = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(recorded, capture_error_mode="thread_local"):
+                shown = work(dummy, rate)
+            graph, held = recorded, dummy
+            log(f"step recorded at {time.time() - t0:.0f} s")
+    elif args.compile:
+        run(dummy, 0.0)
     shards = shards.get()
     log(f"data made at {time.time() - t0:.0f} s")
     plen = np.concatenate([s[1] for s in shards])
@@ -407,20 +443,37 @@ def train(args):
     losses = []
     step = 0
     done = False
+    scale, best, kept = 1.0, math.inf, None  # see the guard below
+
+    def state():
+        """Everything that training moves: weights, moments, momentum."""
+        return ([p.data for p in model.parameters()] + [v for s in opt.state.values() for v in s.values()]
+                + ([buf for _, buf, _ in muon.groups] if muon else []))
+
     started = time.time()
     # The schedule runs over the steps given, or else over the seconds left.
     span = min(args.seconds, args.deadline - (started - t0))
     while not done:
         f = step / args.steps if args.steps else (time.time() - started) / span
-        lr = args.lr * min(1.0, (step + 1) / args.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, f))))
+        lr = scale * args.lr * min(1.0, (step + 1) / args.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, f))))
         losses.append(run(batch(), lr))
         step += 1
         if step % 8 == 0:
             sync()  # keeps the clock honest
         done = step >= args.steps if args.steps else time.time() - started >= span
         if step % 200 == 0 or done:
-            log(f"step {step} loss {torch.stack(losses).mean().item():.4f} lr {lr:.5f} t {time.time() - started:.1f} s")
+            loss = torch.stack(losses).mean().item()
+            log(f"step {step} loss {loss:.4f} lr {lr:.5f} t {time.time() - started:.1f} s")
             losses = []
+            # The guard: when the loss has climbed well above its lowest, go back there and halve the learning rate.
+            if loss < best:
+                best, kept = loss, [v.clone() for v in state()]
+            elif not loss < best * 1.15 + 0.01 and not done:
+                scale /= 2
+                with torch.no_grad():
+                    for v, k in zip(state(), kept):
+                        v.copy_(k)
+                log(f"loss climbed from {best:.4f}: back to it, learning rate times {scale}")
         for part in (0.25, 0.5, 0.75):
             if f >= part and part not in snapshots:
                 snapshots[part] = step
@@ -445,6 +498,27 @@ def save(torch, model, out, weights_only=False):
     (out / "generation_config.json").write_text(json.dumps({
         "bos_token_id": EOT, "eos_token_id": [IM_END, EOT], "pad_token_id": EOT,
         "do_sample": False, "max_new_tokens": 256}, indent=2) + "\n")
+
+
+def rescale(args):
+    """Copies a trained model here with its residual stream divided by 32, so that binary16 can hold it.
+
+    Exact, up to the last addition's rounding: everything that is added to the stream (embeddings, o_proj, down_proj) is divided by
+    a power of two, the norms do not see it (their epsilon is divided by its square), and the last norm multiplies it back for the
+    tied output projection.
+    """
+    from safetensors.torch import load_file, save_file
+    source, factor = Path(getattr(args, "from")), 32.0
+    tensors = load_file(str(source / "model.safetensors"))
+    for name in tensors:
+        if name.endswith(("o_proj.weight", "down_proj.weight", "embed_tokens.weight")):
+            tensors[name] = tensors[name] / factor
+        elif name == "model.norm.weight":
+            tensors[name] = tensors[name] * factor
+    save_file(tensors, str(HERE / "model.safetensors"), metadata={"format": "pt"})
+    config = {**CFG, "rms_norm_eps": CFG["rms_norm_eps"] / factor ** 2}
+    (HERE / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (HERE / "generation_config.json").write_text((source / "generation_config.json").read_text())
 
 
 # ---------------------------------------------------------------- check
@@ -516,17 +590,19 @@ def main():
     t.add_argument("--seconds", type=float, default=1e9, help="training time")
     t.add_argument("--deadline", type=float, default=1e9, help="end of training, from the start of the script")
     t.add_argument("--optimizer", choices=["adamw", "muon"], default="muon")
-    t.add_argument("--muon", type=float, default=2.0, help="learning rate of the matrices over that of the rest")
-    t.add_argument("--lr", type=float, default=3e-3)
+    t.add_argument("--muon", type=float, default=1.0, help="learning rate of the matrices over that of the rest")
+    t.add_argument("--lr", type=float, default=1.5e-3)
     t.add_argument("--warmup", type=int, default=100)
     t.add_argument("--decay", type=float, default=0.05)
     t.add_argument("--snapshots", type=int, default=1)
     t.add_argument("--seed", type=int, default=20261122)
     t.add_argument("--compile", type=int, default=1)
+    t.add_argument("--graph", type=int, default=1, help="replay each step as a CUDA graph")
+    sub.add_parser("rescale").add_argument("--from", required=True)
     c = sub.add_parser("check")
-    c.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16", "float16"])
+    c.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16", "float16"])
     args = a.parse_args()
-    {"tokenizer": lambda _: write_tokenizer(), "train": train, "check": check}[args.what](args)
+    {"tokenizer": lambda _: write_tokenizer(), "train": train, "rescale": rescale, "check": check}[args.what](args)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,10 @@ pub(super) fn prepare(inputs: &Inputs, job: &Job) -> Result<(Vec<Prepared>, Vec<
     let chosen = inputs.chosen(&job.selection)?;
     let prepared: Vec<Prepared> = chosen.par_iter().map(|sample| render(inputs, sample)).collect::<Result<_, _>>()?;
     for one in &prepared {
-        check(one, inputs, inputs.max_tokens(job))?;
+        check(one, inputs)?;
     }
-    let notes = stop_strings_inside(&prepared, &inputs.stop_strings(job));
+    let mut notes = stop_strings_inside(&prepared, &inputs.stop_strings(job));
+    notes.extend(little_room(&prepared, inputs.model.config.context_tokens, inputs.max_tokens(job)));
     Ok((prepared, notes))
 }
 
@@ -74,7 +75,7 @@ fn render(inputs: &Inputs, sample: &Sample) -> Result<Prepared, RunError> {
     })
 }
 
-fn check(one: &Prepared, inputs: &Inputs, max_tokens: usize) -> Result<(), RunError> {
+fn check(one: &Prepared, inputs: &Inputs) -> Result<(), RunError> {
     let (sample, ids) = (one.sample, &one.prompt.token_ids);
     let tokenizer = &inputs.model.tokenizer;
     let context = inputs.model.config.context_tokens;
@@ -99,21 +100,26 @@ fn check(one: &Prepared, inputs: &Inputs, max_tokens: usize) -> Result<(), RunEr
             ),
         ));
     }
-    if ids.len() + max_tokens > context {
+    if ids.len() >= context {
         return Err(RunError::invalid(
-            format!(
-                "sample {sample}: a prompt of {} tokens and up to {max_tokens} generated ones do not fit the model's \
-                 context of {context} tokens",
-                ids.len()
-            ),
-            if ids.len() < context {
-                format!("give `--max-tokens {}` or less, or a protocol with fewer examples", context - ids.len())
-            } else {
-                "choose a protocol with fewer examples, or a model with a longer context".to_owned()
-            },
+            format!("the prompt of sample {sample} has {} tokens, but the model's context holds {context}", ids.len()),
+            "choose a protocol with fewer examples, or a model with a longer context",
         ));
     }
     Ok(())
+}
+
+/// Answers that the context may cut before the token limit does.
+fn little_room(prepared: &[Prepared], context_tokens: usize, max_tokens: usize) -> Option<String> {
+    let longest = prepared.iter().max_by_key(|one| one.prompt.token_ids.len())?;
+    let room = context_tokens.saturating_sub(longest.prompt.token_ids.len());
+    (room < max_tokens).then(|| {
+        format!(
+            "the model's context of {context_tokens} tokens leaves room for {room} behind the longest prompt (sample {}), \
+             not for the limit of {max_tokens}: what it cuts is counted as cut",
+            longest.sample
+        )
+    })
 }
 
 /// Few-shot prompts hold their own stop strings by design, and a prompt never ends a generation; but a stop string in

@@ -350,3 +350,26 @@ fn a_mistyped_folder_that_looks_like_a_hub_id_is_told_so() {
     let error = ModelSource::open(&spec, &tiny_model::no_hub()).unwrap_err().to_string();
     assert!(error.contains("not in the cache") && error.contains("did you mean the folder `src/engine`"), "{error}");
 }
+
+#[test]
+fn the_bundled_model_is_its_folder_compiled_in() {
+    let spec = ModelSpec { source: "bundled".to_owned(), revision: "main".to_owned() };
+    let bundled = ModelSource::open(&spec, &tiny_model::no_hub()).unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/bundled");
+    let folder = open(&path).unwrap();
+    assert_eq!((bundled.name.as_str(), bundled.source.as_str()), ("bundled", "bundled"));
+    assert_eq!(bundled.sha256, folder.sha256, "rebuild: the folder has changed since it was compiled in");
+    assert_eq!(bundled.tokenizer.eos_ids, folder.tokenizer.eos_ids);
+    for name in folder.tensors.names() {
+        assert_eq!(bundled.tensors.read(&name).unwrap(), folder.tensors.read(&name).unwrap());
+    }
+    // What transformers' tokenizer makes of the same prompts.
+    let reference: Value = serde_json::from_slice(&std::fs::read(path.join("reference.json")).unwrap()).unwrap();
+    let entries = reference["entries"].as_array().unwrap();
+    assert!(!entries.is_empty());
+    for entry in entries {
+        let expected: Vec<u32> = serde_json::from_value(entry["prompt_ids"].clone()).unwrap();
+        let text = entry["prompt"].as_str().unwrap();
+        assert_eq!(bundled.tokenizer.encode(text, false).unwrap(), expected, "{}", entry["test_index"]);
+    }
+}

@@ -318,16 +318,14 @@ fn prompts_that_would_spoil_a_run_are_found_before_it() {
     let scratch = scratch();
     let folder = scratch.path().join("run");
     let job = job(folder.clone());
-    let mut long = job.clone();
-    long.sampling.max_tokens = Some(5000);
-    let text = message(evaluate(&long, &inputs()));
-    assert!(text.contains("sample 0: a prompt of") && text.contains("context of 512 tokens"), "{text}");
-
     let with_question = |question: &str| {
         let mut dataset = dataset();
         dataset.samples[2].question = question.to_owned();
         inputs_of(model(None), dataset, "direct", ChatUse::Never).unwrap()
     };
+    let text = message(evaluate(&job, &with_question(&"seven ".repeat(600))));
+    assert!(text.contains("the prompt of sample 2 has") && text.contains("context holds 512"), "{text}");
+
     let text = message(evaluate(&job, &with_question("<s> and then 7 ?")));
     assert!(text.contains("sample 2 begins with the token <s> (id 1) twice"), "{text}");
 
