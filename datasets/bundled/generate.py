@@ -479,10 +479,10 @@ def problem(r, steps, want_reserved, level=None):
     if level is None:
         level = draw_level(r)
     templates = [t for t in TEMPLATES[steps] if level != TABLES or t[0] in SET_TEMPLATES[steps]]
-    while True:  # a template may have no reserved numbers at some level: draw both again
+    while True:  # a template may have no reserved, or no sensible, numbers at some level: draw both again
         tid, names, draw, questions, text, ops, last = r.pick(templates)
         nums = draw(r, level)
-        if reserved(tid, nums) == want_reserved:
+        if min(nums) > 0 and reserved(tid, nums) == want_reserved:
             break
     env = dict(zip(names, nums))
     # words: two or three people, all different; everything else independent

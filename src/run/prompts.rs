@@ -50,7 +50,7 @@ pub fn show_prompt(inputs: &Inputs, job: &Job, row: usize) -> Result<String, Run
         let _ = writeln!(text, "tokens: {}", tokens.join(" "));
         let _ = writeln!(text, "stop strings: {:?}", inputs.stop_strings(job));
         let _ = writeln!(text, "reference answer: {:?}", one.answer);
-        if let Err(error) = check(&one, inputs, inputs.max_tokens(job)) {
+        if let Err(error) = check(&one, inputs) {
             let _ = writeln!(text, "a run would refuse it: {error}");
         }
         for note in inputs.notes.iter().chain(&stop_strings_inside(&[one], &inputs.stop_strings(job))) {

@@ -106,3 +106,36 @@ fn files() -> Option<(PathBuf, PathBuf)> {
     }
     Some((model, reference))
 }
+
+#[derive(Deserialize)]
+struct BundledReference {
+    entries: Vec<BundledEntry>,
+}
+
+#[derive(Deserialize)]
+struct BundledEntry {
+    prompt: String,
+    prompt_ids: Vec<u32>,
+    greedy_ids: Vec<u32>,
+    first_logsumexp: f32,
+}
+
+/// The bundled model says here what it says in transformers; no step of the reference is a near tie.
+#[test]
+fn the_bundled_model_reproduces_transformers_token_for_token() {
+    let text = include_str!("../../models/bundled/reference.json");
+    let reference: BundledReference = serde_json::from_str(text).unwrap();
+    let spec = ModelSpec { source: "bundled".to_owned(), revision: "main".to_owned() };
+    let source = Arc::new(ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap());
+    let options = GenerateOptions { max_tokens: 64, details: true, ..GenerateOptions::default() };
+    let requests = reference.entries.iter().enumerate().map(|(id, entry)| {
+        let token_ids = source.tokenizer.encode(&entry.prompt, false).unwrap();
+        assert_eq!(token_ids, entry.prompt_ids);
+        let prompt = Arc::new(Prompt { text: entry.prompt.clone(), token_ids });
+        Request { id, prompt, work: Work::Generate(options.clone()) }
+    });
+    for (completion, entry) in complete(&source, EngineKind::Cpu, requests.collect()).iter().zip(&reference.entries) {
+        assert_eq!(completion.token_ids, entry.greedy_ids, "{}", entry.prompt);
+        assert!((completion.details[0].log_sum_exp - entry.first_logsumexp).abs() <= TIE);
+    }
+}

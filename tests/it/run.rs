@@ -354,10 +354,11 @@ fn show_prompt_gives_text_and_ids_and_begins_nothing() {
     assert!(text.contains("token ids: [1, 2, "), "{text}");
     assert!(!folder.exists());
     assert!(show_prompt(&inputs(), &job(folder.clone()), ROWS).is_err());
-    let mut long = job(folder);
-    long.sampling.max_tokens = Some(5000);
-    let text = show_prompt(&inputs(), &long, 3).unwrap();
-    assert!(text.starts_with("Q: 3 and 1000") && text.contains("a run would refuse it: sample 3"), "{text}");
+    let mut dataset = dataset();
+    dataset.samples[3].question = "seven ".repeat(600);
+    let inputs = inputs_of(model(None), dataset, "direct", ChatUse::Never).unwrap();
+    let text = show_prompt(&inputs, &job(folder), 3).unwrap();
+    assert!(text.starts_with("seven") && text.contains("a run would refuse it: the prompt of sample 3"), "{text}");
 }
 
 #[test]
