@@ -14,7 +14,7 @@ use evalsuite::hub::Hub;
 
 const PROMPT_TOKENS: usize = 32;
 const OUTPUT_TOKENS: usize = 128;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const BATCHES: [usize; 2] = [1, 8];
 
 fn main() -> anyhow::Result<()> {
