@@ -101,7 +101,7 @@ pub struct Gsm8kArguments {
     #[arg(long, value_name = "N", help_heading = "Generation")]
     pub max_tokens: Option<usize>,
     /// 0 is greedy
-    #[arg(long, value_name = "T", default_value_t = 0.0, help_heading = "Generation")]
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true, help_heading = "Generation")]
     pub temperature: f64,
     /// Sample from the smallest set of tokens with this probability
     #[arg(long, value_name = "P", default_value_t = 1.0, help_heading = "Generation")]

@@ -315,3 +315,26 @@ fn the_bundled_problems_are_sound() {
     let shared = test.0.iter().find(|question| train.0.binary_search(question).is_ok());
     assert_eq!(shared, None, "a question is in both splits");
 }
+
+/// The real client against a stand-in for the hub: GSM8K by its hub id, and a file with other bytes under that name.
+#[test]
+fn gsm8k_comes_from_the_hub_and_only_with_the_right_hash() {
+    use crate::hub_server::{HubServer, Repository};
+    let Some(test) = crate::shared_file("gsm8k/main/test-00000-of-00001.parquet") else { return };
+    let repository = |bytes: Vec<u8>| Repository {
+        path: "datasets/openai/gsm8k".to_owned(),
+        revisions: vec![("main".to_owned(), "0123456789abcdef0123456789abcdef01234567".to_owned())],
+        files: vec![("main/test-00000-of-00001.parquet".to_owned(), bytes, true)],
+        gate: None,
+    };
+    let open = |bytes: Vec<u8>| {
+        let (server, cache) = (HubServer::start(vec![repository(bytes)]), tempfile::tempdir().unwrap());
+        Dataset::open(&spec("openai/gsm8k"), &server.client(cache.path())).map_err(|error| error.to_string())
+    };
+    let bytes = std::fs::read(test).unwrap();
+    let dataset = open(bytes.clone()).unwrap();
+    assert_eq!((dataset.samples.len(), dataset.name.as_str()), (1319, "openai/gsm8k"));
+    assert!(dataset.source.contains("0123456789abcdef"), "{}", dataset.source);
+    let error = open([bytes, b" ".to_vec()].concat()).err().expect("other bytes are refused");
+    assert!(error.contains("has SHA-256") && error.contains("hint:"), "{error}");
+}
