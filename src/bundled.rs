@@ -3,6 +3,9 @@
 /// The name that stands for the bundled model and the bundled problem set.
 pub const NAME: &str = "bundled";
 
+/// The name that stands for the bundled model's AWQ form.
+pub const AWQ_NAME: &str = "bundled-awq";
+
 /// A file of the bundled model, by its name in the model folder (`config.json`, `model.safetensors`, …).
 pub fn model_file(name: &str) -> Option<&'static [u8]> {
     MODEL.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes)
@@ -20,6 +23,13 @@ const MODEL: &[(&str, &[u8])] = &[
     ("tokenizer.json", include_bytes!("../models/bundled/tokenizer.json")),
     ("tokenizer_config.json", include_bytes!("../models/bundled/tokenizer_config.json")),
 ];
+
+/// Every file of the bundled model's AWQ form with its name; none where this build holds none.
+pub fn awq_model_files() -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    AWQ_MODEL.iter().copied()
+}
+
+const AWQ_MODEL: &[(&str, &[u8])] = &[];
 
 /// The bundled problem set's parquet file of a split.
 pub fn dataset_file(split: &str) -> Option<&'static [u8]> {

@@ -20,7 +20,7 @@ Examples:
   evalsuite gsm8k --resume
       go on where Ctrl-C, a crash or a full disk ended the newest run";
 
-/// Does a language model still think straight in FP16, and what does that buy in speed and load time?
+/// Does a language model still think straight in FP16 and in AWQ-int4, and what does that buy in speed and load time?
 #[derive(Debug, Parser)]
 #[command(name = "evalsuite", version, max_term_width = 80, after_help = EXIT_CODES)]
 pub struct Arguments {
@@ -55,9 +55,14 @@ pub struct Gsm8kArguments {
     /// Revision of a hub model
     #[arg(long, default_value = "main", help_heading = "Model")]
     pub revision: String,
-    /// Precisions, such as f32,f16,bf16 [default: all that the engine offers]
+    /// Precisions: f32, f16, bf16, int8, awq [default: f32,f16,bf16, and awq
+    /// where the model has AWQ weights; awq alone where it has nothing else]
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Model")]
     pub dtype: Vec<String>,
+    /// AWQ weights of the same model, a folder or a hub id [default: the folder
+    /// MODEL-awq beside a local model]
+    #[arg(long, value_name = "AWQ", help_heading = "Model")]
+    pub awq: Option<String>,
     /// `auto`, `cpu`, or `candle`
     #[arg(long, default_value = "auto", help_heading = "Model")]
     pub engine: String,

@@ -41,11 +41,18 @@ fn versions() -> Section {
     let lines = vec![
         line("evalsuite", env!("CARGO_PKG_VERSION")),
         line("engines", EngineKind::NAMES.join(", ")),
+        line("dtypes", dtypes()),
         line("protocols", crate::task::Protocol::names().join(", ")),
         line("system", machine.system),
         line("kernel", machine.kernel),
     ];
     ("Program", lines)
+}
+
+/// `cpu: f32, f16, …; candle: …`.
+fn dtypes() -> String {
+    let names = |kind: EngineKind| kind.dtypes().iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(", ");
+    format!("cpu: {}; candle: {}", names(EngineKind::Cpu), names(EngineKind::Candle))
 }
 
 fn processor() -> Section {

@@ -16,6 +16,7 @@ const RUNS: &str = "runs";
 pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -> Result<Job, RunError> {
     let engine = engine(&arguments.engine)?;
     check_numbers(arguments)?;
+    let dtypes = dtypes(&arguments.dtype, engine)?;
     Ok(Job {
         command,
         model: ModelSpec { source: arguments.model.clone(), revision: arguments.revision.clone() },
@@ -29,7 +30,8 @@ pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -
         protocol: arguments.protocol.clone(),
         fewshot: arguments.fewshot.clone(),
         chat: arguments.chat.as_deref().map(chat).transpose()?,
-        dtypes: dtypes(&arguments.dtype, engine)?,
+        awq: awq(arguments.awq.as_deref(), &dtypes)?,
+        dtypes,
         engine,
         batch: arguments.batch,
         sampling: SamplingOptions {
@@ -65,25 +67,42 @@ fn engine(name: &str) -> Result<EngineKind, RunError> {
     })
 }
 
-/// The named precisions, the ground truth first, none twice; all of the engine's if none is named.
+/// The named precisions, the ground truth first, none twice; none if none is named.
 fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec<Dtype>, RunError> {
     let offered = engine.dtypes();
-    if names.is_empty() {
-        return Ok(offered.to_vec());
-    }
-    let known: Vec<&str> = offered.iter().map(|dtype| dtype.name()).collect();
+    let known = Dtype::ALL.map(Dtype::name);
     let mut dtypes = names
         .iter()
         .map(|name| {
-            offered.iter().find(|dtype| dtype.name() == name.trim()).copied().ok_or_else(|| {
+            let dtype = Dtype::ALL.into_iter().find(|dtype| dtype.name() == name.trim()).ok_or_else(|| {
                 let (what, hint) = unknown("dtype", name, &known);
                 RunError::invalid(what, hint)
-            })
+            })?;
+            if offered.contains(&dtype) {
+                return Ok(dtype);
+            }
+            let offered = offered.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(", ");
+            Err(RunError::invalid(
+                format!("the engine asked for does not run in {dtype}"),
+                format!("give `--engine cpu`, or one of its own precisions: {offered}"),
+            ))
         })
         .collect::<Result<Vec<_>, _>>()?;
     dtypes.sort_unstable();
     dtypes.dedup();
     Ok(dtypes)
+}
+
+/// Where the AWQ weights are, if the user says.
+fn awq(source: Option<&str>, dtypes: &[Dtype]) -> Result<Option<ModelSpec>, RunError> {
+    let Some(source) = source else { return Ok(None) };
+    if !dtypes.is_empty() && !dtypes.contains(&Dtype::Awq) {
+        return Err(RunError::invalid(
+            format!("--awq {source} is of no use without awq among the precisions"),
+            "add awq to `--dtype`, or leave `--awq` out",
+        ));
+    }
+    Ok(Some(ModelSpec { source: source.to_owned(), revision: "main".to_owned() }))
 }
 
 fn chat(name: &str) -> Result<ChatUse, RunError> {

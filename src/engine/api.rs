@@ -17,11 +17,19 @@ pub enum Dtype {
     F16,
     /// bfloat16: the upper half of a binary32.
     Bf16,
+    /// Linear layers within blocks in eight bits, a scale a row; activations, embeddings and output projection in
+    /// binary16.
+    Int8,
+    /// Linear layers within blocks in AWQ's four bits; the rest in binary16.
+    Awq,
 }
 
 impl Dtype {
     /// Every precision, the ground truth first.
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Int8, Self::Awq];
+
+    /// Those that any model's weights can be cast to, the ground truth first.
+    pub const FLOATING: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
 
     /// The name on the command line and in every file.
     pub const fn name(self) -> &'static str {
@@ -29,6 +37,8 @@ impl Dtype {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+            Self::Awq => "awq",
         }
     }
 }

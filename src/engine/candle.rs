@@ -111,6 +111,12 @@ impl Model {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::Bf16 => DType::BF16,
+            Dtype::Int8 | Dtype::Awq => {
+                return Err(EngineError::invalid(
+                    format!("the engine candle does not run in {dtype}"),
+                    "run with `--engine cpu`, which has every precision",
+                ));
+            }
         };
         let PositionKind::Rotary { theta, scaling: RotaryScaling::None } = config.position else {
             return Err(unsupported(config, "learned or stretched positions"));
@@ -126,6 +132,7 @@ impl Model {
                 TensorValues::F32(values) => Tensor::from_vec(values, shape, &Device::Cpu),
                 TensorValues::F16(values) => Tensor::from_vec(values, shape, &Device::Cpu),
                 TensorValues::Bf16(values) => Tensor::from_vec(values, shape, &Device::Cpu),
+                TensorValues::I32(_) => continue, // no family's own
             };
             tensors.insert(name, tensor?.to_dtype(candle_dtype)?);
         }

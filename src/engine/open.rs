@@ -33,7 +33,10 @@ impl EngineKind {
 
     /// Precisions that this engine can run, the ground truth first.
     pub const fn dtypes(self) -> &'static [Dtype] {
-        &Dtype::ALL
+        match self {
+            Self::Auto | Self::Cpu => &Dtype::ALL,
+            Self::Candle => &Dtype::FLOATING,
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub use error::RecordError;
 pub use folder::RunFolder;
 pub use journal::{Journal, Outcome, StoredCompletion, read_journal};
 pub use machine::{Machine, MemoryScope, PeakMemory, available_memory_bytes, peak_memory, reset_peak_memory};
-pub use plan::{DatasetPlan, Difference, GenerationPlan, ModelPlan, Plan, ProtocolPlan};
+pub use plan::{AwqPlan, DatasetPlan, Difference, GenerationPlan, ModelPlan, Plan, ProtocolPlan};
 pub use result::{DtypeRecord, FORMAT, Record, RuleRecord};
 pub use session::Session;
 pub use summary::{Measured, summarise};

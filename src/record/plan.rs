@@ -17,6 +17,9 @@ pub struct Plan {
     pub started: String,
     /// The model.
     pub model: ModelPlan,
+    /// The model's AWQ form, where the run reads it from files of its own.
+    #[serde(default)]
+    pub awq: Option<AwqPlan>,
     /// The problems.
     pub dataset: DatasetPlan,
     /// The protocol.
@@ -42,10 +45,26 @@ pub struct ModelPlan {
     pub sha256: String,
     /// What the files hold their tensors in.
     pub stored_as: String,
+    /// The files hold fewer bits than the model was trained in: no precision of theirs is its ground truth.
+    #[serde(default)]
+    pub quantized: bool,
     /// The family.
     pub family: Family,
     /// Parameters, counted from the configuration.
     pub parameters: u64,
+}
+
+/// The provenance of a model's AWQ form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwqPlan {
+    /// For tables.
+    pub name: String,
+    /// `bundled-awq`, a path, or a hub address with commit.
+    pub source: String,
+    /// Over every file that decides an answer.
+    pub sha256: String,
+    /// `awq-int4 (group 64)`.
+    pub stored_as: String,
 }
 
 /// A dataset's provenance.
@@ -123,10 +142,24 @@ impl std::fmt::Display for Difference {
 }
 
 /// Fields that say where and when, and decide nothing: the hashes beside them do.
-const INDIFFERENT: [&str; 7] =
-    ["command", "started", "model.name", "model.source", "dataset.name", "dataset.source", "dataset.requested"];
+const INDIFFERENT: [&str; 9] = [
+    "command",
+    "started",
+    "model.name",
+    "model.source",
+    "awq.name",
+    "awq.source",
+    "dataset.name",
+    "dataset.source",
+    "dataset.requested",
+];
 
 impl Plan {
+    /// The precision that holds the model's weights as they were trained, if the run has it.
+    pub fn ground_truth(&self) -> Option<Dtype> {
+        (!self.model.quantized && self.dtypes.contains(&Dtype::F32)).then_some(Dtype::F32)
+    }
+
     /// The plan's total of completions a dtype.
     pub fn completions_per_dtype(&self) -> usize {
         self.dataset.chosen * self.generation.repeats

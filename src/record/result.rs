@@ -19,6 +19,10 @@ pub struct Record {
     pub format: u32,
     /// What was asked for, with every hash.
     pub plan: Plan,
+    /// The precision that holds the model's weights as they were trained: f32, or none where f32 is not in the run or the
+    /// files hold quantised weights.
+    #[serde(default)]
+    pub ground_truth: Option<Dtype>,
     /// When it ended, UTC.
     pub finished: String,
     /// The machine of the last session.

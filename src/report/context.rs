@@ -20,6 +20,8 @@ pub struct Context<'a> {
     pub record_json: String,
     /// `bundled (llama, 1.9 M parameters, stored as f32)`.
     pub model: String,
+    /// `bundled-awq, awq-int4 (group 64)`: the model's AWQ form, where it lies in files of its own.
+    pub awq: Option<String>,
     /// `bundled, split test: 200 of 200 rows`.
     pub dataset: String,
     /// `stepwise (version 1), through the model's chat template`.
@@ -32,6 +34,10 @@ pub struct Context<'a> {
     pub bundled_model: bool,
     /// The problems are the ones compiled into the program.
     pub bundled_dataset: bool,
+    /// The files hold quantised weights: f32 is arithmetic, not the ground truth.
+    pub quantized_model: bool,
+    /// The files are an AWQ checkpoint.
+    pub awq_model: bool,
     /// f32 is among the precisions.
     pub has_reference: bool,
     /// Some precision is compared with f32.
@@ -136,12 +142,15 @@ impl<'a> Context<'a> {
             record,
             record_json: serde_json::to_string_pretty(record)?,
             model: model(plan),
+            awq: plan.awq.as_ref().map(|awq| format!("{}, {}", awq.name, awq.stored_as)),
             dataset: dataset(plan),
             protocol: protocol(plan),
             decoding: decoding(&plan.generation),
             engine: engine(record),
             bundled_model: plan.model.source == bundled::NAME,
             bundled_dataset: plan.dataset.source == bundled::NAME,
+            quantized_model: plan.model.quantized,
+            awq_model: plan.model.stored_as.starts_with("awq"),
             has_reference: plan.dtypes.contains(&crate::engine::Dtype::F32),
             has_comparison: !comparisons.is_empty(),
             memory_is_process_wide: record.dtypes.iter().any(process_wide),

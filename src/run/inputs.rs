@@ -4,16 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Job, RunError};
-use crate::engine::EngineKind;
 use crate::engine::model::{Activation, ModelConfig, ModelSource, PositionKind};
+use crate::engine::{Dtype, EngineKind};
 use crate::hub::Hub;
-use crate::record::{DatasetPlan, GenerationPlan, ModelPlan, Plan, ProtocolPlan, utc_now};
+use crate::record::{AwqPlan, DatasetPlan, GenerationPlan, ModelPlan, Plan, ProtocolPlan, utc_now};
 use crate::task::{ChatTemplate, ChatUse, Dataset, Fewshot, Protocol, Sample, Selection};
 
 /// What a run reads.
 pub struct Inputs {
     /// The model's files.
     pub model: Arc<ModelSource>,
+    /// Its AWQ form, where that lies in files of its own.
+    pub awq: Option<Arc<ModelSource>>,
     /// The problems.
     pub dataset: Dataset,
     /// The protocol, with the user's changes.
@@ -38,7 +40,10 @@ impl Inputs {
         let rows = dataset.samples.len();
         let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), &job.dataset, hub, rows)?;
         let model = Arc::new(ModelSource::open(&job.model, hub)?);
-        Self::new(model, dataset, protocol, (fewshot, fewshot_sha256))
+        let mut inputs = Self::new(model, dataset, protocol, (fewshot, fewshot_sha256))?;
+        inputs.find_awq(job, hub)?;
+        inputs.dtypes(job)?;
+        Ok(inputs)
     }
 
     /// From parts that are open already; settles whether the chat template is used.
@@ -71,7 +76,7 @@ impl Inputs {
         let chat = template
             .map(|source| ChatTemplate::new(source, &token(&tokenizer.bos_token), &token(&tokenizer.eos_token)))
             .transpose()?;
-        Ok(Self { model, dataset, protocol, fewshot, fewshot_sha256, chat, notes })
+        Ok(Self { model, awq: None, dataset, protocol, fewshot, fewshot_sha256, chat, notes })
     }
 
     /// The samples that the job takes.
@@ -96,9 +101,10 @@ impl Inputs {
     }
 
     /// What decides the run's answers and scores. `chosen` is the number of samples taken.
-    pub fn plan(&self, job: &Job, chosen: usize) -> Plan {
+    pub fn plan(&self, job: &Job, chosen: usize) -> Result<Plan, RunError> {
         let sampling = &job.sampling;
-        Plan {
+        let dtypes = self.dtypes(job)?;
+        Ok(Plan {
             evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
             command: job.command.clone(),
             started: utc_now(),
@@ -107,9 +113,16 @@ impl Inputs {
                 source: self.model.source.clone(),
                 sha256: self.model.sha256.clone(),
                 stored_as: self.model.stored_as.clone(),
+                quantized: self.model.is_quantized(),
                 family: self.model.config.family,
                 parameters: parameters(&self.model.config),
             },
+            awq: self.awq.as_ref().filter(|_| dtypes.contains(&Dtype::Awq)).map(|awq| AwqPlan {
+                name: awq.name.clone(),
+                source: awq.source.clone(),
+                sha256: awq.sha256.clone(),
+                stored_as: awq.stored_as.clone(),
+            }),
             dataset: DatasetPlan {
                 name: self.dataset.name.clone(),
                 source: self.dataset.source.clone(),
@@ -139,8 +152,8 @@ impl Inputs {
             },
             engine: engine_name(job.engine).to_owned(),
             batch: job.batch,
-            dtypes: job.dtypes.clone(),
-        }
+            dtypes,
+        })
     }
 }
 

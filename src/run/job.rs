@@ -24,7 +24,9 @@ pub struct Job {
     pub fewshot: Option<PathBuf>,
     /// Instead of the protocol's own.
     pub chat: Option<ChatUse>,
-    /// Precisions, the ground truth first, none twice.
+    /// The AWQ form of the model, if the user named it.
+    pub awq: Option<ModelSpec>,
+    /// Precisions, the ground truth first, none twice; empty means every one that the model offers.
     pub dtypes: Vec<Dtype>,
     /// The engine.
     pub engine: EngineKind,

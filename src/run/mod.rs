@@ -6,6 +6,7 @@ mod generate;
 mod inputs;
 mod job;
 mod pipeline;
+mod precisions;
 mod prompts;
 mod rescore;
 

@@ -45,18 +45,19 @@ pub fn execute(job: &Job, hub: &Hub, surroundings: &mut Surroundings) -> Result<
 
 /// Runs a job on inputs that are loaded.
 pub fn evaluate(job: &Job, inputs: &Inputs, surroundings: &mut Surroundings) -> Result<Finished, RunError> {
-    let (prepared, notes) = prepare(inputs, job)?;
-    let notes: Vec<String> = inputs.notes.iter().cloned().chain(notes).collect();
+    let (prepared, prompt_notes) = prepare(inputs, job)?;
+    let plan = inputs.plan(job, prepared.len())?;
+    let notes = [inputs.notes.clone(), inputs.weight_notes(&plan), prompt_notes].concat();
     for note in &notes {
         (surroundings.tell)(Event::Note(note.clone()));
     }
 
-    let (folder, plan) = folder(job, inputs.plan(job, prepared.len()))?;
+    let (folder, plan) = folder(job, plan)?;
     (surroundings.tell)(folder_event(&folder, &plan)?);
 
     let task = Task { job, inputs, prepared: &prepared, plan: &plan, folder: &folder };
     let mut failures = Vec::new();
-    for dtype in &job.dtypes {
+    for dtype in &plan.dtypes {
         match generate(&task, *dtype, surroundings)? {
             End::Complete => {}
             End::Interrupted => {
@@ -132,6 +133,7 @@ fn record(
     let complete = measured.iter().all(|one| one.outcomes.len() == plan.completions_per_dtype());
     Ok(Record {
         format: FORMAT,
+        ground_truth: plan.ground_truth(),
         plan,
         finished: utc_now(),
         machine: Machine::detect(),

@@ -36,6 +36,7 @@ pub fn rescore(run: &Path, protocol: &str, hub: &Hub) -> Result<(Record, PathBuf
     let rules: Vec<String> = protocol.rules.iter().map(|rule| rule.name.clone()).collect();
     let record = Record {
         format: FORMAT,
+        ground_truth: plan.ground_truth(),
         finished: utc_now(),
         machine: Machine::detect(),
         complete: measured.iter().all(|one| one.outcomes.len() == plan.completions_per_dtype()),

@@ -132,7 +132,7 @@ fn a_request_does_not_see_its_batch() {
     for name in ["llama", "mistral", "opt"] {
         let (source, tokens) = (tiny(name), oracle(name).tokens);
         let prompts: Vec<&[u32]> = (0..64).map(|i| &tokens[i % 7..8 + (i * 5) % 30]).collect();
-        for dtype in Dtype::ALL {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Int8] {
             let requests =
                 || prompts.iter().enumerate().map(|(id, prompt)| generate(id, prompt, 12)).collect::<Vec<_>>();
             let alone = run(&source, EngineKind::Cpu, dtype, 1, requests());

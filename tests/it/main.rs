@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+mod awq;
+mod awq_run;
+mod awq_writer;
 mod cli;
 mod datasets;
 mod families;

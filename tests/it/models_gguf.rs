@@ -35,6 +35,7 @@ fn f32s(source: &ModelSource, name: &str) -> Vec<f32> {
         TensorValues::F32(values) => values,
         TensorValues::F16(values) => values.into_iter().map(f16::to_f32).collect(),
         TensorValues::Bf16(values) => values.into_iter().map(bf16::to_f32).collect(),
+        TensorValues::I32(_) => panic!("{name} holds whole numbers"),
     }
 }
 

@@ -123,7 +123,8 @@ pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
         name: "scripted".to_owned(),
         source: "a test double".to_owned(),
         sha256: "5c".repeat(32),
-        stored_as: "nothing".to_owned(),
+        stored_as: "f32".to_owned(),
+        quantization: None,
         config: ModelConfig {
             family: Family::Llama,
             vocabulary: 4,
@@ -203,6 +204,7 @@ pub(crate) fn job(folder: PathBuf) -> Job {
         protocol: "gsm8k-cot-zeroshot".to_owned(),
         fewshot: None,
         chat: None,
+        awq: None,
         dtypes: vec![Dtype::F32, Dtype::F16],
         engine: EngineKind::Cpu,
         batch: None,

@@ -64,9 +64,9 @@ impl Model {
         let mut x = Matrix::zeros(tokens.len(), hidden);
         each_row(&mut x, self.dtype, |row, x| {
             let mut scratch = Vec::new();
-            x.copy_from_slice(self.embedding.weights.widen(tokens[row] as usize * hidden, hidden, &mut scratch));
+            x.copy_from_slice(self.embedding.weights.rows(tokens[row] as usize, 1, hidden, &mut scratch));
             if let Positions::Learned { table, offset } = &self.positions {
-                let position = table.widen((positions[row] + offset) * hidden, hidden, &mut scratch);
+                let position = table.rows(positions[row] + offset, 1, hidden, &mut scratch);
                 x.iter_mut().zip(position).for_each(|(x, position)| *x += position);
             }
         });

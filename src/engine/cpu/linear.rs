@@ -4,6 +4,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::quantized::{AwqWeights, Int8Weights};
 use super::simd::{Kernel, Lanes, dots, vectorize};
 use crate::engine::Dtype;
 
@@ -39,14 +40,17 @@ pub(crate) enum Weights {
     F32(Vec<f32>),
     F16(Vec<f16>),
     Bf16(Vec<bf16>),
+    Int8(Int8Weights),
+    Awq(AwqWeights),
 }
 
 impl Weights {
-    /// Rounds binary32 values to `dtype`, to nearest, ties to even.
+    /// Rounds binary32 values to nearest, ties to even: to `dtype`, or to binary16 where only linear layers within blocks
+    /// are packed.
     pub(crate) fn new(values: Vec<f32>, dtype: Dtype) -> Self {
         match dtype {
             Dtype::F32 => Self::F32(values),
-            Dtype::F16 => {
+            Dtype::F16 | Dtype::Int8 | Dtype::Awq => {
                 let mut rounded = vec![f16::ZERO; values.len()];
                 rounded.convert_from_f32_slice(&values);
                 Self::F16(rounded)
@@ -65,16 +69,27 @@ impl Weights {
             Self::F32(values) => size_of_val(values.as_slice()),
             Self::F16(values) => size_of_val(values.as_slice()),
             Self::Bf16(values) => size_of_val(values.as_slice()),
+            Self::Int8(weights) => weights.bytes(),
+            Self::Awq(weights) => weights.bytes(),
         }
     }
 
-    /// Elements `start..start + length` as binary32, exactly: borrowed, or widened into `scratch`.
-    pub(crate) fn widen<'a>(&'a self, start: usize, length: usize, scratch: &'a mut Vec<f32>) -> &'a [f32] {
+    /// `count` rows of `columns` elements from the row `first` on as binary32: borrowed, or widened into `scratch`.
+    pub(crate) fn rows<'a>(
+        &'a self,
+        first: usize,
+        count: usize,
+        columns: usize,
+        scratch: &'a mut Vec<f32>,
+    ) -> &'a [f32] {
+        let (start, length) = (first * columns, count * columns);
         scratch.resize(length, 0.0);
         match self {
             Self::F32(values) => return &values[start..start + length],
             Self::F16(values) => values[start..start + length].convert_to_f32_slice(scratch),
             Self::Bf16(values) => values[start..start + length].convert_to_f32_slice(scratch),
+            Self::Int8(weights) => weights.unpack(first, scratch),
+            Self::Awq(weights) => weights.unpack(first, scratch),
         }
         scratch
     }
@@ -145,7 +160,7 @@ impl Kernel for Block<'_> {
         let mut first = first;
         for out in out.chunks_mut(WEIGHT_ROWS * rows) {
             let count = out.len() / rows;
-            let weights = linear.weights.widen(first * inputs, count * inputs, &mut scratch);
+            let weights = linear.weights.rows(first, count, inputs, &mut scratch);
             if count == WEIGHT_ROWS {
                 let mut w: [&[f32]; WEIGHT_ROWS] = [&[]; WEIGHT_ROWS];
                 for j in 0..WEIGHT_ROWS {

@@ -4,8 +4,10 @@ use rayon::prelude::*;
 
 use super::linear::{Linear, Weights};
 use super::ops::{Norm, Rotary};
+use super::quantized::{AwqWeights, Int8Weights};
 use crate::engine::model::{
-    Activation, BlockNames, ModelConfig, ModelSource, NormKind, PositionKind, TensorData, TensorNames, TensorValues,
+    Activation, AwqTensor, BlockNames, ModelConfig, ModelSource, NormKind, PositionKind, TensorData, TensorNames,
+    TensorValues,
 };
 use crate::engine::{Dtype, EngineError};
 
@@ -50,16 +52,13 @@ pub(crate) struct Model {
 impl Model {
     /// Reads every tensor, blocks in parallel.
     pub(crate) fn load(source: &ModelSource, dtype: Dtype) -> Result<Self, EngineError> {
+        check_dtype(source, dtype)?;
         let config = source.config.clone();
         let names = TensorNames::new(&config, &source.tensors.names());
         let loader = Loader { source, config: &config, dtype };
         let hidden = config.hidden;
-        let embedding = loader.linear(&[&names.embedding()], &[config.vocabulary], hidden, false)?;
-        let head = if config.tied_embeddings {
-            None
-        } else {
-            Some(loader.linear(&[&names.output()], &[config.vocabulary], hidden, false)?)
-        };
+        let embedding = loader.table(&names.embedding())?;
+        let head = if config.tied_embeddings { None } else { Some(loader.table(&names.output())?) };
         let positions = match config.position {
             PositionKind::Rotary { theta, scaling } => Positions::Rotary(Rotary::new(theta, scaling, config.head_dim)),
             PositionKind::Learned { offset } => {
@@ -128,20 +127,62 @@ impl Loader<'_> {
         Ok(Norm { kind: self.config.norm, weight: vector("weight")?, bias, epsilon })
     }
 
+    /// The embedding or the output projection, which stay in floating point in every precision.
+    fn table(&self, name: &str) -> Result<Linear, EngineError> {
+        let (outputs, inputs) = (self.config.vocabulary, self.config.hidden);
+        let name = format!("{name}.weight");
+        let values = self.values(&name, &[outputs, inputs])?;
+        Ok(Linear { outputs, inputs, weights: self.weights(&name, values)?, bias: None })
+    }
+
     /// Several projections of one input, stacked into one matrix.
     fn linear(&self, names: &[&str], outputs: &[usize], inputs: usize, bias: bool) -> Result<Linear, EngineError> {
-        let total: usize = outputs.iter().sum();
-        let mut values = Vec::with_capacity(total * inputs);
         let mut biases = Vec::new();
         for (name, outputs) in names.iter().zip(outputs) {
-            values.extend(self.values(&format!("{name}.weight"), &[*outputs, inputs])?);
             if bias {
                 let name = format!("{name}.bias");
                 biases.extend(self.rounded(&name, self.values(&name, &[*outputs])?)?);
             }
         }
-        let weights = self.weights(&format!("{}.weight", names[0]), values)?;
-        Ok(Linear { outputs: total, inputs, weights, bias: bias.then_some(biases) })
+        let weights = match self.dtype {
+            Dtype::Int8 => Weights::Int8(Int8Weights::new(&self.stacked(names, outputs, inputs)?, inputs)),
+            Dtype::Awq => self.packed(names, outputs, inputs)?,
+            Dtype::F32 | Dtype::F16 | Dtype::Bf16 => {
+                self.weights(&format!("{}.weight", names[0]), self.stacked(names, outputs, inputs)?)?
+            }
+        };
+        Ok(Linear { outputs: outputs.iter().sum(), inputs, weights, bias: bias.then_some(biases) })
+    }
+
+    /// Projections of one input as binary32, one below the other.
+    fn stacked(&self, names: &[&str], outputs: &[usize], inputs: usize) -> Result<Vec<f32>, EngineError> {
+        let mut values = Vec::with_capacity(outputs.iter().sum::<usize>() * inputs);
+        for (name, outputs) in names.iter().zip(outputs) {
+            values.extend(self.values(&format!("{name}.weight"), &[*outputs, inputs])?);
+        }
+        Ok(values)
+    }
+
+    /// The same as the checkpoint packs them. A layer that it leaves as it is runs in binary16.
+    fn packed(&self, names: &[&str], outputs: &[usize], inputs: usize) -> Result<Weights, EngineError> {
+        let tensors: Vec<Option<AwqTensor>> =
+            names.iter().map(|name| self.source.tensors.read_awq(name)).collect::<Result<_, _>>()?;
+        if tensors.iter().all(Option::is_some) {
+            return Ok(Weights::Awq(AwqWeights::stack(tensors.into_iter().flatten().collect())));
+        }
+        if tensors.iter().all(Option::is_none) {
+            return self.weights(&format!("{}.weight", names[0]), self.stacked(names, outputs, inputs)?);
+        }
+        // Some of q, k and v are packed and some are not: binary32 holds the values of both.
+        let mut values = Vec::with_capacity(outputs.iter().sum::<usize>() * inputs);
+        for ((name, outputs), tensor) in names.iter().zip(outputs).zip(&tensors) {
+            let name = format!("{name}.weight");
+            values.extend(match tensor {
+                Some(tensor) => tensor.dequantize(),
+                None => self.rounded(&name, self.values(&name, &[*outputs, inputs])?)?,
+            });
+        }
+        Ok(Weights::F32(values))
     }
 
     fn weights(&self, name: &str, values: Vec<f32>) -> Result<Weights, EngineError> {
@@ -171,6 +212,12 @@ impl Loader<'_> {
             TensorValues::F32(values) => values,
             TensorValues::F16(values) => values.into_iter().map(half::f16::to_f32).collect(),
             TensorValues::Bf16(values) => values.into_iter().map(half::bf16::to_f32).collect(),
+            TensorValues::I32(_) => {
+                return Err(EngineError::invalid(
+                    format!("tensor {name} of {} holds whole numbers", self.source.name),
+                    "the file is damaged or its layout is unknown: take another checkpoint",
+                ));
+            }
         };
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
@@ -184,7 +231,7 @@ impl Loader<'_> {
     /// A weight beyond binary16's range would become infinite.
     fn check_range(&self, name: &str, values: &[f32]) -> Result<(), EngineError> {
         const LARGEST: f32 = 65_504.0;
-        if self.dtype != Dtype::F16 {
+        if matches!(self.dtype, Dtype::F32 | Dtype::Bf16) {
             return Ok(());
         }
         match values.iter().find(|value| value.abs() > LARGEST) {
@@ -194,8 +241,23 @@ impl Loader<'_> {
                     "tensor {name} of {} holds {value}, beyond binary16's largest number {LARGEST}",
                     self.source.name
                 ),
-                "this model cannot run in f16: use `--dtype bf16` or `--dtype f32`",
+                format!("this model cannot run in {}: use `--dtype bf16` or `--dtype f32`", self.dtype),
             )),
         }
+    }
+}
+
+/// Refuses what a model's files cannot be run in.
+fn check_dtype(source: &ModelSource, dtype: Dtype) -> Result<(), EngineError> {
+    match (dtype, &source.quantization) {
+        (Dtype::Awq, None) => Err(EngineError::invalid(
+            format!("{} is no AWQ checkpoint: its weights are stored as {}", source.name, source.stored_as),
+            "make one: `evalsuite quantize --model MODEL --out DIR`",
+        )),
+        (Dtype::Int8, Some(_)) => Err(EngineError::invalid(
+            format!("{} holds {}, from which no int8 is made", source.name, source.stored_as),
+            "give the full-precision model, or `--dtype awq`",
+        )),
+        _ => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ mod forward;
 mod linear;
 mod load;
 mod ops;
+mod quantized;
 mod simd;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,8 @@ pub(crate) fn round(values: &mut [f32], dtype: Dtype) {
         let length = chunk.len();
         match dtype {
             Dtype::F32 => return,
-            Dtype::F16 => {
+            // Weights of eight and four bits run beside activations in binary16.
+            Dtype::F16 | Dtype::Int8 | Dtype::Awq => {
                 let mut rounded = [f16::ZERO; CHUNK];
                 rounded[..length].convert_from_f32_slice(chunk);
                 rounded[..length].convert_to_f32_slice(chunk);

@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use super::attention::{LayerCache, QueryRow, attention};
 use super::linear::{Linear, Matrix, Weights};
 use super::ops::{Norm, Rotary, add, round, silu_gated};
+use super::quantized::{AwqWeights, Int8Weights};
 use super::simd::{InstructionSet, Kernel, Lanes, dots, exp, sum, vectorize_for};
 use crate::engine::Dtype;
-use crate::engine::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
 
 const SETS: [InstructionSet; 3] = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512];
 
@@ -95,12 +96,27 @@ fn exp_is_within_one_unit_in_the_last_place() {
     assert!(exp(89.0).is_infinite());
 }
 
+/// Weights in every precision that a layer of this shape can have.
+fn every_kind(outputs: usize, inputs: usize) -> Vec<(Dtype, Weights)> {
+    let raw = values(outputs * inputs, 1);
+    let floating = Dtype::FLOATING.map(|dtype| (dtype, Weights::new(raw.clone(), dtype)));
+    let mut all = Vec::from(floating);
+    all.push((Dtype::Int8, Weights::Int8(Int8Weights::new(&raw, inputs))));
+    if outputs.is_multiple_of(8) {
+        let codes = |count, seed| values(count, seed).iter().map(|x| (x.to_bits() >> 3 & 15) as u8).collect::<Vec<_>>();
+        let scales = values(outputs * 3, 9).iter().map(|x| half::f16::from_f32(x.abs() + 0.001)).collect::<Vec<_>>();
+        let (q, z) = (codes(outputs * inputs, 7), codes(outputs * 3, 8));
+        let tensor = AwqTensor::pack(outputs, inputs, inputs / 3, &q, &z, &scales).unwrap();
+        all.push((Dtype::Awq, Weights::Awq(AwqWeights::stack(vec![tensor]))));
+    }
+    all
+}
+
 /// A row's outputs are the same bits alone and in any company, in every precision.
 #[test]
 fn a_linear_layer_does_not_see_the_batch() {
-    for dtype in Dtype::ALL {
-        for (outputs, inputs) in [(7, 33), (64, 576), (130, 48)] {
-            let weights = Weights::new(values(outputs * inputs, 1), dtype);
+    for (outputs, inputs) in [(7, 33), (64, 576), (130, 48)] {
+        for (kind, weights) in every_kind(outputs, inputs) {
             let linear = Linear { outputs, inputs, weights, bias: Some(values(outputs, 2)) };
             let x = matrix(67, inputs, 3);
             let alone: Vec<Vec<f32>> = (0..67)
@@ -109,7 +125,7 @@ fn a_linear_layer_does_not_see_the_batch() {
             for rows in [2, 3, 4, 5, 7, 64, 67] {
                 let y = linear.forward(&Matrix { columns: inputs, values: x.values[..rows * inputs].to_vec() });
                 for (row, alone) in alone[..rows].iter().enumerate() {
-                    assert_eq!(bits(y.row(row)), bits(alone), "{dtype} {outputs}x{inputs}, row {row} of {rows}");
+                    assert_eq!(bits(y.row(row)), bits(alone), "{kind} {outputs}x{inputs}, row {row} of {rows}");
                 }
             }
         }
@@ -121,7 +137,7 @@ fn a_linear_layer_multiplies_by_the_rounded_weights() {
     let (outputs, inputs) = (9, 80);
     let raw = values(outputs * inputs, 4);
     let x = matrix(3, inputs, 5);
-    for dtype in Dtype::ALL {
+    for dtype in Dtype::FLOATING {
         let mut rounded = raw.clone();
         round(&mut rounded, dtype);
         let linear = Linear { outputs, inputs, weights: Weights::new(raw.clone(), dtype), bias: None };

@@ -122,7 +122,12 @@ impl ModelConfig {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let projections = if self.activation == Activation::SiluGated { 3 } else { 2 };
         let block = self.hidden * (2 * q + 2 * kv) + projections * self.hidden * self.intermediate;
+        (self.layers * block) as u64 + self.table_parameters()
+    }
+
+    /// Of them, the weights of the embedding and the output projection.
+    pub fn table_parameters(&self) -> u64 {
         let tables = if self.tied_embeddings { 1 } else { 2 };
-        (self.layers * block + tables * self.vocabulary * self.hidden) as u64
+        (tables * self.vocabulary * self.hidden) as u64
     }
 }

@@ -17,7 +17,6 @@ const LARGEST_COUNT: u64 = 1 << 31;
 pub(super) fn parse(json: &Value, file: &str) -> Result<ModelConfig, EngineError> {
     let fields = Fields::new(json, file)?;
     let family = family(&fields)?;
-    refuse_quantized(&fields)?;
     let config = match family {
         Family::Opt => opt(&fields)?,
         Family::Llama | Family::Mistral | Family::Qwen2 => rotary_family(family, &fields)?,
@@ -74,19 +73,6 @@ fn family(fields: &Fields) -> Result<Family, EngineError> {
 fn architecture(fields: &Fields) -> Option<String> {
     let name = fields.map.get("architectures")?.get(0)?.as_str()?;
     Some(name.strip_suffix("ForCausalLM").unwrap_or(name).to_lowercase())
-}
-
-fn refuse_quantized(fields: &Fields) -> Result<(), EngineError> {
-    match fields.map.get("quantization_config") {
-        None | Some(Value::Null) => Ok(()),
-        Some(quantization) => {
-            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
-            Err(EngineError::invalid(
-                format!("{}: the weights are quantised by the method `{method}`, which is not read", fields.file),
-                "take the unquantised model, or a GGUF file of it",
-            ))
-        }
-    }
 }
 
 /// Llama, Mistral and Qwen2: RMS norms, rotary positions, a gated MLP.
@@ -412,7 +398,6 @@ mod tests {
         let cases = [
             (json!({"model_type": "lama"}), "unknown family `lama`\nhint: did you mean `llama`?"),
             (json!({"model_type": null, "architectures": ["GPTNeoXForCausalLM"]}), "unknown family `gptneox`"),
-            (json!({"quantization_config": {"quant_method": "awq"}}), "method `awq`"),
             (json!({"hidden_act": "gelu"}), "`gelu` in place of `silu`"),
             (json!({"hidden_size": "wide"}), "`hidden_size` is \"wide\""),
             (json!({"hidden_size": 1e30}), "`hidden_size` is 1e+30"),

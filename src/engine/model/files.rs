@@ -32,6 +32,13 @@ impl ModelFiles {
         Self { place: "the bundled model".to_owned(), entries }
     }
 
+    /// The AWQ form of the same; no file where the program holds none.
+    pub(super) fn bundled_awq() -> Self {
+        let files = bundled::awq_model_files();
+        let entries = files.map(|(name, bytes)| (name.to_owned(), Entry::Embedded(bytes))).collect();
+        Self { place: "the bundled model's AWQ form".to_owned(), entries }
+    }
+
     /// Every file of a folder; folders inside it are not entered.
     pub(super) fn folder(path: &Path) -> Result<Self, EngineError> {
         let mut paths = Vec::new();

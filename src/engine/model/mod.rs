@@ -1,5 +1,8 @@
 //! A model's files: where they are, what they say, and the tensors in them.
 
+mod awq;
+mod awq_config;
+mod awq_form;
 mod config;
 mod config_json;
 mod files;
@@ -11,6 +14,8 @@ mod tokenizer;
 mod tokenizer_files;
 mod weights;
 
+pub use awq::AwqTensor;
+pub use awq_config::AwqConfig;
 pub use config::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
 pub use names::{BlockNames, TensorNames};
 pub use source::ModelSource;

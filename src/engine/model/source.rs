@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::awq_config::OLDER_FILES;
 use super::files::{ModelFiles, read_failure};
 use super::gguf::{self, Header};
 use super::spec::{self, Place};
-use super::weights::{self, GgufTensors, OpenedWeights, PickleTensors, SafetensorsFiles, WeightFiles};
-use super::{ModelConfig, ModelSpec, ModelTokenizer, Tensors, config_json, tokenizer_files};
+use super::weights::{self, AwqTensors, GgufTensors, OpenedWeights, PickleTensors, SafetensorsFiles, WeightFiles};
+use super::{AwqConfig, ModelConfig, ModelSpec, ModelTokenizer, Tensors, config_json, tokenizer_files};
 use crate::bundled;
 use crate::engine::EngineError;
 use crate::files::Blob;
@@ -23,8 +24,10 @@ pub struct ModelSource {
     pub source: String,
     /// Over every file that decides an answer: SHA-256 of the sorted lines `{sha256}  {file name}`.
     pub sha256: String,
-    /// What the files' tensors were stored in, for the table: `f32`, `bf16`, `Q4_1`, …
+    /// What the files' tensors were stored in, for the table: `f32`, `bf16`, `Q4_1`, `awq-int4 (group 64)`, …
     pub stored_as: String,
+    /// How the weights are packed, where the files are an AWQ checkpoint. The tensors also read as dense ones.
+    pub quantization: Option<AwqConfig>,
     /// Shape of the model.
     pub config: ModelConfig,
     /// Tokenizer.
@@ -45,6 +48,11 @@ impl std::fmt::Debug for ModelSource {
 }
 
 impl ModelSource {
+    /// Whether the files hold fewer bits than any model is trained in, so that even f32 computes from rounded weights.
+    pub fn is_quantized(&self) -> bool {
+        !matches!(self.stored_as.as_str(), "f64" | "f32" | "f16" | "bf16")
+    }
+
     /// Finds, checks and opens a model. Nothing large is read but for the hashes; afterwards every tensor that the
     /// configuration calls for is known to be there, whole, and of the right shape.
     pub fn open(spec: &ModelSpec, hub: &Hub) -> Result<Self, EngineError> {
@@ -52,6 +60,10 @@ impl ModelSource {
             Place::Bundled => {
                 let files = ModelFiles::bundled();
                 open_files(&files, bundled::NAME.to_owned(), bundled::NAME.to_owned())
+            }
+            Place::BundledAwq => {
+                let name = bundled::AWQ_NAME.to_owned();
+                open_files(&ModelFiles::bundled_awq(), name.clone(), name)
             }
             Place::Folder(path) => {
                 let absolute = absolute(&path)?;
@@ -93,25 +105,33 @@ fn local_hint(error: EngineError, spec: &ModelSpec) -> EngineError {
 fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelSource, EngineError> {
     let config_file = files.json("config.json")?.ok_or_else(|| no_config(files))?;
     let config = config_json::parse(&config_file, &format!("config.json of {}", files.place))?;
+    let quantization = AwqConfig::read(files, &config_file)?;
     let tokenizer = tokenizer_files::read(files, &config_file, config.family)?;
     tokenizer.check_against(config.vocabulary, &files.place)?;
 
     let choice = weights::choose(&files.names().collect::<Vec<_>>(), &files.place)?;
     let shards = choice.shards(files)?;
-    let OpenedWeights { tensors, shapes, stored_as } = match choice {
+    let opened = match choice {
         WeightFiles::Safetensors(entry) | WeightFiles::SafetensorsIndex(entry) => {
             SafetensorsFiles::open(files, &shards, entry)?
         }
         WeightFiles::Pickle(entry) | WeightFiles::PickleIndex(entry) => PickleTensors::open(files, &shards, entry)?,
     };
+    let OpenedWeights { tensors, shapes, stored_as } = match &quantization {
+        Some(quantization) => AwqTensors::open(opened, quantization, &files.place)?,
+        None => opened,
+    };
     weights::check(&config, &shapes, &files.place)?;
 
     let mut deciding = shards;
     deciding.extend([choice.entry(), "config.json"].map(str::to_owned));
+    if quantization.is_some() {
+        deciding.extend(OLDER_FILES.map(str::to_owned));
+    }
     deciding.extend(tokenizer_files::SURROUNDING_FILES.map(str::to_owned));
     deciding.extend(tokenizer_files::choose(files.names()).into_iter().map(str::to_owned));
     let sha256 = files.sha256_of_all(&deciding)?;
-    Ok(ModelSource { name, source, sha256, stored_as, config, tokenizer: Arc::new(tokenizer), tensors })
+    Ok(ModelSource { name, source, sha256, stored_as, quantization, config, tokenizer: Arc::new(tokenizer), tensors })
 }
 
 fn no_config(files: &ModelFiles) -> EngineError {
@@ -134,7 +154,8 @@ fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, E
     let OpenedWeights { tensors, shapes, stored_as } = GgufTensors::open(blob, header, &config);
     weights::check(&config, &shapes, &place)?;
     let sha256 = crate::files::sha256(format!("{}  {file_name}\n", tokenizer.sha256).as_bytes());
-    Ok(ModelSource { name, source, sha256, stored_as, config, tokenizer: Arc::new(tokenizer), tensors })
+    let tokenizer = Arc::new(tokenizer);
+    Ok(ModelSource { name, source, sha256, stored_as, quantization: None, config, tokenizer, tensors })
 }
 
 /// Fetches the files that are needed, and only those, all of one commit.
@@ -153,6 +174,7 @@ fn open_hub(repository: &str, gguf: Option<&str>, revision: &str, hub: &Hub) -> 
     let choice = weights::choose(&names, &place)?;
 
     let mut wanted = vec!["config.json"];
+    wanted.extend(OLDER_FILES);
     wanted.extend(tokenizer_files::SURROUNDING_FILES);
     wanted.extend(tokenizer_files::choose(names.iter().copied()));
     wanted.retain(|name| names.contains(name));
@@ -163,7 +185,9 @@ fn open_hub(repository: &str, gguf: Option<&str>, revision: &str, hub: &Hub) -> 
         // What can be refused by its config alone is refused before gigabytes are fetched.
         if name == "config.json" {
             let files = ModelFiles::of(place.clone(), paths.iter().cloned());
-            config_json::parse(&files.json(name)?.unwrap_or(Value::Null), &format!("config.json of {place}"))?;
+            let (config, file) = (files.json(name)?.unwrap_or(Value::Null), format!("config.json of {place}"));
+            config_json::parse(&config, &file)?;
+            AwqConfig::of_config_json(&config, &file)?;
         }
     }
     if choice.is_index() {

@@ -19,6 +19,7 @@ pub struct ModelSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Bundled,
+    BundledAwq,
     Folder(PathBuf),
     Gguf(PathBuf),
     /// A repository of the hub, and the one GGUF file that is meant, if one is.
@@ -33,6 +34,9 @@ impl ModelSpec {
     pub(super) fn place(&self) -> Result<Place, EngineError> {
         if self.source == bundled::NAME {
             return Ok(Place::Bundled);
+        }
+        if self.source == bundled::AWQ_NAME {
+            return Ok(Place::BundledAwq);
         }
         let path = Path::new(&self.source);
         if path.is_dir() {

@@ -14,6 +14,7 @@ pub(super) enum ElementType {
     F32,
     F16,
     Bf16,
+    I32,
 }
 
 /// Reads `count` elements from `offset`.
@@ -22,6 +23,7 @@ pub(super) fn read(blob: &Blob, offset: u64, count: usize, kind: ElementType) ->
         ElementType::F32 => TensorValues::F32(collect(blob, offset, count, f32::from_le_bytes)?),
         ElementType::F16 => TensorValues::F16(collect(blob, offset, count, f16::from_le_bytes)?),
         ElementType::Bf16 => TensorValues::Bf16(collect(blob, offset, count, bf16::from_le_bytes)?),
+        ElementType::I32 => TensorValues::I32(collect(blob, offset, count, i32::from_le_bytes)?),
     })
 }
 

@@ -77,6 +77,7 @@ impl Tensors for GgufTensors {
                 TensorValues::F32(values) => TensorValues::F32(halves(&values, &tensor.shape, *heads)),
                 TensorValues::F16(values) => TensorValues::F16(halves(&values, &tensor.shape, *heads)),
                 TensorValues::Bf16(values) => TensorValues::Bf16(halves(&values, &tensor.shape, *heads)),
+                TensorValues::I32(values) => TensorValues::I32(halves(&values, &tensor.shape, *heads)),
             };
         }
         Ok(TensorData { shape: tensor.shape.clone(), values })

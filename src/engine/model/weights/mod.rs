@@ -1,5 +1,6 @@
 //! Tensors by their Hugging Face names, whatever file they lie in.
 
+mod awq;
 mod choice;
 mod elements;
 mod expected;
@@ -11,6 +12,10 @@ use std::collections::BTreeMap;
 
 use half::{bf16, f16};
 
+use super::AwqTensor;
+use crate::engine::EngineError;
+
+pub(super) use awq::AwqTensors;
 pub(super) use choice::{WeightFiles, choose, shards};
 pub(super) use expected::check;
 pub(super) use gguf::GgufTensors;
@@ -26,6 +31,20 @@ pub enum TensorValues {
     F16(Vec<f16>),
     /// bfloat16.
     Bf16(Vec<bf16>),
+    /// 32-bit whole numbers: packed codes.
+    I32(Vec<i32>),
+}
+
+impl TensorValues {
+    /// The element type, as files name it in small letters.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::F32(_) => "f32",
+            Self::F16(_) => "f16",
+            Self::Bf16(_) => "bf16",
+            Self::I32(_) => "i32",
+        }
+    }
 }
 
 /// A tensor read from a file.
@@ -43,7 +62,13 @@ pub trait Tensors: Sync + Send {
     fn names(&self) -> Vec<String>;
 
     /// Reads one tensor; an error names the tensor and the file. Values are not checked for NaN here.
-    fn read(&self, name: &str) -> Result<TensorData, crate::engine::EngineError>;
+    fn read(&self, name: &str) -> Result<TensorData, EngineError>;
+
+    /// A linear layer (named without `.weight`) in its packed form; `None` where it is not packed. [`Tensors::read`]
+    /// gives the same weights dense.
+    fn read_awq(&self, _layer: &str) -> Result<Option<AwqTensor>, EngineError> {
+        Ok(None)
+    }
 }
 
 /// Opened weights, before they are held against the configuration.

@@ -77,10 +77,11 @@ impl Tensors for SafetensorsFiles {
             "F32" => ElementType::F32,
             "F16" => ElementType::F16,
             "BF16" => ElementType::Bf16,
+            "I32" => ElementType::I32,
             other => {
                 return Err(EngineError::invalid(
                     format!("{}: tensor `{name}` is stored as {other}", blob.path().display()),
-                    "F32, F16 and BF16 are read: convert the model to one of them",
+                    "F32, F16 and BF16 are read, and I32 in AWQ checkpoints: convert the model to one of them",
                 ));
             }
         };
@@ -159,7 +160,7 @@ fn check_entry(blob: &Blob, name: &str, entry: &Entry, data_bytes: u64) -> Resul
         return Err(damaged(blob, &what));
     }
     let element_bytes = match entry.dtype.as_str() {
-        "F32" => 4,
+        "F32" | "I32" => 4,
         "F16" | "BF16" => 2,
         // Of no use to any family; refused only when it is asked for.
         _ => return Ok(()),

@@ -1,0 +1,126 @@
+//! The AWQ form of a full-precision model: where it lies, and whether the two are one model.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::spec::Place;
+use super::{ModelConfig, ModelSource, ModelSpec};
+use crate::bundled;
+use crate::engine::EngineError;
+use crate::hub::Hub;
+
+/// Behind the model's name, the name of its AWQ form.
+const SUFFIX: &str = "-awq";
+
+/// Between numbers of two configurations: a GGUF file keeps in binary32 what config.json writes in decimal.
+const ROUNDING: f64 = 1e-6;
+
+impl ModelSpec {
+    /// Where the AWQ form of this model is looked for, and where it should be made: `M-awq` beside the folder `M` or the
+    /// file `M.gguf`, and in the working folder for a hub model.
+    pub fn awq_path(&self) -> PathBuf {
+        let named = |path: &Path| {
+            // `.` and `..` have a name only when resolved.
+            let path = if path.file_name().is_none() { path.canonicalize().ok() } else { None }
+                .unwrap_or_else(|| path.to_path_buf());
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            path.with_file_name(format!("{}{SUFFIX}", name.strip_suffix(".gguf").unwrap_or(&name)))
+        };
+        match self.place() {
+            Ok(Place::Folder(path) | Place::Gguf(path)) => named(&path),
+            Ok(Place::Hub { gguf: Some(file), .. }) => {
+                named(Path::new(Path::new(&file).file_name().unwrap_or_default()))
+            }
+            Ok(Place::Hub { repository, gguf: None }) => {
+                named(Path::new(repository.rsplit('/').next().unwrap_or("model")))
+            }
+            Ok(Place::Bundled | Place::BundledAwq) | Err(_) => PathBuf::from(bundled::AWQ_NAME),
+        }
+    }
+}
+
+impl ModelSource {
+    /// Opens the AWQ form of this model, which `spec` has opened: what `named` names, else what is compiled into the
+    /// program, else the folder at [`ModelSpec::awq_path`] beside a local model; `None` where there is none. It comes
+    /// with this model's own tokenizer, so that every precision reads and writes the same tokens.
+    pub fn open_awq_form(
+        &self,
+        spec: &ModelSpec,
+        named: Option<&ModelSpec>,
+        hub: &Hub,
+    ) -> Result<Option<Self>, EngineError> {
+        if self.quantization.is_some() {
+            return match named {
+                None => Ok(None),
+                Some(named) => Err(EngineError::invalid(
+                    format!("the model {} is AWQ already, and {} is named as its AWQ form", self.name, named.source),
+                    "name the full-precision model as `--model`, or leave `--awq` out",
+                )),
+            };
+        }
+        let beside;
+        let form = match (named, spec.place()?) {
+            (Some(named), _) => named,
+            (None, Place::Bundled) if bundled::awq_model_files().next().is_some() => {
+                beside = bundled::AWQ_NAME.to_owned();
+                &ModelSpec { source: beside, revision: spec.revision.clone() }
+            }
+            (None, Place::Folder(_) | Place::Gguf(_)) if spec.awq_path().is_dir() => {
+                beside = spec.awq_path().to_string_lossy().into_owned();
+                &ModelSpec { source: beside, revision: spec.revision.clone() }
+            }
+            _ => return Ok(None),
+        };
+        let mut form = Self::open(form, hub)?;
+        self.check_awq_form(&form)?;
+        form.tokenizer = Arc::clone(&self.tokenizer);
+        Ok(Some(form))
+    }
+
+    /// Refuses an AWQ form that is not AWQ, of another shape, or of another vocabulary.
+    fn check_awq_form(&self, form: &Self) -> Result<(), EngineError> {
+        if form.quantization.is_none() {
+            return Err(EngineError::invalid(
+                format!("{} is no AWQ checkpoint: its weights are stored as {}", form.source, form.stored_as),
+                "name a checkpoint made by `evalsuite quantize`, or another in AutoAWQ's gemm layout",
+            ));
+        }
+        let different = first_difference(&self.config, &form.config).or_else(|| {
+            let vocabulary = |source: &Self| source.tokenizer.tokenizer.get_vocab(true);
+            (vocabulary(self) != vocabulary(form)).then(|| "the tokenizers have different tokens".to_owned())
+        });
+        match different {
+            None => Ok(()),
+            Some(different) => Err(EngineError::invalid(
+                format!("{} is not the AWQ form of {}: {different}", form.source, self.name),
+                "name the checkpoint that was made of this very model by `--awq`, or make it by `evalsuite quantize`",
+            )),
+        }
+    }
+}
+
+/// The first field in which two configurations differ, in words.
+fn first_difference(model: &ModelConfig, form: &ModelConfig) -> Option<String> {
+    let (Ok(Value::Object(model)), Ok(Value::Object(form))) = (serde_json::to_value(model), serde_json::to_value(form))
+    else {
+        return None;
+    };
+    let other = |key: &String| form.get(key).unwrap_or(&Value::Null);
+    let (key, value) = model.iter().find(|(key, value)| !same(value, other(key)))?;
+    Some(format!("`{key}` is {value} in the one and {} in the other", other(key)))
+}
+
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap_or(f64::NAN), b.as_f64().unwrap_or(f64::NAN));
+            (a - b).abs() <= ROUNDING * a.abs()
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| same(value, other)))
+        }
+        _ => a == b,
+    }
+}
