@@ -1,13 +1,14 @@
 //! evalsuite: does a language model still think straight in FP16 and in AWQ-int4, and what does that buy?
 //!
 //! `src/ARCHITECTURE.md` is the map. Data flows one way, and a module imports only from floors below its own:
-//! `cli → run → report → record → {task, engine, score} → {bundled, files, hub, text}`.
+//! `cli → run → report → {record, quantize} → {task, engine, score} → {bundled, files, hub, text}`.
 
 pub mod bundled;
 pub mod cli;
 pub mod engine;
 pub mod files;
 pub mod hub;
+pub mod quantize;
 pub mod record;
 pub mod report;
 pub mod run;

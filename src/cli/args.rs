@@ -20,6 +20,18 @@ Examples:
   evalsuite gsm8k --resume
       go on where Ctrl-C, a crash or a full disk ended the newest run";
 
+const QUANTIZE_EXAMPLES: &str = "\
+Examples:
+  evalsuite quantize --model ./model --out ./model-awq
+      scales and limits searched for on the bundled problems' train split
+  evalsuite quantize --model ./model.gguf --out ./awq \\
+      --calibration train.jsonl --group-size 64
+      a GGUF file, calibrated on questions and answers of your own
+  evalsuite quantize --model ./model --out ./model-rtn --method rtn
+      plain rounding, to see what the search is worth
+
+Ctrl-C keeps finished blocks in DIR.partial; the same command goes on there.";
+
 /// Does a language model still think straight in FP16 and in AWQ-int4, and what does that buy in speed and load time?
 #[derive(Debug, Parser)]
 #[command(name = "evalsuite", version, max_term_width = 80, after_help = EXIT_CODES)]
@@ -41,6 +53,9 @@ pub enum Command {
     /// Print the table of a run again
     #[command(after_help = EXIT_CODES)]
     Show(ShowArguments),
+    /// Write a model as an AWQ-int4 checkpoint that vLLM and transformers read too
+    #[command(after_help = format!("{QUANTIZE_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Quantize(QuantizeArguments),
     /// Say what this machine offers: CPU, GPU, caches, hub
     #[command(after_help = EXIT_CODES)]
     Doctor,
@@ -175,6 +190,35 @@ pub struct ShowArguments {
     #[command(flatten)]
     /// How to print the table.
     pub output: OutputArguments,
+}
+
+/// `evalsuite quantize`.
+#[derive(Debug, Clone, Args)]
+pub struct QuantizeArguments {
+    /// `bundled`, a hub id, a folder, or a .gguf file
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// Folder to make; it must not be there yet
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Inputs that share a scale: 128, 64, or 32 [default: the largest that fits]
+    #[arg(long, value_name = "N")]
+    pub group_size: Option<usize>,
+    /// Plain text, or questions and answers (.jsonl, .parquet) [default: bundled]
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
+    /// `awq`, or `rtn` for plain rounding
+    #[arg(long, default_value = "awq")]
+    pub method: String,
+    /// Revision of a hub model
+    #[arg(long, default_value = "main")]
+    pub revision: String,
+    /// CPU threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Use only what is on this machine; ask no hub
+    #[arg(long)]
+    pub offline: bool,
 }
 
 fn protocols_help() -> String {

@@ -13,6 +13,7 @@ use super::doctor;
 use super::exit::Exit;
 use super::plan::{format, resolve};
 use super::printer::{Printer, print, print_error, say};
+use super::quantize;
 use crate::hub::Hub;
 use crate::record::Record;
 use crate::report::render;
@@ -35,6 +36,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
         Command::Gsm8k(arguments) => gsm8k(arguments, command),
         Command::Rescore(arguments) => rescore_run(arguments),
         Command::Show(arguments) => show(arguments),
+        Command::Quantize(arguments) => quantize::run(arguments),
         Command::Doctor => print_data(&doctor::report()).map(|()| Exit::Success),
     };
     result.unwrap_or_else(|error| {
@@ -142,7 +144,7 @@ fn print_data(text: &str) -> Result<(), RunError> {
     })
 }
 
-fn start_threads(threads: Option<usize>) -> Result<(), RunError> {
+pub(super) fn start_threads(threads: Option<usize>) -> Result<(), RunError> {
     let Some(threads) = threads else { return Ok(()) };
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|error| {
         RunError::invalid(format!("cannot start {threads} threads: {error}"), "give a smaller number to `--threads`")
@@ -150,7 +152,7 @@ fn start_threads(threads: Option<usize>) -> Result<(), RunError> {
 }
 
 /// The first Ctrl-C asks the run to end after its current step, the second ends the program at once.
-fn catch_interrupts() -> Result<Arc<AtomicBool>, RunError> {
+pub(super) fn catch_interrupts() -> Result<Arc<AtomicBool>, RunError> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     let handler = move || {

@@ -6,6 +6,7 @@ mod doctor;
 mod exit;
 mod plan;
 mod printer;
+mod quantize;
 
 pub use args::{Arguments, Command, Gsm8kArguments};
 pub use commands::run;

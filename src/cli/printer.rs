@@ -38,7 +38,7 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    const LINE_EVERY: Duration = Duration::from_secs(10);
+    pub(super) const LINE_EVERY: Duration = Duration::from_secs(10);
 
     pub(super) fn new() -> Self {
         Self { bar: None, terminal: io::stderr().is_terminal(), latest: None, last_line: Instant::now() }
@@ -87,7 +87,8 @@ impl Printer {
     }
 }
 
-fn new_bar(total: usize) -> ProgressBar {
+/// A bar on stderr, its message behind it.
+pub(super) fn new_bar(total: usize) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:20} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.with_style(style)
@@ -123,7 +124,7 @@ fn end_line(progress: &Progress) -> String {
 }
 
 /// `42 s`, `3 min 05 s`, `2 h 10 min`.
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match seconds {
         0..60 => format!("{seconds} s"),

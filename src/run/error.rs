@@ -2,6 +2,7 @@
 
 use crate::engine::EngineError;
 use crate::hub::HubError;
+use crate::quantize::QuantizeError;
 use crate::record::RecordError;
 use crate::report::ReportError;
 use crate::task::TaskError;
@@ -27,6 +28,9 @@ pub enum RunError {
     /// Run folder.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Quantisation.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
     /// Report template.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -43,6 +47,10 @@ impl RunError {
 
     /// Whether the engine failed, rather than the user's files, flags or disk.
     pub const fn is_engine_failure(&self) -> bool {
-        matches!(self, Self::Engine(EngineError::Failed { .. }))
+        matches!(
+            self,
+            Self::Engine(EngineError::Failed { .. })
+                | Self::Quantize(QuantizeError::Engine(EngineError::Failed { .. }))
+        )
     }
 }

@@ -43,8 +43,14 @@ fn resolved(words: &str) -> Result<Job, RunError> {
 
 #[test]
 fn help_fits_80_columns_and_documents_the_exit_codes() {
-    for arguments in [&["--help"][..], &["gsm8k", "--help"], &["gsm8k", "-h"], &["rescore", "--help"], &["show", "-h"]]
-    {
+    for arguments in [
+        &["--help"][..],
+        &["gsm8k", "--help"],
+        &["gsm8k", "-h"],
+        &["rescore", "--help"],
+        &["quantize", "--help"],
+        &["show", "-h"],
+    ] {
         let output = evalsuite(arguments);
         let help = text(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
@@ -76,6 +82,7 @@ fn names_that_are_almost_right_get_the_right_one() {
     assert!(mistake(&["gsm8k", "--format", "markdwon"]).contains("did you mean `markdown`"));
     assert!(mistake(&["gsm8k", "--chat", "nevr"]).contains("did you mean `never`"));
     assert!(mistake(&["gsm8k", "--protocol", "gsm8k-coot"]).contains("did you mean `gsm8k-cot`"));
+    assert!(mistake(&["quantize", "--model", "m", "--out", "o", "--method", "awk"]).contains("did you mean `awq`"));
 }
 
 #[test]
@@ -97,6 +104,18 @@ fn numbers_out_of_range_are_refused_before_anything_is_opened() {
     ] {
         let arguments: Vec<&str> = std::iter::once("gsm8k").chain(flags.iter().copied()).collect();
         mistake(&arguments);
+    }
+}
+
+#[test]
+fn quantize_refuses_what_it_cannot_mean() {
+    for (flags, part) in [
+        (&["--group-size", "100"][..], "128, 64 or 32"),
+        (&["--threads", "0"], "--threads 1"),
+        (&["--method", "rtn", "--calibration", "text.txt"], "no use with --method rtn"),
+    ] {
+        let arguments: Vec<&str> = ["quantize", "--model", "m", "--out", "o"].iter().chain(flags).copied().collect();
+        assert!(mistake(&arguments).contains(part), "{flags:?}");
     }
 }
 

@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 7] = [
     &["bundled", "files", "hub", "text"],
     &["score"],
     &["task", "engine"],
-    &["record"],
+    &["record", "quantize"],
     &["report"],
     &["run"],
     &["cli"],

@@ -16,6 +16,7 @@ mod models;
 mod models_bad;
 mod models_gguf;
 mod protocols;
+mod quantize;
 mod reference;
 mod run;
 mod scoring;

@@ -155,6 +155,7 @@ pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
             sha256: "70".repeat(32),
         }),
         tensors: Box::new(NoTensors),
+        files: None,
     })
 }
 

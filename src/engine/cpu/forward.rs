@@ -2,7 +2,7 @@
 
 use super::attention::{LayerCache, QueryRow, attention};
 use super::linear::{Linear, Matrix};
-use super::load::{Block, Model, Positions};
+use super::load::{Model, Positions};
 use super::ops::{Turns, add, each_row, relu, round, silu_gated};
 use crate::engine::model::Activation;
 
@@ -36,16 +36,11 @@ impl Model {
     pub(crate) fn forward(&self, feeds: &mut [Feed<'_>]) -> Matrix {
         let positions: Vec<usize> =
             feeds.iter().flat_map(|feed| feed.cache.length..feed.cache.length + feed.tokens.len()).collect();
-        let turns = match &self.positions {
-            Positions::Rotary(rotary) => Some(rotary.turns(&positions)),
-            Positions::Learned { .. } => None,
-        };
+        let turns = self.turns(&positions);
         let mut x = self.embed(feeds, &positions); // (rows, hidden)
         for (layer, block) in self.blocks.iter().enumerate() {
             let h = block.attention_norm.forward(&x, self.dtype);
-            let qkv = self.qkv(block, &h, turns.as_ref());
-            extend_caches(feeds, layer, &qkv, self.config.heads * self.config.head_dim);
-            let h = attention(&qkv, &query_rows(feeds, layer), &self.config, self.dtype);
+            let h = self.attend(&block.qkv, &h, feeds, layer, turns.as_ref());
             self.add_projection(&mut x, &block.output, &h);
             let h = block.mlp_norm.forward(&x, self.dtype);
             let h = self.activate(block.up.forward(&h));
@@ -58,7 +53,16 @@ impl Model {
         self.logits(&x, &wanted)
     }
 
-    fn embed(&self, feeds: &[Feed<'_>], positions: &[usize]) -> Matrix {
+    /// What turns the rows at these positions, where positions are rotary.
+    pub(super) fn turns(&self, positions: &[usize]) -> Option<Turns> {
+        match &self.positions {
+            Positions::Rotary(rotary) => Some(rotary.turns(positions)),
+            Positions::Learned { .. } => None,
+        }
+    }
+
+    /// The embeddings of the tokens fed, with learned positions added: `[rows, hidden]`.
+    pub(super) fn embed(&self, feeds: &[Feed<'_>], positions: &[usize]) -> Matrix {
         let hidden = self.config.hidden;
         let tokens: Vec<u32> = feeds.iter().flat_map(|feed| feed.tokens).copied().collect();
         let mut x = Matrix::zeros(tokens.len(), hidden);
@@ -73,9 +77,24 @@ impl Model {
         x
     }
 
+    /// Attention up to its output projection: h `[rows, hidden]` → `[rows, heads · head_dim]`. The layer's caches grow by
+    /// the rows' keys and values.
+    pub(super) fn attend(
+        &self,
+        qkv: &Linear,
+        h: &Matrix,
+        feeds: &mut [Feed<'_>],
+        layer: usize,
+        turns: Option<&Turns>,
+    ) -> Matrix {
+        let qkv = self.qkv(qkv, h, turns);
+        extend_caches(feeds, layer, &qkv, self.config.heads * self.config.head_dim);
+        attention(&qkv, &query_rows(feeds, layer), &self.config, self.dtype)
+    }
+
     /// q, k and v of every row, rotated and rounded: `[rows, (heads + 2 · kv_heads) · head_dim]`.
-    fn qkv(&self, block: &Block, h: &Matrix, turns: Option<&Turns>) -> Matrix {
-        let mut qkv = block.qkv.forward(h);
+    fn qkv(&self, qkv: &Linear, h: &Matrix, turns: Option<&Turns>) -> Matrix {
+        let mut qkv = qkv.forward(h);
         let rotated = (self.config.heads + self.config.kv_heads) * self.config.head_dim;
         each_row(&mut qkv, self.dtype, |row, qkv| {
             if let Some(turns) = turns {
@@ -86,7 +105,8 @@ impl Model {
         qkv
     }
 
-    fn activate(&self, h: Matrix) -> Matrix {
+    /// The MLP's non-linearity, on the outputs of a block's `up`, rounded: `[rows, intermediate]`.
+    pub(super) fn activate(&self, h: Matrix) -> Matrix {
         match self.config.activation {
             Activation::SiluGated => silu_gated(&h, self.dtype),
             Activation::Relu => relu(h, self.dtype),

@@ -53,6 +53,15 @@ impl Model {
     /// Reads every tensor, blocks in parallel.
     pub(crate) fn load(source: &ModelSource, dtype: Dtype) -> Result<Self, EngineError> {
         check_dtype(source, dtype)?;
+        let mut model = Self::load_without_blocks(source, dtype)?;
+        let layers = 0..model.config.layers;
+        model.blocks =
+            layers.into_par_iter().map(|layer| Block::load(source, layer, dtype)).collect::<Result<_, _>>()?;
+        Ok(model)
+    }
+
+    /// Reads what lies outside the blocks; whoever works on one block at a time reads them with [`Block::load`].
+    pub(crate) fn load_without_blocks(source: &ModelSource, dtype: Dtype) -> Result<Self, EngineError> {
         let config = source.config.clone();
         let names = TensorNames::new(&config, &source.tensors.names());
         let loader = Loader { source, config: &config, dtype };
@@ -67,12 +76,8 @@ impl Model {
                 Positions::Learned { table: loader.weights(&name, table)?, offset }
             }
         };
-        let blocks = (0..config.layers)
-            .into_par_iter()
-            .map(|layer| loader.block(&names.block(layer)))
-            .collect::<Result<_, _>>()?;
         let final_norm = loader.norm(&names.final_norm())?;
-        Ok(Self { embedding, positions, blocks, final_norm, head, dtype, config })
+        Ok(Self { embedding, positions, blocks: Vec::new(), final_norm, head, dtype, config })
     }
 
     /// Bytes of weights in memory.
@@ -88,6 +93,14 @@ impl Model {
             + table
             + self.head.as_ref().map_or(0, linear)
             + self.blocks.iter().map(block).sum::<usize>()
+    }
+}
+
+impl Block {
+    /// Reads one block.
+    pub(crate) fn load(source: &ModelSource, layer: usize, dtype: Dtype) -> Result<Self, EngineError> {
+        let names = TensorNames::new(&source.config, &source.tensors.names());
+        Loader { source, config: &source.config, dtype }.block(&names.block(layer))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Weights are held in the run's precision and stored activations are rounded to it; sums are binary32, as on a GPU.
 
 mod attention;
+mod calibration;
 mod engine;
 mod forward;
 mod linear;
@@ -13,5 +14,9 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use calibration::Calibration;
 pub use engine::CpuEngine;
+pub(crate) use linear::{Linear, Matrix, Weights};
+pub(crate) use load::Block;
+pub(crate) use ops::{Norm, add};
 pub use simd::InstructionSet;

@@ -19,7 +19,7 @@ enum Entry {
 
 /// A model's files by name.
 #[derive(Debug, Clone)]
-pub(super) struct ModelFiles {
+pub struct ModelFiles {
     /// Where they are, for messages.
     pub(super) place: String,
     entries: BTreeMap<String, Entry>,

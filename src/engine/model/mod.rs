@@ -3,6 +3,7 @@
 mod awq;
 mod awq_config;
 mod awq_form;
+mod companions;
 mod config;
 mod config_json;
 mod files;
@@ -17,6 +18,7 @@ mod weights;
 pub use awq::AwqTensor;
 pub use awq_config::AwqConfig;
 pub use config::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+pub use files::ModelFiles;
 pub use names::{BlockNames, TensorNames};
 pub use source::ModelSource;
 pub use spec::ModelSpec;

@@ -34,6 +34,8 @@ pub struct ModelSource {
     pub tokenizer: Arc<ModelTokenizer>,
     /// The weights by Hugging Face names.
     pub tensors: Box<dyn Tensors>,
+    /// The files of a folder or a repository; none where a GGUF file holds everything.
+    pub files: Option<ModelFiles>,
 }
 
 impl std::fmt::Debug for ModelSource {
@@ -131,7 +133,18 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
     deciding.extend(tokenizer_files::SURROUNDING_FILES.map(str::to_owned));
     deciding.extend(tokenizer_files::choose(files.names()).into_iter().map(str::to_owned));
     let sha256 = files.sha256_of_all(&deciding)?;
-    Ok(ModelSource { name, source, sha256, stored_as, quantization, config, tokenizer: Arc::new(tokenizer), tensors })
+    let files = Some(files.clone());
+    Ok(ModelSource {
+        name,
+        source,
+        sha256,
+        stored_as,
+        quantization,
+        config,
+        tokenizer: Arc::new(tokenizer),
+        tensors,
+        files,
+    })
 }
 
 fn no_config(files: &ModelFiles) -> EngineError {
@@ -155,7 +168,7 @@ fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, E
     weights::check(&config, &shapes, &place)?;
     let sha256 = crate::files::sha256(format!("{}  {file_name}\n", tokenizer.sha256).as_bytes());
     let tokenizer = Arc::new(tokenizer);
-    Ok(ModelSource { name, source, sha256, stored_as, quantization: None, config, tokenizer, tensors })
+    Ok(ModelSource { name, source, sha256, stored_as, quantization: None, config, tokenizer, tensors, files: None })
 }
 
 /// Fetches the files that are needed, and only those, all of one commit.

@@ -1,0 +1,118 @@
+//! `evalsuite quantize`: what was typed becomes a job, and its events lines or a bar.
+
+use std::io::IsTerminal as _;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+
+use super::args::QuantizeArguments;
+use super::commands::{catch_interrupts, start_threads};
+use super::exit::Exit;
+use super::printer::{Printer, duration, new_bar, say};
+use crate::engine::model::ModelSpec;
+use crate::hub::Hub;
+use crate::quantize::{Event, Finished, GROUP_SIZES, Job, Method, Progress, quantize};
+use crate::run::RunError;
+use crate::text::unknown;
+
+/// Runs the command.
+pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, RunError> {
+    let job = resolve(arguments)?;
+    start_threads(arguments.threads)?;
+    let hub = Hub::from_environment(arguments.offline)?;
+    let interrupted = catch_interrupts()?;
+    let mut watcher = Watcher { terminal: std::io::stderr().is_terminal(), bar: None, last_line: Instant::now() };
+    let begun = Instant::now();
+    let finished = quantize(&job, &hub, &mut |event| watcher.tell(event), &interrupted)?;
+    watcher.end();
+    Ok(match finished {
+        Finished::Written(folder) => {
+            let folder = folder.display();
+            say(&format!("written in {}: {folder}", duration(begun.elapsed().as_secs_f64())));
+            say(&format!("run it with `evalsuite gsm8k --model {folder}`"));
+            Exit::Success
+        }
+        Finished::Interrupted(folder) => {
+            let folder = folder.display();
+            say(&format!("interrupted: finished blocks are kept in {folder}\nhint: the same command goes on there"));
+            Exit::Interrupted
+        }
+    })
+}
+
+fn resolve(arguments: &QuantizeArguments) -> Result<Job, RunError> {
+    let method = Method::parse(&arguments.method).ok_or_else(|| {
+        let (what, hint) = unknown("method", &arguments.method, &Method::NAMES);
+        RunError::invalid(what, hint)
+    })?;
+    if let Some(size) = arguments.group_size.filter(|size| !GROUP_SIZES.contains(size)) {
+        return Err(RunError::invalid(
+            format!("--group-size {size} is not one that other programs read"),
+            "give 128, 64 or 32, or leave it out for the largest that fits",
+        ));
+    }
+    if arguments.threads == Some(0) {
+        return Err(RunError::invalid("--threads 0 asks for nothing", "give --threads 1 or more"));
+    }
+    if method == Method::Rtn && arguments.calibration.is_some() {
+        return Err(RunError::invalid(
+            "--calibration has no use with --method rtn, which looks at the weights alone",
+            "leave one of the two out",
+        ));
+    }
+    Ok(Job {
+        model: ModelSpec { source: arguments.model.clone(), revision: arguments.revision.clone() },
+        out: arguments.out.clone(),
+        group_size: arguments.group_size,
+        calibration: arguments.calibration.clone(),
+        method,
+    })
+}
+
+/// Shows a quantisation's events: a bar on a terminal, a line now and then elsewhere.
+struct Watcher {
+    terminal: bool,
+    bar: Option<ProgressBar>,
+    last_line: Instant,
+}
+
+impl Watcher {
+    fn tell(&mut self, event: Event) {
+        match event {
+            Event::Begun { model, group_size, calibration, folder, done, blocks } => {
+                let how = calibration.map_or_else(
+                    || "rounded as it is".to_owned(),
+                    |(source, tokens)| format!("calibrated on {tokens} tokens of {source}"),
+                );
+                say(&format!("{model}: four bits, groups of {group_size}, {how}"));
+                if done > 0 {
+                    say(&format!("{done} of {blocks} blocks are in {} already", folder.display()));
+                }
+            }
+            Event::Progress(progress) => self.progress(&progress),
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        if self.terminal {
+            let bar = self.bar.get_or_insert_with(|| new_bar(progress.total));
+            bar.set_position(progress.done as u64);
+            bar.set_message(line(progress));
+        } else if self.last_line.elapsed() > Printer::LINE_EVERY {
+            self.last_line = Instant::now();
+            say(&line(progress));
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn line(progress: &Progress) -> String {
+    let remaining = progress.remaining_seconds().map_or_else(String::new, |s| format!(", {} left", duration(s)));
+    let percent = 100 * progress.done / progress.total.max(1);
+    format!("block {} of {}, {percent} % done{remaining}", progress.block, progress.blocks)
+}

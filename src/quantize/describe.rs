@@ -1,0 +1,43 @@
+//! The files beside the weights: config with `quantization_config`, generation config, tokenizer, chat template.
+
+use std::io;
+
+use serde_json::{Value, json};
+
+use super::QuantizeError;
+use crate::engine::model::{AwqConfig, ModelSource};
+
+/// Names and bytes of every file but the weights.
+pub(super) fn files(source: &ModelSource, group_size: usize) -> Result<Vec<(String, Vec<u8>)>, QuantizeError> {
+    let mut files = source.companions()?;
+    let config = files.iter_mut().find(|(name, _)| name == "config.json");
+    let (_, bytes) = config.ok_or_else(|| {
+        QuantizeError::invalid(format!("{} has no config.json", source.name), "report this with the model's name")
+    })?;
+    let damaged = |error: serde_json::Error| {
+        QuantizeError::invalid(format!("config.json of {}: {error}", source.name), "fetch the file again")
+    };
+    let mut config: Value = serde_json::from_slice(bytes).map_err(damaged)?;
+    if config.get("quantization_config").is_some_and(|quantization| !quantization.is_null()) {
+        return Err(QuantizeError::invalid(
+            format!("{} is quantised already", source.name),
+            "quantise the model that it was made from: rounding twice loses twice",
+        ));
+    }
+    // transformers' older and newer name of it; both are read.
+    config["torch_dtype"] = json!("float16");
+    if config.get("dtype").is_some() {
+        config["dtype"] = json!("float16");
+    }
+    let awq = AwqConfig { group_size: Some(group_size), modules_to_not_convert: Vec::new() };
+    config["quantization_config"] = awq.to_json();
+    *bytes = pretty(&config).map_err(|error| damaged(serde_json::Error::io(error)))?;
+    Ok(files)
+}
+
+/// Indented JSON with a last line break.
+pub(super) fn pretty(value: &impl serde::Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}

@@ -1,0 +1,369 @@
+//! From a model to its checkpoint: open → block by block → what lies outside the blocks → join → describe.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::block::{STEPS, batches, improve, pass};
+use super::calibration::CalibrationText;
+use super::work::{State, Work};
+use super::{QuantizeError, describe, safetensors, tensors};
+use crate::engine::cpu::Calibration;
+use crate::engine::model::{ModelConfig, ModelSource, ModelSpec, TensorNames};
+use crate::hub::Hub;
+
+/// Group sizes, the one to try first first.
+pub const GROUP_SIZES: [usize; 3] = [128, 64, 32];
+
+/// Bytes of a shard at most.
+const SHARD_BYTES: u64 = 5_000_000_000;
+
+/// How weights are rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Activation-aware: scales and limits are searched for on a calibration text.
+    Awq,
+    /// Round to nearest, as the weights are.
+    Rtn,
+}
+
+impl Method {
+    /// Names on the command line.
+    pub const NAMES: [&str; 2] = ["awq", "rtn"];
+
+    /// By name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Awq, Self::Rtn].into_iter().find(|method| method.name() == name)
+    }
+
+    /// The name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Awq => "awq",
+            Self::Rtn => "rtn",
+        }
+    }
+}
+
+/// One quantisation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// The model.
+    pub model: ModelSpec,
+    /// The folder to make.
+    pub out: PathBuf,
+    /// Inputs that share a scale; by default the largest of [`GROUP_SIZES`] that fits every layer.
+    pub group_size: Option<usize>,
+    /// Text to calibrate on, instead of the bundled problems' train split.
+    pub calibration: Option<PathBuf>,
+    /// How.
+    pub method: Method,
+}
+
+/// What a quantisation tells while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Everything is read and checked; work begins, or goes on.
+    Begun {
+        /// The model's name.
+        model: String,
+        /// Inputs that share a scale.
+        group_size: usize,
+        /// Source and number of tokens of the calibration text, where there is one.
+        calibration: Option<(String, usize)>,
+        /// The folder that the checkpoint grows in.
+        folder: PathBuf,
+        /// Blocks that are there already.
+        done: usize,
+        /// Blocks of the model.
+        blocks: usize,
+    },
+    /// A step of a block is done.
+    Progress(Progress),
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// Steps done, those of earlier sessions included.
+    pub done: usize,
+    /// Steps done in this session.
+    pub done_now: usize,
+    /// All steps.
+    pub total: usize,
+    /// The block at work, from 1.
+    pub block: usize,
+    /// Blocks of the model.
+    pub blocks: usize,
+    /// Seconds of this session.
+    pub seconds: f64,
+}
+
+impl Progress {
+    /// Seconds to go, if the rest goes as what is done.
+    pub fn remaining_seconds(&self) -> Option<f64> {
+        let left = self.total.saturating_sub(self.done) as f64;
+        (self.done_now > 0).then(|| self.seconds / self.done_now as f64 * left)
+    }
+}
+
+/// How a quantisation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finished {
+    /// The checkpoint is in this folder.
+    Written(PathBuf),
+    /// Finished blocks are in this folder; the same command goes on there.
+    Interrupted(PathBuf),
+}
+
+/// Runs a job. `interrupted` is looked at between the steps of a block.
+pub fn quantize(
+    job: &Job,
+    hub: &Hub,
+    tell: &mut dyn FnMut(Event),
+    interrupted: &AtomicBool,
+) -> Result<Finished, QuantizeError> {
+    // The cheap and the local first: a destination that is taken should not wait for a download.
+    Work::check_destination(&job.out)?;
+    let source = ModelSource::open(&job.model, hub)?;
+    let names = TensorNames::new(&source.config, &source.tensors.names());
+    let group_size = group_size(&source.config, &names, job.group_size)?;
+    let description = describe::files(&source, group_size)?;
+    let text = match job.method {
+        Method::Awq => Some(CalibrationText::open(job.calibration.as_deref(), &source, hub)?),
+        Method::Rtn => None,
+    };
+    let state = State {
+        evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
+        model_sha256: source.sha256.clone(),
+        method: job.method.name().to_owned(),
+        group_size,
+        calibration_sha256: text.as_ref().map(CalibrationText::sha256),
+    };
+    let work = Work::open(&job.out, &state)?;
+    work.check_space(bytes_needed(&source.config, group_size))?;
+
+    let run = Run { source: &source, names: &names, group_size, work: &work, interrupted };
+    tell(run.begun(text.as_ref()));
+    let mut parts = vec![run.outside_blocks()?];
+    let Some(blocks) = run.blocks(text.as_ref(), tell)? else {
+        return Ok(Finished::Interrupted(work.path().to_path_buf()));
+    };
+    parts.extend(blocks);
+    safetensors::join(&parts, work.path(), SHARD_BYTES)?;
+    for (name, bytes) in &description {
+        let path = work.path().join(name);
+        crate::files::write_atomically(&path, bytes).map_err(QuantizeError::io("write", &path))?;
+    }
+    work.finish(&parts)?;
+    Ok(Finished::Written(job.out.clone()))
+}
+
+/// What every step of a run needs.
+struct Run<'a> {
+    source: &'a ModelSource,
+    names: &'a TensorNames,
+    group_size: usize,
+    work: &'a Work,
+    interrupted: &'a AtomicBool,
+}
+
+impl Run<'_> {
+    fn begun(&self, text: Option<&CalibrationText>) -> Event {
+        let blocks = self.source.config.layers;
+        Event::Begun {
+            model: self.source.name.clone(),
+            group_size: self.group_size,
+            calibration: text.map(|text| (text.source.clone(), text.tokens())),
+            folder: self.work.path().to_path_buf(),
+            done: (0..blocks).filter(|layer| self.block_part(*layer).exists()).count(),
+            blocks,
+        }
+    }
+
+    fn block_part(&self, layer: usize) -> PathBuf {
+        self.work.part(&format!("block-{layer:05}"))
+    }
+
+    /// Writes embeddings, final norm and output projection.
+    fn outside_blocks(&self) -> Result<PathBuf, QuantizeError> {
+        let path = self.work.part("outside-blocks");
+        if !path.exists() {
+            let names = tensors::outside_blocks(&self.source.config, self.names);
+            let tensors = names.iter().map(|name| tensors::copied(self.source, name)).collect::<Result<Vec<_>, _>>()?;
+            safetensors::write(&path, &tensors)?;
+        }
+        Ok(path)
+    }
+
+    /// Writes every block that is not there yet; `None` when interrupted.
+    fn blocks(
+        &self,
+        text: Option<&CalibrationText>,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Option<Vec<PathBuf>>, QuantizeError> {
+        let mut calibrated = match text {
+            Some(text) => {
+                let calibration = Calibration::open(self.source)?;
+                Some((batches(&text.sequences, &calibration), calibration))
+            }
+            None => None,
+        };
+        let config = &self.source.config;
+        let mut clock = Clock {
+            blocks: config.layers,
+            steps_a_block: if calibrated.is_some() { STEPS } else { 1 },
+            done: 0,
+            done_now: 0,
+            began: Instant::now(),
+            tell,
+        };
+        let mut paths = Vec::new();
+        for layer in 0..config.layers {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let path = self.block_part(layer);
+            let done = path.exists();
+            if !done || calibrated.is_some() {
+                let mut block = Calibration::block(self.source, layer)?;
+                let mut step = || {
+                    clock.step(layer);
+                    !self.interrupted.load(Ordering::Relaxed)
+                };
+                let finished = match &mut calibrated {
+                    // What was finished earlier still has to feed the next block.
+                    Some((batches, calibration)) if done => {
+                        pass(batches, &block, calibration);
+                        true
+                    }
+                    Some((batches, calibration)) => {
+                        improve(&mut block, batches, calibration, config, self.group_size, &mut step)
+                    }
+                    None => {
+                        step();
+                        true
+                    }
+                };
+                if !finished {
+                    return Ok(None);
+                }
+                if !done {
+                    let tensors = tensors::of_block(&block, config, &self.names.block(layer), self.group_size)?;
+                    safetensors::write(&path, &tensors)?;
+                }
+            }
+            if done {
+                clock.skip();
+            }
+            paths.push(path);
+        }
+        Ok(Some(paths))
+    }
+}
+
+/// Counts steps and tells of them.
+struct Clock<'a> {
+    blocks: usize,
+    steps_a_block: usize,
+    done: usize,
+    done_now: usize,
+    began: Instant,
+    tell: &'a mut dyn FnMut(Event),
+}
+
+impl Clock<'_> {
+    fn skip(&mut self) {
+        self.done += self.steps_a_block;
+    }
+
+    fn step(&mut self, layer: usize) {
+        self.done_now += 1;
+        self.done += 1;
+        (self.tell)(Event::Progress(Progress {
+            done: self.done,
+            done_now: self.done_now,
+            total: self.blocks * self.steps_a_block,
+            block: layer + 1,
+            blocks: self.blocks,
+            seconds: self.began.elapsed().as_secs_f64(),
+        }));
+    }
+}
+
+/// The wanted group size, or the largest that divides every layer's inputs.
+fn group_size(config: &ModelConfig, names: &TensorNames, wanted: Option<usize>) -> Result<usize, QuantizeError> {
+    let shapes = tensors::linear_shapes(config, &names.block(0));
+    if let Some((name, [_, outputs])) = shapes.iter().find(|(_, [_, outputs])| !outputs.is_multiple_of(8)) {
+        return Err(QuantizeError::invalid(
+            format!("{name} has {outputs} outputs, which do not fill words of eight codes"),
+            "the AWQ format cannot hold this model; choose another",
+        ));
+    }
+    let misfit = |size: usize| shapes.iter().find(|(_, [inputs, _])| !inputs.is_multiple_of(size));
+    let fitting = GROUP_SIZES.into_iter().find(|size| misfit(*size).is_none());
+    let chosen = wanted.or(fitting).unwrap_or(GROUP_SIZES[GROUP_SIZES.len() - 1]);
+    let Some((name, [inputs, _])) = misfit(chosen) else { return Ok(chosen) };
+    Err(QuantizeError::invalid(
+        format!("{name} has {inputs} inputs, which do not divide into groups of {chosen}"),
+        match fitting {
+            Some(size) => format!("`--group-size {size}` fits every layer of this model; so does leaving it out"),
+            None => format!("none of the group sizes {GROUP_SIZES:?} fits every layer of this model; choose another"),
+        },
+    ))
+}
+
+/// Bytes on disk at the worst moment: the parts, and the checkpoint that is joined from them.
+fn bytes_needed(config: &ModelConfig, group_size: usize) -> u64 {
+    let tables = (config.vocabulary * config.hidden * if config.tied_embeddings { 1 } else { 2 }) as u64;
+    let packed = config.parameters() - tables;
+    // Half a byte a weight, and two and a half a group.
+    2 * (2 * tables + packed / 2 + packed / group_size as u64 * 5 / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::model::{Activation, Family, NormKind, PositionKind, RotaryScaling};
+
+    fn config(hidden: usize, intermediate: usize) -> ModelConfig {
+        ModelConfig {
+            family: Family::Llama,
+            vocabulary: 100,
+            hidden,
+            intermediate,
+            layers: 2,
+            heads: hidden / 32,
+            kv_heads: 1,
+            head_dim: 32,
+            context_tokens: 64,
+            norm: NormKind::Rms,
+            norm_epsilon: 1e-5,
+            activation: Activation::SiluGated,
+            position: PositionKind::Rotary { theta: 1e4, scaling: RotaryScaling::None },
+            sliding_window: None,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            tied_embeddings: true,
+        }
+    }
+
+    #[test]
+    fn the_group_size_is_the_largest_that_fits() {
+        let size = |hidden, intermediate, wanted| {
+            let config = config(hidden, intermediate);
+            group_size(&config, &TensorNames::new(&config, &[]), wanted).map_err(|error| error.to_string())
+        };
+        assert_eq!(size(576, 1536, None), Ok(64), "SmolLM2-135M");
+        assert_eq!(size(2048, 5632, None), Ok(128), "TinyLlama");
+        assert_eq!(size(96, 256, None), Ok(32));
+        assert_eq!(size(2048, 5632, Some(32)), Ok(32));
+        let error = size(576, 1536, Some(128)).unwrap_err();
+        assert!(error.contains("q_proj has 576 inputs") && error.contains("`--group-size 64` fits"), "{error}");
+        let error = size(128, 200, None).unwrap_err();
+        assert!(error.contains("down_proj has 200 inputs") && error.contains("none of the group sizes"), "{error}");
+        let error = size(128, 204, None).unwrap_err();
+        assert!(error.contains("gate_proj has 204 outputs"), "{error}");
+    }
+}

@@ -1,0 +1,151 @@
+//! What the checkpoint holds, tensor by tensor.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+
+use super::QuantizeError;
+use super::block::values;
+use super::round::codes;
+use super::safetensors::Tensor;
+use crate::engine::cpu::{Block, Linear, Norm};
+use crate::engine::model::{
+    AwqTensor, BlockNames, ModelConfig, ModelSource, NormKind, PositionKind, TensorNames, TensorValues,
+};
+
+/// A linear layer of every block, its name without the prefix of the block, and its [inputs, outputs].
+pub(super) fn linear_shapes(config: &ModelConfig, names: &BlockNames) -> Vec<(String, [usize; 2])> {
+    let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    let (hidden, inside) = (config.hidden, config.intermediate);
+    let [q, k, v] = &names.qkv;
+    let mut shapes = vec![
+        (q.clone(), [hidden, query]),
+        (k.clone(), [hidden, key]),
+        (v.clone(), [hidden, key]),
+        (names.output.clone(), [query, hidden]),
+    ];
+    shapes.extend(names.up.iter().map(|up| (up.clone(), [hidden, inside])));
+    shapes.push((names.down.clone(), [inside, hidden]));
+    shapes
+}
+
+/// A block's tensors: linear layers rounded and packed, norms and biases in binary16.
+pub(super) fn of_block(
+    block: &Block,
+    config: &ModelConfig,
+    names: &BlockNames,
+    group_size: usize,
+) -> Result<Vec<Tensor>, QuantizeError> {
+    let mut tensors = Vec::new();
+    norm(&mut tensors, &names.attention_norm, &block.attention_norm)?;
+    norm(&mut tensors, &names.mlp_norm, &block.mlp_norm)?;
+    let shapes = linear_shapes(config, names);
+    let mut shapes = shapes.iter();
+    for stacked in [&block.qkv, &block.output, &block.up, &block.down] {
+        let mut first = 0;
+        while first < stacked.outputs {
+            let Some((name, [_, outputs])) = shapes.next() else { break };
+            linear(&mut tensors, name, stacked, first..first + outputs, group_size)?;
+            first += outputs;
+        }
+    }
+    Ok(tensors)
+}
+
+/// The outputs `rows` of a stack of linear layers.
+fn linear(
+    tensors: &mut Vec<Tensor>,
+    name: &str,
+    stacked: &Linear,
+    rows: std::ops::Range<usize>,
+    group_size: usize,
+) -> Result<(), QuantizeError> {
+    let (inputs, outputs) = (stacked.inputs, rows.len());
+    let codes = codes(&values(stacked)[rows.start * inputs..rows.end * inputs], group_size);
+    let packed =
+        AwqTensor::pack(outputs, inputs, group_size, &codes.q, &codes.zeros, &codes.scales).map_err(|error| {
+            let error = error.to_string();
+            let (what, hint) = error.split_once("\nhint: ").unwrap_or((&error, "report this with the model's name"));
+            QuantizeError::invalid(format!("{name} cannot be packed: {what}"), hint)
+        })?;
+    let groups = inputs / group_size;
+    let words = |values: &[i32]| values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let name_of = |part: &str| format!("{name}.{part}");
+    tensors.push(Tensor::new(name_of("qweight"), "I32", &[inputs, outputs / 8], words(&packed.qweight)));
+    tensors.push(Tensor::new(name_of("qzeros"), "I32", &[groups, outputs / 8], words(&packed.qzeros)));
+    tensors.push(Tensor::new(name_of("scales"), "F16", &[groups, outputs], bytes(&packed.scales)));
+    if let Some(bias) = &stacked.bias {
+        tensors.push(half(name_of("bias"), &[outputs], &bias[rows])?);
+    }
+    Ok(())
+}
+
+fn norm(tensors: &mut Vec<Tensor>, name: &str, norm: &Norm) -> Result<(), QuantizeError> {
+    tensors.push(half(format!("{name}.weight"), &[norm.weight.len()], &norm.weight)?);
+    if let Some(bias) = &norm.bias {
+        tensors.push(half(format!("{name}.bias"), &[bias.len()], bias)?);
+    }
+    Ok(())
+}
+
+/// Names of the tensors outside the blocks.
+pub(super) fn outside_blocks(config: &ModelConfig, names: &TensorNames) -> Vec<String> {
+    let mut all = vec![format!("{}.weight", names.embedding())];
+    if matches!(config.position, PositionKind::Learned { .. }) {
+        all.push(format!("{}.weight", names.positions()));
+    }
+    all.push(format!("{}.weight", names.final_norm()));
+    if config.norm == NormKind::Layer {
+        all.push(format!("{}.bias", names.final_norm()));
+    }
+    if !config.tied_embeddings {
+        all.push(format!("{}.weight", names.output()));
+    }
+    all
+}
+
+/// A tensor of the source as it is, in binary16.
+pub(super) fn copied(source: &ModelSource, name: &str) -> Result<Tensor, QuantizeError> {
+    let data = source.tensors.read(name)?;
+    match data.values {
+        TensorValues::F32(values) => half(name.to_owned(), &data.shape, &values),
+        TensorValues::Bf16(values) => {
+            let values: Vec<f32> = values.into_iter().map(half::bf16::to_f32).collect();
+            half(name.to_owned(), &data.shape, &values)
+        }
+        TensorValues::F16(values) => {
+            check(name, values.iter().map(|value| value.to_f32()))?;
+            Ok(Tensor::new(name.to_owned(), "F16", &data.shape, bytes(&values)))
+        }
+        TensorValues::I32(_) => Err(QuantizeError::invalid(
+            format!("tensor {name} of {} holds packed codes, not weights", source.name),
+            "quantise the full-precision model that it came from",
+        )),
+    }
+}
+
+/// Binary32 values in binary16, to nearest, ties to even.
+fn half(name: String, shape: &[usize], values: &[f32]) -> Result<Tensor, QuantizeError> {
+    check(&name, values.iter().copied())?;
+    let mut rounded = vec![f16::ZERO; values.len()];
+    rounded.convert_from_f32_slice(values);
+    Ok(Tensor::new(name, "F16", shape, bytes(&rounded)))
+}
+
+/// A checkpoint in binary16 holds nothing that is not a number and nothing beyond its range.
+fn check(name: &str, values: impl Iterator<Item = f32>) -> Result<(), QuantizeError> {
+    match values.enumerate().find(|(_, value)| !f16::from_f32(*value).is_finite()) {
+        None => Ok(()),
+        Some((index, value)) => Err(QuantizeError::invalid(
+            format!("tensor {name} holds {value} at element {index}, which binary16 cannot hold"),
+            if value.is_finite() {
+                "AWQ checkpoints keep norms, biases and embeddings in f16, and this model's do not fit into it"
+            } else {
+                "the file is damaged or the training diverged: fetch it again, or take another checkpoint"
+            },
+        )),
+    }
+}
+
+fn bytes(values: &[f16]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
