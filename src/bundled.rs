@@ -58,4 +58,7 @@ pub const TEMPLATES: &[(&str, &str)] = &[
     ("table.txt", include_str!("../templates/table.txt")),
     ("table.md", include_str!("../templates/table.md")),
     ("table.json", include_str!("../templates/table.json")),
+    ("perplexity.txt", include_str!("../templates/perplexity.txt")),
+    ("perplexity.md", include_str!("../templates/perplexity.md")),
+    ("perplexity.json", include_str!("../templates/perplexity.json")),
 ];

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::exit::HELP as EXIT_CODES;
+use super::perplexity::PerplexityArguments;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,6 +48,9 @@ pub enum Command {
     /// Run grade-school maths problems through a model and compare precisions
     #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
     Gsm8k(Box<Gsm8kArguments>),
+    /// Read a text and say how well each precision predicts it
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::perplexity::EXAMPLES))]
+    Perplexity(Box<PerplexityArguments>),
     /// Score a run's stored answers anew by another protocol's rules
     #[command(after_help = EXIT_CODES)]
     Rescore(RescoreArguments),
@@ -184,7 +188,7 @@ pub struct RescoreArguments {
 /// `evalsuite show`.
 #[derive(Debug, Clone, Args)]
 pub struct ShowArguments {
-    /// The run folder, or a record's .json file
+    /// The run folder, or a record's .json file, of a perplexity too
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
     #[command(flatten)]

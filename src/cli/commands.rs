@@ -11,12 +11,13 @@ use clap::Parser as _;
 use super::args::{Arguments, Command, Gsm8kArguments, RescoreArguments, ShowArguments};
 use super::doctor;
 use super::exit::Exit;
+use super::perplexity::perplexity;
 use super::plan::{format, resolve};
 use super::printer::{Printer, print, print_error, say};
 use super::quantize;
 use crate::hub::Hub;
-use crate::record::Record;
-use crate::report::render;
+use crate::record::{PerplexityRecord, Record};
+use crate::report::{render, render_perplexity};
 use crate::run::{Destination, Finished, Inputs, Job, RunError, Surroundings, execute, rescore, show_prompt};
 use crate::text::command_line;
 
@@ -34,6 +35,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
     let command = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let result = match &arguments.command {
         Command::Gsm8k(arguments) => gsm8k(arguments, command),
+        Command::Perplexity(arguments) => perplexity(arguments, command),
         Command::Rescore(arguments) => rescore_run(arguments),
         Command::Show(arguments) => show(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
@@ -116,7 +118,11 @@ fn show(arguments: &ShowArguments) -> Result<Exit, RunError> {
             "finish it: give its command (in plan.json) with `--resume`",
         ));
     }
-    print_data(&render(&Record::read(&path)?, &format)?)?;
+    let report = match PerplexityRecord::read(&path)? {
+        Some(record) => render_perplexity(&record, &format, 0)?,
+        None => render(&Record::read(&path)?, &format)?,
+    };
+    print_data(&report)?;
     Ok(Exit::Success)
 }
 
@@ -134,11 +140,11 @@ fn resume_command(job: &Job, folder: &Path) -> String {
 }
 
 /// Colours where a person looks, unless they said no (<https://no-color.org>).
-fn colour() -> bool {
+pub(super) fn colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn print_data(text: &str) -> Result<(), RunError> {
+pub(super) fn print_data(text: &str) -> Result<(), RunError> {
     print(text).map_err(|error| {
         RunError::invalid(format!("cannot write to stdout: {error}"), "is the disk full that it is redirected to?")
     })

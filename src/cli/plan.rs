@@ -60,7 +60,7 @@ pub(super) fn format(arguments: &OutputArguments, colour: bool) -> Result<Format
     Ok(Format::Custom { name: path.display().to_string(), template })
 }
 
-fn engine(name: &str) -> Result<EngineKind, RunError> {
+pub(super) fn engine(name: &str) -> Result<EngineKind, RunError> {
     EngineKind::parse(name).ok_or_else(|| {
         let (what, hint) = unknown("engine", name, &EngineKind::NAMES);
         RunError::invalid(what, hint)
@@ -68,7 +68,7 @@ fn engine(name: &str) -> Result<EngineKind, RunError> {
 }
 
 /// The named precisions, the ground truth first, none twice; none if none is named.
-fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec<Dtype>, RunError> {
+pub(super) fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec<Dtype>, RunError> {
     let offered = engine.dtypes();
     let known = Dtype::ALL.map(Dtype::name);
     let mut dtypes = names
@@ -94,7 +94,7 @@ fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec<Dtype>, RunError> 
 }
 
 /// Where the AWQ weights are, if the user says.
-fn awq(source: Option<&str>, dtypes: &[Dtype]) -> Result<Option<ModelSpec>, RunError> {
+pub(super) fn awq(source: Option<&str>, dtypes: &[Dtype]) -> Result<Option<ModelSpec>, RunError> {
     let Some(source) = source else { return Ok(None) };
     if !dtypes.is_empty() && !dtypes.contains(&Dtype::Awq) {
         return Err(RunError::invalid(
@@ -105,7 +105,7 @@ fn awq(source: Option<&str>, dtypes: &[Dtype]) -> Result<Option<ModelSpec>, RunE
     Ok(Some(ModelSpec { source: source.to_owned(), revision: "main".to_owned() }))
 }
 
-fn chat(name: &str) -> Result<ChatUse, RunError> {
+pub(super) fn chat(name: &str) -> Result<ChatUse, RunError> {
     match name {
         "auto" => Ok(ChatUse::Auto),
         "never" => Ok(ChatUse::Never),

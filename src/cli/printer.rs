@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::run::{Event, Progress};
+use crate::run::{Event, Progress, WindowProgress};
 use crate::text::bytes;
 
 /// Prints data. A reader that went away (`| head`) has what it wanted; any other failure is said.
@@ -33,7 +33,8 @@ pub(super) fn say(line: &str) {
 pub(super) struct Printer {
     bar: Option<ProgressBar>,
     terminal: bool,
-    latest: Option<Progress>,
+    /// What is left to say when the bar goes.
+    latest: Option<String>,
     last_line: Instant,
 }
 
@@ -58,21 +59,27 @@ impl Printer {
                 bytes(info.weight_bytes),
                 info.batch
             )),
-            Event::Progress(progress) => self.progress(progress),
+            Event::Progress(progress) => {
+                self.show(progress.completed, progress.total, progress_line(&progress), end_line(&progress));
+            }
+            Event::Window(progress) => {
+                let (line, end) = (window_line(&progress), window_end_line(&progress));
+                self.show(progress.passes_done, progress.passes, line, end);
+            }
             Event::Ended(_) => self.end(),
             Event::Failed { dtype, message } => say(&format!("{dtype:4}  failed: {message}")),
         }
     }
 
-    fn progress(&mut self, progress: Progress) {
-        self.latest = Some(progress);
+    fn show(&mut self, done: usize, total: usize, line: String, end_line: String) {
+        self.latest = Some(end_line);
         if self.terminal {
-            let bar = self.bar.get_or_insert_with(|| new_bar(progress.total));
-            bar.set_position(progress.completed as u64);
-            bar.set_message(progress_line(&progress));
+            let bar = self.bar.get_or_insert_with(|| new_bar(total));
+            bar.set_position(done as u64);
+            bar.set_message(line);
         } else if self.last_line.elapsed() > Self::LINE_EVERY {
             self.last_line = Instant::now();
-            say(&progress_line(&progress));
+            say(&line);
         }
     }
 
@@ -81,8 +88,8 @@ impl Printer {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        if let Some(progress) = self.latest.take() {
-            say(&end_line(&progress));
+        if let Some(line) = self.latest.take() {
+            say(&line);
         }
     }
 }
@@ -123,6 +130,20 @@ fn end_line(progress: &Progress) -> String {
     format!("{dtype:4}  {completed}/{total} done in {}{speed}", duration(*seconds))
 }
 
+fn window_line(progress: &WindowProgress) -> String {
+    let remaining = match progress.remaining_seconds() {
+        Some(seconds) if progress.passes_done < progress.passes => format!(", {} left", duration(seconds)),
+        _ => String::new(),
+    };
+    let WindowProgress { windows_done, windows, scored_tokens, .. } = progress;
+    format!("window {windows_done}/{windows} done, {scored_tokens} tokens scored{remaining}")
+}
+
+fn window_end_line(progress: &WindowProgress) -> String {
+    let WindowProgress { windows_done, windows, scored_tokens, seconds, .. } = progress;
+    format!("{windows_done}/{windows} windows, {scored_tokens} tokens scored in {}", duration(*seconds))
+}
+
 /// `42 s`, `3 min 05 s`, `2 h 10 min`.
 pub(super) fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
@@ -153,6 +174,20 @@ mod tests {
         assert_eq!(end_line(&progress), "f16   30/100 done in 20 s, 100 tokens/s");
         let begun = Progress { completed_now: 0, completed: 20, output_tokens: 0, ..progress };
         assert_eq!(progress_line(&begun), "f16   20/100 done, 8 running, 72 waiting");
+    }
+
+    #[test]
+    fn windows_say_what_is_left() {
+        let progress = WindowProgress {
+            windows_done: 5,
+            windows: 20,
+            passes_done: 10,
+            passes: 40,
+            scored_tokens: 1535,
+            seconds: 30.0,
+        };
+        assert_eq!(window_line(&progress), "window 5/20 done, 1535 tokens scored, 1 min 30 s left");
+        assert_eq!(window_end_line(&progress), "5/20 windows, 1535 tokens scored in 30 s");
     }
 
     #[test]

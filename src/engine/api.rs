@@ -254,4 +254,21 @@ pub trait Engine {
         requests: Vec<Request>,
         sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<(), EngineError>;
+
+    /// Feeds `tokens` to an empty context and gives `sink` the logits that predict each of `tokens[from..]`: rows of
+    /// `[vocabulary]` one after the other, in the order of the tokens, any number of whole rows a call, so that neither
+    /// side ever holds more than it wants to. `from` is at least 1, for nothing predicts the first token. `sink` may
+    /// break off; then the result is `Ok`.
+    fn predict(
+        &mut self,
+        tokens: &[u32],
+        from: usize,
+        sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let _ = (tokens, from, sink);
+        Err(EngineError::invalid(
+            format!("the engine {} does not tell whole distributions of the next token", self.info().name),
+            "run with `--engine cpu`, which does",
+        ))
+    }
 }

@@ -15,6 +15,7 @@ mod error;
 mod folder;
 mod journal;
 mod machine;
+mod perplexity;
 mod plan;
 mod result;
 mod session;
@@ -26,6 +27,10 @@ pub use error::RecordError;
 pub use folder::RunFolder;
 pub use journal::{Journal, Outcome, StoredCompletion, read_journal};
 pub use machine::{Machine, MemoryScope, PeakMemory, available_memory_bytes, peak_memory, reset_peak_memory};
+pub use perplexity::{
+    Divergence, DtypePerplexity, Opinion, PERPLEXITY_FORMAT, PerplexityRecord, Reading, Spread, TextPlan, WindowPlan,
+    WorstToken,
+};
 pub use plan::{AwqPlan, DatasetPlan, Difference, GenerationPlan, ModelPlan, Plan, ProtocolPlan};
 pub use result::{DtypeRecord, FORMAT, Record, RuleRecord};
 pub use session::Session;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::bundled;
-use crate::record::{DtypeRecord, GenerationPlan, MemoryScope, Plan, Record, RuleRecord};
+use crate::record::{DtypeRecord, GenerationPlan, MemoryScope, ModelPlan, Plan, Record, RuleRecord};
 use crate::score::statistics::{Paired, Proportion};
 use crate::text::bytes;
 
@@ -141,7 +141,7 @@ impl<'a> Context<'a> {
         Ok(Self {
             record,
             record_json: serde_json::to_string_pretty(record)?,
-            model: model(plan),
+            model: model(&plan.model),
             awq: plan.awq.as_ref().map(|awq| format!("{}, {}", awq.name, awq.stored_as)),
             dataset: dataset(plan),
             protocol: protocol(plan),
@@ -163,8 +163,7 @@ impl<'a> Context<'a> {
     }
 }
 
-fn model(plan: &Plan) -> String {
-    let model = &plan.model;
+pub(super) fn model(model: &ModelPlan) -> String {
     let family = format!("{:?}", model.family).to_lowercase();
     format!("{} ({family}, {} parameters, stored as {})", model.name, count_in_words(model.parameters), model.stored_as)
 }
@@ -264,12 +263,12 @@ fn failure(dtype: &DtypeRecord) -> Option<(String, String)> {
     Some((dtype.dtype.to_string(), why.to_owned()))
 }
 
-fn nothing() -> String {
+pub(super) fn nothing() -> String {
     NOTHING.to_owned()
 }
 
 /// Three digits where they say something: `0.004`, `1.25`, `312.5`.
-fn seconds_in_words(seconds: f64) -> String {
+pub(super) fn seconds_in_words(seconds: f64) -> String {
     let digits = if seconds < 1.0 {
         3
     } else if seconds < 100.0 {
@@ -292,7 +291,7 @@ fn points(difference: f64) -> String {
 }
 
 /// `1319` as `1,319`.
-fn thousands(count: u64) -> String {
+pub(super) fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

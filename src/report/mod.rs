@@ -2,8 +2,10 @@
 
 mod context;
 mod format;
+mod perplexity;
 mod render;
 
 pub use context::Context;
 pub use format::{Format, ReportError};
-pub use render::render;
+pub use perplexity::PerplexityContext;
+pub use render::{render, render_perplexity};

@@ -1,28 +1,45 @@
 //! Templates to text, with two filters of our own: `columns` aligns a block, `paint` colours a word.
 
 use console::{Alignment, Style, measure_text_width, pad_str};
+use serde::Serialize;
 use tera::{Kwargs, State, Tera, TeraResult};
 
-use super::{Context, Format, ReportError};
+use super::{Context, Format, PerplexityContext, ReportError};
 use crate::bundled::TEMPLATES;
-use crate::record::Record;
+use crate::record::{PerplexityRecord, Record};
 
 /// A record as text in a format.
 pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
+    render_by("table", &Context::new(record), format)
+}
+
+/// A perplexity as text in a format, with this many of the worst tokens of each precision.
+pub fn render_perplexity(record: &PerplexityRecord, format: &Format, worst: usize) -> Result<String, ReportError> {
+    render_by("perplexity", &PerplexityContext::new(record, worst), format)
+}
+
+/// By the templates of this name, or by the user's.
+fn render_by(
+    templates: &str,
+    context: &Result<impl Serialize, serde_json::Error>,
+    format: &Format,
+) -> Result<String, ReportError> {
+    let file = |extension: &str| format!("{templates}.{extension}");
     let (name, template) = match format {
-        Format::Terminal { .. } => bundled("table.txt"),
-        Format::Markdown => bundled("table.md"),
-        Format::Json => bundled("table.json"),
-        Format::Custom { name, template } => (name.as_str(), template.as_str()),
+        Format::Terminal { .. } => bundled(file("txt")),
+        Format::Markdown => bundled(file("md")),
+        Format::Json => bundled(file("json")),
+        Format::Custom { name, template } => (name.clone(), template.as_str()),
     };
     let colour = *format == Format::Terminal { colour: true };
     let fault = |error: &dyn std::fmt::Display| ReportError {
         what: format!("template {name}: {error}"),
-        hint: "templates are tera's; start from a copy of templates/table.md, whose variables are all there are"
-            .to_owned(),
+        hint: format!(
+            "templates are tera's; start from a copy of templates/{templates}.md, whose variables are all there are"
+        ),
     };
-    let context = Context::new(record).map_err(|error| fault(&error))?;
-    let variables = tera::Context::from_serialize(&context).map_err(|error| fault(&error))?;
+    let context = context.as_ref().map_err(|error| fault(error))?;
+    let variables = tera::Context::from_serialize(context).map_err(|error| fault(&error))?;
     let mut tera = Tera::default();
     tera.register_filter("columns", |block: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
         Ok(columns(block, arguments.get("words")?.unwrap_or(1)))
@@ -31,8 +48,9 @@ pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
     tera.render_str(template, &variables, false).map_err(|error| fault(&error))
 }
 
-fn bundled(name: &'static str) -> (&'static str, &'static str) {
-    (name, TEMPLATES.iter().find(|(file, _)| *file == name).map_or("", |(_, text)| *text))
+fn bundled(name: String) -> (String, &'static str) {
+    let text = TEMPLATES.iter().find(|(file, _)| *file == name).map_or("", |(_, text)| *text);
+    (name, text)
 }
 
 /// Aligns lines of cells divided by `|`: a column is as wide as its widest cell; the first `words` columns stand left,

@@ -24,6 +24,8 @@ pub enum Event {
     Loaded(EngineInfo),
     /// A step of the batch is done, or a completion ended.
     Progress(Progress),
+    /// A window of a text went through one precision's engine.
+    Window(WindowProgress),
     /// A precision has all its completions, or was interrupted.
     Ended(Dtype),
     /// A precision could not be finished; the others go on.
@@ -52,6 +54,31 @@ pub struct Progress {
     pub output_tokens: u64,
     /// Seconds since this session's first request.
     pub seconds: f64,
+}
+
+/// How far the reading of a text is. Every window passes through the engine of every precision.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WindowProgress {
+    /// Windows that every precision has read.
+    pub windows_done: usize,
+    /// Windows there are.
+    pub windows: usize,
+    /// Passes of one window through one engine.
+    pub passes_done: usize,
+    /// Passes there are.
+    pub passes: usize,
+    /// Tokens scored by the windows that are done.
+    pub scored_tokens: usize,
+    /// Seconds since the first window.
+    pub seconds: f64,
+}
+
+impl WindowProgress {
+    /// Seconds to go, if the rest goes as what is done; `None` before the first pass.
+    pub fn remaining_seconds(&self) -> Option<f64> {
+        let left = self.passes.saturating_sub(self.passes_done) as f64;
+        (self.passes_done > 0).then(|| self.seconds / self.passes_done as f64 * left)
+    }
 }
 
 impl Progress {

@@ -108,21 +108,8 @@ impl Inputs {
             evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
             command: job.command.clone(),
             started: utc_now(),
-            model: ModelPlan {
-                name: self.model.name.clone(),
-                source: self.model.source.clone(),
-                sha256: self.model.sha256.clone(),
-                stored_as: self.model.stored_as.clone(),
-                quantized: self.model.is_quantized(),
-                family: self.model.config.family,
-                parameters: parameters(&self.model.config),
-            },
-            awq: self.awq.as_ref().filter(|_| dtypes.contains(&Dtype::Awq)).map(|awq| AwqPlan {
-                name: awq.name.clone(),
-                source: awq.source.clone(),
-                sha256: awq.sha256.clone(),
-                stored_as: awq.stored_as.clone(),
-            }),
+            model: model_plan(&self.model),
+            awq: self.awq.as_ref().filter(|_| dtypes.contains(&Dtype::Awq)).map(|awq| awq_plan(awq)),
             dataset: DatasetPlan {
                 name: self.dataset.name.clone(),
                 source: self.dataset.source.clone(),
@@ -157,6 +144,29 @@ impl Inputs {
     }
 }
 
+/// A model's provenance.
+pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
+    ModelPlan {
+        name: model.name.clone(),
+        source: model.source.clone(),
+        sha256: model.sha256.clone(),
+        stored_as: model.stored_as.clone(),
+        quantized: model.is_quantized(),
+        family: model.config.family,
+        parameters: parameters(&model.config),
+    }
+}
+
+/// The provenance of a model's AWQ form.
+pub(super) fn awq_plan(awq: &ModelSource) -> AwqPlan {
+    AwqPlan {
+        name: awq.name.clone(),
+        source: awq.source.clone(),
+        sha256: awq.sha256.clone(),
+        stored_as: awq.stored_as.clone(),
+    }
+}
+
 /// A dataset's name, or its path so that it can be opened from any working folder.
 fn reopenable(source: &str) -> String {
     std::fs::canonicalize(Path::new(source))
@@ -165,7 +175,7 @@ fn reopenable(source: &str) -> String {
         .map_or_else(|| source.to_owned(), |path| path.display().to_string())
 }
 
-fn engine_name(kind: EngineKind) -> &'static str {
+pub(super) fn engine_name(kind: EngineKind) -> &'static str {
     match kind {
         EngineKind::Auto => "auto",
         EngineKind::Cpu => "cpu",

@@ -5,13 +5,14 @@ mod event;
 mod generate;
 mod inputs;
 mod job;
+pub mod perplexity;
 mod pipeline;
 mod precisions;
 mod prompts;
 mod rescore;
 
 pub use error::RunError;
-pub use event::{Event, Progress};
+pub use event::{Event, Progress, WindowProgress};
 pub use inputs::Inputs;
 pub use job::{Destination, Job, SamplingOptions};
 pub use pipeline::{Finished, OpenEngine, Surroundings, evaluate, execute};

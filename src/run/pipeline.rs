@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::generate::{End, Task, generate};
+use super::precisions::weight_notes;
 use super::prompts::prepare;
 use super::{Destination, Event, Inputs, Job, RunError};
 use crate::engine::model::ModelSource;
@@ -47,7 +48,8 @@ pub fn execute(job: &Job, hub: &Hub, surroundings: &mut Surroundings) -> Result<
 pub fn evaluate(job: &Job, inputs: &Inputs, surroundings: &mut Surroundings) -> Result<Finished, RunError> {
     let (prepared, prompt_notes) = prepare(inputs, job)?;
     let plan = inputs.plan(job, prepared.len())?;
-    let notes = [inputs.notes.clone(), inputs.weight_notes(&plan), prompt_notes].concat();
+    let notes =
+        [inputs.notes.clone(), weight_notes(&plan.model, plan.awq.as_ref(), &plan.dtypes), prompt_notes].concat();
     for note in &notes {
         (surroundings.tell)(Event::Note(note.clone()));
     }

@@ -1,11 +1,15 @@
 //! Scoring: what a completion's answer is, whether it is right, and how sure a count of right answers makes us.
 //! Imports nothing of this program: text in, numbers out.
 
+mod divergence;
+mod estimate;
 mod extract;
 mod metrics;
 mod number;
 mod numeric;
 pub mod statistics;
 
+pub use divergence::Distribution;
+pub use estimate::{Estimate, Exponential, quantile};
 pub use extract::{Extraction, Reference, Rule, RuleError, Take, score};
 pub use metrics::normalize;

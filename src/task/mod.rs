@@ -1,6 +1,7 @@
 //! Tasks: rows of a dataset, and the protocols that turn a row into a prompt.
 
 mod chat;
+mod corpus;
 mod dataset;
 mod error;
 mod fewshot;
@@ -9,6 +10,7 @@ mod random;
 mod sample;
 
 pub use chat::{ChatTemplate, Message};
+pub use corpus::{Content, Corpus};
 pub use dataset::{Dataset, DatasetSpec};
 pub use error::TaskError;
 pub use fewshot::Fewshot;

@@ -49,6 +49,7 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
         &["gsm8k", "-h"],
         &["rescore", "--help"],
         &["quantize", "--help"],
+        &["perplexity", "-h"],
         &["show", "-h"],
     ] {
         let output = evalsuite(arguments);

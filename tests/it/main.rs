@@ -15,6 +15,7 @@ mod hub_server;
 mod models;
 mod models_bad;
 mod models_gguf;
+mod perplexity;
 mod protocols;
 mod quantize;
 mod reference;

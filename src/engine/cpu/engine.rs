@@ -9,7 +9,7 @@ use super::forward::{Cache, Feed};
 use super::load::Model;
 use super::simd::InstructionSet;
 use crate::engine::model::{ModelSource, ModelTokenizer};
-use crate::engine::{Dtype, Engine, EngineError, EngineInfo, Event, Generation, LoadTimes, Request, Work};
+use crate::engine::{Dtype, Engine, EngineError, EngineInfo, Event, Generation, LoadTimes, Prompt, Request, Work};
 use crate::text::bytes;
 
 /// Rows that one step feeds at most: enough to keep the kernels busy, few enough to stay in the cache.
@@ -164,6 +164,33 @@ impl Engine for CpuEngine {
                 if sink(Event::Completed(sequence.generation.complete(finish)?)).is_break() {
                     return Ok(());
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn predict(
+        &mut self,
+        tokens: &[u32],
+        from: usize,
+        sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let (prompt, given) = tokens.split_at(from.min(tokens.len()));
+        self.check(&Request {
+            id: 0,
+            prompt: Arc::new(Prompt { text: String::new(), token_ids: prompt.to_vec() }),
+            work: Work::Score { continuation: given.to_vec() },
+        })?;
+        let mut cache = Cache::new(&self.model);
+        // The logits behind a token predict the next; nothing is left to be predicted behind the last.
+        let fed = tokens.len() - 1;
+        for start in (0..fed).step_by(STEP_ROWS) {
+            let end = fed.min(start + STEP_ROWS);
+            let wanted = end.saturating_sub(start.max(from - 1));
+            let mut feeds = [Feed { cache: &mut cache, tokens: &tokens[start..end], logits: wanted }];
+            let logits = self.model.forward(&mut feeds);
+            if wanted > 0 && sink(&logits.values).is_break() {
+                break;
             }
         }
         Ok(())

@@ -31,13 +31,25 @@ impl ModelTokenizer {
     /// Token ids of a text, with the model's own special tokens around it (BOS) if asked for. Special tokens written
     /// out in the text become their ids either way.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, EngineError> {
-        let encoding = self.tokenizer.encode_fast(text, add_special_tokens).map_err(|error| {
-            EngineError::failed(
-                format!("the tokenizer cannot encode a text of {} bytes: {error}", text.len()),
-                "check tokenizer.json: its pre-tokenizer or its model lacks what this text needs",
-            )
-        })?;
+        let encoding =
+            self.tokenizer.encode_fast(text, add_special_tokens).map_err(|error| cannot_encode(text, &error))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// [`ModelTokenizer::encode`], and where in the text each token ends, in bytes. A token that the model puts around
+    /// the text ends where the one before it does.
+    pub fn encode_with_ends(
+        &self,
+        text: &str,
+        add_special_tokens: bool,
+    ) -> Result<(Vec<u32>, Vec<usize>), EngineError> {
+        let encoding = self.tokenizer.encode(text, add_special_tokens).map_err(|error| cannot_encode(text, &error))?;
+        let mut end = 0;
+        let ends = encoding.get_offsets().iter().map(|(_, own_end)| {
+            end = end.max(*own_end);
+            end
+        });
+        Ok((encoding.get_ids().to_vec(), ends.collect()))
     }
 
     /// The text of token ids, special tokens left out; spaces stay as they are.
@@ -76,6 +88,13 @@ impl ModelTokenizer {
             None => Ok(()),
         }
     }
+}
+
+fn cannot_encode(text: &str, error: &tokenizers::Error) -> EngineError {
+    EngineError::failed(
+        format!("the tokenizer cannot encode a text of {} bytes: {error}", text.len()),
+        "check tokenizer.json: its pre-tokenizer or its model lacks what this text needs",
+    )
 }
 
 /// The post-processor that puts `bos` in front of a text and `eos` behind it.

@@ -1,0 +1,185 @@
+//! `evalsuite perplexity`: typed, resolved, run, said.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::args::OutputArguments;
+use super::commands::{catch_interrupts, colour, print_data, start_threads};
+use super::exit::Exit;
+use super::plan::{awq, chat, dtypes, engine, format};
+use super::printer::{Printer, print_error, say};
+use crate::engine::model::ModelSpec;
+use crate::hub::Hub;
+use crate::run::perplexity::{PerplexityFinished, PerplexityJob, execute};
+use crate::run::{RunError, Surroundings};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  evalsuite perplexity
+      the bundled model on the bundled problems, in every precision
+  evalsuite perplexity --model ./model.gguf --text book.txt --dtype f32,f16
+      how much worse f16 predicts a book, and where it differs from f32 most
+  evalsuite perplexity --model ./model --text book.txt --limit-tokens 20000 \\
+      --window 1024 --stride 512 --out perplexity.json --worst 5
+      its first 20,000 tokens in longer windows, with a record in JSON
+
+A text is read in windows of --window tokens that begin --stride apart. Every
+token but the first is scored once, in the first window that holds it, with
+window - stride tokens or more before it (fewer in the first window). Special
+tokens written out in the text become their ids; BOS is put before the text
+where the model's tokenizer does so.
+
+Rows of a dataset are read each by itself, cut into such windows where they are
+long: the question through the model's chat template, then the answer, and only
+the answer is scored. Without a template, or with --chat never, they are joined
+to one text: question, line break, answer, and a blank line between rows.
+
+Standard errors take each row read by itself, or each window of a text, as one
+observation: neighbouring tokens are no independent draws. f32's logits of one
+window's scored tokens are held in memory: tokens x vocabulary x 4 bytes.";
+
+/// `evalsuite perplexity`.
+#[derive(Debug, Clone, Args)]
+pub struct PerplexityArguments {
+    /// `bundled`, a hub id, a folder, or a .gguf file
+    #[arg(long, value_name = "MODEL", default_value = crate::bundled::NAME, help_heading = "Model")]
+    pub model: String,
+    /// Revision of a hub model
+    #[arg(long, default_value = "main", help_heading = "Model")]
+    pub revision: String,
+    /// Precisions: f32, f16, bf16, int8, awq [default: f32,f16,bf16, and awq
+    /// where the model has AWQ weights; awq alone where it has nothing else]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Model")]
+    pub dtype: Vec<String>,
+    /// AWQ weights of the same model, a folder or a hub id [default: the folder
+    /// MODEL-awq beside a local model]
+    #[arg(long, value_name = "AWQ", help_heading = "Model")]
+    pub awq: Option<String>,
+    /// `auto` or `cpu`
+    #[arg(long, default_value = "auto", help_heading = "Model")]
+    pub engine: String,
+    /// CPU threads [default: one a core]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub threads: Option<usize>,
+    /// Use only what is on this machine; ask no hub
+    #[arg(long, help_heading = "Model")]
+    pub offline: bool,
+
+    /// A text file; `bundled`, a .jsonl or .parquet file, or a hub dataset
+    #[arg(long, value_name = "TEXT", default_value = crate::bundled::NAME, help_heading = "Text")]
+    pub text: String,
+    /// Split, where the text is a dataset
+    #[arg(long, default_value = "test", help_heading = "Text")]
+    pub split: String,
+    /// Rows through the chat template: auto, never, or required
+    #[arg(long, value_name = "USE", default_value = "auto", help_heading = "Text")]
+    pub chat: String,
+    /// Tokens in a window [default: 512, or the model's context if shorter]
+    #[arg(long, value_name = "N", help_heading = "Text")]
+    pub window: Option<usize>,
+    /// Tokens from a window's begin to the next one's [default: half a window]
+    #[arg(long, value_name = "N", help_heading = "Text")]
+    pub stride: Option<usize>,
+    /// Only the first N tokens of the text
+    #[arg(long, value_name = "N", help_heading = "Text")]
+    pub limit_tokens: Option<usize>,
+
+    /// Write the record, with every number and its provenance, to this file
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub out: Option<PathBuf>,
+    /// Show the N tokens of each precision that diverge most from f32
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Results")]
+    pub worst: usize,
+    #[command(flatten)]
+    /// How to print the tables.
+    pub output: OutputArguments,
+}
+
+/// Checks the arguments of `perplexity`. `command` is the whole command line; `colour` is for a terminal's tables.
+pub fn resolve_perplexity(
+    arguments: &PerplexityArguments,
+    command: Vec<String>,
+    colour: bool,
+) -> Result<PerplexityJob, RunError> {
+    let engine = engine(&arguments.engine)?;
+    let at_least = [
+        ("--threads", arguments.threads, 1),
+        ("--window", arguments.window, 2),
+        ("--stride", arguments.stride, 1),
+        ("--limit-tokens", arguments.limit_tokens, 2),
+    ];
+    for (flag, value, least) in at_least {
+        if let Some(value) = value.filter(|value| *value < least) {
+            return Err(RunError::invalid(
+                format!("{flag} {value} leaves nothing to score"),
+                format!("give {flag} {least} or more"),
+            ));
+        }
+    }
+    let dtypes = dtypes(&arguments.dtype, engine)?;
+    Ok(PerplexityJob {
+        command,
+        model: ModelSpec { source: arguments.model.clone(), revision: arguments.revision.clone() },
+        text: arguments.text.clone(),
+        split: arguments.split.clone(),
+        chat: chat(&arguments.chat)?,
+        awq: awq(arguments.awq.as_deref(), &dtypes)?,
+        dtypes,
+        engine,
+        window: arguments.window,
+        stride: arguments.stride,
+        limit_tokens: arguments.limit_tokens,
+        out: arguments.out.clone(),
+        worst: arguments.worst,
+        format: format(&arguments.output, colour)?,
+    })
+}
+
+/// Runs the command.
+pub(super) fn perplexity(arguments: &PerplexityArguments, command: Vec<String>) -> Result<Exit, RunError> {
+    let job = resolve_perplexity(arguments, command, colour())?;
+    start_threads(arguments.threads)?;
+    let hub = Hub::from_environment(arguments.offline)?;
+    let mut printer = Printer::new();
+    let interrupted = catch_interrupts()?;
+    let finished = execute(
+        &job,
+        &hub,
+        &mut Surroundings {
+            open_engine: &mut crate::engine::open,
+            tell: &mut |event| printer.tell(event),
+            interrupted: &interrupted,
+        },
+    )?;
+    conclude(&job, &finished)
+}
+
+/// Prints what was measured, and says what was not.
+fn conclude(job: &PerplexityJob, finished: &PerplexityFinished) -> Result<Exit, RunError> {
+    let windows = &finished.record.windows;
+    let Some(report) = &finished.report else {
+        say("interrupted before the first window was done: there is nothing to report");
+        return Ok(Exit::Interrupted);
+    };
+    print_data(report)?;
+    if let Some(path) = &job.out {
+        say(&format!("results: {}", path.display()));
+    }
+    for (dtype, error) in &finished.failures {
+        print_error(&format!("{dtype}: {error}"));
+    }
+    if windows.done < windows.count {
+        say(&format!(
+            "interrupted: {} of {} windows are done, and the figures are theirs\nhint: `--limit-tokens` asks for less",
+            windows.done, windows.count
+        ));
+        return Ok(Exit::Interrupted);
+    }
+    // An engine's failure weighs more than a mistake: the latter may be its consequence.
+    Ok(match finished.failures.as_slice() {
+        [] => Exit::Success,
+        failures if failures.iter().any(|(_, error)| error.is_engine_failure()) => Exit::EngineFailure,
+        _ => Exit::UserMistake,
+    })
+}

@@ -1,0 +1,55 @@
+//! What the user asked for, checked as far as that goes without opening a file.
+
+use std::path::PathBuf;
+
+use crate::engine::model::ModelSpec;
+use crate::engine::{Dtype, EngineKind};
+use crate::report::Format;
+use crate::run::precisions::Wanted;
+use crate::task::ChatUse;
+
+/// One reading of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PerplexityJob {
+    /// The command line, word by word, for provenance.
+    pub command: Vec<String>,
+    /// The model.
+    pub model: ModelSpec,
+    /// `bundled`, a plain text file, or a dataset.
+    pub text: String,
+    /// Which rows, where the text is a dataset with splits.
+    pub split: String,
+    /// Whether a dataset's rows go through the model's chat template.
+    pub chat: ChatUse,
+    /// The AWQ form of the model, if the user named it.
+    pub awq: Option<ModelSpec>,
+    /// Precisions, the ground truth first, none twice; empty means every one that the model offers.
+    pub dtypes: Vec<Dtype>,
+    /// The engine.
+    pub engine: EngineKind,
+    /// Tokens in a window; `None` is 512, or the model's context where that is shorter.
+    pub window: Option<usize>,
+    /// Tokens from a window's begin to the next one's; `None` is half a window.
+    pub stride: Option<usize>,
+    /// Only the first tokens of the text.
+    pub limit_tokens: Option<usize>,
+    /// Where the record goes, if anywhere.
+    pub out: Option<PathBuf>,
+    /// Worst tokens that the report shows.
+    pub worst: usize,
+    /// How the report is printed.
+    pub format: Format,
+}
+
+impl PerplexityJob {
+    /// What of it decides the precisions.
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            command: &self.command,
+            model: &self.model,
+            awq: self.awq.as_ref(),
+            dtypes: &self.dtypes,
+            engine: self.engine,
+        }
+    }
+}
