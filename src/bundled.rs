@@ -29,7 +29,13 @@ pub fn awq_model_files() -> impl Iterator<Item = (&'static str, &'static [u8])> 
     AWQ_MODEL.iter().copied()
 }
 
-const AWQ_MODEL: &[(&str, &[u8])] = &[];
+const AWQ_MODEL: &[(&str, &[u8])] = &[
+    ("config.json", include_bytes!("../models/bundled-awq/config.json")),
+    ("generation_config.json", include_bytes!("../models/bundled-awq/generation_config.json")),
+    ("model.safetensors", include_bytes!("../models/bundled-awq/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../models/bundled-awq/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("../models/bundled-awq/tokenizer_config.json")),
+];
 
 /// The bundled problem set's parquet file of a split.
 pub fn dataset_file(split: &str) -> Option<&'static [u8]> {

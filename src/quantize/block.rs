@@ -259,7 +259,9 @@ fn multiply_columns(linear: &mut Linear, scales: &[f32]) {
 fn divide_rows(linear: &mut Linear, first: usize, scales: &[f32]) {
     let inputs = linear.inputs;
     for (row, scale) in values_mut(linear)[first * inputs..].chunks_mut(inputs).zip(scales) {
-        row.iter_mut().for_each(|weight| *weight /= scale);
+        for weight in row.iter_mut() {
+            *weight /= scale;
+        }
     }
     if let Some(bias) = &mut linear.bias {
         bias[first..].iter_mut().zip(scales).for_each(|(bias, scale)| *bias /= scale);

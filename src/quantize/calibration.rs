@@ -33,7 +33,7 @@ impl CalibrationText {
         let limit = SEQUENCE_TOKENS.min(model.config.context_tokens);
         let is_rows = |path: &Path| {
             let named = |rows: &&str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(rows));
-            ["parquet", "jsonl", "json"].iter().any(|rows| named(&rows))
+            ["parquet", "jsonl", "json"].iter().any(named)
         };
         let sequences = match file {
             Some(path) if !is_rows(path) => from_text(path, model, limit)?,

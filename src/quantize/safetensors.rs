@@ -38,7 +38,9 @@ pub(super) fn write(path: &Path, tensors: &[Tensor]) -> Result<(), QuantizeError
         entries.insert(tensor.name.clone(), entry);
     }
     let mut bytes = header(entries);
-    tensors.iter().for_each(|tensor| bytes.extend_from_slice(&tensor.bytes));
+    for tensor in tensors {
+        bytes.extend_from_slice(&tensor.bytes);
+    }
     write_atomically(path, &bytes).map_err(QuantizeError::io("write", path))
 }
 

@@ -1,4 +1,4 @@
-//! The two searches of AWQ (Lin et al., 2023), in AutoAWQ's form: scales of the inputs, and limits of the weights.
+//! The two searches of AWQ (Lin et al., 2023), in `AutoAWQ`'s form: scales of the inputs, and limits of the weights.
 
 use rayon::prelude::*;
 

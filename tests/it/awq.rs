@@ -1,4 +1,4 @@
-//! AWQ checkpoints: read as AutoAWQ reads them, run as the dense model of their values runs, refused where they are
+//! AWQ checkpoints: read as `AutoAWQ` reads them, run as the dense model of their values runs, refused where they are
 //! something else.
 
 use std::path::Path;
@@ -24,7 +24,7 @@ fn spec(path: &Path) -> ModelSpec {
     ModelSpec { source: path.to_str().unwrap().to_owned(), revision: "main".to_owned() }
 }
 
-/// A checkpoint that AutoAWQ's own code has packed (tests/data/make_awq.py): every weight, rounded to f16, is what its
+/// A checkpoint that `AutoAWQ`'s own code has packed (`tests/data/make_awq.py`): every weight, rounded to f16, is what its
 /// `dequantize_gemm` gives, bit for bit.
 #[test]
 fn a_checkpoint_of_autoawq_reads_here_as_autoawq_reads_it() {
@@ -44,7 +44,7 @@ fn a_checkpoint_of_autoawq_reads_here_as_autoawq_reads_it() {
     }
 }
 
-/// The same checkpoint run in f32 against transformers in binary64 on the weights that AutoAWQ unpacked.
+/// The same checkpoint run in f32 against transformers in binary64 on the weights that `AutoAWQ` unpacked.
 #[test]
 fn autoawqs_weights_give_transformers_logits() {
     #[derive(Deserialize)]

@@ -40,7 +40,7 @@ pub(crate) fn bytes_i32(words: impl IntoIterator<Item = u32>) -> Vec<u8> {
     words.into_iter().flat_map(u32::to_le_bytes).collect()
 }
 
-/// Rows of codes `[rows][columns]` as AutoAWQ packs them: nibble i of a word holds column [0, 2, 4, 6, 1, 3, 5, 7][i].
+/// Rows of codes `[rows][columns]` as `AutoAWQ` packs them: nibble i of a word holds column [0, 2, 4, 6, 1, 3, 5, 7][i].
 fn pack(rows: &[Vec<u32>]) -> Vec<u32> {
     let word =
         |c: &[u32]| c[0] | c[2] << 4 | c[4] << 8 | c[6] << 12 | c[1] << 16 | c[3] << 20 | c[5] << 24 | c[7] << 28;
@@ -159,7 +159,7 @@ impl Layer {
                 let mut scale = f16::from_f32(((high - low) / 15.0).max(0.001));
                 if short_scales {
                     // Four of the eleven bits go.
-                    scale = f16::from_bits(scale.to_bits() & !15);
+                    scale = f16::from_bits(scale.to_bits() & !0xf);
                 }
                 let zero = (-low / scale.to_f32()).round().clamp(0.0, 15.0);
                 let code = |weight: &f32| (weight / scale.to_f32() + zero).round().clamp(0.0, 15.0) as u32;

@@ -176,7 +176,9 @@ impl Kernel for Block<'_> {
             }
             if let Some(bias) = &linear.bias {
                 for (out, bias) in out.chunks_mut(rows).zip(&bias[first..]) {
-                    out.iter_mut().for_each(|out| *out += bias);
+                    for out in out {
+                        *out += bias;
+                    }
                 }
             }
             first += count;

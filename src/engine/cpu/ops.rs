@@ -80,7 +80,9 @@ impl Kernel for NormRow<'_> {
         let n = values.len() as f32;
         if norm.kind == NormKind::Layer {
             let mean = sum::<L>(values) / n;
-            values.iter_mut().for_each(|value| *value -= mean);
+            for value in values.iter_mut() {
+                *value -= mean;
+            }
         }
         let scale = 1.0 / (dot::<L>(values, values) / n + norm.epsilon).sqrt();
         for (value, weight) in values.iter_mut().zip(&norm.weight) {

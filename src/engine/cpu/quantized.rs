@@ -224,7 +224,7 @@ mod tests {
                 group_size,
                 &codes(24 * group_size, seed),
                 &codes(24, seed ^ 1),
-                &vec![f16::from_f32(0.013); 24],
+                &[f16::from_f32(0.013); 24],
             )
             .unwrap();
             let weights = AwqWeights::stack(vec![tensor]);
@@ -247,12 +247,12 @@ mod tests {
         let weights =
             [1.27, -1.27, 0.0, 0.634, /* second row */ 0.0, 0.0, 0.0, 0.0, /* third */ -254.0, 3.0, 5.0, 1.0];
         let packed = Int8Weights::new(&weights, 4);
-        assert_eq!(packed.scales, [1.27 / 127.0, 0.0, 2.0]);
+        assert_eq!(bits(&packed.scales), bits(&[1.27 / 127.0, 0.0, 2.0]));
         // 1.5, 2.5 and 0.5 go to the even neighbour.
         assert_eq!(packed.codes, [127, -127, 0, 63, 0, 0, 0, 0, -127, 2, 2, 0]);
         let mut out = [9.0; 8];
         packed.unpack(1, &mut out);
-        assert_eq!(out, [0.0, 0.0, 0.0, 0.0, -254.0, 4.0, 4.0, 0.0]);
+        assert_eq!(bits(&out), bits(&[0.0, 0.0, 0.0, 0.0, -254.0, 4.0, 4.0, 0.0]));
         assert_eq!(packed.bytes(), 12 + 3 * 4);
     }
 

@@ -153,7 +153,11 @@ impl Lanes for [f32; LANES] {
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector instructions; every pointer comes from a reference to sixteen floats")]
 mod x86 {
-    use std::arch::x86_64::*;
+    use std::arch::x86_64::{
+        __m256, __m512, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps,
+        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
+        _mm512_castps512_ps256, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_setzero_ps,
+    };
 
     use super::{LANES, Lanes};
 

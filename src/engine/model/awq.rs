@@ -1,4 +1,4 @@
-//! AWQ-int4 in the GEMM layout of AutoAWQ: four bits a weight, a scale and a zero point a group of inputs.
+//! AWQ-int4 in the GEMM layout of `AutoAWQ`: four bits a weight, a scale and a zero point a group of inputs.
 //!
 //! Lin et al., "AWQ: Activation-aware Weight Quantization", 2023. With K inputs, N outputs and groups of g inputs:
 //! `qweight` i32 `[K, N/8]`, `qzeros` i32 `[K/g, N/8]`, `scales` f16 `[K/g, N]`, and the weight of input k and output n
@@ -18,7 +18,7 @@ const PACKED: usize = 8;
 /// The largest code of four bits.
 const LARGEST_CODE: u8 = 15;
 
-/// One linear layer in AutoAWQ's GEMM layout.
+/// One linear layer in `AutoAWQ`'s GEMM layout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AwqTensor {
     /// K.
@@ -234,7 +234,7 @@ mod tests {
                 for k in 0..inputs {
                     let at = n * groups + k / group_size;
                     let exact = (i32::from(q[n * inputs + k]) - i32::from(zeros[at])) as f64 * scales[at].to_f64();
-                    prop_assert_eq!(f64::from(weights[n * inputs + k]), exact);
+                    prop_assert_eq!(f64::from(weights[n * inputs + k]).to_bits(), (exact + 0.0).to_bits());
                 }
             }
         }

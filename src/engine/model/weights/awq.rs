@@ -110,9 +110,12 @@ impl AwqTensors {
 
 impl Tensors for AwqTensors {
     fn names(&self) -> Vec<String> {
-        let packed = |name: &String| name.rsplit_once('.').is_some_and(|(layer, _)| self.layers.contains_key(layer));
+        let packed = |name: &String| match name.rsplit_once('.') {
+            Some((layer, part)) => part != "bias" && self.layers.contains_key(layer),
+            None => false,
+        };
         let mut names: Vec<String> = self.stored.names();
-        names.retain(|name| !packed(name) || name.ends_with(".bias"));
+        names.retain(|name| !packed(name));
         names.extend(self.layers.keys().map(|layer| format!("{layer}.weight")));
         names.sort_unstable();
         names
