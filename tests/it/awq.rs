@@ -154,8 +154,8 @@ fn other_layouts_are_refused_by_name() {
 
 #[test]
 fn damaged_checkpoints_are_refused_with_both_sides() {
-    let layer = "model.layers.0.self_attn.o_proj";
     type Change = fn(&mut Checkpoint, &str);
+    let layer = "model.layers.0.self_attn.o_proj";
     let at_opening: [(Change, &str); 7] = [
         (|c, l| drop(c.packed.remove(&format!("{l}.qzeros"))), "no tensor `model.layers.0.self_attn.o_proj.qzeros`"),
         (|c, l| drop(c.packed.remove(&format!("{l}.scales"))), "no tensor `model.layers.0.self_attn.o_proj.scales`"),

@@ -335,6 +335,6 @@ fn gsm8k_comes_from_the_hub_and_only_with_the_right_hash() {
     let dataset = open(bytes.clone()).unwrap();
     assert_eq!((dataset.samples.len(), dataset.name.as_str()), (1319, "openai/gsm8k"));
     assert!(dataset.source.contains("0123456789abcdef"), "{}", dataset.source);
-    let error = open([bytes, b" ".to_vec()].concat()).err().expect("other bytes are refused");
+    let error = open([bytes, b" ".to_vec()].concat()).expect_err("other bytes are refused");
     assert!(error.contains("has SHA-256") && error.contains("hint:"), "{error}");
 }
