@@ -101,11 +101,11 @@ impl Tiny {
         let values = |(seed, (name, shape)): (usize, (String, Vec<usize>))| {
             let mut values = noise(seed as u64, shape.iter().product());
             let norm = shape.len() == 1 && name.ends_with("weight");
-            let size = if name.contains("embed") { 1.0 } else { 0.12 };
+            let size = if name.contains("embed") { 1.0 } else { 0.06 };
             for (index, value) in values.iter_mut().enumerate() {
                 *value *= size;
                 if norm {
-                    *value += if index % 9 == 4 { 12.0 } else { 1.0 };
+                    *value += if index % 9 == 4 { 6.0 } else { 1.0 };
                 }
             }
             (name, shape, values)
@@ -366,9 +366,9 @@ fn calibration_text_that_is_too_short_says_how_short() {
     let rows = |count: usize| "{\"question\": \"ab 1 2\", \"answer\": \"ab\\n#### 2\"}\n".repeat(count);
     let error = with("few.jsonl", &rows(127)).unwrap_err();
     assert!(error.contains("127 rows; 128 are needed"), "{error}");
-    assert!(with("enough.jsonl", &rows(128)).is_ok());
     let error = with("nothing.txt", "").unwrap_err();
     assert!(error.contains("0 tokens"), "{error}");
+    assert!(with("enough.jsonl", &rows(128)).is_ok());
 }
 
 #[test]
