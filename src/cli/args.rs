@@ -143,7 +143,7 @@ pub struct Gsm8kArguments {
     #[arg(long, value_name = "STRING", help_heading = "Generation")]
     pub stop: Vec<String>,
 
-    /// Run folder [default: runs/<UTC time>-<model>-<protocol>]
+    /// Run folder [default: `runs/TIME-MODEL-PROTOCOL`, in UTC]
     #[arg(long, value_name = "DIR", help_heading = "Results")]
     pub out: Option<PathBuf>,
     /// Finish what the same command began: in --out, else the newest that fits
