@@ -315,7 +315,7 @@ fn group_size(config: &ModelConfig, names: &TensorNames, wanted: Option<usize>) 
 
 /// Bytes on disk at the worst moment: the parts, and the checkpoint that is joined from them.
 fn bytes_needed(config: &ModelConfig, group_size: usize) -> u64 {
-    let tables = (config.vocabulary * config.hidden * if config.tied_embeddings { 1 } else { 2 }) as u64;
+    let tables = config.table_parameters();
     let packed = config.parameters() - tables;
     // Half a byte a weight, and two and a half a group.
     2 * (2 * tables + packed / 2 + packed / group_size as u64 * 5 / 2)
