@@ -3,6 +3,7 @@
 mod api;
 pub mod candle;
 pub mod cpu;
+mod cuda;
 mod error;
 mod generation;
 pub mod model;
