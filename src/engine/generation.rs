@@ -8,6 +8,34 @@ use super::api::{Completion, Finish, GenerateOptions, Request, Timings, TokenDet
 use super::model::ModelTokenizer;
 use super::sampling::{Sampler, detail};
 
+impl Request {
+    /// Refuses what no engine can work on: an empty prompt, a token beyond `vocabulary`, more tokens than `context_tokens`.
+    pub fn check(&self, vocabulary: usize, context_tokens: usize) -> Result<(), EngineError> {
+        let (ids, id) = (&self.prompt.token_ids, self.id);
+        if ids.is_empty() {
+            return Err(EngineError::invalid(
+                format!("request {id} has an empty prompt"),
+                "a model continues at least one token: check the protocol's template",
+            ));
+        }
+        let given: &[u32] = if let Work::Score { continuation } = &self.work { continuation } else { &[] };
+        if let Some(token) = ids.iter().chain(given).find(|token| **token as usize >= vocabulary) {
+            return Err(EngineError::invalid(
+                format!("request {id} holds token {token}, but the vocabulary ends at {vocabulary}"),
+                "tokenizer and weights belong to different models: fetch both from one place",
+            ));
+        }
+        let length = ids.len() + given.len();
+        if length >= context_tokens + usize::from(!given.is_empty()) {
+            return Err(EngineError::invalid(
+                format!("request {id} has {length} tokens, but the model's context holds {context_tokens}"),
+                "shorten the prompt or take fewer few-shot examples",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// A request in progress. The engine feeds it logits; it says when it is over.
 #[derive(Debug)]
 pub struct Generation {

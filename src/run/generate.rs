@@ -51,7 +51,7 @@ pub(super) fn generate(task: &Task, dtype: Dtype, surroundings: &mut Surrounding
     }
     let scope = reset_peak_memory();
     (surroundings.tell)(Event::Loading(dtype));
-    let options = OpenOptions { kind: task.job.engine, dtype, batch: task.job.batch };
+    let options = OpenOptions::new(task.job.engine, dtype, task.job.batch);
     let mut engine = match (surroundings.open_engine)(task.inputs.model_in(dtype), &options) {
         Ok(engine) => engine,
         Err(error) => return Ok(End::Failed(error.into())),

@@ -87,7 +87,7 @@ impl Device {
 }
 
 /// Whether a card can be used here, without opening it: the driver loads and sees one, and the libraries are there.
-pub(crate) fn is_present() -> bool {
+pub fn is_present() -> bool {
     find_libraries();
     // SAFETY: asks whether libraries load; nothing else is touched.
     let libraries = unsafe {
@@ -161,15 +161,29 @@ fn words(error: DriverError) -> String {
 pub(crate) fn find_libraries() {
     static DONE: OnceLock<Vec<libloading::Library>> = OnceLock::new();
     DONE.get_or_init(|| {
-        let names = ["libnvrtc.so.13", "libcublasLt.so.13"];
-        names.iter().filter_map(|name| load_first(name)).collect()
+        // NVRTC opens its built-in functions by name, too late for a search of ours: they come first.
+        let builtins = "libnvrtc-builtins.so.13";
+        ["libnvrtc.so.13", "libcublasLt.so.13"].iter().flat_map(|name| load_first(name, builtins)).collect()
     });
 }
 
-fn load_first(name: &str) -> Option<libloading::Library> {
+/// The first library of this name, from the loader's paths or from a folder, there with what begins with `companion`.
+fn load_first(name: &str, companion: &str) -> Vec<libloading::Library> {
     // SAFETY: NVIDIA's libraries do nothing on loading that could break this process.
     let load = |path: &Path| unsafe { libloading::Library::new(path) }.ok();
-    load(Path::new(name)).or_else(|| folders().iter().find_map(|folder| load(&folder.join(name))))
+    if let Some(library) = load(Path::new(name)) {
+        return vec![library];
+    }
+    for folder in folders() {
+        let beside = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(companion));
+        if folder.join(name).is_file() {
+            let companions: Vec<_> = entries(&folder).filter(beside).filter_map(|path| load(&path)).collect();
+            if let Some(library) = load(&folder.join(name)) {
+                return companions.into_iter().chain([library]).collect();
+            }
+        }
+    }
+    Vec::new()
 }
 
 /// Where CUDA's libraries may lie: named by the user, the toolkit's place, pip's packages.

@@ -271,3 +271,64 @@ fn failed(what: &str, error: CublasError) -> EngineError {
         "this is a fault of the engine or of an untested CUDA version: report it; `--engine cpu` works instead",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cuda::testing::{Guarded, card, closeness, read, rounded, upload, values};
+
+    /// y = x · Wᵀ + b + y in binary64.
+    fn expected(x: &[f32], w: &[f32], b: &[f32], y: &[f32], inputs: usize) -> Vec<f64> {
+        let outputs = b.len();
+        let rows = x.chunks(inputs).enumerate();
+        rows.flat_map(|(row, x)| {
+            w.chunks(inputs).enumerate().map(move |(output, w)| {
+                let sum: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                sum + f64::from(b[output]) + f64::from(y[row * outputs + output])
+            })
+        })
+        .collect()
+    }
+
+    #[test]
+    fn products_match_binary64_and_do_not_depend_on_the_number_of_rows() {
+        let Some(device) = card() else { return };
+        for element in [ElementType::F32, ElementType::F16, ElementType::Bf16] {
+            let matmul = Matmul::open(&device, element).unwrap();
+            for (outputs, inputs) in [(515, 192), (960, 576), (2560, 2048)] {
+                let most = 1319;
+                let [x, w, b, y] = [most * inputs, outputs * inputs, outputs, most * outputs]
+                    .map(|count| rounded(&values(count, count as u64), element));
+                let on_card = [&x, &w, &b].map(|values| upload(&device, values, element));
+                let multiply = |rows: usize, wide: bool, reduction| {
+                    let kind = if wide { ElementType::F32 } else { element };
+                    let guarded = Guarded::of(&device, &y[..rows * outputs], kind);
+                    let product = Product {
+                        rows,
+                        outputs,
+                        inputs,
+                        weights: on_card[1].pointer(),
+                        bias: if wide { 0 } else { on_card[2].pointer() },
+                        x: on_card[0].pointer(),
+                        y: guarded.pointer(),
+                        accumulate: !wide,
+                        wide,
+                    };
+                    matmul.multiply(&device, &product, reduction).unwrap();
+                    read(&device, &guarded, rows * outputs, kind)
+                };
+                let all = multiply(most, false, Reduction::Invariant);
+                let exact = expected(&x[..7 * inputs], &w, &b, &y, inputs);
+                for rows in [1, 2, 7, 64, 300] {
+                    let found = multiply(rows, false, Reduction::Invariant);
+                    let same = found.iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{element:?} [{outputs}, {inputs}]: {rows} rows differ from {most}");
+                }
+                closeness("product", &all[..7 * outputs], &exact, element, inputs);
+                closeness("fast product", &multiply(7, false, Reduction::Fastest), &exact, element, inputs);
+                let plain = expected(&x[..7 * inputs], &w, &vec![0.0; outputs], &vec![0.0; 7 * outputs], inputs);
+                closeness("wide product", &multiply(7, true, Reduction::Invariant), &plain, ElementType::F32, inputs);
+            }
+        }
+    }
+}

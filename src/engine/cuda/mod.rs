@@ -8,13 +8,24 @@
 
 mod blocks;
 mod buffer;
+mod cache;
 mod compile;
 mod device;
 mod element;
+mod engine;
+mod forward;
 mod kernel;
+mod load;
 mod matmul;
 mod ops;
 mod schedule;
+mod step_buffers;
+#[cfg(test)]
+mod testing;
+mod weights;
+
+pub use device::is_present;
+pub(super) use engine::CudaEngine;
 
 /// Tokens in a block of the key and value cache.
 pub(crate) const BLOCK_TOKENS: usize = 64;

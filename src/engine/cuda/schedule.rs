@@ -149,6 +149,11 @@ impl Step {
         self.slots.extend(std::iter::repeat_n(slot as i32, tokens.len()));
     }
 
+    /// Wants the logits of these rows on the host, for nobody's generation.
+    pub(crate) fn want_for_host(&mut self, rows: std::ops::Range<usize>, slot: usize) {
+        self.to_host.extend(rows.map(|row| Wanted { row, slot, id: 0 }));
+    }
+
     fn want(&mut self, row: usize, slot: usize, sequence: &mut Sequence) {
         sequence.asked += 1;
         let wanted = Wanted { row, slot, id: sequence.id };

@@ -38,7 +38,7 @@ extern "C" __global__ void embed(const int* tokens, const int* next_tokens, cons
 }
 
 // h[row] = norm(x[list[row]]) · weight (+ bias), or of x[row] where there is no list.
-extern "C" __global__ void __launch_bounds__(THREADS) norm(const element* x, const int* list, const element* weight,
+extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const element* x, const int* list, const element* weight,
                                                            const element* bias, float epsilon, element* h) {
     __shared__ float scratch[THREADS / 32];
     constexpr int PACKS = HIDDEN / PACK;
