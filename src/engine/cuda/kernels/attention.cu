@@ -285,8 +285,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, TOKEN_RESIDENT)
     // A step lies in one block of the cache, and holds a visible position or is left out, so no load leaves that block.
     auto visible = [&](int key) { return key <= position && key + STEP > start; };
     auto nearest = [&](int key) { return min(max(key, start), position) % BLOCK_TOKENS; };
-    auto load_keys = [&](int key, long long block) {
-        const element* from = head_keys + block * BLOCK;
+    auto load_keys = [&](int key, int block) {
+        const element* from = head_keys + (long long)block * BLOCK;
 #pragma unroll
         for (int part = 0; part < PARTS; part++) {
 #pragma unroll
@@ -295,8 +295,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, TOKEN_RESIDENT)
             }
         }
     };
-    auto load_values = [&](int key, long long block) {
-        const element* from = head_values + block * BLOCK;
+    auto load_values = [&](int key, int block) {
+        const element* from = head_values + (long long)block * BLOCK;
 #pragma unroll
         for (int part = 0; part < PARTS; part++) {
 #pragma unroll
@@ -321,7 +321,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, TOKEN_RESIDENT)
 
     int key = chunk * CHUNK + warp * STEP;
     if (visible(key)) {
-        long long block = table[key / BLOCK_TOKENS];
+        int block = table[key / BLOCK_TOKENS];
         load_keys(key, block);
         load_values(key, block);
     }
@@ -347,7 +347,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, TOKEN_RESIDENT)
             int next = step + 1 < STEPS ? chunk * CHUNK + ((step + 1) * WARPS + warp) * STEP
                                         : (chunk + (int)gridDim.y) * CHUNK + warp * STEP;
             bool works = visible(key), more = visible(next);
-            long long block = more ? table[next / BLOCK_TOKENS] : 0;
+            int block = more ? table[next / BLOCK_TOKENS] : 0;
             float score[COLUMNS][PARTS][4] = {};  // keys g and g + 8 of each part, heads 2t and 2t + 1
             if (works) {
 #pragma unroll
