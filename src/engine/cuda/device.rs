@@ -175,7 +175,8 @@ fn load_first(name: &str, companion: &str) -> Vec<libloading::Library> {
         return vec![library];
     }
     for folder in folders() {
-        let beside = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(companion));
+        let beside =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(companion));
         if folder.join(name).is_file() {
             let companions: Vec<_> = entries(&folder).filter(beside).filter_map(|path| load(&path)).collect();
             if let Some(library) = load(&folder.join(name)) {

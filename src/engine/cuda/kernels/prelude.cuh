@@ -99,3 +99,84 @@ __device__ __forceinline__ void let_next_begin() {
     asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
+
+// Two numbers rounded to the element type in 32 bits; the lower half is the first. One instruction.
+#if ELEMENT != 0
+__device__ __forceinline__ uint32 pack2(float low, float high) {
+    uint32 pair;
+#if ELEMENT == 1
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+#else
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+#endif
+    return pair;
+}
+
+// d += a · b on a warp's tensor core: a 16 × 16 by rows, b 16 × 8 by columns, d 16 × 8 in binary32. With g = lane / 4 and
+// t = lane % 4 a lane holds a: (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8), each with its right neighbour;
+// b: (2t, g), (2t + 8, g), each with the one below; d: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+__device__ __forceinline__ void multiply_add(
+    float (&d)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1) {
+#if ELEMENT == 1
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+#else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+#endif
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+#endif
+
+// Four 8 × 8 matrices of 16-bit elements from shared memory; lane i names row i % 8 of matrix i / 8 (16 bytes, aligned). Of each
+// a lane gets (lane / 4, 2 · (lane % 4)) and its right neighbour; transposed, of the matrix turned over.
+__device__ __forceinline__ void load_matrices(uint32 (&to)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"((uint32)__cvta_generic_to_shared(row))
+                 : "memory");
+}
+__device__ __forceinline__ void load_matrices_transposed(uint32 (&to)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"((uint32)__cvta_generic_to_shared(row))
+                 : "memory");
+}
+
+// An 8 × 8 matrix of 16-bit elements, spread over a warp as above, turned over.
+__device__ __forceinline__ uint32 transposed(uint32 x) {
+    uint32 y;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+    return y;
+}
+
+// 16 bytes from global to shared memory without passing through registers; zeros where `wanted` is false, and nothing is read.
+__device__ __forceinline__ void copy_later(void* to, const void* from, bool wanted) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((uint32)__cvta_generic_to_shared(to)), "l"(from),
+                 "r"(wanted ? 16 : 0)
+                 : "memory");
+}
+// Closes a group of copies; then, waits until at most `PENDING` of this thread's groups are still under way.
+__device__ __forceinline__ void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int PENDING> __device__ __forceinline__ void wait_for_copies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+// 16, 8 or 4 bytes that are read once: they do not displace what the first-level cache holds.
+template <int WORDS> __device__ __forceinline__ void load_once(uint32* to, const void* from) {
+    if (WORDS == 4) {
+        asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                     : "l"(from));
+    } else if (WORDS == 2) {
+        asm volatile("ld.global.L1::no_allocate.v2.u32 {%0,%1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "l"(from));
+    } else {
+        asm volatile("ld.global.L1::no_allocate.u32 %0, [%1];" : "=r"(to[0]) : "l"(from));
+    }
+}
+
+// 2^x to two units in the last place; 1 at 0 and 0 at −∞, exactly.
+__device__ __forceinline__ float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
