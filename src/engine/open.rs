@@ -47,12 +47,20 @@ pub struct OpenOptions {
     pub kind: EngineKind,
     /// Precision.
     pub dtype: Dtype,
+    /// Which GPU, by the driver's number; 0 for engines without one.
+    pub device: usize,
     /// Requests that advance together at most; `None` lets the engine choose.
     pub batch: Option<usize>,
 }
 
 /// Loads a model into an engine, ready for the first request.
 pub fn open(source: &Arc<ModelSource>, options: &OpenOptions) -> Result<Box<dyn Engine>, EngineError> {
+    if options.device != 0 {
+        return Err(EngineError::invalid(
+            format!("--device {}: the engine asked for runs on the CPU, which is one device", options.device),
+            "leave `--device` out; it numbers GPUs",
+        ));
+    }
     Ok(match options.kind {
         EngineKind::Auto | EngineKind::Cpu => Box::new(CpuEngine::load(source, options.dtype, options.batch)?),
         EngineKind::Candle => Box::new(CandleEngine::load(source, options.dtype)?),

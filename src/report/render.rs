@@ -4,9 +4,9 @@ use console::{Alignment, Style, measure_text_width, pad_str};
 use serde::Serialize;
 use tera::{Kwargs, State, Tera, TeraResult};
 
-use super::{Context, Format, PerplexityContext, ReportError};
+use super::{BenchContext, Context, Format, PerplexityContext, ReportError};
 use crate::bundled::TEMPLATES;
-use crate::record::{PerplexityRecord, Record};
+use crate::record::{BenchRecord, PerplexityRecord, Record};
 
 /// A record as text in a format.
 pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
@@ -16,6 +16,11 @@ pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
 /// A perplexity as text in a format, with this many of the worst tokens of each precision.
 pub fn render_perplexity(record: &PerplexityRecord, format: &Format, worst: usize) -> Result<String, ReportError> {
     render_by("perplexity", &PerplexityContext::new(record, worst), format)
+}
+
+/// A benchmark as text in a format.
+pub fn render_bench(record: &BenchRecord, format: &Format) -> Result<String, ReportError> {
+    render_by("bench", &BenchContext::new(record), format)
 }
 
 /// By the templates of this name, or by the user's.

@@ -30,6 +30,8 @@ pub struct Job {
     pub dtypes: Vec<Dtype>,
     /// The engine.
     pub engine: EngineKind,
+    /// Which GPU, where the engine runs on one.
+    pub device: usize,
     /// Requests that advance together at most.
     pub batch: Option<usize>,
     /// Sampling and limits.

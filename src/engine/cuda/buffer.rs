@@ -35,8 +35,8 @@ impl Buffer {
             // SAFETY: the context is current; the memory is freed once, in drop.
             unsafe { result::malloc_sync(bytes) }
         };
-        let pointer =
-            allocate().map_err(|error| failed(&format!("reserve {} of memory", crate::text::bytes(bytes as u64)), error))?;
+        let pointer = allocate()
+            .map_err(|error| failed(&format!("reserve {} of memory", crate::text::bytes(bytes as u64)), error))?;
         Ok(Self { context: Arc::clone(&device.context), pointer, bytes })
     }
 

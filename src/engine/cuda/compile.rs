@@ -86,7 +86,9 @@ fn compile(source: Source, arguments: &[String]) -> Result<Vec<u8>, EngineError>
             let mut size = 0;
             let asked = sys::nvrtcGetCUBINSize(program, &raw mut size).result();
             let mut image = vec![0_u8; size];
-            asked.and_then(|()| sys::nvrtcGetCUBIN(program, image.as_mut_ptr().cast::<c_char>()).result()).map(|()| image)
+            asked
+                .and_then(|()| sys::nvrtcGetCUBIN(program, image.as_mut_ptr().cast::<c_char>()).result())
+                .map(|()| image)
         }
         .map_err(|error| fault(error.to_string())),
         Err(error) => Err(fault(format!("{error}\n{}", log(program)))),

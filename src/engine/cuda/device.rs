@@ -65,7 +65,10 @@ impl Device {
         if device.capability < OLDEST_CAPABILITY {
             let (major, minor) = device.capability;
             return Err(EngineError::invalid(
-                format!("GPU {ordinal}, {}, has compute capability {major}.{minor}; at least 8.0 is needed", device.name),
+                format!(
+                    "GPU {ordinal}, {}, has compute capability {major}.{minor}; at least 8.0 is needed",
+                    device.name
+                ),
                 "choose another card with `--device`, or run with `--engine cpu`",
             ));
         }
@@ -135,8 +138,7 @@ fn open_error(ordinal: usize, error: DriverError) -> EngineError {
         Code::CUDA_ERROR_DEVICE_UNAVAILABLE => {
             "another program holds the card exclusively: wait for it, choose `--device`, or run with `--engine cpu`"
         }
-        Code::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
-        | Code::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
+        Code::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH | Code::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
             "the driver is too old: CUDA 13 needs 580 or later; `--engine cpu` works instead"
         }
         Code::CUDA_ERROR_OUT_OF_MEMORY => {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use cudarc::driver::CudaContext;
 use cudarc::driver::result;
 use cudarc::driver::sys::{
-    self, CUfunction, CUfunction_attribute as FunctionAttribute, CUlaunchAttribute, CUlaunchAttributeID, CUlaunchConfig,
-    CUmodule,
+    self, CUfunction, CUfunction_attribute as FunctionAttribute, CUlaunchAttribute, CUlaunchAttributeID,
+    CUlaunchConfig, CUmodule,
 };
 
 use super::compile::{Options, Source, cubin};

@@ -27,6 +27,8 @@ pub struct PerplexityJob {
     pub dtypes: Vec<Dtype>,
     /// The engine.
     pub engine: EngineKind,
+    /// Which GPU, where the engine runs on one.
+    pub device: usize,
     /// Tokens in a window; `None` is 512, or the model's context where that is shorter.
     pub window: Option<usize>,
     /// Tokens from a window's begin to the next one's; `None` is half a window.
