@@ -118,6 +118,9 @@ impl Lane<'_, '_> {
         prompts: Vec<(Arc<Prompt>, usize)>,
         part: Option<BenchPart>,
     ) -> Result<Option<Ran>, RunError> {
+        if self.surroundings.interrupted.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let outputs: Vec<usize> = prompts.iter().map(|(_, output_tokens)| *output_tokens).collect();
         let requests = prompts.into_iter().enumerate().map(|(id, (prompt, output_tokens))| Request {
             id,

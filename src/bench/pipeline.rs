@@ -27,8 +27,6 @@ pub struct BenchFinished {
     pub record: BenchRecord,
     /// The report of it in the job's format.
     pub report: String,
-    /// The user broke off.
-    pub interrupted: bool,
     /// Precisions that did not finish, and why.
     pub failures: Vec<(Dtype, RunError)>,
 }
@@ -81,6 +79,7 @@ pub fn evaluate(
         device: job.device,
         batch: job.batch,
         plan: inputs.plan.clone(),
+        interrupted,
         complete: !interrupted && failures.is_empty(),
         notes: inputs.notes.clone(),
         rows: dtypes.iter().filter_map(row).collect(),
@@ -91,7 +90,7 @@ pub fn evaluate(
         record.write(path)?;
     }
     let report = render_bench(&record, &job.format)?;
-    Ok(BenchFinished { record, report, interrupted, failures })
+    Ok(BenchFinished { record, report, failures })
 }
 
 /// A precision's medians, with the engine's name; `None` where no engine was ever ready.

@@ -51,3 +51,16 @@ fn io_hint(error: &io::Error) -> &'static str {
         _ => "check the disk and the path, then give the same command again",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_says_what_to_do() {
+        let error = CheckpointError::io("write", Path::new("out/model.safetensors"))(io::ErrorKind::StorageFull.into());
+        let text = error.to_string();
+        assert!(text.starts_with("cannot write out/model.safetensors: "), "{text}");
+        assert!(text.contains("\nhint: the disk is full: make room"), "{text}");
+    }
+}

@@ -65,7 +65,7 @@ pub fn shard_name(index: usize, count: usize) -> String {
 }
 
 /// Writes the index of a sharded checkpoint: `weight_map` is the file of each tensor.
-pub fn write_index(folder: &Path, total_bytes: u64, weight_map: Map<String, Value>) -> Result<(), CheckpointError> {
+pub fn write_index(folder: &Path, total_bytes: u64, weight_map: &Map<String, Value>) -> Result<(), CheckpointError> {
     let index = json!({"metadata": {"total_size": total_bytes}, "weight_map": weight_map});
     super::write_json(&folder.join("model.safetensors.index.json"), &index)
 }
@@ -142,7 +142,7 @@ pub fn join(parts: &[PathBuf], folder: &Path, shard_bytes: u64) -> Result<(), Ch
     if count == 1 {
         return Ok(());
     }
-    write_index(folder, total, weight_map)
+    write_index(folder, total, &weight_map)
 }
 
 fn join_shard(parts: &mut [Part], path: &Path) -> Result<(), CheckpointError> {

@@ -208,7 +208,7 @@ fn conclude(job: &BenchJob, finished: &BenchFinished) -> Result<Exit, RunError> 
     for (dtype, error) in &finished.failures {
         print_error(&format!("{dtype}: {error}"));
     }
-    if finished.interrupted {
+    if finished.record.interrupted {
         say("interrupted: the figures above are of what was done\nhint: `--only` and `--requests` ask for less");
         return Ok(Exit::Interrupted);
     }

@@ -43,6 +43,8 @@ pub struct BenchRecord {
     pub plan: BenchPlan,
     /// Whether every part of every precision is there.
     pub complete: bool,
+    /// Whether the user broke off.
+    pub interrupted: bool,
     /// What the user was told.
     pub notes: Vec<String>,
     /// Every repetition, one entry a precision, the ground truth first.

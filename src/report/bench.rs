@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::context::{model, nothing, seconds_in_words, thousands};
+use super::context::{NOTHING, model, nothing, seconds_in_words, thousands};
 use crate::record::{BenchPart, BenchRecord, BenchRow, DtypeBench, ManyRun, MemoryScope, Range};
 use crate::text::bytes;
 
 /// Letters of an engine's name that a table has room for.
-const ENGINE_LETTERS: usize = 18;
+const ENGINE_LETTERS: usize = 17;
 
 /// The variables of a benchmark's template. Everything here is text, ready to print; `record` holds every number.
 #[derive(Debug, Clone, Serialize)]
@@ -34,14 +34,14 @@ pub struct BenchContext<'a> {
     pub interrupted: Option<String>,
     /// The peak of memory is the whole process's.
     pub memory_is_process_wide: bool,
-    /// Loading was measured, here or by a peer.
-    pub has_load: bool,
-    /// One request alone was.
-    pub has_single: bool,
-    /// Many requests at once were.
-    pub has_many: bool,
     /// One a precision, then the peers'.
     pub rows: Vec<Row>,
+    /// Those with a figure of loading, where loading was a part.
+    pub load_rows: Vec<Row>,
+    /// Those with a figure of one request alone, where that was a part.
+    pub single_rows: Vec<Row>,
+    /// Those with a figure of many requests at once, where that was a part.
+    pub many_rows: Vec<Row>,
     /// What is left to say of a peer's row: `[1]`, its engine in full, its note.
     pub peer_notes: Vec<String>,
     /// `figures.json (an H200, 2026-01-01)`.
@@ -59,12 +59,6 @@ pub struct Row {
     pub engine: String,
     /// Whether others measured it.
     pub is_peer: bool,
-    /// Has a figure of loading.
-    pub has_load: bool,
-    /// Has a figure of one request alone.
-    pub has_single: bool,
-    /// Has a figure of many requests.
-    pub has_many: bool,
     /// Constructor to ready, seconds.
     pub load: String,
     /// Least and largest.
@@ -104,7 +98,15 @@ impl<'a> BenchContext<'a> {
             rows.push(peer_row(peer, &mut peer_notes));
         }
         let engine = record.dtypes.iter().find_map(|dtype| dtype.engine.as_ref());
-        let any = |has: fn(&Row) -> bool, part: BenchPart| record.plan.parts.contains(&part) && rows.iter().any(has);
+        let of = |parts: &[BenchPart], has: fn(&Row) -> bool| -> Vec<Row> {
+            let asked = parts.iter().any(|part| record.plan.parts.contains(part));
+            rows.iter().filter(|row| asked && has(row)).cloned().collect()
+        };
+        let load_rows = of(&[BenchPart::Load], |row| is_there(&[&row.load, &row.load_first_token]));
+        let single_rows = of(&[BenchPart::Single], |row| is_there(&[&row.ttft, &row.decode]));
+        let many_rows = of(&[BenchPart::Concurrent, BenchPart::Workload], |row| {
+            is_there(&[&row.concurrent, &row.workload_seconds, &row.workload_speed])
+        });
         let (plan, workload) = (&record.plan, &record.plan.workload);
         let count = |count: usize| thousands(count as u64);
         Ok(Self {
@@ -129,22 +131,25 @@ impl<'a> BenchContext<'a> {
                 plan.concurrent.output_tokens
             ),
             page_cache: page_cache(record),
-            interrupted: (!record.complete && record.dtypes.iter().all(|dtype| dtype.failure.is_none()))
-                .then(|| "interrupted: what is missing was not measured".to_owned()),
+            interrupted: record.interrupted.then(|| "interrupted: what is missing was not measured".to_owned()),
             memory_is_process_wide: record
                 .dtypes
                 .iter()
                 .any(|dtype| dtype.peak_memory.is_some_and(|peak| peak.scope == MemoryScope::Process)),
-            // A load is measured whatever the parts are; its table stands where it was asked for.
-            has_load: any(|row| row.has_load, BenchPart::Load),
-            has_single: any(|row| row.has_single, BenchPart::Single),
-            has_many: any(|row| row.has_many, BenchPart::Concurrent) || any(|row| row.has_many, BenchPart::Workload),
+            load_rows,
+            single_rows,
+            many_rows,
             rows,
             peer_notes,
             peer_source: record.peers.as_ref().map(peer_source),
             failures: record.dtypes.iter().filter_map(failure).collect(),
         })
     }
+}
+
+/// Whether one of these was measured.
+fn is_there(figures: &[&str]) -> bool {
+    figures.iter().any(|figure| *figure != NOTHING)
 }
 
 fn own_row(bench: &DtypeBench) -> Row {
@@ -157,9 +162,6 @@ fn own_row(bench: &DtypeBench) -> Row {
         dtype: bench.dtype.to_string(),
         engine: engine.map_or_else(nothing, |engine| format!("{} {}", engine.name, engine.version)),
         is_peer: false,
-        has_load: load.is_some(),
-        has_single: ttft.is_some(),
-        has_many: bench.concurrent.is_some() || bench.workload.is_some(),
         load: seconds(load),
         load_range: load.map_or_else(nothing, |range| ends(range, seconds_in_words)),
         first_load: bench.loads.first().map_or_else(nothing, |load| seconds_in_words(load.seconds)),
@@ -184,9 +186,6 @@ fn peer_row(peer: &BenchRow, notes: &mut Vec<String>) -> Row {
         dtype: peer.dtype.clone(),
         engine: peer_engine(peer, notes),
         is_peer: true,
-        has_load: peer.load_s.or(peer.load_first_token_s).is_some(),
-        has_single: peer.b1_ttft_ms.or(peer.b1_decode_tok_s).is_some(),
-        has_many: peer.req500_128_64_tok_s.or(peer.gsm8k_shape_s).or(peer.gsm8k_shape_tok_s).is_some(),
         load: seconds(peer.load_s),
         load_range: nothing(),
         first_load: nothing(),
@@ -217,7 +216,7 @@ fn peer_engine(peer: &BenchRow, notes: &mut Vec<String>) -> String {
         notes.push(format!("[{}] {said}", notes.len() + 1));
         notes.len() - 1
     });
-    format!("{cut} [{}]", number + 1)
+    format!("{} [{}]", cut.trim_end(), number + 1)
 }
 
 fn peer_source(peers: &crate::record::Peers) -> String {
@@ -281,7 +280,7 @@ mod tests {
         assert_eq!(peer_engine(&row("P 1.0 (fast mode)", None), &mut notes), "P 1.0 [1]");
         assert_eq!(peer_engine(&row("P 1.0", Some("elsewhere")), &mut notes), "P 1.0 [2]");
         assert_eq!(peer_engine(&row("P 1.0 (fast mode)", None), &mut notes), "P 1.0 [1]");
-        assert_eq!(peer_engine(&row("A very long name of an engine", None), &mut notes), "A very long name o [3]");
+        assert_eq!(peer_engine(&row("A very long name of an engine", None), &mut notes), "A very long name [3]");
         assert_eq!(notes[..2], ["[1] P 1.0 (fast mode)", "[2] P 1.0; elsewhere"]);
     }
 }

@@ -160,7 +160,7 @@ impl Writer<'_> {
             weight_map.extend(tensors.iter().map(|tensor| (tensor.name.clone(), json!(name))));
         }
         if shards.len() > 1 {
-            write_index(folder, self.progress.total_bytes, weight_map)?;
+            write_index(folder, self.progress.total_bytes, &weight_map)?;
         }
         Ok(true)
     }
