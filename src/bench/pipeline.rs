@@ -6,7 +6,7 @@ use super::measure::{End, measure};
 use super::{BenchInputs, BenchJob, Event};
 use crate::engine::Dtype;
 use crate::hub::Hub;
-use crate::record::{BENCH_FORMAT, BenchRecord, BenchRow, DtypeBench, Machine, utc_now};
+use crate::record::{BENCH_FORMAT, BenchPlan, BenchRecord, BenchRow, DtypeBench, Machine, WorkloadPlan, utc_now};
 use crate::report::render_bench;
 use crate::run::{OpenEngine, RunError, check_destination, engine_name, model_plan};
 
@@ -82,7 +82,7 @@ pub fn evaluate(
         interrupted,
         complete: !interrupted && failures.is_empty(),
         notes: inputs.notes.clone(),
-        rows: dtypes.iter().filter_map(row).collect(),
+        rows: dtypes.iter().filter_map(|dtype| row(dtype, &inputs.plan)).collect(),
         dtypes,
         peers: inputs.peers.clone(),
     };
@@ -94,7 +94,12 @@ pub fn evaluate(
 }
 
 /// A precision's medians, with the engine's name; `None` where no engine was ever ready.
-fn row(bench: &DtypeBench) -> Option<BenchRow> {
+fn row(bench: &DtypeBench, plan: &BenchPlan) -> Option<BenchRow> {
     let engine = bench.engine.as_ref()?;
-    Some(bench.row(&format!("evalsuite {} {}", engine.name, engine.version)))
+    let WorkloadPlan { name, requests, taken, .. } = &plan.workload;
+    let note = bench.workload.map(|_| match plan.shared_prefix_tokens {
+        0 => format!("workload {name}, {taken} of {requests} requests"),
+        shared => format!("workload {name}, {taken} of {requests} requests, {shared} tokens shared by all prompts"),
+    });
+    Some(bench.row(&format!("evalsuite {} {}", engine.name, engine.version), note))
 }

@@ -270,8 +270,8 @@ impl DtypeBench {
         Range::of(self.singles.iter().filter_map(|single| single.decode_tokens_per_second))
     }
 
-    /// Medians as a row.
-    pub fn row(&self, engine: &str) -> BenchRow {
+    /// Medians as a row, under the columns' own conditions: what ran otherwise is left out, or said in the note.
+    pub fn row(&self, engine: &str, note: Option<String>) -> BenchRow {
         let median = |range: Option<Range>| range.map(|range| range.median);
         BenchRow {
             engine: engine.to_owned(),
@@ -281,10 +281,13 @@ impl DtypeBench {
             load_first_token_s: median(self.load_first_token_seconds()),
             b1_ttft_ms: median(self.ttft_milliseconds()),
             b1_decode_tok_s: median(self.decode_tokens_per_second()),
-            req500_128_64_tok_s: self.concurrent.map(|run| run.output_tokens_per_second),
+            req500_128_64_tok_s: self
+                .concurrent
+                .filter(|run| run.requests == 500)
+                .map(|run| run.output_tokens_per_second),
             gsm8k_shape_s: self.workload.map(|run| run.seconds),
             gsm8k_shape_tok_s: self.workload.map(|run| run.output_tokens_per_second),
-            note: None,
+            note,
         }
     }
 }

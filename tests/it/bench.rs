@@ -368,6 +368,8 @@ fn the_command_leaves_a_record_of_everything() {
     }
     let (f16, row) = (&record.dtypes[0], &record.rows[0]);
     assert_eq!(row.b1_ttft_ms, f16.ttft_milliseconds().map(|range| range.median));
+    assert_eq!(row.req500_128_64_tok_s, None, "four requests are not 500");
+    assert_eq!(row.note.as_deref(), Some("workload two, 2 of 2 requests"));
     assert_eq!(row.engine, format!("evalsuite cpu {}", env!("CARGO_PKG_VERSION")));
 
     // The record is shown again, and is itself a file of rows.
