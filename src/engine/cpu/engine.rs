@@ -141,7 +141,7 @@ impl Engine for CpuEngine {
                 let given =
                     if let Work::Score { continuation } = &request.work { continuation.clone() } else { Vec::new() };
                 let tokenizer = Arc::clone(&self.tokenizer);
-                let generation = Generation::new(request, tokenizer, self.info.context_tokens, submitted);
+                let mut generation = Generation::new(request, tokenizer, self.info.context_tokens, submitted);
                 if let Some(finish) = generation.is_empty() {
                     if sink(Event::Completed(generation.complete(finish)?)).is_break() {
                         return Ok(());
@@ -159,7 +159,7 @@ impl Engine for CpuEngine {
             }
             let (ended, rest): (Vec<_>, Vec<_>) = running.into_iter().partition(|sequence| sequence.finish.is_some());
             running = rest;
-            for sequence in ended {
+            for mut sequence in ended {
                 let Some(finish) = sequence.finish else { continue };
                 if sink(Event::Completed(sequence.generation.complete(finish)?)).is_break() {
                     return Ok(());

@@ -6,7 +6,15 @@
 //! kernel with its launch.
 #![expect(unsafe_code, reason = "the driver's interface is C; each call says why it is sound")]
 
+mod blocks;
 mod buffer;
 mod compile;
 mod device;
+mod element;
 mod kernel;
+mod matmul;
+mod ops;
+mod schedule;
+
+/// Tokens in a block of the key and value cache.
+pub(crate) const BLOCK_TOKENS: usize = 64;

@@ -1,0 +1,3 @@
+//! Kernels and their launches, one pair a file: `ops/x.rs` checks shapes and chooses grids, `kernels/x.cu` computes.
+
+pub(super) mod elementwise;
