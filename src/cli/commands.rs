@@ -9,15 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser as _;
 
 use super::args::{Arguments, Command, Gsm8kArguments, RescoreArguments, ShowArguments};
+use super::bench::bench;
 use super::doctor;
 use super::exit::Exit;
 use super::perplexity::perplexity;
 use super::plan::{format, resolve};
 use super::printer::{Printer, print, print_error, say};
-use super::quantize;
+use super::{quantize, synth};
 use crate::hub::Hub;
-use crate::record::{PerplexityRecord, Record};
-use crate::report::{render, render_perplexity};
+use crate::record::{BenchRecord, PerplexityRecord, Record};
+use crate::report::{render, render_bench, render_perplexity};
 use crate::run::{Destination, Finished, Inputs, Job, RunError, Surroundings, execute, rescore, show_prompt};
 use crate::text::command_line;
 
@@ -36,9 +37,11 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
     let result = match &arguments.command {
         Command::Gsm8k(arguments) => gsm8k(arguments, command),
         Command::Perplexity(arguments) => perplexity(arguments, command),
+        Command::Bench(arguments) => bench(arguments, command),
         Command::Rescore(arguments) => rescore_run(arguments),
         Command::Show(arguments) => show(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
+        Command::Synth(arguments) => synth::run(arguments),
         Command::Doctor => print_data(&doctor::report()).map(|()| Exit::Success),
     };
     result.unwrap_or_else(|error| {
@@ -49,24 +52,24 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
 
 fn gsm8k(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Exit, RunError> {
     let job = resolve(arguments, command, colour())?;
-    start_threads(arguments.threads)?;
-    let hub = Hub::from_environment(arguments.offline)?;
+    let hub = arguments.model.start()?;
     if let Some(row) = arguments.show_prompt {
         print_data(&show_prompt(&Inputs::load(&job, &hub)?, &job, row)?)?;
         return Ok(Exit::Success);
     }
+    let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
+    conclude(&job, &finished, arguments.min_accuracy)
+}
+
+/// Gives a job what surrounds it here: the engines there are, a printer of progress, and Ctrl-C.
+pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut Surroundings) -> Result<T, RunError>) -> Result<T, RunError> {
     let mut printer = Printer::new();
     let interrupted = catch_interrupts()?;
-    let finished = execute(
-        &job,
-        &hub,
-        &mut Surroundings {
-            open_engine: &mut crate::engine::open,
-            tell: &mut |event| printer.tell(event),
-            interrupted: &interrupted,
-        },
-    )?;
-    conclude(&job, &finished, arguments.min_accuracy)
+    job(&mut Surroundings {
+        open_engine: &mut crate::engine::open,
+        tell: &mut |event| printer.tell(event),
+        interrupted: &interrupted,
+    })
 }
 
 /// Prints what came of a run, and says how to go on where it did not finish.
@@ -118,9 +121,12 @@ fn show(arguments: &ShowArguments) -> Result<Exit, RunError> {
             "finish it: give its command (in plan.json) with `--resume`",
         ));
     }
-    let report = match PerplexityRecord::read(&path)? {
-        Some(record) => render_perplexity(&record, &format, 0)?,
-        None => render(&Record::read(&path)?, &format)?,
+    let report = if let Some(record) = PerplexityRecord::read(&path)? {
+        render_perplexity(&record, &format, 0)?
+    } else if let Some(record) = BenchRecord::read(&path)? {
+        render_bench(&record, &format)?
+    } else {
+        render(&Record::read(&path)?, &format)?
     };
     print_data(&report)?;
     Ok(Exit::Success)

@@ -64,6 +64,7 @@ fn job(dtypes: &[Dtype]) -> PerplexityJob {
         awq: None,
         dtypes: dtypes.to_vec(),
         engine: EngineKind::Cpu,
+        device: 0,
         window: Some(24),
         stride: Some(10),
         limit_tokens: None,
