@@ -90,6 +90,7 @@ fn job() -> BenchJob {
         dtypes: vec![Dtype::F32, Dtype::F16],
         engine: EngineKind::Cpu,
         device: 0,
+        batching: evalsuite::engine::Batching::Invariant,
         batch: None,
         workload: None,
         requests: Some(3),

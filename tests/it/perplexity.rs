@@ -65,6 +65,7 @@ fn job(dtypes: &[Dtype]) -> PerplexityJob {
         dtypes: dtypes.to_vec(),
         engine: EngineKind::Cpu,
         device: 0,
+        batching: evalsuite::engine::Batching::Invariant,
         window: Some(24),
         stride: Some(10),
         limit_tokens: None,
