@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::exit::HELP as EXIT_CODES;
 use super::perplexity::PerplexityArguments;
+use super::quality::QualityArguments;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,6 +52,9 @@ pub enum Command {
     /// Read a text and say how well each precision predicts it
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::perplexity::EXAMPLES))]
     Perplexity(Box<PerplexityArguments>),
+    /// Ask a fixed set of prompts and compare every precision's answers with f32's
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::quality::EXAMPLES))]
+    Quality(Box<QualityArguments>),
     /// Score a run's stored answers anew by another protocol's rules
     #[command(after_help = EXIT_CODES)]
     Rescore(RescoreArguments),
@@ -160,7 +164,7 @@ pub struct Gsm8kArguments {
 /// How a table is printed.
 #[derive(Debug, Clone, Args)]
 pub struct OutputArguments {
-    /// `terminal`, `markdown`, or `json`
+    /// `terminal`, `markdown`, `json`, or `html`
     #[arg(long, default_value = "terminal", help_heading = "Results")]
     pub format: String,
     /// A tera template of your own instead
@@ -188,7 +192,7 @@ pub struct RescoreArguments {
 /// `evalsuite show`.
 #[derive(Debug, Clone, Args)]
 pub struct ShowArguments {
-    /// The run folder, or a record's .json file, of a perplexity too
+    /// The run folder, or a record's .json file, of any command
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
     #[command(flatten)]

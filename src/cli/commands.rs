@@ -14,10 +14,11 @@ use super::exit::Exit;
 use super::perplexity::perplexity;
 use super::plan::{format, resolve};
 use super::printer::{Printer, print, print_error, say};
+use super::quality::{DIFFS, quality};
 use super::quantize;
 use crate::hub::Hub;
-use crate::record::{PerplexityRecord, Record};
-use crate::report::{render, render_perplexity};
+use crate::record::{PerplexityRecord, QualityRecord, Record};
+use crate::report::{render, render_perplexity, render_quality};
 use crate::run::{Destination, Finished, Inputs, Job, RunError, Surroundings, execute, rescore, show_prompt};
 use crate::text::command_line;
 
@@ -36,6 +37,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
     let result = match &arguments.command {
         Command::Gsm8k(arguments) => gsm8k(arguments, command),
         Command::Perplexity(arguments) => perplexity(arguments, command),
+        Command::Quality(arguments) => quality(arguments, command),
         Command::Rescore(arguments) => rescore_run(arguments),
         Command::Show(arguments) => show(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
@@ -75,7 +77,7 @@ fn conclude(job: &Job, finished: &Finished, min_accuracy: Option<f64>) -> Result
     let Some((record, report)) = &finished.results else {
         say(&format!(
             "interrupted: what is done is kept in {folder}\nhint: go on with `{}`",
-            resume_command(job, &finished.folder)
+            resume_command(&job.command, &job.destination, job.resume, &finished.folder)
         ));
         return Ok(Exit::Interrupted);
     };
@@ -85,7 +87,7 @@ fn conclude(job: &Job, finished: &Finished, min_accuracy: Option<f64>) -> Result
         for (dtype, error) in &finished.failures {
             print_error(&format!("{dtype}: {error}"));
         }
-        say(&format!("what is done is kept; try the rest again with `{}`", resume_command(job, &finished.folder)));
+        say(&format!("what is done is kept; try the rest again with `{}`", resume_command(&job.command, &job.destination, job.resume, &finished.folder)));
         // An engine's failure weighs more than a mistake: the latter may be its consequence.
         let failed = finished.failures.iter().any(|(_, error)| error.is_engine_failure());
         return Ok(if failed { Exit::EngineFailure } else { Exit::UserMistake });
@@ -118,22 +120,25 @@ fn show(arguments: &ShowArguments) -> Result<Exit, RunError> {
             "finish it: give its command (in plan.json) with `--resume`",
         ));
     }
-    let report = match PerplexityRecord::read(&path)? {
-        Some(record) => render_perplexity(&record, &format, 0)?,
-        None => render(&Record::read(&path)?, &format)?,
+    let report = if let Some(record) = PerplexityRecord::read(&path)? {
+        render_perplexity(&record, &format, 0)?
+    } else if let Some(record) = QualityRecord::read(&path)? {
+        render_quality(&record, &format, DIFFS)?
+    } else {
+        render(&Record::read(&path)?, &format)?
     };
     print_data(&report)?;
     Ok(Exit::Success)
 }
 
 /// The command that goes on with a run, ready to be pasted into a shell.
-fn resume_command(job: &Job, folder: &Path) -> String {
+pub(super) fn resume_command(command: &[String], destination: &Destination, resumed: bool, folder: &Path) -> String {
     let folder = folder.display().to_string();
-    let mut words: Vec<&str> = job.command.iter().map(String::as_str).collect();
-    if matches!(job.destination, Destination::Under(_)) {
+    let mut words: Vec<&str> = command.iter().map(String::as_str).collect();
+    if matches!(destination, Destination::Under(_)) {
         words.extend(["--out", &folder]);
     }
-    if !job.resume {
+    if !resumed {
         words.push("--resume");
     }
     command_line(words)

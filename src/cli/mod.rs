@@ -7,6 +7,7 @@ mod exit;
 mod perplexity;
 mod plan;
 mod printer;
+mod quality;
 mod quantize;
 
 pub use args::{Arguments, Command, Gsm8kArguments};
@@ -14,3 +15,4 @@ pub use commands::run;
 pub use exit::Exit;
 pub use perplexity::{PerplexityArguments, resolve_perplexity};
 pub use plan::resolve;
+pub use quality::{QualityArguments, resolve_quality};

@@ -4,9 +4,10 @@ use console::{Alignment, Style, measure_text_width, pad_str};
 use serde::Serialize;
 use tera::{Kwargs, State, Tera, TeraResult};
 
-use super::{Context, Format, PerplexityContext, ReportError};
+use super::diff_lines::mark;
+use super::{Context, Format, PerplexityContext, QualityContext, ReportError};
 use crate::bundled::TEMPLATES;
-use crate::record::{PerplexityRecord, Record};
+use crate::record::{PerplexityRecord, QualityRecord, Record};
 
 /// A record as text in a format.
 pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
@@ -16,6 +17,11 @@ pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
 /// A perplexity as text in a format, with this many of the worst tokens of each precision.
 pub fn render_perplexity(record: &PerplexityRecord, format: &Format, worst: usize) -> Result<String, ReportError> {
     render_by("perplexity", &PerplexityContext::new(record, worst), format)
+}
+
+/// A quality run as text in a format, with the word diffs of at most `diffs` answers a model; a page shows all.
+pub fn render_quality(record: &QualityRecord, format: &Format, diffs: usize) -> Result<String, ReportError> {
+    render_by("quality", &QualityContext::new(record, diffs), format)
 }
 
 /// By the templates of this name, or by the user's.
@@ -29,8 +35,15 @@ fn render_by(
         Format::Terminal { .. } => bundled(file("txt")),
         Format::Markdown => bundled(file("md")),
         Format::Json => bundled(file("json")),
+        Format::Html => bundled(file("html")),
         Format::Custom { name, template } => (name.clone(), template.as_str()),
     };
+    if template.is_empty() {
+        return Err(ReportError {
+            what: format!("there is no template {name} for this record"),
+            hint: "choose another `--format`, or give a template of your own with `--template`".to_owned(),
+        });
+    }
     let colour = *format == Format::Terminal { colour: true };
     let fault = |error: &dyn std::fmt::Display| ReportError {
         what: format!("template {name}: {error}"),
@@ -45,7 +58,11 @@ fn render_by(
         Ok(columns(block, arguments.get("words")?.unwrap_or(1)))
     });
     tera.register_filter("paint", move |text: &str, arguments: Kwargs, _: &State| paint(text, &arguments, colour));
-    tera.render_str(template, &variables, false).map_err(|error| fault(&error))
+    tera.register_filter("mark", move |text: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
+        Ok(mark(text, arguments.must_get("change")?, colour))
+    });
+    let escape = name.ends_with(".html");
+    tera.render_str(template, &variables, escape).map_err(|error| fault(&error))
 }
 
 fn bundled(name: String) -> (String, &'static str) {
