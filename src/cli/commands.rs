@@ -87,7 +87,10 @@ fn conclude(job: &Job, finished: &Finished, min_accuracy: Option<f64>) -> Result
         for (dtype, error) in &finished.failures {
             print_error(&format!("{dtype}: {error}"));
         }
-        say(&format!("what is done is kept; try the rest again with `{}`", resume_command(&job.command, &job.destination, job.resume, &finished.folder)));
+        say(&format!(
+            "what is done is kept; try the rest again with `{}`",
+            resume_command(&job.command, &job.destination, job.resume, &finished.folder)
+        ));
         // An engine's failure weighs more than a mistake: the latter may be its consequence.
         let failed = finished.failures.iter().any(|(_, error)| error.is_engine_failure());
         return Ok(if failed { Exit::EngineFailure } else { Exit::UserMistake });

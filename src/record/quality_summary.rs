@@ -204,7 +204,12 @@ mod tests {
         let four = [Check::new("equals", &json!("four")).unwrap()];
         let one_word = [Check::new("words", &json!(1)).unwrap(), Check::new("contains", &json!("b")).unwrap()];
         let asked = vec![
-            asked("same", "x", &four, vec![answer("f32", "four", &[4, 2], &[1.0, 2.0]), answer("f16", "four", &[4, 2], &[])]),
+            asked(
+                "same",
+                "x",
+                &four,
+                vec![answer("f32", "four", &[4, 2], &[1.0, 2.0]), answer("f16", "four", &[4, 2], &[])],
+            ),
             asked(
                 "other",
                 "x",

@@ -59,7 +59,8 @@ impl Lines {
         for word in text.split_inclusive(char::is_whitespace) {
             let mut rest = word;
             while !rest.is_empty() {
-                let continues = self.lines.last().and_then(|line| line.last()).is_some_and(|last| last.change == change);
+                let continues =
+                    self.lines.last().and_then(|line| line.last()).is_some_and(|last| last.change == change);
                 let room = self.width.saturating_sub(self.used + if continues { 0 } else { marks });
                 if measure_text_width(rest.trim_end()) <= room {
                     self.push(change, rest, if continues { 0 } else { marks });

@@ -40,7 +40,7 @@ pub struct ModelView {
     pub model: String,
     /// `f32`
     pub reference: String,
-    /// `f32, the ground truth`
+    /// `f32, the ground truth`, `the column float32`
     pub reference_in_words: String,
     /// Columns in order, the reference first.
     pub columns: Vec<String>,
@@ -192,8 +192,7 @@ impl<'a> QualityContext<'a> {
     /// Of a record, with the word diffs of at most `diffs` answers a model.
     pub fn new(record: &'a QualityRecord, diffs: usize) -> Result<Self, serde_json::Error> {
         let closeness = record.models.iter().flat_map(|model| &model.columns).filter_map(|one| one.against.as_ref());
-        let has_checks =
-            record.models.iter().flat_map(|model| &model.prompts).any(|prompt| !prompt.checks.is_empty());
+        let has_checks = record.models.iter().flat_map(|model| &model.prompts).any(|prompt| !prompt.checks.is_empty());
         Ok(Self {
             record,
             record_json: serde_json::to_string_pretty(record)?,
@@ -201,7 +200,7 @@ impl<'a> QualityContext<'a> {
             system: record.prompts.as_ref().and_then(|prompts| prompts.system.clone()),
             has_tokens: closeness.clone().any(|one| one.token_agreement.is_some()),
             has_checks,
-            models: record.models.iter().map(|model| model_view(model, diffs)).collect(),
+            models: record.models.iter().map(|model| model_view(record, model, diffs)).collect(),
         })
     }
 }
@@ -218,9 +217,8 @@ fn header(record: &QualityRecord) -> Vec<(&'static str, String)> {
             lines.push(("asked", format!("{way}; {}", decoding(&plan.generation))));
             let sessions = record.models.iter().flat_map(|model| &model.columns).flat_map(|column| &column.sessions);
             let engine = sessions.map(|session| &session.engine).next();
-            let words = |engine: &crate::engine::EngineInfo| {
-                format!("{} {} on {}", engine.name, engine.version, engine.device)
-            };
+            let words =
+                |engine: &crate::engine::EngineInfo| format!("{} {} on {}", engine.name, engine.version, engine.device);
             lines.push(("engine", engine.map_or_else(nothing, words)));
         }
         Origin::Import(import) => {
@@ -237,21 +235,14 @@ fn prompts(set: &PromptSetPlan) -> String {
     format!("{}{version}: {} of {}{which}", set.name, set.chosen, set.count)
 }
 
-fn model_view(model: &ModelQuality, diffs: usize) -> ModelView {
+fn model_view(record: &QualityRecord, model: &ModelQuality, diffs: usize) -> ModelView {
     let columns: Vec<String> = model.columns.iter().map(|column| column.column.clone()).collect();
     let prompts: Vec<PromptView> = model.prompts.iter().map(|prompt| prompt_view(model, prompt)).collect();
     let (shown, more_diffs) = diff_views(model, diffs);
-    let what = if model.is_ground_truth {
-        "the ground truth"
-    } else if model.reference == "f32" {
-        "arithmetic on quantised weights, not the ground truth"
-    } else {
-        "the most exact precision of this run, for f32 is not in it"
-    };
     ModelView {
         model: model.model.clone(),
         reference: model.reference.clone(),
-        reference_in_words: format!("{}, {what}", model.reference),
+        reference_in_words: reference_in_words(record, model),
         closeness: model.columns.iter().filter_map(closeness_row).collect(),
         checks: model.columns.iter().map(checks_row).collect(),
         kinds: kind_rows(model),
@@ -263,9 +254,20 @@ fn model_view(model: &ModelQuality, diffs: usize) -> ModelView {
     }
 }
 
+fn reference_in_words(record: &QualityRecord, model: &ModelQuality) -> String {
+    let what = match (&record.origin, model.is_ground_truth, model.reference.as_str()) {
+        (Origin::Import(_), ..) => return format!("the column {}", model.reference),
+        (Origin::Run(_), true, _) => "the ground truth",
+        (Origin::Run(_), false, "f32") => "arithmetic on quantised weights, not the ground truth",
+        (Origin::Run(_), false, _) => "the most exact precision of this run, for f32 is not in it",
+    };
+    format!("{}, {what}", model.reference)
+}
+
 fn closeness_row(column: &ColumnQuality) -> Option<ClosenessRow> {
     let against = column.against.as_ref()?;
-    let or_nothing = |value: Option<f64>, digits: usize| value.map_or_else(nothing, |value| format!("{value:.digits$}"));
+    let or_nothing =
+        |value: Option<f64>, digits: usize| value.map_or_else(nothing, |value| format!("{value:.digits$}"));
     Some(ClosenessRow {
         column: short(&column.column, 12),
         n: thousands(against.exact.n as u64),

@@ -13,8 +13,8 @@ use crate::engine::{
     Sampling, Work,
 };
 use crate::record::{
-    GenerationPlan, Journal, MemoryScope, RecordError, RunFolder, Session, StoredCompletion, peak_memory, reset_peak_memory,
-    utc_now,
+    GenerationPlan, Journal, MemoryScope, RecordError, RunFolder, Session, StoredCompletion, peak_memory,
+    reset_peak_memory, utc_now,
 };
 use crate::score::Extraction;
 

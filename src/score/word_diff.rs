@@ -25,7 +25,8 @@ pub struct DiffPart {
 }
 
 /// The way from `reference` to `text` in words and runs of white space (Myers' algorithm). Same and removed parts make
-/// up the reference, same and added parts the text.
+/// up the reference, same and added parts the text. Words that change side by side change as one: the blank between
+/// them counts as removed and added, so that a rewritten clause reads as one removal and one addition.
 pub fn word_diff(reference: &str, text: &str) -> Vec<DiffPart> {
     let mut parts: Vec<DiffPart> = Vec::new();
     for change in TextDiff::from_words(reference, text).iter_all_changes() {
@@ -34,12 +35,49 @@ pub fn word_diff(reference: &str, text: &str) -> Vec<DiffPart> {
             ChangeTag::Delete => Change::Removed,
             ChangeTag::Insert => Change::Added,
         };
-        match parts.last_mut() {
-            Some(last) if last.change == fate => last.text.push_str(change.value()),
-            _ => parts.push(DiffPart { change: fate, text: change.value().to_owned() }),
+        push(&mut parts, fate, change.value());
+    }
+    joined(&parts)
+}
+
+fn push(parts: &mut Vec<DiffPart>, change: Change, text: &str) {
+    match parts.last_mut() {
+        Some(last) if last.change == change => last.text.push_str(text),
+        _ if text.is_empty() => {}
+        _ => parts.push(DiffPart { change, text: text.to_owned() }),
+    }
+}
+
+/// Joins changes that only a blank divides, where something is both removed and added.
+fn joined(parts: &[DiffPart]) -> Vec<DiffPart> {
+    let is_blank = |part: &DiffPart| part.text.chars().all(|c| c == ' ');
+    let mut result = Vec::new();
+    let mut rest = parts;
+    while let Some(first) = rest.first() {
+        let mut length = 1;
+        if first.change != Change::Same {
+            // A blank belongs to the run only if a change follows it.
+            while let Some(next) = rest.get(length) {
+                let reaches_on = is_blank(next) && rest.get(length + 1).is_some();
+                if next.change == Change::Same && !reaches_on {
+                    break;
+                }
+                length += 1;
+            }
+        }
+        let (run, after) = rest.split_at(length);
+        rest = after;
+        if [Change::Removed, Change::Added].iter().all(|change| run.iter().any(|part| part.change == *change)) {
+            for side in [Change::Removed, Change::Added] {
+                let of_side = run.iter().filter(|part| part.change == side || part.change == Change::Same);
+                let text: String = of_side.map(|part| part.text.as_str()).collect();
+                push(&mut result, side, &text);
+            }
+        } else {
+            run.iter().for_each(|part| push(&mut result, part.change, &part.text));
         }
     }
-    parts
+    result
 }
 
 #[cfg(test)]
@@ -61,6 +99,23 @@ mod tests {
             [part(Change::Same, "the batter was "), part(Change::Removed, "thick"), part(Change::Added, "thin")]
         );
         assert!(word_diff("", "").is_empty());
+    }
+
+    #[test]
+    fn a_rewritten_clause_is_one_removal_and_one_addition() {
+        let part = |change, text: &str| DiffPart { change, text: text.to_owned() };
+        assert_eq!(
+            word_diff("it suits the concept of a bomb", "it suits using one of a bomb"),
+            [
+                part(Change::Same, "it suits "),
+                part(Change::Removed, "the concept"),
+                part(Change::Added, "using one"),
+                part(Change::Same, " of a bomb"),
+            ]
+        );
+        // Nothing is added here: the blank stays where it is.
+        let removed = word_diff("a b c d", "a d");
+        assert!(removed.iter().all(|part| part.change != Change::Added), "{removed:?}");
     }
 
     proptest! {

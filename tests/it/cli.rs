@@ -50,6 +50,8 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
         &["rescore", "--help"],
         &["quantize", "--help"],
         &["perplexity", "-h"],
+        &["quality", "--help"],
+        &["quality", "-h"],
         &["show", "-h"],
     ] {
         let output = evalsuite(arguments);

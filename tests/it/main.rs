@@ -17,6 +17,7 @@ mod models_bad;
 mod models_gguf;
 mod perplexity;
 mod protocols;
+mod quality;
 mod quantize;
 mod reference;
 mod run;

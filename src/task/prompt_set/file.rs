@@ -28,7 +28,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<PromptSet, TaskError> {
     };
     let value = read.map_err(|error| {
         let syntax = if is_json { "JSON" } else { "TOML" };
-        place.error(&format!("this is no {syntax}: {error}"), "a file that ends in .json is read as JSON, any other as TOML")
+        place.error(
+            &format!("this is no {syntax}: {error}"),
+            "a file that ends in .json is read as JSON, any other as TOML",
+        )
     })?;
     let Value::Object(file) = &value else {
         return Err(place.error("this is no prompt set", "write an object with the key `prompts`"));
@@ -117,9 +120,7 @@ impl Place<'_> {
         let Some(value) = table.get(key) else { return Ok(None) };
         match value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0) {
             Some(number) => Ok(Some(number as usize)),
-            None => {
-                Err(self.error(&format!("`{key}` is {value}"), &format!("`{key}` is a whole number of 1 or more")))
-            }
+            None => Err(self.error(&format!("`{key}` is {value}"), &format!("`{key}` is a whole number of 1 or more"))),
         }
     }
 
