@@ -10,7 +10,7 @@ const MARKS: usize = 4;
 /// Breaks parts into lines of at most `width` columns, between words where that is possible. Line breaks of the text
 /// stay; control characters, which a terminal would obey, become `�`.
 pub(super) fn wrap(parts: &[DiffPart], width: usize) -> Vec<Vec<DiffPart>> {
-    let mut lines = Lines { width, lines: vec![Vec::new()], used: 0 };
+    let mut lines = Lines { width, done: vec![Vec::new()], used: 0 };
     for part in parts {
         let text = plain(&part.text);
         for (index, line) in text.split('\n').enumerate() {
@@ -20,7 +20,7 @@ pub(super) fn wrap(parts: &[DiffPart], width: usize) -> Vec<Vec<DiffPart>> {
             lines.add(part.change, line);
         }
     }
-    lines.lines
+    lines.done
 }
 
 /// A text without what a terminal would obey; line breaks stay.
@@ -43,13 +43,13 @@ pub(super) fn mark(text: &str, change: &str, colour: bool) -> String {
 
 struct Lines {
     width: usize,
-    lines: Vec<Vec<DiffPart>>,
+    done: Vec<Vec<DiffPart>>,
     used: usize,
 }
 
 impl Lines {
     fn begin(&mut self) {
-        self.lines.push(Vec::new());
+        self.done.push(Vec::new());
         self.used = 0;
     }
 
@@ -59,8 +59,7 @@ impl Lines {
         for word in text.split_inclusive(char::is_whitespace) {
             let mut rest = word;
             while !rest.is_empty() {
-                let continues =
-                    self.lines.last().and_then(|line| line.last()).is_some_and(|last| last.change == change);
+                let continues = self.done.last().and_then(|line| line.last()).is_some_and(|last| last.change == change);
                 let room = self.width.saturating_sub(self.used + if continues { 0 } else { marks });
                 if measure_text_width(rest.trim_end()) <= room {
                     self.push(change, rest, if continues { 0 } else { marks });
@@ -81,7 +80,7 @@ impl Lines {
 
     fn push(&mut self, change: Change, text: &str, marks: usize) {
         self.used += marks + measure_text_width(text);
-        let Some(line) = self.lines.last_mut() else { return };
+        let Some(line) = self.done.last_mut() else { return };
         match line.last_mut() {
             Some(last) if last.change == change => last.text.push_str(text),
             _ => line.push(DiffPart { change, text: text.to_owned() }),

@@ -148,6 +148,7 @@ pub struct PromptView {
 
 /// An answer.
 #[derive(Debug, Clone, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a template asks each of them by its name")]
 pub struct AnswerView {
     /// `f16`
     pub column: String,
@@ -347,10 +348,10 @@ fn prompt_view(model: &ModelQuality, prompt: &PromptQuality) -> PromptView {
 /// Checks passed of those declared, and how close the text is to the reference's: `3/3 =`, `2/3 0.87`.
 fn cell(answer: &Answer) -> String {
     let checks = (!answer.verdicts.is_empty()).then(|| format!("{}/{}", answer.passed(), answer.verdicts.len()));
-    let close = answer.against.as_ref().map(|against| match against.text.exact {
-        true => "=".to_owned(),
-        false => format!("{:.2}", against.text.levenshtein),
-    });
+    let close = answer
+        .against
+        .as_ref()
+        .map(|against| if against.text.exact { "=".to_owned() } else { format!("{:.2}", against.text.levenshtein) });
     let words: Vec<String> = checks.into_iter().chain(close).collect();
     if words.is_empty() { "-".to_owned() } else { words.join(" ") }
 }

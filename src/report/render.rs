@@ -1,5 +1,7 @@
 //! Templates to text, with two filters of our own: `columns` aligns a block, `paint` colours a word.
 
+use std::path::Path;
+
 use console::{Alignment, Style, measure_text_width, pad_str};
 use serde::Serialize;
 use tera::{Kwargs, State, Tera, TeraResult};
@@ -61,7 +63,7 @@ fn render_by(
     tera.register_filter("mark", move |text: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
         Ok(mark(text, arguments.must_get("change")?, colour))
     });
-    let escape = name.ends_with(".html");
+    let escape = Path::new(&name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
     tera.render_str(template, &variables, escape).map_err(|error| fault(&error))
 }
 

@@ -74,7 +74,9 @@ fn joined(parts: &[DiffPart]) -> Vec<DiffPart> {
                 push(&mut result, side, &text);
             }
         } else {
-            run.iter().for_each(|part| push(&mut result, part.change, &part.text));
+            for part in run {
+                push(&mut result, part.change, &part.text);
+            }
         }
     }
     result
