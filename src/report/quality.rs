@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::context::{decoding, model, nothing, percent, thousands};
-use super::diff_lines::{plain, wrap};
+use super::diff_lines::{plain, wrap, wrap_text};
 use crate::record::{
     Answer, AnswerCloseness, ColumnQuality, FirstDivergence, ModelQuality, Origin, PromptQuality, PromptSetPlan,
     QualityRecord, ShownToken,
@@ -181,10 +181,10 @@ pub struct DiffView {
     pub column: String,
     /// As in [`AnswerView`].
     pub figures: String,
-    /// As in [`AnswerView`].
-    pub divergence: String,
-    /// Failed checks: `at most 2 sentences (3 sentences)`.
-    pub failed_checks: Vec<String>,
+    /// Lines of what [`AnswerView`] says in one.
+    pub divergence: Vec<String>,
+    /// Lines of each failed check: `at most 2 sentences (found 3 sentences)`.
+    pub failed_checks: Vec<Vec<String>>,
     /// Parts of each line.
     pub lines: Vec<Vec<DiffPart>>,
 }
@@ -413,13 +413,13 @@ fn diff_views(model: &ModelQuality, count: usize) -> (Vec<DiffView>, usize) {
         let view = answer_view(model, Some(truth), answer);
         let failed = answer.verdicts.iter().filter(|verdict| !verdict.passed).map(|verdict| {
             let found = verdict.found.as_ref().map_or_else(String::new, |found| format!(" (found {found})"));
-            plain(&format!("{}{found}", verdict.check))
+            wrap_text(&format!("{}{found}", verdict.check), DIFF_WIDTH - "failed: ".len())
         });
         Some(DiffView {
             id: plain(&prompt.id),
             column: plain(&answer.column),
             figures: view.figures,
-            divergence: view.divergence,
+            divergence: if view.divergence.is_empty() { Vec::new() } else { wrap_text(&view.divergence, DIFF_WIDTH) },
             failed_checks: failed.collect(),
             lines: wrap(&view.diff, DIFF_WIDTH),
         })
