@@ -389,7 +389,7 @@ fn divergence(model: &ModelQuality, answer: &Answer) -> String {
     };
     let shown = |column: &str, token: &Option<ShownToken>, margin: &Option<f32>| {
         let token = token.as_ref().map_or_else(|| "nothing".to_owned(), |token| format!("{:?}", token.text));
-        let margin = margin.map_or_else(String::new, |margin| format!(" (margin {margin:.2})"));
+        let margin = margin.map_or_else(String::new, |margin| format!(" (margin {margin:.3})"));
         format!("{column} {token}{margin}")
     };
     let (truth, own) = (shown(&model.reference, reference, reference_margin), shown(&answer.column, token, margin));
