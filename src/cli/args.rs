@@ -8,6 +8,7 @@ use super::bench::BenchArguments;
 use super::exit::HELP as EXIT_CODES;
 use super::model::ModelArguments;
 use super::perplexity::PerplexityArguments;
+use super::quality::QualityArguments;
 use super::synth::SynthArguments;
 
 const EXAMPLES: &str = "\
@@ -57,6 +58,9 @@ pub enum Command {
     /// Measure how fast a model loads and generates, precision by precision
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::bench::EXAMPLES))]
     Bench(Box<BenchArguments>),
+    /// Ask a fixed set of prompts and compare every precision's answers with f32's
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::quality::EXAMPLES))]
+    Quality(Box<QualityArguments>),
     /// Score a run's stored answers anew by another protocol's rules
     #[command(after_help = EXIT_CODES)]
     Rescore(RescoreArguments),
@@ -149,7 +153,7 @@ pub struct Gsm8kArguments {
 /// How a table is printed.
 #[derive(Debug, Clone, Args)]
 pub struct OutputArguments {
-    /// `terminal`, `markdown`, or `json`
+    /// `terminal`, `markdown`, `json`, or `html`
     #[arg(long, default_value = "terminal", help_heading = "Results")]
     pub format: String,
     /// A tera template of your own instead
@@ -177,7 +181,7 @@ pub struct RescoreArguments {
 /// `evalsuite show`.
 #[derive(Debug, Clone, Args)]
 pub struct ShowArguments {
-    /// The run folder, or a record's .json file, of perplexity and bench too
+    /// The run folder, or a record's .json file, of any command
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
     #[command(flatten)]

@@ -15,10 +15,11 @@ use super::exit::Exit;
 use super::perplexity::perplexity;
 use super::plan::{format, resolve};
 use super::printer::{Printer, print, print_error, say};
+use super::quality::{DIFFS, quality};
 use super::{quantize, synth};
 use crate::hub::Hub;
-use crate::record::{BenchRecord, PerplexityRecord, Record};
-use crate::report::{render, render_bench, render_perplexity};
+use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
+use crate::report::{render, render_bench, render_perplexity, render_quality};
 use crate::run::{Destination, Finished, Inputs, Job, RunError, Surroundings, execute, rescore, show_prompt};
 use crate::text::command_line;
 
@@ -38,6 +39,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
         Command::Gsm8k(arguments) => gsm8k(arguments, command),
         Command::Perplexity(arguments) => perplexity(arguments, command),
         Command::Bench(arguments) => bench(arguments, command),
+        Command::Quality(arguments) => quality(arguments, command),
         Command::Rescore(arguments) => rescore_run(arguments),
         Command::Show(arguments) => show(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
@@ -78,7 +80,7 @@ fn conclude(job: &Job, finished: &Finished, min_accuracy: Option<f64>) -> Result
     let Some((record, report)) = &finished.results else {
         say(&format!(
             "interrupted: what is done is kept in {folder}\nhint: go on with `{}`",
-            resume_command(job, &finished.folder)
+            resume_command(&job.command, &job.destination, job.resume, &finished.folder)
         ));
         return Ok(Exit::Interrupted);
     };
@@ -88,7 +90,10 @@ fn conclude(job: &Job, finished: &Finished, min_accuracy: Option<f64>) -> Result
         for (dtype, error) in &finished.failures {
             print_error(&format!("{dtype}: {error}"));
         }
-        say(&format!("what is done is kept; try the rest again with `{}`", resume_command(job, &finished.folder)));
+        say(&format!(
+            "what is done is kept; try the rest again with `{}`",
+            resume_command(&job.command, &job.destination, job.resume, &finished.folder)
+        ));
         // An engine's failure weighs more than a mistake: the latter may be its consequence.
         let failed = finished.failures.iter().any(|(_, error)| error.is_engine_failure());
         return Ok(if failed { Exit::EngineFailure } else { Exit::UserMistake });
@@ -125,6 +130,8 @@ fn show(arguments: &ShowArguments) -> Result<Exit, RunError> {
         render_perplexity(&record, &format, 0)?
     } else if let Some(record) = BenchRecord::read(&path)? {
         render_bench(&record, &format)?
+    } else if let Some(record) = QualityRecord::read(&path)? {
+        render_quality(&record, &format, DIFFS)?
     } else {
         render(&Record::read(&path)?, &format)?
     };
@@ -133,13 +140,13 @@ fn show(arguments: &ShowArguments) -> Result<Exit, RunError> {
 }
 
 /// The command that goes on with a run, ready to be pasted into a shell.
-fn resume_command(job: &Job, folder: &Path) -> String {
+pub(super) fn resume_command(command: &[String], destination: &Destination, resumed: bool, folder: &Path) -> String {
     let folder = folder.display().to_string();
-    let mut words: Vec<&str> = job.command.iter().map(String::as_str).collect();
-    if matches!(job.destination, Destination::Under(_)) {
+    let mut words: Vec<&str> = command.iter().map(String::as_str).collect();
+    if matches!(destination, Destination::Under(_)) {
         words.extend(["--out", &folder]);
     }
-    if !job.resume {
+    if !resumed {
         words.push("--resume");
     }
     command_line(words)

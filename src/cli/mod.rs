@@ -9,6 +9,7 @@ mod model;
 mod perplexity;
 mod plan;
 mod printer;
+mod quality;
 mod quantize;
 mod synth;
 
@@ -19,4 +20,5 @@ pub use exit::Exit;
 pub use model::ModelArguments;
 pub use perplexity::{PerplexityArguments, resolve_perplexity};
 pub use plan::resolve;
+pub use quality::{QualityArguments, resolve_quality};
 pub use synth::SynthArguments;

@@ -11,7 +11,7 @@ use crate::task::{ChatUse, DatasetSpec, Selection};
 use crate::text::unknown;
 
 /// Where runs go unless `--out` says otherwise.
-const RUNS: &str = "runs";
+pub(super) const RUNS: &str = "runs";
 
 /// Checks the arguments of `gsm8k`. `command` is the whole command line; `colour` is for a terminal's table.
 pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -> Result<Job, RunError> {

@@ -18,6 +18,8 @@ mod journal;
 mod machine;
 mod perplexity;
 mod plan;
+mod quality;
+mod quality_summary;
 mod result;
 mod session;
 mod summary;
@@ -36,7 +38,12 @@ pub use perplexity::{
     Divergence, DtypePerplexity, Opinion, PERPLEXITY_FORMAT, PerplexityRecord, Reading, Spread, TextPlan, WindowPlan,
     WorstToken,
 };
-pub use plan::{AwqPlan, DatasetPlan, Difference, GenerationPlan, ModelPlan, Plan, ProtocolPlan};
+pub use plan::{AwqPlan, DatasetPlan, Difference, GenerationPlan, ModelPlan, Plan, ProtocolPlan, RunPlan};
+pub use quality::{
+    Answer, AnswerCloseness, Closeness, ColumnQuality, FirstDivergence, ImportPlan, KindQuality, ModelQuality, Origin,
+    PromptQuality, PromptSetPlan, QUALITY_FORMAT, QualityPlan, QualityRecord, ShownToken,
+};
+pub use quality_summary::{Asked, compare};
 pub use result::{DtypeRecord, FORMAT, Record, RuleRecord};
 pub use session::Session;
 pub use summary::{Measured, summarise};

@@ -1,13 +1,16 @@
 //! Templates to text, with filters of our own: `columns` aligns a block, `wrap` breaks lines, `paint`
 //! colours a word.
 
+use std::path::Path;
+
 use console::{Alignment, Style, measure_text_width, pad_str};
 use serde::Serialize;
 use tera::{Kwargs, State, Tera, TeraResult};
 
-use super::{BenchContext, Context, Format, PerplexityContext, ReportError};
+use super::diff_lines::mark;
+use super::{BenchContext, Context, Format, PerplexityContext, QualityContext, ReportError};
 use crate::bundled::TEMPLATES;
-use crate::record::{BenchRecord, PerplexityRecord, Record};
+use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
 
 /// A record as text in a format.
 pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
@@ -24,6 +27,11 @@ pub fn render_bench(record: &BenchRecord, format: &Format) -> Result<String, Rep
     render_by("bench", &BenchContext::new(record), format)
 }
 
+/// A quality run as text in a format, with the word diffs of at most `diffs` answers a model; a page shows all.
+pub fn render_quality(record: &QualityRecord, format: &Format, diffs: usize) -> Result<String, ReportError> {
+    render_by("quality", &QualityContext::new(record, diffs), format)
+}
+
 /// By the templates of this name, or by the user's.
 fn render_by(
     templates: &str,
@@ -35,8 +43,15 @@ fn render_by(
         Format::Terminal { .. } => bundled(file("txt")),
         Format::Markdown => bundled(file("md")),
         Format::Json => bundled(file("json")),
+        Format::Html => bundled(file("html")),
         Format::Custom { name, template } => (name.clone(), template.as_str()),
     };
+    if template.is_empty() {
+        return Err(ReportError {
+            what: format!("there is no template {name} for this record"),
+            hint: "choose another `--format`, or give a template of your own with `--template`".to_owned(),
+        });
+    }
     let colour = *format == Format::Terminal { colour: true };
     let fault = |error: &dyn std::fmt::Display| ReportError {
         what: format!("template {name}: {error}"),
@@ -54,7 +69,11 @@ fn render_by(
         Ok(wrap(text, arguments.get("indent")?.unwrap_or(0), arguments.get("column")?.unwrap_or(0)))
     });
     tera.register_filter("paint", move |text: &str, arguments: Kwargs, _: &State| paint(text, &arguments, colour));
-    tera.render_str(template, &variables, false).map_err(|error| fault(&error))
+    tera.register_filter("mark", move |text: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
+        Ok(mark(text, arguments.must_get("change")?, colour))
+    });
+    let escape = Path::new(&name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
+    tera.render_str(template, &variables, escape).map_err(|error| fault(&error))
 }
 
 fn bundled(name: String) -> (String, &'static str) {

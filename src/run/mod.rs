@@ -2,6 +2,7 @@
 
 mod error;
 mod event;
+mod folder;
 mod generate;
 mod inputs;
 mod job;
@@ -9,6 +10,7 @@ pub mod perplexity;
 mod pipeline;
 mod precisions;
 mod prompts;
+pub mod quality;
 mod rescore;
 
 pub use error::RunError;

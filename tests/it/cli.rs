@@ -52,6 +52,8 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
         &["perplexity", "-h"],
         &["bench", "--help"],
         &["synth", "--help"],
+        &["quality", "--help"],
+        &["quality", "-h"],
         &["show", "-h"],
     ] {
         let output = evalsuite(arguments);

@@ -19,6 +19,7 @@ mod models_bad;
 mod models_gguf;
 mod perplexity;
 mod protocols;
+mod quality;
 mod quantize;
 mod random_model;
 mod reference;
