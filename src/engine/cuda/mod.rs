@@ -10,3 +10,4 @@ mod buffer;
 mod compile;
 mod device;
 mod kernel;
+mod ops;
