@@ -18,6 +18,7 @@ mod kernel;
 mod load;
 mod matmul;
 mod ops;
+mod packing;
 mod schedule;
 mod step_buffers;
 #[cfg(test)]

@@ -59,8 +59,6 @@ pub(crate) struct Attention {
     shape: Shape,
     prompt: Kernel,
     token: Kernel,
-    /// Whether NVRTC had to compile them.
-    pub(crate) compiled: bool,
 }
 
 /// What decides the constants.
@@ -90,7 +88,6 @@ impl Attention {
             shape,
             prompt: module.kernel("attention_prompt", shape.prompt_shared_bytes())?,
             token: module.kernel("attention_token", shape.token_shared_bytes())?,
-            compiled: module.compiled,
         })
     }
 
