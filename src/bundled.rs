@@ -56,15 +56,25 @@ pub const PROTOCOLS: &[(&str, &str)] = &[
     ("gsm8k-cot-llama", include_str!("../prompts/protocols/gsm8k-cot-llama.toml")),
 ];
 
+/// The built-in quality set.
+pub const QUALITY: &str = include_str!("../prompts/quality/quality.toml");
+
 /// `datasets/sources.toml`: what is fetched from the hub, and its hashes.
 pub const SOURCES: &str = include_str!("../datasets/sources.toml");
 
 /// The templates under `templates/`, as (file name, text).
 pub const TEMPLATES: &[(&str, &str)] = &[
+    ("bench.txt", include_str!("../templates/bench.txt")),
+    ("bench.md", include_str!("../templates/bench.md")),
+    ("bench.json", include_str!("../templates/bench.json")),
     ("table.txt", include_str!("../templates/table.txt")),
     ("table.md", include_str!("../templates/table.md")),
     ("table.json", include_str!("../templates/table.json")),
     ("perplexity.txt", include_str!("../templates/perplexity.txt")),
     ("perplexity.md", include_str!("../templates/perplexity.md")),
     ("perplexity.json", include_str!("../templates/perplexity.json")),
+    ("quality.txt", include_str!("../templates/quality.txt")),
+    ("quality.md", include_str!("../templates/quality.md")),
+    ("quality.json", include_str!("../templates/quality.json")),
+    ("quality.html", include_str!("../templates/quality.html")),
 ];

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Journal, Outcome, Plan, Record, RecordError, Session, StoredCompletion, read_journal, session};
+use super::{Journal, Outcome, Plan, RecordError, RunPlan, Session, StoredCompletion, read_journal, session};
 use crate::engine::Dtype;
 use crate::files::write_atomically;
 use crate::text::command_line;
@@ -20,7 +20,7 @@ pub struct RunFolder {
 
 impl RunFolder {
     /// Makes a folder for a new run; it may exist if there is nothing in it.
-    pub fn create(path: &Path, plan: &Plan) -> Result<Self, RecordError> {
+    pub fn create(path: &Path, plan: &impl RunPlan) -> Result<Self, RecordError> {
         fs::create_dir_all(path).map_err(RecordError::io("make the folder", path))?;
         let entries = fs::read_dir(path).map_err(RecordError::io("read", path))?;
         if entries.flatten().any(|entry| entry.file_name() != "lock") {
@@ -38,8 +38,8 @@ impl RunFolder {
 
     /// Takes up the run in a folder; an error names every difference between its plan and `plan`. The folder's own
     /// plan comes back: its command and its begin are the run's.
-    pub fn resume(path: &Path, plan: &Plan) -> Result<(Self, Plan), RecordError> {
-        let begun = Self::read_plan(path)?;
+    pub fn resume<P: RunPlan>(path: &Path, plan: &P) -> Result<(Self, P), RecordError> {
+        let begun: P = read_plan(path)?;
         let folder = Self { path: path.to_path_buf(), _lock: lock(path)? };
         let differences = differences(&begun, plan)?;
         if differences.is_empty() {
@@ -49,20 +49,20 @@ impl RunFolder {
             format!("the run in {} cannot be resumed by this command:\n  {}", path.display(), differences.join("\n  ")),
             format!(
                 "give its own command (`{}`) with `--resume`, or leave `--resume` out for a new run",
-                command_line(begun.command.iter().map(String::as_str))
+                command_line(begun.command().iter().map(String::as_str))
             ),
         ))
     }
 
     /// The newest folder under `runs` that `plan` can resume.
-    pub fn newest_matching(runs: &Path, plan: &Plan) -> Result<PathBuf, RecordError> {
+    pub fn newest_matching<P: RunPlan>(runs: &Path, plan: &P) -> Result<PathBuf, RecordError> {
         let mut folders: Vec<PathBuf> = fs::read_dir(runs)
             .map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
             .unwrap_or_default();
         folders.sort_unstable();
         let mut newest = None;
         for path in folders.into_iter().rev() {
-            let Ok(begun) = Self::read_plan(&path) else { continue };
+            let Ok(begun) = read_plan::<P>(&path) else { continue };
             let differences = differences(&begun, plan)?;
             if differences.is_empty() {
                 return Ok(path);
@@ -113,20 +113,13 @@ impl RunFolder {
     }
 
     /// Writes `record.json`.
-    pub fn write_record(&self, record: &Record) -> Result<(), RecordError> {
+    pub fn write_record(&self, record: &impl serde::Serialize) -> Result<(), RecordError> {
         self.write_json("record.json", record)
     }
 
     /// Reads the plan of a run folder, held or not.
     pub fn read_plan(path: &Path) -> Result<Plan, RecordError> {
-        let file = path.join("plan.json");
-        let bytes = fs::read(&file).map_err(RecordError::io("read", &file))?;
-        serde_json::from_slice(&bytes).map_err(|error| {
-            RecordError::invalid(
-                format!("{}: not the plan of a run: {error}", file.display()),
-                "the file was changed, or another version of evalsuite wrote it; start a new run",
-            )
-        })
+        read_plan(path)
     }
 
     /// Reads a dtype's sessions in a run folder, held or not.
@@ -144,6 +137,17 @@ impl RunFolder {
     }
 }
 
+fn read_plan<P: RunPlan>(path: &Path) -> Result<P, RecordError> {
+    let file = path.join("plan.json");
+    let bytes = fs::read(&file).map_err(RecordError::io("read", &file))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        RecordError::invalid(
+            format!("{}: not the plan of a run: {error}", file.display()),
+            "the file was changed, or another version of evalsuite wrote it; start a new run",
+        )
+    })
+}
+
 /// Writes pretty JSON, whole or not at all.
 pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), RecordError> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| RecordError::io("write", path)(error.into()))?;
@@ -151,7 +155,7 @@ pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(
     write_atomically(path, &bytes).map_err(RecordError::io("write", path))
 }
 
-fn differences(was: &Plan, is: &Plan) -> Result<Vec<String>, RecordError> {
+fn differences<P: RunPlan>(was: &P, is: &P) -> Result<Vec<String>, RecordError> {
     let found = was
         .differences(is)
         .map_err(|error| RecordError::invalid(format!("cannot compare plans: {error}"), "start a new run"))?;

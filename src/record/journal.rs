@@ -35,6 +35,9 @@ pub struct StoredCompletion {
     pub finish: Finish,
     /// What every rule extracted, where, and whether it is right.
     pub scores: Vec<Extraction>,
+    /// How far each token's best logit lay above the second best; empty where the run did not ask.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub margins: Vec<f32>,
     /// When.
     pub timings: Timings,
     /// Index into the dtype's sessions.
@@ -199,6 +202,7 @@ mod tests {
                 span: Some([5, 6]),
                 correct: true,
             }],
+            margins: vec![0.5, 1.25],
             timings: Timings { queued_seconds: 0.1, first_token_seconds: 0.2, total_seconds: 0.3 },
             session: 0,
             at_seconds: 0.5,

@@ -10,6 +10,7 @@
 //! ```
 
 mod answers;
+mod bench;
 mod clock;
 mod error;
 mod folder;
@@ -17,11 +18,17 @@ mod journal;
 mod machine;
 mod perplexity;
 mod plan;
+mod quality;
+mod quality_summary;
 mod result;
 mod session;
 mod summary;
 
 pub use answers::answers;
+pub use bench::{
+    BENCH_FORMAT, BenchPart, BenchPlan, BenchRecord, BenchRow, DtypeBench, Lengths, LoadRun, ManyRun, Peers, Range,
+    ReadThrough, SingleRun, WorkloadPlan,
+};
 pub use clock::{utc_now, utc_stamp};
 pub use error::RecordError;
 pub use folder::RunFolder;
@@ -31,7 +38,12 @@ pub use perplexity::{
     Divergence, DtypePerplexity, Opinion, PERPLEXITY_FORMAT, PerplexityRecord, Reading, Spread, TextPlan, WindowPlan,
     WorstToken,
 };
-pub use plan::{AwqPlan, DatasetPlan, Difference, GenerationPlan, ModelPlan, Plan, ProtocolPlan};
+pub use plan::{AwqPlan, DatasetPlan, Difference, GenerationPlan, ModelPlan, Plan, ProtocolPlan, RunPlan};
+pub use quality::{
+    Answer, AnswerCloseness, Closeness, ColumnQuality, FirstDivergence, ImportPlan, KindQuality, ModelQuality, Origin,
+    PromptQuality, PromptSetPlan, QUALITY_FORMAT, QualityPlan, QualityRecord, ShownToken,
+};
+pub use quality_summary::{Asked, compare};
 pub use result::{DtypeRecord, FORMAT, Record, RuleRecord};
 pub use session::Session;
 pub use summary::{Measured, summarise};

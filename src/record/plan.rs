@@ -1,5 +1,6 @@
 //! `plan.json`: what decides every answer and score of a run.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -124,6 +125,25 @@ pub struct GenerationPlan {
     pub stop_strings: Vec<String>,
 }
 
+/// What decides a run's answers, as a run folder keeps it.
+pub trait RunPlan: Serialize + DeserializeOwned {
+    /// The command line, word by word.
+    fn command(&self) -> &[String];
+
+    /// Every field that could change an answer or a score and differs between this plan (was) and `other` (is).
+    fn differences(&self, other: &Self) -> Result<Vec<Difference>, serde_json::Error> {
+        let mut found = Vec::new();
+        compare("", &serde_json::to_value(self)?, &serde_json::to_value(other)?, &mut found);
+        Ok(found)
+    }
+}
+
+impl RunPlan for Plan {
+    fn command(&self) -> &[String] {
+        &self.command
+    }
+}
+
 /// One field in which two plans differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -142,7 +162,7 @@ impl std::fmt::Display for Difference {
 }
 
 /// Fields that say where and when, and decide nothing: the hashes beside them do.
-const INDIFFERENT: [&str; 9] = [
+const INDIFFERENT: [&str; 11] = [
     "command",
     "started",
     "model.name",
@@ -152,6 +172,8 @@ const INDIFFERENT: [&str; 9] = [
     "dataset.name",
     "dataset.source",
     "dataset.requested",
+    "prompts.name",
+    "prompts.source",
 ];
 
 impl Plan {
@@ -163,13 +185,6 @@ impl Plan {
     /// The plan's total of completions a dtype.
     pub fn completions_per_dtype(&self) -> usize {
         self.dataset.chosen * self.generation.repeats
-    }
-
-    /// Every field that could change an answer or a score and differs between this plan (was) and `other` (is).
-    pub fn differences(&self, other: &Self) -> Result<Vec<Difference>, serde_json::Error> {
-        let mut found = Vec::new();
-        compare("", &serde_json::to_value(self)?, &serde_json::to_value(other)?, &mut found);
-        Ok(found)
     }
 }
 

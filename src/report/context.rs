@@ -8,7 +8,7 @@ use crate::score::statistics::{Paired, Proportion};
 use crate::text::bytes;
 
 /// Stands wherever nothing was measured; never 0.
-const NOTHING: &str = "n/a";
+pub(super) const NOTHING: &str = "n/a";
 
 /// The variables of a report template. Everything here is text, ready to print; `record` holds every number.
 #[derive(Debug, Clone, Serialize)]
@@ -180,7 +180,7 @@ fn protocol(plan: &Plan) -> String {
     format!("{} (version {}), {way}", protocol.name, protocol.version)
 }
 
-fn decoding(generation: &GenerationPlan) -> String {
+pub(super) fn decoding(generation: &GenerationPlan) -> String {
     let mut words = Vec::new();
     if generation.temperature == 0.0 {
         words.push("greedy".to_owned());
@@ -280,7 +280,7 @@ pub(super) fn seconds_in_words(seconds: f64) -> String {
 }
 
 /// A fraction of 1 as percent: `78.5`.
-fn percent(fraction: f64) -> String {
+pub(super) fn percent(fraction: f64) -> String {
     format!("{:.1}", fraction * 100.0)
 }
 

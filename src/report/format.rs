@@ -14,6 +14,8 @@ pub enum Format {
     Markdown,
     /// `templates/table.json`.
     Json,
+    /// One self-contained page: `templates/quality.html`.
+    Html,
     /// The user's own template.
     Custom {
         /// Where it came from, for messages.
@@ -25,7 +27,7 @@ pub enum Format {
 
 impl Format {
     /// Names on the command line.
-    pub const NAMES: [&str; 3] = ["terminal", "markdown", "json"];
+    pub const NAMES: [&str; 4] = ["terminal", "markdown", "json", "html"];
 
     /// By name; `colour` is for the terminal's.
     pub fn parse(name: &str, colour: bool) -> Result<Self, ReportError> {
@@ -33,6 +35,7 @@ impl Format {
             "terminal" => Ok(Self::Terminal { colour }),
             "markdown" => Ok(Self::Markdown),
             "json" => Ok(Self::Json),
+            "html" => Ok(Self::Html),
             other => {
                 let (what, hint) = unknown("format", other, &Self::NAMES);
                 Err(ReportError { what, hint })

@@ -1,12 +1,16 @@
-//! Templates to text, with two filters of our own: `columns` aligns a block, `paint` colours a word.
+//! Templates to text, with filters of our own: `columns` aligns a block, `wrap` breaks lines, `paint`
+//! colours a word.
+
+use std::path::Path;
 
 use console::{Alignment, Style, measure_text_width, pad_str};
 use serde::Serialize;
 use tera::{Kwargs, State, Tera, TeraResult};
 
-use super::{Context, Format, PerplexityContext, ReportError};
+use super::diff_lines::mark;
+use super::{BenchContext, Context, Format, PerplexityContext, QualityContext, ReportError};
 use crate::bundled::TEMPLATES;
-use crate::record::{PerplexityRecord, Record};
+use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
 
 /// A record as text in a format.
 pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
@@ -16,6 +20,16 @@ pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
 /// A perplexity as text in a format, with this many of the worst tokens of each precision.
 pub fn render_perplexity(record: &PerplexityRecord, format: &Format, worst: usize) -> Result<String, ReportError> {
     render_by("perplexity", &PerplexityContext::new(record, worst), format)
+}
+
+/// A benchmark as text in a format.
+pub fn render_bench(record: &BenchRecord, format: &Format) -> Result<String, ReportError> {
+    render_by("bench", &BenchContext::new(record), format)
+}
+
+/// A quality run as text in a format, with the word diffs of at most `diffs` answers a model; a page shows all.
+pub fn render_quality(record: &QualityRecord, format: &Format, diffs: usize) -> Result<String, ReportError> {
+    render_by("quality", &QualityContext::new(record, diffs), format)
 }
 
 /// By the templates of this name, or by the user's.
@@ -29,8 +43,15 @@ fn render_by(
         Format::Terminal { .. } => bundled(file("txt")),
         Format::Markdown => bundled(file("md")),
         Format::Json => bundled(file("json")),
+        Format::Html => bundled(file("html")),
         Format::Custom { name, template } => (name.clone(), template.as_str()),
     };
+    if template.is_empty() {
+        return Err(ReportError {
+            what: format!("there is no template {name} for this record"),
+            hint: "choose another `--format`, or give a template of your own with `--template`".to_owned(),
+        });
+    }
     let colour = *format == Format::Terminal { colour: true };
     let fault = |error: &dyn std::fmt::Display| ReportError {
         what: format!("template {name}: {error}"),
@@ -44,8 +65,15 @@ fn render_by(
     tera.register_filter("columns", |block: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
         Ok(columns(block, arguments.get("words")?.unwrap_or(1)))
     });
+    tera.register_filter("wrap", |text: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
+        Ok(wrap(text, arguments.get("indent")?.unwrap_or(0), arguments.get("column")?.unwrap_or(0)))
+    });
     tera.register_filter("paint", move |text: &str, arguments: Kwargs, _: &State| paint(text, &arguments, colour));
-    tera.render_str(template, &variables, false).map_err(|error| fault(&error))
+    tera.register_filter("mark", move |text: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
+        Ok(mark(text, arguments.must_get("change")?, colour))
+    });
+    let escape = Path::new(&name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
+    tera.render_str(template, &variables, escape).map_err(|error| fault(&error))
 }
 
 fn bundled(name: String) -> (String, &'static str) {
@@ -78,6 +106,27 @@ fn columns(block: &str, words: usize) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// Columns of a terminal that a line may take.
+const WIDTH: usize = 80;
+
+/// Breaks a text that begins in this column between words, so that no line is wider than a terminal; all lines but the
+/// first are indented.
+fn wrap(text: &str, indent: usize, column: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let before = if lines.len() == 1 { column } else { 0 };
+        match lines.last_mut() {
+            Some(line) if before + measure_text_width(line) + 1 + measure_text_width(word) <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) => lines.push(format!("{}{word}", " ".repeat(indent))),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
 /// `{{ word | paint(style="red.bold") }}`, in console's dotted notation; plain unless the terminal wants colours.
 fn paint(text: &str, arguments: &Kwargs, colour: bool) -> TeraResult<String> {
     let style = Style::from_dotted_str(arguments.must_get("style")?);
@@ -92,6 +141,16 @@ mod tests {
     fn columns_align_words_left_and_numbers_right() {
         let block = "\n  dtype | rule | n\n\nf32 | strict | 1,319\nbf16||7\n";
         assert_eq!(columns(block, 2), "dtype  rule        n\nf32    strict  1,319\nbf16               7");
+    }
+
+    #[test]
+    fn long_lines_break_between_words() {
+        let wrapped = wrap(&"four ".repeat(30), 2, 0);
+        let lines: Vec<&str> = wrapped.lines().collect();
+        assert_eq!((lines.len(), lines[0].len(), lines[1].len()), (2, 79, 2 + 14 * 5 - 1));
+        assert!(lines[1].starts_with("  four"), "{wrapped}");
+        assert_eq!(wrap(&"four ".repeat(30), 2, 9).lines().next().map(str::len), Some(69));
+        assert_eq!(wrap("", 2, 0), "");
     }
 
     #[test]

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Event, Inputs, Job, Prepared, Progress, RunError, Surroundings};
+use super::{Event, Prepared, Progress, RunError, Surroundings};
+use crate::engine::model::ModelSource;
 use crate::engine::{
     Completion, Dtype, Engine, EngineInfo, Event as EngineEvent, GenerateOptions, OpenOptions, Request, Sampling, Work,
 };
+use crate::random::split_mix;
 use crate::record::{
-    Journal, MemoryScope, Plan, RecordError, RunFolder, Session, StoredCompletion, peak_memory, reset_peak_memory,
-    utc_now,
+    GenerationPlan, Journal, MemoryScope, RecordError, RunFolder, Session, StoredCompletion, peak_memory,
+    reset_peak_memory, utc_now,
 };
-use crate::score::score;
+use crate::score::Extraction;
 
 /// How one precision ended.
 pub(super) enum End {
@@ -28,10 +30,19 @@ pub(super) enum End {
 
 /// What every precision's generation reads.
 pub(super) struct Task<'a> {
-    pub(super) job: &'a Job,
-    pub(super) inputs: &'a Inputs,
+    /// How each precision's engine is opened; the precision in it is put in its place.
+    pub(super) open: OpenOptions,
+    /// Sampling and limits.
+    pub(super) generation: &'a GenerationPlan,
+    /// Keep every token's logit margin.
+    pub(super) margins: bool,
+    /// The files that a precision is loaded from.
+    pub(super) model_in: &'a dyn Fn(Dtype) -> Arc<ModelSource>,
+    /// What the rules make of a completion's text, given the sample's answer.
+    pub(super) score: &'a dyn Fn(&str, &str) -> Vec<Extraction>,
+    /// In row order.
     pub(super) prepared: &'a [Prepared],
-    pub(super) plan: &'a Plan,
+    /// Where completions go.
     pub(super) folder: &'a RunFolder,
 }
 
@@ -51,8 +62,7 @@ pub(super) fn generate(task: &Task, dtype: Dtype, surroundings: &mut Surrounding
     }
     let scope = reset_peak_memory();
     (surroundings.tell)(Event::Loading(dtype));
-    let options = OpenOptions { kind: task.job.engine, dtype, batch: task.job.batch };
-    let mut engine = match (surroundings.open_engine)(task.inputs.model_in(dtype), &options) {
+    let mut engine = match (surroundings.open_engine)(&(task.model_in)(dtype), &OpenOptions { dtype, ..task.open }) {
         Ok(engine) => engine,
         Err(error) => return Ok(End::Failed(error.into())),
     };
@@ -80,7 +90,7 @@ pub(super) fn generate(task: &Task, dtype: Dtype, surroundings: &mut Surrounding
 
 /// What the journal lacks, by sample and repeat. What it has must belong to these very prompts.
 fn missing<'a>(task: &Task<'a>, done: &[StoredCompletion], dtype: Dtype) -> Result<Vec<Missing<'a>>, RunError> {
-    let repeats = task.job.sampling.repeats;
+    let repeats = task.generation.repeats;
     let mut seen = HashSet::new();
     for stored in done {
         let position = task.prepared.binary_search_by_key(&stored.sample, |prepared| prepared.sample);
@@ -164,7 +174,7 @@ struct Generation<'a> {
 
 impl Generation<'_> {
     fn run(&mut self, engine: &mut dyn Engine, surroundings: &mut Surroundings) -> Result<End, RunError> {
-        let requests = requests(self.task.plan, self.missing);
+        let requests = requests(self.task, self.missing);
         let mut broken: Option<RunError> = None;
         let result = engine.run(requests, &mut |event| {
             if let Err(error) = self.take(event) {
@@ -235,7 +245,8 @@ impl Generation<'_> {
             repeat: *repeat,
             prompt_sha256: prepared.prompt_sha256.clone(),
             prompt_tokens: prepared.prompt.token_ids.len(),
-            scores: score(&self.task.inputs.protocol.rules, &completion.text, &prepared.answer),
+            scores: (self.task.score)(&completion.text, &prepared.answer),
+            margins: completion.details.iter().map(|detail| detail.margin).collect(),
             token_ids: completion.token_ids,
             text: completion.text,
             finish: completion.finish,
@@ -259,8 +270,8 @@ impl Generation<'_> {
 }
 
 /// One request a missing completion; its id is the position in the list.
-fn requests(plan: &Plan, missing: &[Missing]) -> Vec<Request> {
-    let generation = &plan.generation;
+fn requests(task: &Task, missing: &[Missing]) -> Vec<Request> {
+    let generation = task.generation;
     let stop_strings: Arc<[String]> = generation.stop_strings.iter().cloned().collect();
     let request = |(id, one): (usize, &Missing)| Request {
         id,
@@ -274,6 +285,7 @@ fn requests(plan: &Plan, missing: &[Missing]) -> Vec<Request> {
                 top_k: generation.top_k,
                 seed: request_seed(generation.seed, one.prepared.sample, one.repeat),
             },
+            details: task.margins,
             ..GenerateOptions::default()
         }),
     };
@@ -285,23 +297,9 @@ fn request_seed(seed: u64, sample: usize, repeat: usize) -> u64 {
     split_mix(split_mix(split_mix(seed) ^ sample as u64) ^ repeat as u64)
 }
 
-/// `SplitMix64`'s output function (Steele, Lea and Flood, 2014).
-const fn split_mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn split_mix_matches_the_published_sequence() {
-        // The first output of the reference implementation seeded with 1234567.
-        assert_eq!(split_mix(1_234_567), 6_457_827_717_110_365_317);
-    }
 
     #[test]
     fn every_request_of_a_run_has_its_own_seed() {

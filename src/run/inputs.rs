@@ -54,28 +54,7 @@ impl Inputs {
         (fewshot, fewshot_sha256): (Fewshot, Option<String>),
     ) -> Result<Self, RunError> {
         let mut notes = Vec::new();
-        let template = match protocol.chat {
-            ChatUse::Never => None,
-            ChatUse::Auto | ChatUse::Required => model.tokenizer.chat_template.as_deref(),
-        };
-        match (protocol.chat, template) {
-            (ChatUse::Required, None) => {
-                return Err(RunError::invalid(
-                    format!("protocol {} needs a chat template, and the model {} has none", protocol.name, model.name),
-                    "choose the instruction-tuned variant of the model, or give `--chat never` for plain text",
-                ));
-            }
-            (ChatUse::Auto, None) => notes.push(format!(
-                "the model {} has no chat template: prompts are plain text (`--chat required` makes this an error)",
-                model.name
-            )),
-            _ => {}
-        }
-        let tokenizer = &model.tokenizer;
-        let token = |text: &Option<String>| text.clone().unwrap_or_default();
-        let chat = template
-            .map(|source| ChatTemplate::new(source, &token(&tokenizer.bos_token), &token(&tokenizer.eos_token)))
-            .transpose()?;
+        let chat = chat_template(&model, protocol.chat, &format!("protocol {}", protocol.name), &mut notes)?;
         Ok(Self { model, awq: None, dataset, protocol, fewshot, fewshot_sha256, chat, notes })
     }
 
@@ -144,8 +123,37 @@ impl Inputs {
     }
 }
 
+/// The model's chat template, where it is to be used; `who` asks for it.
+pub(super) fn chat_template(
+    model: &ModelSource,
+    chat: ChatUse,
+    who: &str,
+    notes: &mut Vec<String>,
+) -> Result<Option<ChatTemplate>, RunError> {
+    let template = match chat {
+        ChatUse::Never => None,
+        ChatUse::Auto | ChatUse::Required => model.tokenizer.chat_template.as_deref(),
+    };
+    match (chat, template) {
+        (ChatUse::Required, None) => {
+            return Err(RunError::invalid(
+                format!("{who} needs a chat template, and the model {} has none", model.name),
+                "choose the instruction-tuned variant of the model, or give `--chat never` for plain text",
+            ));
+        }
+        (ChatUse::Auto, None) => notes.push(format!(
+            "the model {} has no chat template: prompts are plain text (`--chat required` makes this an error)",
+            model.name
+        )),
+        _ => {}
+    }
+    let token = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (bos, eos) = (token(&model.tokenizer.bos_token), token(&model.tokenizer.eos_token));
+    Ok(template.map(|source| ChatTemplate::new(source, &bos, &eos)).transpose()?)
+}
+
 /// A model's provenance.
-pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
+pub(crate) fn model_plan(model: &ModelSource) -> ModelPlan {
     ModelPlan {
         name: model.name.clone(),
         source: model.source.clone(),
@@ -158,7 +166,7 @@ pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
 }
 
 /// The provenance of a model's AWQ form.
-pub(super) fn awq_plan(awq: &ModelSource) -> AwqPlan {
+pub(crate) fn awq_plan(awq: &ModelSource) -> AwqPlan {
     AwqPlan {
         name: awq.name.clone(),
         source: awq.source.clone(),
@@ -175,10 +183,11 @@ fn reopenable(source: &str) -> String {
         .map_or_else(|| source.to_owned(), |path| path.display().to_string())
 }
 
-pub(super) fn engine_name(kind: EngineKind) -> &'static str {
+pub(crate) fn engine_name(kind: EngineKind) -> &'static str {
     match kind {
         EngineKind::Auto => "auto",
         EngineKind::Cpu => "cpu",
+        EngineKind::Cuda => "cuda",
         EngineKind::Candle => "candle",
     }
 }

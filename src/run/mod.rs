@@ -2,6 +2,7 @@
 
 mod error;
 mod event;
+mod folder;
 mod generate;
 mod inputs;
 mod job;
@@ -9,12 +10,16 @@ pub mod perplexity;
 mod pipeline;
 mod precisions;
 mod prompts;
+pub mod quality;
 mod rescore;
 
 pub use error::RunError;
 pub use event::{Event, Progress, WindowProgress};
 pub use inputs::Inputs;
+pub(crate) use inputs::{awq_plan, engine_name, model_plan};
 pub use job::{Destination, Job, SamplingOptions};
+pub(crate) use perplexity::check_destination;
 pub use pipeline::{Finished, OpenEngine, Surroundings, evaluate, execute};
+pub(crate) use precisions::{Wanted, weight_notes};
 pub use prompts::{Prepared, show_prompt};
 pub use rescore::rescore;

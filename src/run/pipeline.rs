@@ -1,19 +1,21 @@
 //! The one file that knows every stage: load → render → generate and score → record → compare → report.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::folder::{folder_event, open_folder};
 use super::generate::{End, Task, generate};
 use super::precisions::weight_notes;
 use super::prompts::prepare;
-use super::{Destination, Event, Inputs, Job, RunError};
+use super::{Event, Inputs, Job, RunError};
 use crate::engine::model::ModelSource;
 use crate::engine::{Dtype, Engine, EngineError, OpenOptions};
 use crate::files::sha256;
 use crate::hub::Hub;
-use crate::record::{FORMAT, Machine, Measured, Plan, Record, RunFolder, answers, summarise, utc_now, utc_stamp};
+use crate::record::{FORMAT, Machine, Measured, Plan, Record, RunFolder, answers, summarise, utc_now};
 use crate::report::render;
+use crate::score::score;
 
 /// Loads a model into an engine: [`crate::engine::open`], or a test's own.
 pub type OpenEngine<'a> = dyn FnMut(&Arc<ModelSource>, &OpenOptions) -> Result<Box<dyn Engine>, EngineError> + 'a;
@@ -54,10 +56,23 @@ pub fn evaluate(job: &Job, inputs: &Inputs, surroundings: &mut Surroundings) -> 
         (surroundings.tell)(Event::Note(note.clone()));
     }
 
-    let (folder, plan) = folder(job, plan)?;
-    (surroundings.tell)(folder_event(&folder, &plan)?);
+    let name = format!("{}-{}", plan.model.name.rsplit('/').next().unwrap_or_default(), plan.protocol.name);
+    let (folder, plan) = open_folder(&job.destination, job.resume, plan, &name)?;
+    (surroundings.tell)(folder_event(&folder, &plan.dtypes, plan.completions_per_dtype())?);
 
-    let task = Task { job, inputs, prepared: &prepared, plan: &plan, folder: &folder };
+    let task = Task {
+        open: OpenOptions {
+            device: job.device,
+            batching: job.batching,
+            ..OpenOptions::new(job.engine, Dtype::F32, job.batch)
+        },
+        generation: &plan.generation,
+        margins: false,
+        model_in: &|dtype| Arc::clone(inputs.model_in(dtype)),
+        score: &|text, answer| score(&inputs.protocol.rules, text, answer),
+        prepared: &prepared,
+        folder: &folder,
+    };
     let mut failures = Vec::new();
     for dtype in &plan.dtypes {
         match generate(&task, *dtype, surroundings)? {
@@ -75,42 +90,6 @@ pub fn evaluate(job: &Job, inputs: &Inputs, surroundings: &mut Surroundings) -> 
     folder.write_record(&record)?;
     let report = render(&record, &job.format)?;
     Ok(Finished { folder: folder.path().to_path_buf(), results: Some((record, report)), failures })
-}
-
-/// A new folder, or the one to go on with.
-fn folder(job: &Job, plan: Plan) -> Result<(RunFolder, Plan), RunError> {
-    if job.resume {
-        let path = match &job.destination {
-            Destination::Folder(path) => path.clone(),
-            Destination::Under(runs) => RunFolder::newest_matching(runs, &plan)?,
-        };
-        return Ok(RunFolder::resume(&path, &plan)?);
-    }
-    let path = match &job.destination {
-        Destination::Folder(path) => path.clone(),
-        Destination::Under(runs) => fresh_path(runs, &plan),
-    };
-    Ok((RunFolder::create(&path, &plan)?, plan))
-}
-
-/// `<UTC timestamp>-<model>-<protocol>`, numbered where two runs begin within a second.
-fn fresh_path(runs: &Path, plan: &Plan) -> PathBuf {
-    let model = plan.model.name.rsplit('/').next().unwrap_or_default();
-    let name = format!("{}-{model}-{}", utc_stamp(), plan.protocol.name);
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' };
-    let name: String = name.chars().map(safe).collect();
-    let numbered = (2..).map(|number| runs.join(format!("{name}-{number}")));
-    let mut candidates = std::iter::once(runs.join(&name)).chain(numbered);
-    candidates.find(|path| !path.exists()).unwrap_or_else(|| runs.join(&name))
-}
-
-fn folder_event(folder: &RunFolder, plan: &Plan) -> Result<Event, RunError> {
-    let mut done = 0;
-    for dtype in &plan.dtypes {
-        done += RunFolder::read_outcomes(folder.path(), *dtype)?.len();
-    }
-    let total = plan.completions_per_dtype() * plan.dtypes.len();
-    Ok(Event::Folder { path: folder.path().to_path_buf(), done, total })
 }
 
 /// The results as the folder's files tell them: an interrupted run gives what an uninterrupted one gives.

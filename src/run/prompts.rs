@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{Inputs, Job, RunError};
 use crate::engine::Prompt;
-use crate::engine::model::ModelTokenizer;
+use crate::engine::model::{ModelSource, ModelTokenizer};
 use crate::files::sha256;
 use crate::task::{Sample, Selection};
 
@@ -29,7 +29,7 @@ pub(super) fn prepare(inputs: &Inputs, job: &Job) -> Result<(Vec<Prepared>, Vec<
     let chosen = inputs.chosen(&job.selection)?;
     let prepared: Vec<Prepared> = chosen.par_iter().map(|sample| render(inputs, sample)).collect::<Result<_, _>>()?;
     for one in &prepared {
-        check(one, inputs)?;
+        check(&format!("sample {}", one.sample), &one.prompt, &inputs.model, inputs.chat.is_some())?;
     }
     let mut notes = stop_strings_inside(&prepared, &inputs.stop_strings(job));
     notes.extend(little_room(&prepared, inputs.model.config.context_tokens, inputs.max_tokens(job)));
@@ -50,7 +50,7 @@ pub fn show_prompt(inputs: &Inputs, job: &Job, row: usize) -> Result<String, Run
         let _ = writeln!(text, "tokens: {}", tokens.join(" "));
         let _ = writeln!(text, "stop strings: {:?}", inputs.stop_strings(job));
         let _ = writeln!(text, "reference answer: {:?}", one.answer);
-        if let Err(error) = check(&one, inputs) {
+        if let Err(error) = check(&format!("sample {row}"), &one.prompt, &inputs.model, inputs.chat.is_some()) {
             let _ = writeln!(text, "a run would refuse it: {error}");
         }
         for note in inputs.notes.iter().chain(&stop_strings_inside(&[one], &inputs.stop_strings(job))) {
@@ -75,13 +75,14 @@ fn render(inputs: &Inputs, sample: &Sample) -> Result<Prepared, RunError> {
     })
 }
 
-fn check(one: &Prepared, inputs: &Inputs) -> Result<(), RunError> {
-    let (sample, ids) = (one.sample, &one.prompt.token_ids);
-    let tokenizer = &inputs.model.tokenizer;
-    let context = inputs.model.config.context_tokens;
+/// Refuses a prompt that would spoil a run silently; `name` stands for it in messages.
+pub(super) fn check(name: &str, prompt: &Prompt, model: &ModelSource, chat: bool) -> Result<(), RunError> {
+    let ids = &prompt.token_ids;
+    let tokenizer = &model.tokenizer;
+    let context = model.config.context_tokens;
     if ids.is_empty() {
         return Err(RunError::invalid(
-            format!("the prompt of sample {sample} is empty"),
+            format!("the prompt of {name} is empty"),
             "look at it with `--show-prompt`, and at the protocol's prompt",
         ));
     }
@@ -90,19 +91,19 @@ fn check(one: &Prepared, inputs: &Inputs) -> Result<(), RunError> {
     {
         return Err(RunError::invalid(
             format!(
-                "the prompt of sample {sample} begins with the token {} (id {bos}) twice",
+                "the prompt of {name} begins with the token {} (id {bos}) twice",
                 tokenizer.bos_token.as_deref().unwrap_or("BOS")
             ),
             format!(
                 "the tokenizer adds it by itself: take it out of the {}, or give `--chat {}`",
-                if inputs.chat.is_some() { "model's chat template" } else { "protocol's prompt" },
-                if inputs.chat.is_some() { "never" } else { "required" },
+                if chat { "model's chat template" } else { "protocol's prompt" },
+                if chat { "never" } else { "required" },
             ),
         ));
     }
     if ids.len() >= context {
         return Err(RunError::invalid(
-            format!("the prompt of sample {sample} has {} tokens, but the model's context holds {context}", ids.len()),
+            format!("the prompt of {name} has {} tokens, but the model's context holds {context}", ids.len()),
             "choose a protocol with fewer examples, or a model with a longer context",
         ));
     }
@@ -110,7 +111,7 @@ fn check(one: &Prepared, inputs: &Inputs) -> Result<(), RunError> {
 }
 
 /// Answers that the context may cut before the token limit does.
-fn little_room(prepared: &[Prepared], context_tokens: usize, max_tokens: usize) -> Option<String> {
+pub(super) fn little_room(prepared: &[Prepared], context_tokens: usize, max_tokens: usize) -> Option<String> {
     let longest = prepared.iter().max_by_key(|one| one.prompt.token_ids.len())?;
     let room = context_tokens.saturating_sub(longest.prompt.token_ids.len());
     (room < max_tokens).then(|| {

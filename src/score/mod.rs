@@ -1,6 +1,8 @@
 //! Scoring: what a completion's answer is, whether it is right, and how sure a count of right answers makes us.
 //! Imports nothing of this program: text in, numbers out.
 
+mod agreement;
+mod check;
 mod divergence;
 mod estimate;
 mod extract;
@@ -8,8 +10,12 @@ mod metrics;
 mod number;
 mod numeric;
 pub mod statistics;
+mod word_diff;
 
+pub use agreement::{TextAgreement, first_divergence, token_agreement};
+pub use check::{Check, CheckError, Verdict};
 pub use divergence::Distribution;
 pub use estimate::{Estimate, Exponential, quantile};
 pub use extract::{Extraction, Reference, Rule, RuleError, Take, score};
 pub use metrics::normalize;
+pub use word_diff::{Change, DiffPart, word_diff};

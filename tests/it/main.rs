@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 mod awq;
 mod awq_run;
 mod awq_writer;
+mod bench;
 mod cli;
+mod cuda;
 mod datasets;
 mod families;
 mod gguf_writer;
@@ -17,11 +19,14 @@ mod models_bad;
 mod models_gguf;
 mod perplexity;
 mod protocols;
+mod quality;
 mod quantize;
+mod random_model;
 mod reference;
 mod run;
 mod scoring;
 mod scripted;
+mod synth;
 mod tiny_model;
 
 /// The folder of real data that is no part of the project: where `EVALSUITE_SHARED` says, or beside the checkout.

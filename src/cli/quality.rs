@@ -1,0 +1,170 @@
+//! `evalsuite quality`: typed, resolved, run or imported, said.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::args::OutputArguments;
+use super::commands::{colour, print_data, resume_command, with_surroundings};
+use super::exit::Exit;
+use super::model::{ModelArguments, ModelChoice};
+use super::plan::{RUNS, chat, format};
+use super::printer::{print_error, say};
+use crate::run::quality::{ImportJob, QualityFinished, QualityJob, execute, import};
+use crate::run::{Destination, RunError};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  evalsuite quality
+      the bundled model on the built-in prompts, in every precision
+  evalsuite quality --model ./model.gguf --dtype f32,f16,awq --awq ./awq
+      a model of your own; runs/…/record.json holds every answer
+  evalsuite quality --only copying,json-person --diffs 10
+      some kinds or prompts, with the ten answers that differ most
+  evalsuite quality --prompts mine.toml --format html > page.html
+      prompts of your own (TOML or JSON), as a page with every answer
+  evalsuite quality --import answers.json --ground-truth f32
+      answers made elsewhere: a list of objects with model, id and one text a
+      column; exact matches compare the texts byte for byte
+
+Greedy, so that every difference is the precision's. Against f32: equal texts,
+normalised Levenshtein and Jaro-Winkler similarity over characters, agreement
+token by token, the first token that differs with the logit margin there, the
+ratio of lengths in characters, and the checks that each prompt declares.";
+
+/// Answers shown as word diffs unless the user says otherwise.
+pub(super) const DIFFS: usize = 3;
+
+/// `evalsuite quality`.
+#[derive(Debug, Clone, Args)]
+pub struct QualityArguments {
+    #[command(flatten)]
+    /// Which model, and by which engine.
+    pub model: ModelArguments,
+    /// Requests that advance together at most [default: the engine's choice]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub batch: Option<usize>,
+
+    /// A prompt set, .toml or .json [default: the built-in one]
+    #[arg(long, value_name = "FILE", help_heading = "Prompts")]
+    pub prompts: Option<PathBuf>,
+    /// Only these prompts or kinds, by name
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Prompts")]
+    pub only: Vec<String>,
+    /// Chat template: auto, never, or required
+    #[arg(long, value_name = "USE", default_value = "auto", help_heading = "Prompts")]
+    pub chat: String,
+    /// Tokens to generate at most [default: the set's]
+    #[arg(long, value_name = "N", help_heading = "Prompts")]
+    pub max_tokens: Option<usize>,
+
+    /// Compare the answers in this JSON file; run no model
+    #[arg(long, value_name = "FILE", help_heading = "Import", conflicts_with_all = IMPORT_EXCLUDES)]
+    pub import: Option<PathBuf>,
+    /// The import's column to compare with
+    #[arg(long, value_name = "COLUMN", default_value = "ground_truth", help_heading = "Import")]
+    pub ground_truth: String,
+
+    /// Run folder [default: `runs/TIME-MODEL-SET`, in UTC]; with --import, the
+    /// record's file [default: none]
+    #[arg(long, value_name = "PATH", help_heading = "Results")]
+    pub out: Option<PathBuf>,
+    /// Finish what the same command began: in --out, else the newest that fits
+    #[arg(long, help_heading = "Results")]
+    pub resume: bool,
+    /// Show word diffs of the N answers that differ most (html shows all)
+    #[arg(long, value_name = "N", default_value_t = DIFFS, help_heading = "Results")]
+    pub diffs: usize,
+    #[command(flatten)]
+    /// How to print the report.
+    pub output: OutputArguments,
+}
+
+/// Flags that a run has and an import has not.
+const IMPORT_EXCLUDES: [&str; 8] = ["awq", "batch", "threads", "only", "max_tokens", "resume", "dtype", "offline"];
+
+/// Checks the arguments of a `quality` run. `command` is the whole command line; `colour` is for a terminal's tables.
+pub fn resolve_quality(
+    arguments: &QualityArguments,
+    command: Vec<String>,
+    colour: bool,
+) -> Result<QualityJob, RunError> {
+    for (flag, value) in [("--batch", arguments.batch), ("--max-tokens", arguments.max_tokens)] {
+        if value == Some(0) {
+            return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
+        }
+    }
+    let ModelChoice { model, awq, dtypes, engine, device, batching } = arguments.model.resolve()?;
+    Ok(QualityJob {
+        command,
+        model,
+        prompts: arguments.prompts.clone(),
+        only: arguments.only.clone(),
+        chat: chat(&arguments.chat)?,
+        awq,
+        dtypes,
+        engine,
+        device,
+        batching: batching.unwrap_or_default(),
+        batch: arguments.batch,
+        max_tokens: arguments.max_tokens,
+        destination: arguments.out.clone().map_or_else(|| Destination::Under(RUNS.into()), Destination::Folder),
+        resume: arguments.resume,
+        format: format(&arguments.output, colour)?,
+        diffs: arguments.diffs,
+    })
+}
+
+/// Runs the command.
+pub(super) fn quality(arguments: &QualityArguments, command: Vec<String>) -> Result<Exit, RunError> {
+    if let Some(file) = &arguments.import {
+        return compare_import(arguments, file, command);
+    }
+    let job = resolve_quality(arguments, command, colour())?;
+    let hub = arguments.model.start()?;
+    let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
+    conclude(&job, &finished)
+}
+
+fn compare_import(arguments: &QualityArguments, file: &Path, command: Vec<String>) -> Result<Exit, RunError> {
+    let job = ImportJob {
+        command,
+        file: file.to_path_buf(),
+        ground_truth: arguments.ground_truth.clone(),
+        prompts: arguments.prompts.clone(),
+        out: arguments.out.clone(),
+        format: format(&arguments.output, colour())?,
+        diffs: arguments.diffs,
+    };
+    let (_, report) = import(&job)?;
+    print_data(&report)?;
+    if let Some(path) = &job.out {
+        say(&format!("results: {}", path.display()));
+    }
+    Ok(Exit::Success)
+}
+
+/// Prints what came of a run, and says how to go on where it did not finish.
+fn conclude(job: &QualityJob, finished: &QualityFinished) -> Result<Exit, RunError> {
+    let folder = finished.folder.display();
+    let Some((_, report)) = &finished.results else {
+        let resume = resume_command(&job.command, &job.destination, job.resume, &finished.folder);
+        say(&format!("interrupted: what is done is kept in {folder}\nhint: go on with `{resume}`"));
+        return Ok(Exit::Interrupted);
+    };
+    print_data(report)?;
+    say(&format!("results: {folder}/record.json"));
+    if finished.failures.is_empty() {
+        return Ok(Exit::Success);
+    }
+    for (dtype, error) in &finished.failures {
+        print_error(&format!("{dtype}: {error}"));
+    }
+    say(&format!(
+        "what is done is kept; try the rest again with `{}`",
+        resume_command(&job.command, &job.destination, job.resume, &finished.folder)
+    ));
+    // An engine's failure weighs more than a mistake: the latter may be its consequence.
+    let failed = finished.failures.iter().any(|(_, error)| error.is_engine_failure());
+    Ok(if failed { Exit::EngineFailure } else { Exit::UserMistake })
+}

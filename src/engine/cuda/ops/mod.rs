@@ -1,0 +1,11 @@
+//! Kernels and their launches, one pair a file: `ops/x.rs` checks shapes and chooses grids, `kernels/x.cu` computes.
+
+pub(super) mod argmax;
+pub(super) mod attention;
+pub(super) mod elementwise;
+pub(super) mod gemv;
+#[cfg(test)]
+mod gemv_fixture;
+pub(super) mod pack;
+#[cfg(test)]
+mod testing;
