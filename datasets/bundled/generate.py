@@ -25,14 +25,16 @@ SEED = 20261122
 N_TRAIN, N_TEST = 6000, 240
 STREAM_TEST, STREAM_TRAIN = 1, 2
 RESERVED_ONE_IN = 16
-# How often each level of number size (0 small .. 3 large) is drawn, of 100.
+# How often each level of number size is drawn, of 100. These four, 0 small .. 3 large, are what the bundled model is trained on.
 LEVEL_WEIGHTS = (30, 35, 25, 10)
+# The test set takes these in turn: the trained levels; level 4, factors beyond the trained tables; level 5, numbers beyond the largest.
+TEST_WEIGHTS = (LEVEL_WEIGHTS, (0, 0, 0, 0, 100), (0, 0, 0, 0, 0, 100))
 # Numbers to add, by level: lowest, highest.
-ADDENDS = ((2, 20), (5, 50), (10, 100), (30, 180))
+ADDENDS = ((2, 20), (5, 50), (10, 100), (30, 180), (30, 180), (60, 199))
 # Factors, by level: lowest and highest of each of the two.
-FACTORS = ((2, 9, 2, 10), (2, 10, 2, 12), (3, 12, 3, 12), (3, 9, 11, 20))
-# No number in a problem, given or computed, is larger.
-LARGEST = 200
+FACTORS = ((2, 9, 2, 10), (2, 10, 2, 12), (3, 12, 3, 12), (3, 9, 11, 20), (13, 60, 2, 15), (11, 20, 9, 16))
+# No number in a problem, given or computed, is larger; by level.
+LARGEST = (200, 200, 200, 200, 200, 240)
 
 MASK = (1 << 64) - 1
 
@@ -446,9 +448,9 @@ def reserved(tid, nums):
     return mix64(h + SEED) % RESERVED_ONE_IN == 0
 
 
-def draw_level(r):
+def draw_level(r, weights=LEVEL_WEIGHTS):
     k = r.below(100)
-    for level, w in enumerate(LEVEL_WEIGHTS):
+    for level, w in enumerate(weights):
         if k < w:
             return level
         k -= w
@@ -463,7 +465,7 @@ def written(a, op, b, c, cash=""):
     return f"{a} {op} {b} = {cash}<<{a}{op}{b}={c}>>{c}"
 
 
-def solve(names, nums, ops):
+def solve(names, nums, ops, level=0):
     """Every number of a problem by its key, or None where one of them does not make sense."""
     env = dict(zip(names, nums))
     for a, op, b, _, c in ops:
@@ -471,19 +473,19 @@ def solve(names, nums, ops):
         if op == "/" and (y < 1 or x % y):
             return None
         env[c] = result(x, op, y)
-    return env if all(0 < z <= LARGEST for z in env.values()) else None
+    return env if all(0 < z <= LARGEST[level] for z in env.values()) else None
 
 
-def problem(r, steps, want_reserved):
+def problem(r, steps, want_reserved, weights=LEVEL_WEIGHTS):
     """Draws one problem: (question, answer, key, level)."""
-    level = draw_level(r)
+    level = draw_level(r, weights)
     env = None
     while env is None:  # a template may have no reserved, or no sensible, numbers at some level: then draw another
         tid, names, draw, questions, text, ops, last = r.pick(TEMPLATES[steps])
         for _ in range(200):
             nums = draw(r, level)
             if min(nums) > 0 and reserved(tid, nums) == want_reserved:
-                env = solve(names, nums, ops)
+                env = solve(names, nums, ops, level)
                 if env is not None:
                     break
     # words: two or three people, all different; everything else independent
@@ -531,12 +533,13 @@ def stream(number, want_reserved):
         i += 1
 
 
-def take(number, want_reserved, count, part):
-    """The first `count` problems of a stream in which that part (0 question, 2 key) is new; one, two and three steps in turn."""
+def take(number, want_reserved, count, part, mix=(LEVEL_WEIGHTS,)):
+    """The first `count` problems of a stream in which that part (0 question, 2 key) is new; one, two and three steps in turn,
+    and after each three the next weights of the mix."""
     r = Rng(SEED, number)
     seen, out = set(), []
     while len(out) < count:
-        p = problem(r, len(out) % 3 + 1, want_reserved)
+        p = problem(r, len(out) % 3 + 1, want_reserved, mix[len(out) // 3 % len(mix)])
         if p[part] not in seen:
             seen.add(p[part])
             out.append(p)
@@ -544,6 +547,11 @@ def take(number, want_reserved, count, part):
 
 
 def test_set():
+    return take(STREAM_TEST, True, N_TEST, 2, TEST_WEIGHTS)
+
+
+def held_out_set():
+    """Reserved problems of the trained levels alone: what a training is watched by."""
     return take(STREAM_TEST, True, N_TEST, 2)
 
 

@@ -301,7 +301,7 @@ def train(args):
     tok = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(HERE / file, out / file)
-    problems = gen.test_set()[:args.held_out]
+    problems = gen.held_out_set()[:args.held_out]
     losses, step, done, saved = [], 0, False, 0.0
     scale, best, kept = 1.0, math.inf, None  # see the guard below
     started = time.time()
@@ -500,7 +500,7 @@ def main():
     t.add_argument("--decay", type=float, default=0.1)
     t.add_argument("--noise", type=float, default=0.05, help="of the blocks' matrices, over their RMS")
     t.add_argument("--every", type=int, default=500, help="steps between lines of the log")
-    t.add_argument("--held-out", type=int, default=240, help="test problems")
+    t.add_argument("--held-out", type=int, default=240, help="problems")
     t.add_argument("--seed", type=int, default=20261122)
     t.add_argument("--compile", type=int, default=1)
     t.add_argument("--graph", type=int, default=1, help="replay each step as a CUDA graph")
