@@ -172,6 +172,12 @@ impl Matmul {
             result.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS && (!invariant || splits(&result.algo) <= 1)
         };
         let chosen = results[..found as usize].iter().find(fits);
+        if chosen.is_none() {
+            eprintln!(
+                "DEBUG matmul {product:?} invariant {invariant} found {found}: {:?}",
+                results[..found as usize].iter().map(|r| (r.state, splits(&r.algo))).collect::<Vec<_>>()
+            );
+        }
         chosen.map(|result| result.algo).ok_or(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED))
     }
 }

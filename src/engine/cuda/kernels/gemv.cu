@@ -270,7 +270,7 @@ __device__ __forceinline__ void product(
                                                      : slot == ROUND - 1 && round % ROUNDS_A_TILE == ROUNDS_A_TILE - 1;
             if (tile_ends) {
                 const int place = tile_of(round, slot) * 8 - pass;
-                if (pass + place < pairs) leave<M>(sums, parts + warp * rows * pass_pairs + place + g, pass_pairs, rows);
+                if (pass + place < pairs) leave<M>(sums, parts + warp * rows * pass_pairs + place, pass_pairs, rows);
                 clear(sums);
             }
         }
