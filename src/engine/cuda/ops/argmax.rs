@@ -109,11 +109,12 @@ mod tests {
                     continue;
                 }
                 let mut random = Random::new((vocabulary * 31 + rows) as u64);
-                let mut logits: Vec<f32> = (0..rows * vocabulary).map(|_| (random.normal() * 8.0).round() / 8.0).collect();
+                let mut logits: Vec<f32> =
+                    (0..rows * vocabulary).map(|_| (random.normal() * 8.0).round() / 8.0).collect();
                 for (row, logits) in logits.chunks_mut(vocabulary).enumerate() {
                     let last = vocabulary - 1;
                     match row % 11 {
-                        1 => logits.iter_mut().for_each(|logit| *logit = -3.5),
+                        1 => logits.fill(-3.5),
                         2 => logits[last] = f32::NAN,
                         3 => logits[random.below(vocabulary)] = f32::INFINITY,
                         4 => logits[0] = f32::NEG_INFINITY,
@@ -121,7 +122,7 @@ mod tests {
                         6 => logits[0] = 1e30,
                         // Both zeros are one number: the first wins, whichever it is.
                         7 => {
-                            logits.iter_mut().for_each(|logit| *logit = -1.0);
+                            logits.fill(-1.0);
                             logits[vocabulary / 2] = -0.0;
                             logits[last] = 0.0;
                         }
@@ -131,7 +132,8 @@ mod tests {
                 }
                 let wanted: Vec<i32> = logits.chunks(vocabulary).map(expected).collect();
                 // Every third row has no slot; the others' slots run backwards.
-                let slots: Vec<i32> = (0..rows).map(|row| if row % 3 == 2 { -1 } else { (rows - 1 - row) as i32 }).collect();
+                let slots: Vec<i32> =
+                    (0..rows).map(|row| if row % 3 == 2 { -1 } else { (rows - 1 - row) as i32 }).collect();
                 let mut next: Vec<i32> = vec![-77; rows];
                 for (slot, token) in slots.iter().zip(&wanted) {
                     if *slot >= 0 {
@@ -172,7 +174,9 @@ mod tests {
             let [tokens, next] = [(); 2].map(|()| Buffer::new(&device, rows * 4).unwrap());
             let launch = |set: usize| {
                 let logits = logits.at(set % sets * rows * vocabulary * 4);
-                argmax.launch(&device, logits, rows, tokens.pointer(), (next.pointer(), slots.pointer()), true).unwrap();
+                argmax
+                    .launch(&device, logits, rows, tokens.pointer(), (next.pointer(), slots.pointer()), true)
+                    .unwrap();
             };
             let name = format!("argmax, {rows} rows of {vocabulary}");
             crate::engine::cuda::ops::testing::report(&device, &name, rows * vocabulary * 4, launch);

@@ -9,8 +9,10 @@ use crate::engine::{Dtype, EngineError};
 /// Rows of one step at most.
 pub(crate) const MAX_ROWS: usize = 8;
 
-const SOURCE: Source =
-    Source { name: "gemv", text: concat!(include_str!("../kernels/gemv_weights.cuh"), include_str!("../kernels/gemv.cu")) };
+const SOURCE: Source = Source {
+    name: "gemv",
+    text: concat!(include_str!("../kernels/gemv_weights.cuh"), include_str!("../kernels/gemv.cu")),
+};
 /// Warps and threads of a block; as in `gemv_weights.cuh`.
 const WARPS: usize = 16;
 const THREADS: usize = 32 * WARPS;
@@ -498,8 +500,8 @@ impl Shape {
 }
 
 #[cfg(test)]
-#[path = "gemv_tests.rs"]
-mod tests;
-#[cfg(test)]
 #[path = "gemv_measure.rs"]
 mod measure;
+#[cfg(test)]
+#[path = "gemv_tests.rs"]
+mod tests;

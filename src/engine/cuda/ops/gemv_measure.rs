@@ -55,7 +55,10 @@ impl Weights {
                 (bytes, vec![random_elements(device, shape.dtype, bytes * sets)])
             }
             Packing::Int8 => {
-                let (bytes, scales) = (int8_code_bytes(outputs, inputs), fill(device, &1e-4_f32.to_ne_bytes().repeat(1 << 18), outputs * 4 * sets));
+                let (bytes, scales) = (
+                    int8_code_bytes(outputs, inputs),
+                    fill(device, &1e-4_f32.to_ne_bytes().repeat(1 << 18), outputs * 4 * sets),
+                );
                 (bytes + outputs * 4, vec![codes(bytes), scales])
             }
             Packing::Awq { .. } => {

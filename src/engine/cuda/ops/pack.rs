@@ -53,12 +53,12 @@ pub(crate) enum DenseType {
 /// The packing kernels.
 #[derive(Debug)]
 pub(crate) struct Pack {
-    awq_pack: Kernel,
+    awq_codes: Kernel,
     awq_groups: Kernel,
-    awq_dense: Kernel,
+    awq_to_dense: Kernel,
     /// By [`DenseType`].
-    int8_pack: [Kernel; 3],
-    int8_dense: Kernel,
+    to_int8: [Kernel; 3],
+    int8_to_dense: Kernel,
 }
 
 impl Pack {
@@ -66,15 +66,15 @@ impl Pack {
     pub(crate) fn load(device: &Device) -> Result<Self, EngineError> {
         let module = Module::load(device, SOURCE, &Options::default())?;
         Ok(Self {
-            awq_pack: module.kernel("awq_pack", 0)?,
+            awq_codes: module.kernel("awq_pack", 0)?,
             awq_groups: module.kernel("awq_groups", 0)?,
-            awq_dense: module.kernel("awq_dense", 0)?,
-            int8_pack: [
+            awq_to_dense: module.kernel("awq_dense", 0)?,
+            to_int8: [
                 module.kernel("int8_pack_f32", 0)?,
                 module.kernel("int8_pack_f16", 0)?,
                 module.kernel("int8_pack_bf16", 0)?,
             ],
-            int8_dense: module.kernel("int8_dense", 0)?,
+            int8_to_dense: module.kernel("int8_dense", 0)?,
         })
     }
 
@@ -93,10 +93,9 @@ impl Pack {
         // Four threads a word.
         let grid = Grid { blocks: (words.div_ceil(32), inputs.div_ceil(AWQ_BLOCK), 1), ..Grid::line(0, 128) };
         let arguments = [qweight.into(), inputs.into(), words.into(), codes.into(), first_output.into()];
-        self.awq_pack.launch(device, grid, &arguments)?;
+        self.awq_codes.launch(device, grid, &arguments)?;
         let grid = Grid { blocks: (outputs.div_ceil(THREADS), count, 1), ..Grid::line(0, THREADS) };
-        let arguments =
-            [qzeros.into(), scales.into(), count.into(), words.into(), groups.into(), first_output.into()];
+        let arguments = [qzeros.into(), scales.into(), count.into(), words.into(), groups.into(), first_output.into()];
         self.awq_groups.launch(device, grid, &arguments)
     }
 
@@ -110,9 +109,12 @@ impl Pack {
         group_size: usize,
         to: u64,
     ) -> Result<(), EngineError> {
-        assert!(group_size.is_multiple_of(8) && inputs.is_multiple_of(group_size), "groups of {group_size} of {inputs}");
+        assert!(
+            group_size.is_multiple_of(8) && inputs.is_multiple_of(group_size),
+            "groups of {group_size} of {inputs}"
+        );
         let arguments = [codes.into(), groups.into(), inputs.into(), group_size.into(), to.into()];
-        self.awq_dense.launch(device, eights(outputs, inputs), &arguments)
+        self.awq_to_dense.launch(device, eights(outputs, inputs), &arguments)
     }
 
     /// Quantises a dense matrix `[outputs, inputs]`: `codes` ([`int8_code_bytes`]) and `scales` f32 `[outputs]`, as the
@@ -125,7 +127,7 @@ impl Pack {
         (codes, scales): (u64, u64),
     ) -> Result<(), EngineError> {
         let arguments = [dense.into(), inputs.into(), codes.into(), scales.into()];
-        self.int8_pack[of as usize].launch(device, Grid::line(outputs, THREADS), &arguments)
+        self.to_int8[of as usize].launch(device, Grid::line(outputs, THREADS), &arguments)
     }
 
     /// An int8 matrix as dense binary16, `to` f16 `[outputs, inputs]`: round(q · s). `inputs` is a multiple of 8.
@@ -138,7 +140,7 @@ impl Pack {
     ) -> Result<(), EngineError> {
         assert!(inputs.is_multiple_of(8), "{inputs} inputs");
         let arguments = [codes.into(), scales.into(), inputs.into(), to.into()];
-        self.int8_dense.launch(device, eights(outputs, inputs), &arguments)
+        self.int8_to_dense.launch(device, eights(outputs, inputs), &arguments)
     }
 }
 
@@ -175,9 +177,13 @@ mod tests {
         let Some(device) = card() else { return };
         let pack = Pack::load(&device).unwrap();
         let mut random = Random::new(3);
-        for (outputs, inputs, group_size) in
-            [([64, 32, 8], 256, 128), ([8, 8, 16], 192, 32), ([264, 8, 8], 576, 64), ([16, 8, 8], 5632, 5632), ([40, 8, 8], 72, 8)]
-        {
+        for (outputs, inputs, group_size) in [
+            ([64, 32, 8], 256, 128),
+            ([8, 8, 16], 192, 32),
+            ([264, 8, 8], 576, 64),
+            ([16, 8, 8], 5632, 5632),
+            ([40, 8, 8], 72, 8),
+        ] {
             let tensors = outputs.map(|outputs| tensor(outputs, inputs, group_size, &mut random));
             let total: usize = outputs.iter().sum();
             let codes = Buffer::new(&device, awq_code_bytes(total, inputs)).unwrap();
@@ -188,7 +194,8 @@ mod tests {
             }
             let mut first = 0;
             for tensor in &tensors {
-                let [qweight, qzeros] = [&tensor.qweight, &tensor.qzeros].map(|words| Buffer::of(&device, words).unwrap());
+                let [qweight, qzeros] =
+                    [&tensor.qweight, &tensor.qzeros].map(|words| Buffer::of(&device, words).unwrap());
                 let scales = Buffer::of(&device, &tensor.scales).unwrap();
                 let source = AwqSource {
                     inputs,
@@ -248,7 +255,11 @@ mod tests {
             pack.int8(device, (source.pointer(), of), [outputs, inputs], packed).unwrap();
             pack.int8_dense(device, packed, [outputs, inputs], dense.pointer()).unwrap();
             let got: Vec<u8> = code_buffer.read(device, 0, codes.len()).unwrap();
-            assert_eq!(got.iter().map(|code| code.cast_signed()).collect::<Vec<_>>(), codes, "{of:?} {outputs} × {inputs}");
+            assert_eq!(
+                got.iter().map(|code| code.cast_signed()).collect::<Vec<_>>(),
+                codes,
+                "{of:?} {outputs} × {inputs}"
+            );
             assert_eq!(scale_buffer.read::<f32>(device, 0, outputs).unwrap(), scales);
             let got: Vec<f16> = dense.read(device, 0, outputs * inputs + 8).unwrap();
             let padded = inputs.next_multiple_of(16);

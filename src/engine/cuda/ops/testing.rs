@@ -52,7 +52,10 @@ impl Random {
 
     /// Roughly normal: twelve uniform numbers, less six.
     pub(super) fn normal(&mut self) -> f32 {
-        (0..3).map(|_| self.next()).map(|bits| (0..4).map(|i| (bits >> (16 * i) & 0xffff) as f32).sum::<f32>()).sum::<f32>()
+        (0..3)
+            .map(|_| self.next())
+            .map(|bits| (0..4).map(|i| (bits >> (16 * i) & 0xffff) as f32).sum::<f32>())
+            .sum::<f32>()
             / 65536.0
             - 6.0
     }
