@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::exit::HELP as EXIT_CODES;
 use super::perplexity::PerplexityArguments;
+use super::report::{BaselineArguments, ReportArguments};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,6 +58,9 @@ pub enum Command {
     /// Print the table of a run again
     #[command(after_help = EXIT_CODES)]
     Show(ShowArguments),
+    /// Put runs side by side, as a table, a page or for CI, and gate on a baseline
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::report::EXAMPLES))]
+    Report(Box<ReportArguments>),
     /// Write a model as an AWQ-int4 checkpoint that vLLM and transformers read too
     #[command(after_help = format!("{QUANTIZE_EXAMPLES}\n\n{EXIT_CODES}"))]
     Quantize(QuantizeArguments),
@@ -152,6 +156,9 @@ pub struct Gsm8kArguments {
     /// Exit with 1 if any precision's accuracy (first rule) is below this
     #[arg(long, value_name = "PERCENT", help_heading = "Results")]
     pub min_accuracy: Option<f64>,
+    #[command(flatten)]
+    /// What a stored run demands.
+    pub baseline: BaselineArguments,
     #[command(flatten)]
     /// How to print the table.
     pub output: OutputArguments,

@@ -15,6 +15,7 @@ use super::perplexity::perplexity;
 use super::plan::{format, resolve};
 use super::printer::{Printer, print, print_error, say};
 use super::quantize;
+use super::report::{Baseline, report};
 use crate::hub::Hub;
 use crate::record::{PerplexityRecord, Record};
 use crate::report::{render, render_perplexity};
@@ -38,6 +39,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
         Command::Perplexity(arguments) => perplexity(arguments, command),
         Command::Rescore(arguments) => rescore_run(arguments),
         Command::Show(arguments) => show(arguments),
+        Command::Report(arguments) => report(arguments, command),
         Command::Quantize(arguments) => quantize::run(arguments),
         Command::Doctor => print_data(&doctor::report()).map(|()| Exit::Success),
     };
@@ -49,6 +51,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
 
 fn gsm8k(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Exit, RunError> {
     let job = resolve(arguments, command, colour())?;
+    let baseline = arguments.baseline.open()?;
     start_threads(arguments.threads)?;
     let hub = Hub::from_environment(arguments.offline)?;
     if let Some(row) = arguments.show_prompt {
@@ -66,11 +69,16 @@ fn gsm8k(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Exit, RunEr
             interrupted: &interrupted,
         },
     )?;
-    conclude(&job, &finished, arguments.min_accuracy)
+    conclude(&job, &finished, arguments.min_accuracy, baseline.as_ref())
 }
 
 /// Prints what came of a run, and says how to go on where it did not finish.
-fn conclude(job: &Job, finished: &Finished, min_accuracy: Option<f64>) -> Result<Exit, RunError> {
+fn conclude(
+    job: &Job,
+    finished: &Finished,
+    min_accuracy: Option<f64>,
+    baseline: Option<&Baseline>,
+) -> Result<Exit, RunError> {
     let folder = finished.folder.display();
     let Some((record, report)) = &finished.results else {
         say(&format!(
@@ -90,14 +98,16 @@ fn conclude(job: &Job, finished: &Finished, min_accuracy: Option<f64>) -> Result
         let failed = finished.failures.iter().any(|(_, error)| error.is_engine_failure());
         return Ok(if failed { Exit::EngineFailure } else { Exit::UserMistake });
     }
-    let Some(minimum) = min_accuracy else { return Ok(Exit::Success) };
+    let held = baseline.map_or(Ok(Exit::Success), |baseline| baseline.check(&finished.folder))?;
+    let Some(minimum) = min_accuracy else { return Ok(held) };
     let exit = Exit::of_accuracy(record, minimum);
     if exit == Exit::BelowMinimum {
         let lowest = record.lowest_accuracy();
         let lowest = lowest.map_or_else(|| "n/a".to_owned(), |lowest| format!("{:.1} %", lowest * 100.0));
         say(&format!("the lowest accuracy, {lowest}, is below --min-accuracy {minimum} %"));
+        return Ok(exit);
     }
-    Ok(exit)
+    Ok(held)
 }
 
 fn rescore_run(arguments: &RescoreArguments) -> Result<Exit, RunError> {

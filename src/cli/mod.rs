@@ -8,6 +8,7 @@ mod perplexity;
 mod plan;
 mod printer;
 mod quantize;
+mod report;
 
 pub use args::{Arguments, Command, Gsm8kArguments};
 pub use commands::run;

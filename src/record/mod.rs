@@ -3,6 +3,7 @@
 //! ```text
 //! RUN/plan.json             what decides every answer; `--resume` compares it
 //! RUN/lock                  held while a process works here
+//! RUN/samples.jsonl         every question, answer and prompt, so that a report needs no dataset
 //! RUN/<dtype>/journal.jsonl one line a completion, as they end, synced
 //! RUN/<dtype>/sessions.json one entry each time an engine was opened
 //! RUN/answers.jsonl         every answer and score, sorted, without timings
@@ -19,6 +20,7 @@ mod perplexity;
 mod plan;
 mod result;
 mod session;
+mod stored;
 mod summary;
 
 pub use answers::answers;
@@ -34,4 +36,5 @@ pub use perplexity::{
 pub use plan::{AwqPlan, DatasetPlan, Difference, GenerationPlan, ModelPlan, Plan, ProtocolPlan};
 pub use result::{DtypeRecord, FORMAT, Record, RuleRecord};
 pub use session::Session;
+pub use stored::{StoredRun, StoredSample};
 pub use summary::{Measured, summarise};

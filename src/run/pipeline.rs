@@ -6,13 +6,15 @@ use std::sync::atomic::AtomicBool;
 
 use super::generate::{End, Task, generate};
 use super::precisions::weight_notes;
-use super::prompts::prepare;
+use super::prompts::{Prepared, prepare};
 use super::{Destination, Event, Inputs, Job, RunError};
 use crate::engine::model::ModelSource;
 use crate::engine::{Dtype, Engine, EngineError, OpenOptions};
 use crate::files::sha256;
 use crate::hub::Hub;
-use crate::record::{FORMAT, Machine, Measured, Plan, Record, RunFolder, answers, summarise, utc_now, utc_stamp};
+use crate::record::{
+    FORMAT, Machine, Measured, Plan, Record, RunFolder, StoredSample, answers, summarise, utc_now, utc_stamp,
+};
 use crate::report::render;
 
 /// Loads a model into an engine: [`crate::engine::open`], or a test's own.
@@ -56,6 +58,7 @@ pub fn evaluate(job: &Job, inputs: &Inputs, surroundings: &mut Surroundings) -> 
 
     let (folder, plan) = folder(job, plan)?;
     (surroundings.tell)(folder_event(&folder, &plan)?);
+    folder.write_samples(&prepared.iter().map(stored_sample).collect::<Vec<_>>())?;
 
     let task = Task { job, inputs, prepared: &prepared, plan: &plan, folder: &folder };
     let mut failures = Vec::new();
@@ -75,6 +78,15 @@ pub fn evaluate(job: &Job, inputs: &Inputs, surroundings: &mut Surroundings) -> 
     folder.write_record(&record)?;
     let report = render(&record, &job.format)?;
     Ok(Finished { folder: folder.path().to_path_buf(), results: Some((record, report)), failures })
+}
+
+fn stored_sample(prepared: &Prepared) -> StoredSample {
+    StoredSample {
+        sample: prepared.sample,
+        question: prepared.question.clone(),
+        answer: prepared.answer.clone(),
+        prompt: prepared.prompt.text.clone(),
+    }
 }
 
 /// A new folder, or the one to go on with.
