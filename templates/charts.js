@@ -1,5 +1,4 @@
 // The three charts, as SVG. Each takes the comparison, the index of a rule and a width in pixels, and gives an element.
-"use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MINUS = "−";
@@ -28,14 +27,21 @@ function nothing(words) {
   return p;
 }
 
-// Round numbers that cover [low, high] in about `count` steps.
+// Round numbers from the last below `low` to the first above `high`, in about `count` steps.
 function ticks(low, high, count) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
   const list = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) list.push(k * step);
+  for (let k = Math.floor(low / step + 1e-9); (k - 1) * step < high - step * 1e-9; k++) list.push(k * step);
   return list;
+}
+
+// 1, 2 and 5 times the powers of ten in [low, high], low above 0.
+function decades(low, high) {
+  const list = [];
+  for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) list.push(10 ** power, 2 * 10 ** power, 5 * 10 ** power);
+  return list.filter((tick) => tick >= low && tick <= high);
 }
 
 const short = (value) => (value >= 10000 ? value / 1000 + "k" : String(Number(value.toPrecision(4))));
@@ -55,9 +61,8 @@ function accuracyAgainstSpeed({ rows }, rule, width) {
   const logarithmic = fastest / slowest > 8;
   const [from, to] = logarithmic ? [slowest / 1.6, fastest * 1.9] : [0, fastest * 1.22];
   const along = logarithmic ? (x) => Math.log(x / from) / Math.log(to / from) : (x) => (x - from) / (to - from);
-  const yTicks = ticks(Math.max(0, Math.min(...points.map((p) => p.low)) - 0.02) * 100, Math.min(1, Math.max(...points.map((p) => p.high)) + 0.02) * 100, 5);
-  const floor = Math.min(yTicks[0], Math.min(...points.map((p) => p.low)) * 100);
-  const roof = Math.max(yTicks[yTicks.length - 1], Math.max(...points.map((p) => p.high)) * 100);
+  const yTicks = ticks(100 * Math.min(...points.map((p) => p.low)), 100 * Math.max(...points.map((p) => p.high)), 5);
+  const [floor, roof] = [yTicks[0], yTicks[yTicks.length - 1]];
   const X = (x) => left + along(x) * (width - left - right);
   const Y = (y) => height - bottom - ((100 * y - floor) / (roof - floor || 1)) * (height - top - bottom);
 
@@ -66,10 +71,7 @@ function accuracyAgainstSpeed({ rows }, rule, width) {
     chart.append(line(left, Y(tick / 100), width - right, Y(tick / 100), "grid"));
     chart.append(text(left - 8, Y(tick / 100) + 4, short(tick), { "text-anchor": "end", class: "tick" }));
   }
-  const decades = [];
-  for (let power = Math.floor(Math.log10(from)); 10 ** power <= to; power++)
-    for (const factor of [1, 2, 5]) decades.push(factor * 10 ** power);
-  const xTicks = logarithmic ? decades.filter((tick) => tick >= from && tick <= to) : ticks(from, to, Math.max(2, width / 110));
+  const xTicks = logarithmic ? decades(from, to) : ticks(from, to, Math.max(2, width / 110)).filter((tick) => tick <= to);
   for (const tick of xTicks) chart.append(text(X(tick), height - bottom + 17, short(tick), { "text-anchor": "middle", class: "tick" }));
   chart.append(line(left, height - bottom, width - right, height - bottom, "base"));
   chart.append(text(width - right, height - 4, `tokens/s${logarithmic ? ", logarithmic" : ""}`, { "text-anchor": "end", class: "tick" }));
@@ -86,19 +88,19 @@ function accuracyAgainstSpeed({ rows }, rule, width) {
         svg("path", { d: whisker, stroke, "stroke-width": 1.6, fill: "none" }),
         svg("circle", { cx: x, cy: y, r: 5, fill: p.row.source ? "var(--paper)" : stroke, stroke, "stroke-width": 2 })));
     const name = p.row.label.length > 26 ? p.row.label.slice(0, 25) + "…" : p.row.label;
-    chart.append(text(...place(name, x, y, taken, width - right), { class: "name halo" }));
+    chart.append(text(...place(name, x, y, taken, width - right, height - bottom), { class: "name halo" }));
   }
   return chart;
 }
 
 // The first place beside a point where its name covers nothing: right, left, and then further up and down.
-function place(name, x, y, taken, limit) {
+function place(name, x, y, taken, limit, floor) {
   const wide = name.length * 6.7;
   for (const shift of [4, -10, 18, -24, 32, -38, 46, -52, 60]) {
     for (const start of [x + 10, x - 10 - wide]) {
       const box = [start, y + shift - 11, start + wide, y + shift + 3];
       const covers = taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3]);
-      if (start >= 0 && box[2] <= limit && box[1] >= 0 && !covers) {
+      if (start >= 0 && box[2] <= limit && box[1] >= 0 && box[3] <= floor && !covers) {
         taken.push(box);
         return [start, y + shift, name];
       }
@@ -113,7 +115,7 @@ function divergence({ rows, divergences }, width) {
 
   const height = 300;
   const longest = Math.max(...curves.map((curve) => rows[curve.row].label.length));
-  const [left, right, top, bottom] = [40, Math.min(width * 0.36, 34 + longest * 6.7), 12, 40];
+  const [left, right, top, bottom] = [40, Math.min(width * 0.36, 46 + longest * 7.4), 12, 40];
   const last = Math.max(8, ...curves.flatMap((curve) => curve.first));
   const X = (t) => left + (t / (last * 1.03)) * (width - left - right);
   const Y = (share) => top + (1 - share) * (height - top - bottom);
@@ -122,7 +124,7 @@ function divergence({ rows, divergences }, width) {
     chart.append(line(left, Y(tick / 100), width - right, Y(tick / 100), "grid"));
     chart.append(text(left - 8, Y(tick / 100) + 4, tick, { "text-anchor": "end", class: "tick" }));
   }
-  for (const tick of ticks(0, last, Math.max(2, (width - left - right) / 70)))
+  for (const tick of ticks(0, last, Math.max(2, (width - left - right) / 70)).filter((tick) => tick <= last))
     chart.append(text(X(tick), height - bottom + 17, tick, { "text-anchor": "middle", class: "tick" }));
   chart.append(line(left, height - bottom, width - right, height - bottom, "base"));
   chart.append(text(width - right, height - 4, "tokens into the answer", { "text-anchor": "end", class: "tick" }));
@@ -148,8 +150,10 @@ function divergence({ rows, divergences }, width) {
 // `choose(right, wrong)` is called with two rows' indices when a bar is chosen.
 function flips({ rows, rules, pairs }, rule, width, choose) {
   let shown = pairs.filter((pair) => pair.rule === rules[rule]);
-  if (shown.length > 10) shown = shown.filter((pair) => rows[pair.other].reference === pair.reference);
-  shown = shown.slice(0, 24);
+  // Against the reference first, and where there are many pairs alone: that is what most readers came for.
+  const isReference = (pair) => rows[pair.other].reference === pair.reference;
+  if (shown.length > 10 && shown.some(isReference)) shown = shown.filter(isReference);
+  shown = [...shown.filter(isReference), ...shown.filter((pair) => !isReference(pair))].slice(0, 24);
   if (shown.length === 0) return nothing("No two rows answered the same questions by this rule.");
 
   const step = 50;
@@ -162,8 +166,11 @@ function flips({ rows, rules, pairs }, rule, width, choose) {
   chart.append(text(middle + 8, 12, "wrong → right", { class: "tick" }));
   shown.forEach((pair, k) => {
     const y = 24 + k * step;
-    const names = `${rows[pair.reference].label} → ${rows[pair.other].label}`;
-    const figures = `${signed(pair.difference)} [${signed(pair.difference_low)}, ${signed(pair.difference_high)}], ${probability(pair.mcnemar_p)}`;
+    const [from, to] = [rows[pair.reference], rows[pair.other]];
+    const names = `${from.label} → ${from.run === to.run ? to.precision : to.label}`;
+    const interval = ` [${signed(pair.difference_low)}, ${signed(pair.difference_high)}]`;
+    const fits = (names.length + interval.length) * 6.6 + 110 < width;
+    const figures = `${signed(pair.difference)}${fits ? interval : ""}, ${probability(pair.mcnemar_p)}`;
     chart.append(text(0, y + 12, names, { class: "name" }));
     chart.append(text(width, y + 12, figures, { "text-anchor": "end", class: "tick" }));
     const bar = (count, kind, side, right, wrong) => {

@@ -97,9 +97,12 @@ function setUpGroup() {
   $("wrong").replaceChildren(...options());
   $("list-head").replaceChildren(
     el("span", {}, "row"), el("span", {}, "question"),
-    el("span", { class: "marks" }, ...group().rows.map((row) => el("span", { title: rows[row].label }, groupIsPlain() ? rows[row].precision : rows[row].label))));
+    el("span", { class: "marks" }, ...group().rows.map((row) => el("span", { title: rows[row].label }, groupIsPlain() ? "" : el("small", {}, rows[row].name), rows[row].precision))));
   const narrow = matchMedia("(max-width: 820px)").matches;
-  $("list-head").parentElement.style.setProperty("--marks", `${names.length * (narrow ? 30 : 38)}px`);
+  const wide = narrow ? 30 : groupIsPlain() ? 38 : 50;
+  const frame = $("list-head").parentElement.style;
+  frame.setProperty("--mark", `${wide}px`);
+  frame.setProperty("--marks", `${names.length * wide}px`);
   $("group").value = state.group;
 }
 

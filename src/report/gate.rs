@@ -93,9 +93,16 @@ impl Gate {
             refuse_strangers(run, baseline)?;
             notes.extend(differences(run, baseline));
             let before = checks.len();
+            // Of several runs each says which it is.
+            let prefix = if runs.len() > 1 { format!("{} ", run.path.display()) } else { String::new() };
             for record in &run.record.dtypes {
                 match baseline.record.dtypes.iter().find(|stored| stored.dtype == record.dtype) {
-                    Some(stored) => checks.extend(check(index, (run, record), (baseline, stored), limits)?),
+                    Some(stored) => {
+                        let own = check(index, (run, record), (baseline, stored), limits)?;
+                        checks.extend(
+                            own.into_iter().map(|check| Check { message: prefix.clone() + &check.message, ..check }),
+                        );
+                    }
                     None => notes.push(format!("{}: not in the baseline, so not checked", record.dtype)),
                 }
             }
@@ -159,13 +166,19 @@ fn differences(run: &StoredRun, baseline: &StoredRun) -> Vec<String> {
     let mut notes: Vec<String> = plans
         .iter()
         .filter(|difference| difference.field != "dtypes")
-        .map(|difference| format!("{difference}"))
+        .map(|difference| shortened(&difference.to_string()))
         .collect();
     if run.record.machine.cpu != baseline.record.machine.cpu {
         let (was, is) = (&baseline.record.machine.cpu, &run.record.machine.cpu);
         notes.push(format!("machine: was {was}, is {is}; speeds do not compare"));
     }
     notes
+}
+
+/// Enough of a difference to know it by: whole plans may stand in it.
+fn shortened(text: &str) -> String {
+    const LENGTH: usize = 120;
+    if text.chars().count() <= LENGTH { text.to_owned() } else { text.chars().take(LENGTH).chain(['…']).collect() }
 }
 
 fn check(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::comparison::{Comparison, Source, first_difference};
+use super::comparison::{Comparison, Source, by_sample, first_difference};
 use crate::record::{StoredCompletion, StoredRun, StoredSample};
 
 /// A run's questions by row of the dataset.
@@ -33,5 +33,5 @@ impl ReferenceTokens<'_> {
 pub(super) fn divergence_of<'a>(comparison: &Comparison, sources: &[Source<'a>], row: usize) -> ReferenceTokens<'a> {
     let reference = comparison.rows.get(row).and_then(|row| sources.get(row.reference?));
     let completions = reference.map_or(&[][..], |reference| reference.completions());
-    ReferenceTokens(completions.iter().map(|one| ((one.sample, one.repeat), one.token_ids.as_slice())).collect())
+    ReferenceTokens(by_sample(completions))
 }

@@ -50,6 +50,7 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
         &["rescore", "--help"],
         &["quantize", "--help"],
         &["perplexity", "-h"],
+        &["report", "--help"],
         &["show", "-h"],
     ] {
         let output = evalsuite(arguments);

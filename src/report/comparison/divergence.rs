@@ -29,11 +29,7 @@ pub(super) fn divergences(sources: &[Source], references: &[Option<usize>]) -> V
 }
 
 fn divergence(sources: &[Source], row: usize, reference: usize) -> Divergence {
-    let of_reference: HashMap<(usize, usize), &[u32]> = sources[reference]
-        .completions()
-        .iter()
-        .map(|one| ((one.sample, one.repeat), one.token_ids.as_slice()))
-        .collect();
+    let of_reference = by_sample(sources[reference].completions());
     let mut first = Vec::new();
     let mut n = 0;
     for one in sources[row].completions() {
@@ -45,12 +41,19 @@ fn divergence(sources: &[Source], row: usize, reference: usize) -> Divergence {
     Divergence { row, reference, n, identical: n - first.len(), first }
 }
 
-/// Whether two series hold the same samples with the same tokens.
+/// Whether two series have the same tokens wherever both have a sample, and have one.
 pub(in crate::report) fn same_answers(reference: &[StoredCompletion], other: &[StoredCompletion]) -> bool {
-    let same = |(a, b): (&StoredCompletion, &StoredCompletion)| {
-        (a.sample, a.repeat, &a.token_ids) == (b.sample, b.repeat, &b.token_ids)
-    };
-    reference.len() == other.len() && reference.iter().zip(other).all(same)
+    let of_reference: HashMap<(usize, usize), &[u32]> = by_sample(reference);
+    let mut common = other
+        .iter()
+        .filter_map(|one| Some((of_reference.get(&(one.sample, one.repeat))?, one.token_ids.as_slice())))
+        .peekable();
+    common.peek().is_some() && common.all(|(reference, own)| *reference == own)
+}
+
+/// Tokens by (sample, repeat).
+pub(in crate::report) fn by_sample(completions: &[StoredCompletion]) -> HashMap<(usize, usize), &[u32]> {
+    completions.iter().map(|one| ((one.sample, one.repeat), one.token_ids.as_slice())).collect()
 }
 
 /// Tokens before the first that differs; `None` where none does.

@@ -6,19 +6,20 @@ use crate::record::StoredRun;
 pub(super) fn run_names(runs: &[StoredRun]) -> Vec<String> {
     let parts: [fn(&StoredRun) -> String; 6] = [
         |run| last_part(&run.record.plan.model.name),
-        |run| run.record.plan.awq.as_ref().map_or_else(String::new, |awq| last_part(&awq.name)),
         engine,
         |run| run.record.plan.dataset.name.clone(),
         |run| run.record.plan.protocol.name.clone(),
         |run| run.record.plan.dataset.selection.clone(),
+        |run| run.record.plan.awq.as_ref().map_or_else(String::new, |awq| last_part(&awq.name)),
     ];
     let mut names = vec![String::new(); runs.len()];
     for part in parts {
-        let words: Vec<String> = runs.iter().map(|run| part(run)).collect();
         if all_distinct(&names) {
             break;
         }
-        if words.iter().any(|word| *word != words[0]) {
+        let words: Vec<String> = runs.iter().map(part).collect();
+        let tells_apart = words.iter().any(|word| *word != words[0]) && words.iter().all(|word| !word.is_empty());
+        if tells_apart {
             for (name, word) in names.iter_mut().zip(words) {
                 *name = format!("{name} {word}").trim().to_owned();
             }

@@ -11,7 +11,7 @@ mod verdict;
 use serde::Serialize;
 
 pub use divergence::Divergence;
-pub(super) use divergence::{first_difference, same_answers};
+pub(super) use divergence::{by_sample, first_difference, same_answers};
 pub use outside::{OutsideRow, read_outside};
 pub use pairs::Pair;
 pub(super) use pairs::paired_by_sample;

@@ -34,8 +34,10 @@ fn of_row(row: &Row, rows: &[Row], rule: &str) -> Option<String> {
         format!("{label} is worse than {reference} ({figures})")
     } else if pair.lost + pair.gained == 0 {
         format!("{label} is right where {reference} is")
+    } else if pair.mcnemar_p < 0.05 {
+        format!("{label} is better than {reference} ({figures})")
     } else {
-        format!("{label} shows no loss against {reference} ({figures})")
+        format!("{label} is within chance of {reference} ({figures})")
     })
 }
 

@@ -1,4 +1,4 @@
-//! JUnit XML, for what CI systems show.
+//! `JUnit` XML, for what CI systems show.
 //!
 //! A suite is a row of the table. Its checks against a baseline are test cases that fail; its samples are test cases that
 //! never do: right ones pass, wrong ones are *skipped* with the reason. A wrong answer is a measurement and not a defect,
