@@ -88,7 +88,7 @@ function accuracyAgainstSpeed({ rows }, rule, width) {
         svg("path", { d: whisker, stroke, "stroke-width": 1.6, fill: "none" }),
         svg("circle", { cx: x, cy: y, r: 5, fill: p.row.source ? "var(--paper)" : stroke, stroke, "stroke-width": 2 })));
     const name = p.row.label.length > 26 ? p.row.label.slice(0, 25) + "…" : p.row.label;
-    chart.append(text(...place(name, x, y, taken, width - right, height - bottom), { class: "name halo" }));
+    chart.append(text(...place(name, x, y, taken, width - right, height - bottom), { class: "name halo", style: `fill:${stroke}` }));
   }
   return chart;
 }

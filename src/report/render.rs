@@ -57,8 +57,10 @@ pub(super) fn engine(colour: bool) -> TemplateEngine {
     TemplateEngine(tera)
 }
 
+type InWords = fn(f64) -> String;
+
 /// Filters from a number to words; whatever is no number was not measured.
-const NUMBERS: [(&str, fn(f64) -> String); 8] = [
+const NUMBERS: [(&str, InWords); 8] = [
     ("percent", percent),
     ("points", points),
     ("count", |value| thousands(value as u64)),

@@ -70,7 +70,7 @@ fn help_of_gsm8k_names_every_flag_and_shows_examples() {
     let help = text(&evalsuite(&["gsm8k", "--help"]).stdout);
     let flags = "--model --revision --dtype --engine --batch --threads --offline --dataset --split --limit --samples \
                  --protocol --fewshot --chat --show-prompt --max-tokens --temperature --top-p --top-k --seed --repeats \
-                 --stop --out --resume --min-accuracy --format --template";
+                 --stop --out --resume --min-accuracy --baseline --margin --min-speed-ratio --format --template";
     for flag in flags.split_whitespace() {
         assert!(help.contains(flag), "{flag}");
     }

@@ -1,4 +1,4 @@
-//! A browser, as far as a test of a page needs one: Chromium over the DevTools protocol, through pipes, without a network.
+//! A browser, as far as a test of a page needs one: Chromium over its `DevTools` protocol, through pipes, without a network.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -167,6 +167,7 @@ impl Page {
             "Tab" => 9,
             "ArrowDown" => 40,
             "End" => 35,
+            "Home" => 36,
             _ => 0,
         };
         let mut down = json!({"type": "rawKeyDown", "key": key, "windowsVirtualKeyCode": code});

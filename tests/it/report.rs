@@ -175,7 +175,9 @@ fn runs_on_different_problems_stand_together_and_are_not_compared() {
     assert!(comparison.pairs.iter().all(|pair| same_side(pair.reference) == same_side(pair.other)));
     assert_eq!(comparison.rows[3].reference, Some(2));
     assert_eq!(page_data(&rendered(&runs, ReportFormat::Html))["groups"].as_array().unwrap().len(), 2);
-    EVERY.map(|format| assert!(!rendered(&runs, format).is_empty()));
+    for format in EVERY {
+        assert!(!rendered(&runs, format).is_empty(), "{format:?}");
+    }
 }
 
 #[test]
@@ -279,7 +281,9 @@ fn a_run_of_before_questions_were_kept_is_shown_without_them() {
     scripted_run(&folder);
     std::fs::remove_file(folder.join("samples.jsonl")).unwrap();
     let runs = [StoredRun::read(&folder).unwrap()];
-    EVERY.map(|format| assert!(!rendered(&runs, format).is_empty()));
+    for format in EVERY {
+        assert!(!rendered(&runs, format).is_empty(), "{format:?}");
+    }
     let page = rendered(&runs, ReportFormat::Html);
     assert!(page.contains("the folder holds no questions"));
     assert_eq!(page_data(&page)["groups"][0]["samples"][0]["q"], Value::Null);
@@ -368,7 +372,7 @@ proptest! {
         let mut reader = csv::Reader::from_reader(csv.as_bytes());
         let lines: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
         prop_assert_eq!(lines.len(), 10);
-        prop_assert_eq!(lines[2].iter().last(), Some(text.as_str()));
+        prop_assert_eq!(lines[2].iter().next_back(), Some(text.as_str()));
 
         let json: Value = serde_json::from_str(&rendered(&runs, ReportFormat::Json)).unwrap();
         prop_assert_eq!(&json["rows"][0]["model"], &Value::from(text.clone()));

@@ -110,7 +110,9 @@ fn strangers_are_refused_and_differences_named() {
     assert!(message.contains("share no precision"), "{message}");
     let message = refused(&|other| {
         for (_, completions) in &mut other.completions {
-            completions.iter_mut().for_each(|one| one.sample += 100);
+            for one in completions {
+                one.sample += 100;
+            }
         }
     });
     assert!(message.contains("share no question"), "{message}");

@@ -21,7 +21,7 @@ pub(super) fn run_names(runs: &[StoredRun]) -> Vec<String> {
         let tells_apart = words.iter().any(|word| *word != words[0]) && words.iter().all(|word| !word.is_empty());
         if tells_apart {
             for (name, word) in names.iter_mut().zip(words) {
-                *name = format!("{name} {word}").trim().to_owned();
+                *name = if name.is_empty() { word } else { format!("{name} {word}") };
             }
         }
     }

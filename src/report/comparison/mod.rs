@@ -6,6 +6,7 @@ mod outside;
 mod pairs;
 mod provenance;
 mod rows;
+mod source;
 mod verdict;
 
 use serde::Serialize;
@@ -17,9 +18,10 @@ pub use pairs::Pair;
 pub(super) use pairs::paired_by_sample;
 pub use provenance::Provenance;
 pub use rows::{Row, Score};
+pub(super) use source::{Source, sources};
 
 use super::Gate;
-use crate::record::{StoredCompletion, StoredRun, utc_now};
+use crate::record::{StoredRun, utc_now};
 
 /// The version of the comparison's JSON; raised when a field changes its meaning.
 pub const COMPARISON_FORMAT: u32 = 1;
@@ -51,32 +53,6 @@ pub struct Comparison {
     pub divergences: Vec<Divergence>,
     /// Against a baseline, where one was given.
     pub gate: Option<Gate>,
-}
-
-/// A row's completions with the run that they belong to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a> {
-    pub(super) run: usize,
-    pub(super) stored: &'a StoredRun,
-    pub(super) dtype: usize,
-}
-
-impl<'a> Source<'a> {
-    pub(super) fn completions(self) -> &'a [StoredCompletion] {
-        &self.stored.completions[self.dtype].1
-    }
-
-    /// Rows that answered the same questions under the same rules.
-    pub(super) fn questions(self) -> (&'a str, &'a str) {
-        let plan = &self.stored.record.plan;
-        (&plan.dataset.sha256, &plan.protocol.sha256)
-    }
-}
-
-/// The rows that runs give, in order.
-pub(super) fn sources(runs: &[StoredRun]) -> Vec<Source<'_>> {
-    let of_run = |(run, stored): (usize, &'_ StoredRun)| (0..stored.completions.len()).map(move |dtype| (run, dtype));
-    runs.iter().enumerate().flat_map(of_run).map(|(run, dtype)| Source { run, stored: &runs[run], dtype }).collect()
 }
 
 impl Comparison {

@@ -1,6 +1,6 @@
 //! The page: one HTML file with its style, its script and all its data inside.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
@@ -87,21 +87,24 @@ fn groups<'a>(comparison: &Comparison, runs: &'a [StoredRun], sources: &[Source<
     rows_of.into_iter().map(|rows| group(comparison, runs, sources, rows)).collect()
 }
 
+/// A row's completions by (sample, repeat), and what they are held against.
+type Column<'a> = (HashMap<(usize, usize), &'a StoredCompletion>, ReferenceTokens<'a>);
+
 fn group<'a>(comparison: &Comparison, runs: &'a [StoredRun], sources: &[Source<'a>], rows: Vec<usize>) -> Group<'a> {
     let mut members: Vec<usize> = rows.iter().map(|row| sources[*row].run).collect();
     members.dedup();
     let prompts: Vec<(usize, &str, Questions)> =
         members.iter().map(|run| (*run, common_beginning(&runs[*run]), Questions::new(&runs[*run]))).collect();
-    let columns: Vec<(HashMap<(usize, usize), &StoredCompletion>, ReferenceTokens)> = rows
+    let columns: Vec<Column> = rows
         .iter()
         .map(|row| {
             let completions = sources[*row].completions().iter().map(|one| ((one.sample, one.repeat), one));
             (completions.collect(), divergence_of(comparison, sources, *row))
         })
         .collect();
-    let mut keys = BTreeMap::new();
+    let mut keys = BTreeSet::new();
     for (completions, _) in &columns {
-        keys.extend(completions.keys().map(|key| (*key, ())));
+        keys.extend(completions.keys().copied());
     }
     let sample = |(i, k): (usize, usize)| {
         let question = prompts.iter().find_map(|(_, _, questions)| questions.of(i));
@@ -121,7 +124,7 @@ fn group<'a>(comparison: &Comparison, runs: &'a [StoredRun], sources: &[Source<'
         }
     };
     Group {
-        samples: keys.into_keys().map(sample).collect(),
+        samples: keys.into_iter().map(sample).collect(),
         beginnings: prompts.iter().map(|(run, beginning, _)| (*run, *beginning)).collect(),
         rows,
     }
