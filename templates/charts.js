@@ -88,25 +88,25 @@ function accuracyAgainstSpeed({ rows }, rule, width) {
         svg("path", { d: whisker, stroke, "stroke-width": 1.6, fill: "none" }),
         svg("circle", { cx: x, cy: y, r: 5, fill: p.row.source ? "var(--paper)" : stroke, stroke, "stroke-width": 2 })));
     const name = p.row.label.length > 26 ? p.row.label.slice(0, 25) + "…" : p.row.label;
-    chart.append(text(...place(name, x, y, taken, width - right, height - bottom), { class: "name halo", style: `fill:${stroke}` }));
+    chart.append(text(...place(name, x, y, taken, [left, width - right], height - bottom), { class: "name halo", style: `fill:${stroke}` }));
   }
   return chart;
 }
 
 // The first place beside a point where its name covers nothing: right, left, and then further up and down.
-function place(name, x, y, taken, limit, floor) {
+function place(name, x, y, taken, [from, to], floor) {
   const wide = name.length * 6.7;
   for (const shift of [4, -10, 18, -24, 32, -38, 46, -52, 60]) {
     for (const start of [x + 10, x - 10 - wide]) {
       const box = [start, y + shift - 11, start + wide, y + shift + 3];
       const covers = taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3]);
-      if (start >= 0 && box[2] <= limit && box[1] >= 0 && box[3] <= floor && !covers) {
+      if (start >= from && box[2] <= to && box[1] >= 0 && box[3] <= floor && !covers) {
         taken.push(box);
         return [start, y + shift, name];
       }
     }
   }
-  return [Math.max(0, Math.min(x + 10, limit - wide)), y - 8, name];
+  return [Math.max(from, Math.min(x + 10, to - wide)), y - 8, name];
 }
 
 function divergence({ rows, divergences }, width) {

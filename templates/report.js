@@ -29,7 +29,7 @@ function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else if (value !== null && value !== false) element.setAttribute(key, value);
+    else if (value !== null) element.setAttribute(key, value);
   }
   element.append(...children.filter((child) => child !== null));
   return element;

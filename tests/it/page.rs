@@ -94,8 +94,13 @@ fn a_reader_finds_filters_and_reads_samples_by_mouse_and_by_keys() {
     let differ = (0..1319).filter(|row| row % 10 == 1 || row % 4 == 1).count();
     page.key("d");
     assert_eq!(page.text("#count"), format!("{differ} of 1,319"));
+    let cut_off = "document.querySelector(\"[data-chip='cut off']\")";
+    assert_eq!(page.js(&format!("{cut_off}.disabled")), true, "no sample is like that");
+    page.key("d");
+    assert_eq!(page.js(&format!("{cut_off}.getAttribute('aria-pressed')")), "false");
     page.click("[data-chip='cut off']");
-    assert_eq!(page.js("document.querySelector(\"[data-chip='cut off']\").getAttribute('aria-pressed')"), "true");
+    assert_eq!(page.js(&format!("{cut_off}.getAttribute('aria-pressed')")), "true");
+    assert_eq!(page.text("#count"), format!("{} of 1,319", 1319_usize.div_ceil(50)));
     page.key("x");
 
     // The answer: the value is marked where the rule found it, and so is where the text leaves f32's.
