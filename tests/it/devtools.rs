@@ -63,7 +63,11 @@ impl Page {
         }
         page.resize(width, height);
         let scheme = if dark { "dark" } else { "light" };
-        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        // A page that scrolls smoothly would move away from under the mouse.
+        let features = json!([
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]);
         page.call("Emulation.setEmulatedMedia", &json!({"features": features}));
         page.call("Page.navigate", &json!({"url": format!("file://{}", file.display())}));
         page.wait("document.documentElement?.dataset.ready !== undefined");
