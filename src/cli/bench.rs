@@ -8,7 +8,7 @@ use super::args::OutputArguments;
 use super::commands::{catch_interrupts, colour, print_data};
 use super::exit::Exit;
 use super::model::{ModelArguments, ModelChoice};
-use super::plan::format;
+use super::plan::table_format;
 use super::printer::{Printer, duration, print_error, say};
 use crate::bench::{BenchFinished, BenchJob, Event, Progress, Surroundings, execute};
 use crate::engine::Batching;
@@ -122,7 +122,7 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
         seed: arguments.seed,
         peers: arguments.vs.clone(),
         out: arguments.out.clone(),
-        format: format(&arguments.output, colour)?,
+        format: table_format(&arguments.output, colour)?,
     })
 }
 

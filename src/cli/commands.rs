@@ -13,9 +13,10 @@ use super::bench::bench;
 use super::doctor;
 use super::exit::Exit;
 use super::perplexity::perplexity;
-use super::plan::{format, resolve};
+use super::plan::{format, resolve, table_format};
 use super::printer::{Printer, print, print_error, say};
 use super::quality::{DIFFS, quality};
+use super::report::{Baseline, report};
 use super::{quantize, synth};
 use crate::hub::Hub;
 use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
@@ -42,6 +43,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
         Command::Quality(arguments) => quality(arguments, command),
         Command::Rescore(arguments) => rescore_run(arguments),
         Command::Show(arguments) => show(arguments),
+        Command::Report(arguments) => report(arguments, command),
         Command::Quantize(arguments) => quantize::run(arguments),
         Command::Synth(arguments) => synth::run(arguments),
         Command::Doctor => print_data(&doctor::report()).map(|()| Exit::Success),
@@ -54,13 +56,14 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
 
 fn gsm8k(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Exit, RunError> {
     let job = resolve(arguments, command, colour())?;
+    let baseline = arguments.baseline.open()?;
     let hub = arguments.model.start()?;
     if let Some(row) = arguments.show_prompt {
         print_data(&show_prompt(&Inputs::load(&job, &hub)?, &job, row)?)?;
         return Ok(Exit::Success);
     }
     let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
-    conclude(&job, &finished, arguments.min_accuracy)
+    conclude(&job, &finished, arguments.min_accuracy, baseline.as_ref())
 }
 
 /// Gives a job what surrounds it here: the engines there are, a printer of progress, and Ctrl-C.
@@ -75,7 +78,12 @@ pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut Surroundings) -> Result
 }
 
 /// Prints what came of a run, and says how to go on where it did not finish.
-fn conclude(job: &Job, finished: &Finished, min_accuracy: Option<f64>) -> Result<Exit, RunError> {
+fn conclude(
+    job: &Job,
+    finished: &Finished,
+    min_accuracy: Option<f64>,
+    baseline: Option<&Baseline>,
+) -> Result<Exit, RunError> {
     let folder = finished.folder.display();
     let Some((record, report)) = &finished.results else {
         say(&format!(
@@ -98,18 +106,20 @@ fn conclude(job: &Job, finished: &Finished, min_accuracy: Option<f64>) -> Result
         let failed = finished.failures.iter().any(|(_, error)| error.is_engine_failure());
         return Ok(if failed { Exit::EngineFailure } else { Exit::UserMistake });
     }
-    let Some(minimum) = min_accuracy else { return Ok(Exit::Success) };
+    let held = baseline.map_or(Ok(Exit::Success), |baseline| baseline.check(&finished.folder))?;
+    let Some(minimum) = min_accuracy else { return Ok(held) };
     let exit = Exit::of_accuracy(record, minimum);
     if exit == Exit::BelowMinimum {
         let lowest = record.lowest_accuracy();
         let lowest = lowest.map_or_else(|| "n/a".to_owned(), |lowest| format!("{:.1} %", lowest * 100.0));
         say(&format!("the lowest accuracy, {lowest}, is below --min-accuracy {minimum} %"));
+        return Ok(exit);
     }
-    Ok(exit)
+    Ok(held)
 }
 
 fn rescore_run(arguments: &RescoreArguments) -> Result<Exit, RunError> {
-    let format = format(&arguments.output, colour())?;
+    let format = table_format(&arguments.output, colour())?;
     let hub = Hub::from_environment(arguments.offline)?;
     let (record, path) = rescore(&arguments.run, &arguments.protocol, &hub)?;
     print_data(&render(&record, &format)?)?;

@@ -8,7 +8,7 @@ use super::args::OutputArguments;
 use super::commands::{colour, print_data, with_surroundings};
 use super::exit::Exit;
 use super::model::{ModelArguments, ModelChoice};
-use super::plan::{chat, format};
+use super::plan::{chat, table_format};
 use super::printer::{print_error, say};
 use crate::run::RunError;
 use crate::run::perplexity::{PerplexityFinished, PerplexityJob, execute};
@@ -111,7 +111,7 @@ pub fn resolve_perplexity(
         limit_tokens: arguments.limit_tokens,
         out: arguments.out.clone(),
         worst: arguments.worst,
-        format: format(&arguments.output, colour)?,
+        format: table_format(&arguments.output, colour)?,
     })
 }
 

@@ -179,6 +179,17 @@ pub enum Finish {
 }
 
 impl Finish {
+    /// The name in every file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EndOfSequence => "end_of_sequence",
+            Self::StopString => "stop_string",
+            Self::Length => "length",
+            Self::Context => "context",
+            Self::Scored => "scored",
+        }
+    }
+
     /// Whether the answer was cut off before the model had finished.
     pub const fn is_cut(self) -> bool {
         matches!(self, Self::Length | Self::Context)
