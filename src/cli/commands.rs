@@ -18,6 +18,7 @@ use super::printer::{Printer, print, print_error, say};
 use super::quality::{DIFFS, quality};
 use super::report::{Baseline, report};
 use super::{quantize, synth};
+use crate::engine::Dtype;
 use crate::hub::Hub;
 use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
 use crate::report::{render, render_bench, render_perplexity, render_quality};
@@ -77,35 +78,15 @@ pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut Surroundings) -> Result
     })
 }
 
-/// Prints what came of a run, and says how to go on where it did not finish.
+/// Prints what came of a run, and whether it is good enough.
 fn conclude(
     job: &Job,
     finished: &Finished,
     min_accuracy: Option<f64>,
     baseline: Option<&Baseline>,
 ) -> Result<Exit, RunError> {
-    let folder = finished.folder.display();
-    let Some((record, report)) = &finished.results else {
-        say(&format!(
-            "interrupted: what is done is kept in {folder}\nhint: go on with `{}`",
-            resume_command(&job.command, &job.destination, job.resume, &finished.folder)
-        ));
-        return Ok(Exit::Interrupted);
-    };
-    print_data(report)?;
-    say(&format!("results: {folder}/record.json"));
-    if !finished.failures.is_empty() {
-        for (dtype, error) in &finished.failures {
-            print_error(&format!("{dtype}: {error}"));
-        }
-        say(&format!(
-            "what is done is kept; try the rest again with `{}`",
-            resume_command(&job.command, &job.destination, job.resume, &finished.folder)
-        ));
-        // An engine's failure weighs more than a mistake: the latter may be its consequence.
-        let failed = finished.failures.iter().any(|(_, error)| error.is_engine_failure());
-        return Ok(if failed { Exit::EngineFailure } else { Exit::UserMistake });
-    }
+    let exit = conclude_run(finished, &job.command, &job.destination, job.resume)?;
+    let (Exit::Success, Some((record, _))) = (exit, &finished.results) else { return Ok(exit) };
     let held = baseline.map_or(Ok(Exit::Success), |baseline| baseline.check(&finished.folder))?;
     let Some(minimum) = min_accuracy else { return Ok(held) };
     let exit = Exit::of_accuracy(record, minimum);
@@ -116,6 +97,41 @@ fn conclude(
         return Ok(exit);
     }
     Ok(held)
+}
+
+/// Prints what came of a run with a folder, and says how to go on where it did not finish.
+pub(super) fn conclude_run<R>(
+    finished: &Finished<R>,
+    command: &[String],
+    destination: &Destination,
+    resumed: bool,
+) -> Result<Exit, RunError> {
+    let folder = finished.folder.display();
+    let go_on = resume_command(command, destination, resumed, &finished.folder);
+    let Some((_, report)) = &finished.results else {
+        say(&format!("interrupted: what is done is kept in {folder}\nhint: go on with `{go_on}`"));
+        return Ok(Exit::Interrupted);
+    };
+    print_data(report)?;
+    say(&format!("results: {folder}/record.json"));
+    let exit = print_failures(&finished.failures);
+    if exit != Exit::Success {
+        say(&format!("what is done is kept; try the rest again with `{go_on}`"));
+    }
+    Ok(exit)
+}
+
+/// Prints why precisions did not finish; the exit code that follows.
+pub(super) fn print_failures(failures: &[(Dtype, RunError)]) -> Exit {
+    for (dtype, error) in failures {
+        print_error(&format!("{dtype}: {error}"));
+    }
+    // An engine's failure weighs more than a mistake: the latter may be its consequence.
+    match failures {
+        [] => Exit::Success,
+        failures if failures.iter().any(|(_, error)| error.is_engine_failure()) => Exit::EngineFailure,
+        _ => Exit::UserMistake,
+    }
 }
 
 fn rescore_run(arguments: &RescoreArguments) -> Result<Exit, RunError> {
@@ -150,7 +166,7 @@ fn show(arguments: &ShowArguments) -> Result<Exit, RunError> {
 }
 
 /// The command that goes on with a run, ready to be pasted into a shell.
-pub(super) fn resume_command(command: &[String], destination: &Destination, resumed: bool, folder: &Path) -> String {
+fn resume_command(command: &[String], destination: &Destination, resumed: bool, folder: &Path) -> String {
     let folder = folder.display().to_string();
     let mut words: Vec<&str> = command.iter().map(String::as_str).collect();
     if matches!(destination, Destination::Under(_)) {

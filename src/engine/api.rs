@@ -162,6 +162,15 @@ pub struct Request {
     pub work: Work,
 }
 
+impl Request {
+    /// Scores `tokens[from..]` behind the tokens before them.
+    pub fn scoring(id: usize, tokens: &[u32], from: usize) -> Self {
+        let (prompt, given) = tokens.split_at(from.min(tokens.len()));
+        let prompt = Arc::new(Prompt { text: String::new(), token_ids: prompt.to_vec() });
+        Self { id, prompt, work: Work::Score { continuation: given.to_vec() } }
+    }
+}
+
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -35,7 +35,7 @@ pub use clock::{utc_now, utc_stamp};
 pub use error::RecordError;
 pub use folder::RunFolder;
 pub use journal::{Journal, Outcome, StoredCompletion, read_journal};
-pub use machine::{Machine, MemoryScope, PeakMemory, available_memory_bytes, peak_memory, reset_peak_memory};
+pub use machine::{Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
 pub use perplexity::{
     Divergence, DtypePerplexity, Opinion, PERPLEXITY_FORMAT, PerplexityRecord, Reading, Spread, TextPlan, WindowPlan,
     WorstToken,

@@ -32,11 +32,11 @@ pub struct Surroundings<'a> {
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Finished {
+pub struct Finished<R = Record> {
     /// The run folder.
     pub folder: PathBuf,
     /// The results, and the report of them in the job's format; `None` when interrupted.
-    pub results: Option<(Record, String)>,
+    pub results: Option<(R, String)>,
     /// Precisions that did not finish, and why.
     pub failures: Vec<(Dtype, RunError)>,
 }

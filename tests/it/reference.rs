@@ -31,16 +31,7 @@ const TIE: f32 = 1e-3;
 
 fn complete(source: &Arc<ModelSource>, kind: EngineKind, requests: Vec<Request>) -> Vec<Completion> {
     let mut engine = open(source, &OpenOptions::new(kind, Dtype::F32, None)).unwrap();
-    let mut completions = Vec::new();
-    let mut sink = |event| {
-        if let Event::Completed(completion) = event {
-            completions.push(completion);
-        }
-        ControlFlow::Continue(())
-    };
-    engine.run(requests, &mut sink).unwrap();
-    completions.sort_by_key(|completion| completion.request);
-    completions
+    crate::complete(engine.as_mut(), requests)
 }
 
 #[test]

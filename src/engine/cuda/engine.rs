@@ -115,13 +115,7 @@ impl Engine for CudaEngine {
         from: usize,
         sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        let (prompt, given) = tokens.split_at(from.min(tokens.len()));
-        let request = Request {
-            id: 0,
-            prompt: Arc::new(Prompt { text: String::new(), token_ids: prompt.to_vec() }),
-            work: Work::Score { continuation: given.to_vec() },
-        };
-        request.check(self.model.config.vocabulary, self.info.context_tokens)?;
+        Request::scoring(0, tokens, from).check(self.model.config.vocabulary, self.info.context_tokens)?;
         let slot = self.cache.slots;
         // The logits behind a token predict the next; nothing is left to be predicted behind the last.
         let fed = tokens.len() - 1;
