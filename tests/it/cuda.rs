@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use evalsuite::engine::model::{ModelSource, ModelSpec};
 use evalsuite::engine::{
-    Batching, Completion, Dtype, Engine, EngineKind, Event, Finish, GenerateOptions, OpenOptions, Prompt, Request,
-    Sampling, Work, gpu_is_present, open,
+    Batching, Dtype, Engine, EngineKind, Finish, GenerateOptions, OpenOptions, Prompt, Request, Sampling, Work,
+    gpu_is_present, open,
 };
 use evalsuite::hub::Hub;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::{ModelSource, ModelSpec};
 use evalsuite::engine::{
-    Completion, Dtype, EngineKind, Event, Finish, GenerateOptions, OpenOptions, Prompt, Request, Work, open,
+    Completion, Dtype, EngineKind, Finish, GenerateOptions, OpenOptions, Prompt, Request, Work, open,
 };
 use evalsuite::hub::Hub;
 use serde::Deserialize;

@@ -1,13 +1,10 @@
 //! SmolLM2-135M-Instruct on the CPU engine against what transformers generates from it in binary32.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use evalsuite::engine::model::{ModelSource, ModelSpec};
-use evalsuite::engine::{
-    Completion, Dtype, EngineKind, Event, GenerateOptions, OpenOptions, Prompt, Request, Work, open,
-};
+use evalsuite::engine::{Completion, Dtype, EngineKind, GenerateOptions, OpenOptions, Prompt, Request, Work, open};
 use evalsuite::hub::Hub;
 use serde::Deserialize;
 

@@ -25,7 +25,7 @@ mod step_buffers;
 mod testing;
 mod weights;
 
-pub use device::is_present;
+pub use device::{describe, is_present};
 pub(super) use engine::CudaEngine;
 
 /// Tokens in a block of the key and value cache.

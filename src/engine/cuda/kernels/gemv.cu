@@ -270,7 +270,7 @@ __device__ __forceinline__ void product(
                                                      : slot == ROUND - 1 && round % ROUNDS_A_TILE == ROUNDS_A_TILE - 1;
             if (tile_ends) {
                 const int place = tile_of(round, slot) * 8 - pass;
-                if (pass + place < pairs) leave<M>(sums, parts + warp * rows * pass_pairs + place + g, pass_pairs, rows);
+                if (pass + place < pairs) leave<M>(sums, parts + warp * rows * pass_pairs + place, pass_pairs, rows);
                 clear(sums);
             }
         }
@@ -394,7 +394,9 @@ struct Activated {
     __device__ __forceinline__ void fetch(Context&, int, int) const {}
     __device__ __forceinline__ void finish(const Context&, int pair, int row, float gate, float up) const {
         gate = stored(gate);
-        activation[(size_t)row * INTERMEDIATE + pair] = narrow<element>(gate / (1.0f + expf(-gate)) * stored(up));
+        // The short forms are good to a few units of binary32, far below a unit of 16-bit elements.
+        const float silu = ELEMENT == 0 ? gate / (1.0f + expf(-gate)) : __fdividef(gate, 1.0f + __expf(-gate));
+        activation[(size_t)row * INTERMEDIATE + pair] = narrow<element>(silu * stored(up));
     }
 };
 #else

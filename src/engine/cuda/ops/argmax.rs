@@ -114,7 +114,7 @@ mod tests {
                 for (row, logits) in logits.chunks_mut(vocabulary).enumerate() {
                     let last = vocabulary - 1;
                     match row % 11 {
-                        1 => logits.iter_mut().for_each(|logit| *logit = -3.5),
+                        1 => logits.fill(-3.5),
                         2 => logits[last] = f32::NAN,
                         3 => logits[random.below(vocabulary)] = f32::INFINITY,
                         4 => logits[0] = f32::NEG_INFINITY,
@@ -122,7 +122,7 @@ mod tests {
                         6 => logits[0] = 1e30,
                         // Both zeros are one number: the first wins, whichever it is.
                         7 => {
-                            logits.iter_mut().for_each(|logit| *logit = -1.0);
+                            logits.fill(-1.0);
                             logits[vocabulary / 2] = -0.0;
                             logits[last] = 0.0;
                         }

@@ -36,7 +36,7 @@ pub(super) fn tiny() -> ModelConfig {
 
 /// Another model of the family: hidden, intermediate, heads, KV heads, elements of a head, vocabulary.
 fn llama([hidden, intermediate, heads, kv_heads, head_dim, vocabulary]: [usize; 6]) -> ModelConfig {
-    ModelConfig { hidden, intermediate, heads, kv_heads, head_dim, vocabulary, ..tiny() }
+    ModelConfig { vocabulary, hidden, intermediate, heads, kv_heads, head_dim, ..tiny() }
 }
 
 /// `SmolLM2`-135M's sizes.

@@ -53,12 +53,12 @@ pub(crate) enum DenseType {
 /// The packing kernels.
 #[derive(Debug)]
 pub(crate) struct Pack {
-    awq_pack: Kernel,
+    awq_codes: Kernel,
     awq_groups: Kernel,
-    awq_dense: Kernel,
+    awq_to_dense: Kernel,
     /// By [`DenseType`].
-    int8_pack: [Kernel; 3],
-    int8_dense: Kernel,
+    to_int8: [Kernel; 3],
+    int8_to_dense: Kernel,
 }
 
 impl Pack {
@@ -66,15 +66,15 @@ impl Pack {
     pub(crate) fn load(device: &Device) -> Result<Self, EngineError> {
         let module = Module::load(device, SOURCE, &Options::default())?;
         Ok(Self {
-            awq_pack: module.kernel("awq_pack", 0)?,
+            awq_codes: module.kernel("awq_pack", 0)?,
             awq_groups: module.kernel("awq_groups", 0)?,
-            awq_dense: module.kernel("awq_dense", 0)?,
-            int8_pack: [
+            awq_to_dense: module.kernel("awq_dense", 0)?,
+            to_int8: [
                 module.kernel("int8_pack_f32", 0)?,
                 module.kernel("int8_pack_f16", 0)?,
                 module.kernel("int8_pack_bf16", 0)?,
             ],
-            int8_dense: module.kernel("int8_dense", 0)?,
+            int8_to_dense: module.kernel("int8_dense", 0)?,
         })
     }
 
@@ -93,7 +93,7 @@ impl Pack {
         // Four threads a word.
         let grid = Grid { blocks: (words.div_ceil(32), inputs.div_ceil(AWQ_BLOCK), 1), ..Grid::line(0, 128) };
         let arguments = [qweight.into(), inputs.into(), words.into(), codes.into(), first_output.into()];
-        self.awq_pack.launch(device, grid, &arguments)?;
+        self.awq_codes.launch(device, grid, &arguments)?;
         let grid = Grid { blocks: (outputs.div_ceil(THREADS), count, 1), ..Grid::line(0, THREADS) };
         let arguments = [qzeros.into(), scales.into(), count.into(), words.into(), groups.into(), first_output.into()];
         self.awq_groups.launch(device, grid, &arguments)
@@ -114,7 +114,7 @@ impl Pack {
             "groups of {group_size} of {inputs}"
         );
         let arguments = [codes.into(), groups.into(), inputs.into(), group_size.into(), to.into()];
-        self.awq_dense.launch(device, eights(outputs, inputs), &arguments)
+        self.awq_to_dense.launch(device, eights(outputs, inputs), &arguments)
     }
 
     /// Quantises a dense matrix `[outputs, inputs]`: `codes` ([`int8_code_bytes`]) and `scales` f32 `[outputs]`, as the
@@ -127,7 +127,7 @@ impl Pack {
         (codes, scales): (u64, u64),
     ) -> Result<(), EngineError> {
         let arguments = [dense.into(), inputs.into(), codes.into(), scales.into()];
-        self.int8_pack[of as usize].launch(device, Grid::line(outputs, THREADS), &arguments)
+        self.to_int8[of as usize].launch(device, Grid::line(outputs, THREADS), &arguments)
     }
 
     /// An int8 matrix as dense binary16, `to` f16 `[outputs, inputs]`: round(q · s). `inputs` is a multiple of 8.
@@ -140,7 +140,7 @@ impl Pack {
     ) -> Result<(), EngineError> {
         assert!(inputs.is_multiple_of(8), "{inputs} inputs");
         let arguments = [codes.into(), scales.into(), inputs.into(), to.into()];
-        self.int8_dense.launch(device, eights(outputs, inputs), &arguments)
+        self.int8_to_dense.launch(device, eights(outputs, inputs), &arguments)
     }
 }
 
