@@ -240,8 +240,8 @@ __device__ __forceinline__ void product(
 #endif
         }
     }
-    input.before(norm);
     let_next_begin();
+    input.before(norm);
     wait_for_previous();
 
     // The pair that this thread finishes at the end of each pass.
@@ -252,8 +252,11 @@ __device__ __forceinline__ void product(
 
     // Zeros behind the inputs, where blocks are longer than they.
     constexpr int BEHIND = L::BLOCKS * L::BLOCK - K;
-    for (int i = threadIdx.x; i < rows * BEHIND; i += THREADS) {
-        h[i / (BEHIND > 0 ? BEHIND : 1) * L::STRIDE + K + i % (BEHIND > 0 ? BEHIND : 1)] = narrow<element>(0.0f);
+    if (BEHIND > 0) {
+        for (int i = threadIdx.x; i < rows * BEHIND; i += THREADS) {
+            const int row = i / max(BEHIND, 1), at = i % max(BEHIND, 1);
+            h[row * L::STRIDE + K + at] = narrow<element>(0.0f);
+        }
     }
     input.fill(h, rows, norm, scratch);
     __syncthreads();
