@@ -4,8 +4,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::Dtype;
 use crate::engine::model::Family;
+use crate::engine::{Batching, Dtype};
 
 /// What a run was asked for, with the hash of everything it reads. Written before the first token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct Plan {
     pub engine: String,
     /// Requests that advance together at most, if the user said so.
     pub batch: Option<usize>,
+    /// Whether tokens may depend on the batch.
+    #[serde(default)]
+    pub batching: Batching,
     /// Precisions, the ground truth first.
     pub dtypes: Vec<Dtype>,
 }

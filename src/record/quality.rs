@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::write_json;
 use super::{AwqPlan, GenerationPlan, Machine, ModelPlan, RecordError, RunPlan, Session};
-use crate::engine::{Dtype, Finish};
+use crate::engine::{Batching, Dtype, Finish};
 use crate::score::statistics::Proportion;
 use crate::score::{TextAgreement, Verdict};
 
@@ -75,6 +75,9 @@ pub struct QualityPlan {
     pub engine: String,
     /// Requests that advance together at most, if the user said so.
     pub batch: Option<usize>,
+    /// Whether tokens may depend on the batch.
+    #[serde(default)]
+    pub batching: Batching,
     /// Precisions, the reference first.
     pub dtypes: Vec<Dtype>,
 }

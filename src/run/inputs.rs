@@ -118,6 +118,7 @@ impl Inputs {
             },
             engine: engine_name(job.engine).to_owned(),
             batch: job.batch,
+            batching: job.batching,
             dtypes,
         })
     }

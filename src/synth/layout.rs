@@ -155,7 +155,7 @@ fn dense(name: String, shape: Vec<usize>, format: Format) -> Tensor {
     Tensor { name, element, shape, bytes, values }
 }
 
-/// `AutoAWQ`'s three tensors of a layer: random codes, the zero point 8, and one scale, under which the weights (uniform
+/// `AutoAWQ`'s three tensors of a layer: random codes, the zero points 7 and 8, and one scale, under which the weights (uniform
 /// over sixteen steps) deviate as all others do.
 fn packed(
     tensors: &mut Vec<Tensor>,
@@ -163,7 +163,8 @@ fn packed(
     [outputs, inputs]: [usize; 2],
     group_size: usize,
 ) -> Result<(), SynthError> {
-    const ZERO_POINTS: [u8; 4] = [0x88; 4];
+    // 7 and 8 in turn: codes lie around 7.5, and weights that all leaned one way would grow through the layers without end.
+    const ZERO_POINTS: [u8; 4] = [0x87; 4];
     if !inputs.is_multiple_of(group_size) || !outputs.is_multiple_of(8) {
         return Err(SynthError::invalid(
             format!(
@@ -255,11 +256,14 @@ mod tests {
             bytes
         };
         assert_eq!(find("qweight").shape, [128, 8]);
-        assert!(bytes(find("qzeros")).iter().all(|byte| *byte == 0x88));
+        assert!(bytes(find("qzeros")).iter().all(|byte| *byte == 0x87));
         let scale = f16::from_le_bytes([bytes(find("scales"))[0], bytes(find("scales"))[1]]).to_f64();
         let codes = bytes(find("qweight"));
-        let weights: Vec<f64> =
-            codes.iter().flat_map(|byte| [byte & 15, byte >> 4]).map(|q| (f64::from(q) - 8.0) * scale).collect();
+        let weights: Vec<f64> = codes
+            .iter()
+            .flat_map(|byte| [f64::from(byte & 15) - 7.0, f64::from(byte >> 4) - 8.0])
+            .map(|q| q * scale)
+            .collect();
         let mean = weights.iter().sum::<f64>() / weights.len() as f64;
         let variance = weights.iter().map(|w| (w - mean).powi(2)).sum::<f64>() / weights.len() as f64;
         assert!((variance.sqrt() / WEIGHT_DEVIATION - 1.0).abs() < 0.03, "{}", variance.sqrt());

@@ -38,6 +38,11 @@ fn smollm2_in_f32_reproduces_transformers_token_for_token() {
     let spec = ModelSpec { source: model.display().to_string(), revision: "main".to_owned() };
     let source = Arc::new(ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap());
     hold(&source, EngineKind::Cpu, &reference.samples);
+    if evalsuite::engine::gpu_is_present() {
+        hold(&source, EngineKind::Cuda, &reference.samples);
+    } else {
+        eprintln!("SKIPPED: no GPU to hold against the reference");
+    }
     // candle-transformers is slower by far: the first samples suffice to show that it says the same.
     hold(&source, EngineKind::Candle, &reference.samples[..2]);
 }

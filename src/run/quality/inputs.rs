@@ -117,6 +117,7 @@ impl QualityInputs {
             },
             engine: engine_name(job.engine).to_owned(),
             batch: job.batch,
+            batching: job.batching,
             dtypes: self.dtypes.clone(),
         }
     }
