@@ -24,7 +24,7 @@ fn main() -> anyhow::Result<()> {
     };
     let spec = ModelSpec { source: folder.clone(), revision: "main".to_owned() };
     let source = Arc::new(ModelSource::open(&spec, &Hub::from_environment(true)?)?);
-    let options = OpenOptions { kind: EngineKind::Cpu, dtype: Dtype::F32, batch: Some(8) };
+    let options = OpenOptions::new(EngineKind::Cpu, Dtype::F32, Some(8));
     let mut engine = open(&source, &options)?;
     let mut ours = [const { Vec::new() }; 2];
     let mut theirs = [const { Vec::new() }; 2];

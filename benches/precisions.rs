@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     for dtype in Dtype::ALL {
         let source = if dtype == Dtype::Awq { awq.as_ref() } else { Some(&model) };
         let Some(source) = source else { continue };
-        engines.push(open(source, &OpenOptions { kind: EngineKind::Cpu, dtype, batch: Some(8) })?);
+        engines.push(open(source, &OpenOptions::new(EngineKind::Cpu, dtype, Some(8)))?);
     }
     let mut speeds = vec![[const { Vec::new() }; 2]; engines.len()];
     for round in 0..=ROUNDS {

@@ -59,16 +59,20 @@ impl Blob {
 
     /// Reads exactly `length` bytes from `offset`.
     pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; length];
+        self.read_into(offset, &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// Fills `buffer` with what stands from `offset` on.
+    pub fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         match self {
-            Self::File { file, .. } => {
-                let mut buffer = vec![0; length];
-                std::os::unix::fs::FileExt::read_exact_at(file, &mut buffer, offset)?;
-                Ok(buffer)
-            }
+            Self::File { file, .. } => std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset),
             Self::Embedded { bytes, .. } => {
                 let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-                let end = start.checked_add(length).ok_or(io::ErrorKind::UnexpectedEof)?;
-                bytes.get(start..end).map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+                let end = start.checked_add(buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+                buffer.copy_from_slice(bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
             }
         }
     }

@@ -8,6 +8,34 @@ use super::api::{Completion, Finish, GenerateOptions, Request, Timings, TokenDet
 use super::model::ModelTokenizer;
 use super::sampling::{Sampler, detail};
 
+impl Request {
+    /// Refuses what no engine can work on: an empty prompt, a token beyond `vocabulary`, more tokens than `context_tokens`.
+    pub fn check(&self, vocabulary: usize, context_tokens: usize) -> Result<(), EngineError> {
+        let (ids, id) = (&self.prompt.token_ids, self.id);
+        if ids.is_empty() {
+            return Err(EngineError::invalid(
+                format!("request {id} has an empty prompt"),
+                "a model continues at least one token: check the protocol's template",
+            ));
+        }
+        let given: &[u32] = if let Work::Score { continuation } = &self.work { continuation } else { &[] };
+        if let Some(token) = ids.iter().chain(given).find(|token| **token as usize >= vocabulary) {
+            return Err(EngineError::invalid(
+                format!("request {id} holds token {token}, but the vocabulary ends at {vocabulary}"),
+                "tokenizer and weights belong to different models: fetch both from one place",
+            ));
+        }
+        let length = ids.len() + given.len();
+        if length >= context_tokens + usize::from(!given.is_empty()) {
+            return Err(EngineError::invalid(
+                format!("request {id} has {length} tokens, but the model's context holds {context_tokens}"),
+                "shorten the prompt or take fewer few-shot examples",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// A request in progress. The engine feeds it logits; it says when it is over.
 #[derive(Debug)]
 pub struct Generation {
@@ -58,14 +86,7 @@ impl Generation {
     /// Takes the logits behind the last token fed. Returns the next token to feed, or why the request is over.
     pub fn accept(&mut self, logits: &[f32]) -> Result<Result<u32, Finish>, EngineError> {
         if let Some(value) = logits.iter().find(|value| !value.is_finite()) {
-            return Err(EngineError::failed(
-                format!(
-                    "the model computed {value} as a logit after {} tokens of request {}",
-                    self.position(),
-                    self.request.id
-                ),
-                "values overflowed this precision: run with `--dtype bf16` or `--dtype f32`",
-            ));
+            return Err(self.overflow(&format!("{value} as a logit")));
         }
         let (token, wants_detail) = match &self.request.work {
             Work::Generate(options) => (self.sampler.choose(logits), options.details),
@@ -77,13 +98,48 @@ impl Generation {
         if wants_detail {
             self.details.push(detail(logits, token));
         }
+        self.take(token)
+    }
+
+    /// Whether the engine may choose tokens by itself: the highest logit, the lowest id among equals, and nothing more is
+    /// asked. Such a request is given tokens by [`Generation::accept_token`].
+    pub fn is_greedy(&self) -> bool {
+        matches!(&self.request.work, Work::Generate(options) if options.sampling.temperature <= 0.0 && !options.details)
+    }
+
+    /// Takes the token that the engine chose, `None` where a logit was not finite. Returns as [`Generation::accept`] does.
+    pub fn accept_token(&mut self, token: Option<u32>) -> Result<Result<u32, Finish>, EngineError> {
+        match token {
+            Some(token) => self.take(token),
+            None => Err(self.overflow("a logit that is not finite")),
+        }
+    }
+
+    fn take(&mut self, token: u32) -> Result<Result<u32, Finish>, EngineError> {
         self.token_ids.push(token);
         self.first_token_seconds.get_or_insert_with(|| self.began.elapsed().as_secs_f64());
         Ok(self.finish_after(token)?.map_or(Ok(token), Err))
     }
 
-    /// Ends the request and says what came of it.
-    pub fn complete(self, finish: Finish) -> Result<Completion, EngineError> {
+    fn overflow(&self, what: &str) -> EngineError {
+        EngineError::failed(
+            format!("the model computed {what} after {} tokens of request {}", self.position(), self.request.id),
+            "values overflowed this precision: run with `--dtype bf16` or `--dtype f32`",
+        )
+    }
+
+    /// Tokens that are generated at most, by the request's own limit and the context's; for a score, its continuation.
+    pub fn most_output_tokens(&self) -> usize {
+        match &self.request.work {
+            Work::Generate(options) => {
+                options.max_tokens.min(self.context_tokens.saturating_sub(self.request.prompt.token_ids.len()))
+            }
+            Work::Score { continuation } => continuation.len(),
+        }
+    }
+
+    /// Ends the request and says what came of it; nothing is left of it afterwards.
+    pub fn complete(&mut self, finish: Finish) -> Result<Completion, EngineError> {
         let mut text = self.tokenizer.decode(&self.token_ids)?;
         if let (Finish::StopString, Work::Generate(options)) = (finish, &self.request.work)
             && let Some(end) = first_stop(&text, 0, &options.stop_strings)
@@ -92,10 +148,10 @@ impl Generation {
         }
         Ok(Completion {
             request: self.request.id,
-            token_ids: self.token_ids,
+            token_ids: std::mem::take(&mut self.token_ids),
             text,
             finish,
-            details: self.details,
+            details: std::mem::take(&mut self.details),
             timings: Timings {
                 queued_seconds: self.began.duration_since(self.submitted).as_secs_f64(),
                 first_token_seconds: self.first_token_seconds.unwrap_or_default(),

@@ -3,6 +3,7 @@
 mod api;
 pub mod candle;
 pub mod cpu;
+mod cuda;
 mod error;
 mod generation;
 pub mod model;
@@ -13,6 +14,7 @@ pub use api::{
     Completion, Dtype, Engine, EngineInfo, Event, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling,
     Timings, TokenDetail, Work,
 };
+pub use cuda::is_present as gpu_is_present;
 pub use error::EngineError;
 pub use generation::Generation;
-pub use open::{EngineKind, OpenOptions, open};
+pub use open::{Batching, EngineKind, OpenOptions, open};

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::candle::CandleEngine;
 use super::cpu::CpuEngine;
+use super::cuda::CudaEngine;
 use super::model::ModelSource;
 use super::{Dtype, Engine, EngineError};
 
@@ -14,17 +17,19 @@ pub enum EngineKind {
     Auto,
     /// The reference on the CPU.
     Cpu,
+    /// The engine on an NVIDIA GPU.
+    Cuda,
     /// candle-transformers' own models, one request at a time: an independent implementation to hold ours against.
     Candle,
 }
 
 impl EngineKind {
     /// Names on the command line.
-    pub const NAMES: [&str; 3] = ["auto", "cpu", "candle"];
+    pub const NAMES: [&str; 4] = ["auto", "cpu", "cuda", "candle"];
 
     /// By name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Auto, Self::Cpu, Self::Candle]
+        [Self::Auto, Self::Cpu, Self::Cuda, Self::Candle]
             .into_iter()
             .zip(Self::NAMES)
             .find(|(_, n)| *n == name)
@@ -34,10 +39,26 @@ impl EngineKind {
     /// Precisions that this engine can run, the ground truth first.
     pub const fn dtypes(self) -> &'static [Dtype] {
         match self {
-            Self::Auto | Self::Cpu => &Dtype::ALL,
+            Self::Auto | Self::Cpu | Self::Cuda => &Dtype::ALL,
             Self::Candle => &Dtype::FLOATING,
         }
     }
+}
+
+/// Whether requests that share a batch may change each other's last bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Batching {
+    /// A request's tokens depend on the request alone: what golden files and resumed runs rest on. Always so on the CPU.
+    #[default]
+    Invariant,
+    /// The fastest order of summation for each size of batch; near-ties may fall otherwise in another batch.
+    Fast,
+}
+
+impl Batching {
+    /// Names on the command line.
+    pub const NAMES: [&str; 2] = ["invariant", "fast"];
 }
 
 /// How to open an engine.
@@ -49,11 +70,24 @@ pub struct OpenOptions {
     pub dtype: Dtype,
     /// Requests that advance together at most; `None` lets the engine choose.
     pub batch: Option<usize>,
+    /// The number of the GPU.
+    pub device: usize,
+    /// Whether a request's tokens may depend on its batch.
+    pub batching: Batching,
+}
+
+impl OpenOptions {
+    /// On the first card, with nothing that depends on the batch.
+    pub const fn new(kind: EngineKind, dtype: Dtype, batch: Option<usize>) -> Self {
+        Self { kind, dtype, batch, device: 0, batching: Batching::Invariant }
+    }
 }
 
 /// Loads a model into an engine, ready for the first request.
 pub fn open(source: &Arc<ModelSource>, options: &OpenOptions) -> Result<Box<dyn Engine>, EngineError> {
     Ok(match options.kind {
+        EngineKind::Auto if super::cuda::is_present() => Box::new(CudaEngine::load(source, options)?),
+        EngineKind::Cuda => Box::new(CudaEngine::load(source, options)?),
         EngineKind::Auto | EngineKind::Cpu => Box::new(CpuEngine::load(source, options.dtype, options.batch)?),
         EngineKind::Candle => Box::new(CandleEngine::load(source, options.dtype)?),
     })

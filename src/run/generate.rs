@@ -64,7 +64,7 @@ pub(super) fn generate(task: &Task, dtype: Dtype, surroundings: &mut Surrounding
     }
     let scope = reset_peak_memory();
     (surroundings.tell)(Event::Loading(dtype));
-    let options = OpenOptions { kind: task.engine, dtype, batch: task.batch };
+    let options = OpenOptions::new(task.engine, dtype, task.batch);
     let mut engine = match (surroundings.open_engine)(&(task.model_in)(dtype), &options) {
         Ok(engine) => engine,
         Err(error) => return Ok(End::Failed(error.into())),

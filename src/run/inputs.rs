@@ -187,6 +187,7 @@ pub(super) fn engine_name(kind: EngineKind) -> &'static str {
     match kind {
         EngineKind::Auto => "auto",
         EngineKind::Cpu => "cpu",
+        EngineKind::Cuda => "cuda",
         EngineKind::Candle => "candle",
     }
 }

@@ -238,11 +238,11 @@ fn what_a_models_files_cannot_run_in_is_refused() {
         ("awq-autoawq", EngineKind::Cpu, Dtype::Int8, "no int8"),
         ("awq-autoawq", EngineKind::Candle, Dtype::Awq, "--engine cpu"),
     ] {
-        let options = OpenOptions { kind, dtype, batch: None };
+        let options = OpenOptions::new(kind, dtype, None);
         let error = evalsuite::engine::open(&source(name), &options).err().unwrap().to_string();
         assert!(error.contains(expected) && error.contains("hint:"), "{error}");
     }
     // candle's own models run the same weights dense.
-    let options = OpenOptions { kind: EngineKind::Candle, dtype: Dtype::F32, batch: None };
+    let options = OpenOptions::new(EngineKind::Candle, Dtype::F32, None);
     evalsuite::engine::open(&source("awq-autoawq"), &options).unwrap();
 }

@@ -39,7 +39,7 @@ fn run(
     batch: usize,
     requests: Vec<Request>,
 ) -> Vec<Completion> {
-    let mut engine = open(source, &OpenOptions { kind, dtype, batch: Some(batch) }).unwrap();
+    let mut engine = open(source, &OpenOptions::new(kind, dtype, Some(batch))).unwrap();
     let mut completions = Vec::new();
     let mut sink = |event| {
         if let Event::Completed(completion) = event {
@@ -121,7 +121,7 @@ fn candle_agrees_with_the_cpu_engine() {
 
 #[test]
 fn candle_says_which_models_it_lacks() {
-    let options = OpenOptions { kind: EngineKind::Candle, dtype: Dtype::F32, batch: None };
+    let options = OpenOptions::new(EngineKind::Candle, Dtype::F32, None);
     let error = open(&tiny("opt"), &options).err().expect("candle-transformers has no OPT").to_string();
     assert!(error.contains("hint: run with `--engine cpu`"), "{error}");
 }

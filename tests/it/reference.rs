@@ -30,7 +30,7 @@ struct Sample {
 const TIE: f32 = 1e-3;
 
 fn complete(source: &Arc<ModelSource>, kind: EngineKind, requests: Vec<Request>) -> Vec<Completion> {
-    let mut engine = open(source, &OpenOptions { kind, dtype: Dtype::F32, batch: None }).unwrap();
+    let mut engine = open(source, &OpenOptions::new(kind, Dtype::F32, None)).unwrap();
     let mut completions = Vec::new();
     let mut sink = |event| {
         if let Event::Completed(completion) = event {

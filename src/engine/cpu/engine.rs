@@ -63,34 +63,6 @@ impl CpuEngine {
         (2 * config.layers * config.kv_heads * config.head_dim * size_of::<f32>()) as u64
     }
 
-    fn check(&self, request: &Request) -> Result<(), EngineError> {
-        let (ids, id) = (&request.prompt.token_ids, request.id);
-        if ids.is_empty() {
-            return Err(EngineError::invalid(
-                format!("request {id} has an empty prompt"),
-                "a model continues at least one token: check the protocol's template",
-            ));
-        }
-        let given: &[u32] = if let Work::Score { continuation } = &request.work { continuation } else { &[] };
-        if let Some(token) = ids.iter().chain(given).find(|token| **token as usize >= self.model.config.vocabulary) {
-            return Err(EngineError::invalid(
-                format!(
-                    "request {id} holds token {token}, but the vocabulary ends at {}",
-                    self.model.config.vocabulary
-                ),
-                "tokenizer and weights belong to different models: fetch both from one place",
-            ));
-        }
-        let (length, context) = (ids.len() + given.len(), self.info.context_tokens);
-        if length >= context + usize::from(!given.is_empty()) {
-            return Err(EngineError::invalid(
-                format!("request {id} has {length} tokens, but the model's context holds {context}"),
-                "shorten the prompt or take fewer few-shot examples",
-            ));
-        }
-        Ok(())
-    }
-
     /// Computes what all prompts begin with once, to be copied into every request's cache.
     fn shared_prefix(&self, requests: &VecDeque<Request>) -> Cache {
         let mut cache = Cache::new(&self.model);
@@ -121,7 +93,9 @@ impl Engine for CpuEngine {
         sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let submitted = Instant::now();
-        requests.iter().try_for_each(|request| self.check(request))?;
+        requests
+            .iter()
+            .try_for_each(|request| request.check(self.model.config.vocabulary, self.info.context_tokens))?;
         let mut waiting = VecDeque::from(requests);
         let prefix = self.shared_prefix(&waiting);
         let cache_budget = available_memory().map_or(u64::MAX, |bytes| bytes / 10 * 7);
@@ -141,7 +115,7 @@ impl Engine for CpuEngine {
                 let given =
                     if let Work::Score { continuation } = &request.work { continuation.clone() } else { Vec::new() };
                 let tokenizer = Arc::clone(&self.tokenizer);
-                let generation = Generation::new(request, tokenizer, self.info.context_tokens, submitted);
+                let mut generation = Generation::new(request, tokenizer, self.info.context_tokens, submitted);
                 if let Some(finish) = generation.is_empty() {
                     if sink(Event::Completed(generation.complete(finish)?)).is_break() {
                         return Ok(());
@@ -159,7 +133,7 @@ impl Engine for CpuEngine {
             }
             let (ended, rest): (Vec<_>, Vec<_>) = running.into_iter().partition(|sequence| sequence.finish.is_some());
             running = rest;
-            for sequence in ended {
+            for mut sequence in ended {
                 let Some(finish) = sequence.finish else { continue };
                 if sink(Event::Completed(sequence.generation.complete(finish)?)).is_break() {
                     return Ok(());
@@ -176,11 +150,12 @@ impl Engine for CpuEngine {
         sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let (prompt, given) = tokens.split_at(from.min(tokens.len()));
-        self.check(&Request {
+        let request = Request {
             id: 0,
             prompt: Arc::new(Prompt { text: String::new(), token_ids: prompt.to_vec() }),
             work: Work::Score { continuation: given.to_vec() },
-        })?;
+        };
+        request.check(self.model.config.vocabulary, self.info.context_tokens)?;
         let mut cache = Cache::new(&self.model);
         // The logits behind a token predict the next; nothing is left to be predicted behind the last.
         let fed = tokens.len() - 1;

@@ -56,7 +56,7 @@ impl Model {
     /// What turns the rows at these positions, where positions are rotary.
     pub(super) fn turns(&self, positions: &[usize]) -> Option<Turns> {
         match &self.positions {
-            Positions::Rotary(rotary) => Some(rotary.turns(positions)),
+            Positions::Rotary(rotary) => Some(Turns::new(rotary, positions)),
             Positions::Learned { .. } => None,
         }
     }

@@ -3,11 +3,10 @@
 use rayon::prelude::*;
 
 use super::linear::{Linear, Weights};
-use super::ops::{Norm, Rotary};
+use super::ops::Norm;
 use super::quantized::{AwqWeights, Int8Weights};
 use crate::engine::model::{
-    Activation, AwqTensor, BlockNames, ModelConfig, ModelSource, NormKind, PositionKind, TensorData, TensorNames,
-    TensorValues,
+    Activation, AwqTensor, BlockNames, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames,
 };
 use crate::engine::{Dtype, EngineError};
 
@@ -52,7 +51,7 @@ pub(crate) struct Model {
 impl Model {
     /// Reads every tensor, blocks in parallel.
     pub(crate) fn load(source: &ModelSource, dtype: Dtype) -> Result<Self, EngineError> {
-        check_dtype(source, dtype)?;
+        source.check_dtype(dtype)?;
         let mut model = Self::load_without_blocks(source, dtype)?;
         let layers = 0..model.config.layers;
         model.blocks =
@@ -72,7 +71,7 @@ impl Model {
             PositionKind::Rotary { theta, scaling } => Positions::Rotary(Rotary::new(theta, scaling, config.head_dim)),
             PositionKind::Learned { offset } => {
                 let name = format!("{}.weight", names.positions());
-                let table = loader.values(&name, &[config.context_tokens + offset, hidden])?;
+                let table = source.values(&name, &[config.context_tokens + offset, hidden])?;
                 Positions::Learned { table: loader.weights(&name, table)?, offset }
             }
         };
@@ -132,7 +131,7 @@ impl Loader<'_> {
     fn norm(&self, name: &str) -> Result<Norm, EngineError> {
         let vector = |suffix: &str| {
             let name = format!("{name}.{suffix}");
-            let values = self.values(&name, &[self.config.hidden])?;
+            let values = self.source.values(&name, &[self.config.hidden])?;
             self.rounded(&name, values)
         };
         let bias = if self.config.norm == NormKind::Layer { Some(vector("bias")?) } else { None };
@@ -144,7 +143,7 @@ impl Loader<'_> {
     fn table(&self, name: &str) -> Result<Linear, EngineError> {
         let (outputs, inputs) = (self.config.vocabulary, self.config.hidden);
         let name = format!("{name}.weight");
-        let values = self.values(&name, &[outputs, inputs])?;
+        let values = self.source.values(&name, &[outputs, inputs])?;
         Ok(Linear { outputs, inputs, weights: self.weights(&name, values)?, bias: None })
     }
 
@@ -154,7 +153,7 @@ impl Loader<'_> {
         for (name, outputs) in names.iter().zip(outputs) {
             if bias {
                 let name = format!("{name}.bias");
-                biases.extend(self.rounded(&name, self.values(&name, &[*outputs])?)?);
+                biases.extend(self.rounded(&name, self.source.values(&name, &[*outputs])?)?);
             }
         }
         let weights = match self.dtype {
@@ -171,7 +170,7 @@ impl Loader<'_> {
     fn stacked(&self, names: &[&str], outputs: &[usize], inputs: usize) -> Result<Vec<f32>, EngineError> {
         let mut values = Vec::with_capacity(outputs.iter().sum::<usize>() * inputs);
         for (name, outputs) in names.iter().zip(outputs) {
-            values.extend(self.values(&format!("{name}.weight"), &[*outputs, inputs])?);
+            values.extend(self.source.values(&format!("{name}.weight"), &[*outputs, inputs])?);
         }
         Ok(values)
     }
@@ -192,85 +191,20 @@ impl Loader<'_> {
             let name = format!("{name}.weight");
             values.extend(match tensor {
                 Some(tensor) => tensor.dequantize(),
-                None => self.rounded(&name, self.values(&name, &[*outputs, inputs])?)?,
+                None => self.rounded(&name, self.source.values(&name, &[*outputs, inputs])?)?,
             });
         }
         Ok(Weights::F32(values))
     }
 
     fn weights(&self, name: &str, values: Vec<f32>) -> Result<Weights, EngineError> {
-        self.check_range(name, &values)?;
+        self.source.check_range(name, &values, self.dtype)?;
         Ok(Weights::new(values, self.dtype))
     }
 
     fn rounded(&self, name: &str, mut values: Vec<f32>) -> Result<Vec<f32>, EngineError> {
-        self.check_range(name, &values)?;
+        self.source.check_range(name, &values, self.dtype)?;
         super::ops::round(&mut values, self.dtype);
         Ok(values)
-    }
-
-    /// A tensor as binary32, of the shape that the configuration promises, all of it finite.
-    fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, EngineError> {
-        let TensorData { shape: found, values } = self.source.tensors.read(name)?;
-        if found != shape {
-            return Err(EngineError::invalid(
-                format!(
-                    "tensor {name} of {} has shape {found:?}, but config.json promises {shape:?}",
-                    self.source.name
-                ),
-                "the weights and config.json belong to different models: fetch both from one place",
-            ));
-        }
-        let values = match values {
-            TensorValues::F32(values) => values,
-            TensorValues::F16(values) => values.into_iter().map(half::f16::to_f32).collect(),
-            TensorValues::Bf16(values) => values.into_iter().map(half::bf16::to_f32).collect(),
-            TensorValues::I32(_) => {
-                return Err(EngineError::invalid(
-                    format!("tensor {name} of {} holds whole numbers", self.source.name),
-                    "the file is damaged or its layout is unknown: take another checkpoint",
-                ));
-            }
-        };
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(values),
-            Some(index) => Err(EngineError::invalid(
-                format!("tensor {name} of {} holds {} at element {index}", self.source.name, values[index]),
-                "the file is damaged or the training diverged: fetch it again, or take another checkpoint",
-            )),
-        }
-    }
-
-    /// A weight beyond binary16's range would become infinite.
-    fn check_range(&self, name: &str, values: &[f32]) -> Result<(), EngineError> {
-        const LARGEST: f32 = 65_504.0;
-        if matches!(self.dtype, Dtype::F32 | Dtype::Bf16) {
-            return Ok(());
-        }
-        match values.iter().find(|value| value.abs() > LARGEST) {
-            None => Ok(()),
-            Some(value) => Err(EngineError::invalid(
-                format!(
-                    "tensor {name} of {} holds {value}, beyond binary16's largest number {LARGEST}",
-                    self.source.name
-                ),
-                format!("this model cannot run in {}: use `--dtype bf16` or `--dtype f32`", self.dtype),
-            )),
-        }
-    }
-}
-
-/// Refuses what a model's files cannot be run in.
-fn check_dtype(source: &ModelSource, dtype: Dtype) -> Result<(), EngineError> {
-    match (dtype, &source.quantization) {
-        (Dtype::Awq, None) => Err(EngineError::invalid(
-            format!("{} is no AWQ checkpoint: its weights are stored as {}", source.name, source.stored_as),
-            "make one: `evalsuite quantize --model MODEL --out DIR`",
-        )),
-        (Dtype::Int8, Some(_)) => Err(EngineError::invalid(
-            format!("{} holds {}, from which no int8 is made", source.name, source.stored_as),
-            "give the full-precision model, or `--dtype awq`",
-        )),
-        _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::linear::Matrix;
 use super::simd::{Kernel, Lanes, dot, exp, sum, vectorize};
 use crate::engine::Dtype;
-use crate::engine::model::{NormKind, RotaryScaling};
+use crate::engine::model::{NormKind, Rotary};
 
 /// Rows that one thread takes at a time in element-wise work.
 const ROWS_A_TASK: usize = 16;
@@ -128,14 +128,6 @@ pub(crate) fn relu(mut x: Matrix, dtype: Dtype) -> Matrix {
     x
 }
 
-/// Rotary embedding (Su et al., 2021), halves rotated as in Hugging Face's layout. Frequencies and angles are binary32, as in
-/// transformers, so that both turn by the same angle at far positions too.
-#[derive(Debug)]
-pub(crate) struct Rotary {
-    /// `[head_dim / 2]`, in radians a position.
-    frequencies: Vec<f32>,
-}
-
 /// Cosines and sines for the rows of one step, each `[rows, head_dim / 2]`.
 pub(crate) struct Turns {
     half: usize,
@@ -143,24 +135,13 @@ pub(crate) struct Turns {
     sines: Vec<f32>,
 }
 
-impl Rotary {
-    /// Frequencies for heads of `head_dim` elements.
-    pub(crate) fn new(theta: f64, scaling: RotaryScaling, head_dim: usize) -> Self {
-        let frequency = |i| 1.0 / libm::pow(theta, (2 * i) as f64 / head_dim as f64) as f32;
-        Self { frequencies: (0..head_dim / 2).map(|i| scaled(frequency(i), scaling)).collect() }
-    }
-
-    /// The turns of these positions.
-    pub(crate) fn turns(&self, positions: &[usize]) -> Turns {
-        let angles = positions
-            .iter()
-            .flat_map(|position| self.frequencies.iter().map(|frequency| f64::from(*position as f32 * frequency)));
-        let (cosines, sines) = angles.map(|angle| (libm::cos(angle) as f32, libm::sin(angle) as f32)).unzip();
-        Turns { half: self.frequencies.len(), cosines, sines }
-    }
-}
-
 impl Turns {
+    /// The turns of these positions.
+    pub(crate) fn new(rotary: &Rotary, positions: &[usize]) -> Self {
+        let (cosines, sines) = rotary.turns(positions);
+        Self { half: rotary.half(), cosines, sines }
+    }
+
     /// Turns every head of a row.
     pub(crate) fn apply(&self, row: usize, heads: &mut [f32]) {
         let turns = row * self.half..(row + 1) * self.half;
@@ -171,27 +152,6 @@ impl Turns {
                 let (a, b) = (*low, *high);
                 *low = a * cosine - b * sine;
                 *high = b * cosine + a * sine;
-            }
-        }
-    }
-}
-
-/// A frequency stretched for long contexts.
-fn scaled(frequency: f32, scaling: RotaryScaling) -> f32 {
-    match scaling {
-        RotaryScaling::None => frequency,
-        RotaryScaling::Linear { factor } => frequency / factor as f32,
-        RotaryScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context_tokens } => {
-            let original = original_context_tokens as f64;
-            let wavelength = std::f64::consts::TAU / f64::from(frequency);
-            if wavelength < original / high_frequency_factor {
-                frequency
-            } else if wavelength > original / low_frequency_factor {
-                frequency / factor as f32
-            } else {
-                let smooth =
-                    (original / wavelength - low_frequency_factor) / (high_frequency_factor - low_frequency_factor);
-                ((1.0 - smooth) * f64::from(frequency) / factor + smooth * f64::from(frequency)) as f32
             }
         }
     }

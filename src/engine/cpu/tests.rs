@@ -4,10 +4,11 @@ use proptest::prelude::*;
 
 use super::attention::{LayerCache, QueryRow, attention};
 use super::linear::{Linear, Matrix, Weights};
-use super::ops::{Norm, Rotary, add, round, silu_gated};
+use super::ops::{Norm, Turns, add, round, silu_gated};
 use super::quantized::{AwqWeights, Int8Weights};
 use super::simd::{InstructionSet, Kernel, Lanes, dots, exp, sum, vectorize_for};
 use crate::engine::Dtype;
+use crate::engine::model::Rotary;
 use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
 
 const SETS: [InstructionSet; 3] = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512];
@@ -208,7 +209,7 @@ fn silu_and_addition_match_binary64() {
 #[test]
 fn rotation_keeps_lengths_and_depends_on_distance_only() {
     let rotary = Rotary::new(10_000.0, RotaryScaling::None, 8);
-    let turns = rotary.turns(&[0, 5, 12, 17]);
+    let turns = Turns::new(&rotary, &[0, 5, 12, 17]);
     let (q, k) = (values(8, 11), values(8, 12));
     let turned = |vector: &[f32], row| {
         let mut vector = vector.to_vec();

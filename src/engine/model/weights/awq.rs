@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{OpenedWeights, TensorData, TensorValues, Tensors};
+use super::{OpenedWeights, TensorData, TensorPlace, TensorValues, Tensors};
 use crate::engine::EngineError;
 use crate::engine::model::{AwqConfig, AwqTensor};
 
@@ -126,6 +126,11 @@ impl Tensors for AwqTensors {
         let Some((name, layer)) = packed else { return self.stored.read(name) };
         let values = TensorValues::F32(self.read_layer(name, *layer)?.dequantize());
         Ok(TensorData { shape: vec![layer.outputs, layer.inputs], values })
+    }
+
+    fn place(&self, name: &str) -> Option<TensorPlace<'_>> {
+        let packed = name.strip_suffix(".weight").is_some_and(|layer| self.layers.contains_key(layer));
+        if packed { None } else { self.stored.place(name) }
     }
 
     fn read_awq(&self, layer: &str) -> Result<Option<AwqTensor>, EngineError> {

@@ -14,6 +14,7 @@ use half::{bf16, f16};
 
 use super::AwqTensor;
 use crate::engine::EngineError;
+use crate::files::Blob;
 
 pub(super) use awq::AwqTensors;
 pub(super) use choice::{WeightFiles, choose, shards};
@@ -56,6 +57,19 @@ pub struct TensorData {
     pub values: TensorValues,
 }
 
+/// Where a tensor's bytes lie, for those who read them straight into memory of their own.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorPlace<'a> {
+    /// The file.
+    pub blob: &'a Blob,
+    /// Of the first byte.
+    pub offset: u64,
+    /// All of the tensor's bytes lie inside the file.
+    pub bytes: u64,
+    /// The element type as [`TensorValues::name`] spells it: `f32`, `f16` or `bf16`.
+    pub element: &'static str,
+}
+
 /// Random access to a model's tensors by name. `read` may be called from many threads at once.
 pub trait Tensors: Sync + Send {
     /// Every name, sorted.
@@ -63,6 +77,11 @@ pub trait Tensors: Sync + Send {
 
     /// Reads one tensor; an error names the tensor and the file. Values are not checked for NaN here.
     fn read(&self, name: &str) -> Result<TensorData, EngineError>;
+
+    /// Where a tensor's elements lie as they are, row-major and little-endian; `None` where they have to be computed.
+    fn place(&self, _name: &str) -> Option<TensorPlace<'_>> {
+        None
+    }
 
     /// A linear layer (named without `.weight`) in its packed form; `None` where it is not packed. [`Tensors::read`]
     /// gives the same weights dense.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::elements::{self, ElementType};
-use super::{OpenedWeights, TensorData, Tensors};
+use super::{OpenedWeights, TensorData, TensorPlace, Tensors};
 use crate::engine::EngineError;
 use crate::engine::model::files::{ModelFiles, read_failure};
 use crate::files::Blob;
@@ -89,6 +89,18 @@ impl Tensors for SafetensorsFiles {
         let values =
             elements::read(blob, place.offset, count, kind).map_err(|source| read_failure(&blob.path(), source))?;
         Ok(TensorData { shape: place.shape.clone(), values })
+    }
+
+    fn place(&self, name: &str) -> Option<TensorPlace<'_>> {
+        let place = self.tensors.get(name)?;
+        let (element, size) = match place.element.as_str() {
+            "F32" => ("f32", 4),
+            "F16" => ("f16", 2),
+            "BF16" => ("bf16", 2),
+            _ => return None,
+        };
+        let bytes = place.shape.iter().product::<usize>() as u64 * size;
+        Some(TensorPlace { blob: &self.blobs[place.file], offset: place.offset, bytes, element })
     }
 }
 

@@ -1,0 +1,86 @@
+//! The cache of keys and values: blocks on the card, and the tables that say which sequence owns which.
+
+use super::BLOCK_TOKENS;
+use super::blocks::{BlockPool, blocks_of};
+use super::buffer::Buffer;
+use super::device::Device;
+use super::element::ElementType;
+use crate::engine::EngineError;
+use crate::engine::model::ModelConfig;
+use crate::text::bytes;
+
+/// The cache of one engine.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    /// element `[layers][keys, values][blocks][kv_heads][BLOCK_TOKENS][head_dim]`.
+    memory: Buffer,
+    /// i32 `[slots + 1][table_stride]`; the last is the shared prefix's.
+    tables: Buffer,
+    pub(crate) table_stride: usize,
+    pub(crate) pool: BlockPool,
+    /// Bytes of keys (or values) of one layer.
+    layer_bytes: usize,
+    /// Slots for requests; the shared prefix is computed in slot `slots`.
+    pub(crate) slots: usize,
+}
+
+impl Cache {
+    /// Takes as much of `budget_bytes` as `slots` requests of full length can use, at least room for one.
+    pub(crate) fn new(
+        device: &Device,
+        config: &ModelConfig,
+        element: ElementType,
+        slots: usize,
+        budget_bytes: usize,
+    ) -> Result<Self, EngineError> {
+        let table_stride = blocks_of(config.context_tokens);
+        let block_bytes = Self::block_bytes(config, element);
+        let blocks = (slots * table_stride).min(budget_bytes / block_bytes);
+        if blocks < table_stride {
+            return Err(EngineError::invalid(
+                format!(
+                    "{} has {} left for the cache; one request of {} tokens needs {}",
+                    device.name,
+                    bytes(budget_bytes as u64),
+                    config.context_tokens,
+                    bytes((table_stride * block_bytes) as u64)
+                ),
+                "use a smaller precision or model, or end other programs on the card (`nvidia-smi` lists them)",
+            ));
+        }
+        Ok(Self {
+            memory: Buffer::new(device, blocks * block_bytes)?,
+            tables: Buffer::new(device, (slots + 1) * table_stride * size_of::<i32>())?,
+            table_stride,
+            pool: BlockPool::new(blocks),
+            layer_bytes: blocks * block_bytes / (2 * config.layers),
+            slots,
+        })
+    }
+
+    /// Bytes of a block in all layers.
+    pub(crate) fn block_bytes(config: &ModelConfig, element: ElementType) -> usize {
+        2 * config.layers * config.kv_heads * BLOCK_TOKENS * config.head_dim * element.bytes()
+    }
+
+    /// Addresses of a layer's keys and values.
+    pub(crate) fn layer(&self, layer: usize) -> (u64, u64) {
+        (self.memory.at(2 * layer * self.layer_bytes), self.memory.at((2 * layer + 1) * self.layer_bytes))
+    }
+
+    /// The tables' address.
+    pub(crate) fn tables(&self) -> u64 {
+        self.tables.pointer()
+    }
+
+    /// Enqueues a slot's table: the blocks of its positions, in order.
+    pub(crate) fn assign(&self, device: &Device, slot: usize, blocks: &[&[u32]]) -> Result<(), EngineError> {
+        let table: Vec<u32> = blocks.concat();
+        self.tables.write(device, slot * self.table_stride * size_of::<i32>(), &table)
+    }
+
+    /// Bytes on the card.
+    pub(crate) fn bytes(&self) -> usize {
+        self.memory.bytes() + self.tables.bytes()
+    }
+}

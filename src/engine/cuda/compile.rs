@@ -1,0 +1,135 @@
+//! Kernels from source to machine code, by NVRTC, kept on disk.
+//!
+//! Every kernel is compiled for one model: its sizes are constants ([`Options`]), so that loops unroll and no kernel carries
+//! a general case. The key of the cache is everything that decides the machine code.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::path::{Path, PathBuf};
+
+use cudarc::nvrtc::{result, sys};
+
+use crate::engine::EngineError;
+use crate::files::sha256;
+
+/// What every kernel source may use: element types, loads, reductions, tensor-core instructions.
+const PRELUDE: &str = include_str!("kernels/prelude.cuh");
+
+/// A kernel source of this crate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source {
+    /// The file's name, for messages.
+    pub(crate) name: &'static str,
+    /// Its text, without the prelude.
+    pub(crate) text: &'static str,
+}
+
+/// Constants that a source is compiled with, as `-DNAME=value`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Options(Vec<(&'static str, String)>);
+
+impl Options {
+    /// Adds a constant.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.0.push((name, value.to_string()));
+        self
+    }
+}
+
+/// Machine code for one source, and whether it had to be compiled.
+#[derive(Debug)]
+pub(crate) struct Cubin {
+    /// An ELF image.
+    pub(crate) image: Vec<u8>,
+    /// False if it lay on disk.
+    pub(crate) compiled: bool,
+}
+
+/// Compiles for compute capability `(major, minor)`, or takes what an earlier run compiled.
+pub(crate) fn cubin(source: Source, options: &Options, capability: (i32, i32)) -> Result<Cubin, EngineError> {
+    let arguments = arguments(options, capability);
+    let key = sha256(format!("{}\n{arguments:?}\n{PRELUDE}\n{}", version(), source.text).as_bytes());
+    let path = cache_folder().map(|folder| folder.join(format!("{}-{}.cubin", source.name, &key[..32])));
+    if let Some(image) = path.as_deref().and_then(read_cached) {
+        return Ok(Cubin { image, compiled: false });
+    }
+    let image = compile(source, &arguments)?;
+    if let Some(path) = path {
+        // A cache that cannot be written costs the next start a second and nothing else.
+        let _ = write_cached(&path, &image);
+    }
+    Ok(Cubin { image, compiled: true })
+}
+
+/// Hopper's own instructions need the architecture-specific target; it runs on nothing else, which is all that is asked.
+fn arguments(options: &Options, (major, minor): (i32, i32)) -> Vec<String> {
+    let suffix = if major >= 9 { "a" } else { "" };
+    let fixed = [format!("--gpu-architecture=sm_{major}{minor}{suffix}"), "--std=c++17".to_owned()];
+    fixed.into_iter().chain(options.0.iter().map(|(name, value)| format!("-D{name}={value}"))).collect()
+}
+
+fn compile(source: Source, arguments: &[String]) -> Result<Vec<u8>, EngineError> {
+    let fault = |what: String| {
+        EngineError::failed(
+            format!("kernel {}: {what}", source.name),
+            "this is a fault of the engine or of an untested CUDA version: report it; `--engine cpu` works instead",
+        )
+    };
+    let text = CString::new(format!("{PRELUDE}\n#line 1 \"{}.cu\"\n{}", source.name, source.text))
+        .map_err(|_| fault("its source holds a zero byte".to_owned()))?;
+    let program = result::create_program(&text, None).map_err(|error| fault(error.to_string()))?;
+    // SAFETY: the program was just created and is destroyed once, below.
+    let compiled = unsafe { result::compile_program(program, arguments) };
+    let image = match compiled {
+        // SAFETY: the buffer has the size that NVRTC asked for.
+        Ok(()) => unsafe {
+            let mut size = 0;
+            let asked = sys::nvrtcGetCUBINSize(program, &raw mut size).result();
+            let mut image = vec![0_u8; size];
+            asked
+                .and_then(|()| sys::nvrtcGetCUBIN(program, image.as_mut_ptr().cast::<c_char>()).result())
+                .map(|()| image)
+        }
+        .map_err(|error| fault(error.to_string())),
+        Err(error) => Err(fault(format!("{error}\n{}", log(program)))),
+    };
+    // SAFETY: created above and not used again.
+    let _ = unsafe { result::destroy_program(program) };
+    image
+}
+
+fn log(program: sys::nvrtcProgram) -> String {
+    // SAFETY: the program is alive; the log ends with a zero.
+    let log = unsafe { result::get_program_log(program) }.unwrap_or_default();
+    let bytes: Vec<u8> = log.iter().map(|byte| *byte as u8).collect();
+    CStr::from_bytes_until_nul(&bytes).map(|log| log.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// NVRTC's version.
+fn version() -> String {
+    let (mut major, mut minor): (c_int, c_int) = (0, 0);
+    // SAFETY: both pointers are to live integers.
+    let _ = unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) };
+    format!("nvrtc {major}.{minor}")
+}
+
+/// Where compiled kernels are kept: `EVALSUITE_KERNEL_CACHE`, or the user's cache folder.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("EVALSUITE_KERNEL_CACHE").or_else(|| {
+        let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+        Some(cache.join("evalsuite").join("kernels"))
+    })
+}
+
+fn read_cached(path: &Path) -> Option<Vec<u8>> {
+    std::fs::read(path).ok().filter(|image| image.starts_with(b"\x7fELF"))
+}
+
+fn write_cached(path: &Path, image: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let unfinished = folder.join(format!(".{}.unfinished", std::process::id()));
+    std::fs::write(&unfinished, image)?;
+    std::fs::rename(unfinished, path)
+}

@@ -1,0 +1,39 @@
+//! The types that weights and stored activations have on the card.
+
+use crate::engine::Dtype;
+
+/// An element type, with the code that kernels know it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ElementType {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl ElementType {
+    /// What a precision's activations are stored in.
+    pub(crate) const fn of(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+            Dtype::F16 | Dtype::Int8 | Dtype::Awq => Self::F16,
+        }
+    }
+
+    /// `ELEMENT` in the kernels.
+    pub(crate) const fn code(self) -> usize {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// Bytes an element.
+    pub(crate) const fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The decoder's equations as launches: one step of any rows.
+
+use std::collections::HashMap;
+
+use cudarc::driver::CudaGraph;
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+
+use super::buffer::{Buffer, Pinned};
+use super::cache::Cache;
+use super::device::{Device, failed};
+use super::element::ElementType;
+use super::matmul::{Matmul, Product, Reduction};
+use super::ops::argmax::Argmax;
+use super::ops::attention::{Attention, PagedCache, TokenRows, cut};
+use super::ops::elementwise::{Elementwise, Rows};
+use super::schedule::{Segment, Step};
+use super::step_buffers::{SMALL_ROWS, StepAddresses, StepBuffers, TILE_WORDS};
+use super::weights::{DeviceWeights, Linear};
+use crate::engine::model::{ModelConfig, ModelSource};
+use crate::engine::{Dtype, EngineError};
+
+/// Bytes of logits that are held at a time; more rows take turns.
+const LOGITS_BYTES: usize = 512 << 20;
+
+/// What one step may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepLimits {
+    /// Rows of prompts.
+    pub(crate) prompt_rows: usize,
+    /// Sequences, each of which may feed one row more.
+    pub(crate) slots: usize,
+    /// Rows whose logits go to the host.
+    pub(crate) host_rows: usize,
+}
+
+impl StepLimits {
+    fn rows(self) -> usize {
+        self.prompt_rows + self.slots
+    }
+
+    /// Rows that may want logits: one of each sequence, or those of scored continuations.
+    fn wanted(self) -> usize {
+        self.slots + self.host_rows
+    }
+}
+
+/// What decides a step's launches, over and above the contents of its arrays.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    rows: usize,
+    generating: usize,
+    longest: usize,
+    tiles: usize,
+    for_host: usize,
+    for_card: usize,
+}
+
+/// A model on the card, and the memory that its steps work in.
+pub(crate) struct Model {
+    pub(crate) device: Device,
+    pub(crate) config: ModelConfig,
+    pub(crate) weights: DeviceWeights,
+    element: ElementType,
+    elementwise: Elementwise,
+    attention: Attention,
+    argmax: Argmax,
+    matmul: Matmul,
+    reduction: Reduction,
+    pub(crate) limits: StepLimits,
+    activations: Activations,
+    pub(crate) step_buffers: StepBuffers,
+    /// i32 `[slots + 1]`: the token that the card chose last for each.
+    next_tokens: Buffer,
+    /// Logits for the host, as many as were ever wanted.
+    host_logits: Option<Pinned<f32>>,
+    /// Captured small steps, by rows and longest attention.
+    graphs: HashMap<(usize, usize), CudaGraph>,
+    /// Kernels that NVRTC had to compile.
+    pub(crate) compiled: bool,
+}
+
+/// Row-major `[rows, …]`, as many rows as a step may feed.
+struct Activations {
+    x: Buffer,
+    h: Buffer,
+    qkv: Buffer,
+    attention: Buffer,
+    up: Buffer,
+    activation: Buffer,
+    /// f32 `[logits_rows, vocabulary]`.
+    logits: Buffer,
+    logits_rows: usize,
+    workspace: Buffer,
+}
+
+impl Activations {
+    fn new(
+        device: &Device,
+        config: &ModelConfig,
+        element: ElementType,
+        limits: StepLimits,
+        attention: &Attention,
+        up: usize,
+    ) -> Result<Self, EngineError> {
+        let rows = |columns: usize| Buffer::new(device, limits.rows() * columns * element.bytes());
+        let q = config.heads * config.head_dim;
+        let logits_rows = (LOGITS_BYTES / (config.vocabulary * size_of::<f32>())).clamp(16, limits.wanted().max(16));
+        let workspace = Buffer::new(device, attention.workspace_bytes(limits.slots, config.context_tokens))?;
+        workspace.fill(device, 0)?;
+        Ok(Self {
+            x: rows(config.hidden)?,
+            h: rows(config.hidden)?,
+            qkv: rows(q + 2 * config.kv_heads * config.head_dim)?,
+            attention: rows(q)?,
+            up: rows(up)?,
+            activation: rows(config.intermediate)?,
+            logits: Buffer::new(device, logits_rows * config.vocabulary * size_of::<f32>())?,
+            logits_rows,
+            workspace,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        let all =
+            [&self.x, &self.h, &self.qkv, &self.attention, &self.up, &self.activation, &self.logits, &self.workspace];
+        all.iter().map(|buffer| buffer.bytes()).sum()
+    }
+}
+
+impl Model {
+    /// Loads kernels and weights and reserves everything but the cache.
+    pub(crate) fn load(
+        device: Device,
+        source: &ModelSource,
+        dtype: Dtype,
+        reduction: Reduction,
+        limits: StepLimits,
+    ) -> Result<Self, EngineError> {
+        let (config, element) = (source.config.clone(), ElementType::of(dtype));
+        let (elementwise, (attention, (argmax, matmul))) = rayon::join(
+            || Elementwise::load(&device, &config, element),
+            || {
+                rayon::join(
+                    || Attention::load(&device, &config, dtype),
+                    || rayon::join(|| Argmax::load(&device, config.vocabulary), || Matmul::open(&device, element)),
+                )
+            },
+        );
+        let (elementwise, attention, argmax, matmul) = (elementwise?, attention?, argmax?, matmul?);
+        let weights = DeviceWeights::load(&device, source, dtype, &elementwise)?;
+        let up = weights.layers.first().map_or(0, |layer| layer.up.outputs);
+        let activations = Activations::new(&device, &config, element, limits, &attention, up)?;
+        let tiles = limits.prompt_rows.div_ceil(attention.tile()) + limits.slots;
+        let step_buffers = StepBuffers::new(&device, limits.rows(), limits.wanted(), tiles)?;
+        let next_tokens = Buffer::new(&device, (limits.slots + 1) * size_of::<i32>())?;
+        next_tokens.fill(&device, 0)?;
+        let compiled = elementwise.compiled || attention.compiled || argmax.compiled;
+        Ok(Self {
+            config,
+            weights,
+            element,
+            elementwise,
+            attention,
+            argmax,
+            matmul,
+            reduction,
+            limits,
+            activations,
+            step_buffers,
+            next_tokens,
+            host_logits: None,
+            graphs: HashMap::new(),
+            compiled,
+            device,
+        })
+    }
+
+    /// What is stored.
+    pub(crate) fn element(&self) -> ElementType {
+        self.element
+    }
+
+    /// Bytes on the card that are neither weights nor cache.
+    pub(crate) fn workspace_bytes(&self) -> usize {
+        self.activations.bytes() + self.step_buffers.bytes()
+    }
+
+    /// Enqueues a step. The token chosen for each row of `step.to_card` comes back with [`StepBuffers::collect`]; logits for the
+    /// host lie in [`Model::host_logits`] once it has.
+    pub(crate) fn enqueue(&mut self, step: &Step, cache: &Cache) -> Result<usize, EngineError> {
+        let tiles = self.tiles(step);
+        let (turn, at) = self.step_buffers.send(&self.device, step, &tiles)?;
+        let shape = Shape {
+            rows: step.rows(),
+            generating: step.generating,
+            longest: step.longest,
+            tiles: tiles.len() / TILE_WORDS,
+            for_host: step.to_host.len(),
+            for_card: step.to_card.len(),
+        };
+        if shape.rows <= SMALL_ROWS && shape.generating == shape.rows && shape.for_host == 0 {
+            self.replay(&shape, cache, &at)?;
+        } else {
+            self.launch(&shape, cache, &at)?;
+        }
+        self.step_buffers.send_back(&self.device, turn, step.to_card.len())?;
+        Ok(turn)
+    }
+
+    /// Logits `[rows, vocabulary]` of the last collected step's `to_host`.
+    pub(crate) fn host_logits(&self, rows: usize) -> &[f32] {
+        self.host_logits.as_ref().map_or(&[], |logits| &logits[..rows * self.config.vocabulary])
+    }
+
+    fn tiles(&self, step: &Step) -> Vec<i32> {
+        let tile = self.attention.tile();
+        let cut = |segment: &Segment| cut(segment.first_row, segment.rows, segment.slot, segment.first_position, tile);
+        step.segments.iter().flat_map(cut).flatten().collect()
+    }
+
+    /// A small step of generating rows, captured once for each number of rows and bucket of lengths.
+    fn replay(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
+        let shape = Shape { longest: self.attention.bucket(shape.longest), ..*shape };
+        let key = (shape.rows, shape.longest);
+        if let Some(graph) = self.graphs.get(&key) {
+            return graph.launch().map_err(|error| failed("replay a step", error));
+        }
+        // This launch computes the step, and looks up what is looked up at first use: a capture may not allocate.
+        self.launch(&shape, cache, at)?;
+        self.device.synchronize()?;
+        let stream = self.device.stream.clone();
+        let capture = |error| failed("capture a step", error);
+        stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(capture)?;
+        let launched = self.launch(&shape, cache, at);
+        let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        let graph = stream.end_capture(flags).map_err(capture)?;
+        launched?;
+        self.graphs.extend(graph.map(|graph| (key, graph)));
+        Ok(())
+    }
+
+    fn launch(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
+        let device = &self.device;
+        let a = &self.activations;
+        let (x, h, qkv, attention) = (a.x.pointer(), a.h.pointer(), a.qkv.pointer(), a.attention.pointer());
+        let (up, activation) = (a.up.pointer(), a.activation.pointer());
+        let rows = Rows {
+            count: shape.rows,
+            tokens: at.tokens,
+            positions: at.positions,
+            slots: at.slots,
+            next_tokens: self.next_tokens.pointer(),
+            tables: cache.tables(),
+            table_stride: cache.table_stride,
+        };
+        let token_rows = TokenRows {
+            positions: at.positions,
+            slots: at.slots,
+            first_row: 0,
+            count: shape.generating,
+            longest: shape.longest,
+            workspace: a.workspace.pointer(),
+            overlaps: false,
+        };
+        let count = rows.count;
+        self.elementwise.embed(device, &rows, self.weights.embedding, &self.weights.positions, x)?;
+        for (index, layer) in self.weights.layers.iter().enumerate() {
+            let (keys, values) = cache.layer(index);
+            self.elementwise.norm(device, count, x, None, &layer.attention_norm, h)?;
+            self.project(&layer.qkv, count, h, qkv, false)?;
+            self.elementwise.rotate_and_store(device, &rows, &self.weights.positions, qkv, keys, values)?;
+            let paged = PagedCache { keys, values, tables: cache.tables(), table_stride: cache.table_stride };
+            self.attention.token(device, qkv, paged, &token_rows, attention)?;
+            self.attention.prompt(device, qkv, paged, (at.tiles, shape.tiles), attention)?;
+            self.project(&layer.output, count, attention, x, true)?;
+            self.elementwise.norm(device, count, x, None, &layer.mlp_norm, h)?;
+            self.project(&layer.up, count, h, up, false)?;
+            self.elementwise.activate(device, count, up, activation)?;
+            self.project(&layer.down, count, activation, x, true)?;
+        }
+        self.choose(shape, at)
+    }
+
+    fn project(&self, linear: &Linear, rows: usize, x: u64, y: u64, accumulate: bool) -> Result<(), EngineError> {
+        let Linear { outputs, inputs, weights, bias } = *linear;
+        let product = Product { rows, outputs, inputs, weights, bias, x, y, accumulate, wide: false };
+        self.matmul.multiply(&self.device, &product, self.reduction)
+    }
+
+    /// Logits of the wanted rows, in turns where they are many: the host's are copied, the card's become tokens.
+    fn choose(&mut self, shape: &Shape, at: &StepAddresses) -> Result<(), EngineError> {
+        let (for_host, wanted) = (shape.for_host, shape.for_host + shape.for_card);
+        let vocabulary = self.config.vocabulary;
+        if for_host > 0 && self.host_logits.as_ref().is_none_or(|logits| logits.len() < for_host * vocabulary) {
+            self.host_logits = Some(Pinned::new(&self.device, self.limits.host_rows.max(for_host) * vocabulary)?);
+        }
+        let (device, a) = (&self.device, &self.activations);
+        let mut begin = 0;
+        while begin < wanted {
+            // A turn is either for the host or for the card.
+            let end = if begin < for_host { for_host } else { wanted }.min(begin + a.logits_rows);
+            let count = end - begin;
+            let words = (begin * size_of::<i32>()) as u64;
+            self.elementwise.norm(
+                device,
+                count,
+                a.x.pointer(),
+                Some(at.wanted_rows + words),
+                &self.weights.final_norm,
+                a.h.pointer(),
+            )?;
+            let Linear { outputs, inputs, weights, bias } = self.weights.head;
+            let (x, y) = (a.h.pointer(), a.logits.pointer());
+            let product = Product { rows: count, outputs, inputs, weights, bias, x, y, accumulate: false, wide: true };
+            self.matmul.multiply(device, &product, self.reduction)?;
+            if begin < for_host {
+                if let Some(logits) = &mut self.host_logits {
+                    a.logits.read_later(device, 0, &mut logits[begin * vocabulary..end * vocabulary])?;
+                }
+            } else {
+                let chosen = self.step_buffers.chosen.at((begin - for_host) * size_of::<i32>());
+                let next = self.next_tokens.pointer();
+                self.argmax.choose(device, a.logits.pointer(), count, chosen, next, at.wanted_slots + words)?;
+            }
+            begin = end;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,334 @@
+//! Matrix products by cuBLASLt: y = x · Wᵀ (+ bias) (+ y), sums in binary32.
+//!
+//! cuBLASLt's safe wrapper asks its heuristic at every call and turns TF32 on for binary32; this one keeps the algorithm of each
+//! shape and computes IEEE binary32.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::Mutex;
+
+use cudarc::cublaslt::result::{self, CublasError};
+use cudarc::cublaslt::sys::{self, cudaDataType_t as DataType};
+
+use super::buffer::Buffer;
+use super::device::Device;
+use super::element::ElementType;
+use crate::engine::EngineError;
+
+/// Scratch memory that an algorithm may use; what NVIDIA recommends on Hopper.
+const WORKSPACE_BYTES: usize = 64 << 20;
+
+/// The number of rows that invariant products choose their one algorithm for.
+const INVARIANT_ROWS: usize = 1024;
+
+/// Whether a row's bits may depend on how many rows share its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reduction {
+    /// One algorithm a shape, without a split of the sum, whatever the number of rows.
+    Invariant,
+    /// The best algorithm for each bucket of rows.
+    Fastest,
+}
+
+/// cuBLASLt, with the algorithms found so far.
+#[derive(Debug)]
+pub(crate) struct Matmul {
+    handle: sys::cublasLtHandle_t,
+    workspace: Buffer,
+    element: ElementType,
+    algorithms: Mutex<HashMap<Shape, sys::cublasLtMatmulAlgo_t>>,
+}
+
+// SAFETY: the handle may be used from any thread.
+unsafe impl Send for Matmul {}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Shape {
+    outputs: usize,
+    inputs: usize,
+    rows: usize,
+    bias: bool,
+    accumulate: bool,
+    wide: bool,
+    invariant: bool,
+}
+
+/// One product.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Product {
+    pub(crate) rows: usize,
+    pub(crate) outputs: usize,
+    pub(crate) inputs: usize,
+    /// element `[outputs, inputs]`.
+    pub(crate) weights: u64,
+    /// element `[outputs]`, 0 for none.
+    pub(crate) bias: u64,
+    /// element `[rows, inputs]`.
+    pub(crate) x: u64,
+    /// `[rows, outputs]`, of element, or of binary32 where `wide`.
+    pub(crate) y: u64,
+    /// Adds to what y holds, rounding once.
+    pub(crate) accumulate: bool,
+    pub(crate) wide: bool,
+}
+
+impl Matmul {
+    /// Opens cuBLASLt.
+    pub(crate) fn open(device: &Device, element: ElementType) -> Result<Self, EngineError> {
+        let handle = result::create_handle().map_err(|error| failed("open", error))?;
+        let workspace = Buffer::new(device, WORKSPACE_BYTES)?;
+        Ok(Self { handle, workspace, element, algorithms: Mutex::new(HashMap::new()) })
+    }
+
+    /// Enqueues a product.
+    pub(crate) fn multiply(&self, device: &Device, product: &Product, reduction: Reduction) -> Result<(), EngineError> {
+        if product.rows == 0 {
+            return Ok(());
+        }
+        let call = Call::new(self.element, product).map_err(|error| failed("describe a product", error))?;
+        let algorithm = self.algorithm(product, reduction)?;
+        let one = 1.0_f32;
+        let beta = if product.accumulate { 1.0_f32 } else { 0.0 };
+        // SAFETY: the layouts describe the memory that the caller's addresses stand for; scalars live through the call.
+        unsafe {
+            result::matmul(
+                self.handle,
+                call.description,
+                (&raw const one).cast(),
+                (&raw const beta).cast(),
+                product.weights as *const c_void,
+                call.weights,
+                product.x as *const c_void,
+                call.x,
+                product.y as *const c_void,
+                call.y,
+                product.y as *mut c_void,
+                call.y,
+                &raw const algorithm,
+                self.workspace.pointer() as *mut c_void,
+                WORKSPACE_BYTES,
+                device.stream.cu_stream().cast(),
+            )
+        }
+        .map_err(|error| {
+            failed(&format!("multiply {} rows by [{}, {}]", product.rows, product.outputs, product.inputs), error)
+        })
+    }
+
+    fn algorithm(&self, product: &Product, reduction: Reduction) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
+        let invariant = reduction == Reduction::Invariant;
+        let shape = Shape {
+            outputs: product.outputs,
+            inputs: product.inputs,
+            rows: if invariant { INVARIANT_ROWS } else { bucket(product.rows) },
+            bias: product.bias != 0,
+            accumulate: product.accumulate,
+            wide: product.wide,
+            invariant,
+        };
+        let mut algorithms = self.algorithms.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(algorithm) = algorithms.get(&shape) {
+            return Ok(*algorithm);
+        }
+        let typical = Product { rows: shape.rows, ..*product };
+        let algorithm = self.ask(&typical, invariant).map_err(|error| failed("choose an algorithm", error))?;
+        algorithms.insert(shape, algorithm);
+        Ok(algorithm)
+    }
+
+    /// The heuristic's first choice; in invariant mode the first that does not split the sum.
+    fn ask(&self, product: &Product, invariant: bool) -> Result<sys::cublasLtMatmulAlgo_t, CublasError> {
+        const MOST: usize = 32;
+        let call = Call::new(self.element, product)?;
+        let preference = result::create_matmul_pref()?;
+        // SAFETY: an all-zero result is a valid one; `found` says how many were filled in.
+        let mut results: [sys::cublasLtMatmulHeuristicResult_t; MOST] = unsafe { std::mem::zeroed() };
+        let mut found = 0;
+        // SAFETY: every handle is alive; attributes have the sizes that the library documents.
+        let asked = unsafe {
+            let attribute = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+            let workspace = WORKSPACE_BYTES;
+            let bytes = (&raw const workspace).cast();
+            result::set_matmul_pref_attribute(preference, attribute, bytes, size_of::<usize>()).and_then(|()| {
+                sys::cublasLtMatmulAlgoGetHeuristic(
+                    self.handle,
+                    call.description,
+                    call.weights,
+                    call.x,
+                    call.y,
+                    call.y,
+                    preference,
+                    MOST as i32,
+                    results.as_mut_ptr(),
+                    &raw mut found,
+                )
+                .result()
+            })
+        };
+        // SAFETY: created above.
+        let _ = unsafe { result::destroy_matmul_pref(preference) };
+        asked?;
+        let fits = |result: &&sys::cublasLtMatmulHeuristicResult_t| {
+            result.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS && (!invariant || splits(&result.algo) <= 1)
+        };
+        let chosen = results[..found as usize].iter().find(fits);
+        chosen.map(|result| result.algo).ok_or(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED))
+    }
+}
+
+impl Drop for Matmul {
+    fn drop(&mut self) {
+        // SAFETY: created in `open`, destroyed here only.
+        let _ = unsafe { result::destroy_handle(self.handle) };
+    }
+}
+
+/// Parts that an algorithm splits a sum into.
+fn splits(algorithm: &sys::cublasLtMatmulAlgo_t) -> i32 {
+    let mut splits = 0_i32;
+    let mut written = 0;
+    // SAFETY: the buffer has the size that is passed.
+    let asked = unsafe {
+        sys::cublasLtMatmulAlgoConfigGetAttribute(
+            algorithm,
+            sys::cublasLtMatmulAlgoConfigAttributes_t::CUBLASLT_ALGO_CONFIG_SPLITK_NUM,
+            (&raw mut splits).cast(),
+            size_of::<i32>(),
+            &raw mut written,
+        )
+    };
+    if asked.result().is_ok() { splits } else { i32::MAX }
+}
+
+/// Rows that share an algorithm: within a power of two up to 256, then within steps of 256.
+fn bucket(rows: usize) -> usize {
+    if rows <= 256 { rows.next_power_of_two().max(16) } else { rows.next_multiple_of(256) }
+}
+
+/// A product in cuBLASLt's column-major words: D `[outputs, rows]` = Wᵀ · x.
+struct Call {
+    description: sys::cublasLtMatmulDesc_t,
+    weights: sys::cublasLtMatrixLayout_t,
+    x: sys::cublasLtMatrixLayout_t,
+    y: sys::cublasLtMatrixLayout_t,
+}
+
+impl Call {
+    fn new(element: ElementType, product: &Product) -> Result<Self, CublasError> {
+        let kind = match element {
+            ElementType::F32 => DataType::CUDA_R_32F,
+            ElementType::F16 => DataType::CUDA_R_16F,
+            ElementType::Bf16 => DataType::CUDA_R_16BF,
+        };
+        let wide = if product.wide { DataType::CUDA_R_32F } else { kind };
+        let (outputs, inputs, rows) = (product.outputs as u64, product.inputs as u64, product.rows as u64);
+        let call = Self {
+            description: result::create_matmul_desc(
+                sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                DataType::CUDA_R_32F,
+            )?,
+            weights: result::create_matrix_layout(kind, inputs, outputs, inputs as i64)?,
+            x: result::create_matrix_layout(kind, inputs, rows, inputs as i64)?,
+            y: result::create_matrix_layout(wide, outputs, rows, outputs as i64)?,
+        };
+        call.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &1_i32)?;
+        if product.bias != 0 {
+            let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as i32;
+            call.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+            call.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &product.bias)?;
+        }
+        Ok(call)
+    }
+
+    fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Result<(), CublasError> {
+        // SAFETY: the value has the type that the library documents for the attribute.
+        unsafe {
+            result::set_matmul_desc_attribute(
+                self.description,
+                attribute,
+                std::ptr::from_ref(value).cast(),
+                size_of::<T>(),
+            )
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // SAFETY: created in `new`, destroyed here only.
+        unsafe {
+            let _ = result::destroy_matrix_layout(self.weights);
+            let _ = result::destroy_matrix_layout(self.x);
+            let _ = result::destroy_matrix_layout(self.y);
+            let _ = result::destroy_matmul_desc(self.description);
+        }
+    }
+}
+
+fn failed(what: &str, error: CublasError) -> EngineError {
+    EngineError::failed(
+        format!("cuBLASLt could not {what}: {error}"),
+        "this is a fault of the engine or of an untested CUDA version: report it; `--engine cpu` works instead",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cuda::testing::{Guarded, card, closeness, read, rounded, upload, values};
+
+    /// y = x · Wᵀ + b + y in binary64.
+    fn expected(x: &[f32], w: &[f32], b: &[f32], y: &[f32], inputs: usize) -> Vec<f64> {
+        let outputs = b.len();
+        let rows = x.chunks(inputs).enumerate();
+        rows.flat_map(|(row, x)| {
+            w.chunks(inputs).enumerate().map(move |(output, w)| {
+                let sum: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                sum + f64::from(b[output]) + f64::from(y[row * outputs + output])
+            })
+        })
+        .collect()
+    }
+
+    #[test]
+    fn products_match_binary64_and_do_not_depend_on_the_number_of_rows() {
+        let Some(device) = card() else { return };
+        for element in [ElementType::F32, ElementType::F16, ElementType::Bf16] {
+            let matmul = Matmul::open(&device, element).unwrap();
+            for (outputs, inputs) in [(515, 192), (960, 576), (2560, 2048)] {
+                let most = 1319;
+                let [x, w, b, y] = [most * inputs, outputs * inputs, outputs, most * outputs]
+                    .map(|count| rounded(&values(count, count as u64), element));
+                let on_card = [&x, &w, &b].map(|values| upload(&device, values, element));
+                let multiply = |rows: usize, wide: bool, reduction| {
+                    let kind = if wide { ElementType::F32 } else { element };
+                    let guarded = Guarded::of(&device, &y[..rows * outputs], kind);
+                    let product = Product {
+                        rows,
+                        outputs,
+                        inputs,
+                        weights: on_card[1].pointer(),
+                        bias: if wide { 0 } else { on_card[2].pointer() },
+                        x: on_card[0].pointer(),
+                        y: guarded.pointer(),
+                        accumulate: !wide,
+                        wide,
+                    };
+                    matmul.multiply(&device, &product, reduction).unwrap();
+                    read(&device, &guarded, rows * outputs, kind)
+                };
+                let all = multiply(most, false, Reduction::Invariant);
+                let exact = expected(&x[..7 * inputs], &w, &b, &y, inputs);
+                for rows in [1, 2, 7, 64, 300] {
+                    let found = multiply(rows, false, Reduction::Invariant);
+                    let same = found.iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{element:?} [{outputs}, {inputs}]: {rows} rows differ from {most}");
+                }
+                closeness("product", &all[..7 * outputs], &exact, element, inputs);
+                closeness("fast product", &multiply(7, false, Reduction::Fastest), &exact, element, inputs);
+                let plain = expected(&x[..7 * inputs], &w, &vec![0.0; outputs], &vec![0.0; 7 * outputs], inputs);
+                closeness("wide product", &multiply(7, true, Reduction::Invariant), &plain, ElementType::F32, inputs);
+            }
+        }
+    }
+}

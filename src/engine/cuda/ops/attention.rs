@@ -1,0 +1,331 @@
+//! Attention over the paged cache: rows of prompts in tiles, and one row a sequence for generated tokens.
+
+use crate::engine::cuda::compile::{Options, Source};
+use crate::engine::cuda::device::Device;
+use crate::engine::cuda::kernel::{Grid, Kernel, Module};
+use crate::engine::model::ModelConfig;
+use crate::engine::{Dtype, EngineError};
+
+/// Positions in a block of the cache, and in a tile of keys.
+const BLOCK_TOKENS: usize = 64;
+/// Rows of a prompt tile's product: positions times the query heads of a KV head.
+const TILE_ROWS: usize = 64;
+/// Positions that a generated token's row is cut into, at fixed places; as in `attention.cuh`.
+const CHUNK: usize = 256;
+/// Counters at the start of the workspace, hence (row, head tile) pairs of a split launch; as in `attention.cuh`.
+const COUNTERS: usize = 1024;
+/// Shared memory that a block may take on every card the kernels are written for.
+const SHARED_BYTES: usize = 163 * 1024;
+
+/// A tile of a prompt, as the kernel reads it: `{first_row, rows, slot, first_position}`, up to [`Attention::tile`] rows.
+pub(crate) type Tile = [i32; 4];
+
+/// A layer's cache and who owns what of it. All are addresses on the card.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PagedCache {
+    /// `[blocks, kv_heads, 64, head_dim]` of the element type, already turned.
+    pub(crate) keys: u64,
+    /// The same shape.
+    pub(crate) values: u64,
+    /// i32 `[slots, table_stride]`: the block that holds positions `64 i … 64 i + 63` of a slot.
+    pub(crate) tables: u64,
+    /// Entries of a slot.
+    pub(crate) table_stride: usize,
+}
+
+/// Rows that are one generated token each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenRows {
+    /// i32 `[rows]`: the row's position; it attends to this one and those before. Below 0: the row only fills the grid, and
+    /// its output is left alone.
+    pub(crate) positions: u64,
+    /// i32 `[rows]`.
+    pub(crate) slots: u64,
+    /// Rows `first_row .. first_row + count` of all arrays are meant.
+    pub(crate) first_row: usize,
+    /// How many.
+    pub(crate) count: usize,
+    /// No row has more positions than this, its own counted. It decides the launch shape and no bits.
+    pub(crate) longest: usize,
+    /// [`Attention::workspace_bytes`] bytes whose first 4096 were zero before the first launch ever; launches leave them so.
+    pub(crate) workspace: u64,
+    /// Programmatic dependent launch: for a chain of single-request kernels.
+    pub(crate) overlaps: bool,
+}
+
+/// The kernels of one model.
+#[derive(Debug)]
+pub(crate) struct Attention {
+    shape: Shape,
+    prompt: Kernel,
+    token: Kernel,
+    /// Whether NVRTC had to compile them.
+    pub(crate) compiled: bool,
+}
+
+/// What decides the constants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    /// 0: none.
+    window: usize,
+    dtype: Dtype,
+    /// Warps of a block of the kernel for generated tokens.
+    token_warps: usize,
+    /// Such blocks that a multiprocessor is to hold, which bounds a thread's registers.
+    token_resident: usize,
+}
+
+impl Attention {
+    /// Compiles or finds the kernels for `config`, with activations as a run in `dtype` stores them.
+    pub(crate) fn load(device: &Device, config: &ModelConfig, dtype: Dtype) -> Result<Self, EngineError> {
+        Self::of(device, Shape::of(config, dtype)?)
+    }
+
+    fn of(device: &Device, shape: Shape) -> Result<Self, EngineError> {
+        let module = Module::load(device, shape.source(), &shape.options())?;
+        Ok(Self {
+            shape,
+            prompt: module.kernel("attention_prompt", shape.prompt_shared_bytes())?,
+            token: module.kernel("attention_token", shape.token_shared_bytes())?,
+            compiled: module.compiled,
+        })
+    }
+
+    /// The longest of the lengths whose launches have the same shape.
+    pub(crate) fn bucket(&self, longest: usize) -> usize {
+        longest.next_multiple_of(CHUNK)
+    }
+
+    /// Rows of a prompt that one tile holds at most.
+    pub(crate) fn tile(&self) -> usize {
+        self.shape.tile()
+    }
+
+    /// Attention of prompt rows. `qkv` `[R, (heads + 2 · kv_heads) · head_dim]` turned, `tiles` of the rows, `out`
+    /// `[R, heads · head_dim]`. The cache holds every position up to each row's own.
+    pub(crate) fn prompt(
+        &self,
+        device: &Device,
+        qkv: u64,
+        cache: PagedCache,
+        tiles: (u64, usize),
+        out: u64,
+    ) -> Result<(), EngineError> {
+        let (tiles, count) = tiles;
+        let grid = Grid {
+            blocks: (count * self.shape.kv_heads, 1, 1),
+            threads: if self.shape.is_f32() { 256 } else { 128 },
+            shared_bytes: self.shape.prompt_shared_bytes(),
+            overlaps: false,
+        };
+        let arguments = [
+            qkv.into(),
+            cache.keys.into(),
+            cache.values.into(),
+            cache.tables.into(),
+            cache.table_stride.into(),
+            tiles.into(),
+            out.into(),
+        ];
+        self.prompt.launch(device, grid, &arguments)
+    }
+
+    /// Attention of generated tokens: shapes as for [`Attention::prompt`].
+    pub(crate) fn token(
+        &self,
+        device: &Device,
+        qkv: u64,
+        cache: PagedCache,
+        rows: &TokenRows,
+        out: u64,
+    ) -> Result<(), EngineError> {
+        self.token_in(device, qkv, cache, rows, self.shape.splits(rows.count, rows.longest), out)
+    }
+
+    /// The same with a block for each of `splits` chunks of a row, or with one block for all of them.
+    fn token_in(
+        &self,
+        device: &Device,
+        qkv: u64,
+        cache: PagedCache,
+        rows: &TokenRows,
+        splits: usize,
+        out: u64,
+    ) -> Result<(), EngineError> {
+        let grid = Grid {
+            blocks: (rows.count * self.shape.tiles_a_row(), splits, 1),
+            threads: self.shape.token_warps * 32,
+            shared_bytes: self.shape.token_shared_bytes(),
+            overlaps: rows.overlaps,
+        };
+        let arguments = [
+            qkv.into(),
+            cache.keys.into(),
+            cache.values.into(),
+            cache.tables.into(),
+            cache.table_stride.into(),
+            rows.positions.into(),
+            rows.slots.into(),
+            rows.first_row.into(),
+            rows.workspace.into(),
+            out.into(),
+        ];
+        self.token.launch(device, grid, &arguments)
+    }
+
+    /// Bytes of workspace for launches of up to `rows` rows and `longest` positions.
+    pub(crate) fn workspace_bytes(&self, rows: usize, longest: usize) -> usize {
+        self.shape.workspace_bytes(rows, longest)
+    }
+}
+
+/// Cuts rows `first_row .. first_row + rows`, positions `first_position ..` of the sequence in `slot`, into tiles of up to
+/// `tile` rows.
+pub(crate) fn cut(first_row: usize, rows: usize, slot: usize, first_position: usize, tile: usize) -> Vec<Tile> {
+    let piece = |done: usize| {
+        let count = tile.min(rows - done);
+        [(first_row + done) as i32, count as i32, slot as i32, (first_position + done) as i32]
+    };
+    (0..rows).step_by(tile).map(piece).collect()
+}
+
+impl Shape {
+    fn of(config: &ModelConfig, dtype: Dtype) -> Result<Self, EngineError> {
+        let &ModelConfig { heads, kv_heads, head_dim, .. } = config;
+        let refused =
+            |what: String| Err(EngineError::invalid(what, "run with `--engine cpu`, which reads every shape"));
+        let multiple = if dtype == Dtype::F32 { 4 } else { 16 };
+        if head_dim == 0 || head_dim % multiple != 0 || head_dim > 128 {
+            return refused(format!(
+                "heads of {head_dim} elements: the GPU engine reads multiples of {multiple} up to 128 in this precision"
+            ));
+        }
+        if kv_heads == 0 || heads % kv_heads != 0 || heads / kv_heads > TILE_ROWS {
+            return refused(format!(
+                "{heads} query heads on {kv_heads} KV heads: the GPU engine reads 1 to 64 a KV head"
+            ));
+        }
+        Ok(Self::new(heads, kv_heads, head_dim, config.sliding_window.unwrap_or(0), dtype))
+    }
+
+    fn new(heads: usize, kv_heads: usize, head_dim: usize, window: usize, dtype: Dtype) -> Self {
+        let is_f32 = dtype == Dtype::F32;
+        let token_warps = if is_f32 { 4 } else { 8 };
+        let shape = Self { heads, kv_heads, head_dim, window, dtype, token_warps, token_resident: 2 };
+        let wide = head_dim > 64 && (is_f32 || shape.heads_a_tile() > 8);
+        let shape = Self { token_resident: if wide { 1 } else { 2 }, ..shape };
+        debug_assert!(shape.token_shared_bytes() <= SHARED_BYTES && shape.prompt_shared_bytes() <= SHARED_BYTES);
+        shape
+    }
+
+    fn is_f32(self) -> bool {
+        self.dtype == Dtype::F32
+    }
+
+    fn group(self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    fn tile(self) -> usize {
+        TILE_ROWS / self.group()
+    }
+
+    fn source(self) -> Source {
+        if self.is_f32() {
+            Source {
+                name: "attention_f32",
+                text: concat!(include_str!("../kernels/attention.cuh"), include_str!("../kernels/attention_f32.cu")),
+            }
+        } else {
+            Source {
+                name: "attention",
+                text: concat!(include_str!("../kernels/attention.cuh"), include_str!("../kernels/attention.cu")),
+            }
+        }
+    }
+
+    fn options(self) -> Options {
+        let element = match self.dtype {
+            Dtype::F32 => 0,
+            Dtype::Bf16 => 2,
+            // Weights of eight and four bits run beside activations in binary16.
+            Dtype::F16 | Dtype::Int8 | Dtype::Awq => 1,
+        };
+        Options::default()
+            .with("ELEMENT", element)
+            .with("HEADS", self.heads)
+            .with("KV_HEADS", self.kv_heads)
+            .with("HEAD_DIM", self.head_dim)
+            .with("QKV", (self.heads + 2 * self.kv_heads) * self.head_dim)
+            .with("WINDOW", self.window)
+            .with("BLOCK_TOKENS", BLOCK_TOKENS)
+            .with("TOKEN_WARPS", self.token_warps)
+            .with("TOKEN_RESIDENT", self.token_resident)
+            .with("SCALE", format!("{:?}f", 1.0 / (self.head_dim as f32).sqrt()))
+    }
+
+    /// Query, key and value tile, and in binary32 the weights; rows padded by 16 bytes.
+    fn prompt_shared_bytes(self) -> usize {
+        let rows = TILE_ROWS + 2 * BLOCK_TOKENS;
+        if self.is_f32() {
+            rows * (self.head_dim + 4) * 4 + TILE_ROWS * (BLOCK_TOKENS + 4) * 4
+        } else {
+            rows * (self.head_dim + 8) * 2
+        }
+    }
+
+    /// Tiles of query heads of one KV head in the kernel for generated tokens.
+    fn head_tiles(self) -> usize {
+        self.group().div_ceil(if self.is_f32() { 8 } else { 16 })
+    }
+
+    fn heads_a_tile(self) -> usize {
+        self.group().div_ceil(self.head_tiles())
+    }
+
+    /// Blocks of a row that is not split.
+    fn tiles_a_row(self) -> usize {
+        self.kv_heads * self.head_tiles()
+    }
+
+    /// The warps' results and the queries; in binary32 also weights, and a key and a value tile a warp.
+    fn token_shared_bytes(self) -> usize {
+        const STEP: usize = 32;
+        let (warps, heads, head_dim) = (self.token_warps, self.heads_a_tile(), self.head_dim);
+        let mut floats = warps * heads * (head_dim + 2);
+        if self.is_f32() {
+            floats += heads * head_dim + warps * STEP * (heads.next_multiple_of(4) + (head_dim + 4) + head_dim);
+        } else {
+            // For every 16 dims of 8 heads, two words for each lane.
+            floats += heads.div_ceil(8) * head_dim / 16 * 64;
+        }
+        floats * 4
+    }
+
+    /// Blocks that share a row of a launch: one a chunk while that helps to fill the card, else one for all chunks.
+    fn splits(self, rows: usize, longest: usize) -> usize {
+        // Four blocks on each of some 130 multiprocessors. The number decides speed, not bits.
+        const ENOUGH: usize = 520;
+        if rows * self.tiles_a_row() >= ENOUGH { 1 } else { self.chunks(longest) }
+    }
+
+    /// The most chunks that a row of up to `longest` positions touches.
+    fn chunks(self, longest: usize) -> usize {
+        let all = longest.div_ceil(CHUNK).max(1);
+        // A window may begin and end inside a chunk.
+        if self.window == 0 { all } else { all.min(self.window.div_ceil(CHUNK) + 1) }
+    }
+
+    fn workspace_bytes(self, rows: usize, longest: usize) -> usize {
+        let most_rows = (COUNTERS / self.tiles_a_row()).min(rows);
+        let chunk_bytes = self.heads_a_tile() * (self.head_dim + 2) * 4;
+        COUNTERS * 4 + most_rows * self.tiles_a_row() * self.chunks(longest) * chunk_bytes
+    }
+}
+
+#[cfg(test)]
+#[path = "attention_tests.rs"]
+mod tests;

@@ -1,0 +1,413 @@
+//! What lies between the matrix products of the big-batch path, and the casts of loading.
+
+use crate::engine::EngineError;
+use crate::engine::cuda::BLOCK_TOKENS;
+use crate::engine::cuda::compile::{Options, Source};
+use crate::engine::cuda::device::Device;
+use crate::engine::cuda::element::ElementType;
+use crate::engine::cuda::kernel::{Grid, Kernel, Module};
+use crate::engine::model::{Activation, ModelConfig, NormKind, PositionKind};
+
+const SOURCE: Source = Source { name: "elementwise", text: include_str!("../kernels/elementwise.cu") };
+
+/// As in the kernels.
+const THREADS: usize = 256;
+
+/// The kernels, compiled for one model.
+#[derive(Debug)]
+pub(crate) struct Elementwise {
+    embed: Kernel,
+    norm: Kernel,
+    rotate_and_store: Kernel,
+    activate: Kernel,
+    cast: Kernel,
+    element: ElementType,
+    hidden: usize,
+    intermediate: usize,
+    /// Elements a thread moves at once.
+    pack: usize,
+    /// Whether NVRTC had to compile them.
+    pub(crate) compiled: bool,
+}
+
+/// A norm's weights on the card.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NormWeights {
+    /// `[hidden]`.
+    pub(crate) weight: u64,
+    /// `[hidden]`; 0 where there is none.
+    pub(crate) bias: u64,
+    pub(crate) epsilon: f32,
+}
+
+/// Addresses that say which rows a step feeds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) count: usize,
+    /// i32 `[rows]`; −1 for the token that the card chose last for the row's slot.
+    pub(crate) tokens: u64,
+    /// i32 `[rows]`.
+    pub(crate) positions: u64,
+    /// i32 `[rows]`.
+    pub(crate) slots: u64,
+    /// i32 `[slots]`.
+    pub(crate) next_tokens: u64,
+    /// i32 `[slots][table_stride]`: the cache's blocks of each sequence.
+    pub(crate) tables: u64,
+    pub(crate) table_stride: usize,
+}
+
+/// Where positions enter, on the card.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PositionTables {
+    /// f32 `[context][head_dim / 2]`, 0 where positions are learned.
+    pub(crate) cosines: u64,
+    pub(crate) sines: u64,
+    /// element `[context + offset][hidden]`, 0 where positions are rotary.
+    pub(crate) learned: u64,
+}
+
+impl Elementwise {
+    /// Compiles or finds the kernels.
+    pub(crate) fn load(device: &Device, config: &ModelConfig, element: ElementType) -> Result<Self, EngineError> {
+        let module = Module::load(device, SOURCE, &options(config, element))?;
+        let kernel = |name| module.kernel(name, 0);
+        let gated = config.activation == Activation::SiluGated;
+        Ok(Self {
+            embed: kernel("embed")?,
+            norm: kernel("norm_rows")?,
+            rotate_and_store: kernel("rotate_and_store")?,
+            activate: kernel(if gated { "silu_gated" } else { "relu" })?,
+            cast: kernel("cast")?,
+            element,
+            hidden: config.hidden,
+            intermediate: config.intermediate,
+            pack: pack(config, element),
+            compiled: module.compiled,
+        })
+    }
+
+    /// The type that everything is stored in.
+    pub(crate) fn element(&self) -> ElementType {
+        self.element
+    }
+
+    /// x `[rows, hidden]` = the tokens' embeddings.
+    pub(crate) fn embed(
+        &self,
+        device: &Device,
+        rows: &Rows,
+        table: u64,
+        positions: &PositionTables,
+        x: u64,
+    ) -> Result<(), EngineError> {
+        let grid = Grid::line(rows.count, self.hidden.div_ceil(self.pack).next_multiple_of(32).min(THREADS));
+        let arguments =
+            [rows.tokens, rows.next_tokens, rows.positions, rows.slots, table, positions.learned, x].map(Into::into);
+        self.embed.launch(device, grid, &arguments)
+    }
+
+    /// h `[rows, hidden]` = norm of x's rows, or of the rows that `list` (i32 `[rows]`) names.
+    pub(crate) fn norm(
+        &self,
+        device: &Device,
+        rows: usize,
+        x: u64,
+        list: Option<u64>,
+        weights: &NormWeights,
+        h: u64,
+    ) -> Result<(), EngineError> {
+        let list = list.unwrap_or(0);
+        let arguments =
+            [x.into(), list.into(), weights.weight.into(), weights.bias.into(), weights.epsilon.into(), h.into()];
+        self.norm.launch(device, Grid::line(rows, THREADS), &arguments)
+    }
+
+    /// Turns q within qkv `[rows, …]` and writes k and v into a layer's cache.
+    pub(crate) fn rotate_and_store(
+        &self,
+        device: &Device,
+        rows: &Rows,
+        positions: &PositionTables,
+        qkv: u64,
+        keys: u64,
+        values: u64,
+    ) -> Result<(), EngineError> {
+        let arguments = [
+            qkv.into(),
+            rows.positions.into(),
+            rows.slots.into(),
+            rows.tables.into(),
+            rows.table_stride.into(),
+            positions.cosines.into(),
+            positions.sines.into(),
+            keys.into(),
+            values.into(),
+        ];
+        self.rotate_and_store.launch(device, Grid::line(rows.count, THREADS), &arguments)
+    }
+
+    /// The MLP's non-linearity: up `[rows, 2 · intermediate]` (or `[rows, intermediate]`) → y `[rows, intermediate]`.
+    pub(crate) fn activate(&self, device: &Device, rows: usize, up: u64, y: u64) -> Result<(), EngineError> {
+        let blocks = (rows * (self.intermediate / self.pack)).div_ceil(THREADS);
+        self.activate.launch(device, Grid::line(blocks, THREADS), &[up.into(), rows.into(), y.into()])
+    }
+
+    /// Casts `count` values of a file's type to the element type; sets the i32 at `flag` where one is not finite.
+    pub(crate) fn cast(
+        &self,
+        device: &Device,
+        from: u64,
+        kind: ElementType,
+        to: u64,
+        count: usize,
+        flag: u64,
+    ) -> Result<(), EngineError> {
+        let grid = Grid::line(count.div_ceil(THREADS).min(8 * device.multiprocessors), THREADS);
+        let arguments = [from.into(), kind.code().into(), to.into(), count.into(), flag.into()];
+        self.cast.launch(device, grid, &arguments)
+    }
+}
+
+/// The widest access up to 16 bytes that divides every row.
+fn pack(config: &ModelConfig, element: ElementType) -> usize {
+    let divides = |pack: &usize| {
+        [config.hidden, config.intermediate, config.head_dim / 2, config.head_dim]
+            .iter()
+            .all(|size| size.is_multiple_of(*pack))
+    };
+    [8, 4, 2].into_iter().filter(|pack| pack * element.bytes() <= 16).find(divides).unwrap_or(1)
+}
+
+fn options(config: &ModelConfig, element: ElementType) -> Options {
+    let (rotary, offset) = match config.position {
+        PositionKind::Rotary { .. } => (1, -1),
+        PositionKind::Learned { offset } => (0, offset as i32),
+    };
+    Options::default()
+        .with("ELEMENT", element.code())
+        .with("PACK", pack(config, element))
+        .with("HIDDEN", config.hidden)
+        .with("INTERMEDIATE", config.intermediate)
+        .with("HEADS", config.heads)
+        .with("KV_HEADS", config.kv_heads)
+        .with("HEAD_DIM", config.head_dim)
+        .with("BLOCK_TOKENS", BLOCK_TOKENS)
+        .with("LAYER_NORM", u8::from(config.norm == NormKind::Layer))
+        .with("ROTARY", rotary)
+        .with("POSITION_OFFSET", offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cuda::buffer::Buffer;
+    use crate::engine::cuda::testing::{CONFIGS, Guarded, card, closeness, read, rounded, upload, values};
+    use crate::engine::model::Rotary;
+
+    const ELEMENTS: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Bf16];
+
+    /// Every family at odd numbers of rows, in every element type.
+    fn everywhere(test: impl Fn(&Device, &ModelConfig, ElementType, &Elementwise, usize)) {
+        let Some(device) = card() else { return };
+        for config in CONFIGS {
+            let config = config();
+            for element in ELEMENTS {
+                let kernels = Elementwise::load(&device, &config, element).unwrap();
+                for rows in [1, 7, 130] {
+                    test(&device, &config, element, &kernels, rows);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn kernels_compile_without_a_card() {
+        for config in CONFIGS {
+            for element in ELEMENTS {
+                for capability in [(8, 0), (9, 0)] {
+                    crate::engine::cuda::testing::compiles(SOURCE, &options(&config(), element), capability);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn norms_match_binary64() {
+        everywhere(|device, config, element, kernels, rows| {
+            let n = config.hidden;
+            let x = rounded(&values(rows * n, 1), element);
+            let (weight, bias) = (rounded(&values(n, 2), element), rounded(&values(n, 3), element));
+            let on_card = [&x, &weight, &bias].map(|values| upload(device, values, element));
+            let list: Vec<i32> = (0..rows as i32).rev().collect();
+            let list = Buffer::of(device, &list).unwrap();
+            let weights = NormWeights { weight: on_card[1].pointer(), bias: on_card[2].pointer(), epsilon: 1e-5 };
+            let y = Guarded::new(device, rows * n * element.bytes());
+            kernels.norm(device, rows, on_card[0].pointer(), Some(list.pointer()), &weights, y.pointer()).unwrap();
+            let mut expected = Vec::new();
+            for row in (0..rows).rev() {
+                let row: Vec<f64> = x[row * n..(row + 1) * n].iter().map(|x| f64::from(*x)).collect();
+                let layer = config.norm == NormKind::Layer;
+                let mean = if layer { row.iter().sum::<f64>() / n as f64 } else { 0.0 };
+                let square = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
+                let scale = 1.0 / (square + f64::from(1e-5_f32)).sqrt();
+                let bias = |i: usize| if layer { f64::from(bias[i]) } else { 0.0 };
+                expected.extend((0..n).map(|i| (row[i] - mean) * scale * f64::from(weight[i]) + bias(i)));
+            }
+            closeness("norm", &read(device, &y, rows * n, element), &expected, element, n);
+        });
+    }
+
+    #[test]
+    fn activations_match_binary64() {
+        everywhere(|device, config, element, kernels, rows| {
+            let n = config.intermediate;
+            let gated = config.activation == Activation::SiluGated;
+            let x = rounded(&values(rows * n * if gated { 2 } else { 1 }, 4), element);
+            let on_card = upload(device, &x, element);
+            let y = Guarded::new(device, rows * n * element.bytes());
+            kernels.activate(device, rows, on_card.pointer(), y.pointer()).unwrap();
+            let expected: Vec<f64> = (0..rows * n)
+                .map(|i| {
+                    let (row, at) = (i / n, i % n);
+                    if gated {
+                        let (gate, up) = (f64::from(x[row * 2 * n + at]), f64::from(x[row * 2 * n + n + at]));
+                        gate / (1.0 + (-gate).exp()) * up
+                    } else {
+                        f64::from(x[i]).max(0.0)
+                    }
+                })
+                .collect();
+            closeness("activation", &read(device, &y, rows * n, element), &expected, element, 4);
+        });
+    }
+
+    #[test]
+    fn rotation_and_cache_match_binary64() {
+        everywhere(|device, config, element, kernels, rows| {
+            let (heads, kv_heads, d) = (config.heads, config.kv_heads, config.head_dim);
+            let width = (heads + 2 * kv_heads) * d;
+            let x = rounded(&values(rows * width, 5), element);
+            let qkv = Guarded::of(device, &x, element);
+            // Two sequences whose blocks lie in any order; odd rows belong to the second.
+            let (stride, blocks) = (4, 8);
+            let tables: [i32; 8] = [5, 0, 7, 2, 1, 6, 3, 4];
+            let positions: Vec<i32> = (0..rows as i32).map(|row| row / 2 + 60).collect();
+            let slots: Vec<i32> = (0..rows as i32).map(|row| row % 2).collect();
+            let arrays = [&tables[..], &positions, &slots].map(|array| Buffer::of(device, array).unwrap());
+            let at = Rows {
+                count: rows,
+                tokens: 0,
+                positions: arrays[1].pointer(),
+                slots: arrays[2].pointer(),
+                next_tokens: 0,
+                tables: arrays[0].pointer(),
+                table_stride: stride,
+            };
+            let rotary = matches!(config.position, PositionKind::Rotary { .. });
+            let all: Vec<usize> = (0..200).collect();
+            let (cosines, sines) = match config.position {
+                PositionKind::Rotary { theta, scaling } => Rotary::new(theta, scaling, d).turns(&all),
+                PositionKind::Learned { .. } => (vec![1.0; 200 * d / 2], vec![0.0; 200 * d / 2]),
+            };
+            let angles = [&cosines, &sines].map(|table| Buffer::of(device, table).unwrap());
+            let tables_on_card =
+                PositionTables { cosines: angles[0].pointer(), sines: angles[1].pointer(), learned: 0 };
+            let size = blocks * kv_heads * BLOCK_TOKENS * d;
+            let caches = [0, 1].map(|_| Guarded::new(device, size * element.bytes()));
+            kernels
+                .rotate_and_store(device, &at, &tables_on_card, qkv.pointer(), caches[0].pointer(), caches[1].pointer())
+                .unwrap();
+            let turned = read(device, &qkv, rows * width, element);
+            let [keys, values] = caches.each_ref().map(|cache| read(device, cache, size, element));
+            for row in 0..rows {
+                let (position, slot) = (positions[row] as usize, slots[row] as usize);
+                let block = tables[slot * stride + position / BLOCK_TOKENS] as usize;
+                let half = d / 2;
+                for head in 0..heads + 2 * kv_heads {
+                    let at = row * width + head * d;
+                    let rotates = rotary && head < heads + kv_heads;
+                    let expected: Vec<f64> = (0..d)
+                        .map(|i| {
+                            let j = position * half + i % half;
+                            let (a, b) = (f64::from(x[at + i % half]), f64::from(x[at + half + i % half]));
+                            let (c, s) = (f64::from(cosines[j]), f64::from(sines[j]));
+                            match (rotates, i < half) {
+                                (false, _) => f64::from(x[at + i]),
+                                (true, true) => a * c - b * s,
+                                (true, false) => b * c + a * s,
+                            }
+                        })
+                        .collect();
+                    let found = if head < heads {
+                        &turned[at..at + d]
+                    } else {
+                        let (cache, head) = if head < heads + kv_heads {
+                            (&keys, head - heads)
+                        } else {
+                            (&values, head - heads - kv_heads)
+                        };
+                        let place = ((block * kv_heads + head) * BLOCK_TOKENS + position % BLOCK_TOKENS) * d;
+                        &cache[place..place + d]
+                    };
+                    // Two products and a sum, whose operands may cancel: relative to their size, not to the result.
+                    closeness("rotation", found, &expected, element, 4);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn embeddings_and_casts_are_exact() {
+        everywhere(|device, config, element, kernels, rows| {
+            let n = config.hidden;
+            let table = values(50 * n, 6);
+            let PositionKind::Learned { offset } = config.position else {
+                let (from, flag) = (Buffer::of(device, &table).unwrap(), Buffer::of(device, &[0_i32]).unwrap());
+                let to = Guarded::new(device, table.len() * element.bytes());
+                kernels
+                    .cast(device, from.pointer(), ElementType::F32, to.pointer(), table.len(), flag.pointer())
+                    .unwrap();
+                assert_eq!(read(device, &to, table.len(), element), rounded(&table, element));
+                assert_eq!(flag.read::<i32>(device, 0, 1).unwrap(), [0]);
+                let tokens: Vec<i32> =
+                    (0..rows as i32).map(|row| if row % 3 == 2 { -1 } else { row * 7 % 50 }).collect();
+                let (slots, next) = (vec![1; rows], [9, 33]);
+                let arrays = [&tokens[..], &slots, &next].map(|array| Buffer::of(device, array).unwrap());
+                let at = Rows {
+                    count: rows,
+                    tokens: arrays[0].pointer(),
+                    positions: arrays[1].pointer(),
+                    slots: arrays[1].pointer(),
+                    next_tokens: arrays[2].pointer(),
+                    tables: 0,
+                    table_stride: 0,
+                };
+                let x = Guarded::new(device, rows * n * element.bytes());
+                kernels.embed(device, &at, to.pointer(), &PositionTables::default(), x.pointer()).unwrap();
+                let expected: Vec<f32> = tokens
+                    .iter()
+                    .map(|token| if *token < 0 { 33 } else { *token as usize })
+                    .flat_map(|token| rounded(&table[token * n..(token + 1) * n], element))
+                    .collect();
+                assert_eq!(read(device, &x, rows * n, element), expected);
+                return;
+            };
+            assert_eq!(offset, 2);
+        });
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_flagged() {
+        let Some(device) = card() else { return };
+        let kernels = Elementwise::load(&device, &CONFIGS[0](), ElementType::F16).unwrap();
+        for (value, flagged) in [(65_504.0_f32, 0), (65_520.0, 1), (f32::NAN, 1), (f32::NEG_INFINITY, 1)] {
+            let mut values = vec![1.0_f32; 5000];
+            values[4321] = value;
+            let (from, flag) = (Buffer::of(&device, &values).unwrap(), Buffer::of(&device, &[0_i32]).unwrap());
+            let to = Guarded::new(&device, 5000 * 2);
+            kernels.cast(&device, from.pointer(), ElementType::F32, to.pointer(), 5000, flag.pointer()).unwrap();
+            assert_eq!(flag.read::<i32>(&device, 0, 1).unwrap(), [flagged], "{value}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Kernels and their launches, one pair a file: `ops/x.rs` checks shapes and chooses grids, `kernels/x.cu` computes.
+
+pub(super) mod argmax;
+pub(super) mod attention;
+pub(super) mod elementwise;

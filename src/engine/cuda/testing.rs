@@ -1,0 +1,176 @@
+//! What the kernels' parity tests share: inputs with outliers, guarded outputs, tolerances.
+
+use super::buffer::Buffer;
+use super::compile::{Options, Source, cubin};
+use super::device::{Device, find_libraries, is_present};
+use super::element::ElementType;
+use crate::engine::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+
+/// The card, or a loud line and nothing.
+pub(super) fn card() -> Option<Device> {
+    if is_present() {
+        return Some(Device::open(0).unwrap());
+    }
+    eprintln!("SKIPPED: no GPU (or no driver, NVRTC or cuBLASLt) on this machine");
+    None
+}
+
+/// Compiles a kernel source, for which NVRTC suffices; without it, a loud line.
+pub(super) fn compiles(source: Source, options: &Options, capability: (i32, i32)) {
+    find_libraries();
+    // SAFETY: asks whether a library loads.
+    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+        eprintln!("SKIPPED: NVRTC is not on this machine; name its folder in EVALSUITE_CUDA_LIBRARIES");
+        return;
+    }
+    assert!(!cubin(source, options, capability).unwrap().image.is_empty());
+}
+
+/// Shapes of real families, small: heads of 64 in groups of three, 96 with a window, 128 with biases, 80 with learned positions.
+pub(super) const CONFIGS: [fn() -> ModelConfig; 4] = [
+    || base(Family::Llama, (192, 320), (3, 1, 64)),
+    || ModelConfig { sliding_window: Some(40), ..base(Family::Mistral, (576, 1536), (6, 2, 96)) },
+    || ModelConfig { qkv_bias: true, ..base(Family::Qwen2, (2048, 5632), (16, 2, 128)) },
+    || ModelConfig {
+        norm: NormKind::Layer,
+        activation: Activation::Relu,
+        position: PositionKind::Learned { offset: 2 },
+        qkv_bias: true,
+        output_bias: true,
+        mlp_bias: true,
+        ..base(Family::Opt, (320, 1280), (4, 4, 80))
+    },
+];
+
+fn base(
+    family: Family,
+    (hidden, intermediate): (usize, usize),
+    (heads, kv_heads, head_dim): (usize, usize, usize),
+) -> ModelConfig {
+    ModelConfig {
+        family,
+        vocabulary: 515,
+        hidden,
+        intermediate,
+        layers: 2,
+        heads,
+        kv_heads,
+        head_dim,
+        context_tokens: 512,
+        norm: NormKind::Rms,
+        norm_epsilon: 1e-5,
+        activation: Activation::SiluGated,
+        position: PositionKind::Rotary { theta: 1e4, scaling: RotaryScaling::None },
+        sliding_window: None,
+        qkv_bias: false,
+        output_bias: false,
+        mlp_bias: false,
+        tied_embeddings: true,
+    }
+}
+
+/// Numbers of about 1, one in 97 thirty times as large; the same for the same seed.
+pub(super) fn values(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|index| if index % 97 == 13 { 30.0 * next() } else { next() }).collect()
+}
+
+/// As the card stores them.
+pub(super) fn rounded(values: &[f32], element: ElementType) -> Vec<f32> {
+    let round = |value: &f32| match element {
+        ElementType::F32 => *value,
+        ElementType::F16 => half::f16::from_f32(*value).to_f32(),
+        ElementType::Bf16 => half::bf16::from_f32(*value).to_f32(),
+    };
+    values.iter().map(round).collect()
+}
+
+fn bytes_of(values: &[f32], element: ElementType) -> Vec<u8> {
+    let bytes = |value: &f32| match element {
+        ElementType::F32 => value.to_le_bytes().to_vec(),
+        ElementType::F16 => half::f16::from_f32(*value).to_le_bytes().to_vec(),
+        ElementType::Bf16 => half::bf16::from_f32(*value).to_le_bytes().to_vec(),
+    };
+    values.iter().flat_map(bytes).collect()
+}
+
+/// On the card, as elements.
+pub(super) fn upload(device: &Device, values: &[f32], element: ElementType) -> Buffer {
+    Buffer::of(device, &bytes_of(values, element)).unwrap()
+}
+
+/// Memory between two walls of 0xFF, itself 0xFF (not a number in every element type) until something is written.
+pub(super) struct Guarded {
+    buffer: Buffer,
+    bytes: usize,
+}
+
+const WALL: usize = 4096;
+
+impl Guarded {
+    pub(super) fn new(device: &Device, bytes: usize) -> Self {
+        let buffer = Buffer::new(device, bytes + 2 * WALL).unwrap();
+        buffer.fill(device, 0xff).unwrap();
+        Self { buffer, bytes }
+    }
+
+    pub(super) fn of(device: &Device, values: &[f32], element: ElementType) -> Self {
+        let guarded = Self::new(device, values.len() * element.bytes());
+        guarded.buffer.write(device, WALL, &bytes_of(values, element)).unwrap();
+        guarded
+    }
+
+    pub(super) fn pointer(&self) -> u64 {
+        self.buffer.at(WALL)
+    }
+
+    /// What is inside; the walls must stand.
+    pub(super) fn bytes(&self, device: &Device) -> Vec<u8> {
+        let all: Vec<u8> = self.buffer.read(device, 0, self.bytes + 2 * WALL).unwrap();
+        let inside = WALL..WALL + self.bytes;
+        assert!(
+            all[..WALL].iter().chain(&all[inside.end..]).all(|byte| *byte == 0xff),
+            "something was written beside the output"
+        );
+        all[inside].to_vec()
+    }
+}
+
+/// Elements as binary32.
+pub(super) fn read(device: &Device, guarded: &Guarded, count: usize, element: ElementType) -> Vec<f32> {
+    let bytes = guarded.bytes(device);
+    let value = |bytes: &[u8]| match element {
+        ElementType::F32 => f32::from_le_bytes(bytes.try_into().unwrap()),
+        ElementType::F16 => half::f16::from_le_bytes(bytes.try_into().unwrap()).to_f32(),
+        ElementType::Bf16 => half::bf16::from_le_bytes(bytes.try_into().unwrap()).to_f32(),
+    };
+    let values: Vec<f32> = bytes.chunks(element.bytes()).map(value).collect();
+    assert_eq!(values.len(), count);
+    values
+}
+
+/// Each value lies within the rounding of its element type and of a binary32 sum of `terms` terms, both relative to the largest
+/// expected value: a sum in any order errs by at most terms · 2⁻²⁴ of the sum of magnitudes, and √terms · 2⁻²⁴ of it is what random
+/// signs leave; four of these, since outliers dominate single terms.
+pub(super) fn closeness(what: &str, found: &[f32], expected: &[f64], element: ElementType, terms: usize) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    let unit = match element {
+        ElementType::F32 => 0.0,
+        ElementType::F16 => 2.0_f64.powi(-11),
+        ElementType::Bf16 => 2.0_f64.powi(-8),
+    };
+    let sum = 4.0 * (terms as f64).sqrt() * 2.0_f64.powi(-24) * largest;
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let allowed = unit * expected.abs() + sum + 2.0_f64.powi(-24);
+        let error = (f64::from(*found) - expected).abs();
+        assert!(
+            error <= allowed,
+            "{what}[{index}]: {found} instead of {expected}, off by {error:e}, allowed {allowed:e}"
+        );
+    }
+}

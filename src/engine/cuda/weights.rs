@@ -1,0 +1,192 @@
+//! A model's weights on the card: one allocation, every matrix at an address of its own.
+
+use super::buffer::Buffer;
+use super::device::Device;
+use super::element::ElementType;
+use super::load::{Transfer, transfer};
+use super::ops::elementwise::{Elementwise, NormWeights, PositionTables};
+use crate::engine::model::{ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames};
+use crate::engine::{Dtype, EngineError};
+use crate::text::bytes;
+
+/// Matrices begin at multiples of this, so that every kernel may load its widest words.
+const ALIGNMENT: usize = 256;
+
+/// A linear layer on the card.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Linear {
+    pub(crate) outputs: usize,
+    pub(crate) inputs: usize,
+    /// element `[outputs, inputs]`.
+    pub(crate) weights: u64,
+    /// element `[outputs]`, 0 for none.
+    pub(crate) bias: u64,
+}
+
+/// One block of the decoder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layer {
+    pub(crate) attention_norm: NormWeights,
+    /// q, k and v stacked.
+    pub(crate) qkv: Linear,
+    pub(crate) output: Linear,
+    pub(crate) mlp_norm: NormWeights,
+    /// gate and up stacked, or up alone.
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+}
+
+/// Everything that a model has learned, on the card.
+#[derive(Debug)]
+pub(crate) struct DeviceWeights {
+    /// Holds what the addresses below point to.
+    arena: Buffer,
+    /// Holds the tables of angles.
+    angles: Option<Buffer>,
+    /// element `[vocabulary, hidden]`.
+    pub(crate) embedding: u64,
+    pub(crate) positions: PositionTables,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) final_norm: NormWeights,
+    /// The output projection; the embedding where they are tied.
+    pub(crate) head: Linear,
+}
+
+impl DeviceWeights {
+    /// Reads every tensor and rounds it to the run's precision.
+    pub(crate) fn load(
+        device: &Device,
+        source: &ModelSource,
+        dtype: Dtype,
+        elementwise: &Elementwise,
+    ) -> Result<Self, EngineError> {
+        // The same walk twice: once to learn the size, once with the addresses.
+        let element = elementwise.element();
+        let mut layout = Layout::new(source, element, 0);
+        let _ = layout.everything();
+        let (size, (free, _)) = (layout.size, device.memory()?);
+        if size > free {
+            let (need, free) = (bytes(size as u64), bytes(free as u64));
+            return Err(EngineError::invalid(
+                format!("{} needs {need} in {dtype}; {} has {free} free", source.name, device.name),
+                "use a smaller precision or a smaller model, end other programs on the card (`nvidia-smi` lists them), or run \
+                 with `--engine cpu`",
+            ));
+        }
+        let arena = Buffer::new(device, size)?;
+        let mut layout = Layout::new(source, element, arena.pointer());
+        let places = layout.everything();
+        transfer(device, source, dtype, elementwise, &layout.transfers)?;
+        let mut positions = PositionTables { learned: places.learned, ..PositionTables::default() };
+        let angles = angles(device, &source.config, &mut positions)?;
+        let Places { embedding, layers, final_norm, head, .. } = places;
+        Ok(Self { arena, angles, embedding, positions, layers, final_norm, head })
+    }
+
+    /// Bytes on the card.
+    pub(crate) fn bytes(&self) -> usize {
+        self.arena.bytes() + self.angles.as_ref().map_or(0, Buffer::bytes)
+    }
+}
+
+/// Cosines and sines of every position, where positions are rotary.
+fn angles(device: &Device, config: &ModelConfig, tables: &mut PositionTables) -> Result<Option<Buffer>, EngineError> {
+    let PositionKind::Rotary { theta, scaling } = config.position else { return Ok(None) };
+    let positions: Vec<usize> = (0..config.context_tokens).collect();
+    let (cosines, sines) = Rotary::new(theta, scaling, config.head_dim).turns(&positions);
+    let buffer = Buffer::of(device, &[cosines.as_slice(), sines.as_slice()].concat())?;
+    tables.cosines = buffer.pointer();
+    tables.sines = buffer.at(size_of_val(cosines.as_slice()));
+    Ok(Some(buffer))
+}
+
+/// What [`DeviceWeights`] holds, as addresses.
+struct Places {
+    embedding: u64,
+    learned: u64,
+    layers: Vec<Layer>,
+    final_norm: NormWeights,
+    head: Linear,
+}
+
+/// Gives every tensor its place, in the order of the forward pass.
+struct Layout<'a> {
+    config: &'a ModelConfig,
+    names: TensorNames,
+    element: ElementType,
+    base: u64,
+    size: usize,
+    transfers: Vec<Transfer>,
+}
+
+impl<'a> Layout<'a> {
+    fn new(source: &'a ModelSource, element: ElementType, base: u64) -> Self {
+        let names = TensorNames::new(&source.config, &source.tensors.names());
+        Self { config: &source.config, names, element, base, size: 0, transfers: Vec::new() }
+    }
+
+    fn everything(&mut self) -> Places {
+        let config = self.config;
+        let (vocabulary, hidden) = (config.vocabulary, config.hidden);
+        let embedding = self.tensors(&[(&self.names.embedding(), vocabulary)], "weight", Some(hidden));
+        let learned = match config.position {
+            PositionKind::Learned { offset } => {
+                self.tensors(&[(&self.names.positions(), config.context_tokens + offset)], "weight", Some(hidden))
+            }
+            PositionKind::Rotary { .. } => 0,
+        };
+        let layers = (0..config.layers).map(|layer| self.layer(layer)).collect();
+        let final_norm = self.norm(&self.names.final_norm());
+        let head = if config.tied_embeddings {
+            embedding
+        } else {
+            self.tensors(&[(&self.names.output(), vocabulary)], "weight", Some(hidden))
+        };
+        let head = Linear { outputs: vocabulary, inputs: hidden, weights: head, bias: 0 };
+        Places { embedding, learned, layers, final_norm, head }
+    }
+
+    fn layer(&mut self, layer: usize) -> Layer {
+        let (config, names) = (self.config, self.names.block(layer));
+        let (hidden, intermediate) = (config.hidden, config.intermediate);
+        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let [query, key, value] = &names.qkv;
+        let up: Vec<(&str, usize)> = names.up.iter().map(|name| (name.as_str(), intermediate)).collect();
+        Layer {
+            attention_norm: self.norm(&names.attention_norm),
+            qkv: self.linear(&[(query, q), (key, kv), (value, kv)], hidden, config.qkv_bias),
+            output: self.linear(&[(&names.output, hidden)], q, config.output_bias),
+            mlp_norm: self.norm(&names.mlp_norm),
+            up: self.linear(&up, hidden, config.mlp_bias),
+            down: self.linear(&[(&names.down, hidden)], intermediate, config.mlp_bias),
+        }
+    }
+
+    fn linear(&mut self, parts: &[(&str, usize)], inputs: usize, bias: bool) -> Linear {
+        let outputs = parts.iter().map(|(_, outputs)| outputs).sum();
+        let weights = self.tensors(parts, "weight", Some(inputs));
+        let bias = if bias { self.tensors(parts, "bias", None) } else { 0 };
+        Linear { outputs, inputs, weights, bias }
+    }
+
+    fn norm(&mut self, name: &str) -> NormWeights {
+        let hidden = self.config.hidden;
+        let weight = self.tensors(&[(name, hidden)], "weight", None);
+        let bias = if self.config.norm == NormKind::Layer { self.tensors(&[(name, hidden)], "bias", None) } else { 0 };
+        NormWeights { weight, bias, epsilon: self.config.norm_epsilon as f32 }
+    }
+
+    /// Tensors of `(name, rows)` one below the other; the address of the first.
+    fn tensors(&mut self, parts: &[(&str, usize)], kind: &str, columns: Option<usize>) -> u64 {
+        self.size = self.size.next_multiple_of(ALIGNMENT);
+        let first = self.base + self.size as u64;
+        for (name, rows) in parts {
+            let shape: Vec<usize> = std::iter::once(*rows).chain(columns).collect();
+            let count: usize = shape.iter().product();
+            let to = self.base + self.size as u64;
+            self.transfers.push(Transfer { name: format!("{name}.{kind}"), shape, to });
+            self.size += count * self.element.bytes();
+        }
+        first
+    }
+}

@@ -1,0 +1,290 @@
+//! The GPU engine against the CPU engine and transformers. Without a GPU every test here says so and does nothing.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use evalsuite::engine::model::{ModelSource, ModelSpec};
+use evalsuite::engine::{
+    Batching, Completion, Dtype, Engine, EngineKind, Event, Finish, GenerateOptions, OpenOptions, Prompt, Request,
+    Sampling, Work, gpu_is_present, open,
+};
+use evalsuite::hub::Hub;
+
+use crate::random_model::{SHAPES, Shape};
+
+fn no_gpu() -> bool {
+    let missing = !gpu_is_present();
+    if missing {
+        eprintln!("SKIPPED: no GPU (or no driver, NVRTC or cuBLASLt) on this machine");
+    }
+    missing
+}
+
+fn source(name: &str) -> Arc<ModelSource> {
+    let spec = ModelSpec { source: name.to_owned(), revision: "main".to_owned() };
+    Arc::new(ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap())
+}
+
+/// A random model of each shape, in a folder that lasts as long as the first value.
+fn shaped(shape: &Shape) -> (tempfile::TempDir, Arc<ModelSource>) {
+    let folder = shape.write();
+    let opened = source(&folder.path().display().to_string());
+    (folder, opened)
+}
+
+fn engine(source: &Arc<ModelSource>, kind: EngineKind, dtype: Dtype, batch: usize) -> Box<dyn Engine> {
+    open(source, &OpenOptions::new(kind, dtype, Some(batch))).unwrap()
+}
+
+fn run(engine: &mut dyn Engine, requests: Vec<Request>) -> Vec<Completion> {
+    let mut completions = Vec::new();
+    let mut sink = |event| {
+        if let Event::Completed(completion) = event {
+            completions.push(completion);
+        }
+        ControlFlow::Continue(())
+    };
+    engine.run(requests, &mut sink).unwrap();
+    completions.sort_by_key(|completion| completion.request);
+    completions
+}
+
+/// Logits behind all tokens but the last, row by row.
+fn logits(engine: &mut dyn Engine, tokens: &[u32]) -> Vec<f32> {
+    let mut all = Vec::new();
+    let mut sink = |rows: &[f32]| {
+        all.extend_from_slice(rows);
+        ControlFlow::Continue(())
+    };
+    engine.predict(tokens, 1, &mut sink).unwrap();
+    all
+}
+
+/// Token ids that look random and are the same everywhere.
+fn tokens(count: usize, vocabulary: usize, seed: u64) -> Vec<u32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    (0..count).map(|_| (3 + next() % (vocabulary - 3)) as u32).collect()
+}
+
+fn generate(id: usize, prompt: Vec<u32>, options: GenerateOptions) -> Request {
+    let prompt = Arc::new(Prompt { text: String::new(), token_ids: prompt });
+    Request { id, prompt, work: Work::Generate(options) }
+}
+
+fn greedy(max_tokens: usize) -> GenerateOptions {
+    GenerateOptions { max_tokens, ignore_eos: true, ..GenerateOptions::default() }
+}
+
+/// The largest difference, relative to the largest logit.
+fn relative_error(ours: &[f32], reference: &[f32]) -> f64 {
+    assert_eq!(ours.len(), reference.len());
+    let largest = reference.iter().map(|value| f64::from(value.abs())).fold(0.0, f64::max);
+    let pairs = ours.iter().zip(reference);
+    pairs
+        .map(|(a, b)| f64::from(a - b).abs())
+        .fold(0.0, |worst, error| if error.is_nan() { f64::INFINITY } else { worst.max(error) })
+        / largest
+}
+
+#[test]
+fn every_random_shape_runs_on_the_cpu() {
+    for shape in &SHAPES {
+        let (_folder, source) = shaped(shape);
+        let found =
+            logits(engine(&source, EngineKind::Cpu, Dtype::F32, 1).as_mut(), &tokens(5, source.config.vocabulary, 1));
+        assert!(found.iter().all(|value| value.is_finite()), "{}", shape.name);
+        assert!(found.iter().any(|value| value.abs() > 0.1), "{}: all logits are small", shape.name);
+    }
+}
+
+#[test]
+fn f32_logits_of_every_family_are_the_cpu_engines() {
+    if no_gpu() {
+        return;
+    }
+    let written = SHAPES.each_ref().map(|shape| (shape.name, shaped(shape)));
+    let models = written.iter().map(|(name, (_, source))| (*name, Arc::clone(source)));
+    for (name, source) in models.chain([("bundled", source("bundled"))]) {
+        let length = source.config.context_tokens.min(300);
+        let fed = tokens(length, source.config.vocabulary, 7);
+        let ours = logits(engine(&source, EngineKind::Cuda, Dtype::F32, 1).as_mut(), &fed);
+        let reference = logits(engine(&source, EngineKind::Cpu, Dtype::F32, 1).as_mut(), &fed);
+        let error = relative_error(&ours, &reference);
+        println!("{name}: f32 logits differ by {error:.2e} of the largest");
+        // Two orders of summation in binary32, through as many layers.
+        assert!(error <= 1e-5 * (source.config.layers as f64).sqrt(), "{name}: {error:e}");
+    }
+}
+
+/// Two engines that round every stored activation to eleven (f16) or eight (bf16) bits part by a few roundings a layer.
+#[test]
+fn smaller_precisions_stay_near_the_cpu_engine_in_the_same_precision() {
+    if no_gpu() {
+        return;
+    }
+    for shape in &SHAPES {
+        let ((_folder, source), name) = (shaped(shape), shape.name);
+        let fed = tokens(source.config.context_tokens.min(100), source.config.vocabulary, 9);
+        for (dtype, unit) in
+            [(Dtype::F16, 2.0_f64.powi(-11)), (Dtype::Bf16, 2.0_f64.powi(-8)), (Dtype::Int8, 2.0_f64.powi(-11))]
+        {
+            let ours = logits(engine(&source, EngineKind::Cuda, dtype, 1).as_mut(), &fed);
+            let reference = logits(engine(&source, EngineKind::Cpu, dtype, 1).as_mut(), &fed);
+            let error = relative_error(&ours, &reference);
+            println!("{name} {dtype}: logits differ by {error:.2e} of the largest");
+            assert!(error <= 16.0 * unit * (source.config.layers as f64).sqrt(), "{name} {dtype}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn greedy_tokens_are_the_cpu_engines() {
+    if no_gpu() {
+        return;
+    }
+    let source = source("bundled");
+    let requests = || -> Vec<Request> {
+        (0..40)
+            .map(|id| {
+                generate(
+                    id,
+                    tokens(5 + id * 3, source.config.vocabulary, id as u64),
+                    GenerateOptions { details: true, ..greedy(40) },
+                )
+            })
+            .collect()
+    };
+    let ours = run(engine(&source, EngineKind::Cuda, Dtype::F32, 16).as_mut(), requests());
+    let reference = run(engine(&source, EngineKind::Cpu, Dtype::F32, 16).as_mut(), requests());
+    for (ours, reference) in ours.iter().zip(&reference) {
+        let parted = ours.token_ids.iter().zip(&reference.token_ids).position(|(a, b)| a != b);
+        let Some(at) = parted else { continue };
+        // Two best logits closer than this may change places between two correct engines.
+        assert!(
+            reference.details[at].margin < 1e-3,
+            "request {} parts at {at} from a margin of {}",
+            ours.request,
+            reference.details[at].margin
+        );
+    }
+}
+
+/// The promise of golden files: what a request says depends on the request alone.
+#[test]
+fn tokens_do_not_depend_on_the_batch() {
+    if no_gpu() {
+        return;
+    }
+    let source = source("bundled");
+    let requests = |count: usize| -> Vec<Request> {
+        (0..count)
+            .map(|id| generate(id, tokens(3 + id * 7 % 211, source.config.vocabulary, id as u64), greedy(24 + id % 9)))
+            .collect()
+    };
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        let texts = |batch: usize, count: usize| -> Vec<Vec<u32>> {
+            run(engine(&source, EngineKind::Cuda, dtype, batch).as_mut(), requests(count))
+                .into_iter()
+                .map(|completion| completion.token_ids)
+                .collect()
+        };
+        let all = texts(1319, 1319);
+        for (batch, count) in [(1, 24), (2, 40), (7, 70), (64, 200)] {
+            let fewer = texts(batch, count);
+            for id in 0..count {
+                assert_eq!(fewer[id], all[id], "{dtype}: request {id} differs between batch {batch} and 1319");
+            }
+        }
+    }
+}
+
+#[test]
+fn scores_stops_and_sampling_work_as_on_the_cpu() {
+    if no_gpu() {
+        return;
+    }
+    let source = source("bundled");
+    let vocabulary = source.config.vocabulary;
+    let sampled = |seed| GenerateOptions {
+        sampling: Sampling { temperature: 0.8, top_p: 0.95, top_k: 40, seed },
+        details: true,
+        ..greedy(30)
+    };
+    let scored = |id: usize| Request {
+        id,
+        prompt: Arc::new(Prompt { text: String::new(), token_ids: tokens(9 + id, vocabulary, id as u64) }),
+        work: Work::Score { continuation: tokens(300, vocabulary, 77 + id as u64) },
+    };
+    let mut requests: Vec<Request> =
+        (0..12).map(|id| generate(id, tokens(20, vocabulary, id as u64), sampled(id as u64))).collect();
+    requests.extend((12..15).map(scored));
+    let stop = GenerateOptions { stop_strings: Arc::from(["1".to_owned(), " a".to_owned()]), ..greedy(60) };
+    requests.extend((15..30).map(|id| generate(id, tokens(12, vocabulary, id as u64), stop.clone())));
+    requests.push(generate(30, tokens(4, vocabulary, 1), GenerateOptions { max_tokens: 0, ..greedy(0) }));
+    let ours = run(engine(&source, EngineKind::Cuda, Dtype::F32, 8).as_mut(), requests.clone());
+    let reference = run(engine(&source, EngineKind::Cpu, Dtype::F32, 8).as_mut(), requests);
+    assert_eq!(ours.len(), reference.len());
+    let mut equal = 0;
+    for (ours, reference) in ours.iter().zip(&reference) {
+        if reference.finish == Finish::Scored {
+            assert_eq!((ours.finish, &ours.token_ids), (reference.finish, &reference.token_ids));
+            for (a, b) in ours.details.iter().zip(&reference.details) {
+                assert!((a.log_probability - b.log_probability).abs() < 1e-3, "{a:?} {b:?}");
+                assert!((a.log_sum_exp - b.log_sum_exp).abs() < 1e-3, "{a:?} {b:?}");
+            }
+        }
+        equal += usize::from(
+            ours.token_ids == reference.token_ids && ours.text == reference.text && ours.finish == reference.finish,
+        );
+    }
+    // A draw that falls within 1e-5 of a boundary may go the other way; of thirty requests hardly one.
+    assert!(equal + 2 >= ours.len(), "{equal} of {} requests are the CPU's", ours.len());
+}
+
+#[test]
+fn a_shared_prefix_changes_no_token() {
+    if no_gpu() {
+        return;
+    }
+    let source = source("bundled");
+    let prefix = tokens(400, source.config.vocabulary, 5);
+    let prompt = |id: usize| [prefix.clone(), tokens(10 + id, source.config.vocabulary, id as u64)].concat();
+    let mut cuda = engine(&source, EngineKind::Cuda, Dtype::F16, 64);
+    let together = run(cuda.as_mut(), (0..20).map(|id| generate(id, prompt(id), greedy(20))).collect());
+    for id in 0..20 {
+        let alone = run(cuda.as_mut(), vec![generate(id, prompt(id), greedy(20))]);
+        assert_eq!(alone[0].token_ids, together[id].token_ids, "request {id}");
+    }
+}
+
+#[test]
+fn fast_batching_says_nearly_the_same() {
+    if no_gpu() {
+        return;
+    }
+    let source = source("bundled");
+    let requests = || -> Vec<Request> {
+        (0..60).map(|id| generate(id, tokens(5 + id, source.config.vocabulary, id as u64), greedy(30))).collect()
+    };
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Int8] {
+        for batch in [1, 3, 8, 60] {
+            let options =
+                OpenOptions { batching: Batching::Fast, ..OpenOptions::new(EngineKind::Cuda, dtype, Some(batch)) };
+            let fast = run(open(&source, &options).unwrap().as_mut(), requests());
+            let steady = run(engine(&source, EngineKind::Cuda, dtype, 60).as_mut(), requests());
+            let agree: usize = fast
+                .iter()
+                .zip(&steady)
+                .map(|(a, b)| a.token_ids.iter().zip(&b.token_ids).take_while(|(a, b)| a == b).count())
+                .sum();
+            let all: usize = steady.iter().map(|completion| completion.token_ids.len()).sum();
+            println!("{dtype}, batch {batch}: {agree} of {all} tokens before the first difference");
+            let least = if dtype == Dtype::F32 { 0.98 } else { 0.6 };
+            assert!(agree as f64 >= least * all as f64, "{dtype}, batch {batch}: {agree} of {all}");
+        }
+    }
+}

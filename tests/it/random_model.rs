@@ -1,0 +1,143 @@
+//! Random checkpoints of every family at shapes that GPU kernels care about, written by the tests themselves.
+
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+
+use crate::tiny_model;
+
+/// What tells one random model from another.
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
+    family: &'static str,
+    hidden: usize,
+    intermediate: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    sliding_window: Option<usize>,
+}
+
+const VOCABULARY: usize = 515;
+const LAYERS: usize = 3;
+const CONTEXT: usize = 384;
+
+/// Head sizes 64, 80, 96 and 128; groups of 1, 2, 3, 4 and 7 query heads; biases; learned positions; a window.
+pub(crate) const SHAPES: [Shape; 6] = [
+    shape("llama, heads of 64", "llama", (256, 384), (4, 2, 64), None),
+    shape("llama, three heads to one", "llama", (192, 320), (3, 1, 64), None),
+    shape("mistral, heads of 96, window 40", "mistral", (384, 256), (8, 2, 96), Some(40)),
+    shape("qwen2, heads of 128", "qwen2", (256, 512), (2, 1, 128), None),
+    shape("qwen2, seven heads to one", "qwen2", (448, 256), (7, 1, 64), None),
+    shape("opt, heads of 80", "opt", (320, 640), (4, 4, 80), None),
+];
+
+const fn shape(
+    name: &'static str,
+    family: &'static str,
+    (hidden, intermediate): (usize, usize),
+    (heads, kv_heads, head_dim): (usize, usize, usize),
+    sliding_window: Option<usize>,
+) -> Shape {
+    Shape { name, family, hidden, intermediate, heads, kv_heads, head_dim, sliding_window }
+}
+
+impl Shape {
+    /// Writes the checkpoint.
+    pub(crate) fn write(&self) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_model::write_json(folder.path(), "config.json", &self.config());
+        tiny_model::write_json(folder.path(), "tokenizer.json", &tiny_model::tokenizer());
+        tiny_model::write_json(folder.path(), "tokenizer_config.json", &tiny_model::tokenizer_config());
+        let tensors = self.tensors();
+        let data: Vec<Vec<u8>> = tensors
+            .iter()
+            .enumerate()
+            .map(|(seed, (name, shape))| tiny_model::f32_bytes(&values(seed as u64, name, shape.iter().product())))
+            .collect();
+        let views = tensors
+            .iter()
+            .zip(&data)
+            .map(|((name, shape), bytes)| (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+        let bytes = safetensors::serialize(views, None).unwrap();
+        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+        folder
+    }
+
+    fn config(&self) -> Value {
+        if self.family == "opt" {
+            return json!({
+                "model_type": "opt", "vocab_size": VOCABULARY, "hidden_size": self.hidden, "ffn_dim": self.intermediate,
+                "num_hidden_layers": LAYERS, "num_attention_heads": self.heads, "max_position_embeddings": CONTEXT,
+                "word_embed_proj_dim": self.hidden, "do_layer_norm_before": true, "activation_function": "relu",
+                "tie_word_embeddings": true, "bos_token_id": 3, "eos_token_id": 4,
+            });
+        }
+        json!({
+            "model_type": self.family, "vocab_size": VOCABULARY, "hidden_size": self.hidden,
+            "intermediate_size": self.intermediate, "num_hidden_layers": LAYERS, "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads, "head_dim": self.head_dim, "max_position_embeddings": CONTEXT,
+            "rms_norm_eps": 1e-5, "tie_word_embeddings": false, "sliding_window": self.sliding_window,
+            "bos_token_id": 3, "eos_token_id": 4, "hidden_act": "silu",
+        })
+    }
+
+    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let (hidden, intermediate) = (self.hidden, self.intermediate);
+        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let opt = self.family == "opt";
+        let prefix = if opt { "model.decoder." } else { "model." };
+        let mut all = vec![(format!("{prefix}embed_tokens.weight"), vec![VOCABULARY, hidden])];
+        let linear = |all: &mut Vec<_>, name: String, outputs, inputs, bias: bool| {
+            all.push((format!("{name}.weight"), vec![outputs, inputs]));
+            if bias {
+                all.push((format!("{name}.bias"), vec![outputs]));
+            }
+        };
+        let norm = |all: &mut Vec<_>, name: String| {
+            all.push((format!("{name}.weight"), vec![hidden]));
+            if opt {
+                all.push((format!("{name}.bias"), vec![hidden]));
+            }
+        };
+        for layer in 0..LAYERS {
+            let name = |rest: &str| format!("{prefix}layers.{layer}.{rest}");
+            let bias = opt || self.family == "qwen2";
+            for (part, outputs) in [("q", q), ("k", kv), ("v", kv)] {
+                linear(&mut all, name(&format!("self_attn.{part}_proj")), outputs, hidden, bias);
+            }
+            if opt {
+                linear(&mut all, name("self_attn.out_proj"), hidden, q, true);
+                linear(&mut all, name("fc1"), intermediate, hidden, true);
+                linear(&mut all, name("fc2"), hidden, intermediate, true);
+                norm(&mut all, name("self_attn_layer_norm"));
+                norm(&mut all, name("final_layer_norm"));
+            } else {
+                linear(&mut all, name("self_attn.o_proj"), hidden, q, false);
+                linear(&mut all, name("mlp.gate_proj"), intermediate, hidden, false);
+                linear(&mut all, name("mlp.up_proj"), intermediate, hidden, false);
+                linear(&mut all, name("mlp.down_proj"), hidden, intermediate, false);
+                norm(&mut all, name("input_layernorm"));
+                norm(&mut all, name("post_attention_layernorm"));
+            }
+        }
+        norm(&mut all, format!("{prefix}{}", if opt { "final_layer_norm" } else { "norm" }));
+        if opt {
+            all.push((format!("{prefix}embed_positions.weight"), vec![CONTEXT + 2, hidden]));
+        } else {
+            all.push(("lm_head.weight".to_owned(), vec![VOCABULARY, hidden]));
+        }
+        all
+    }
+}
+
+/// Uniform numbers of the size that trained models have, one in 500 eight times as large; norms lie around 1.
+fn values(seed: u64, name: &str, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let (middle, size) = if name.contains("norm.weight") { (1.0, 0.2) } else { (0.0, 0.2) };
+    let mut value = |index: usize| middle + next() * if index % 500 == 17 { 8.0 * size } else { size };
+    (0..count).map(&mut value).collect()
+}
