@@ -64,6 +64,9 @@ pub const SOURCES: &str = include_str!("../datasets/sources.toml");
 
 /// The templates under `templates/`, as (file name, text).
 pub const TEMPLATES: &[(&str, &str)] = &[
+    ("bench.txt", include_str!("../templates/bench.txt")),
+    ("bench.md", include_str!("../templates/bench.md")),
+    ("bench.json", include_str!("../templates/bench.json")),
     ("table.txt", include_str!("../templates/table.txt")),
     ("table.md", include_str!("../templates/table.md")),
     ("table.json", include_str!("../templates/table.json")),

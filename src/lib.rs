@@ -1,17 +1,21 @@
 //! evalsuite: does a language model still think straight in FP16 and in AWQ-int4, and what does that buy?
 //!
 //! `src/ARCHITECTURE.md` is the map. Data flows one way, and a module imports only from floors below its own:
-//! `cli → run → report → {record, quantize} → {task, engine, score} → {bundled, files, hub, text}`.
+//! `cli → bench → run → report → {record, quantize, synth} → {task, engine} → score → {bundled, checkpoint, files, hub, random, text}`.
 
+pub mod bench;
 pub mod bundled;
+pub mod checkpoint;
 pub mod cli;
 pub mod engine;
 pub mod files;
 pub mod hub;
 pub mod quantize;
+pub mod random;
 pub mod record;
 pub mod report;
 pub mod run;
 pub mod score;
+pub mod synth;
 pub mod task;
 pub mod text;

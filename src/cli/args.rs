@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bench::BenchArguments;
 use super::exit::HELP as EXIT_CODES;
+use super::model::ModelArguments;
 use super::perplexity::PerplexityArguments;
 use super::quality::QualityArguments;
+use super::synth::SynthArguments;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,6 +55,9 @@ pub enum Command {
     /// Read a text and say how well each precision predicts it
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::perplexity::EXAMPLES))]
     Perplexity(Box<PerplexityArguments>),
+    /// Measure how fast a model loads and generates, precision by precision
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::bench::EXAMPLES))]
+    Bench(Box<BenchArguments>),
     /// Ask a fixed set of prompts and compare every precision's answers with f32's
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::quality::EXAMPLES))]
     Quality(Box<QualityArguments>),
@@ -64,6 +70,9 @@ pub enum Command {
     /// Write a model as an AWQ-int4 checkpoint that vLLM and transformers read too
     #[command(after_help = format!("{QUANTIZE_EXAMPLES}\n\n{EXIT_CODES}"))]
     Quantize(QuantizeArguments),
+    /// Write a random checkpoint at a real model's shape, to measure speed with
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::synth::EXAMPLES))]
+    Synth(SynthArguments),
     /// Say what this machine offers: CPU, GPU, caches, hub
     #[command(after_help = EXIT_CODES)]
     Doctor,
@@ -72,32 +81,12 @@ pub enum Command {
 /// `evalsuite gsm8k`.
 #[derive(Debug, Clone, Args)]
 pub struct Gsm8kArguments {
-    /// `bundled`, a hub id, a folder, or a .gguf file
-    #[arg(long, value_name = "MODEL", default_value = crate::bundled::NAME, help_heading = "Model")]
-    pub model: String,
-    /// Revision of a hub model
-    #[arg(long, default_value = "main", help_heading = "Model")]
-    pub revision: String,
-    /// Precisions: f32, f16, bf16, int8, awq [default: f32,f16,bf16, and awq
-    /// where the model has AWQ weights; awq alone where it has nothing else]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Model")]
-    pub dtype: Vec<String>,
-    /// AWQ weights of the same model, a folder or a hub id [default: the folder
-    /// MODEL-awq beside a local model]
-    #[arg(long, value_name = "AWQ", help_heading = "Model")]
-    pub awq: Option<String>,
-    /// `auto`, `cpu`, or `candle`
-    #[arg(long, default_value = "auto", help_heading = "Model")]
-    pub engine: String,
+    #[command(flatten)]
+    /// Which model, and by which engine.
+    pub model: ModelArguments,
     /// Requests that advance together at most [default: the engine's choice]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch: Option<usize>,
-    /// CPU threads [default: one a core]
-    #[arg(long, value_name = "N", help_heading = "Model")]
-    pub threads: Option<usize>,
-    /// Use only what is on this machine; ask no hub
-    #[arg(long, help_heading = "Model")]
-    pub offline: bool,
 
     /// `bundled`, `openai/gsm8k`, or a .parquet or .jsonl file
     #[arg(long, value_name = "DATASET", default_value = crate::bundled::NAME, help_heading = "Problems")]

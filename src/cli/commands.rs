@@ -9,16 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser as _;
 
 use super::args::{Arguments, Command, Gsm8kArguments, RescoreArguments, ShowArguments};
+use super::bench::bench;
 use super::doctor;
 use super::exit::Exit;
 use super::perplexity::perplexity;
 use super::plan::{format, resolve};
 use super::printer::{Printer, print, print_error, say};
 use super::quality::{DIFFS, quality};
-use super::quantize;
+use super::{quantize, synth};
 use crate::hub::Hub;
-use crate::record::{PerplexityRecord, QualityRecord, Record};
-use crate::report::{render, render_perplexity, render_quality};
+use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
+use crate::report::{render, render_bench, render_perplexity, render_quality};
 use crate::run::{Destination, Finished, Inputs, Job, RunError, Surroundings, execute, rescore, show_prompt};
 use crate::text::command_line;
 
@@ -37,10 +38,12 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
     let result = match &arguments.command {
         Command::Gsm8k(arguments) => gsm8k(arguments, command),
         Command::Perplexity(arguments) => perplexity(arguments, command),
+        Command::Bench(arguments) => bench(arguments, command),
         Command::Quality(arguments) => quality(arguments, command),
         Command::Rescore(arguments) => rescore_run(arguments),
         Command::Show(arguments) => show(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
+        Command::Synth(arguments) => synth::run(arguments),
         Command::Doctor => print_data(&doctor::report()).map(|()| Exit::Success),
     };
     result.unwrap_or_else(|error| {
@@ -51,24 +54,24 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
 
 fn gsm8k(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Exit, RunError> {
     let job = resolve(arguments, command, colour())?;
-    start_threads(arguments.threads)?;
-    let hub = Hub::from_environment(arguments.offline)?;
+    let hub = arguments.model.start()?;
     if let Some(row) = arguments.show_prompt {
         print_data(&show_prompt(&Inputs::load(&job, &hub)?, &job, row)?)?;
         return Ok(Exit::Success);
     }
+    let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
+    conclude(&job, &finished, arguments.min_accuracy)
+}
+
+/// Gives a job what surrounds it here: the engines there are, a printer of progress, and Ctrl-C.
+pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut Surroundings) -> Result<T, RunError>) -> Result<T, RunError> {
     let mut printer = Printer::new();
     let interrupted = catch_interrupts()?;
-    let finished = execute(
-        &job,
-        &hub,
-        &mut Surroundings {
-            open_engine: &mut crate::engine::open,
-            tell: &mut |event| printer.tell(event),
-            interrupted: &interrupted,
-        },
-    )?;
-    conclude(&job, &finished, arguments.min_accuracy)
+    job(&mut Surroundings {
+        open_engine: &mut crate::engine::open,
+        tell: &mut |event| printer.tell(event),
+        interrupted: &interrupted,
+    })
 }
 
 /// Prints what came of a run, and says how to go on where it did not finish.
@@ -125,6 +128,8 @@ fn show(arguments: &ShowArguments) -> Result<Exit, RunError> {
     }
     let report = if let Some(record) = PerplexityRecord::read(&path)? {
         render_perplexity(&record, &format, 0)?
+    } else if let Some(record) = BenchRecord::read(&path)? {
+        render_bench(&record, &format)?
     } else if let Some(record) = QualityRecord::read(&path)? {
         render_quality(&record, &format, DIFFS)?
     } else {

@@ -17,7 +17,7 @@ pub enum Exit {
     UserMistake = 2,
     /// The engine failed.
     EngineFailure = 3,
-    /// Ctrl-C; what is done is kept. 128 + SIGINT, as shells have it.
+    /// Ctrl-C; what is kept depends on the command, which says it. 128 + SIGINT, as shells have it.
     Interrupted = 130,
 }
 
@@ -28,7 +28,7 @@ Exit codes:
   1    the score is below --min-accuracy
   2    a mistake in the command, its files, the network or the disk
   3    the engine failed
-  130  interrupted with Ctrl-C; what is done is kept, --resume goes on";
+  130  interrupted with Ctrl-C; the last lines say what is kept of it";
 
 impl Exit {
     /// `--min-accuracy`: the lowest accuracy of any precision under the protocol's first rule, against `minimum`

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::OutputArguments;
-use super::commands::{catch_interrupts, colour, print_data, start_threads};
+use super::commands::{colour, print_data, with_surroundings};
 use super::exit::Exit;
-use super::plan::{awq, chat, dtypes, engine, format};
-use super::printer::{Printer, print_error, say};
-use crate::engine::model::ModelSpec;
-use crate::hub::Hub;
+use super::model::{ModelArguments, ModelChoice};
+use super::plan::{chat, format};
+use super::printer::{print_error, say};
+use crate::run::RunError;
 use crate::run::perplexity::{PerplexityFinished, PerplexityJob, execute};
-use crate::run::{RunError, Surroundings};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -42,29 +41,9 @@ window's scored tokens are held in memory: tokens x vocabulary x 4 bytes.";
 /// `evalsuite perplexity`.
 #[derive(Debug, Clone, Args)]
 pub struct PerplexityArguments {
-    /// `bundled`, a hub id, a folder, or a .gguf file
-    #[arg(long, value_name = "MODEL", default_value = crate::bundled::NAME, help_heading = "Model")]
-    pub model: String,
-    /// Revision of a hub model
-    #[arg(long, default_value = "main", help_heading = "Model")]
-    pub revision: String,
-    /// Precisions: f32, f16, bf16, int8, awq [default: f32,f16,bf16, and awq
-    /// where the model has AWQ weights; awq alone where it has nothing else]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Model")]
-    pub dtype: Vec<String>,
-    /// AWQ weights of the same model, a folder or a hub id [default: the folder
-    /// MODEL-awq beside a local model]
-    #[arg(long, value_name = "AWQ", help_heading = "Model")]
-    pub awq: Option<String>,
-    /// `auto` or `cpu`
-    #[arg(long, default_value = "auto", help_heading = "Model")]
-    pub engine: String,
-    /// CPU threads [default: one a core]
-    #[arg(long, value_name = "N", help_heading = "Model")]
-    pub threads: Option<usize>,
-    /// Use only what is on this machine; ask no hub
-    #[arg(long, help_heading = "Model")]
-    pub offline: bool,
+    #[command(flatten)]
+    /// Which model, and by which engine.
+    pub model: ModelArguments,
 
     /// A text file; `bundled`, a .jsonl or .parquet file, or a hub dataset
     #[arg(long, value_name = "TEXT", default_value = crate::bundled::NAME, help_heading = "Text")]
@@ -102,9 +81,7 @@ pub fn resolve_perplexity(
     command: Vec<String>,
     colour: bool,
 ) -> Result<PerplexityJob, RunError> {
-    let engine = engine(&arguments.engine)?;
     let at_least = [
-        ("--threads", arguments.threads, 1),
         ("--window", arguments.window, 2),
         ("--stride", arguments.stride, 1),
         ("--limit-tokens", arguments.limit_tokens, 2),
@@ -117,16 +94,18 @@ pub fn resolve_perplexity(
             ));
         }
     }
-    let dtypes = dtypes(&arguments.dtype, engine)?;
+    let ModelChoice { model, awq, dtypes, engine, device, batching } = arguments.model.resolve()?;
     Ok(PerplexityJob {
         command,
-        model: ModelSpec { source: arguments.model.clone(), revision: arguments.revision.clone() },
+        model,
         text: arguments.text.clone(),
         split: arguments.split.clone(),
         chat: chat(&arguments.chat)?,
-        awq: awq(arguments.awq.as_deref(), &dtypes)?,
+        awq,
         dtypes,
         engine,
+        device,
+        batching: batching.unwrap_or_default(),
         window: arguments.window,
         stride: arguments.stride,
         limit_tokens: arguments.limit_tokens,
@@ -139,19 +118,8 @@ pub fn resolve_perplexity(
 /// Runs the command.
 pub(super) fn perplexity(arguments: &PerplexityArguments, command: Vec<String>) -> Result<Exit, RunError> {
     let job = resolve_perplexity(arguments, command, colour())?;
-    start_threads(arguments.threads)?;
-    let hub = Hub::from_environment(arguments.offline)?;
-    let mut printer = Printer::new();
-    let interrupted = catch_interrupts()?;
-    let finished = execute(
-        &job,
-        &hub,
-        &mut Surroundings {
-            open_engine: &mut crate::engine::open,
-            tell: &mut |event| printer.tell(event),
-            interrupted: &interrupted,
-        },
-    )?;
+    let hub = arguments.model.start()?;
+    let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
     conclude(&job, &finished)
 }
 

@@ -1,6 +1,7 @@
 //! From what was typed to a job: every value checked, every name known. Nothing past here sees clap.
 
 use super::args::{Gsm8kArguments, OutputArguments};
+use super::model::ModelChoice;
 use crate::engine::model::ModelSpec;
 use crate::engine::{Dtype, EngineKind};
 use crate::files::read_text;
@@ -14,12 +15,11 @@ pub(super) const RUNS: &str = "runs";
 
 /// Checks the arguments of `gsm8k`. `command` is the whole command line; `colour` is for a terminal's table.
 pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -> Result<Job, RunError> {
-    let engine = engine(&arguments.engine)?;
     check_numbers(arguments)?;
-    let dtypes = dtypes(&arguments.dtype, engine)?;
+    let ModelChoice { model, awq, dtypes, engine, device, batching } = arguments.model.resolve()?;
     Ok(Job {
         command,
-        model: ModelSpec { source: arguments.model.clone(), revision: arguments.revision.clone() },
+        model,
         dataset: DatasetSpec {
             source: arguments.dataset.clone(),
             split: arguments.split.clone(),
@@ -30,9 +30,11 @@ pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -
         protocol: arguments.protocol.clone(),
         fewshot: arguments.fewshot.clone(),
         chat: arguments.chat.as_deref().map(chat).transpose()?,
-        awq: awq(arguments.awq.as_deref(), &dtypes)?,
+        awq,
         dtypes,
         engine,
+        device,
+        batching: batching.unwrap_or_default(),
         batch: arguments.batch,
         sampling: SamplingOptions {
             temperature: arguments.temperature,
@@ -127,7 +129,6 @@ fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), RunError> {
         ("--limit", arguments.limit),
         ("--max-tokens", arguments.max_tokens),
         ("--batch", arguments.batch),
-        ("--threads", arguments.threads),
         ("--repeats", Some(arguments.repeats)),
     ];
     for (flag, value) in at_least_one {

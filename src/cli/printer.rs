@@ -39,7 +39,7 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    pub(super) const LINE_EVERY: Duration = Duration::from_secs(10);
+    const LINE_EVERY: Duration = Duration::from_secs(10);
 
     pub(super) fn new() -> Self {
         Self { bar: None, terminal: io::stderr().is_terminal(), latest: None, last_line: Instant::now() }
@@ -60,22 +60,24 @@ impl Printer {
                 info.batch
             )),
             Event::Progress(progress) => {
-                self.show(progress.completed, progress.total, progress_line(&progress), end_line(&progress));
+                let (line, end) = (progress_line(&progress), end_line(&progress));
+                self.show(progress.completed as u64, progress.total as u64, line, Some(end));
             }
             Event::Window(progress) => {
                 let (line, end) = (window_line(&progress), window_end_line(&progress));
-                self.show(progress.passes_done, progress.passes, line, end);
+                self.show(progress.passes_done as u64, progress.passes as u64, line, Some(end));
             }
             Event::Ended(_) => self.end(),
             Event::Failed { dtype, message } => say(&format!("{dtype:4}  failed: {message}")),
         }
     }
 
-    fn show(&mut self, done: usize, total: usize, line: String, end_line: String) {
-        self.latest = Some(end_line);
+    /// A bar, or a line now and then; `end_line` is what [`Printer::end`] leaves of it.
+    pub(super) fn show(&mut self, done: u64, total: u64, line: String, end_line: Option<String>) {
+        self.latest = end_line;
         if self.terminal {
             let bar = self.bar.get_or_insert_with(|| new_bar(total));
-            bar.set_position(done as u64);
+            bar.set_position(done);
             bar.set_message(line);
         } else if self.last_line.elapsed() > Self::LINE_EVERY {
             self.last_line = Instant::now();
@@ -84,7 +86,7 @@ impl Printer {
     }
 
     /// The bar gives way to a line that stays.
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -95,8 +97,8 @@ impl Printer {
 }
 
 /// A bar on stderr, its message behind it.
-pub(super) fn new_bar(total: usize) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+fn new_bar(total: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:20} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.with_style(style)
 }

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::OutputArguments;
-use super::commands::{catch_interrupts, colour, print_data, resume_command, start_threads};
+use super::commands::{colour, print_data, resume_command, with_surroundings};
 use super::exit::Exit;
-use super::plan::{RUNS, awq, chat, dtypes, engine, format};
-use super::printer::{Printer, print_error, say};
-use crate::engine::model::ModelSpec;
-use crate::hub::Hub;
+use super::model::{ModelArguments, ModelChoice};
+use super::plan::{RUNS, chat, format};
+use super::printer::{print_error, say};
 use crate::run::quality::{ImportJob, QualityFinished, QualityJob, execute, import};
-use crate::run::{Destination, RunError, Surroundings};
+use crate::run::{Destination, RunError};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -39,32 +38,12 @@ pub(super) const DIFFS: usize = 3;
 /// `evalsuite quality`.
 #[derive(Debug, Clone, Args)]
 pub struct QualityArguments {
-    /// `bundled`, a hub id, a folder, or a .gguf file
-    #[arg(long, value_name = "MODEL", default_value = crate::bundled::NAME, help_heading = "Model")]
-    pub model: String,
-    /// Revision of a hub model
-    #[arg(long, default_value = "main", help_heading = "Model")]
-    pub revision: String,
-    /// Precisions: f32, f16, bf16, int8, awq [default: f32,f16,bf16, and awq
-    /// where the model has AWQ weights; awq alone where it has nothing else]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Model")]
-    pub dtype: Vec<String>,
-    /// AWQ weights of the same model, a folder or a hub id [default: the folder
-    /// MODEL-awq beside a local model]
-    #[arg(long, value_name = "AWQ", help_heading = "Model")]
-    pub awq: Option<String>,
-    /// `auto`, `cpu`, or `candle`
-    #[arg(long, default_value = "auto", help_heading = "Model")]
-    pub engine: String,
+    #[command(flatten)]
+    /// Which model, and by which engine.
+    pub model: ModelArguments,
     /// Requests that advance together at most [default: the engine's choice]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch: Option<usize>,
-    /// CPU threads [default: one a core]
-    #[arg(long, value_name = "N", help_heading = "Model")]
-    pub threads: Option<usize>,
-    /// Use only what is on this machine; ask no hub
-    #[arg(long, help_heading = "Model")]
-    pub offline: bool,
 
     /// A prompt set, .toml or .json [default: the built-in one]
     #[arg(long, value_name = "FILE", help_heading = "Prompts")]
@@ -110,24 +89,23 @@ pub fn resolve_quality(
     command: Vec<String>,
     colour: bool,
 ) -> Result<QualityJob, RunError> {
-    let engine = engine(&arguments.engine)?;
-    for (flag, value) in
-        [("--threads", arguments.threads), ("--batch", arguments.batch), ("--max-tokens", arguments.max_tokens)]
-    {
+    for (flag, value) in [("--batch", arguments.batch), ("--max-tokens", arguments.max_tokens)] {
         if value == Some(0) {
             return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
         }
     }
-    let dtypes = dtypes(&arguments.dtype, engine)?;
+    let ModelChoice { model, awq, dtypes, engine, device, batching } = arguments.model.resolve()?;
     Ok(QualityJob {
         command,
-        model: ModelSpec { source: arguments.model.clone(), revision: arguments.revision.clone() },
+        model,
         prompts: arguments.prompts.clone(),
         only: arguments.only.clone(),
         chat: chat(&arguments.chat)?,
-        awq: awq(arguments.awq.as_deref(), &dtypes)?,
+        awq,
         dtypes,
         engine,
+        device,
+        batching: batching.unwrap_or_default(),
         batch: arguments.batch,
         max_tokens: arguments.max_tokens,
         destination: arguments.out.clone().map_or_else(|| Destination::Under(RUNS.into()), Destination::Folder),
@@ -143,19 +121,8 @@ pub(super) fn quality(arguments: &QualityArguments, command: Vec<String>) -> Res
         return compare_import(arguments, file, command);
     }
     let job = resolve_quality(arguments, command, colour())?;
-    start_threads(arguments.threads)?;
-    let hub = Hub::from_environment(arguments.offline)?;
-    let mut printer = Printer::new();
-    let interrupted = catch_interrupts()?;
-    let finished = execute(
-        &job,
-        &hub,
-        &mut Surroundings {
-            open_engine: &mut crate::engine::open,
-            tell: &mut |event| printer.tell(event),
-            interrupted: &interrupted,
-        },
-    )?;
+    let hub = arguments.model.start()?;
+    let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
     conclude(&job, &finished)
 }
 

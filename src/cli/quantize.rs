@@ -1,14 +1,11 @@
 //! `evalsuite quantize`: what was typed becomes a job, and its events lines or a bar.
 
-use std::io::IsTerminal as _;
 use std::time::Instant;
-
-use indicatif::ProgressBar;
 
 use super::args::QuantizeArguments;
 use super::commands::{catch_interrupts, start_threads};
 use super::exit::Exit;
-use super::printer::{Printer, duration, new_bar, say};
+use super::printer::{Printer, duration, say};
 use crate::engine::model::ModelSpec;
 use crate::hub::Hub;
 use crate::quantize::{Event, Finished, GROUP_SIZES, Job, Method, Progress, quantize};
@@ -21,10 +18,10 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, RunError> {
     start_threads(arguments.threads)?;
     let hub = Hub::from_environment(arguments.offline)?;
     let interrupted = catch_interrupts()?;
-    let mut watcher = Watcher { terminal: std::io::stderr().is_terminal(), bar: None, last_line: Instant::now() };
+    let mut printer = Printer::new();
     let begun = Instant::now();
-    let finished = quantize(&job, &hub, &mut |event| watcher.tell(event), &interrupted)?;
-    watcher.end();
+    let finished = quantize(&job, &hub, &mut |event| tell(&mut printer, event), &interrupted)?;
+    printer.end();
     Ok(match finished {
         Finished::Written(folder) => {
             let folder = folder.display();
@@ -70,43 +67,20 @@ fn resolve(arguments: &QuantizeArguments) -> Result<Job, RunError> {
 }
 
 /// Shows a quantisation's events: a bar on a terminal, a line now and then elsewhere.
-struct Watcher {
-    terminal: bool,
-    bar: Option<ProgressBar>,
-    last_line: Instant,
-}
-
-impl Watcher {
-    fn tell(&mut self, event: Event) {
-        match event {
-            Event::Begun { model, group_size, calibration, folder, done, blocks } => {
-                let how = calibration.map_or_else(
-                    || "rounded as it is".to_owned(),
-                    |(source, tokens)| format!("calibrated on {tokens} tokens of {source}"),
-                );
-                say(&format!("{model}: four bits, groups of {group_size}, {how}"));
-                if done > 0 {
-                    say(&format!("{done} of {blocks} blocks are in {} already", folder.display()));
-                }
+fn tell(printer: &mut Printer, event: Event) {
+    match event {
+        Event::Begun { model, group_size, calibration, folder, done, blocks } => {
+            let how = calibration.map_or_else(
+                || "rounded as it is".to_owned(),
+                |(source, tokens)| format!("calibrated on {tokens} tokens of {source}"),
+            );
+            say(&format!("{model}: four bits, groups of {group_size}, {how}"));
+            if done > 0 {
+                say(&format!("{done} of {blocks} blocks are in {} already", folder.display()));
             }
-            Event::Progress(progress) => self.progress(&progress),
         }
-    }
-
-    fn progress(&mut self, progress: &Progress) {
-        if self.terminal {
-            let bar = self.bar.get_or_insert_with(|| new_bar(progress.total));
-            bar.set_position(progress.done as u64);
-            bar.set_message(line(progress));
-        } else if self.last_line.elapsed() > Printer::LINE_EVERY {
-            self.last_line = Instant::now();
-            say(&line(progress));
-        }
-    }
-
-    fn end(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
+        Event::Progress(progress) => {
+            printer.show(progress.done as u64, progress.total as u64, line(&progress), None);
         }
     }
 }

@@ -57,8 +57,16 @@ pub enum Batching {
 }
 
 impl Batching {
-    /// Names on the command line.
-    pub const NAMES: [&str; 2] = ["invariant", "fast"];
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Invariant, Self::Fast];
+
+    /// The name on the command line and in every file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invariant => "invariant",
+            Self::Fast => "fast",
+        }
+    }
 }
 
 /// How to open an engine.
@@ -70,7 +78,7 @@ pub struct OpenOptions {
     pub dtype: Dtype,
     /// Requests that advance together at most; `None` lets the engine choose.
     pub batch: Option<usize>,
-    /// The number of the GPU.
+    /// Which GPU, by the driver's number; 0 for engines without one.
     pub device: usize,
     /// Whether a request's tokens may depend on its batch.
     pub batching: Batching,
@@ -85,10 +93,22 @@ impl OpenOptions {
 
 /// Loads a model into an engine, ready for the first request.
 pub fn open(source: &Arc<ModelSource>, options: &OpenOptions) -> Result<Box<dyn Engine>, EngineError> {
+    let on_gpu = match options.kind {
+        EngineKind::Auto => super::cuda::is_present(),
+        EngineKind::Cuda => true,
+        EngineKind::Cpu | EngineKind::Candle => false,
+    };
+    if options.device != 0 && !on_gpu {
+        return Err(EngineError::invalid(
+            format!("--device {}: the engine asked for runs on the CPU, which is one device", options.device),
+            "leave `--device` out; it numbers GPUs",
+        ));
+    }
     Ok(match options.kind {
-        EngineKind::Auto if super::cuda::is_present() => Box::new(CudaEngine::load(source, options)?),
-        EngineKind::Cuda => Box::new(CudaEngine::load(source, options)?),
-        EngineKind::Auto | EngineKind::Cpu => Box::new(CpuEngine::load(source, options.dtype, options.batch)?),
+        _ if on_gpu => Box::new(CudaEngine::load(source, options)?),
         EngineKind::Candle => Box::new(CandleEngine::load(source, options.dtype)?),
+        EngineKind::Auto | EngineKind::Cpu | EngineKind::Cuda => {
+            Box::new(CpuEngine::load(source, options.dtype, options.batch)?)
+        }
     })
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::QuantizeError;
+use crate::checkpoint::CheckpointError;
 use crate::engine::model::ModelSource;
 use crate::files::{read_text, sha256};
 use crate::hub::Hub;
@@ -104,7 +105,7 @@ fn from_rows(source: &str, model: &ModelSource, hub: &Hub, limit: usize) -> Resu
 
 /// Pieces of a plain text, with the model's own beginning before each.
 fn from_text(path: &Path, model: &ModelSource, limit: usize) -> Result<Vec<Vec<u32>>, QuantizeError> {
-    let text = read_text(path).map_err(QuantizeError::io("read the calibration text", path))?;
+    let text = read_text(path).map_err(CheckpointError::io("read the calibration text", path))?;
     let tokenizer = &model.tokenizer;
     let begin: Vec<u32> = tokenizer.encode("", true)?.into_iter().filter(|id| Some(*id) == tokenizer.bos_id).collect();
     let tokens = tokenizer.encode(&text, false)?;

@@ -1,10 +1,9 @@
 //! The files beside the weights: config with `quantization_config`, generation config, tokenizer, chat template.
 
-use std::io;
-
 use serde_json::{Value, json};
 
 use super::QuantizeError;
+use crate::checkpoint::pretty;
 use crate::engine::model::{AwqConfig, ModelSource};
 
 /// Names and bytes of every file but the weights.
@@ -33,11 +32,4 @@ pub(super) fn files(source: &ModelSource, group_size: usize) -> Result<Vec<(Stri
     config["quantization_config"] = awq.to_json();
     *bytes = pretty(&config).map_err(|error| damaged(serde_json::Error::io(error)))?;
     Ok(files)
-}
-
-/// Indented JSON with a last line break.
-pub(super) fn pretty(value: &impl serde::Serialize) -> io::Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec_pretty(value)?;
-    bytes.push(b'\n');
-    Ok(bytes)
 }

@@ -1,8 +1,6 @@
 //! What can go wrong between a model and its quantised checkpoint.
 
-use std::io;
-use std::path::{Path, PathBuf};
-
+use crate::checkpoint::CheckpointError;
 use crate::engine::EngineError;
 use crate::task::TaskError;
 
@@ -18,16 +16,9 @@ pub enum QuantizeError {
         /// The way out.
         hint: String,
     },
-    /// The file system refused.
-    #[error("cannot {action} {path}: {source}\nhint: {}", io_hint(source))]
-    Io {
-        /// `read`, `write`, …
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// The folder that the checkpoint is written to.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The model.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -40,23 +31,5 @@ impl QuantizeError {
     /// What was asked for cannot be done.
     pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Invalid { what: what.into(), hint: hint.into() }
-    }
-
-    /// For `map_err` on an operation on `path`.
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { action, path: path.to_path_buf(), source }
-    }
-}
-
-fn io_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full; finished blocks are kept: make room, then give the same command again"
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "choose a folder that you may write to with `--out DIR`"
-        }
-        io::ErrorKind::NotFound => "check the path",
-        _ => "check the disk and the path; finished blocks are kept, and the same command goes on from there",
     }
 }

@@ -6,17 +6,14 @@ use std::time::Instant;
 
 use super::block::{STEPS, batches, improve, pass};
 use super::calibration::CalibrationText;
-use super::work::{State, Work};
-use super::{QuantizeError, describe, safetensors, tensors};
+use super::{QuantizeError, describe, tensors};
+use crate::checkpoint::{CheckpointError, CheckpointFolder, safetensors};
 use crate::engine::cpu::Calibration;
 use crate::engine::model::{ModelConfig, ModelSource, ModelSpec, TensorNames};
 use crate::hub::Hub;
 
 /// Group sizes, the one to try first first.
 pub const GROUP_SIZES: [usize; 3] = [128, 64, 32];
-
-/// Bytes of a shard at most.
-const SHARD_BYTES: u64 = 5_000_000_000;
 
 /// How weights are rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +121,7 @@ pub fn quantize(
     interrupted: &AtomicBool,
 ) -> Result<Finished, QuantizeError> {
     // The cheap and the local first: a destination that is taken should not wait for a download.
-    Work::check_destination(&job.out)?;
+    CheckpointFolder::check_destination(&job.out)?;
     let source = ModelSource::open(&job.model, hub)?;
     let names = TensorNames::new(&source.config, &source.tensors.names());
     let group_size = group_size(&source.config, &names, job.group_size)?;
@@ -133,14 +130,17 @@ pub fn quantize(
         Method::Awq => Some(CalibrationText::open(job.calibration.as_deref(), &source, hub)?),
         Method::Rtn => None,
     };
-    let state = State {
-        evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
-        model_sha256: source.sha256.clone(),
-        method: job.method.name().to_owned(),
-        group_size,
-        calibration_sha256: text.as_ref().map(CalibrationText::sha256),
-    };
-    let work = Work::open(&job.out, &state)?;
+    let deciding = [
+        ("evalsuite's version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("model (SHA-256)", source.sha256.clone()),
+        ("method", job.method.name().to_owned()),
+        ("group size", group_size.to_string()),
+        (
+            "calibration text (SHA-256 of its tokens)",
+            text.as_ref().map_or_else(|| "none".to_owned(), CalibrationText::sha256),
+        ),
+    ];
+    let work = CheckpointFolder::open(&job.out, &deciding)?;
     work.check_space(bytes_needed(&source.config, group_size))?;
 
     let run = Run { source: &source, names: &names, group_size, work: &work, interrupted };
@@ -150,10 +150,10 @@ pub fn quantize(
         return Ok(Finished::Interrupted(work.path().to_path_buf()));
     };
     parts.extend(blocks);
-    safetensors::join(&parts, work.path(), SHARD_BYTES)?;
+    safetensors::join(&parts, work.path(), safetensors::SHARD_BYTES)?;
     for (name, bytes) in &description {
         let path = work.path().join(name);
-        crate::files::write_atomically(&path, bytes).map_err(QuantizeError::io("write", &path))?;
+        crate::files::write_atomically(&path, bytes).map_err(CheckpointError::io("write", &path))?;
     }
     work.finish(&parts)?;
     Ok(Finished::Written(job.out.clone()))
@@ -164,7 +164,7 @@ struct Run<'a> {
     source: &'a ModelSource,
     names: &'a TensorNames,
     group_size: usize,
-    work: &'a Work,
+    work: &'a CheckpointFolder,
     interrupted: &'a AtomicBool,
 }
 

@@ -9,18 +9,8 @@ mod describe;
 mod error;
 mod job;
 mod round;
-mod safetensors;
 mod search;
 mod tensors;
-mod work;
-
-use std::path::Path;
 
 pub use error::QuantizeError;
 pub use job::{Event, Finished, GROUP_SIZES, Job, Method, Progress, quantize};
-
-/// Writes pretty JSON, whole or not at all.
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), QuantizeError> {
-    let bytes = describe::pretty(value).map_err(QuantizeError::io("write", path))?;
-    crate::files::write_atomically(path, &bytes).map_err(QuantizeError::io("write", path))
-}

@@ -6,7 +6,7 @@ use half::slice::HalfFloatSliceExt as _;
 use super::QuantizeError;
 use super::block::values;
 use super::round::codes;
-use super::safetensors::Tensor;
+use crate::checkpoint::safetensors::Tensor;
 use crate::engine::cpu::{Block, Linear, Norm};
 use crate::engine::model::{
     AwqTensor, BlockNames, ModelConfig, ModelSource, NormKind, PositionKind, TensorNames, TensorValues,

@@ -10,6 +10,7 @@
 //! ```
 
 mod answers;
+mod bench;
 mod clock;
 mod error;
 mod folder;
@@ -24,6 +25,10 @@ mod session;
 mod summary;
 
 pub use answers::answers;
+pub use bench::{
+    BENCH_FORMAT, BenchPart, BenchPlan, BenchRecord, BenchRow, DtypeBench, Lengths, LoadRun, ManyRun, Peers, Range,
+    ReadThrough, SingleRun, WorkloadPlan,
+};
 pub use clock::{utc_now, utc_stamp};
 pub use error::RecordError;
 pub use folder::RunFolder;

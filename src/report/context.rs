@@ -8,7 +8,7 @@ use crate::score::statistics::{Paired, Proportion};
 use crate::text::bytes;
 
 /// Stands wherever nothing was measured; never 0.
-const NOTHING: &str = "n/a";
+pub(super) const NOTHING: &str = "n/a";
 
 /// The variables of a report template. Everything here is text, ready to print; `record` holds every number.
 #[derive(Debug, Clone, Serialize)]

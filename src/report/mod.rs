@@ -1,5 +1,6 @@
 //! Reports: a record as a table for a terminal, a page, or a program, by the templates in `templates/`.
 
+mod bench;
 mod context;
 mod diff_lines;
 mod format;
@@ -7,8 +8,9 @@ mod perplexity;
 mod quality;
 mod render;
 
+pub use bench::BenchContext;
 pub use context::Context;
 pub use format::{Format, ReportError};
 pub use perplexity::PerplexityContext;
 pub use quality::QualityContext;
-pub use render::{render, render_perplexity, render_quality};
+pub use render::{render, render_bench, render_perplexity, render_quality};

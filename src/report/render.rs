@@ -1,4 +1,5 @@
-//! Templates to text, with two filters of our own: `columns` aligns a block, `paint` colours a word.
+//! Templates to text, with filters of our own: `columns` aligns a block, `wrap` breaks lines, `paint`
+//! colours a word.
 
 use std::path::Path;
 
@@ -7,9 +8,9 @@ use serde::Serialize;
 use tera::{Kwargs, State, Tera, TeraResult};
 
 use super::diff_lines::mark;
-use super::{Context, Format, PerplexityContext, QualityContext, ReportError};
+use super::{BenchContext, Context, Format, PerplexityContext, QualityContext, ReportError};
 use crate::bundled::TEMPLATES;
-use crate::record::{PerplexityRecord, QualityRecord, Record};
+use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
 
 /// A record as text in a format.
 pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
@@ -19,6 +20,11 @@ pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
 /// A perplexity as text in a format, with this many of the worst tokens of each precision.
 pub fn render_perplexity(record: &PerplexityRecord, format: &Format, worst: usize) -> Result<String, ReportError> {
     render_by("perplexity", &PerplexityContext::new(record, worst), format)
+}
+
+/// A benchmark as text in a format.
+pub fn render_bench(record: &BenchRecord, format: &Format) -> Result<String, ReportError> {
+    render_by("bench", &BenchContext::new(record), format)
 }
 
 /// A quality run as text in a format, with the word diffs of at most `diffs` answers a model; a page shows all.
@@ -59,6 +65,9 @@ fn render_by(
     tera.register_filter("columns", |block: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
         Ok(columns(block, arguments.get("words")?.unwrap_or(1)))
     });
+    tera.register_filter("wrap", |text: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
+        Ok(wrap(text, arguments.get("indent")?.unwrap_or(0), arguments.get("column")?.unwrap_or(0)))
+    });
     tera.register_filter("paint", move |text: &str, arguments: Kwargs, _: &State| paint(text, &arguments, colour));
     tera.register_filter("mark", move |text: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
         Ok(mark(text, arguments.must_get("change")?, colour))
@@ -97,6 +106,27 @@ fn columns(block: &str, words: usize) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// Columns of a terminal that a line may take.
+const WIDTH: usize = 80;
+
+/// Breaks a text that begins in this column between words, so that no line is wider than a terminal; all lines but the
+/// first are indented.
+fn wrap(text: &str, indent: usize, column: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let before = if lines.len() == 1 { column } else { 0 };
+        match lines.last_mut() {
+            Some(line) if before + measure_text_width(line) + 1 + measure_text_width(word) <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) => lines.push(format!("{}{word}", " ".repeat(indent))),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
 /// `{{ word | paint(style="red.bold") }}`, in console's dotted notation; plain unless the terminal wants colours.
 fn paint(text: &str, arguments: &Kwargs, colour: bool) -> TeraResult<String> {
     let style = Style::from_dotted_str(arguments.must_get("style")?);
@@ -111,6 +141,16 @@ mod tests {
     fn columns_align_words_left_and_numbers_right() {
         let block = "\n  dtype | rule | n\n\nf32 | strict | 1,319\nbf16||7\n";
         assert_eq!(columns(block, 2), "dtype  rule        n\nf32    strict  1,319\nbf16               7");
+    }
+
+    #[test]
+    fn long_lines_break_between_words() {
+        let wrapped = wrap(&"four ".repeat(30), 2, 0);
+        let lines: Vec<&str> = wrapped.lines().collect();
+        assert_eq!((lines.len(), lines[0].len(), lines[1].len()), (2, 79, 2 + 14 * 5 - 1));
+        assert!(lines[1].starts_with("  four"), "{wrapped}");
+        assert_eq!(wrap(&"four ".repeat(30), 2, 9).lines().next().map(str::len), Some(69));
+        assert_eq!(wrap("", 2, 0), "");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::hub::HubError;
 use crate::quantize::QuantizeError;
 use crate::record::RecordError;
 use crate::report::ReportError;
+use crate::synth::SynthError;
 use crate::task::TaskError;
 
 /// A run's failure, with the way out behind `hint:`.
@@ -31,6 +32,9 @@ pub enum RunError {
     /// Quantisation.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
+    /// Random checkpoints.
+    #[error(transparent)]
+    Synth(#[from] SynthError),
     /// Report template.
     #[error(transparent)]
     Report(#[from] ReportError),

@@ -9,9 +9,9 @@ use std::time::Instant;
 use super::{Event, Prepared, Progress, RunError, Surroundings};
 use crate::engine::model::ModelSource;
 use crate::engine::{
-    Completion, Dtype, Engine, EngineInfo, EngineKind, Event as EngineEvent, GenerateOptions, OpenOptions, Request,
-    Sampling, Work,
+    Completion, Dtype, Engine, EngineInfo, Event as EngineEvent, GenerateOptions, OpenOptions, Request, Sampling, Work,
 };
+use crate::random::split_mix;
 use crate::record::{
     GenerationPlan, Journal, MemoryScope, RecordError, RunFolder, Session, StoredCompletion, peak_memory,
     reset_peak_memory, utc_now,
@@ -30,10 +30,8 @@ pub(super) enum End {
 
 /// What every precision's generation reads.
 pub(super) struct Task<'a> {
-    /// The engine asked for.
-    pub(super) engine: EngineKind,
-    /// Requests that advance together at most.
-    pub(super) batch: Option<usize>,
+    /// How each precision's engine is opened; the precision in it is put in its place.
+    pub(super) open: OpenOptions,
     /// Sampling and limits.
     pub(super) generation: &'a GenerationPlan,
     /// Keep every token's logit margin.
@@ -64,8 +62,7 @@ pub(super) fn generate(task: &Task, dtype: Dtype, surroundings: &mut Surrounding
     }
     let scope = reset_peak_memory();
     (surroundings.tell)(Event::Loading(dtype));
-    let options = OpenOptions::new(task.engine, dtype, task.batch);
-    let mut engine = match (surroundings.open_engine)(&(task.model_in)(dtype), &options) {
+    let mut engine = match (surroundings.open_engine)(&(task.model_in)(dtype), &OpenOptions { dtype, ..task.open }) {
         Ok(engine) => engine,
         Err(error) => return Ok(End::Failed(error.into())),
     };
@@ -300,23 +297,9 @@ fn request_seed(seed: u64, sample: usize, repeat: usize) -> u64 {
     split_mix(split_mix(split_mix(seed) ^ sample as u64) ^ repeat as u64)
 }
 
-/// `SplitMix64`'s output function (Steele, Lea and Flood, 2014).
-const fn split_mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn split_mix_matches_the_published_sequence() {
-        // The first output of the reference implementation seeded with 1234567.
-        assert_eq!(split_mix(1_234_567), 6_457_827_717_110_365_317);
-    }
 
     #[test]
     fn every_request_of_a_run_has_its_own_seed() {

@@ -153,7 +153,7 @@ pub(super) fn chat_template(
 }
 
 /// A model's provenance.
-pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
+pub(crate) fn model_plan(model: &ModelSource) -> ModelPlan {
     ModelPlan {
         name: model.name.clone(),
         source: model.source.clone(),
@@ -166,7 +166,7 @@ pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
 }
 
 /// The provenance of a model's AWQ form.
-pub(super) fn awq_plan(awq: &ModelSource) -> AwqPlan {
+pub(crate) fn awq_plan(awq: &ModelSource) -> AwqPlan {
     AwqPlan {
         name: awq.name.clone(),
         source: awq.source.clone(),
@@ -183,7 +183,7 @@ fn reopenable(source: &str) -> String {
         .map_or_else(|| source.to_owned(), |path| path.display().to_string())
 }
 
-pub(super) fn engine_name(kind: EngineKind) -> &'static str {
+pub(crate) fn engine_name(kind: EngineKind) -> &'static str {
     match kind {
         EngineKind::Auto => "auto",
         EngineKind::Cpu => "cpu",

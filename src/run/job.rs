@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::engine::model::ModelSpec;
-use crate::engine::{Dtype, EngineKind};
+use crate::engine::{Batching, Dtype, EngineKind};
 use crate::report::Format;
 use crate::task::{ChatUse, DatasetSpec, Selection};
 
@@ -30,6 +30,10 @@ pub struct Job {
     pub dtypes: Vec<Dtype>,
     /// The engine.
     pub engine: EngineKind,
+    /// Which GPU, where the engine runs on one.
+    pub device: usize,
+    /// Whether a request's tokens may depend on its batch.
+    pub batching: Batching,
     /// Requests that advance together at most.
     pub batch: Option<usize>,
     /// Sampling and limits.

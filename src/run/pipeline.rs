@@ -61,8 +61,11 @@ pub fn evaluate(job: &Job, inputs: &Inputs, surroundings: &mut Surroundings) -> 
     (surroundings.tell)(folder_event(&folder, &plan.dtypes, plan.completions_per_dtype())?);
 
     let task = Task {
-        engine: job.engine,
-        batch: job.batch,
+        open: OpenOptions {
+            device: job.device,
+            batching: job.batching,
+            ..OpenOptions::new(job.engine, Dtype::F32, job.batch)
+        },
         generation: &plan.generation,
         margins: false,
         model_in: &|dtype| Arc::clone(inputs.model_in(dtype)),

@@ -11,23 +11,23 @@ use crate::text::command_line;
 
 /// What of a job decides its precisions.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// The command line, word by word.
-    pub(super) command: &'a [String],
+    pub(crate) command: &'a [String],
     /// The model.
-    pub(super) model: &'a ModelSpec,
+    pub(crate) model: &'a ModelSpec,
     /// Its AWQ form, if the user named it.
-    pub(super) awq: Option<&'a ModelSpec>,
+    pub(crate) awq: Option<&'a ModelSpec>,
     /// Empty means every one that the model offers.
-    pub(super) dtypes: &'a [Dtype],
+    pub(crate) dtypes: &'a [Dtype],
     /// The engine.
-    pub(super) engine: EngineKind,
+    pub(crate) engine: EngineKind,
 }
 
 impl Wanted<'_> {
     /// Opens the model's AWQ form where the job may use it. One that nobody asked for and that cannot be read is left
     /// out, with a note.
-    pub(super) fn find_awq(
+    pub(crate) fn find_awq(
         &self,
         model: &ModelSource,
         hub: &Hub,
@@ -50,7 +50,7 @@ impl Wanted<'_> {
     }
 
     /// The precisions that the job runs in: those it names, or every one that the model offers.
-    pub(super) fn dtypes(&self, model: &ModelSource, has_awq_form: bool) -> Result<Vec<Dtype>, RunError> {
+    pub(crate) fn dtypes(&self, model: &ModelSource, has_awq_form: bool) -> Result<Vec<Dtype>, RunError> {
         let packed = model.quantization.is_some();
         if self.dtypes.is_empty() {
             let has_awq = (packed || has_awq_form) && self.engine.dtypes().contains(&Dtype::Awq);
@@ -86,7 +86,7 @@ impl Wanted<'_> {
 }
 
 /// What the user should know about the weights: where four bits come from, and what f32 is not.
-pub(super) fn weight_notes(model: &ModelPlan, awq: Option<&AwqPlan>, dtypes: &[Dtype]) -> Vec<String> {
+pub(crate) fn weight_notes(model: &ModelPlan, awq: Option<&AwqPlan>, dtypes: &[Dtype]) -> Vec<String> {
     let form = awq.map(|awq| format!("awq runs {} of {}", awq.stored_as, awq.source));
     let arithmetic = (model.quantized && dtypes.contains(&Dtype::F32)).then(|| {
         format!(

@@ -50,6 +50,8 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
         &["rescore", "--help"],
         &["quantize", "--help"],
         &["perplexity", "-h"],
+        &["bench", "--help"],
+        &["synth", "--help"],
         &["quality", "--help"],
         &["quality", "-h"],
         &["show", "-h"],
@@ -69,7 +71,7 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
 #[test]
 fn help_of_gsm8k_names_every_flag_and_shows_examples() {
     let help = text(&evalsuite(&["gsm8k", "--help"]).stdout);
-    let flags = "--model --revision --dtype --engine --batch --threads --offline --dataset --split --limit --samples \
+    let flags = "--model --revision --dtype --awq --engine --device --batch --threads --offline --dataset --split --limit --samples \
                  --protocol --fewshot --chat --show-prompt --max-tokens --temperature --top-p --top-k --seed --repeats \
                  --stop --out --resume --min-accuracy --format --template";
     for flag in flags.split_whitespace() {

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first. A module imports only from floors below its own; modules of one floor do not import one
 /// another, but for the lowest, whose small helpers may (`hub` uses `files`).
-const FLOORS: [&[&str]; 7] = [
-    &["bundled", "files", "hub", "text"],
+const FLOORS: [&[&str]; 8] = [
+    &["bundled", "checkpoint", "files", "hub", "random", "text"],
     &["score"],
     &["task", "engine"],
-    &["record", "quantize"],
+    &["record", "quantize", "synth"],
     &["report"],
     &["run"],
+    &["bench"],
     &["cli"],
 ];
 

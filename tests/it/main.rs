@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 mod awq;
 mod awq_run;
 mod awq_writer;
+mod bench;
 mod cli;
 mod cuda;
 mod datasets;
@@ -25,6 +26,7 @@ mod reference;
 mod run;
 mod scoring;
 mod scripted;
+mod synth;
 mod tiny_model;
 
 /// The folder of real data that is no part of the project: where `EVALSUITE_SHARED` says, or beside the checkout.

@@ -64,6 +64,8 @@ fn job(dtypes: &[Dtype]) -> PerplexityJob {
         awq: None,
         dtypes: dtypes.to_vec(),
         engine: EngineKind::Cpu,
+        device: 0,
+        batching: evalsuite::engine::Batching::Invariant,
         window: Some(24),
         stride: Some(10),
         limit_tokens: None,

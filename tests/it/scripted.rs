@@ -208,6 +208,8 @@ pub(crate) fn job(folder: PathBuf) -> Job {
         awq: None,
         dtypes: vec![Dtype::F32, Dtype::F16],
         engine: EngineKind::Cpu,
+        device: 0,
+        batching: evalsuite::engine::Batching::Invariant,
         batch: None,
         sampling: SamplingOptions {
             temperature: 0.0,

@@ -8,8 +8,7 @@ use super::ops::{Norm, Turns, add, round, silu_gated};
 use super::quantized::{AwqWeights, Int8Weights};
 use super::simd::{InstructionSet, Kernel, Lanes, dots, exp, sum, vectorize_for};
 use crate::engine::Dtype;
-use crate::engine::model::Rotary;
-use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, Rotary, RotaryScaling};
 
 const SETS: [InstructionSet; 3] = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512];
 

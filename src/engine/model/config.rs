@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::EngineError;
+
 /// The families that are read. Only file parsing asks for it; the forward pass reads the fields below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -117,6 +119,16 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// Of a parsed `config.json`; `file` names it in messages.
+    pub fn from_json(json: &serde_json::Value, file: &str) -> Result<Self, EngineError> {
+        super::config_json::parse(json, file)
+    }
+
+    /// Name and shape of every tensor that a checkpoint of this model holds, dense.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
+        super::weights::expected(self)
+    }
+
     /// Number of weights, norms and biases left out.
     pub fn parameters(&self) -> u64 {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);

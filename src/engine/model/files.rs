@@ -61,6 +61,14 @@ impl ModelFiles {
         Self { place, entries }
     }
 
+    /// The paths of those that lie on disk.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Disk(path) => Some(path.as_path()),
+            Entry::Embedded(_) => None,
+        })
+    }
+
     /// Every name, sorted.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::engine::model::ModelSpec;
-use crate::engine::{Dtype, EngineKind};
+use crate::engine::{Batching, Dtype, EngineKind};
 use crate::report::Format;
 use crate::run::precisions::Wanted;
 use crate::task::ChatUse;
@@ -27,6 +27,10 @@ pub struct PerplexityJob {
     pub dtypes: Vec<Dtype>,
     /// The engine.
     pub engine: EngineKind,
+    /// Which GPU, where the engine runs on one.
+    pub device: usize,
+    /// Whether a request's tokens may depend on its batch.
+    pub batching: Batching,
     /// Tokens in a window; `None` is 512, or the model's context where that is shorter.
     pub window: Option<usize>,
     /// Tokens from a window's begin to the next one's; `None` is half a window.

@@ -46,7 +46,8 @@ pub(super) fn open_lanes(
     let mut lanes = Vec::new();
     for dtype in &inputs.dtypes {
         (surroundings.tell)(Event::Loading(*dtype));
-        let options = OpenOptions::new(job.engine, *dtype, Some(1));
+        let options =
+            OpenOptions { device: job.device, batching: job.batching, ..OpenOptions::new(job.engine, *dtype, Some(1)) };
         let mut lane = Lane { dtype: *dtype, engine: None, scores: Vec::new(), seconds: 0.0, failure: None };
         match (surroundings.open_engine)(inputs.model_in(*dtype), &options) {
             Ok(engine) => {

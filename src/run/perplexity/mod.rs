@@ -11,5 +11,6 @@ mod windows;
 
 pub use inputs::PerplexityInputs;
 pub use job::PerplexityJob;
+pub(crate) use pipeline::check_destination;
 pub use pipeline::{PerplexityFinished, evaluate, execute};
 pub use windows::Window;

@@ -1,5 +1,7 @@
 //! The file that knows every stage: load → cut → open → measure → summarise → report.
 
+use std::path::Path;
+
 use super::measure::{measure, open_lanes};
 use super::summary::summarise;
 use super::{PerplexityInputs, PerplexityJob};
@@ -27,7 +29,7 @@ pub fn execute(
     hub: &Hub,
     surroundings: &mut Surroundings,
 ) -> Result<PerplexityFinished, RunError> {
-    check_destination(job)?;
+    check_destination(job.out.as_deref(), "perplexity.json")?;
     evaluate(job, &PerplexityInputs::load(job, hub)?, surroundings)
 }
 
@@ -80,14 +82,14 @@ pub fn evaluate(
     Ok(PerplexityFinished { record, report: Some(report), failures })
 }
 
-/// A record that cannot be written should fail before the hours of work that it would tell of.
-fn check_destination(job: &PerplexityJob) -> Result<(), RunError> {
-    let Some(path) = &job.out else { return Ok(()) };
+/// A record that cannot be written should fail before the hours of work that it would tell of. `example` is a good name for it.
+pub(crate) fn check_destination(out: Option<&Path>, example: &str) -> Result<(), RunError> {
+    let Some(path) = out else { return Ok(()) };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if path.is_dir() {
         return Err(RunError::invalid(
             format!("--out {} is a folder", path.display()),
-            "name a file in it, such as perplexity.json",
+            format!("name a file in it, such as {example}"),
         ));
     }
     match folder {

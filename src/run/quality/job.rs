@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::engine::model::ModelSpec;
-use crate::engine::{Dtype, EngineKind};
+use crate::engine::{Batching, Dtype, EngineKind};
 use crate::report::Format;
 use crate::run::Destination;
 use crate::run::precisions::Wanted;
@@ -28,6 +28,10 @@ pub struct QualityJob {
     pub dtypes: Vec<Dtype>,
     /// The engine.
     pub engine: EngineKind,
+    /// Which GPU, where the engine runs on one.
+    pub device: usize,
+    /// Whether a request's tokens may depend on its batch.
+    pub batching: Batching,
     /// Requests that advance together at most.
     pub batch: Option<usize>,
     /// Instead of the set's own limit.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{QualityInputs, QualityJob};
-use crate::engine::Dtype;
 use crate::engine::model::ModelTokenizer;
+use crate::engine::{Dtype, OpenOptions};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::record::{
@@ -48,8 +48,11 @@ pub fn evaluate(
     let (folder, plan) = open_folder(&job.destination, job.resume, plan, &name)?;
     (surroundings.tell)(folder_event(&folder, &plan.dtypes, plan.prompts.chosen)?);
     let task = Task {
-        engine: job.engine,
-        batch: job.batch,
+        open: OpenOptions {
+            device: job.device,
+            batching: job.batching,
+            ..OpenOptions::new(job.engine, Dtype::F32, job.batch)
+        },
         generation: &plan.generation,
         margins: true,
         model_in: &|dtype| Arc::clone(inputs.model_in(dtype)),

@@ -250,7 +250,7 @@ __device__ __forceinline__ int output_dim(int i, int g) {
 // From shared memory, each time anew.
 __device__ __forceinline__ uint2 load_again(const uint2* from) {
     uint2 x;
-    asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"((uint32)__cvta_generic_to_shared(from)));
+    asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"((uint32)__cvta_generic_to_shared(from)) : "memory");
     return x;
 }
 

@@ -163,8 +163,8 @@ fn measure_attention_of_tokens() {
 #[test]
 #[ignore = "needs a GPU of its own"]
 fn measure_attention_of_one_request() {
-    let Some(device) = card() else { return };
     const LAUNCHES: usize = 256;
+    let Some(device) = card() else { return };
     for (name, shape, tokens) in [
         ("TinyLlama", Shape::new(32, 4, 64, 0, Dtype::F16), 300),
         ("TinyLlama", Shape::new(32, 4, 64, 0, Dtype::F16), 128),

@@ -373,7 +373,9 @@ impl Cache {
                 magnitude = magnitude.max(absolute * scale);
             }
             let highest = weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            weights.iter_mut().for_each(|weight| *weight = (*weight - highest).exp());
+            for weight in &mut weights {
+                *weight = (*weight - highest).exp();
+            }
             let total: f64 = weights.iter().sum();
             // A score is a sum of head_dim products, then scaled, shifted and raised: an absolute error, hence a relative one
             // of the weight. The weight is rounded, at most twice; weights and values are summed in as many additions as there

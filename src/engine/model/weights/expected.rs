@@ -23,10 +23,13 @@ pub(in crate::engine::model) fn check(
         )),
         Some(_) => Ok(()),
     };
-    outside_blocks(config).into_iter().try_for_each(check_one)?;
-    // One block at a time: a damaged config may claim more blocks than fit into memory, and the first that is missing
-    // ends the search.
-    (0..config.layers).try_for_each(|layer| block(config, layer).into_iter().try_for_each(check_one))
+    expected(config).try_for_each(check_one)
+}
+
+/// Name and shape of every tensor that a configuration calls for. One block at a time: a damaged config may claim more
+/// blocks than fit into memory, and the first that is missing ends the search.
+pub(in crate::engine::model) fn expected(config: &ModelConfig) -> impl Iterator<Item = (String, Vec<usize>)> {
+    outside_blocks(config).into_iter().chain((0..config.layers).flat_map(|layer| block(config, layer)))
 }
 
 /// OPT checkpoints were saved with and without the leading `model.`.

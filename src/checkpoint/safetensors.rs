@@ -1,4 +1,5 @@
-//! Writing safetensors: one block at a time, then joined into shards without holding any of them in memory.
+//! Writing safetensors: a header for data of known length, or parts one at a time that are joined into shards without
+//! holding any of them in memory.
 //!
 //! Format: <https://huggingface.co/docs/safetensors/index#format>.
 
@@ -8,11 +9,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::QuantizeError;
+use super::CheckpointError;
 use crate::files::write_atomically;
 
+/// Bytes of a shard at most.
+pub const SHARD_BYTES: u64 = 5_000_000_000;
+
 /// A tensor's bytes.
-pub(super) struct Tensor {
+pub struct Tensor {
     name: String,
     /// In the format's spelling: `I32`, `F16`.
     element: &'static str,
@@ -22,26 +26,48 @@ pub(super) struct Tensor {
 }
 
 impl Tensor {
-    pub(super) fn new(name: String, element: &'static str, shape: &[usize], bytes: Vec<u8>) -> Self {
+    /// `element` is in the format's spelling, `bytes` are little-endian.
+    pub fn new(name: String, element: &'static str, shape: &[usize], bytes: Vec<u8>) -> Self {
         Self { name, element, shape: shape.to_vec(), bytes }
     }
 }
 
 /// Writes tensors as one file, whole or not at all.
-pub(super) fn write(path: &Path, tensors: &[Tensor]) -> Result<(), QuantizeError> {
-    let mut entries = Map::new();
-    let mut end = 0;
-    for tensor in tensors {
-        let start = end;
-        end += tensor.bytes.len() as u64;
-        let entry = json!({"dtype": tensor.element, "shape": tensor.shape, "data_offsets": [start, end]});
-        entries.insert(tensor.name.clone(), entry);
-    }
-    let mut bytes = header(entries);
+pub fn write(path: &Path, tensors: &[Tensor]) -> Result<(), CheckpointError> {
+    let entries = tensors
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor.element, &tensor.shape[..], tensor.bytes.len() as u64));
+    let mut bytes = header_of(entries);
     for tensor in tensors {
         bytes.extend_from_slice(&tensor.bytes);
     }
-    write_atomically(path, &bytes).map_err(QuantizeError::io("write", path))
+    write_atomically(path, &bytes).map_err(CheckpointError::io("write", path))
+}
+
+/// The header of a file that holds these tensors one after the other: (name, element, shape, bytes).
+pub fn header_of<'a>(tensors: impl Iterator<Item = (&'a str, &'static str, &'a [usize], u64)>) -> Vec<u8> {
+    let mut entries = Map::new();
+    let mut end = 0;
+    for (name, element, shape, bytes) in tensors {
+        let start = end;
+        end += bytes;
+        entries.insert(name.to_owned(), json!({"dtype": element, "shape": shape, "data_offsets": [start, end]}));
+    }
+    header(entries)
+}
+
+/// The name of the file number `index` (from 0) of `count`.
+pub fn shard_name(index: usize, count: usize) -> String {
+    match count {
+        1 => "model.safetensors".to_owned(),
+        _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
+    }
+}
+
+/// Writes the index of a sharded checkpoint: `weight_map` is the file of each tensor.
+pub fn write_index(folder: &Path, total_bytes: u64, weight_map: &Map<String, Value>) -> Result<(), CheckpointError> {
+    let index = json!({"metadata": {"total_size": total_bytes}, "weight_map": weight_map});
+    super::write_json(&folder.join("model.safetensors.index.json"), &index)
 }
 
 /// Length and text of a header, padded so that the data is aligned.
@@ -66,8 +92,8 @@ struct Part {
 }
 
 impl Part {
-    fn open(path: &Path) -> Result<Self, QuantizeError> {
-        let failure = || QuantizeError::io("read", path);
+    fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let failure = || CheckpointError::io("read", path);
         let mut file = File::open(path).map_err(failure())?;
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(failure())?;
@@ -94,7 +120,7 @@ impl Part {
 
 /// Joins `parts` into `model.safetensors`, or into shards of at most `shard_bytes` (a single larger part is a shard of
 /// its own) with an index, in `folder`.
-pub(super) fn join(parts: &[PathBuf], folder: &Path, shard_bytes: u64) -> Result<(), QuantizeError> {
+pub fn join(parts: &[PathBuf], folder: &Path, shard_bytes: u64) -> Result<(), CheckpointError> {
     let mut shards: Vec<Vec<Part>> = Vec::new();
     let bytes = |shard: &[Part]| shard.iter().map(|part| part.data_bytes).sum::<u64>();
     for path in parts {
@@ -108,10 +134,7 @@ pub(super) fn join(parts: &[PathBuf], folder: &Path, shard_bytes: u64) -> Result
     let total: u64 = shards.iter().map(|shard| bytes(shard)).sum();
     let mut weight_map = Map::new();
     for (index, mut shard) in shards.into_iter().enumerate() {
-        let name = match count {
-            1 => "model.safetensors".to_owned(),
-            _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
-        };
+        let name = shard_name(index, count);
         join_shard(&mut shard, &folder.join(&name))?;
         let names = shard.iter().flat_map(|part| part.entries.keys().cloned());
         weight_map.extend(names.map(|tensor| (tensor, Value::from(name.clone()))));
@@ -119,22 +142,21 @@ pub(super) fn join(parts: &[PathBuf], folder: &Path, shard_bytes: u64) -> Result
     if count == 1 {
         return Ok(());
     }
-    let index = json!({"metadata": {"total_size": total}, "weight_map": weight_map});
-    super::write_json(&folder.join("model.safetensors.index.json"), &index)
+    write_index(folder, total, &weight_map)
 }
 
-fn join_shard(parts: &mut [Part], path: &Path) -> Result<(), QuantizeError> {
+fn join_shard(parts: &mut [Part], path: &Path) -> Result<(), CheckpointError> {
     let mut entries = Map::new();
     let mut length = 0;
     for part in &*parts {
         entries.extend(part.shifted(length));
         length += part.data_bytes;
     }
-    let failure = || QuantizeError::io("write", path);
+    let failure = || CheckpointError::io("write", path);
     let mut file = BufWriter::new(File::create(path).map_err(failure())?);
     file.write_all(&header(entries)).map_err(failure())?;
     for part in parts {
-        part.file.seek(SeekFrom::Start(part.data_start)).map_err(QuantizeError::io("read", &part.path))?;
+        part.file.seek(SeekFrom::Start(part.data_start)).map_err(CheckpointError::io("read", &part.path))?;
         io::copy(&mut part.file, &mut file).map_err(failure())?;
     }
     file.into_inner().map_err(|error| failure()(error.into_error()))?.sync_all().map_err(failure())

@@ -1,0 +1,105 @@
+//! The file that knows every stage: load → measure, precision by precision → record → report.
+
+use std::sync::atomic::AtomicBool;
+
+use super::measure::{End, measure};
+use super::{BenchInputs, BenchJob, Event};
+use crate::engine::Dtype;
+use crate::hub::Hub;
+use crate::record::{BENCH_FORMAT, BenchPlan, BenchRecord, BenchRow, DtypeBench, Machine, WorkloadPlan, utc_now};
+use crate::report::render_bench;
+use crate::run::{OpenEngine, RunError, check_destination, engine_name, model_plan};
+
+/// What surrounds a benchmark: who listens, who interrupts, where engines come from.
+pub struct Surroundings<'a> {
+    /// Opens an engine.
+    pub open_engine: &'a mut OpenEngine<'a>,
+    /// Is told everything as it happens.
+    pub tell: &'a mut dyn FnMut(Event),
+    /// Set from outside to end the run after the engine's next step.
+    pub interrupted: &'a AtomicBool,
+}
+
+/// How a benchmark ended.
+#[derive(Debug)]
+pub struct BenchFinished {
+    /// What was measured.
+    pub record: BenchRecord,
+    /// The report of it in the job's format.
+    pub report: String,
+    /// Precisions that did not finish, and why.
+    pub failures: Vec<(Dtype, RunError)>,
+}
+
+/// Runs a job.
+pub fn execute(job: &BenchJob, hub: &Hub, surroundings: &mut Surroundings) -> Result<BenchFinished, RunError> {
+    check_destination(job.out.as_deref(), "bench.json")?;
+    evaluate(job, &BenchInputs::load(job, hub)?, surroundings)
+}
+
+/// Runs a job on inputs that are loaded.
+pub fn evaluate(
+    job: &BenchJob,
+    inputs: &BenchInputs,
+    surroundings: &mut Surroundings,
+) -> Result<BenchFinished, RunError> {
+    let started = utc_now();
+    for note in &inputs.notes {
+        (surroundings.tell)(Event::Note(note.clone()));
+    }
+    let (mut dtypes, mut failures, mut interrupted) = (Vec::new(), Vec::new(), false);
+    for dtype in &inputs.dtypes {
+        let (bench, end) = measure(job, inputs, *dtype, surroundings);
+        dtypes.push(bench);
+        match end {
+            End::Complete => {}
+            End::Interrupted => {
+                (surroundings.tell)(Event::Ended);
+                interrupted = true;
+                break;
+            }
+            End::Failed(error) => {
+                (surroundings.tell)(Event::Ended);
+                (surroundings.tell)(Event::Failed { dtype: *dtype, message: error.to_string() });
+                failures.push((*dtype, error));
+            }
+        }
+    }
+    let record = BenchRecord {
+        bench_format: BENCH_FORMAT,
+        evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
+        command: job.command.clone(),
+        started,
+        finished: utc_now(),
+        machine: Machine::detect(),
+        threads: rayon::current_num_threads(),
+        model: model_plan(&inputs.model),
+        awq: inputs.awq_plan(),
+        engine: engine_name(job.engine).to_owned(),
+        device: job.device,
+        batch: job.batch,
+        plan: inputs.plan.clone(),
+        interrupted,
+        complete: !interrupted && failures.is_empty(),
+        notes: inputs.notes.clone(),
+        rows: dtypes.iter().filter_map(|dtype| row(dtype, &inputs.plan)).collect(),
+        dtypes,
+        peers: inputs.peers.clone(),
+    };
+    if let Some(path) = &job.out {
+        record.write(path)?;
+    }
+    let report = render_bench(&record, &job.format)?;
+    Ok(BenchFinished { record, report, failures })
+}
+
+/// A precision's medians, with the engine's name; `None` where no engine was ever ready.
+fn row(bench: &DtypeBench, plan: &BenchPlan) -> Option<BenchRow> {
+    let engine = bench.engine.as_ref()?;
+    let WorkloadPlan { name, requests, taken, .. } = &plan.workload;
+    let note = bench.workload.map(|_| match plan.shared_prefix_tokens {
+        0 => format!("workload {name}, {taken} of {requests} requests"),
+        shared => format!("workload {name}, {taken} of {requests} requests, {shared} tokens shared by all prompts"),
+    });
+    Some(bench.row(&format!("evalsuite {} {}", engine.name, engine.version), note))
+}

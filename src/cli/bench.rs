@@ -1,0 +1,247 @@
+//! `evalsuite bench`: typed, resolved, run, said.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::args::OutputArguments;
+use super::commands::{catch_interrupts, colour, print_data};
+use super::exit::Exit;
+use super::model::{ModelArguments, ModelChoice};
+use super::plan::format;
+use super::printer::{Printer, duration, print_error, say};
+use crate::bench::{BenchFinished, BenchJob, Event, Progress, Surroundings, execute};
+use crate::engine::Batching;
+use crate::record::BenchPart;
+use crate::run::RunError;
+use crate::text::{bytes, unknown};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  evalsuite bench
+      the bundled model: load, one request, many requests, a workload
+  evalsuite bench --model ./tinyllama --dtype f16,f32,awq --out bench.json
+      three precisions, every repetition kept
+  evalsuite bench --model ./tinyllama --dtype f16 --only load,single
+      minutes less on a CPU
+  evalsuite bench --model ./tinyllama --workload lengths.json --vs peers.json
+      a workload of your own, beside what others measured
+
+Parts: `load` opens the engine --repeats times and asks each for a first token;
+`single` runs one request of 128 prompt and 129 output tokens --repeats times;
+`concurrent` runs 500 requests of 128 and 64 tokens at once; `workload` submits
+all requests of a workload at once. Weights are read once beforehand, so that
+loads find them in the page cache.
+
+--workload FILE is JSON, lengths in tokens; the built-in one, gsm8k-like, has
+1,319 requests shaped like a zero-shot GSM8K run, 256 output tokens each:
+  {\"requests\": [{\"prompt_tokens\": 96, \"output_tokens\": 256}, ...],
+   \"shared_prefix_tokens\": 0}
+
+--vs FILE is JSON too; what was not measured is left out. A file that --out has
+written will do. Rows with a `shape` are taken if it is part of the model's
+name, else those without one; of them, the precisions at hand:
+  {\"machine\": \"...\", \"date\": \"...\", \"rows\": [
+    {\"engine\": \"name version (details)\", \"dtype\": \"f16\", \"shape\": \"...\",
+     \"load_s\": 1.2, \"load_first_token_s\": 1.3, \"b1_ttft_ms\": 6.1,
+     \"b1_decode_tok_s\": 653, \"req500_128_64_tok_s\": 41370,
+     \"gsm8k_shape_s\": 7.59, \"gsm8k_shape_tok_s\": 44490, \"note\": \"...\"}]}";
+
+/// `evalsuite bench`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArguments {
+    #[command(flatten)]
+    /// Which model, and by which engine.
+    pub model: ModelArguments,
+    /// Requests that advance together at most [default: the engine's choice]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub batch: Option<usize>,
+
+    /// Parts: load, single, concurrent, workload [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurement")]
+    pub only: Vec<String>,
+    /// Repetitions of loading and of the single request
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Measurement")]
+    pub repeats: usize,
+    /// Lengths of the requests of the workload [default: gsm8k-like, built in]
+    #[arg(long, value_name = "FILE", help_heading = "Measurement")]
+    pub workload: Option<PathBuf>,
+    /// At most N requests of the workload and of the concurrent part
+    #[arg(long, value_name = "N", help_heading = "Measurement")]
+    pub requests: Option<usize>,
+    /// All prompts of the workload begin with the same N tokens more
+    #[arg(long, value_name = "N", help_heading = "Measurement")]
+    pub shared_prefix: Option<usize>,
+    /// Seed of the prompts' token ids
+    #[arg(long, default_value_t = 0, help_heading = "Measurement")]
+    pub seed: u64,
+
+    /// Show what others measured below: rows in a JSON file
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub vs: Option<PathBuf>,
+    /// Write every repetition, with its provenance, to this file
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    /// How to print the tables.
+    pub output: OutputArguments,
+}
+
+/// Checks the arguments of `bench`. `command` is the whole command line; `colour` is for a terminal's tables.
+pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: bool) -> Result<BenchJob, RunError> {
+    let at_least_one =
+        [("--batch", arguments.batch), ("--repeats", Some(arguments.repeats)), ("--requests", arguments.requests)];
+    if let Some((flag, _)) = at_least_one.into_iter().find(|(_, value)| *value == Some(0)) {
+        return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
+    }
+    let parts = parts(&arguments.only)?;
+    let of_workload =
+        [("--workload", arguments.workload.is_some()), ("--shared-prefix", arguments.shared_prefix.is_some())];
+    if let Some((flag, _)) = of_workload.into_iter().find(|(_, given)| *given && !parts.contains(&BenchPart::Workload))
+    {
+        return Err(RunError::invalid(
+            format!("{flag} has no use without the part `workload`"),
+            "add workload to `--only`, or leave one of the two out",
+        ));
+    }
+    let ModelChoice { model, awq, dtypes, engine, device, batching } = arguments.model.resolve()?;
+    Ok(BenchJob {
+        command,
+        model,
+        awq,
+        dtypes,
+        engine,
+        device,
+        batching: batching.unwrap_or(Batching::Fast),
+        batch: arguments.batch,
+        workload: arguments.workload.clone(),
+        requests: arguments.requests,
+        parts,
+        repeats: arguments.repeats,
+        shared_prefix_tokens: arguments.shared_prefix,
+        seed: arguments.seed,
+        peers: arguments.vs.clone(),
+        out: arguments.out.clone(),
+        format: format(&arguments.output, colour)?,
+    })
+}
+
+/// The named parts in the order in which they run; all if none is named.
+fn parts(names: &[String]) -> Result<Vec<BenchPart>, RunError> {
+    let known = BenchPart::ALL.map(BenchPart::name);
+    if let Some(stranger) = names.iter().find(|name| !known.contains(&name.trim())) {
+        let (what, hint) = unknown("part", stranger, &known);
+        return Err(RunError::invalid(what, hint));
+    }
+    let named = |part: &BenchPart| names.is_empty() || names.iter().any(|name| name.trim() == part.name());
+    Ok(BenchPart::ALL.into_iter().filter(named).collect())
+}
+
+/// Runs the command.
+pub(super) fn bench(arguments: &BenchArguments, command: Vec<String>) -> Result<Exit, RunError> {
+    let job = resolve_bench(arguments, command, colour())?;
+    let hub = arguments.model.start()?;
+    let interrupted = catch_interrupts()?;
+    let mut printer = Printer::new();
+    let finished = execute(
+        &job,
+        &hub,
+        &mut Surroundings {
+            open_engine: &mut crate::engine::open,
+            tell: &mut |event| tell(&mut printer, event),
+            interrupted: &interrupted,
+        },
+    )?;
+    conclude(&job, &finished)
+}
+
+fn tell(printer: &mut Printer, event: Event) {
+    match event {
+        Event::Note(note) => say(&format!("note: {note}")),
+        Event::Loading { dtype, repetition: 1, repetitions: 1 } => say(&format!("{dtype:4}  loading")),
+        Event::Loading { dtype, repetition: 1, repetitions } => {
+            say(&format!("{dtype:4}  loading, {repetitions} times"));
+        }
+        Event::Loading { .. } => {}
+        Event::Loaded(info, run) => say(&format!(
+            "{:4}  {} engine on {}: ready in {:.3} s, first token after {:.3} s, {} of weights",
+            info.dtype,
+            info.name,
+            info.device,
+            run.seconds,
+            run.first_token_seconds,
+            bytes(info.weight_bytes)
+        )),
+        Event::Progress(progress) => {
+            let (done, total) = (progress.output_tokens, progress.expected_tokens);
+            printer.show(done, total, progress_line(&progress), Some(end_line(&progress)));
+        }
+        Event::Ended => printer.end(),
+        Event::Failed { dtype, message } => say(&format!("{dtype:4}  failed: {message}")),
+    }
+}
+
+fn progress_line(progress: &Progress) -> String {
+    let Progress { dtype, part, completed, requests, running, .. } = progress;
+    let remaining = match progress.remaining_seconds() {
+        Some(seconds) if progress.output_tokens < progress.expected_tokens => format!(", {} left", duration(seconds)),
+        _ => String::new(),
+    };
+    let (name, speed) = (part.name(), speed(progress));
+    format!("{dtype:4}  {name}: {completed}/{requests} done, {running} running{speed}{remaining}")
+}
+
+fn end_line(progress: &Progress) -> String {
+    let Progress { dtype, part, completed, requests, seconds, .. } = progress;
+    let (name, speed) = (part.name(), speed(progress));
+    format!("{dtype:4}  {name}: {completed}/{requests} done in {}{speed}", duration(*seconds))
+}
+
+fn speed(progress: &Progress) -> String {
+    progress.tokens_per_second().map_or_else(String::new, |speed| format!(", {speed:.0} tokens/s"))
+}
+
+/// Prints what was measured, and says what was not.
+fn conclude(job: &BenchJob, finished: &BenchFinished) -> Result<Exit, RunError> {
+    print_data(&finished.report)?;
+    if let Some(path) = &job.out {
+        say(&format!("results: {}", path.display()));
+    }
+    for (dtype, error) in &finished.failures {
+        print_error(&format!("{dtype}: {error}"));
+    }
+    if finished.record.interrupted {
+        say("interrupted: the figures above are of what was done\nhint: `--only` and `--requests` ask for less");
+        return Ok(Exit::Interrupted);
+    }
+    // An engine's failure weighs more than a mistake: the latter may be its consequence.
+    Ok(match finished.failures.as_slice() {
+        [] => Exit::Success,
+        failures if failures.iter().any(|(_, error)| error.is_engine_failure()) => Exit::EngineFailure,
+        _ => Exit::UserMistake,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Dtype;
+
+    #[test]
+    fn progress_says_speed_and_what_is_left() {
+        let progress = Progress {
+            dtype: Dtype::F16,
+            part: BenchPart::Workload,
+            completed: 3,
+            requests: 10,
+            running: 7,
+            output_tokens: 640,
+            expected_tokens: 2560,
+            seconds: 4.0,
+        };
+        assert_eq!(progress_line(&progress), "f16   workload: 3/10 done, 7 running, 160 tokens/s, 12 s left");
+        let done = Progress { completed: 10, running: 0, output_tokens: 2560, seconds: 16.0, ..progress };
+        assert_eq!(progress_line(&done), "f16   workload: 10/10 done, 0 running, 160 tokens/s");
+        assert_eq!(end_line(&done), "f16   workload: 10/10 done in 16 s, 160 tokens/s");
+    }
+}

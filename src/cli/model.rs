@@ -1,0 +1,97 @@
+//! What every command that runs a model is told about it: which, in which precisions, by which engine.
+
+use clap::Args;
+
+use super::commands::start_threads;
+use super::plan::{awq, dtypes, engine};
+use crate::engine::model::ModelSpec;
+use crate::engine::{Batching, Dtype, EngineKind};
+use crate::hub::Hub;
+use crate::run::RunError;
+use crate::text::unknown;
+
+/// The flags that name a model and its engine.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArguments {
+    /// `bundled`, a hub id, a folder, or a .gguf file
+    #[arg(long = "model", value_name = "MODEL", default_value = crate::bundled::NAME, help_heading = "Model")]
+    pub source: String,
+    /// Revision of a hub model
+    #[arg(long, default_value = "main", help_heading = "Model")]
+    pub revision: String,
+    /// Precisions: f32, f16, bf16, int8, awq [default: f32,f16,bf16, and awq
+    /// where the model has AWQ weights; awq alone where it has nothing else]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Model")]
+    pub dtype: Vec<String>,
+    /// AWQ weights of the same model, a folder or a hub id [default: the folder
+    /// MODEL-awq beside a local model]
+    #[arg(long, value_name = "AWQ", help_heading = "Model")]
+    pub awq: Option<String>,
+    // One of the engines there are.
+    #[arg(long, default_value = "auto", help_heading = "Model", help = engines_help())]
+    #[expect(missing_docs, reason = "a doc comment would take the place of the help that lists the engines")]
+    pub engine: String,
+    /// Which GPU, where the engine runs on one
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Model")]
+    pub device: usize,
+    /// `invariant`: a request's tokens never depend on its batch; `fast`: the
+    /// fastest sums for each batch [default: invariant; fast for bench]
+    #[arg(long, value_name = "MODE", help_heading = "Model")]
+    pub batching: Option<String>,
+    /// CPU threads [default: one a core]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub threads: Option<usize>,
+    /// Use only what is on this machine; ask no hub
+    #[arg(long, help_heading = "Model")]
+    pub offline: bool,
+}
+
+/// The same, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ModelChoice {
+    pub(super) model: ModelSpec,
+    pub(super) awq: Option<ModelSpec>,
+    /// The ground truth first, none twice; empty means every one that the model offers.
+    pub(super) dtypes: Vec<Dtype>,
+    pub(super) engine: EngineKind,
+    pub(super) device: usize,
+    /// `None` where the user did not say.
+    pub(super) batching: Option<Batching>,
+}
+
+impl ModelArguments {
+    /// Checks everything that can be checked without opening a file.
+    pub(super) fn resolve(&self) -> Result<ModelChoice, RunError> {
+        let engine = engine(&self.engine)?;
+        if self.threads == Some(0) {
+            return Err(RunError::invalid("--threads 0 asks for nothing", "give --threads 1 or more"));
+        }
+        let dtypes = dtypes(&self.dtype, engine)?;
+        Ok(ModelChoice {
+            model: ModelSpec { source: self.source.clone(), revision: self.revision.clone() },
+            awq: awq(self.awq.as_deref(), &dtypes)?,
+            dtypes,
+            engine,
+            device: self.device,
+            batching: self.batching.as_deref().map(batching).transpose()?,
+        })
+    }
+
+    /// Starts the threads that were asked for, and the hub's client.
+    pub(super) fn start(&self) -> Result<Hub, RunError> {
+        start_threads(self.threads)?;
+        Ok(Hub::from_environment(self.offline)?)
+    }
+}
+
+fn batching(name: &str) -> Result<Batching, RunError> {
+    let found = Batching::ALL.into_iter().find(|batching| batching.name() == name.trim());
+    found.ok_or_else(|| {
+        let (what, hint) = unknown("batching", name, &Batching::ALL.map(Batching::name));
+        RunError::invalid(what, hint)
+    })
+}
+
+fn engines_help() -> String {
+    EngineKind::NAMES.map(|name| format!("`{name}`")).join(", ")
+}

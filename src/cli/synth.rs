@@ -1,0 +1,107 @@
+//! `evalsuite synth`: what was typed becomes a job, and its progress lines or a bar.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::commands::{catch_interrupts, start_threads};
+use super::exit::Exit;
+use super::printer::{Printer, duration, say};
+use crate::run::RunError;
+use crate::synth::{Finished, Format, Job, Progress, Shape, synthesise};
+use crate::text::{bytes, unknown};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  evalsuite synth --shape tinyllama-1.1b --dtype f16 --out ./tinyllama
+      2.2 GB of random weights, with config and tokenizer
+  evalsuite synth --shape tinyllama-1.1b --dtype awq --out ./tinyllama-awq
+      the same shape in four bits; `--model ./tinyllama` finds it by its name
+  evalsuite bench --model ./tinyllama --dtype f16,awq
+      how fast they run
+
+The answers of such a model are noise; its speed is a real model's.";
+
+/// `evalsuite synth`.
+#[derive(Debug, Clone, Args)]
+pub struct SynthArguments {
+    // Whose shape.
+    #[arg(long, help = shapes_help())]
+    #[expect(missing_docs, reason = "a doc comment would take the place of the help that lists the shapes")]
+    pub shape: String,
+    /// How weights are stored: f32, f16, bf16, or awq
+    #[arg(long, value_name = "DTYPE")]
+    pub dtype: String,
+    /// Folder to make; it must not be there yet
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Seed of all values
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Only the first N blocks
+    #[arg(long, value_name = "N")]
+    pub layers: Option<usize>,
+    /// With awq: inputs that share a scale [default: 128, or 64 or 32 where that
+    /// does not fit]
+    #[arg(long, value_name = "N")]
+    pub group_size: Option<usize>,
+    /// CPU threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &SynthArguments) -> Result<Exit, RunError> {
+    let job = resolve(arguments)?;
+    start_threads(arguments.threads)?;
+    let interrupted = catch_interrupts()?;
+    let mut printer = Printer::new();
+    let begun = Instant::now();
+    let finished = synthesise(&job, &mut |progress| show(&mut printer, &progress), &interrupted)?;
+    printer.end();
+    Ok(match finished {
+        Finished::Written(size) => {
+            let folder = job.out.display();
+            say(&format!("{} written in {}: {folder}", bytes(size), duration(begun.elapsed().as_secs_f64())));
+            say(&format!("measure it with `evalsuite bench --model {folder}`"));
+            Exit::Success
+        }
+        Finished::Interrupted => {
+            say("interrupted: nothing is left of it\nhint: the same command begins anew");
+            Exit::Interrupted
+        }
+    })
+}
+
+fn show(printer: &mut Printer, progress: &Progress) {
+    let Progress { done_bytes, total_bytes, seconds } = *progress;
+    let speed =
+        if seconds > 0.0 { format!(", {}/s", bytes((done_bytes as f64 / seconds) as u64)) } else { String::new() };
+    let remaining = progress.remaining_seconds().map_or_else(String::new, |left| format!(", {} left", duration(left)));
+    let line = format!("{} of {}{speed}{remaining}", bytes(done_bytes), bytes(total_bytes));
+    printer.show(done_bytes, total_bytes, line, None);
+}
+
+fn resolve(arguments: &SynthArguments) -> Result<Job, RunError> {
+    let invalid = |(what, hint): (String, String)| RunError::invalid(what, hint);
+    let shape =
+        Shape::parse(&arguments.shape).ok_or_else(|| invalid(unknown("shape", &arguments.shape, &Shape::names())))?;
+    if arguments.threads == Some(0) {
+        return Err(RunError::invalid("--threads 0 asks for nothing", "give --threads 1 or more"));
+    }
+    let group_size = shape.group_size(arguments.group_size)?;
+    let format = Format::parse(&arguments.dtype, group_size)
+        .ok_or_else(|| invalid(unknown("dtype", &arguments.dtype, &Format::NAMES)))?;
+    if let Some(size) = arguments.group_size.filter(|_| !matches!(format, Format::Awq { .. })) {
+        return Err(RunError::invalid(
+            format!("--group-size {size} has no use with --dtype {}", arguments.dtype),
+            "leave it out, or give `--dtype awq`",
+        ));
+    }
+    Ok(Job { shape, format, out: arguments.out.clone(), seed: arguments.seed, layers: arguments.layers })
+}
+
+fn shapes_help() -> String {
+    format!("Whose shape: {}", Shape::names().join(", "))
+}

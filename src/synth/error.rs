@@ -1,0 +1,31 @@
+//! What can go wrong between a shape and its checkpoint.
+
+use crate::checkpoint::CheckpointError;
+use crate::engine::EngineError;
+
+/// A synthesis's failure, with the way out behind `hint:`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SynthError {
+    /// What was asked for cannot be done.
+    #[error("{what}\nhint: {hint}")]
+    Invalid {
+        /// What is wrong, on which value.
+        what: String,
+        /// The way out.
+        hint: String,
+    },
+    /// The folder that the checkpoint is written to.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The shape.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl SynthError {
+    /// What was asked for cannot be done.
+    pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Invalid { what: what.into(), hint: hint.into() }
+    }
+}

@@ -1,0 +1,267 @@
+//! What a checkpoint holds: every tensor with its element type, its place and the rule for its values.
+
+use half::f16;
+
+use super::random::{Normal, Words, fill_bits};
+use super::{SynthError, WEIGHT_DEVIATION};
+use crate::checkpoint::safetensors::SHARD_BYTES;
+use crate::engine::model::{AwqConfig, ModelConfig};
+
+/// How weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// IEEE binary32.
+    F32,
+    /// IEEE binary16.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// Four bits within blocks, a scale and a zero point for every this many inputs; the rest in binary16.
+    Awq {
+        /// Divides the inputs of every layer.
+        group_size: usize,
+    },
+}
+
+impl Format {
+    /// Names on the command line.
+    pub const NAMES: [&str; 4] = ["f32", "f16", "bf16", "awq"];
+
+    /// By name; the group size is for AWQ.
+    pub fn parse(name: &str, group_size: usize) -> Option<Self> {
+        match name {
+            "f32" => Some(Self::F32),
+            "f16" => Some(Self::F16),
+            "bf16" => Some(Self::Bf16),
+            "awq" => Some(Self::Awq { group_size }),
+            _ => None,
+        }
+    }
+
+    /// transformers' name of the element type outside packed layers.
+    pub(super) const fn torch_dtype(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 | Self::Awq { .. } => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
+    /// What config.json says of it, if anything.
+    pub(super) fn quantization(self) -> Option<AwqConfig> {
+        match self {
+            Self::Awq { group_size } => {
+                Some(AwqConfig { group_size: Some(group_size), modules_to_not_convert: Vec::new() })
+            }
+            Self::F32 | Self::F16 | Self::Bf16 => None,
+        }
+    }
+
+    /// `f16`, `awq, groups of 128`.
+    pub(super) fn in_words(self) -> String {
+        match self {
+            Self::F32 => "f32".to_owned(),
+            Self::F16 => "f16".to_owned(),
+            Self::Bf16 => "bf16".to_owned(),
+            Self::Awq { group_size } => format!("awq, groups of {group_size}"),
+        }
+    }
+}
+
+/// The rule for a tensor's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Values {
+    /// Normal around 0.
+    Normal,
+    /// Random bits: codes.
+    Bits,
+    /// These bytes over and over.
+    Constant([u8; 4]),
+}
+
+/// One tensor.
+#[derive(Debug)]
+pub(super) struct Tensor {
+    pub(super) name: String,
+    /// In safetensors' spelling.
+    pub(super) element: &'static str,
+    pub(super) shape: Vec<usize>,
+    pub(super) bytes: u64,
+    values: Values,
+}
+
+/// What fills tensors.
+#[derive(Debug)]
+pub(super) struct Filler {
+    seed: u64,
+    normal: Normal,
+    element_bytes: usize,
+}
+
+impl Filler {
+    pub(super) fn new(seed: u64, format: Format) -> Self {
+        let (normal, element_bytes) = match format {
+            Format::F32 => (Normal::f32(WEIGHT_DEVIATION), 4),
+            Format::F16 | Format::Awq { .. } => (Normal::f16(WEIGHT_DEVIATION), 2),
+            Format::Bf16 => (Normal::bf16(WEIGHT_DEVIATION), 2),
+        };
+        Self { seed, normal, element_bytes }
+    }
+
+    /// The bytes of a tensor from `start` on, a multiple of 16.
+    pub(super) fn fill(&self, tensor: &Tensor, start: u64, out: &mut [u8]) {
+        let words = Words::of(self.seed, &tensor.name);
+        match tensor.values {
+            Values::Normal => {
+                let word_bytes = (self.element_bytes * super::random::ELEMENTS_A_WORD) as u64;
+                self.normal.fill(words, start / word_bytes, out);
+            }
+            Values::Bits => fill_bits(words, start / 8, out),
+            Values::Constant(pattern) => {
+                for chunk in out.chunks_mut(4) {
+                    chunk.copy_from_slice(&pattern[..chunk.len()]);
+                }
+            }
+        }
+    }
+}
+
+/// Every tensor of a model, in the order of the files.
+pub(super) fn tensors(config: &ModelConfig, format: Format) -> Result<Vec<Tensor>, SynthError> {
+    let mut tensors = Vec::new();
+    for (name, shape) in config.tensors() {
+        match (format, name.strip_suffix(".weight"), &shape[..]) {
+            (Format::Awq { group_size }, Some(layer), [outputs, inputs]) if name.contains(".layers.") => {
+                packed(&mut tensors, layer, [*outputs, *inputs], group_size)?;
+            }
+            _ => tensors.push(dense(name, shape, format)),
+        }
+    }
+    Ok(tensors)
+}
+
+fn dense(name: String, shape: Vec<usize>, format: Format) -> Tensor {
+    let (element, one, bytes) = match format {
+        Format::F32 => ("F32", 1.0_f32.to_le_bytes(), 4),
+        Format::F16 | Format::Awq { .. } => ("F16", twice(f16::ONE), 2),
+        Format::Bf16 => {
+            let [low, high] = half::bf16::ONE.to_le_bytes();
+            ("BF16", [low, high, low, high], 2)
+        }
+    };
+    let is_norm = shape.len() == 1 && name.ends_with("norm.weight");
+    let values = if is_norm { Values::Constant(one) } else { Values::Normal };
+    let bytes = shape.iter().map(|length| *length as u64).product::<u64>() * bytes;
+    Tensor { name, element, shape, bytes, values }
+}
+
+/// `AutoAWQ`'s three tensors of a layer: random codes, the zero point 8, and one scale, under which the weights (uniform
+/// over sixteen steps) deviate as all others do.
+fn packed(
+    tensors: &mut Vec<Tensor>,
+    layer: &str,
+    [outputs, inputs]: [usize; 2],
+    group_size: usize,
+) -> Result<(), SynthError> {
+    const ZERO_POINTS: [u8; 4] = [0x88; 4];
+    if !inputs.is_multiple_of(group_size) || !outputs.is_multiple_of(8) {
+        return Err(SynthError::invalid(
+            format!(
+                "{layer} has {inputs} inputs and {outputs} outputs, which do not divide into groups of {group_size}"
+            ),
+            "choose a `--group-size` that divides every layer's inputs, or leave it out",
+        ));
+    }
+    let groups = inputs / group_size;
+    let deviation_of_codes = (f64::from(16 * 16 - 1) / 12.0).sqrt();
+    let scale = twice(f16::from_f64(WEIGHT_DEVIATION / deviation_of_codes));
+    let mut add = |part: &str, element, shape: [usize; 2], element_bytes, values| {
+        let bytes = shape.iter().map(|length| *length as u64).product::<u64>() * element_bytes;
+        tensors.push(Tensor { name: format!("{layer}.{part}"), element, shape: shape.to_vec(), bytes, values });
+    };
+    add("qweight", "I32", [inputs, outputs / 8], 4, Values::Bits);
+    add("qzeros", "I32", [groups, outputs / 8], 4, Values::Constant(ZERO_POINTS));
+    add("scales", "F16", [groups, outputs], 2, Values::Constant(scale));
+    Ok(())
+}
+
+fn twice(value: f16) -> [u8; 4] {
+    let [low, high] = value.to_le_bytes();
+    [low, high, low, high]
+}
+
+/// Tensors one after the other into files of at most 5 GB.
+pub(super) fn shards(tensors: Vec<Tensor>) -> Vec<Vec<Tensor>> {
+    let mut shards: Vec<Vec<Tensor>> = Vec::new();
+    let mut filled = 0;
+    for tensor in tensors {
+        match shards.last_mut() {
+            Some(shard) if filled + tensor.bytes <= SHARD_BYTES => {
+                filled += tensor.bytes;
+                shard.push(tensor);
+            }
+            _ => {
+                filled = tensor.bytes;
+                shards.push(vec![tensor]);
+            }
+        }
+    }
+    shards
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synth::Shape;
+
+    fn layout(shape: &str, format: Format) -> Vec<Vec<Tensor>> {
+        let shape = Shape::parse(shape).unwrap();
+        let config = shape.config(shape.layers(), format.torch_dtype());
+        shards(tensors(&ModelConfig::from_json(&config, shape.name).unwrap(), format).unwrap())
+    }
+
+    #[test]
+    fn published_models_have_their_published_sizes() {
+        let bytes = |shape, format| layout(shape, format).iter().flatten().map(|tensor| tensor.bytes).sum::<u64>();
+        assert_eq!(bytes("tinyllama-1.1b", Format::F32), 4 * 1_100_048_384);
+        assert_eq!(bytes("llama2-7b", Format::F16), 2 * 6_738_415_616);
+        assert_eq!(bytes("mistral-7b", Format::Bf16), 2 * 7_241_732_096);
+        assert_eq!(bytes("smollm2-135m", Format::F16), 2 * 134_515_008);
+        assert_eq!(bytes("smollm2-1.7b", Format::F16), 2 * 1_711_376_384);
+        assert_eq!(bytes("llama3.2-1b", Format::F16), 2 * 1_235_814_400);
+        assert_eq!(bytes("llama3.1-8b", Format::F16), 2 * 8_030_261_248);
+        assert_eq!(bytes("qwen2.5-0.5b", Format::F16), 2 * 494_032_768);
+        assert_eq!(bytes("qwen2.5-7b", Format::F16), 2 * 7_615_616_512);
+    }
+
+    #[test]
+    fn shards_hold_five_gigabytes_at_most() {
+        let sizes = |format| layout("llama2-7b", format).iter().map(|s| s.iter().map(|t| t.bytes).sum()).collect();
+        let sizes: Vec<u64> = sizes(Format::F16);
+        assert_eq!(sizes.len(), 3);
+        assert!(sizes.iter().all(|bytes| *bytes <= SHARD_BYTES), "{sizes:?}");
+        assert_eq!(layout("llama2-7b", Format::Awq { group_size: 128 }).len(), 1);
+    }
+
+    #[test]
+    fn packed_weights_deviate_as_dense_ones_do() {
+        let tensors = layout("tiny", Format::Awq { group_size: 32 }).into_iter().flatten().collect::<Vec<_>>();
+        let find =
+            |name: &str| tensors.iter().find(|t| t.name == format!("model.layers.0.mlp.down_proj.{name}")).unwrap();
+        let filler = Filler::new(1, Format::Awq { group_size: 32 });
+        let bytes = |tensor: &Tensor| {
+            let mut bytes = vec![0; tensor.bytes as usize];
+            filler.fill(tensor, 0, &mut bytes);
+            bytes
+        };
+        assert_eq!(find("qweight").shape, [128, 8]);
+        assert!(bytes(find("qzeros")).iter().all(|byte| *byte == 0x88));
+        let scale = f16::from_le_bytes([bytes(find("scales"))[0], bytes(find("scales"))[1]]).to_f64();
+        let codes = bytes(find("qweight"));
+        let weights: Vec<f64> =
+            codes.iter().flat_map(|byte| [byte & 15, byte >> 4]).map(|q| (f64::from(q) - 8.0) * scale).collect();
+        let mean = weights.iter().sum::<f64>() / weights.len() as f64;
+        let variance = weights.iter().map(|w| (w - mean).powi(2)).sum::<f64>() / weights.len() as f64;
+        assert!((variance.sqrt() / WEIGHT_DEVIATION - 1.0).abs() < 0.03, "{}", variance.sqrt());
+    }
+}

@@ -1,0 +1,232 @@
+//! The shapes there are: the numbers of published models' config.json.
+
+use serde_json::{Value, json};
+
+use super::SynthError;
+
+/// Group sizes that other programs read, the one to try first first.
+const GROUP_SIZES: [usize; 3] = [128, 64, 32];
+
+/// A published model's shape. Every field but `name` and the hidden flag is a value of its config.json.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shape {
+    /// On the command line.
+    pub name: &'static str,
+    model_type: &'static str,
+    architecture: &'static str,
+    hidden: usize,
+    intermediate: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    /// Tokens in the embedding table, and in the tokenizer.
+    pub vocabulary: usize,
+    context: usize,
+    rope_theta: f64,
+    /// Llama 3's stretching of the context, by this factor.
+    rope_factor: Option<f64>,
+    sliding_window: Option<usize>,
+    norm_epsilon: f64,
+    tied_embeddings: bool,
+    /// Id of the begin of sequence.
+    pub bos: usize,
+    /// Id of the end of sequence.
+    pub eos: usize,
+}
+
+const LLAMA: Shape = Shape {
+    name: "llama2-7b",
+    model_type: "llama",
+    architecture: "LlamaForCausalLM",
+    hidden: 4096,
+    intermediate: 11_008,
+    layers: 32,
+    heads: 32,
+    kv_heads: 32,
+    vocabulary: 32_000,
+    context: 4096,
+    rope_theta: 1e4,
+    rope_factor: None,
+    sliding_window: None,
+    norm_epsilon: 1e-5,
+    tied_embeddings: false,
+    bos: 1,
+    eos: 2,
+};
+
+const LLAMA_3: Shape = Shape {
+    name: "llama3.1-8b",
+    intermediate: 14_336,
+    kv_heads: 8,
+    vocabulary: 128_256,
+    context: 131_072,
+    rope_theta: 5e5,
+    rope_factor: Some(8.0),
+    bos: 128_000,
+    eos: 128_001,
+    ..LLAMA
+};
+
+const SMOLLM2: Shape = Shape {
+    name: "smollm2-135m",
+    hidden: 576,
+    intermediate: 1536,
+    layers: 30,
+    heads: 9,
+    kv_heads: 3,
+    vocabulary: 49_152,
+    context: 8192,
+    rope_theta: 1e5,
+    tied_embeddings: true,
+    ..LLAMA
+};
+
+const QWEN2: Shape = Shape {
+    name: "qwen2.5-7b",
+    model_type: "qwen2",
+    architecture: "Qwen2ForCausalLM",
+    hidden: 3584,
+    intermediate: 18_944,
+    layers: 28,
+    heads: 28,
+    kv_heads: 4,
+    vocabulary: 152_064,
+    context: 131_072,
+    rope_theta: 1e6,
+    norm_epsilon: 1e-6,
+    bos: 151_643,
+    eos: 151_643,
+    ..LLAMA
+};
+
+/// Small enough for any test; not offered in help.
+const TINY: Shape = Shape {
+    name: "tiny",
+    hidden: 64,
+    intermediate: 128,
+    layers: 2,
+    heads: 4,
+    kv_heads: 2,
+    vocabulary: 600,
+    context: 1024,
+    ..LLAMA
+};
+
+const SHAPES: [Shape; 10] = [
+    Shape { name: "tinyllama-1.1b", hidden: 2048, intermediate: 5632, layers: 22, kv_heads: 4, context: 2048, ..LLAMA },
+    LLAMA,
+    LLAMA_3,
+    Shape {
+        name: "llama3.2-1b",
+        hidden: 2048,
+        intermediate: 8192,
+        layers: 16,
+        rope_factor: Some(32.0),
+        tied_embeddings: true,
+        ..LLAMA_3
+    },
+    Shape {
+        name: "mistral-7b",
+        model_type: "mistral",
+        architecture: "MistralForCausalLM",
+        intermediate: 14_336,
+        kv_heads: 8,
+        context: 32_768,
+        sliding_window: Some(4096),
+        ..LLAMA
+    },
+    SMOLLM2,
+    Shape { name: "smollm2-360m", hidden: 960, intermediate: 2560, layers: 32, heads: 15, kv_heads: 5, ..SMOLLM2 },
+    Shape {
+        name: "smollm2-1.7b",
+        hidden: 2048,
+        intermediate: 8192,
+        layers: 24,
+        heads: 32,
+        kv_heads: 32,
+        rope_theta: 1.3e5,
+        ..SMOLLM2
+    },
+    Shape {
+        name: "qwen2.5-0.5b",
+        hidden: 896,
+        intermediate: 4864,
+        layers: 24,
+        heads: 14,
+        kv_heads: 2,
+        vocabulary: 151_936,
+        context: 32_768,
+        tied_embeddings: true,
+        ..QWEN2
+    },
+    QWEN2,
+];
+
+impl Shape {
+    /// Names on the command line.
+    pub fn names() -> Vec<&'static str> {
+        SHAPES.iter().map(|shape| shape.name).collect()
+    }
+
+    /// By name.
+    pub fn parse(name: &str) -> Option<Self> {
+        SHAPES.into_iter().chain([TINY]).find(|shape| shape.name == name)
+    }
+
+    /// Blocks of the published model.
+    pub const fn layers(&self) -> usize {
+        self.layers
+    }
+
+    /// The group size that was asked for, or the largest usual one that divides every layer's inputs.
+    pub fn group_size(&self, wanted: Option<usize>) -> Result<usize, SynthError> {
+        let fits = |size: usize| size > 0 && [self.hidden, self.intermediate].iter().all(|n| n.is_multiple_of(size));
+        let largest = GROUP_SIZES.into_iter().find(|size| fits(*size)).unwrap_or(GROUP_SIZES[GROUP_SIZES.len() - 1]);
+        match wanted {
+            None => Ok(largest),
+            Some(size) if fits(size) => Ok(size),
+            Some(size) => Err(SynthError::invalid(
+                format!(
+                    "--group-size {size} does not divide the inputs of {}'s layers: {} and {}",
+                    self.name, self.hidden, self.intermediate
+                ),
+                format!("give {largest}, or leave it out"),
+            )),
+        }
+    }
+
+    /// Its config.json with this many blocks, its weights stored as `torch_dtype` says.
+    pub(super) fn config(&self, layers: usize, torch_dtype: &str) -> Value {
+        let mut config = json!({
+            "architectures": [self.architecture],
+            "model_type": self.model_type,
+            "hidden_act": "silu",
+            "hidden_size": self.hidden,
+            "intermediate_size": self.intermediate,
+            "num_hidden_layers": layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "max_position_embeddings": self.context,
+            "rms_norm_eps": self.norm_epsilon,
+            "rope_theta": self.rope_theta,
+            "vocab_size": self.vocabulary,
+            "tie_word_embeddings": self.tied_embeddings,
+            "attention_dropout": 0.0,
+            "bos_token_id": self.bos,
+            "eos_token_id": self.eos,
+            "initializer_range": 0.02,
+            "use_cache": true,
+            "torch_dtype": torch_dtype,
+        });
+        if let Some(factor) = self.rope_factor {
+            config["rope_scaling"] = json!({
+                "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            });
+        }
+        if self.model_type == "mistral" {
+            config["sliding_window"] = json!(self.sliding_window);
+        }
+        config
+    }
+}

@@ -1,0 +1,198 @@
+//! Random checkpoints: read by our own loader and by the safetensors crate, and made again to the same bytes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+
+use evalsuite::engine::cpu::CpuEngine;
+use evalsuite::engine::model::ModelSpec;
+use evalsuite::engine::{Dtype, Engine as _};
+use evalsuite::synth::{Finished, Format, Job, Shape, WEIGHT_DEVIATION, synthesise};
+use safetensors::SafeTensors;
+
+use crate::tiny_model::{no_hub, open};
+
+pub(crate) const FORMATS: [(&str, Format); 4] =
+    [("f32", Format::F32), ("f16", Format::F16), ("bf16", Format::Bf16), ("awq", Format::Awq { group_size: 32 })];
+
+pub(crate) fn job(format: Format, out: PathBuf) -> Job {
+    Job { shape: Shape::parse("tiny").unwrap(), format, out, seed: 1, layers: None }
+}
+
+/// Makes a checkpoint in a fresh folder.
+pub(crate) fn made(job: &Job) {
+    let finished = synthesise(job, &mut |_| (), &AtomicBool::new(false)).unwrap();
+    assert!(matches!(finished, Finished::Written(bytes) if bytes > 0), "{finished:?}");
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).unwrap().flatten();
+    entries.map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap())).collect()
+}
+
+#[test]
+fn every_format_opens_and_computes_finite_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format) in FORMATS {
+        let out = folder.path().join(name);
+        made(&job(format, out.clone()));
+        assert_eq!(
+            files(&out).keys().collect::<Vec<_>>(),
+            ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+        );
+        let source = open(&out).unwrap();
+        let stored = if name == "awq" { "awq-int4 (group 32)" } else { name };
+        assert_eq!((source.stored_as.as_str(), source.config.vocabulary), (stored, 600));
+        assert_eq!((source.tokenizer.bos_id, source.tokenizer.eos_ids.first()), (Some(1), Some(&2)));
+        let ids = source.tokenizer.encode("Two plus two?", true).unwrap();
+        assert_eq!(source.tokenizer.decode(&ids).unwrap(), "Two plus two?");
+        let dtype = if name == "awq" { Dtype::Awq } else { Dtype::F16 };
+        let engine = CpuEngine::load(&source, dtype, None).unwrap();
+        assert_eq!(engine.info().dtype, dtype);
+        let logits = engine.logits(&ids, 1).concat();
+        let largest = logits.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        assert!(logits.iter().all(|value| value.is_finite()) && largest > 0.01, "{name}: {largest}");
+    }
+}
+
+#[test]
+fn weights_are_normal_and_norms_are_one() {
+    let folder = tempfile::tempdir().unwrap();
+    made(&job(Format::F32, folder.path().join("out")));
+    let bytes = std::fs::read(folder.path().join("out/model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.len(), 3 + 2 * 9);
+    for (name, view) in file.iter() {
+        let values: Vec<f64> =
+            view.data().chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();
+        if name.ends_with("norm.weight") {
+            assert!(values.iter().all(|value| *value == 1.0), "{name}");
+            continue;
+        }
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let deviation = (values.iter().map(|value| value.powi(2)).sum::<f64>() / n).sqrt();
+        // Five standard errors: σ/√n of a mean, σ/√2n of a deviation.
+        assert!(mean.abs() < 5.0 * WEIGHT_DEVIATION / n.sqrt(), "{name}: mean {mean}");
+        assert!((deviation / WEIGHT_DEVIATION - 1.0).abs() < 5.0 / (2.0 * n).sqrt(), "{name}: {deviation}");
+    }
+}
+
+#[test]
+fn the_bytes_depend_on_the_seed_and_not_on_the_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, format) in FORMATS {
+        let make = |run: &str, seed: u64, threads: usize| {
+            let out = folder.path().join(format!("{name}-{run}"));
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| made(&Job { seed, ..job(format, out.clone()) }));
+            files(&out)
+        };
+        let one = make("one", 1, 1);
+        assert_eq!(one, make("five", 1, 5), "{name}");
+        let other = make("other", 2, 1);
+        assert_ne!(one["model.safetensors"], other["model.safetensors"], "{name}");
+        assert_eq!(one["tokenizer.json"], other["tokenizer.json"], "{name}");
+    }
+}
+
+/// Larger tensors than one thread writes at a time, and a cut model is the beginning of the whole one.
+#[test]
+fn a_cut_model_is_the_beginning_of_the_whole_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = |layers: usize| {
+        let out = folder.path().join(layers.to_string());
+        let shape = Shape::parse("smollm2-135m").unwrap();
+        made(&Job { shape, layers: Some(layers), ..job(Format::F16, out.clone()) });
+        std::fs::read(out.join("model.safetensors")).unwrap()
+    };
+    let (one, two) = (make(1), make(2));
+    let (one, two) = (SafeTensors::deserialize(&one).unwrap(), SafeTensors::deserialize(&two).unwrap());
+    assert_eq!((one.len(), two.len()), (2 + 9, 2 + 18));
+    for (name, view) in one.iter() {
+        assert!(view.data() == two.tensor(name).unwrap().data(), "{name}");
+    }
+    let table = one.tensor("model.embed_tokens.weight").unwrap();
+    assert!(table.data().len() > 50_000_000, "it is larger than a chunk");
+    let (first, second) = table.data().split_at(4 << 20);
+    assert_ne!(first, &second[..4 << 20], "chunks do not repeat");
+    assert_eq!(open(&folder.path().join("2")).unwrap().config.layers, 2);
+}
+
+#[test]
+fn the_awq_checkpoint_is_the_awq_form_of_the_dense_one() {
+    let folder = tempfile::tempdir().unwrap();
+    made(&job(Format::F16, folder.path().join("m")));
+    made(&job(Format::Awq { group_size: 64 }, folder.path().join("m-awq")));
+    let path = folder.path().join("m");
+    let spec = ModelSpec { source: path.display().to_string(), revision: "main".to_owned() };
+    let form = open(&path).unwrap().open_awq_form(&spec, None, &no_hub()).unwrap().expect("it lies beside the model");
+    let layer = form.tensors.read_awq("model.layers.1.mlp.down_proj").unwrap().expect("it is packed");
+    assert_eq!((layer.inputs, layer.outputs, layer.group_size), (128, 64, 64));
+    assert!(layer.zeros().iter().all(|zero| *zero == 8));
+    assert!((0..16).all(|code| layer.codes().contains(&code)));
+}
+
+#[test]
+fn what_is_there_already_is_not_overwritten_and_what_is_broken_off_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let job = job(Format::F16, out.clone());
+    let finished = synthesise(&job, &mut |_| (), &AtomicBool::new(true)).unwrap();
+    assert_eq!(finished, Finished::Interrupted);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+
+    let mut seen = Vec::new();
+    let finished = synthesise(&job, &mut |progress| seen.push(progress), &AtomicBool::new(false)).unwrap();
+    let last = seen.last().unwrap();
+    assert_eq!(finished, Finished::Written(last.total_bytes));
+    assert_eq!((last.done_bytes, last.remaining_seconds()), (last.total_bytes, Some(0.0)));
+
+    let before = files(&out);
+    let error = synthesise(&job, &mut |_| (), &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(error.contains("there is something in") && error.contains("\nhint: "), "{error}");
+    assert_eq!(files(&out), before);
+
+    let partial = folder.path().join("other.partial");
+    std::fs::create_dir(&partial).unwrap();
+    std::fs::write(partial.join("thesis.txt"), "mine").unwrap();
+    let other = Job { out: folder.path().join("other"), ..job };
+    let error = synthesise(&other, &mut |_| (), &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(error.contains("is in the way"), "{error}");
+    assert_eq!(files(&partial).len(), 1);
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |flags: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_evalsuite"))
+            .arg("synth")
+            .args(flags)
+            .arg("--out")
+            .arg(folder.path().join("out"))
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (flags, part) in [
+        (&["--shape", "tinylama-1.1b", "--dtype", "f16"][..], "did you mean `tinyllama-1.1b`"),
+        (&["--shape", "tiny", "--dtype", "fp16"], "did you mean `f16`"),
+        (&["--shape", "tiny", "--dtype", "f16", "--group-size", "32"], "no use with --dtype f16"),
+        (&["--shape", "tiny", "--dtype", "awq", "--group-size", "48"], "does not divide the inputs of tiny"),
+        (&["--shape", "tiny", "--dtype", "awq", "--group-size", "0"], "does not divide"),
+        (&["--shape", "tiny", "--dtype", "f16", "--layers", "3"], "tiny has 2 blocks"),
+        (&["--shape", "tiny", "--dtype", "f16", "--layers", "0"], "from 1 to 2"),
+        (&["--shape", "tiny", "--dtype", "f16", "--threads", "0"], "--threads 1"),
+    ] {
+        let (code, message) = run(flags);
+        assert_eq!(code, Some(2), "{flags:?}: {message}");
+        assert!(message.contains(part) && message.contains("hint: "), "{flags:?}: {message}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a mistake writes nothing");
+    let (code, message) = run(&["--shape", "smollm2-135m", "--dtype", "awq", "--layers", "1", "--seed", "9"]);
+    assert_eq!(code, Some(0), "{message}");
+    let source = open(&folder.path().join("out")).unwrap();
+    assert_eq!(source.stored_as, "awq-int4 (group 64)", "the largest group that divides 576");
+}
