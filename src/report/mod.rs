@@ -10,6 +10,7 @@ mod render;
 
 pub use bench::BenchContext;
 pub use context::Context;
+pub(crate) use diff_lines::{mark, plain, wrap, wrap_text};
 pub use format::{Format, ReportError};
 pub use perplexity::PerplexityContext;
 pub use quality::QualityContext;
