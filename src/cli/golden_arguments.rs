@@ -120,12 +120,13 @@ pub struct CheckArguments {
 /// `evalsuite golden accept`.
 #[derive(Debug, Clone, Args)]
 pub struct AcceptArguments {
-    #[command(flatten)]
-    /// Which golden files.
-    pub scope: ScopeArguments,
+    // First, for what stands behind `--` is the last of the places.
     /// Pending files, their golden files, or folders of them
     #[arg(value_name = "PATHS", conflicts_with_all = ["suite", "model", "run", "rerun", "all"])]
     pub paths: Vec<PathBuf>,
+    #[command(flatten)]
+    /// Which golden files.
+    pub scope: ScopeArguments,
     /// Every pending file
     #[arg(long, conflicts_with_all = ["suite", "model", "run", "rerun"])]
     pub all: bool,

@@ -268,3 +268,7 @@ fn verdicts(was: &Output, is: &Output, tier: Tier) -> Vec<String> {
     }
     changes
 }
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;

@@ -41,13 +41,14 @@ impl Terms {
             return Ok(());
         }
         let margin = self.margin_points.or(old.and_then(|old| old.margin_points)).unwrap_or(Self::MARGIN_POINTS);
-        // One lost answer must not be too many already: below that the tier would be a stricter one in disguise.
-        if let Some((low, _)) = paired_score_interval(0, 0, n)
+        // Otherwise one lost answer would be too many already, and the tier a stricter one in disguise.
+        if let Some((low, _)) = paired_score_interval(1, 0, n)
             && low * -100.0 >= margin
         {
             return Err(RunError::invalid(
                 format!(
-                    "{n} outputs are too few for a margin of {margin} points: even without a change the interval reaches {:.1}",
+                    "{n} outputs are too few for a margin of {margin} points: with one answer lost the interval reaches \
+                     {:.1}",
                     low * 100.0
                 ),
                 format!("give `--margin {}` or more, more outputs, or another `--tier`", (low * -100.0).ceil()),

@@ -25,7 +25,7 @@ pub struct Prepared {
 }
 
 /// Renders and tokenises the job's samples, in row order, and checks them; the notes are for the user.
-pub(super) fn prepare(inputs: &Inputs, job: &Job) -> Result<(Vec<Prepared>, Vec<String>), RunError> {
+pub(crate) fn prepare(inputs: &Inputs, job: &Job) -> Result<(Vec<Prepared>, Vec<String>), RunError> {
     let chosen = inputs.chosen(&job.selection)?;
     let prepared: Vec<Prepared> = chosen.par_iter().map(|sample| render(inputs, sample)).collect::<Result<_, _>>()?;
     for one in &prepared {

@@ -11,6 +11,8 @@ mod cuda;
 mod datasets;
 mod families;
 mod gguf_writer;
+mod golden;
+mod golden_committed;
 mod house;
 mod hub;
 mod hub_server;
