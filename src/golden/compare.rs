@@ -13,11 +13,39 @@ pub struct Comparison {
     /// Inputs that are others and need not matter.
     pub notes: Vec<String>,
     /// Outputs that differ: their ids, and what of them does.
-    pub outputs: Vec<(String, Vec<String>)>,
+    pub outputs: Vec<(String, Vec<Change>)>,
     /// What the outputs of the tier `statistical` come to, if that is not good enough.
     pub whole: Vec<String>,
     /// Outputs that both have.
     pub compared: usize,
+}
+
+/// What of an output differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its kind.
+    pub kind: ChangeKind,
+    /// The change in words.
+    pub what: String,
+}
+
+/// What kind of change it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// The output is in one of the two only.
+    Presence,
+    /// What the model read.
+    Prompt,
+    /// What it wrote.
+    Tokens,
+    /// What a rule or a check made of it.
+    Verdict,
+}
+
+impl ChangeKind {
+    fn because(self, what: String) -> Change {
+        Change { kind: self, what }
+    }
 }
 
 impl Comparison {
@@ -29,27 +57,43 @@ impl Comparison {
     /// Every difference, the causes first.
     pub fn differences(&self) -> Vec<Note> {
         let whole = |what: &String| Note { id: None, what: what.clone() };
-        let outputs = self
-            .outputs
-            .iter()
-            .flat_map(|(id, changes)| changes.iter().map(|what| Note { id: Some(id.clone()), what: what.clone() }));
+        let outputs = self.outputs.iter().flat_map(|(id, changes)| {
+            changes.iter().map(|change| Note { id: Some(id.clone()), what: change.what.clone() })
+        });
         self.causes.iter().map(whole).chain(self.whole.iter().map(whole)).chain(outputs).collect()
     }
 
-    /// `2 inputs are others; 12 of 40 outputs differ`
+    /// `its AWQ form changed; 12 of 40 outputs differ (12 in tokens, 3 in scores), the first is 4`
     pub fn in_words(&self) -> String {
-        let (count, all) = (self.outputs.len(), self.compared);
-        let outputs = match count {
-            0 => format!("no output of {all} differs"),
-            count => format!("{count} of {} outputs differ", all.max(count)),
+        let outputs = match self.outputs.first() {
+            None => format!("no output of {} differs", self.compared),
+            Some((first, _)) => {
+                let (count, all) = (self.outputs.len(), self.compared.max(self.outputs.len()));
+                format!("{count} of {all} outputs differ ({}), the first is {first}", self.kinds())
+            }
         };
-        let causes: Vec<String> =
-            self.causes.iter().map(|cause| cause.split(": ").next().unwrap_or(cause).to_owned()).collect();
+        let subject = |cause: &String| cause.split(": ").next().unwrap_or(cause).to_owned();
+        let causes: Vec<String> = self.causes.iter().map(subject).collect();
         match (causes.is_empty(), self.whole.is_empty()) {
             (false, _) => format!("{} changed; {outputs}", causes.join(", ")),
             (true, false) => format!("worse beyond the margin; {outputs}"),
             (true, true) => outputs,
         }
+    }
+
+    fn kinds(&self) -> String {
+        let count = |kind: ChangeKind| {
+            let has = |changes: &[Change]| changes.iter().any(|change| change.kind == kind);
+            self.outputs.iter().filter(|(_, changes)| has(changes)).count()
+        };
+        let kinds = [
+            (ChangeKind::Presence, "orphaned or missing"),
+            (ChangeKind::Prompt, "in the prompt"),
+            (ChangeKind::Tokens, "in tokens"),
+            (ChangeKind::Verdict, "in scores"),
+        ];
+        let counted = kinds.into_iter().map(|(kind, name)| (count(kind), name)).filter(|(count, _)| *count > 0);
+        counted.map(|(count, name)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -62,7 +106,7 @@ pub fn compare(old: &Golden, new: &Golden, spell: Option<&dyn Fn(u32) -> String>
     for was in &old.outputs {
         let Some(is) = new.outputs.iter().find(|output| output.id == was.id) else {
             let what = "orphaned: it is not asked any more".to_owned();
-            comparison.outputs.push((was.id.clone(), vec![what]));
+            comparison.outputs.push((was.id.clone(), vec![ChangeKind::Presence.because(what)]));
             continue;
         };
         comparison.compared += 1;
@@ -78,7 +122,8 @@ pub fn compare(old: &Golden, new: &Golden, spell: Option<&dyn Fn(u32) -> String>
     }
     for is in &new.outputs {
         if !old.outputs.iter().any(|output| output.id == is.id) {
-            comparison.outputs.push((is.id.clone(), vec!["missing: the golden file has no output of it".to_owned()]));
+            let what = "missing: the golden file has no output of it".to_owned();
+            comparison.outputs.push((is.id.clone(), vec![ChangeKind::Presence.because(what)]));
         }
     }
     comparison.whole.extend(inferiority(&pairs, old.margin_points.unwrap_or(Terms::MARGIN_POINTS)));
@@ -195,20 +240,20 @@ fn protocol(was: &ProtocolInput, is: &ProtocolInput, found: &mut Comparison) {
 }
 
 /// What of one output differs as far as its tier cares.
-fn output(was: &Output, is: &Output, tier: Tier, spell: Option<&dyn Fn(u32) -> String>) -> Vec<String> {
+fn output(was: &Output, is: &Output, tier: Tier, spell: Option<&dyn Fn(u32) -> String>) -> Vec<Change> {
     let mut changes = Vec::new();
     if was.prompt_sha256 != is.prompt_sha256 {
         let place = match (&was.prompt, &is.prompt) {
             (Some(was), Some(is)) => where_it_changed(was, is),
             _ => format!("sha256 was {}, is {}", was.prompt_sha256, is.prompt_sha256),
         };
-        changes.push(format!("the prompt changed {place}"));
+        changes.push(ChangeKind::Prompt.because(format!("the prompt changed {place}")));
     }
     if tier == Tier::Tokens {
-        changes.extend(tokens(was, is, spell));
+        changes.extend(tokens(was, is, spell).map(|what| ChangeKind::Tokens.because(what)));
     }
     if tier != Tier::Statistical {
-        changes.extend(verdicts(was, is, tier));
+        changes.extend(verdicts(was, is, tier).into_iter().map(|what| ChangeKind::Verdict.because(what)));
     }
     changes
 }

@@ -73,7 +73,7 @@ fn golden(tier: Tier, outputs: Vec<Output>) -> Golden {
 
 fn told(tier: Tier, was: Output, is: Output) -> Vec<String> {
     let comparison = compare(&golden(tier, vec![was]), &golden(Tier::Tokens, vec![is]), Some(&|id| format!("t{id}")));
-    comparison.outputs.into_iter().flat_map(|(_, changes)| changes).collect()
+    comparison.outputs.into_iter().flat_map(|(_, changes)| changes).map(|change| change.what).collect()
 }
 
 #[test]

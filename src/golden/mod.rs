@@ -21,7 +21,7 @@ mod terms;
 pub use annotation::annotations;
 pub use candidate::{Candidates, Origin, candidates};
 pub use check::{Checked, Status, hold};
-pub use compare::{Comparison, compare};
+pub use compare::{Change, ChangeKind, Comparison, compare};
 pub use file::{
     DatasetInput, FileHash, GOLDEN_FORMAT, Golden, Inputs, Note, Output, PromptsInput, ProtocolInput, Provenance,
     RuleInput, Scored, Suite,

@@ -156,7 +156,7 @@ fn what_changed_is_told_left_pending_and_taken() {
     plant(world, "gsm8k/m/f32.json", |golden| other_token(golden, 1));
     let before = fs::read(path(world, "gsm8k/m/f32.json")).unwrap();
     let said = says(world, 4, "check");
-    assert!(said.contains("changed   gsm8k m f32: 1 of 2 outputs differ"), "{said}");
+    assert!(said.contains("changed   gsm8k m f32: 1 of 2 outputs differ (1 in tokens), the first is 1"), "{said}");
     assert!(said.contains("row 1: token 2 was \"") && said.contains("(id "), "{said}");
     assert!(said.contains("golden: 1 of 4 does not hold: gsm8k m f32: 1 of 2 outputs differ"), "{said}");
     assert_eq!(pending(world), ["gsm8k/m/f32.json.new"]);

@@ -32,8 +32,7 @@ fn instruction_sets() -> Vec<(&'static str, &'static str)> {
     {
         let avx2 =
             is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
-        let avx512 = ["avx512f", "avx512vl", "avx512bw", "avx512dq"].len() == 4
-            && is_x86_feature_detected!("avx512f")
+        let avx512 = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq");
@@ -59,10 +58,13 @@ fn the_bundled_model_gives_its_golden_files_on_any_threads_and_instruction_set()
     let mut surroundings = vec![("1", best), ("3", best)];
     surroundings.extend(sets.iter().filter(|set| **set != best).map(|set| ("2", *set)));
     for (threads, (set, name)) in surroundings {
-        let output = check(&["--model", "bundled", "--threads", threads], &[("EVALSUITE_SIMD", set)]);
+        // Without fused multiply-add in hardware a token takes thirty times as long: one suite has all the kernels too.
+        let (suite, all): (&[&str], usize) = if set == "portable" { (&["--suite", "quality"], 3) } else { (&[], 6) };
+        let arguments = [&["--model", "bundled", "--threads", threads], suite].concat();
+        let output = check(&arguments, &[("EVALSUITE_SIMD", set)]);
         let (said, told) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(0), "{threads} threads, {set}; {HINT}\n{said}\n{told}");
-        assert!(said.ends_with("golden: all 6 hold\n"), "{said}");
+        assert!(said.ends_with(&format!("golden: all {all} hold\n")), "{said}");
         // Without this the variable could be ignored and nobody would know.
         assert!(told.contains(name) && told.contains(&format!("{threads} thread")), "{threads}, {name}: {told}");
     }
@@ -137,7 +139,7 @@ fn one_scale_of_one_awq_group_is_found() {
     }
     let said = red("awq", &["--awq", folder.path().to_str().unwrap()]);
     assert!(said.contains("its AWQ form: sha256 was "), "{said}");
-    assert!(said.contains("its AWQ form changed; ") && said.contains(" of 40 outputs differ"), "{said}");
+    assert!(said.contains("its AWQ form changed; ") && said.contains(" of 40 outputs differ ("), "{said}");
     let first = said.lines().find(|line| line.contains("row ")).expect("the first output that differs");
     assert!(first.contains(": token ") && first.contains(" was \"") && first.contains("(id "), "{said}");
 }
@@ -156,7 +158,7 @@ fn one_space_less_in_a_prompt_template_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let protocol = changed_protocol(folder.path(), "like this: #### 42", "like this:#### 42");
     let said = red("f32", &["--", "--limit", "40", "--protocol", &protocol]);
-    assert!(said.contains("40 of 40 outputs differ"), "{said}");
+    assert!(said.contains("40 of 40 outputs differ (40 in the prompt, "), "{said}");
     assert!(said.contains("row 0: the prompt changed at character "), "{said}");
     assert!(said.contains("like this: #### 42") && said.contains("like this:#### 42"), "{said}");
     assert!(said.contains("note: the protocol: was stepwise") && said.contains("raise it"), "{said}");
@@ -173,8 +175,11 @@ fn a_loosened_extractor_is_found() {
     assert!(said.contains(rule) && said.contains(r", is the last match of /#### (\-?[0-9\.\,\$]+)/"), "{said}");
     assert!(said.contains("rule strict of protocol stepwise changed; no output of 40 differs"), "{said}");
     // … and where answers do not, each is named.
-    let protocol = changed_protocol(folder.path(), pattern, r"'(\-?[0-9\.\,]*)'");
+    let protocol = changed_protocol(folder.path(), pattern, r"'([0-9])'");
     let said = red("f32", &["--", "--limit", "40", "--protocol", &protocol]);
-    assert!(said.contains(rule) && said.contains("row 0: rule strict extracted \""), "{said}");
-    assert!(said.contains(", now nothing (wrong)") && !said.contains("token "), "{said}");
+    assert!(said.contains(rule) && said.contains("rule strict of protocol stepwise changed; "), "{said}");
+    assert!(said.contains(" of 40 outputs differ (") && said.contains(" in scores), the first is "), "{said}");
+    let first = said.lines().find(|line| line.contains("row ")).expect("the first score that differs");
+    assert!(first.contains(": rule strict extracted \"") && first.contains(", now \""), "{said}");
+    assert!(!said.contains("token ") && !said.contains("rule numeric"), "{said}");
 }
