@@ -23,19 +23,18 @@ from pathlib import Path
 
 SEED = 20261122
 N_TRAIN, N_TEST = 6000, 240
-STREAM_TEST, STREAM_TRAIN, STREAM_VALIDATION, STREAM_MODEL = 1, 2, 3, 1000
+STREAM_TEST, STREAM_TRAIN = 1, 2
 RESERVED_ONE_IN = 16
-# The model's training stream: how often each level of number size (0 small .. 3 large) is drawn, of 100.
-LEVEL_WEIGHTS = (22, 42, 28, 8)
-# The problem set: numbers of the times tables, and the templates in which multiplying, sharing and halving decide.
-TABLES = -1
-SET_TEMPLATES = {
-    1: "1-groups 1-price 1-wage 1-rows 1-share 1-pack 1-speed 1-half 1-twice 1-times".split(),
-    2: "2-boxprice 2-halfboth 2-twiceboth".split(),
-    3: "3-defects 3-twokinds 3-restshare 3-bill".split(),
-}
-# Steps of twenty problems in a row.
-SET_STEPS = (1, 2, 1, 1, 3, 1, 2, 1, 1, 2, 1, 1, 2, 1, 3, 1, 2, 1, 1, 2)
+# How often each level of number size is drawn, of 100. These four, 0 small .. 3 large, are what the bundled model is trained on.
+LEVEL_WEIGHTS = (30, 35, 25, 10)
+# The test set takes these in turn: the trained levels; level 4, factors beyond the trained tables; level 5, numbers beyond the largest.
+TEST_WEIGHTS = (LEVEL_WEIGHTS, (0, 0, 0, 0, 100), (0, 0, 0, 0, 0, 100))
+# Numbers to add, by level: lowest, highest.
+ADDENDS = ((2, 20), (5, 50), (10, 100), (30, 180), (30, 180), (60, 199))
+# Factors, by level: lowest and highest of each of the two.
+FACTORS = ((2, 9, 2, 10), (2, 10, 2, 12), (3, 12, 3, 12), (3, 9, 11, 20), (13, 60, 2, 15), (11, 20, 9, 16))
+# No number in a problem, given or computed, is larger; by level.
+LARGEST = (200, 200, 200, 200, 200, 240)
 
 MASK = (1 << 64) - 1
 
@@ -96,36 +95,19 @@ RIDES = ["A train", "A bus", "A ship", "A truck", "A cyclist", "A ferry"]
 
 def ad(r, level):
     """A number to add or take from."""
-    if level == TABLES:
-        return r.range(2, 20)
-    if level == 0:
-        return r.range(11, 60)
-    if level == 1:
-        return r.range(30, 300)
-    if level == 2:
-        return r.range(120, 999)
-    return r.range(1000, 9999)
+    return r.range(*ADDENDS[max(level, 0)])
 
 
 def sb(r, level):
     """Two numbers, the first clearly larger."""
-    a = ad(r, level) + (3 if level == TABLES else 0)
+    a = ad(r, level) + 3
     return a, r.range(max(2, a // 6), a - 2)
 
 
 def mu(r, level):
     """Two factors: a count of groups and a size."""
-    if level == TABLES:
-        return r.range(2, 9), r.range(2, 10)
-    if level == 0:
-        return r.range(2, 9), r.range(3, 20)
-    if level == 1:
-        return r.range(3, 9), r.range(12, 99)
-    if level == 2:
-        if r.below(2):
-            return r.range(3, 9), r.range(101, 999)
-        return r.range(11, 49), r.range(12, 99)
-    return r.range(21, 99), r.range(101, 999)
+    a, b, c, d = FACTORS[max(level, 0)]
+    return r.range(a, b), r.range(c, d)
 
 
 def part(r, total):
@@ -247,7 +229,7 @@ def d_two_gifts(r, v):
 
 def d_box_price(r, v):
     x, y = mu(r, v - 1)
-    return x * y, x, r.range(2, 9) if v < 2 else r.range(6, 40)
+    return x * y, x, r.range(2, 12)
 
 
 T("2-change", "xyp", d_change,
@@ -321,7 +303,7 @@ T("2-splitplus", "txb", lambda r, v: (lambda p: (p[0] * p[1], p[0], ad(r, v - 1)
 def d_rest_share(r, v):
     x, y = mu(r, v)
     t = x * y
-    k = r.range(2, 5) if v < 1 else r.range(3, 9)
+    k = r.range(2, 5) if v < 1 else r.range(3, 12)
     q = r.range(max(1, t // k // 4), max(1, (t - 1) // k))
     return x, y, t - k * q, k
 
@@ -466,25 +448,46 @@ def reserved(tid, nums):
     return mix64(h + SEED) % RESERVED_ONE_IN == 0
 
 
-def draw_level(r):
+def draw_level(r, weights=LEVEL_WEIGHTS):
     k = r.below(100)
-    for level, w in enumerate(LEVEL_WEIGHTS):
+    for level, w in enumerate(weights):
         if k < w:
             return level
         k -= w
 
 
-def problem(r, steps, want_reserved, level=None):
-    """Draws one problem: (question, answer, key, level)."""
-    if level is None:
-        level = draw_level(r)
-    templates = [t for t in TEMPLATES[steps] if level != TABLES or t[0] in SET_TEMPLATES[steps]]
-    while True:  # a template may have no reserved, or no sensible, numbers at some level: draw both again
-        tid, names, draw, questions, text, ops, last = r.pick(templates)
-        nums = draw(r, level)
-        if min(nums) > 0 and reserved(tid, nums) == want_reserved:
-            break
+def result(a, op, b):
+    return a + b if op == "+" else a - b if op == "-" else a * b if op == "*" else a // b
+
+
+def written(a, op, b, c, cash=""):
+    """A step with its calculator annotation."""
+    return f"{a} {op} {b} = {cash}<<{a}{op}{b}={c}>>{c}"
+
+
+def solve(names, nums, ops, level=0):
+    """Every number of a problem by its key, or None where one of them does not make sense."""
     env = dict(zip(names, nums))
+    for a, op, b, _, c in ops:
+        x, y = env[a], env[b] if b in env else int(b)
+        if op == "/" and (y < 1 or x % y):
+            return None
+        env[c] = result(x, op, y)
+    return env if all(0 < z <= LARGEST[level] for z in env.values()) else None
+
+
+def problem(r, steps, want_reserved, weights=LEVEL_WEIGHTS):
+    """Draws one problem: (question, answer, key, level)."""
+    level = draw_level(r, weights)
+    env = None
+    while env is None:  # a template may have no reserved, or no sensible, numbers at some level: then draw another
+        tid, names, draw, questions, text, ops, last = r.pick(TEMPLATES[steps])
+        for _ in range(200):
+            nums = draw(r, level)
+            if min(nums) > 0 and reserved(tid, nums) == want_reserved:
+                env = solve(names, nums, ops, level)
+                if env is not None:
+                    break
     # words: two or three people, all different; everything else independent
     i = r.below(48)
     j = (i + 1 + r.below(46)) % 48
@@ -516,52 +519,44 @@ def problem(r, steps, want_reserved, level=None):
     if not template.startswith("{maker}"):
         env["maker"] = env["maker"].lower()
     for s, (a, op, b, cash, c) in enumerate(ops):
-        x = env[a]
-        y = env[b] if b in env else int(b)
-        if op == "+":
-            z = x + y
-        elif op == "-":
-            z = x - y
-        elif op == "*":
-            z = x * y
-        else:
-            z, rest = divmod(x, y)
-            assert rest == 0, (tid, nums)
-        assert z >= 0, (tid, nums)
-        env[c] = z
-        env["_%d" % s] = f"{x} {op} {y} = {cash}<<{x}{op}{y}={z}>>{z}"
+        env["_%d" % s] = written(env[a], op, env.get(b, b), env[c], cash)
     answer = text.format_map(env) + f"\n#### {env[last]}"
     return template.format_map(env), answer, (tid, nums), level
 
 
-def stream(number, want_reserved, seed=SEED):
+def stream(number, want_reserved):
     """An endless stream of problems, one, two and three steps in turn."""
-    r = Rng(seed, number)
+    r = Rng(SEED, number)
     i = 0
     while True:
         yield problem(r, i % 3 + 1, want_reserved)
         i += 1
 
 
-def take(number, want_reserved, count):
-    """The first `count` problems of the set's stream `number` with distinct questions."""
+def take(number, want_reserved, count, part, mix=(LEVEL_WEIGHTS,)):
+    """The first `count` problems of a stream in which that part (0 question, 2 key) is new; one, two and three steps in turn,
+    and after each three the next weights of the mix."""
     r = Rng(SEED, number)
-    questions = set()
-    out = []
+    seen, out = set(), []
     while len(out) < count:
-        p = problem(r, SET_STEPS[len(out) % len(SET_STEPS)], want_reserved, TABLES)
-        if p[0] not in questions:
-            questions.add(p[0])
+        p = problem(r, len(out) % 3 + 1, want_reserved, mix[len(out) // 3 % len(mix)])
+        if p[part] not in seen:
+            seen.add(p[part])
             out.append(p)
     return out
 
 
 def test_set():
-    return take(STREAM_TEST, True, N_TEST)
+    return take(STREAM_TEST, True, N_TEST, 2, TEST_WEIGHTS)
+
+
+def held_out_set():
+    """Reserved problems of the trained levels alone: what a training is watched by."""
+    return take(STREAM_TEST, True, N_TEST, 2)
 
 
 def train_set():
-    return take(STREAM_TRAIN, False, N_TRAIN)
+    return take(STREAM_TRAIN, False, N_TRAIN, 0)
 
 
 def main():

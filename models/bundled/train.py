@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Trains the bundled model: a small Llama on the bundled word problems.
 
-    python3 models/bundled/train.py tokenizer        # writes tokenizer.json
-    python3 models/bundled/train.py train --out DIR  # trains, writes the folder
-    python3 models/bundled/train.py rescale --from DIR  # brings DIR's model here, into binary16's range
-    python3 models/bundled/train.py check            # accuracy with transformers, CPU
+    python3 models/bundled/train.py tokenizer               # writes tokenizer.json
+    python3 models/bundled/train.py data --out FILE         # writes the training rows, tokenised
+    python3 models/bundled/train.py train --data FILE --out DIR  # trains, writes the model's folder
+    python3 models/bundled/train.py check [--folder DIR]    # accuracy with transformers, CPU
 
-The training stream comes from datasets/bundled/generate.py under stream numbers
-of its own. It skips every reserved (template, numbers) pair, and so every pair
-and every question of test.parquet.
+The rows come from datasets/bundled/generate.py under stream numbers of their
+own. They skip every reserved (template, numbers) pair, and so every pair and
+every question of test.parquet.
 """
 import argparse
 import json
@@ -16,49 +16,28 @@ import math
 import multiprocessing as mp
 import os
 import platform
+import shutil
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "datasets" / "bundled"))
+import drills  # noqa: E402
 import generate as gen  # noqa: E402
+from llama import CFG, EOT, IM_END, IM_START, build_model  # noqa: E402
 
 SUFFIX = ("\n\nReason step by step, one step a line. Then write the final answer as a number "
           "on a last line of its own, like this: #### 42")
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-EOT, IM_START, IM_END = 0, 1, 2
 FORM_A_OF_100 = 65
+STREAMS = 16
 CHAT_TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
                  "message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
                  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
 PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
            r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-CFG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "vocab_size": 1024,
-    "hidden_size": 192,
-    "intermediate_size": 384,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 3,
-    "num_key_value_heads": 1,
-    "head_dim": 64,
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
-    "attention_dropout": 0.0,
-    "max_position_embeddings": 1024,
-    "rope_theta": 10000.0,
-    "rms_norm_eps": 1e-6,
-    "initializer_range": 0.02,
-    "tie_word_embeddings": True,
-    "use_cache": True,
-    "bos_token_id": EOT,
-    "eos_token_id": IM_END,
-    "pad_token_id": EOT,
-    "torch_dtype": "float32",
-}
 
 
 def user_text(question, form):
@@ -85,7 +64,7 @@ def write_tokenizer():
         vocab_size=CFG["vocab_size"], special_tokens=SPECIALS, show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     texts = []
-    for i, (q, a, _, _) in enumerate(islice(gen.stream(gen.STREAM_MODEL - 1, False), 40000)):
+    for i, (q, a) in enumerate(islice(drills.model_stream(drills.STREAM_MODEL - 1), 40000)):
         texts.append("user\n" + user_text(q, "a" if i % 4 == 0 else "b"))
         texts.append("assistant\n" + a)
         if i % 50 == 0:
@@ -108,7 +87,7 @@ def write_tokenizer():
 # ---------------------------------------------------------------- data
 
 def make_shard(args):
-    """One worker's examples: token ids end to end, prompt lengths, lengths."""
+    """One stream's rows: token ids end to end, and by row the tokens of the prompt and of the whole."""
     number, count = args
     import numpy as np
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -116,121 +95,36 @@ def make_shard(args):
 
     tok = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     forms = gen.Rng(gen.SEED + 1, number)
-    stream = gen.stream(number, False)
-    ids, plens, lens = [], [], []
+    stream = drills.model_stream(number)
+    ids, prompt_lengths, lengths = [], [], []
     for start in range(0, count, 5000):
         prompts, replies = [], []
         for _ in range(min(5000, count - start)):
-            q, a, _, _ = next(stream)
+            q, a = next(stream)
             prompts.append(prompt_text(q, "a" if forms.below(100) < FORM_A_OF_100 else "b"))
             replies.append(a + "<|im_end|>")
         for p, r in zip(tok.encode_batch(prompts), tok.encode_batch(replies)):
-            ids.append(np.array(p.ids + r.ids, dtype=np.int16))
-            plens.append(len(p.ids))
-            lens.append(len(p.ids) + len(r.ids))
-    return np.concatenate(ids), np.array(plens, dtype=np.int32), np.array(lens, dtype=np.int32)
+            ids.append(np.array(p.ids + r.ids, dtype=np.uint16))
+            prompt_lengths.append(len(p.ids))
+            lengths.append(len(p.ids) + len(r.ids))
+    return np.concatenate(ids), np.array(prompt_lengths, dtype=np.uint16), np.array(lengths, dtype=np.uint16)
 
 
-# ---------------------------------------------------------------- model
+def write_data(args):
+    """The training rows as one file, small enough to carry to another machine: .npz, its members packed with LZMA."""
+    import numpy as np
+    with mp.get_context("fork").Pool(args.workers) as pool:
+        jobs = [(drills.STREAM_MODEL + k, args.examples // STREAMS) for k in range(STREAMS)]
+        shards = pool.map(make_shard, jobs, chunksize=1)
+    with zipfile.ZipFile(args.out, "w", zipfile.ZIP_LZMA) as packed:
+        for k, name in enumerate(("ids", "prompt_lengths", "lengths")):
+            with packed.open(name + ".npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.concatenate([s[k] for s in shards]))
+    print(f"{sum(len(s[2]) for s in shards)} rows, {sum(len(s[0]) for s in shards)} tokens, "
+          f"{Path(args.out).stat().st_size} bytes")
 
-def build_model(torch):
-    from torch import nn
-    import torch.nn.functional as F
 
-    H, D, NH, NK = CFG["hidden_size"], CFG["head_dim"], CFG["num_attention_heads"], CFG["num_key_value_heads"]
-
-    class Norm(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(H))
-
-        def forward(self, x):
-            y = x.float()
-            y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + CFG["rms_norm_eps"])
-            return (y * self.weight).to(x.dtype)
-
-    def rotate(x, cos, sin):
-        a, b = x.float().chunk(2, -1)
-        return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(x.dtype)
-
-    class Attention(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.q_proj = nn.Linear(H, NH * D, bias=False)
-            self.k_proj = nn.Linear(H, NK * D, bias=False)
-            self.v_proj = nn.Linear(H, NK * D, bias=False)
-            self.o_proj = nn.Linear(NH * D, H, bias=False)
-
-        def forward(self, x, cos, sin):
-            B, S, _ = x.shape
-            q = self.q_proj(x).view(B, S, NH, D).transpose(1, 2)
-            k = self.k_proj(x).view(B, S, NK, D).transpose(1, 2)
-            v = self.v_proj(x).view(B, S, NK, D).transpose(1, 2)
-            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-            k = k.repeat_interleave(NH // NK, 1)
-            v = v.repeat_interleave(NH // NK, 1)
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            return self.o_proj(y.transpose(1, 2).reshape(B, S, NH * D))
-
-    class Mlp(nn.Module):
-        def __init__(self):
-            super().__init__()
-            M = CFG["intermediate_size"]
-            self.gate_proj = nn.Linear(H, M, bias=False)
-            self.up_proj = nn.Linear(H, M, bias=False)
-            self.down_proj = nn.Linear(M, H, bias=False)
-
-        def forward(self, x):
-            return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.self_attn, self.mlp = Attention(), Mlp()
-            self.input_layernorm, self.post_attention_layernorm = Norm(), Norm()
-
-        def forward(self, x, cos, sin):
-            x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-            return x + self.mlp(self.post_attention_layernorm(x))
-
-    class Llama(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embed_tokens = nn.Embedding(CFG["vocab_size"], H)
-            self.layers = nn.ModuleList(Block() for _ in range(CFG["num_hidden_layers"]))
-            self.norm = Norm()
-            f = 1.0 / CFG["rope_theta"] ** (torch.arange(0, D, 2).float() / D)
-            t = torch.outer(torch.arange(CFG["max_position_embeddings"]).float(), f)
-            self.register_buffer("cos", t.cos(), persistent=False)
-            self.register_buffer("sin", t.sin(), persistent=False)
-            for name, p in self.named_parameters():
-                if p.dim() == 2:
-                    scale = (2 * CFG["num_hidden_layers"]) ** -0.5 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
-                    std = 0.02 if "embed" in name else p.shape[1] ** -0.5 * 0.7
-                    nn.init.normal_(p, std=std * scale)
-
-        def forward(self, ids):
-            S = ids.shape[1]
-            x = self.embed_tokens(ids)
-            for layer in self.layers:
-                x = layer(x, self.cos[:S], self.sin[:S])
-            return self.norm(x)
-
-        def loss(self, ids, plen, length):
-            """Sum of the loss over the replies, and the number of their tokens."""
-            return self.head(self(ids[:, :-1]), self.embed_tokens.weight, ids, plen, length)
-
-        @staticmethod
-        def head(h, weight, ids, plen, length):
-            logits = F.linear(h, weight).float()
-            at = torch.arange(1, ids.shape[1], device=ids.device)[None]
-            want = (at >= plen[:, None]) & (at < length[:, None])
-            target = torch.where(want, ids[:, 1:], -100)
-            total = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100, reduction="sum")
-            return total, want.sum()
-
-    return Llama()
-
+# ---------------------------------------------------------------- scoring
 
 def final_number(text):
     """The integer after the last '#### ' line start, or None."""
@@ -263,42 +157,8 @@ def score(tok, problems, replies):
 
 # ---------------------------------------------------------------- training
 
-class Muon:
-    """Momentum made orthogonal by five Newton-Schulz steps, for the matrices of the blocks."""
-
-    def __init__(self, torch, params, decay):
-        self.torch, self.decay = torch, decay
-        groups = {}
-        for p in params:
-            r, c = p.shape
-            groups.setdefault((min(r, c), max(r, c)), []).append(p)
-        self.groups = [(ps, torch.zeros(len(ps), r, c, device=ps[0].device), 0.2 * c ** 0.5)
-                       for (r, c), ps in groups.items()]
-
-    def step(self, lr):
-        torch = self.torch
-        with torch.no_grad():
-            for ps, buf, scale in self.groups:
-                turned = [p.shape[0] > p.shape[1] for p in ps]
-                g = torch.stack([p.grad.T if t else p.grad for p, t in zip(ps, turned)])
-                buf.lerp_(g, 0.05)
-                x = g.lerp(buf, 0.95).bfloat16()
-                x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-                for _ in range(5):
-                    a = x @ x.mT
-                    x = 3.4445 * x + torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315) @ x
-                x = x.float()
-                torch._foreach_mul_(ps, 1 - lr * self.decay)
-                torch._foreach_add_(ps, [u.T if t else u for u, t in zip(x * (-lr * scale), turned)])
-
-
 def train(args):
     t0 = time.time()
-    workers = args.workers
-    each = args.examples // workers
-    pool = mp.get_context("fork").Pool(workers)  # before the GPU is touched
-    shards = pool.map_async(make_shard, [(gen.STREAM_MODEL + w, each) for w in range(workers)], chunksize=1)
-
     import numpy as np
     import torch
 
@@ -314,51 +174,62 @@ def train(args):
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = "an " + torch.cuda.get_device_name() if device == "cuda" else "CPU"
-    log("date 2026-11-22")
+    log("date", time.strftime("%Y-%m-%d"))
     log("command: python3 models/bundled/train.py train", " ".join(
-        f"--{k} {' '.join(map(str, v)) if isinstance(v, list) else v}"
-        for k, v in vars(args).items() if k not in ("out", "what")), "--out DIR")
+        f"--{k} {v}" for k, v in vars(args).items() if k not in ("out", "data", "what")), "--data FILE --out DIR")
     log("machine:", name, "| python", platform.python_version(), "| torch", torch.__version__)
     log("config", json.dumps({k: CFG[k] for k in (
         "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
         "num_key_value_heads", "head_dim", "vocab_size")}))
-    log("data:", f"{each * workers} examples, streams {gen.STREAM_MODEL}..{gen.STREAM_MODEL + workers - 1} of seed {gen.SEED}, "
+
+    with np.load(args.data) as made:
+        ids, prompt_length, length = (made[k] for k in ("ids", "prompt_lengths", "lengths"))
+    begin = np.concatenate([[0], np.cumsum(length, dtype=np.int64)[:-1]])
+    # Two fixed widths, so that two shapes are compiled; a batch holds rows of both in the data's own proportion.
+    widths = [args.narrow, -(-int(length.max()) // 8) * 8]
+    which = [np.nonzero(length <= widths[0])[0], np.nonzero(length > widths[0])[0]]
+    groups = [[torch.from_numpy(v[w].astype(np.int64)).to(device) for v in (begin, prompt_length, length)] for w in which]
+    share = round(args.batch * len(which[0]) / len(length))
+    rows = [share, args.batch - share]
+    flat = torch.from_numpy(ids.astype(np.int16)).to(device)
+    log(f"data: {len(length)} rows of {STREAMS} streams from {drills.STREAM_MODEL} of seed {gen.SEED}, {drills.DRILLS_OF_100} % drills, "
         f"level weights {gen.LEVEL_WEIGHTS}; every reserved (template, numbers) pair is skipped, "
         "and with it every pair and every question of test.parquet")
+    log("rows by width", dict(zip(widths, map(len, which))), "| in a batch", rows,
+        "| mean tokens", round(float(length.mean()), 1), "of which reply", round(float((length - prompt_length).mean()), 1))
+
     torch.manual_seed(args.seed)
     model = build_model(torch).to(device)
+    matrices = [p for p in model.parameters() if p.dim() == 2]
     log("parameters", sum(p.numel() for p in model.parameters()))
-    matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
-    plain = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
-    if args.optimizer == "adamw":
-        groups = [{"params": matrices, "weight_decay": args.decay}, {"params": plain, "weight_decay": 0.0}]
-        muon = None
-    else:
-        groups = [{"params": plain, "weight_decay": 0.0}]
-        muon = Muon(torch, matrices, args.decay)
     graphed = device == "cuda" and bool(args.graph)
-    opt = torch.optim.AdamW(groups, lr=torch.tensor(args.lr, device=device) if graphed else args.lr,
-                            betas=(0.9, 0.98), eps=1e-9, fused=device == "cuda", capturable=graphed)
+    opt = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": args.decay},
+         {"params": [p for p in model.parameters() if p.dim() != 2], "weight_decay": 0.0}],
+        lr=torch.tensor(args.lr, device=device) if graphed else args.lr,
+        betas=(0.9, 0.95), eps=1e-8, fused=device == "cuda", capturable=graphed)
     if args.compile:
-        torch._dynamo.config.recompile_limit = 64
+        torch._dynamo.config.recompile_limit = 64  # two shapes for each of the layers, which share their code
         for layer in model.layers:
             layer.compile(dynamic=False)
         model.head = torch.compile(model.head, dynamic=False)
 
-    widths = args.widths  # two fixed widths, so that two shapes are compiled
-    rows = [args.share, args.batch - args.share]
-
     rate = torch.zeros((), device=device)  # the learning rate, where a graph can read it
+    blocks = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
 
     def work(batches, lr):
-        with torch.autocast(device, dtype=torch.bfloat16):
+        """One step. The blocks' matrices carry fresh noise through it, so that rounding them later costs little."""
+        with torch.no_grad():
+            spread = torch._foreach_norm(blocks)
+            noise = [torch.randn_like(p) * (s * (args.noise / p.numel() ** 0.5)) for p, s in zip(blocks, spread)]
+            torch._foreach_add_(blocks, noise)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             parts = [model.loss(*b) for b in batches]
         loss = sum(t for t, _ in parts) / sum(c for _, c in parts)
         loss.backward()
-        if muon:
-            muon.step(lr * args.muon)
-        else:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        with torch.no_grad():
+            torch._foreach_sub_(blocks, noise)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for g in opt.param_groups:
             if graphed:
                 g["lr"].copy_(lr)
@@ -387,7 +258,7 @@ def train(args):
     dummy = [(torch.randint(3, 1000, (n, w + 1), device=device),
               torch.full((n,), 40, device=device), torch.full((n,), w, device=device))
              for n, w in zip(rows, widths)]
-    if device == "cuda":  # compile, then record one step as a graph, while the workers make data
+    if device == "cuda":  # compile, then record one step as a graph
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -402,123 +273,156 @@ def train(args):
                 shown = work(dummy, rate)
             graph, held = recorded, dummy
             log(f"step recorded at {time.time() - t0:.0f} s")
-    elif args.compile:
-        run(dummy, 0.0)
-    shards = shards.get()
-    log(f"data made at {time.time() - t0:.0f} s")
-    plen = np.concatenate([s[1] for s in shards])
-    length = np.concatenate([s[2] for s in shards])
-    flat = torch.from_numpy(np.concatenate([s[0] for s in shards])).to(device)
-    begin = np.concatenate([[0], np.cumsum(length, dtype=np.int64)[:-1]])
-    groups = []
-    for lo, w in zip([0] + widths[:-1], widths):
-        which = np.nonzero((length > lo) & (length <= w))[0]
-        groups.append([torch.from_numpy(v[which].astype(np.int64)).to(device) for v in (begin, length, plen)])
-    log("examples by width", dict(zip(widths, [len(g[0]) for g in groups])),
-        "longer, left out:", int((length > widths[-1]).sum()),
-        "| mean tokens", round(float(length.mean()), 1), "of which reply", round(float((length - plen).mean()), 1))
     cols = [torch.arange(w + 1, device=device) for w in widths]
     perms, offs = [None, None], [0, 0]
 
     def batch():
         made = []
-        for g, (b, n, p) in enumerate(groups):
+        for g, (b, p, n) in enumerate(groups):
             k = rows[g]
             if perms[g] is None or offs[g] + k > len(b):
                 perms[g], offs[g] = torch.randperm(len(b), device=device), 0
             i = perms[g][offs[g]:offs[g] + k]
             offs[g] += k
             at = (b[i][:, None] + cols[g][None]).clamp(max=len(flat) - 1)
-            ids = torch.where(cols[g][None] < n[i][:, None], flat[at].long(), EOT)
-            made.append((ids, p[i], n[i]))
+            row = torch.where(cols[g][None] < n[i][:, None], flat[at].long(), EOT)
+            made.append((row, p[i], n[i]))
         return made
 
     for g in opt.state.values():  # forget the compile steps
         for v in g.values():
             v.zero_()
-    if muon:
-        for _, buf, _ in muon.groups:
-            buf.zero_()
-    snapshots = {}
-    losses = []
-    step = 0
-    done = False
-    scale, best, kept = 1.0, math.inf, None  # see the guard below
 
     def state():
-        """Everything that training moves: weights, moments, momentum."""
-        return ([p.data for p in model.parameters()] + [v for s in opt.state.values() for v in s.values()]
-                + ([buf for _, buf, _ in muon.groups] if muon else []))
+        """Everything that training moves: weights and moments."""
+        return [p.data for p in model.parameters()] + [v for s in opt.state.values() for v in s.values()]
 
+    from tokenizers import Tokenizer
+    tok = Tokenizer.from_file(str(HERE / "tokenizer.json"))
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(HERE / file, out / file)
+    problems = gen.held_out_set()[:args.held_out]
+    losses, step, done, saved = [], 0, False, 0.0
+    scale, best, kept = 1.0, math.inf, None  # see the guard below
     started = time.time()
-    # The schedule runs over the steps given, or else over the seconds left.
     span = min(args.seconds, args.deadline - (started - t0))
     while not done:
-        f = step / args.steps if args.steps else (time.time() - started) / span
-        lr = scale * args.lr * min(1.0, (step + 1) / args.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, f))))
+        # The schedule follows the clock, so that it ends at zero whatever a step takes.
+        gone = min(1.0, (time.time() - started) / span)
+        lr = scale * args.lr * min(1.0, (step + 1) / args.warmup) * (1 - gone)
         losses.append(run(batch(), lr))
         step += 1
         if step % 8 == 0:
             sync()  # keeps the clock honest
-        done = step >= args.steps if args.steps else time.time() - started >= span
-        if step % 200 == 0 or done:
+        elapsed = time.time() - started
+        done = elapsed >= span
+        if step % args.every == 0 or done:
             loss = torch.stack(losses).mean().item()
-            log(f"step {step} loss {loss:.4f} lr {lr:.5f} t {time.time() - started:.1f} s")
+            with torch.no_grad():
+                rms = max(p.pow(2).mean().sqrt().item() for p in matrices)
+            log(f"step {step} loss {loss:.4f} lr {lr:.6f} t {elapsed:.1f} s, largest RMS of a matrix {rms:.4f}")
             losses = []
             # The guard: when the loss has climbed well above its lowest, go back there and halve the learning rate.
             if loss < best:
                 best, kept = loss, [v.clone() for v in state()]
-            elif not loss < best * 1.15 + 0.01 and not done:
+            elif not loss < best * 1.15 + 0.01 and not done and kept:
                 scale /= 2
                 with torch.no_grad():
                     for v, k in zip(state(), kept):
                         v.copy_(k)
                 log(f"loss climbed from {best:.4f}: back to it, learning rate times {scale}")
-        for part in (0.25, 0.5, 0.75):
-            if f >= part and part not in snapshots:
-                snapshots[part] = step
-                if args.snapshots:
-                    (out / f"at{int(part * 100)}").mkdir(exist_ok=True)
-                    save(torch, model, out / f"at{int(part * 100)}", weights_only=True)
-    log(f"trained {step} steps of {args.batch} examples in {time.time() - started:.1f} s, optimizer {args.optimizer}, "
-        f"peak lr {args.lr}, weight decay {args.decay}, seed {args.seed}; snapshots at {snapshots}")
+            if elapsed - saved >= 60 and not done:
+                saved = elapsed
+                save(torch, model, out)
+                log(f"saved at step {step}; held-out replies foreseen token for token: {foreseen(torch, model, tok, problems):.3f}")
+    log(f"trained {step} steps of {args.batch} rows in {time.time() - started:.1f} s, AdamW, "
+        f"peak lr {args.lr}, weight decay {args.decay}, weight noise {args.noise}, seed {args.seed}")
     save(torch, model, out)
+    log("RMS by matrix", {n.replace("layers.", "").replace(".weight", ""): round(p.detach().pow(2).mean().sqrt().item(), 3)
+                          for n, p in model.named_parameters() if p.dim() == 2})
+    for what in ("float32", "four bits", "float16"):
+        if time.time() - t0 > args.deadline + 20:
+            break
+        held_out(torch, model, tok, problems, what, log)
     log(f"whole run {time.time() - t0:.0f} s")
     logfile.close()
-    pool.terminate()
 
 
-def save(torch, model, out, weights_only=False):
+def plain_copy(torch, model, device):
+    """The same weights in a model that is not compiled, for other shapes and types."""
+    plain = build_model(torch).to(device).eval()
+    plain.load_state_dict(model.state_dict())
+    return plain
+
+
+def foreseen(torch, model, tok, problems):
+    """The share of problems whose every reply token is the most likely one, given the right ones before it."""
+    device = model.embed_tokens.weight.device
+    plain = plain_copy(torch, model, device)
+    pairs = [(tok.encode(prompt_text(p[0], "a")).ids, tok.encode(p[1] + "<|im_end|>").ids) for p in problems]
+    width = max(len(p) + len(r) for p, r in pairs)
+    ids = torch.tensor([p + r + [EOT] * (width - len(p) - len(r)) for p, r in pairs], device=device)
+    begin = torch.tensor([len(p) for p, _ in pairs], device=device)[:, None]
+    end = torch.tensor([len(p) + len(r) for p, r in pairs], device=device)[:, None]
+    at = torch.arange(1, width, device=device)[None]
+    with torch.no_grad():
+        best = (plain(ids[:, :-1]) @ plain.embed_tokens.weight.T).argmax(-1)
+    return ((best == ids[:, 1:]) | (at < begin) | (at >= end)).all(1).float().mean().item()
+
+
+def held_out(torch, model, tok, problems, what, log):
+    """Greedy accuracy on the test set with the instruction, all rows at once, and the largest activation."""
+    device = model.embed_tokens.weight.device
+    plain = plain_copy(torch, model, device)
+    largest = [0.0]
+
+    def watch(_module, _inputs, y):
+        largest.append(y.abs().max().float())
+
+    for module in plain.modules():
+        module.register_forward_hook(watch)
+    with torch.no_grad():
+        for name, p in plain.named_parameters():
+            if what == "four bits" and p.dim() == 2 and "embed" not in name:
+                w = p.view(p.shape[0], -1, 64)  # groups along the inputs, rounded to nearest: a floor for AWQ
+                low, high = w.amin(-1, keepdim=True), w.amax(-1, keepdim=True)
+                step = (high - low) / 15
+                p.copy_((((w - low) / step).round() * step + low).view_as(p))
+            if what == "float16":
+                p.data = p.data.half()
+        prompts = [tok.encode(prompt_text(p[0], "a")).ids for p in problems]
+        count, limit = len(prompts), 200
+        width = max(map(len, prompts)) + limit
+        ids = torch.tensor([p + [EOT] * (width - len(p)) for p in prompts], device=device)
+        begin = torch.tensor([len(p) for p in prompts], device=device)
+        end, row = begin.clone(), torch.arange(count, device=device)
+        going = torch.ones(count, dtype=torch.bool, device=device)
+        for _ in range(limit):
+            h = plain(ids[:, :int(end.max())])[row, end - 1]
+            token = (h @ plain.embed_tokens.weight.T).argmax(-1)
+            ids[row[going], end[going]] = token[going]
+            end += going
+            going = going & (token != IM_END)
+            if not going.any():
+                break
+    replies = [r[b:e] for r, b, e in zip(ids.tolist(), begin.tolist(), end.tolist())]
+    right, formed, mean, table = score(tok, problems, replies)
+    log(f"held out, greedy, {what}: {round(right * count)} of {count} right ({right:.3f}), well formed {formed:.3f}, "
+        f"mean reply {mean:.1f} tokens, largest activation {float(max(largest)):.1f}")
+    log("  ", {k: table[k] for k in sorted(table) if k[:5] in ("level", "steps")})
+    if what == "float32":
+        log("   wrong, by template:", {k: n - h for k, (h, n) in sorted(table.items()) if k[:5] not in ("level", "steps") and h < n})
+
+
+def save(torch, model, out):
     from safetensors.torch import save_file
     tensors = {"model." + k: v.detach().float().cpu().contiguous() for k, v in model.state_dict().items()}
-    save_file(tensors, str(out / "model.safetensors"), metadata={"format": "pt"})
-    if weights_only:
-        return
+    save_file(tensors, str(out / "model.part"), metadata={"format": "pt"})
+    (out / "model.part").replace(out / "model.safetensors")
     (out / "config.json").write_text(json.dumps(CFG, indent=2) + "\n")
     (out / "generation_config.json").write_text(json.dumps({
         "bos_token_id": EOT, "eos_token_id": [IM_END, EOT], "pad_token_id": EOT,
         "do_sample": False, "max_new_tokens": 256}, indent=2) + "\n")
-
-
-def rescale(args):
-    """Copies a trained model here with its residual stream divided by 32, so that binary16 can hold it.
-
-    Exact, up to the last addition's rounding: everything that is added to the stream (embeddings, o_proj, down_proj) is divided by
-    a power of two, the norms do not see it (their epsilon is divided by its square), and the last norm multiplies it back for the
-    tied output projection.
-    """
-    from safetensors.torch import load_file, save_file
-    source, factor = Path(getattr(args, "from")), 32.0
-    tensors = load_file(str(source / "model.safetensors"))
-    for name in tensors:
-        if name.endswith(("o_proj.weight", "down_proj.weight", "embed_tokens.weight")):
-            tensors[name] = tensors[name] / factor
-        elif name == "model.norm.weight":
-            tensors[name] = tensors[name] * factor
-    save_file(tensors, str(HERE / "model.safetensors"), metadata={"format": "pt"})
-    config = {**CFG, "rms_norm_eps": CFG["rms_norm_eps"] / factor ** 2}
-    (HERE / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (HERE / "generation_config.json").write_text((source / "generation_config.json").read_text())
 
 
 # ---------------------------------------------------------------- check
@@ -529,11 +433,12 @@ def check(args):
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tok = AutoTokenizer.from_pretrained(str(HERE))
-    test = gen.test_set()
+    folder = Path(args.folder)
+    tok = AutoTokenizer.from_pretrained(str(folder))
+    test = gen.test_set()[:args.limit]
     print("transformers", transformers.__version__, "torch", torch.__version__, "python", platform.python_version())
     for dtype in args.dtypes:
-        model = AutoModelForCausalLM.from_pretrained(str(HERE), dtype=getattr(torch, dtype)).eval()
+        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, dtype)).eval()
         assert model.config.tie_word_embeddings
         for form in "ab" if dtype == "float32" else "a":
             replies = []
@@ -551,9 +456,9 @@ def check(args):
                   f"mean reply tokens {mean:.1f}, longest {max(map(len, replies))}", flush=True)
             if dtype == "float32":
                 print("  ", {k: table[k] for k in sorted(table) if k[:5] in ("level", "steps")})
-    model = AutoModelForCausalLM.from_pretrained(str(HERE), dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
     entries = []
-    for index in range(0, 240, 30):
+    for index in range(0, len(test), 30):
         text = prompt_text(test[index][0], "a")
         ids = tok(text, add_special_tokens=False)["input_ids"]
         got, margins, first = [], [], None
@@ -568,7 +473,7 @@ def check(args):
         entries.append({"test_index": index, "prompt": text, "prompt_ids": ids, "greedy_ids": got,
                         "greedy_text": tok.decode(got), "top2_margin": [round(m, 6) for m in margins],
                         "first_logsumexp": round(first, 6)})
-    (HERE / "reference.json").write_text(json.dumps({
+    (folder / "reference.json").write_text(json.dumps({
         "what": "Greedy decoding by transformers, float32, CPU; at most 64 new tokens, the end token included.",
         "transformers": transformers.__version__, "torch": torch.__version__, "dtype": "float32",
         "eos_token_id": IM_END, "entries": entries}, indent=1) + "\n")
@@ -579,30 +484,32 @@ def main():
     a = argparse.ArgumentParser()
     sub = a.add_subparsers(dest="what", required=True)
     sub.add_parser("tokenizer")
+    d = sub.add_parser("data")
+    d.add_argument("--out", required=True)
+    d.add_argument("--examples", type=int, default=800000)
+    d.add_argument("--workers", type=int, default=os.cpu_count())
     t = sub.add_parser("train")
+    t.add_argument("--data", required=True)
     t.add_argument("--out", required=True)
-    t.add_argument("--examples", type=int, default=960000)
-    t.add_argument("--workers", type=int, default=15)
     t.add_argument("--batch", type=int, default=512)
-    t.add_argument("--share", type=int, default=307, help="rows of the narrow width in a batch")
-    t.add_argument("--widths", type=int, nargs=2, default=[136, 232])
-    t.add_argument("--steps", type=int, default=0, help="0: as many as the time allows")
+    t.add_argument("--narrow", type=int, default=136, help="tokens of the narrower of the two widths")
     t.add_argument("--seconds", type=float, default=1e9, help="training time")
-    t.add_argument("--deadline", type=float, default=1e9, help="end of training, from the start of the script")
-    t.add_argument("--optimizer", choices=["adamw", "muon"], default="muon")
-    t.add_argument("--muon", type=float, default=1.0, help="learning rate of the matrices over that of the rest")
-    t.add_argument("--lr", type=float, default=1.5e-3)
-    t.add_argument("--warmup", type=int, default=100)
-    t.add_argument("--decay", type=float, default=0.05)
-    t.add_argument("--snapshots", type=int, default=1)
+    t.add_argument("--deadline", type=float, default=400, help="end of training, in seconds from the start of the script")
+    t.add_argument("--lr", type=float, default=2e-3)
+    t.add_argument("--warmup", type=int, default=500, help="steps")
+    t.add_argument("--decay", type=float, default=0.1)
+    t.add_argument("--noise", type=float, default=0.05, help="of the blocks' matrices, over their RMS")
+    t.add_argument("--every", type=int, default=500, help="steps between lines of the log")
+    t.add_argument("--held-out", type=int, default=240, help="problems")
     t.add_argument("--seed", type=int, default=20261122)
     t.add_argument("--compile", type=int, default=1)
     t.add_argument("--graph", type=int, default=1, help="replay each step as a CUDA graph")
-    sub.add_parser("rescale").add_argument("--from", required=True)
     c = sub.add_parser("check")
+    c.add_argument("--folder", default=str(HERE))
+    c.add_argument("--limit", type=int, default=240)
     c.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16", "float16"])
     args = a.parse_args()
-    {"tokenizer": lambda _: write_tokenizer(), "train": train, "rescale": rescale, "check": check}[args.what](args)
+    {"tokenizer": lambda _: write_tokenizer(), "data": write_data, "train": train, "check": check}[args.what](args)
 
 
 if __name__ == "__main__":

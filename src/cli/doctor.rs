@@ -4,15 +4,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::engine::EngineKind;
+use crate::engine::{EngineKind, gpu_description};
 use crate::record::{Machine, available_memory_bytes};
 use crate::text::bytes;
 
 /// The longest that a look at the hub may take.
 const HUB_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Libraries that a GPU engine would load, by the beginning of their file names.
-const GPU_LIBRARIES: [&str; 4] = ["libcuda.so", "libcudart.so", "libcublas.so", "libnvrtc.so"];
 
 /// The whole report.
 pub(super) fn report() -> String {
@@ -49,10 +46,10 @@ fn versions() -> Section {
     ("Program", lines)
 }
 
-/// `cpu: f32, f16, …; candle: …`.
+/// `cpu, cuda: f32, f16, …; candle: …`.
 fn dtypes() -> String {
     let names = |kind: EngineKind| kind.dtypes().iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(", ");
-    format!("cpu: {}; candle: {}", names(EngineKind::Cpu), names(EngineKind::Candle))
+    format!("cpu, cuda: {}; candle: {}", names(EngineKind::Cpu), names(EngineKind::Candle))
 }
 
 fn processor() -> Section {
@@ -72,53 +69,8 @@ fn gpu() -> Section {
     let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
     let driver = driver.as_deref().and_then(|text| text.lines().next());
     let mut lines = vec![line("driver", driver.unwrap_or("none (no /proc/driver/nvidia/version)"))];
-    lines.extend(gpu_names().into_iter().map(|name| line("device", name)));
-    let folders = library_folders();
-    for library in GPU_LIBRARIES {
-        let found = find_library(&folders, library);
-        let found = found.map_or_else(|| "not found".to_owned(), |path| path.display().to_string());
-        lines.push(line(library, found));
-    }
-    ("GPU (not used by this version's engines)", lines)
-}
-
-/// From the driver's own files, which need no library.
-fn gpu_names() -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
-    let model = |entry: std::fs::DirEntry| {
-        let text = std::fs::read_to_string(entry.path().join("information")).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("Model:")).map(|name| name.trim().to_owned())
-    };
-    entries.flatten().filter_map(model).collect()
-}
-
-/// Where a dynamic loader looks, and where CUDA installs itself.
-fn library_folders() -> Vec<PathBuf> {
-    let from_environment = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&from_environment).collect();
-    let cuda = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
-    for root in cuda.chain(std::iter::once(PathBuf::from("/usr/local/cuda"))) {
-        folders.extend([root.join("lib64"), root.join("targets/x86_64-linux/lib")]);
-    }
-    let usual = [
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-        "/usr/lib64",
-        "/usr/lib",
-        "/usr/lib/wsl/lib",
-        "/usr/local/nvidia/lib64",
-        "/usr/local/lib",
-    ];
-    folders.extend(usual.map(PathBuf::from));
-    folders
-}
-
-fn find_library(folders: &[PathBuf], prefix: &str) -> Option<PathBuf> {
-    folders.iter().find_map(|folder| {
-        let entries = std::fs::read_dir(folder).ok()?;
-        let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
-        entries.flatten().map(|entry| entry.path()).filter(named).min()
-    })
+    lines.extend(gpu_description().into_iter().map(|(name, value)| line(name, value)));
+    ("GPU", lines)
 }
 
 fn caches() -> Section {
@@ -168,12 +120,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_library_is_found_by_the_beginning_of_its_name() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("libcuda.so.1"), "").unwrap();
-        let folders = [PathBuf::from("/nonexistent"), folder.path().to_path_buf()];
-        assert_eq!(find_library(&folders, "libcuda.so"), Some(folder.path().join("libcuda.so.1")));
-        assert_eq!(find_library(&folders, "libcudart.so"), None);
+    fn the_gpu_is_described_with_or_without_one() {
+        let lines = gpu_description();
+        let names: Vec<&str> = lines.iter().map(|(name, _)| *name).collect();
+        assert!(
+            names.starts_with(&["libcuda.so.1", "libnvrtc.so.13", "libcublasLt.so.13", "kernel cache"]),
+            "{names:?}"
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub use api::{
     Completion, Dtype, Engine, EngineInfo, Event, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling,
     Timings, TokenDetail, Work,
 };
-pub use cuda::is_present as gpu_is_present;
+pub use cuda::{describe as gpu_description, is_present as gpu_is_present};
 pub use error::EngineError;
 pub use generation::Generation;
 pub use open::{Batching, EngineKind, OpenOptions, open};

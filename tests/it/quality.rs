@@ -84,7 +84,7 @@ fn one_run_on_the_bundled_model_in_three_precisions() {
     let columns: Vec<&str> = model.columns.iter().map(|column| column.column.as_str()).collect();
     assert_eq!(columns, ["f32", "f16", "awq"]);
     assert!(model.columns[0].against.is_none() && model.columns.iter().all(|column| column.sessions.len() == 1));
-    // Four bits ruin this model: if nothing differed, nothing would be tested.
+    // These prompts lie off what the model was trained on, so that four bits show: if nothing differed, nothing would be tested.
     let awq = model.columns[2].against.as_ref().unwrap();
     assert!(awq.exact.successes < awq.exact.n && awq.exact.n == model.prompts.len());
     for prompt in &model.prompts {

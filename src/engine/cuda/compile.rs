@@ -36,29 +36,20 @@ impl Options {
     }
 }
 
-/// Machine code for one source, and whether it had to be compiled.
-#[derive(Debug)]
-pub(crate) struct Cubin {
-    /// An ELF image.
-    pub(crate) image: Vec<u8>,
-    /// False if it lay on disk.
-    pub(crate) compiled: bool,
-}
-
-/// Compiles for compute capability `(major, minor)`, or takes what an earlier run compiled.
-pub(crate) fn cubin(source: Source, options: &Options, capability: (i32, i32)) -> Result<Cubin, EngineError> {
+/// Machine code for compute capability `(major, minor)`, an ELF image: compiled, or what an earlier run compiled.
+pub(crate) fn cubin(source: Source, options: &Options, capability: (i32, i32)) -> Result<Vec<u8>, EngineError> {
     let arguments = arguments(options, capability);
     let key = sha256(format!("{}\n{arguments:?}\n{PRELUDE}\n{}", version(), source.text).as_bytes());
     let path = cache_folder().map(|folder| folder.join(format!("{}-{}.cubin", source.name, &key[..32])));
     if let Some(image) = path.as_deref().and_then(read_cached) {
-        return Ok(Cubin { image, compiled: false });
+        return Ok(image);
     }
     let image = compile(source, &arguments)?;
     if let Some(path) = path {
         // A cache that cannot be written costs the next start a second and nothing else.
         let _ = write_cached(&path, &image);
     }
-    Ok(Cubin { image, compiled: true })
+    Ok(image)
 }
 
 /// Hopper's own instructions need the architecture-specific target; it runs on nothing else, which is all that is asked.

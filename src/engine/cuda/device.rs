@@ -80,6 +80,21 @@ impl Device {
         self.context.mem_get_info().map_err(|error| failed("ask the card for its memory", error))
     }
 
+    /// Name, size and state.
+    fn in_words(&self) -> String {
+        let (major, minor) = self.capability;
+        let memory = self.memory().map_or_else(
+            |error| first_line(&error),
+            |(free, all)| format!("{} of {} free", crate::text::bytes(free as u64), crate::text::bytes(all as u64)),
+        );
+        format!("{}, compute capability {major}.{minor}, {} multiprocessors, {memory}", self.name, self.multiprocessors)
+    }
+
+    /// Makes the card current for this thread; launches need it.
+    pub(crate) fn bind(&self) -> Result<(), EngineError> {
+        self.context.bind_to_thread().map_err(|error| failed("be chosen by this thread", error))
+    }
+
     /// Waits for everything that was enqueued.
     pub(crate) fn synchronize(&self) -> Result<(), EngineError> {
         self.stream.synchronize().map_err(|error| failed("wait for the GPU's work", error))
@@ -96,6 +111,35 @@ pub fn is_present() -> bool {
             && cudarc::cublaslt::sys::is_culib_present()
     };
     libraries && count().is_ok_and(|count| count > 0)
+}
+
+/// What a GPU engine would find here, by name and in words.
+pub fn describe() -> Vec<(&'static str, String)> {
+    find_libraries();
+    // SAFETY: asks whether libraries load; nothing else is touched.
+    let found = unsafe {
+        [
+            ("libcuda.so.1", cudarc::driver::sys::is_culib_present()),
+            ("libnvrtc.so.13", cudarc::nvrtc::sys::is_culib_present()),
+            ("libcublasLt.so.13", cudarc::cublaslt::sys::is_culib_present()),
+        ]
+    };
+    let present = |found: bool| if found { "found" } else { "not found" }.to_owned();
+    let mut lines: Vec<_> = found.into_iter().map(|(name, found)| (name, present(found))).collect();
+    let cache = super::compile::cache_folder();
+    lines.push(("kernel cache", cache.map_or_else(|| "none".to_owned(), |folder| folder.display().to_string())));
+    let count = if found[0].1 { count().unwrap_or(0) } else { 0 };
+    for ordinal in 0..count {
+        lines.push((
+            "device",
+            Device::open(ordinal).map_or_else(|error| first_line(&error), |device| device.in_words()),
+        ));
+    }
+    lines
+}
+
+fn first_line(error: &EngineError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// A failure of the driver while it did `what`.

@@ -36,7 +36,7 @@ const CACHE_PERCENT: usize = 95;
 const PARALLEL_SEQUENCES: usize = 16;
 
 /// The engine on an NVIDIA GPU.
-pub struct CudaEngine {
+pub(crate) struct CudaEngine {
     model: Model,
     cache: Cache,
     tokenizer: Arc<ModelTokenizer>,
@@ -45,7 +45,7 @@ pub struct CudaEngine {
 
 impl CudaEngine {
     /// Loads a model onto the card that `options` names.
-    pub fn load(source: &ModelSource, options: &OpenOptions) -> Result<Self, EngineError> {
+    pub(crate) fn load(source: &ModelSource, options: &OpenOptions) -> Result<Self, EngineError> {
         let begin = Instant::now();
         source.check_dtype(options.dtype)?;
         let (dtype, config) = (options.dtype, &source.config);
@@ -89,6 +89,7 @@ impl Engine for CudaEngine {
         sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let submitted = Instant::now();
+        self.model.device.bind()?;
         let (vocabulary, context) = (self.model.config.vocabulary, self.info.context_tokens);
         requests.iter().try_for_each(|request| request.check(vocabulary, context))?;
         let prompts = requests.iter().map(|request| request.prompt.token_ids.as_slice());
@@ -115,6 +116,7 @@ impl Engine for CudaEngine {
         from: usize,
         sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
+        self.model.device.bind()?;
         let (prompt, given) = tokens.split_at(from.min(tokens.len()));
         let request = Request {
             id: 0,

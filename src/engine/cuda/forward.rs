@@ -12,7 +12,9 @@ use super::element::ElementType;
 use super::matmul::{Matmul, Product, Reduction};
 use super::ops::argmax::Argmax;
 use super::ops::attention::{Attention, PagedCache, TokenRows, cut};
-use super::ops::elementwise::{Elementwise, Rows};
+use super::ops::elementwise::{Elementwise, NormWeights, Rows};
+use super::ops::gemv::{self, CacheRef, Gemv, NormRef};
+use super::packing::packing;
 use super::schedule::{Segment, Step};
 use super::step_buffers::{SMALL_ROWS, StepAddresses, StepBuffers, TILE_WORDS};
 use super::weights::{DeviceWeights, Linear};
@@ -55,6 +57,13 @@ struct Shape {
     for_card: usize,
 }
 
+impl Shape {
+    /// Whether it can be captured and replayed: few rows, all of which generate, their tokens chosen by the card.
+    fn is_small(&self) -> bool {
+        self.rows <= SMALL_ROWS && self.generating == self.rows && self.for_card == self.rows
+    }
+}
+
 /// A model on the card, and the memory that its steps work in.
 pub(crate) struct Model {
     pub(crate) device: Device,
@@ -65,6 +74,8 @@ pub(crate) struct Model {
     attention: Attention,
     argmax: Argmax,
     matmul: Matmul,
+    /// For steps of few rows, where their order of summation may differ from that of many.
+    gemv: Option<Gemv>,
     reduction: Reduction,
     pub(crate) limits: StepLimits,
     activations: Activations,
@@ -75,8 +86,6 @@ pub(crate) struct Model {
     host_logits: Option<Pinned<f32>>,
     /// Captured small steps, by rows and longest attention.
     graphs: HashMap<(usize, usize), CudaGraph>,
-    /// Kernels that NVRTC had to compile.
-    pub(crate) compiled: bool,
 }
 
 /// Row-major `[rows, …]`, as many rows as a step may feed.
@@ -147,6 +156,9 @@ impl Model {
             },
         );
         let (elementwise, attention, argmax, matmul) = (elementwise?, attention?, argmax?, matmul?);
+        let packing = packing(source, dtype);
+        let fast = reduction == Reduction::Fastest && gemv::supports(&config, dtype, packing);
+        let gemv = if fast { Some(Gemv::load(&device, &config, dtype, packing)?) } else { None };
         let weights = DeviceWeights::load(&device, source, dtype, &elementwise)?;
         let up = weights.layers.first().map_or(0, |layer| layer.up.outputs);
         let activations = Activations::new(&device, &config, element, limits, &attention, up)?;
@@ -154,7 +166,6 @@ impl Model {
         let step_buffers = StepBuffers::new(&device, limits.rows(), limits.wanted(), tiles)?;
         let next_tokens = Buffer::new(&device, (limits.slots + 1) * size_of::<i32>())?;
         next_tokens.fill(&device, 0)?;
-        let compiled = elementwise.compiled || attention.compiled || argmax.compiled;
         Ok(Self {
             config,
             weights,
@@ -163,6 +174,7 @@ impl Model {
             attention,
             argmax,
             matmul,
+            gemv,
             reduction,
             limits,
             activations,
@@ -170,7 +182,6 @@ impl Model {
             next_tokens,
             host_logits: None,
             graphs: HashMap::new(),
-            compiled,
             device,
         })
     }
@@ -198,7 +209,7 @@ impl Model {
             for_host: step.to_host.len(),
             for_card: step.to_card.len(),
         };
-        if shape.rows <= SMALL_ROWS && shape.generating == shape.rows && shape.for_host == 0 {
+        if shape.is_small() {
             self.replay(&shape, cache, &at)?;
         } else {
             self.launch(&shape, cache, &at)?;
@@ -240,11 +251,52 @@ impl Model {
     }
 
     fn launch(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
-        let device = &self.device;
-        let a = &self.activations;
-        let (x, h, qkv, attention) = (a.x.pointer(), a.h.pointer(), a.qkv.pointer(), a.attention.pointer());
-        let (up, activation) = (a.up.pointer(), a.activation.pointer());
-        let rows = Rows {
+        if shape.is_small() && self.gemv.is_some() {
+            self.launch_few(shape, cache, at)
+        } else {
+            self.launch_many(shape, cache, at)
+        }
+    }
+
+    /// A step of few generating rows: five fused kernels a layer, each of which begins while the one before it ends.
+    fn launch_few(&self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
+        let Some(gemv) = &self.gemv else { return Ok(()) };
+        let (device, a, rows) = (&self.device, &self.activations, shape.rows);
+        let (x, qkv, attention) = (a.x.pointer(), a.qkv.pointer(), a.attention.pointer());
+        let (activation, logits) = (a.activation.pointer(), a.logits.pointer());
+        self.elementwise.embed(
+            device,
+            &self.rows(shape, cache, at),
+            self.weights.embedding,
+            &self.weights.positions,
+            x,
+        )?;
+        let token_rows = TokenRows { overlaps: true, ..self.token_rows(shape, at) };
+        for (index, layer) in self.weights.layers.iter().enumerate() {
+            let (keys, values) = cache.layer(index);
+            let paged = PagedCache { keys, values, tables: cache.tables(), table_stride: cache.table_stride };
+            let place = CacheRef {
+                keys,
+                values,
+                tables: cache.tables(),
+                table_stride: cache.table_stride,
+                positions: at.positions,
+                slots: at.slots,
+                turns: self.weights.positions.cosines,
+            };
+            gemv.norm_qkv(device, rows, x, norm(&layer.attention_norm), layer.qkv.for_few(), place, qkv, true)?;
+            self.attention.token(device, qkv, paged, &token_rows, attention)?;
+            gemv.output(device, rows, attention, layer.output.for_few(), x, true)?;
+            gemv.norm_up(device, rows, x, norm(&layer.mlp_norm), layer.up.for_few(), activation, true)?;
+            gemv.down(device, rows, activation, layer.down.for_few(), x, true)?;
+        }
+        gemv.norm_logits(device, rows, x, norm(&self.weights.final_norm), self.weights.head.weights, logits, true)?;
+        let (chosen, next) = (self.step_buffers.chosen.pointer(), self.next_tokens.pointer());
+        self.argmax.launch(device, logits, rows, chosen, (next, at.wanted_slots), true)
+    }
+
+    fn rows(&self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Rows {
+        Rows {
             count: shape.rows,
             tokens: at.tokens,
             positions: at.positions,
@@ -252,16 +304,28 @@ impl Model {
             next_tokens: self.next_tokens.pointer(),
             tables: cache.tables(),
             table_stride: cache.table_stride,
-        };
-        let token_rows = TokenRows {
+        }
+    }
+
+    fn token_rows(&self, shape: &Shape, at: &StepAddresses) -> TokenRows {
+        TokenRows {
             positions: at.positions,
             slots: at.slots,
             first_row: 0,
             count: shape.generating,
             longest: shape.longest,
-            workspace: a.workspace.pointer(),
+            workspace: self.activations.workspace.pointer(),
             overlaps: false,
-        };
+        }
+    }
+
+    /// A step of any rows: cuBLASLt's products and what lies between them.
+    fn launch_many(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
+        let device = &self.device;
+        let a = &self.activations;
+        let (x, h, qkv, attention) = (a.x.pointer(), a.h.pointer(), a.qkv.pointer(), a.attention.pointer());
+        let (up, activation) = (a.up.pointer(), a.activation.pointer());
+        let (rows, token_rows) = (self.rows(shape, cache, at), self.token_rows(shape, at));
         let count = rows.count;
         self.elementwise.embed(device, &rows, self.weights.embedding, &self.weights.positions, x)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
@@ -282,7 +346,7 @@ impl Model {
     }
 
     fn project(&self, linear: &Linear, rows: usize, x: u64, y: u64, accumulate: bool) -> Result<(), EngineError> {
-        let Linear { outputs, inputs, weights, bias } = *linear;
+        let Linear { outputs, inputs, weights, bias, .. } = *linear;
         let product = Product { rows, outputs, inputs, weights, bias, x, y, accumulate, wide: false };
         self.matmul.multiply(&self.device, &product, self.reduction)
     }
@@ -309,7 +373,7 @@ impl Model {
                 &self.weights.final_norm,
                 a.h.pointer(),
             )?;
-            let Linear { outputs, inputs, weights, bias } = self.weights.head;
+            let Linear { outputs, inputs, weights, bias, .. } = self.weights.head;
             let (x, y) = (a.h.pointer(), a.logits.pointer());
             let product = Product { rows: count, outputs, inputs, weights, bias, x, y, accumulate: false, wide: true };
             self.matmul.multiply(device, &product, self.reduction)?;
@@ -320,10 +384,21 @@ impl Model {
             } else {
                 let chosen = self.step_buffers.chosen.at((begin - for_host) * size_of::<i32>());
                 let next = self.next_tokens.pointer();
-                self.argmax.choose(device, a.logits.pointer(), count, chosen, next, at.wanted_slots + words)?;
+                self.argmax.launch(
+                    device,
+                    a.logits.pointer(),
+                    count,
+                    chosen,
+                    (next, at.wanted_slots + words),
+                    false,
+                )?;
             }
             begin = end;
         }
         Ok(())
     }
+}
+
+fn norm(weights: &NormWeights) -> NormRef {
+    NormRef { weight: weights.weight, bias: (weights.bias != 0).then_some(weights.bias) }
 }

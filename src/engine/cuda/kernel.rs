@@ -20,8 +20,6 @@ use crate::engine::EngineError;
 pub(crate) struct Module {
     loaded: Arc<Loaded>,
     name: &'static str,
-    /// Whether NVRTC had to compile it.
-    pub(crate) compiled: bool,
 }
 
 #[derive(Debug)]
@@ -46,15 +44,15 @@ impl Drop for Loaded {
 impl Module {
     /// Compiles (or finds) and loads a source.
     pub(crate) fn load(device: &Device, source: Source, options: &Options) -> Result<Self, EngineError> {
-        let cubin = cubin(source, options, device.capability)?;
+        let image = cubin(source, options, device.capability)?;
         let load = || {
             device.context.bind_to_thread()?;
             // SAFETY: the image is a whole ELF file made for this very card.
-            unsafe { result::module::load_data(cubin.image.as_ptr().cast()) }
+            unsafe { result::module::load_data(image.as_ptr().cast()) }
         };
         let module = load().map_err(|error| failed(&format!("load the kernels of {}", source.name), error))?;
         let loaded = Arc::new(Loaded { context: Arc::clone(&device.context), module });
-        Ok(Self { loaded, name: source.name, compiled: cubin.compiled })
+        Ok(Self { loaded, name: source.name })
     }
 
     /// One kernel of it. `shared_bytes` is the most dynamic shared memory that a launch will ask for.

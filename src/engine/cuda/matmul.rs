@@ -18,6 +18,8 @@ use crate::engine::EngineError;
 /// Scratch memory that an algorithm may use; what NVIDIA recommends on Hopper.
 const WORKSPACE_BYTES: usize = 64 << 20;
 
+const UNSUPPORTED: CublasError = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
+
 /// The number of rows that invariant products choose their one algorithm for.
 const INVARIANT_ROWS: usize = 1024;
 
@@ -85,8 +87,19 @@ impl Matmul {
         if product.rows == 0 {
             return Ok(());
         }
-        let call = Call::new(self.element, product).map_err(|error| failed("describe a product", error))?;
-        let algorithm = self.algorithm(product, reduction)?;
+        let algorithm = self.algorithm(device, product, reduction)?;
+        self.call(device, product, &algorithm).map_err(|error| {
+            failed(&format!("multiply {} rows by [{}, {}]", product.rows, product.outputs, product.inputs), error)
+        })
+    }
+
+    fn call(
+        &self,
+        device: &Device,
+        product: &Product,
+        algorithm: &sys::cublasLtMatmulAlgo_t,
+    ) -> Result<(), CublasError> {
+        let call = Call::new(self.element, product)?;
         let one = 1.0_f32;
         let beta = if product.accumulate { 1.0_f32 } else { 0.0 };
         // SAFETY: the layouts describe the memory that the caller's addresses stand for; scalars live through the call.
@@ -104,18 +117,20 @@ impl Matmul {
                 call.y,
                 product.y as *mut c_void,
                 call.y,
-                &raw const algorithm,
+                algorithm,
                 self.workspace.pointer() as *mut c_void,
                 WORKSPACE_BYTES,
                 device.stream.cu_stream().cast(),
             )
         }
-        .map_err(|error| {
-            failed(&format!("multiply {} rows by [{}, {}]", product.rows, product.outputs, product.inputs), error)
-        })
     }
 
-    fn algorithm(&self, product: &Product, reduction: Reduction) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
+    fn algorithm(
+        &self,
+        device: &Device,
+        product: &Product,
+        reduction: Reduction,
+    ) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
         let invariant = reduction == Reduction::Invariant;
         let shape = Shape {
             outputs: product.outputs,
@@ -130,26 +145,86 @@ impl Matmul {
         if let Some(algorithm) = algorithms.get(&shape) {
             return Ok(*algorithm);
         }
-        let typical = Product { rows: shape.rows, ..*product };
-        let algorithm = self.ask(&typical, invariant).map_err(|error| failed("choose an algorithm", error))?;
+        // Binary32 runs on few units: there the choice decides, and the heuristic is often wrong by a quarter.
+        let tunes = !invariant && self.element == ElementType::F32 && !self.is_capturing(device);
+        let algorithm = if tunes {
+            self.fastest(device, &Product { rows: shape.rows, ..*product })?
+        } else {
+            let typical = Product { rows: shape.rows, ..*product };
+            let candidates = self.ask(&typical, invariant).map_err(|error| failed("choose an algorithm", error))?;
+            *candidates.first().ok_or_else(|| failed("choose an algorithm", UNSUPPORTED))?
+        };
         algorithms.insert(shape, algorithm);
         Ok(algorithm)
     }
 
-    /// The heuristic's first choice; in invariant mode the first that does not split the sum.
-    fn ask(&self, product: &Product, invariant: bool) -> Result<sys::cublasLtMatmulAlgo_t, CublasError> {
+    fn is_capturing(&self, device: &Device) -> bool {
+        use cudarc::driver::sys::CUstreamCaptureStatus as Status;
+        !matches!(device.stream.capture_status(), Ok(Status::CU_STREAM_CAPTURE_STATUS_NONE))
+    }
+
+    /// The candidate that takes the least time, on memory of its own.
+    fn fastest(&self, device: &Device, product: &Product) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
+        const ROUNDS: usize = 3;
+        let candidates = self.ask(product, false).map_err(|error| failed("choose an algorithm", error))?;
+        let bytes = product.rows * product.inputs.max(product.outputs) * size_of::<f32>();
+        let (x, y) = (Buffer::new(device, bytes)?, Buffer::new(device, bytes)?);
+        // Every word 0.0115: zeros would let the card run faster than it can.
+        x.fill(device, 0x3c)?;
+        y.fill(device, 0)?;
+        let product = Product { x: x.pointer(), y: y.pointer(), ..*product };
+        let flags = Some(cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT);
+        let event = || device.context.new_event(flags).map_err(|error| super::device::failed("make an event", error));
+        let (begin, end) = (event()?, event()?);
+        let mut best: Option<(f32, sys::cublasLtMatmulAlgo_t)> = None;
+        for algorithm in candidates {
+            let mut times = [f32::INFINITY; ROUNDS];
+            for time in &mut times {
+                let timed = || -> Result<f32, cudarc::driver::DriverError> {
+                    begin.record(&device.stream)?;
+                    // A candidate that does not run is none.
+                    if self.call(device, &product, &algorithm).is_err() {
+                        return Ok(f32::INFINITY);
+                    }
+                    end.record(&device.stream)?;
+                    end.synchronize()?;
+                    begin.elapsed_ms(&end)
+                };
+                *time = timed().map_err(|error| super::device::failed("time a product", error))?;
+            }
+            let least = times.into_iter().fold(f32::INFINITY, f32::min);
+            if best.as_ref().is_none_or(|(time, _)| least < *time) {
+                best = Some((least, algorithm));
+            }
+        }
+        best.map(|(_, algorithm)| algorithm).ok_or_else(|| failed("choose an algorithm", UNSUPPORTED))
+    }
+
+    /// The heuristic's choices, the best first; in invariant mode those that do not split the sum.
+    fn ask(&self, product: &Product, invariant: bool) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
+        use sys::cublasLtMatmulPreferenceAttributes_t as Preference;
         const MOST: usize = 32;
         let call = Call::new(self.element, product)?;
         let preference = result::create_matmul_pref()?;
         // SAFETY: an all-zero result is a valid one; `found` says how many were filled in.
         let mut results: [sys::cublasLtMatmulHeuristicResult_t; MOST] = unsafe { std::mem::zeroed() };
         let mut found = 0;
-        // SAFETY: every handle is alive; attributes have the sizes that the library documents.
+        // SAFETY: every handle is alive; attributes have the types that the library documents.
         let asked = unsafe {
-            let attribute = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-            let workspace = WORKSPACE_BYTES;
-            let bytes = (&raw const workspace).cast();
-            result::set_matmul_pref_attribute(preference, attribute, bytes, size_of::<usize>()).and_then(|()| {
+            let set = |attribute, value: *const c_void, bytes| {
+                result::set_matmul_pref_attribute(preference, attribute, value, bytes)
+            };
+            let (workspace, no_reduction) = (WORKSPACE_BYTES, 0_u32);
+            let mut asked = set(
+                Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                (&raw const workspace).cast(),
+                size_of::<usize>(),
+            );
+            if invariant {
+                let mask = Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK;
+                asked = asked.and_then(|()| set(mask, (&raw const no_reduction).cast(), size_of::<u32>()));
+            }
+            asked.and_then(|()| {
                 sys::cublasLtMatmulAlgoGetHeuristic(
                     self.handle,
                     call.description,
@@ -171,8 +246,7 @@ impl Matmul {
         let fits = |result: &&sys::cublasLtMatmulHeuristicResult_t| {
             result.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS && (!invariant || splits(&result.algo) <= 1)
         };
-        let chosen = results[..found as usize].iter().find(fits);
-        chosen.map(|result| result.algo).ok_or(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED))
+        Ok(results[..found as usize].iter().filter(fits).map(|result| result.algo).collect())
     }
 }
 
@@ -200,9 +274,14 @@ fn splits(algorithm: &sys::cublasLtMatmulAlgo_t) -> i32 {
     if asked.result().is_ok() { splits } else { i32::MAX }
 }
 
-/// Rows that share an algorithm: within a power of two up to 256, then within steps of 256.
+/// Rows that share an algorithm: within a power of two up to 128, then within steps of 64, 128 and 512.
 fn bucket(rows: usize) -> usize {
-    if rows <= 256 { rows.next_power_of_two().max(16) } else { rows.next_multiple_of(256) }
+    match rows {
+        0..=128 => rows.next_power_of_two().max(16),
+        129..=512 => rows.next_multiple_of(64),
+        513..=2048 => rows.next_multiple_of(128),
+        _ => rows.next_multiple_of(512),
+    }
 }
 
 /// A product in cuBLASLt's column-major words: D `[outputs, rows]` = Wᵀ · x.

@@ -18,13 +18,14 @@ mod kernel;
 mod load;
 mod matmul;
 mod ops;
+mod packing;
 mod schedule;
 mod step_buffers;
 #[cfg(test)]
 mod testing;
 mod weights;
 
-pub use device::is_present;
+pub use device::{describe, is_present};
 pub(super) use engine::CudaEngine;
 
 /// Tokens in a block of the key and value cache.

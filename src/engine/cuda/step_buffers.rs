@@ -13,6 +13,9 @@ pub(crate) const RING: usize = 3;
 /// Steps of up to this many rows keep their arrays at fixed addresses, so that a captured graph can read them.
 pub(crate) const SMALL_ROWS: usize = 8;
 
+/// Arrays begin at multiples of 16 bytes, for some are read in words of that size.
+const ALIGNED_WORDS: usize = 4;
+
 /// i32 of a tile of prompt rows: first row, rows, slot, first position.
 pub(crate) const TILE_WORDS: usize = 4;
 
@@ -50,7 +53,7 @@ struct Turn {
 impl StepBuffers {
     /// Room for steps of `rows` rows, `wanted` of which want logits, and `tiles`.
     pub(crate) fn new(device: &Device, rows: usize, wanted: usize, tiles: usize) -> Result<Self, EngineError> {
-        let words = 3 * rows + 2 * wanted + TILE_WORDS * tiles + 5 * SMALL_ROWS;
+        let words = 3 * rows + 2 * wanted + TILE_WORDS * tiles + 5 * SMALL_ROWS + 6 * ALIGNED_WORDS;
         let turn = |_| {
             Ok(Turn {
                 up: Pinned::new(device, words)?,
@@ -87,7 +90,7 @@ impl StepBuffers {
         let mut section = |length: usize, values: &mut dyn Iterator<Item = i32>| {
             let begin = at;
             up[begin..begin + length].iter_mut().zip(values).for_each(|(to, value)| *to = value);
-            at += length;
+            at = (at + length).next_multiple_of(ALIGNED_WORDS);
             self.on_card.at(begin * size_of::<i32>())
         };
         let all_wanted = || step.to_host.iter().chain(&step.to_card);

@@ -23,7 +23,7 @@ pub(super) fn compiles(source: Source, options: &Options, capability: (i32, i32)
         eprintln!("SKIPPED: NVRTC is not on this machine; name its folder in EVALSUITE_CUDA_LIBRARIES");
         return;
     }
-    assert!(!cubin(source, options, capability).unwrap().image.is_empty());
+    assert!(!cubin(source, options, capability).unwrap().is_empty());
 }
 
 /// Shapes of real families, small: heads of 64 in groups of three, 96 with a window, 128 with biases, 80 with learned positions.

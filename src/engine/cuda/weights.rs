@@ -5,6 +5,8 @@ use super::device::Device;
 use super::element::ElementType;
 use super::load::{Transfer, transfer};
 use super::ops::elementwise::{Elementwise, NormWeights, PositionTables};
+use super::ops::gemv::{LinearRef, WeightsRef};
+use super::packing::Packer;
 use crate::engine::model::{ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames};
 use crate::engine::{Dtype, EngineError};
 use crate::text::bytes;
@@ -21,6 +23,16 @@ pub(crate) struct Linear {
     pub(crate) weights: u64,
     /// element `[outputs]`, 0 for none.
     pub(crate) bias: u64,
+    /// The same weights as few rows read them, where they are packed.
+    pub(crate) packed: Option<WeightsRef>,
+}
+
+impl Linear {
+    /// As the kernels for few rows take it.
+    pub(crate) fn for_few(&self) -> LinearRef {
+        let weights = self.packed.unwrap_or(WeightsRef::Dense(self.weights));
+        LinearRef { weights, bias: (self.bias != 0).then_some(self.bias) }
+    }
 }
 
 /// One block of the decoder.
@@ -43,6 +55,8 @@ pub(crate) struct DeviceWeights {
     arena: Buffer,
     /// Holds the tables of angles.
     angles: Option<Buffer>,
+    /// Holds packed weights.
+    packed: Vec<Buffer>,
     /// element `[vocabulary, hidden]`.
     pub(crate) embedding: u64,
     pub(crate) positions: PositionTables,
@@ -76,16 +90,23 @@ impl DeviceWeights {
         let arena = Buffer::new(device, size)?;
         let mut layout = Layout::new(source, element, arena.pointer());
         let places = layout.everything();
-        transfer(device, source, dtype, elementwise, &layout.transfers)?;
-        let mut positions = PositionTables { learned: places.learned, ..PositionTables::default() };
+        let Places { embedding, learned, mut layers, final_norm, head } = places;
+        let packer = Packer::new(device, source, dtype)?;
+        // A packed layer's dense copy is made from its codes.
+        let transfers: Vec<Transfer> =
+            layout.transfers.into_iter().filter(|transfer| !packer.makes(&transfer.name)).collect();
+        transfer(device, source, dtype, elementwise, &transfers)?;
+        let packed = packer.pack(&mut layers)?;
+        let mut positions = PositionTables { learned, ..PositionTables::default() };
         let angles = angles(device, &source.config, &mut positions)?;
-        let Places { embedding, layers, final_norm, head, .. } = places;
-        Ok(Self { arena, angles, embedding, positions, layers, final_norm, head })
+        Ok(Self { arena, angles, packed, embedding, positions, layers, final_norm, head })
     }
 
     /// Bytes on the card.
     pub(crate) fn bytes(&self) -> usize {
-        self.arena.bytes() + self.angles.as_ref().map_or(0, Buffer::bytes)
+        self.arena.bytes()
+            + self.angles.as_ref().map_or(0, Buffer::bytes)
+            + self.packed.iter().map(Buffer::bytes).sum::<usize>()
     }
 }
 
@@ -142,7 +163,7 @@ impl<'a> Layout<'a> {
         } else {
             self.tensors(&[(&self.names.output(), vocabulary)], "weight", Some(hidden))
         };
-        let head = Linear { outputs: vocabulary, inputs: hidden, weights: head, bias: 0 };
+        let head = Linear { outputs: vocabulary, inputs: hidden, weights: head, bias: 0, packed: None };
         Places { embedding, learned, layers, final_norm, head }
     }
 
@@ -166,7 +187,7 @@ impl<'a> Layout<'a> {
         let outputs = parts.iter().map(|(_, outputs)| outputs).sum();
         let weights = self.tensors(parts, "weight", Some(inputs));
         let bias = if bias { self.tensors(parts, "bias", None) } else { 0 };
-        Linear { outputs, inputs, weights, bias }
+        Linear { outputs, inputs, weights, bias, packed: None }
     }
 
     fn norm(&mut self, name: &str) -> NormWeights {

@@ -26,8 +26,6 @@ pub(crate) struct Elementwise {
     intermediate: usize,
     /// Elements a thread moves at once.
     pack: usize,
-    /// Whether NVRTC had to compile them.
-    pub(crate) compiled: bool,
 }
 
 /// A norm's weights on the card.
@@ -83,7 +81,6 @@ impl Elementwise {
             hidden: config.hidden,
             intermediate: config.intermediate,
             pack: pack(config, element),
-            compiled: module.compiled,
         })
     }
 

@@ -3,3 +3,9 @@
 pub(super) mod argmax;
 pub(super) mod attention;
 pub(super) mod elementwise;
+pub(super) mod gemv;
+#[cfg(test)]
+mod gemv_fixture;
+pub(super) mod pack;
+#[cfg(test)]
+mod testing;

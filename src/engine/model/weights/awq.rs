@@ -133,6 +133,10 @@ impl Tensors for AwqTensors {
         if packed { None } else { self.stored.place(name) }
     }
 
+    fn is_packed(&self, layer: &str) -> bool {
+        self.layers.contains_key(layer)
+    }
+
     fn read_awq(&self, layer: &str) -> Result<Option<AwqTensor>, EngineError> {
         self.layers.get(layer).map(|shape| self.read_layer(layer, *shape)).transpose()
     }

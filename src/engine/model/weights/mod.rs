@@ -83,6 +83,11 @@ pub trait Tensors: Sync + Send {
         None
     }
 
+    /// Whether a linear layer (named without `.weight`) is stored in its packed form.
+    fn is_packed(&self, _layer: &str) -> bool {
+        false
+    }
+
     /// A linear layer (named without `.weight`) in its packed form; `None` where it is not packed. [`Tensors::read`]
     /// gives the same weights dense.
     fn read_awq(&self, _layer: &str) -> Result<Option<AwqTensor>, EngineError> {

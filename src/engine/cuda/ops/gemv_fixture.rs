@@ -1,0 +1,209 @@
+//! Models and weights that the tests of the kernels for few rows run on.
+
+use half::{bf16, f16};
+
+use super::gemv::{LinearRef, Packing, WeightsRef};
+use super::pack::{AwqSource, DenseType, Pack, awq_code_bytes, awq_group_bytes, int8_code_bytes};
+use super::testing::Random;
+use crate::engine::Dtype;
+use crate::engine::cuda::buffer::Buffer;
+use crate::engine::cuda::device::Device;
+use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+
+/// `TinyLlama`'s sizes.
+pub(super) fn tiny() -> ModelConfig {
+    ModelConfig {
+        family: Family::Llama,
+        vocabulary: 32_000,
+        hidden: 2048,
+        intermediate: 5632,
+        layers: 22,
+        heads: 32,
+        kv_heads: 4,
+        head_dim: 64,
+        context_tokens: 300,
+        norm: NormKind::Rms,
+        norm_epsilon: 1e-5,
+        activation: Activation::SiluGated,
+        position: PositionKind::Rotary { theta: 10_000.0, scaling: RotaryScaling::None },
+        sliding_window: None,
+        qkv_bias: false,
+        output_bias: false,
+        mlp_bias: false,
+        tied_embeddings: false,
+    }
+}
+
+/// Another model of the family: hidden, intermediate, heads, KV heads, elements of a head, vocabulary.
+fn llama([hidden, intermediate, heads, kv_heads, head_dim, vocabulary]: [usize; 6]) -> ModelConfig {
+    ModelConfig { vocabulary, hidden, intermediate, heads, kv_heads, head_dim, ..tiny() }
+}
+
+/// `SmolLM2`-135M's sizes.
+pub(super) fn smol() -> ModelConfig {
+    llama([576, 1536, 9, 3, 64, 5000])
+}
+
+/// Llama-2-7B's sizes.
+pub(super) fn seven() -> ModelConfig {
+    llama([4096, 11_008, 32, 32, 128, 32_000])
+}
+
+/// OPT-125M's sizes.
+fn opt() -> ModelConfig {
+    ModelConfig {
+        family: Family::Opt,
+        norm: NormKind::Layer,
+        activation: Activation::Relu,
+        position: PositionKind::Learned { offset: 2 },
+        qkv_bias: true,
+        output_bias: true,
+        mlp_bias: true,
+        ..llama([768, 3072, 12, 12, 64, 1001])
+    }
+}
+
+/// What is compiled and compared.
+pub(super) fn models() -> Vec<(ModelConfig, Dtype, Packing)> {
+    let bundled = llama([192, 384, 3, 1, 64, 2049]);
+    // Qwen2.5's biases, at heads of 128; heads of 80 and 96, and sizes that end within a block of every kind.
+    let qwen = ModelConfig { qkv_bias: true, ..llama([896, 1208, 7, 1, 128, 777]) };
+    let eighty = ModelConfig { output_bias: true, mlp_bias: true, ..llama([400, 1000, 5, 5, 80, 333]) };
+    let ninety_six = llama([288, 200, 3, 3, 96, 64]);
+    let mut models = Vec::new();
+    for config in [tiny(), smol(), bundled.clone(), qwen.clone(), opt(), eighty.clone(), ninety_six] {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+            models.push((config.clone(), dtype, Packing::Dense));
+        }
+        models.push((config, Dtype::Int8, Packing::Int8));
+    }
+    let awq = |group_size| Packing::Awq { group_size };
+    for (config, group_size) in [
+        (tiny(), Some(128)),
+        (tiny(), Some(64)),
+        (tiny(), Some(32)),
+        (tiny(), None),
+        (smol(), Some(64)),
+        (smol(), Some(32)),
+        (smol(), None),
+        (bundled, Some(32)),
+        (qwen, Some(8)),
+        (opt(), Some(96)),
+        (eighty, Some(40)),
+        (llama([288, 480, 3, 3, 96, 64]), Some(48)),
+    ] {
+        models.push((config, Dtype::Awq, awq(group_size)));
+    }
+    // Rows so long that eight of them do not fit into shared memory: several launches.
+    models.push((llama([128, 14_336, 2, 1, 64, 64]), Dtype::F16, Packing::Dense));
+    models.push((llama([128, 14_336, 2, 1, 64, 64]), Dtype::F32, Packing::Dense));
+    models.push((llama([128, 14_336, 2, 1, 64, 64]), Dtype::Awq, awq(Some(128))));
+    models
+}
+
+/// Values in the run's element type.
+pub(super) fn encode(dtype: Dtype, values: &[f32]) -> Vec<u8> {
+    match dtype {
+        Dtype::F32 => values.iter().flat_map(|x| x.to_ne_bytes()).collect(),
+        Dtype::F16 | Dtype::Int8 | Dtype::Awq => values.iter().flat_map(|x| f16::from_f32(*x).to_ne_bytes()).collect(),
+        Dtype::Bf16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_ne_bytes()).collect(),
+    }
+}
+
+/// The inverse of [`encode`].
+pub(super) fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
+    let pairs = || bytes.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]]));
+    match dtype {
+        Dtype::F32 => bytes.chunks_exact(4).map(|x| f32::from_ne_bytes([x[0], x[1], x[2], x[3]])).collect(),
+        Dtype::F16 | Dtype::Int8 | Dtype::Awq => pairs().map(|bits| f16::from_bits(bits).to_f32()).collect(),
+        Dtype::Bf16 => pairs().map(|bits| bf16::from_bits(bits).to_f32()).collect(),
+    }
+}
+
+/// Rounded to the run's element type.
+pub(super) fn rounded(dtype: Dtype, values: &[f32]) -> Vec<f32> {
+    decode(dtype, &encode(dtype, values))
+}
+
+/// A linear layer on the card, and what it is.
+pub(super) struct Made {
+    pub(super) inputs: usize,
+    /// `[outputs, inputs]`, exactly.
+    pub(super) values: Vec<f64>,
+    /// `[outputs]`, zeros where there is none.
+    pub(super) bias: Vec<f32>,
+    weights: WeightsRef,
+    bias_buffer: Option<Buffer>,
+    /// Keeps the weights alive.
+    _buffers: Vec<Buffer>,
+}
+
+impl Made {
+    pub(super) fn linear(&self) -> LinearRef {
+        LinearRef { weights: self.weights, bias: self.bias_buffer.as_ref().map(Buffer::pointer) }
+    }
+}
+
+/// Random weights `[outputs, inputs]`, packed by the kernels of `pack.rs`.
+pub(super) fn layer_weights(
+    device: &Device,
+    dtype: Dtype,
+    packing: Packing,
+    [outputs, inputs]: [usize; 2],
+    group_size: usize,
+    has_bias: bool,
+    random: &mut Random,
+) -> Made {
+    let dense = rounded(dtype, &random.matrix(outputs, inputs, 1.0 / (inputs as f32).sqrt()));
+    let bias = if has_bias { rounded(dtype, &random.matrix(1, outputs, 0.5)) } else { vec![0.0; outputs] };
+    let bias_buffer = has_bias.then(|| Buffer::of(device, &encode(dtype, &bias)).unwrap());
+    let (weights, values, buffers): (_, Vec<f64>, _) = match packing {
+        Packing::Dense => {
+            let buffer = Buffer::of(device, &encode(dtype, &dense)).unwrap();
+            (WeightsRef::Dense(buffer.pointer()), dense.iter().map(|w| f64::from(*w)).collect(), vec![buffer])
+        }
+        Packing::Int8 => {
+            let source = Buffer::of(device, &dense).unwrap();
+            let codes = Buffer::new(device, int8_code_bytes(outputs, inputs)).unwrap();
+            let scales = Buffer::new(device, outputs * 4).unwrap();
+            let pointers = (codes.pointer(), scales.pointer());
+            let pack = Pack::load(device).unwrap();
+            pack.int8(device, (source.pointer(), DenseType::F32), [outputs, inputs], pointers).unwrap();
+            let scale = |row: &[f32]| row.iter().fold(0.0_f32, |top, w| top.max(w.abs())) / 127.0;
+            let row = |row: &[f32]| -> Vec<f64> {
+                let scale = scale(row);
+                row.iter().map(|w| f64::from((w / scale).round_ties_even()) * f64::from(scale)).collect()
+            };
+            let values = dense.chunks(inputs).flat_map(row).collect();
+            device.synchronize().unwrap();
+            (WeightsRef::Int8 { codes: pointers.0, scales: pointers.1 }, values, vec![codes, scales])
+        }
+        Packing::Awq { .. } => {
+            let groups = inputs / group_size;
+            let q: Vec<u8> = (0..outputs * inputs).map(|_| random.below(16) as u8).collect();
+            let zeros: Vec<u8> = (0..outputs * groups).map(|_| random.below(16) as u8).collect();
+            let scale = 0.2 / (inputs as f32).sqrt();
+            let scales: Vec<f16> =
+                (0..outputs * groups).map(|_| f16::from_f32(scale * (0.1 + random.normal().abs()))).collect();
+            let tensor = AwqTensor::pack(outputs, inputs, group_size, &q, &zeros, &scales).unwrap();
+            let [qweight, qzeros] = [&tensor.qweight, &tensor.qzeros].map(|words| Buffer::of(device, words).unwrap());
+            let scales = Buffer::of(device, &tensor.scales).unwrap();
+            let codes = Buffer::new(device, awq_code_bytes(outputs, inputs)).unwrap();
+            let words = Buffer::new(device, awq_group_bytes(outputs, inputs, group_size)).unwrap();
+            let source = AwqSource {
+                inputs,
+                outputs,
+                group_size,
+                qweight: qweight.pointer(),
+                qzeros: qzeros.pointer(),
+                scales: scales.pointer(),
+            };
+            let pack = Pack::load(device).unwrap();
+            pack.awq(device, &source, (codes.pointer(), words.pointer()), 0).unwrap();
+            device.synchronize().unwrap();
+            let weights = WeightsRef::Awq { codes: codes.pointer(), groups: words.pointer(), group_size };
+            (weights, tensor.dequantize().iter().map(|w| f64::from(*w)).collect(), vec![codes, words])
+        }
+    };
+    Made { inputs, values, bias, weights, bias_buffer, _buffers: buffers }
+}

@@ -1,0 +1,174 @@
+//! Weights of four and eight bits on the card: codes for steps of few rows, and a dense copy for steps of many.
+//!
+//! A product over many rows is bound by arithmetic, and the tensor cores want binary16: there the codes would only have to be
+//! unpacked again and again. So both are held; `weight_bytes` counts both.
+
+use rayon::prelude::*;
+
+use super::buffer::Buffer;
+use super::device::Device;
+use super::element::ElementType;
+use super::load::{Transfer, transfer};
+use super::ops::elementwise::Elementwise;
+use super::ops::gemv::{Packing, WeightsRef};
+use super::ops::pack::{AwqSource, DenseType, Pack, awq_code_bytes, awq_group_bytes, int8_code_bytes};
+use super::weights::{Layer, Linear};
+use crate::engine::model::{AwqTensor, ModelSource, TensorNames};
+use crate::engine::{Dtype, EngineError};
+
+/// How a precision packs the linear layers within blocks.
+pub(crate) fn packing(source: &ModelSource, dtype: Dtype) -> Packing {
+    match dtype {
+        Dtype::F32 | Dtype::F16 | Dtype::Bf16 => Packing::Dense,
+        Dtype::Int8 => Packing::Int8,
+        Dtype::Awq => Packing::Awq { group_size: source.quantization.as_ref().and_then(|config| config.group_size) },
+    }
+}
+
+/// The layers of one model that are packed.
+pub(crate) struct Packer<'a> {
+    device: &'a Device,
+    source: &'a ModelSource,
+    dtype: Dtype,
+    /// Of every block, in the order of [`linears`]: the names of the parts, and whether the card holds codes of them.
+    layers: Vec<[Stack; 4]>,
+}
+
+/// Projections of one input, one below the other.
+struct Stack {
+    /// With their outputs.
+    parts: Vec<(String, usize)>,
+    packed: bool,
+}
+
+impl<'a> Packer<'a> {
+    pub(crate) fn new(device: &'a Device, source: &'a ModelSource, dtype: Dtype) -> Result<Self, EngineError> {
+        let (config, names) = (&source.config, TensorNames::new(&source.config, &source.tensors.names()));
+        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        // The kernels read eight weights of one group at a time; checkpoints with smaller groups run from dense copies.
+        let group_size = source.quantization.as_ref().and_then(|config| config.group_size);
+        let fits = [config.hidden, q, config.intermediate].iter().all(|inputs| inputs.is_multiple_of(8))
+            && group_size.is_none_or(|group_size| group_size.is_multiple_of(8));
+        if dtype == Dtype::Int8 && !fits {
+            return Err(EngineError::invalid(
+                format!("{} has layers whose inputs are no multiple of 8, which int8 on a GPU needs", source.name),
+                "run int8 with `--engine cpu`",
+            ));
+        }
+        let stack = |parts: Vec<(String, usize)>| {
+            let packed = match dtype {
+                Dtype::F32 | Dtype::F16 | Dtype::Bf16 => false,
+                Dtype::Int8 => true,
+                // A stack that is packed in part only stays dense.
+                Dtype::Awq => fits && parts.iter().all(|(name, _)| source.tensors.is_packed(name)),
+            };
+            Stack { parts, packed }
+        };
+        let layers = (0..config.layers).map(|layer| {
+            let names = names.block(layer);
+            [
+                stack(names.qkv.into_iter().zip([q, kv, kv]).collect()),
+                stack(vec![(names.output, config.hidden)]),
+                stack(names.up.into_iter().map(|name| (name, config.intermediate)).collect()),
+                stack(vec![(names.down, config.hidden)]),
+            ]
+        });
+        Ok(Self { device, source, dtype, layers: layers.collect() })
+    }
+
+    /// Whether the dense copy of this tensor is made from codes.
+    pub(crate) fn makes(&self, tensor: &str) -> bool {
+        let stacks = self.layers.iter().flatten().filter(|stack| stack.packed);
+        tensor
+            .strip_suffix(".weight")
+            .is_some_and(|layer| stacks.flat_map(|stack| &stack.parts).any(|(name, _)| name == layer))
+    }
+
+    /// Packs what is to be packed, fills the dense copies, and tells `layers` where the codes are. The buffers hold them.
+    pub(crate) fn pack(&self, layers: &mut [Layer]) -> Result<Vec<Buffer>, EngineError> {
+        if self.layers.iter().flatten().all(|stack| !stack.packed) {
+            return Ok(Vec::new());
+        }
+        let pack = Pack::load(self.device)?;
+        let stacks = layers.iter_mut().zip(&self.layers);
+        let stacks: Vec<(&mut Linear, &Stack)> = stacks
+            .flat_map(|(layer, stacks)| linears(layer).into_iter().zip(stacks))
+            .filter(|(_, stack)| stack.packed)
+            .collect();
+        if self.dtype == Dtype::Int8 { self.int8(&pack, stacks) } else { self.awq(&pack, stacks) }
+    }
+
+    fn int8(&self, pack: &Pack, stacks: Vec<(&mut Linear, &Stack)>) -> Result<Vec<Buffer>, EngineError> {
+        let device = self.device;
+        // Codes are rounded from the values as the files hold them, not from values that binary16 has rounded before.
+        let elementwise = Elementwise::load(device, &self.source.config, ElementType::F32)?;
+        let mut buffers = Vec::new();
+        for (linear, stack) in stacks {
+            let (outputs, inputs) = (linear.outputs, linear.inputs);
+            let exact = Buffer::new(device, outputs * inputs * size_of::<f32>())?;
+            let mut row = 0;
+            let mut transfers = Vec::new();
+            for (name, outputs) in &stack.parts {
+                let to = exact.at(row * inputs * size_of::<f32>());
+                transfers.push(Transfer { name: format!("{name}.weight"), shape: vec![*outputs, inputs], to });
+                row += outputs;
+            }
+            transfer(device, self.source, Dtype::F32, &elementwise, &transfers)?;
+            let (codes, scales) = (
+                Buffer::new(device, int8_code_bytes(outputs, inputs))?,
+                Buffer::new(device, outputs * size_of::<f32>())?,
+            );
+            let packed = (codes.pointer(), scales.pointer());
+            pack.int8(device, (exact.pointer(), DenseType::F32), [outputs, inputs], packed)?;
+            pack.int8_dense(device, packed, [outputs, inputs], linear.weights)?;
+            device.synchronize()?;
+            linear.packed = Some(WeightsRef::Int8 { codes: packed.0, scales: packed.1 });
+            buffers.extend([codes, scales]);
+        }
+        Ok(buffers)
+    }
+
+    fn awq(&self, pack: &Pack, stacks: Vec<(&mut Linear, &Stack)>) -> Result<Vec<Buffer>, EngineError> {
+        let device = self.device;
+        let read = |stack: &Stack| -> Result<Vec<AwqTensor>, EngineError> {
+            let tensors = stack.parts.iter().filter_map(|(name, _)| self.source.tensors.read_awq(name).transpose());
+            tensors.collect()
+        };
+        let tensors: Vec<Vec<AwqTensor>> = stacks.par_iter().map(|(_, stack)| read(stack)).collect::<Result<_, _>>()?;
+        let mut buffers = Vec::new();
+        for ((linear, _), parts) in stacks.into_iter().zip(tensors) {
+            let (outputs, inputs) = (linear.outputs, linear.inputs);
+            let group_size = parts.first().map_or(inputs, |part| part.group_size);
+            let codes = Buffer::new(device, awq_code_bytes(outputs, inputs))?;
+            let groups = Buffer::new(device, awq_group_bytes(outputs, inputs, group_size))?;
+            let packed = (codes.pointer(), groups.pointer());
+            let mut first_output = 0;
+            for part in &parts {
+                let qweight = Buffer::of(device, &part.qweight)?;
+                let (qzeros, scales) = (Buffer::of(device, &part.qzeros)?, Buffer::of(device, &part.scales)?);
+                let source = AwqSource {
+                    inputs,
+                    outputs: part.outputs,
+                    group_size,
+                    qweight: qweight.pointer(),
+                    qzeros: qzeros.pointer(),
+                    scales: scales.pointer(),
+                };
+                pack.awq(device, &source, packed, first_output)?;
+                // The checkpoint's own layout is freed with this turn of the loop.
+                device.synchronize()?;
+                first_output += part.outputs;
+            }
+            pack.awq_dense(device, packed, [outputs, inputs], group_size, linear.weights)?;
+            linear.packed = Some(WeightsRef::Awq { codes: packed.0, groups: packed.1, group_size });
+            buffers.extend([codes, groups]);
+        }
+        device.synchronize()?;
+        Ok(buffers)
+    }
+}
+
+/// A block's linear layers, in the order of the forward pass.
+fn linears(layer: &mut Layer) -> [&mut Linear; 4] {
+    [&mut layer.qkv, &mut layer.output, &mut layer.up, &mut layer.down]
+}
