@@ -1,17 +1,15 @@
-//! `evalsuite golden`: check, review, accept, list.
+//! `evalsuite golden`: check and accept.
 
-use std::io::IsTerminal as _;
 use std::path::Path;
 
-use console::Term;
-
-use super::commands::{colour, print_data, start_threads, with_surroundings};
+use super::commands::{print_data, start_threads, with_surroundings};
 use super::exit::Exit;
-use super::golden_arguments::{AcceptArguments, CheckArguments, FolderArguments, GoldenAction, GoldenArguments};
-use super::golden_scope::{Gathered, Scratch, job};
+use super::golden_arguments::{AcceptArguments, CheckArguments, GoldenAction, GoldenArguments};
+use super::golden_look::{list, review};
+use super::golden_scope::{Gathered, Scratch};
 use super::printer::{print_error, say};
 use crate::golden::{
-    Candidates, Checked, Entry, Golden, Origin, Status, Store, Suite, Terms, annotations, candidates, hold, reach, show,
+    Candidates, Checked, Entry, Golden, Origin, Status, Suite, SuiteEnd, Terms, annotations, candidates, hold,
 };
 use crate::hub::Hub;
 use crate::run::{RunError, Surroundings};
@@ -32,7 +30,7 @@ pub(super) fn golden(arguments: &GoldenArguments) -> Result<Exit, RunError> {
 }
 
 /// Whether this is an unattended build, as every such service says it.
-fn is_ci() -> bool {
+pub(super) fn is_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
 }
 
@@ -68,9 +66,15 @@ fn check(arguments: &CheckArguments) -> Result<Exit, RunError> {
         let complete = with_surroundings(|surroundings| {
             for (number, group) in groups.iter().enumerate() {
                 let scratch = Scratch::new(number);
-                let ran = match group.job(scratch.path()).and_then(|job| job.run(&group.recipe, &hub, surroundings)) {
-                    Ok(Some(ran)) => ran,
-                    Ok(None) => return Ok(false),
+                let end = group.job(scratch.path()).and_then(|job| job.run(&group.recipe, &hub, surroundings));
+                let ran = match end {
+                    Ok(SuiteEnd::Ran(ran)) => ran,
+                    Ok(SuiteEnd::Interrupted) => return Ok(false),
+                    Ok(SuiteEnd::Orphaned(why)) => {
+                        let orphaned = |entry: &Entry| Checked::new(entry, Status::Orphaned, why.as_str());
+                        checked.extend(group.entries.iter().map(orphaned));
+                        continue;
+                    }
                     Err(error) => {
                         checked.extend(group.entries.iter().map(|entry| Checked::failed(entry, &error)));
                         continue;
@@ -101,7 +105,7 @@ fn of_run(run: &Path, wanted: &[String]) -> Result<Candidates, RunError> {
         .collect())
 }
 
-fn nothing_in_scope(folder: &Path, suite: Option<Suite>, model: Option<&str>) -> RunError {
+pub(super) fn nothing_in_scope(folder: &Path, suite: Option<Suite>, model: Option<&str>) -> RunError {
     let suite_flag = suite.map_or("quality", Suite::name);
     let mut make = vec!["evalsuite", "golden", "accept", "--suite", suite_flag];
     make.extend(model.iter().flat_map(|model| ["--model", *model]));
@@ -272,8 +276,13 @@ fn accept_anew(arguments: &AcceptArguments, terms: Terms) -> Result<Exit, RunErr
     let complete = with_surroundings(|surroundings: &mut Surroundings| {
         for (number, group) in gathered.groups.iter().enumerate() {
             let scratch = Scratch::new(number);
-            let Some(ran) = group.job(scratch.path())?.run(&group.recipe, &hub, surroundings)? else {
-                return Ok(false);
+            let ran = match group.job(scratch.path())?.run(&group.recipe, &hub, surroundings)? {
+                SuiteEnd::Ran(ran) => ran,
+                SuiteEnd::Interrupted => return Ok(false),
+                SuiteEnd::Orphaned(why) => {
+                    let hint = "delete the golden file, or give other flags of the suite's command behind `--`";
+                    return Err(RunError::invalid(why, hint));
+                }
             };
             for (dtype, came) in ran.candidates {
                 match came {
@@ -299,104 +308,4 @@ fn take(entry: &Entry, mut golden: Golden, terms: Terms) -> Result<(), RunError>
     terms.apply(&mut golden, entry.golden().ok().flatten().as_ref())?;
     entry.write(&golden)?;
     print_data(&format!("accepted  {}: {} outputs, tier {}", entry.path.display(), golden.outputs.len(), golden.tier))
-}
-
-fn review(arguments: &FolderArguments) -> Result<Exit, RunError> {
-    let store = Store::new(&arguments.golden);
-    let pending: Vec<Entry> = store.entries()?.into_iter().filter(Entry::is_pending).collect();
-    if pending.is_empty() {
-        say(&format!("nothing is pending in {}", store.folder().display()));
-        return Ok(Exit::Success);
-    }
-    let term = Term::stdout();
-    if is_ci() || !term.is_term() || !std::io::stdin().is_terminal() {
-        let paths: Vec<String> = pending.iter().map(|entry| entry.pending_path().display().to_string()).collect();
-        return Err(RunError::invalid(
-            format!("golden review asks for keys, and this is no terminal; pending: {}", paths.join(", ")),
-            "run it in a terminal, or take files by name with `evalsuite golden accept PATHS`",
-        ));
-    }
-    let failure = |error: std::io::Error| {
-        RunError::invalid(
-            format!("the terminal failed: {error}"),
-            "take files by name with `evalsuite golden accept PATHS`",
-        )
-    };
-    for (number, entry) in pending.iter().enumerate() {
-        let new = Golden::read(&entry.pending_path())?;
-        let old = entry.golden()?;
-        print_data(&show(old.as_ref(), &new, colour()))?;
-        let question = format!("\n{} of {}: (a)ccept, (r)eject, (s)kip, (q)uit? ", number + 1, pending.len());
-        term.write_str(&question).map_err(failure)?;
-        let answer = loop {
-            let key = term.read_char().map_err(failure)?.to_ascii_lowercase();
-            if "arsq".contains(key) {
-                break key;
-            }
-        };
-        let done = match answer {
-            'a' => entry.accept().map(|()| "accepted")?,
-            'r' => entry.reject().map(|()| "rejected")?,
-            's' => "skipped",
-            _ => "left as it is, and so is the rest",
-        };
-        term.write_line(done).map_err(failure)?;
-        if answer == 'q' {
-            break;
-        }
-    }
-    Ok(Exit::Success)
-}
-
-fn list(arguments: &FolderArguments) -> Result<Exit, RunError> {
-    let store = Store::new(&arguments.golden);
-    let hub = Hub::from_environment(true)?;
-    let entries = store.entries()?;
-    if entries.is_empty() {
-        return Err(nothing_in_scope(store.folder(), None, None));
-    }
-    let lines: Result<Vec<String>, RunError> = entries.iter().map(|entry| listed(entry, &hub)).collect();
-    print_data(&lines?.join("\n"))?;
-    Ok(Exit::Success)
-}
-
-fn listed(entry: &Entry, hub: &Hub) -> Result<String, RunError> {
-    let line = |status: Status, what: &str| format!("{:8}  {}: {what}", status.name(), entry.in_words());
-    let Some(suite) = Suite::parse(&entry.suite) else {
-        return Ok(line(Status::Orphaned, &format!("there is no suite `{}`", entry.suite)));
-    };
-    let Some(dtype) = crate::engine::Dtype::ALL.into_iter().find(|dtype| dtype.name() == entry.dtype) else {
-        return Ok(line(Status::Orphaned, &format!("there is no dtype `{}`", entry.dtype)));
-    };
-    let golden = match entry.golden() {
-        Ok(Some(golden)) => golden,
-        Ok(None) => return Ok(line(Status::Missing, "no golden file yet; what would be its first is pending")),
-        Err(error) => return Ok(line(Status::Failed, &error.to_string().replace('\n', "\n          "))),
-    };
-    let about = format!(
-        "{} outputs, tier {}, {} of {}, model {}",
-        golden.outputs.len(),
-        golden.tier,
-        golden.provenance.engine,
-        golden.provenance.date,
-        golden.inputs.model.sha256.get(..12).unwrap_or_default()
-    );
-    let resolved = job(suite, &golden.recipe, &[dtype], "cpu", Path::new("unused"));
-    let parts = match resolved.and_then(|job| reach(&golden, &job, hub)) {
-        Ok(parts) => parts,
-        Err(error) => return Ok(line(Status::Orphaned, &error.to_string().replace('\n', "\n          "))),
-    };
-    let status = match () {
-        () if entry.is_pending() => Status::Pending,
-        () if !parts.orphaned.is_empty() => Status::Orphaned,
-        () if !parts.missing.is_empty() => Status::Missing,
-        () => Status::Ok,
-    };
-    let mut text = line(status, &about);
-    for (name, ids) in [("orphaned", &parts.orphaned), ("missing", &parts.missing)] {
-        if !ids.is_empty() {
-            text.push_str(&format!("\n          {name}: {}", ids.join(", ")));
-        }
-    }
-    Ok(text)
 }

@@ -98,7 +98,7 @@ impl ScopeArguments {
                     group.entries.extend(entries);
                 }
                 None => {
-                    gathered.groups.push(Group { suite, recipe, engine, dtypes, entries, model_folder: Some(model) })
+                    gathered.groups.push(Group { suite, recipe, engine, dtypes, entries, model_folder: Some(model) });
                 }
             }
         }

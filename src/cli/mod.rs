@@ -7,6 +7,7 @@ mod doctor;
 mod exit;
 mod golden;
 mod golden_arguments;
+mod golden_look;
 mod golden_scope;
 mod model;
 mod perplexity;

@@ -69,8 +69,7 @@ impl Checked {
 
     /// It could not be compared.
     pub fn failed(entry: &Entry, error: &RunError) -> Self {
-        let status = if error.to_string().starts_with("orphaned") { Status::Orphaned } else { Status::Failed };
-        Self { is_engine_failure: error.is_engine_failure(), ..Self::new(entry, status, error.to_string()) }
+        Self { is_engine_failure: error.is_engine_failure(), ..Self::new(entry, Status::Failed, error.to_string()) }
     }
 }
 
@@ -91,7 +90,9 @@ pub fn hold(
         Err(error) => return Ok(Checked::failed(entry, &error)),
     };
     let mut new = new.clone();
-    Terms::default().apply(&mut new, old.as_ref())?;
+    if let Err(error) = Terms::default().apply(&mut new, old.as_ref()) {
+        return Ok(Checked::failed(entry, &error));
+    }
     let mut checked = match &old {
         None => {
             Checked::new(entry, Status::Missing, format!("there is no golden file; {} outputs came", new.outputs.len()))

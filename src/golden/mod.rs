@@ -30,5 +30,5 @@ pub use orphans::{Reach, reach};
 pub use recipe::Recipe;
 pub use review::show;
 pub use store::{Entry, Store};
-pub use suite_job::{Ran, SuiteJob};
+pub use suite_job::{Ran, SuiteEnd, SuiteJob};
 pub use terms::Terms;

@@ -20,6 +20,17 @@ pub enum SuiteJob {
     Quality(Box<QualityJob>),
 }
 
+/// How that ended.
+#[derive(Debug)]
+pub enum SuiteEnd {
+    /// With outputs, or with errors in their places.
+    Ran(Ran),
+    /// Nothing of what it names is there any more; why, in words.
+    Orphaned(String),
+    /// The user broke off.
+    Interrupted,
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub struct Ran {
@@ -44,20 +55,23 @@ impl SuiteJob {
         }
     }
 
-    /// Runs what of the job there still is: rows and prompts that are no more are left out. `None` where it was
-    /// interrupted.
-    pub fn run(&self, recipe: &Recipe, hub: &Hub, surroundings: &mut Surroundings) -> Result<Option<Ran>, RunError> {
+    /// Runs what of the job there still is: rows and prompts that are no more are left out.
+    pub fn run(&self, recipe: &Recipe, hub: &Hub, surroundings: &mut Surroundings) -> Result<SuiteEnd, RunError> {
         match self {
             Self::Gsm8k(job) => {
                 let inputs = Inputs::load(job, hub)?;
                 let mut job = job.as_ref().clone();
                 let rows = inputs.dataset.samples.len();
-                keep_known(&mut job.selection.indices, |row| *row < rows, "row", "the dataset")?;
+                if !keep_known(&mut job.selection.indices, |row| *row < rows) {
+                    return Ok(SuiteEnd::Orphaned(format!(
+                        "no row of it is in the dataset any more, which has {rows}"
+                    )));
+                }
                 let finished = crate::run::evaluate(&job, &inputs, surroundings)?;
                 let tokenizer = Arc::clone(&inputs.model.tokenizer);
                 let origin = Origin { recipe: Some(recipe), protocol: Some(&job.protocol) };
                 let mut ran = ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)?;
-                if let Some(ran) = &mut ran {
+                if let SuiteEnd::Ran(ran) = &mut ran {
                     add_prompts(ran, &prepare(&inputs, &job)?.0);
                 }
                 Ok(ran)
@@ -66,7 +80,9 @@ impl SuiteJob {
                 let set = PromptSet::open(job.prompts.as_deref())?;
                 let mut job = job.as_ref().clone();
                 let known = |name: &String| set.choose(std::slice::from_ref(name)).is_ok();
-                keep_known(&mut job.only, known, "prompt", "the set")?;
+                if !keep_known(&mut job.only, known) {
+                    return Ok(SuiteEnd::Orphaned(format!("no prompt of it is in the set {} any more", set.name)));
+                }
                 let inputs = QualityInputs::load(&job, hub)?;
                 let finished = crate::run::quality::evaluate(&job, &inputs, surroundings)?;
                 let tokenizer = Arc::clone(&inputs.model.tokenizer);
@@ -87,17 +103,11 @@ fn add_prompts(ran: &mut Ran, prepared: &[Prepared]) {
     }
 }
 
-/// An empty choice means all, so a choice must not become empty unnoticed.
-fn keep_known<T>(chosen: &mut Vec<T>, known: impl Fn(&T) -> bool, kind: &str, place: &str) -> Result<(), RunError> {
-    let some = !chosen.is_empty();
+/// Whether anything is left to choose: an empty choice means all, so a choice must not become empty unnoticed.
+fn keep_known<T>(chosen: &mut Vec<T>, known: impl Fn(&T) -> bool) -> bool {
+    let names_all = chosen.is_empty();
     chosen.retain(known);
-    if some && chosen.is_empty() {
-        return Err(RunError::invalid(
-            format!("orphaned: no {kind} of the golden file is in {place} any more"),
-            "delete the golden file, or accept it anew with other arguments behind `--`",
-        ));
-    }
-    Ok(())
+    names_all || !chosen.is_empty()
 }
 
 fn ran(
@@ -106,9 +116,9 @@ fn ran(
     failures: Vec<(crate::engine::Dtype, RunError)>,
     origin: Origin,
     tokenizer: Arc<ModelTokenizer>,
-) -> Result<Option<Ran>, RunError> {
+) -> Result<SuiteEnd, RunError> {
     if !has_results {
-        return Ok(None);
+        return Ok(SuiteEnd::Interrupted);
     }
     let mut candidates = candidates(folder, origin)?;
     // The error itself says more than the run's folder: whether the engine failed, and a hint.
@@ -117,5 +127,5 @@ fn ran(
             place.1 = Err(error);
         }
     }
-    Ok(Some(Ran { candidates, tokenizer }))
+    Ok(SuiteEnd::Ran(Ran { candidates, tokenizer }))
 }

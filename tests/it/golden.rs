@@ -57,10 +57,10 @@ fn text(bytes: &[u8]) -> String {
 
 /// Everything said, stdout first, by a command that ends with `code`.
 fn says(world: &Path, code: i32, arguments: &str) -> String {
-    says_of(command(world, arguments).output().expect("the program starts"), code, arguments)
+    says_of(&command(world, arguments).output().expect("the program starts"), code, arguments)
 }
 
-fn says_of(output: Output, code: i32, arguments: &str) -> String {
+fn says_of(output: &Output, code: i32, arguments: &str) -> String {
     let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{arguments}: {said}");
     assert!(code != 2 || said.contains("hint: "), "{arguments}: {said}");
@@ -104,7 +104,7 @@ fn pending(world: &Path) -> Vec<String> {
     for suite in ["gsm8k", "quality"] {
         for entry in fs::read_dir(world.join("golden").join(suite).join("m")).into_iter().flatten().flatten() {
             let name = entry.file_name().into_string().unwrap();
-            if name.ends_with(".new") {
+            if entry.path().extension().is_some_and(|extension| extension == "new") {
                 found.push(format!("{suite}/m/{name}"));
             }
         }
@@ -231,7 +231,7 @@ fn nothing_is_written_or_asked_in_ci() {
     assert!(pending(world).is_empty() && said.contains("nothing was written"), "{said}");
     let mut in_ci = command(world, "check --suite gsm8k");
     let output = in_ci.env("CI", "true").env("GITHUB_ACTIONS", "true").output().unwrap();
-    let said = says_of(output, 4, "check in CI");
+    let said = says_of(&output, 4, "check in CI");
     assert!(pending(world).is_empty(), "{said}");
     let annotation = said.lines().find(|line| line.starts_with("::error ")).expect("an annotation");
     assert!(
@@ -241,10 +241,10 @@ fn nothing_is_written_or_asked_in_ci() {
     assert!(annotation.contains("%0A1: token 2 was") && !said.contains("::error file=golden/gsm8k/m/awq"), "{said}");
     says(world, 4, "check --suite gsm8k");
     for action in ["accept --all", "review"] {
-        let said = says_of(command(world, action).env("CI", "1").output().unwrap(), 2, action);
+        let said = says_of(&command(world, action).env("CI", "1").output().unwrap(), 2, action);
         assert_eq!(pending(world).len(), 1, "{said}");
     }
-    says_of(command(world, "check --suite quality").env("CI", "false").output().unwrap(), 0, "CI=false is no CI");
+    says_of(&command(world, "check --suite quality").env("CI", "false").output().unwrap(), 0, "CI=false is no CI");
 }
 
 #[test]
@@ -308,6 +308,11 @@ fn what_is_no_more_and_what_is_not_yet_there_is_listed() {
     ] {
         assert!(said.contains(part), "{part} is not in {said}");
     }
+    let only = "accept --suite quality --model m --dtype f16 -- --prompts prompts.toml --only exact";
+    says(world, 0, only);
+    fs::write(world.join("prompts.toml"), PROMPTS.replace("id = \"exact\"", "id = \"other\"")).unwrap();
+    let said = says(world, 4, "check --ci --suite quality --dtype f16");
+    assert!(said.contains("orphaned  quality m f16: no prompt of it is in the set mine any more"), "{said}");
     let said = says(world, 4, "check --ci --suite gsm8k --dtype f16");
     assert!(said.contains("missing   gsm8k m f16: there is no golden file; 1 outputs came"), "{said}");
 }
