@@ -3,19 +3,18 @@
 //! `cargo bench --bench cpu_engine -- MODEL_FOLDER [PYTHON]`: a Hugging Face folder that both can read, and a Python that has
 //! torch and transformers. Rounds alternate between the two, so that a change in the machine's speed meets both.
 
-use std::ops::ControlFlow;
+mod measure;
+
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
 
 use evalsuite::engine::model::{ModelSource, ModelSpec};
-use evalsuite::engine::{Dtype, Engine, EngineKind, GenerateOptions, OpenOptions, Prompt, Request, Work, open};
+use evalsuite::engine::{Dtype, EngineKind, OpenOptions, open};
 use evalsuite::hub::Hub;
+use measure::{BATCHES, PROMPT_TOKENS, tokens_per_second};
 
-const PROMPT_TOKENS: usize = 32;
 const OUTPUT_TOKENS: usize = 128;
 const ROUNDS: usize = 3;
-const BATCHES: [usize; 2] = [1, 8];
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -30,7 +29,7 @@ fn main() -> anyhow::Result<()> {
     let mut theirs = [const { Vec::new() }; 2];
     for round in 0..=ROUNDS {
         for (index, batch) in BATCHES.into_iter().enumerate() {
-            let speed = measure(engine.as_mut(), batch)?;
+            let speed = tokens_per_second(engine.as_mut(), batch, OUTPUT_TOKENS)?;
             let peer = arguments.get(1).map(|python| transformers(python, folder, batch)).transpose()?;
             if round > 0 {
                 ours[index].push(speed); // round 0 is the warm-up
@@ -49,19 +48,6 @@ fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Output tokens a second, reading the prompts included.
-fn measure(engine: &mut dyn Engine, batch: usize) -> anyhow::Result<f64> {
-    let options = GenerateOptions { max_tokens: OUTPUT_TOKENS, ignore_eos: true, ..GenerateOptions::default() };
-    let request = |id: usize| {
-        let token_ids = (0..PROMPT_TOKENS).map(|i| (1000 + 37 * i + 101 * id) as u32).collect();
-        let prompt = Arc::new(Prompt { text: String::new(), token_ids });
-        Request { id, prompt, work: Work::Generate(options.clone()) }
-    };
-    let begin = Instant::now();
-    engine.run((0..batch).map(request).collect(), &mut |_| ControlFlow::Continue(()))?;
-    Ok((batch * OUTPUT_TOKENS) as f64 / begin.elapsed().as_secs_f64())
 }
 
 /// The same work by transformers' `generate`, in a process of its own (loading not counted).

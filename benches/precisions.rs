@@ -3,19 +3,18 @@
 //! `cargo bench --bench precisions -- MODEL_FOLDER [AWQ_FOLDER]`: the AWQ form is also found beside the model. Rounds go
 //! through all precisions, so that a change in the machine's speed meets each.
 
-use std::ops::ControlFlow;
+mod measure;
+
 use std::sync::Arc;
-use std::time::Instant;
 
 use evalsuite::engine::model::{ModelSource, ModelSpec};
-use evalsuite::engine::{Dtype, Engine, EngineKind, GenerateOptions, OpenOptions, Prompt, Request, Work, open};
+use evalsuite::engine::{Dtype, EngineKind, OpenOptions, open};
 use evalsuite::hub::Hub;
 use evalsuite::text::bytes;
+use measure::{BATCHES, tokens_per_second};
 
-const PROMPT_TOKENS: usize = 32;
 const OUTPUT_TOKENS: usize = 64;
 const ROUNDS: usize = 5;
-const BATCHES: [usize; 2] = [1, 8];
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -36,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     for round in 0..=ROUNDS {
         for (engine, speeds) in engines.iter_mut().zip(&mut speeds) {
             for (batch, speeds) in BATCHES.into_iter().zip(speeds) {
-                let speed = measure(engine.as_mut(), batch)?;
+                let speed = tokens_per_second(engine.as_mut(), batch, OUTPUT_TOKENS)?;
                 if round > 0 {
                     speeds.push(speed); // round 0 is the warm-up
                 }
@@ -54,17 +53,4 @@ fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Output tokens a second, reading the prompts included.
-fn measure(engine: &mut dyn Engine, batch: usize) -> anyhow::Result<f64> {
-    let options = GenerateOptions { max_tokens: OUTPUT_TOKENS, ignore_eos: true, ..GenerateOptions::default() };
-    let request = |id: usize| {
-        let token_ids = (0..PROMPT_TOKENS).map(|i| (1000 + 37 * i + 101 * id) as u32).collect();
-        let prompt = Arc::new(Prompt { text: String::new(), token_ids });
-        Request { id, prompt, work: Work::Generate(options.clone()) }
-    };
-    let begin = Instant::now();
-    engine.run((0..batch).map(request).collect(), &mut |_| ControlFlow::Continue(()))?;
-    Ok((batch * OUTPUT_TOKENS) as f64 / begin.elapsed().as_secs_f64())
 }

@@ -1,7 +1,7 @@
 //! evalsuite: does a language model still think straight in FP16 and in AWQ-int4, and what does that buy?
 //!
 //! `src/ARCHITECTURE.md` is the map. Data flows one way, and a module imports only from floors below its own:
-//! `cli → bench → run → report → {record, quantize, synth} → {task, engine} → score → {bundled, checkpoint, files, hub, random, text}`.
+//! `cli → bench → run → report → {record, quantize, synth} → {task, engine} → score → {bundled, checkpoint, files, hub, random, system, text}`.
 
 pub mod bench;
 pub mod bundled;
@@ -18,5 +18,6 @@ pub mod report;
 pub mod run;
 pub mod score;
 pub mod synth;
+pub mod system;
 pub mod task;
 pub mod text;

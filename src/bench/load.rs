@@ -13,8 +13,9 @@ use super::measure::{Lane, Part};
 use super::prompts::Purpose;
 use crate::engine::model::ModelSource;
 use crate::engine::{Engine, EngineError, OpenOptions};
-use crate::record::{BenchPart, DtypeBench, LoadRun, ReadThrough, available_memory_bytes};
+use crate::record::{BenchPart, DtypeBench, LoadRun, ReadThrough};
 use crate::run::RunError;
+use crate::system::available_memory_bytes;
 
 impl Lane<'_, '_> {
     /// Opens the engine as often as the job says and keeps the last one.

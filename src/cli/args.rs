@@ -10,6 +10,7 @@ use super::golden_arguments::GoldenArguments;
 use super::model::ModelArguments;
 use super::perplexity::PerplexityArguments;
 use super::quality::QualityArguments;
+use super::report::{BaselineArguments, ReportArguments};
 use super::synth::SynthArguments;
 
 const EXAMPLES: &str = "\
@@ -71,6 +72,9 @@ pub enum Command {
     /// Print the table of a run again
     #[command(after_help = EXIT_CODES)]
     Show(ShowArguments),
+    /// Put runs side by side, as a table, a page or for CI, and gate on a baseline
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::report::EXAMPLES))]
+    Report(Box<ReportArguments>),
     /// Write a model as an AWQ-int4 checkpoint that vLLM and transformers read too
     #[command(after_help = format!("{QUANTIZE_EXAMPLES}\n\n{EXIT_CODES}"))]
     Quantize(QuantizeArguments),
@@ -150,6 +154,9 @@ pub struct Gsm8kArguments {
     #[arg(long, value_name = "PERCENT", help_heading = "Results")]
     pub min_accuracy: Option<f64>,
     #[command(flatten)]
+    /// What a stored run demands.
+    pub baseline: BaselineArguments,
+    #[command(flatten)]
     /// How to print the table.
     pub output: OutputArguments,
 }
@@ -157,7 +164,7 @@ pub struct Gsm8kArguments {
 /// How a table is printed.
 #[derive(Debug, Clone, Args)]
 pub struct OutputArguments {
-    /// `terminal`, `markdown`, `json`, or `html`
+    /// `terminal`, `markdown`, `json`, or `html` (of quality runs)
     #[arg(long, default_value = "terminal", help_heading = "Results")]
     pub format: String,
     /// A tera template of your own instead

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::OutputArguments;
-use super::commands::{catch_interrupts, colour, print_data};
+use super::commands::{catch_interrupts, colour, print_data, print_failures};
 use super::exit::Exit;
 use super::model::{ModelArguments, ModelChoice};
-use super::plan::format;
-use super::printer::{Printer, duration, print_error, say};
+use super::plan::table_format;
+use super::printer::{Printer, duration, say};
 use crate::bench::{BenchFinished, BenchJob, Event, Progress, Surroundings, execute};
 use crate::engine::Batching;
 use crate::record::BenchPart;
@@ -122,7 +122,7 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
         seed: arguments.seed,
         peers: arguments.vs.clone(),
         out: arguments.out.clone(),
-        format: format(&arguments.output, colour)?,
+        format: table_format(&arguments.output, colour)?,
     })
 }
 
@@ -207,19 +207,12 @@ fn conclude(job: &BenchJob, finished: &BenchFinished) -> Result<Exit, RunError> 
     if let Some(path) = &job.out {
         say(&format!("results: {}", path.display()));
     }
-    for (dtype, error) in &finished.failures {
-        print_error(&format!("{dtype}: {error}"));
-    }
+    let exit = print_failures(&finished.failures);
     if finished.record.interrupted {
         say("interrupted: the figures above are of what was done\nhint: `--only` and `--requests` ask for less");
         return Ok(Exit::Interrupted);
     }
-    // An engine's failure weighs more than a mistake: the latter may be its consequence.
-    Ok(match finished.failures.as_slice() {
-        [] => Exit::Success,
-        failures if failures.iter().any(|(_, error)| error.is_engine_failure()) => Exit::EngineFailure,
-        _ => Exit::UserMistake,
-    })
+    Ok(exit)
 }
 
 #[cfg(test)]

@@ -14,10 +14,12 @@ use super::doctor;
 use super::exit::Exit;
 use super::golden::golden;
 use super::perplexity::perplexity;
-use super::plan::{format, resolve};
+use super::plan::{format, resolve, table_format};
 use super::printer::{Printer, print, print_error, say};
 use super::quality::{DIFFS, quality};
+use super::report::{Baseline, report};
 use super::{quantize, synth};
+use crate::engine::Dtype;
 use crate::hub::Hub;
 use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
 use crate::report::{render, render_bench, render_perplexity, render_quality};
@@ -44,6 +46,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
         Command::Golden(arguments) => golden(arguments),
         Command::Rescore(arguments) => rescore_run(arguments),
         Command::Show(arguments) => show(arguments),
+        Command::Report(arguments) => report(arguments, command),
         Command::Quantize(arguments) => quantize::run(arguments),
         Command::Synth(arguments) => synth::run(arguments),
         Command::Doctor => print_data(&doctor::report()).map(|()| Exit::Success),
@@ -56,13 +59,14 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
 
 fn gsm8k(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Exit, RunError> {
     let job = resolve(arguments, command, colour())?;
+    let baseline = arguments.baseline.open()?;
     let hub = arguments.model.start()?;
     if let Some(row) = arguments.show_prompt {
         print_data(&show_prompt(&Inputs::load(&job, &hub)?, &job, row)?)?;
         return Ok(Exit::Success);
     }
     let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
-    conclude(&job, &finished, arguments.min_accuracy)
+    conclude(&job, &finished, arguments.min_accuracy, baseline.as_ref())
 }
 
 /// Gives a job what surrounds it here: the engines there are, a printer of progress, and Ctrl-C.
@@ -76,42 +80,64 @@ pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut Surroundings) -> Result
     })
 }
 
-/// Prints what came of a run, and says how to go on where it did not finish.
-fn conclude(job: &Job, finished: &Finished, min_accuracy: Option<f64>) -> Result<Exit, RunError> {
-    let folder = finished.folder.display();
-    let Some((record, report)) = &finished.results else {
-        say(&format!(
-            "interrupted: what is done is kept in {folder}\nhint: go on with `{}`",
-            resume_command(&job.command, &job.destination, job.resume, &finished.folder)
-        ));
-        return Ok(Exit::Interrupted);
-    };
-    print_data(report)?;
-    say(&format!("results: {folder}/record.json"));
-    if !finished.failures.is_empty() {
-        for (dtype, error) in &finished.failures {
-            print_error(&format!("{dtype}: {error}"));
-        }
-        say(&format!(
-            "what is done is kept; try the rest again with `{}`",
-            resume_command(&job.command, &job.destination, job.resume, &finished.folder)
-        ));
-        // An engine's failure weighs more than a mistake: the latter may be its consequence.
-        let failed = finished.failures.iter().any(|(_, error)| error.is_engine_failure());
-        return Ok(if failed { Exit::EngineFailure } else { Exit::UserMistake });
-    }
-    let Some(minimum) = min_accuracy else { return Ok(Exit::Success) };
+/// Prints what came of a run, and whether it is good enough.
+fn conclude(
+    job: &Job,
+    finished: &Finished,
+    min_accuracy: Option<f64>,
+    baseline: Option<&Baseline>,
+) -> Result<Exit, RunError> {
+    let exit = conclude_run(finished, &job.command, &job.destination, job.resume)?;
+    let (Exit::Success, Some((record, _))) = (exit, &finished.results) else { return Ok(exit) };
+    let held = baseline.map_or(Ok(Exit::Success), |baseline| baseline.check(&finished.folder))?;
+    let Some(minimum) = min_accuracy else { return Ok(held) };
     let exit = Exit::of_accuracy(record, minimum);
     if exit == Exit::BelowMinimum {
         let lowest = record.lowest_accuracy();
         let lowest = lowest.map_or_else(|| "n/a".to_owned(), |lowest| format!("{:.1} %", lowest * 100.0));
         say(&format!("the lowest accuracy, {lowest}, is below --min-accuracy {minimum} %"));
+        return Ok(exit);
+    }
+    Ok(held)
+}
+
+/// Prints what came of a run with a folder, and says how to go on where it did not finish.
+pub(super) fn conclude_run<R>(
+    finished: &Finished<R>,
+    command: &[String],
+    destination: &Destination,
+    resumed: bool,
+) -> Result<Exit, RunError> {
+    let folder = finished.folder.display();
+    let go_on = resume_command(command, destination, resumed, &finished.folder);
+    let Some((_, report)) = &finished.results else {
+        say(&format!("interrupted: what is done is kept in {folder}\nhint: go on with `{go_on}`"));
+        return Ok(Exit::Interrupted);
+    };
+    print_data(report)?;
+    say(&format!("results: {folder}/record.json"));
+    let exit = print_failures(&finished.failures);
+    if exit != Exit::Success {
+        say(&format!("what is done is kept; try the rest again with `{go_on}`"));
     }
     Ok(exit)
 }
 
+/// Prints why precisions did not finish; the exit code that follows.
+pub(super) fn print_failures(failures: &[(Dtype, RunError)]) -> Exit {
+    for (dtype, error) in failures {
+        print_error(&format!("{dtype}: {error}"));
+    }
+    // An engine's failure weighs more than a mistake: the latter may be its consequence.
+    match failures {
+        [] => Exit::Success,
+        failures if failures.iter().any(|(_, error)| error.is_engine_failure()) => Exit::EngineFailure,
+        _ => Exit::UserMistake,
+    }
+}
+
 fn rescore_run(arguments: &RescoreArguments) -> Result<Exit, RunError> {
-    let format = format(&arguments.output, colour())?;
+    let format = table_format(&arguments.output, colour())?;
     let hub = Hub::from_environment(arguments.offline)?;
     let (record, path) = rescore(&arguments.run, &arguments.protocol, &hub)?;
     print_data(&render(&record, &format)?)?;
@@ -142,7 +168,7 @@ fn show(arguments: &ShowArguments) -> Result<Exit, RunError> {
 }
 
 /// The command that goes on with a run, ready to be pasted into a shell.
-pub(super) fn resume_command(command: &[String], destination: &Destination, resumed: bool, folder: &Path) -> String {
+fn resume_command(command: &[String], destination: &Destination, resumed: bool, folder: &Path) -> String {
     let folder = folder.display().to_string();
     let mut words: Vec<&str> = command.iter().map(String::as_str).collect();
     if matches!(destination, Destination::Under(_)) {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::engine::{EngineKind, gpu_description};
-use crate::record::{Machine, available_memory_bytes};
+use crate::record::Machine;
+use crate::system::available_memory_bytes;
 use crate::text::bytes;
 
 /// The longest that a look at the hub may take.

@@ -11,7 +11,7 @@ use crate::run::RunError;
 pub enum Exit {
     /// Done as asked.
     Success = 0,
-    /// The score is below `--min-accuracy`.
+    /// The score is below `--min-accuracy`, or a check against `--baseline` failed.
     BelowMinimum = 1,
     /// The user's mistake: flags, files, network, disk. Clap's own code for a wrong flag.
     UserMistake = 2,
@@ -27,7 +27,7 @@ pub enum Exit {
 pub(super) const HELP: &str = "\
 Exit codes:
   0    success
-  1    the score is below --min-accuracy
+  1    the score is below --min-accuracy, or --baseline finds the run worse
   2    a mistake in the command, its files, the network or the disk
   3    the engine failed
   4    outputs are not those of their golden files

@@ -15,6 +15,7 @@ mod plan;
 mod printer;
 mod quality;
 mod quantize;
+mod report;
 mod synth;
 
 pub use args::{Arguments, Command, Gsm8kArguments};

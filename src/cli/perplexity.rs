@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::OutputArguments;
-use super::commands::{colour, print_data, with_surroundings};
+use super::commands::{colour, print_data, print_failures, with_surroundings};
 use super::exit::Exit;
 use super::model::{ModelArguments, ModelChoice};
-use super::plan::{chat, format};
-use super::printer::{print_error, say};
+use super::plan::{chat, table_format};
+use super::printer::say;
 use crate::run::RunError;
 use crate::run::perplexity::{PerplexityFinished, PerplexityJob, execute};
 
@@ -111,7 +111,7 @@ pub fn resolve_perplexity(
         limit_tokens: arguments.limit_tokens,
         out: arguments.out.clone(),
         worst: arguments.worst,
-        format: format(&arguments.output, colour)?,
+        format: table_format(&arguments.output, colour)?,
     })
 }
 
@@ -134,9 +134,7 @@ fn conclude(job: &PerplexityJob, finished: &PerplexityFinished) -> Result<Exit, 
     if let Some(path) = &job.out {
         say(&format!("results: {}", path.display()));
     }
-    for (dtype, error) in &finished.failures {
-        print_error(&format!("{dtype}: {error}"));
-    }
+    let exit = print_failures(&finished.failures);
     if windows.done < windows.count {
         say(&format!(
             "interrupted: {} of {} windows are done, and the figures are theirs\nhint: `--limit-tokens` asks for less",
@@ -144,10 +142,5 @@ fn conclude(job: &PerplexityJob, finished: &PerplexityFinished) -> Result<Exit, 
         ));
         return Ok(Exit::Interrupted);
     }
-    // An engine's failure weighs more than a mistake: the latter may be its consequence.
-    Ok(match finished.failures.as_slice() {
-        [] => Exit::Success,
-        failures if failures.iter().any(|(_, error)| error.is_engine_failure()) => Exit::EngineFailure,
-        _ => Exit::UserMistake,
-    })
+    Ok(exit)
 }

@@ -47,11 +47,23 @@ pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -
         },
         destination: arguments.out.clone().map_or_else(|| Destination::Under(RUNS.into()), Destination::Folder),
         resume: arguments.resume,
-        format: format(&arguments.output, colour)?,
+        format: table_format(&arguments.output, colour)?,
     })
 }
 
-/// The table's format, with the user's template read.
+/// The format of a command that has tables and no page, with the user's template read; said before hours are spent.
+pub(super) fn table_format(arguments: &OutputArguments, colour: bool) -> Result<Format, RunError> {
+    let format = format(arguments, colour)?;
+    if format != Format::Html {
+        return Ok(format);
+    }
+    Err(RunError::invalid(
+        "`--format html` is for quality and report",
+        "`evalsuite report RUN --format html` makes a page of a finished gsm8k run; choose another format here",
+    ))
+}
+
+/// The report's format, with the user's template read.
 pub(super) fn format(arguments: &OutputArguments, colour: bool) -> Result<Format, RunError> {
     let format = Format::parse(&arguments.format, colour)?;
     let Some(path) = &arguments.template else { return Ok(format) };

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::OutputArguments;
-use super::commands::{colour, print_data, resume_command, with_surroundings};
+use super::commands::{colour, conclude_run, print_data, with_surroundings};
 use super::exit::Exit;
 use super::model::{ModelArguments, ModelChoice};
 use super::plan::{RUNS, chat, format};
-use super::printer::{print_error, say};
-use crate::run::quality::{ImportJob, QualityFinished, QualityJob, execute, import};
+use super::printer::say;
+use crate::run::quality::{ImportJob, QualityJob, execute, import};
 use crate::run::{Destination, RunError};
 
 pub(super) const EXAMPLES: &str = "\
@@ -123,7 +123,7 @@ pub(super) fn quality(arguments: &QualityArguments, command: Vec<String>) -> Res
     let job = resolve_quality(arguments, command, colour())?;
     let hub = arguments.model.start()?;
     let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
-    conclude(&job, &finished)
+    conclude_run(&finished, &job.command, &job.destination, job.resume)
 }
 
 fn compare_import(arguments: &QualityArguments, file: &Path, command: Vec<String>) -> Result<Exit, RunError> {
@@ -142,29 +142,4 @@ fn compare_import(arguments: &QualityArguments, file: &Path, command: Vec<String
         say(&format!("results: {}", path.display()));
     }
     Ok(Exit::Success)
-}
-
-/// Prints what came of a run, and says how to go on where it did not finish.
-fn conclude(job: &QualityJob, finished: &QualityFinished) -> Result<Exit, RunError> {
-    let folder = finished.folder.display();
-    let Some((_, report)) = &finished.results else {
-        let resume = resume_command(&job.command, &job.destination, job.resume, &finished.folder);
-        say(&format!("interrupted: what is done is kept in {folder}\nhint: go on with `{resume}`"));
-        return Ok(Exit::Interrupted);
-    };
-    print_data(report)?;
-    say(&format!("results: {folder}/record.json"));
-    if finished.failures.is_empty() {
-        return Ok(Exit::Success);
-    }
-    for (dtype, error) in &finished.failures {
-        print_error(&format!("{dtype}: {error}"));
-    }
-    say(&format!(
-        "what is done is kept; try the rest again with `{}`",
-        resume_command(&job.command, &job.destination, job.resume, &finished.folder)
-    ));
-    // An engine's failure weighs more than a mistake: the latter may be its consequence.
-    let failed = finished.failures.iter().any(|(_, error)| error.is_engine_failure());
-    Ok(if failed { Exit::EngineFailure } else { Exit::UserMistake })
 }

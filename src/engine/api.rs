@@ -162,6 +162,15 @@ pub struct Request {
     pub work: Work,
 }
 
+impl Request {
+    /// Scores `tokens[from..]` behind the tokens before them.
+    pub fn scoring(id: usize, tokens: &[u32], from: usize) -> Self {
+        let (prompt, given) = tokens.split_at(from.min(tokens.len()));
+        let prompt = Arc::new(Prompt { text: String::new(), token_ids: prompt.to_vec() });
+        Self { id, prompt, work: Work::Score { continuation: given.to_vec() } }
+    }
+}
+
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -179,6 +188,17 @@ pub enum Finish {
 }
 
 impl Finish {
+    /// The name in every file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EndOfSequence => "end_of_sequence",
+            Self::StopString => "stop_string",
+            Self::Length => "length",
+            Self::Context => "context",
+            Self::Scored => "scored",
+        }
+    }
+
     /// Whether the answer was cut off before the model had finished.
     pub const fn is_cut(self) -> bool {
         matches!(self, Self::Length | Self::Context)

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde::Deserialize;
-
 use super::{
     DatasetInput, FileHash, GOLDEN_FORMAT, Golden, Inputs, Output, PromptsInput, ProtocolInput, Provenance, Recipe,
     RuleInput, Scored, Suite,
@@ -12,7 +10,7 @@ use super::{
 use crate::engine::{Dtype, Finish};
 use crate::record::{
     AwqPlan, GenerationPlan, ModelPlan, Origin as QualityOrigin, PromptQuality, QualityPlan, QualityRecord, Record,
-    RunFolder, Session, StoredCompletion, read_journal, utc_now,
+    RunFolder, Session, StoredCompletion, StoredSample, read_journal, utc_now,
 };
 use crate::run::RunError;
 use crate::task::{PromptSet, Protocol, Tier};
@@ -107,14 +105,8 @@ fn unfinished(dtype: Dtype, failure: Option<&str>) -> RunError {
 }
 
 fn gsm8k(run: &Path, record: &Record, origin: Origin) -> Result<Candidates, RunError> {
-    /// A line of `samples.jsonl`, as far as it is needed here.
-    #[derive(Deserialize)]
-    struct Sample {
-        sample: usize,
-        prompt: String,
-    }
     let plan = &record.plan;
-    let samples: Vec<Sample> = read_journal(&run.join("samples.jsonl"))?;
+    let samples: Vec<StoredSample> = read_journal(&run.join("samples.jsonl"))?;
     let prompts: HashMap<usize, String> = samples.into_iter().map(|line| (line.sample, line.prompt)).collect();
     // Not the run's own protocol, but one that changed since, would describe rules that nobody scored by.
     let protocol = Protocol::open(origin.protocol.unwrap_or(&plan.protocol.name)).ok();

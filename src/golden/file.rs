@@ -183,7 +183,7 @@ pub struct Output {
     /// The prompt's own tier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
-    /// What the model read; `None` where only a run's folder was at hand that does not hold it.
+    /// What the model read; `None` for folders of runs from before these kept their prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
     /// Of what the model read.

@@ -8,7 +8,7 @@ use super::{Recipe, Suite};
 use crate::engine::model::ModelTokenizer;
 use crate::hub::Hub;
 use crate::run::quality::{QualityInputs, QualityJob, spelling};
-use crate::run::{Inputs, Job, Prepared, RunError, Surroundings, prepare};
+use crate::run::{Inputs, Job, RunError, Surroundings};
 use crate::task::PromptSet;
 
 /// What makes a suite's outputs.
@@ -70,11 +70,7 @@ impl SuiteJob {
                 let finished = crate::run::evaluate(&job, &inputs, surroundings)?;
                 let tokenizer = Arc::clone(&inputs.model.tokenizer);
                 let origin = Origin { recipe: Some(recipe), protocol: Some(&job.protocol) };
-                let mut ran = ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)?;
-                if let SuiteEnd::Ran(ran) = &mut ran {
-                    add_prompts(ran, &prepare(&inputs, &job)?.0);
-                }
-                Ok(ran)
+                ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)
             }
             Self::Quality(job) => {
                 let set = PromptSet::open(job.prompts.as_deref())?;
@@ -90,16 +86,6 @@ impl SuiteJob {
                 ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)
             }
         }
-    }
-}
-
-/// A run's folder need not hold what the model read.
-fn add_prompts(ran: &mut Ran, prepared: &[Prepared]) {
-    for output in
-        ran.candidates.iter_mut().filter_map(|(_, golden)| golden.as_mut().ok()).flat_map(|golden| &mut golden.outputs)
-    {
-        let same = prepared.iter().find(|one| one.prompt_sha256 == output.prompt_sha256);
-        output.prompt = same.map(|one| one.prompt.text.clone());
     }
 }
 

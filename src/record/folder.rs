@@ -5,7 +5,10 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Journal, Outcome, Plan, RecordError, RunPlan, Session, StoredCompletion, read_journal, session};
+use super::{
+    Journal, Outcome, Plan, RecordError, RunPlan, Session, StoredCompletion, StoredSample, read_journal, session,
+    stored,
+};
 use crate::engine::Dtype;
 use crate::files::write_atomically;
 use crate::text::command_line;
@@ -110,6 +113,11 @@ impl RunFolder {
     pub fn write_answers(&self, answers: &[u8]) -> Result<(), RecordError> {
         let path = self.path.join("answers.jsonl");
         write_atomically(&path, answers).map_err(RecordError::io("write", &path))
+    }
+
+    /// Writes `samples.jsonl`.
+    pub fn write_samples(&self, samples: &[StoredSample]) -> Result<(), RecordError> {
+        stored::write_samples(&self.path, samples)
     }
 
     /// Writes `record.json`.

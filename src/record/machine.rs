@@ -4,6 +4,8 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::system::{field, kilobytes, read};
+
 /// What a result depends on besides the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -41,11 +43,6 @@ impl Machine {
     }
 }
 
-/// Bytes of memory that are free for a new program; `None` where the system does not say.
-pub fn available_memory_bytes() -> Option<u64> {
-    kilobytes(&read("/proc/meminfo"), "MemAvailable")
-}
-
 /// What a peak of memory covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,23 +75,6 @@ pub fn peak_memory(scope: MemoryScope) -> Option<PeakMemory> {
     kilobytes(&read("/proc/self/status"), "VmHWM").map(|bytes| PeakMemory { bytes, scope })
 }
 
-/// An unreadable file of /proc tells nothing, which is what an empty text says.
-fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
-
-fn field(text: &str, name: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        (key.trim() == name).then(|| value.trim().to_owned())
-    })
-}
-
-fn kilobytes(text: &str, name: &str) -> Option<u64> {
-    let value = field(text, name)?;
-    value.trim_end_matches("kB").trim().parse::<u64>().ok().map(|count| count * 1024)
-}
-
 #[cfg(target_arch = "x86_64")]
 fn instruction_sets() -> Vec<String> {
     let found = [
@@ -121,14 +101,6 @@ fn instruction_sets() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_are_read_by_their_whole_name() {
-        let status = "VmPeak:\t  100 kB\nVmHWM:\t    42 kB\n";
-        assert_eq!(kilobytes(status, "VmHWM"), Some(42 * 1024));
-        assert_eq!(kilobytes(status, "VmRSS"), None);
-        assert_eq!(field("model name\t: A CPU @ 2 GHz\n", "model name").as_deref(), Some("A CPU @ 2 GHz"));
-    }
 
     #[test]
     fn the_peak_follows_an_allocation_where_the_kernel_tells_it() {

@@ -3,6 +3,7 @@
 //! ```text
 //! RUN/plan.json             what decides every answer; `--resume` compares it
 //! RUN/lock                  held while a process works here
+//! RUN/samples.jsonl         every question, answer and prompt, so that a report needs no dataset
 //! RUN/<dtype>/journal.jsonl one line a completion, as they end, synced
 //! RUN/<dtype>/sessions.json one entry each time an engine was opened
 //! RUN/answers.jsonl         every answer and score, sorted, without timings
@@ -22,6 +23,7 @@ mod quality;
 mod quality_summary;
 mod result;
 mod session;
+mod stored;
 mod summary;
 
 pub use answers::answers;
@@ -33,7 +35,7 @@ pub use clock::{utc_now, utc_stamp};
 pub use error::RecordError;
 pub use folder::RunFolder;
 pub use journal::{Journal, Outcome, StoredCompletion, read_journal};
-pub use machine::{Machine, MemoryScope, PeakMemory, available_memory_bytes, peak_memory, reset_peak_memory};
+pub use machine::{Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
 pub use perplexity::{
     Divergence, DtypePerplexity, Opinion, PERPLEXITY_FORMAT, PerplexityRecord, Reading, Spread, TextPlan, WindowPlan,
     WorstToken,
@@ -46,4 +48,5 @@ pub use quality::{
 pub use quality_summary::{Asked, compare};
 pub use result::{DtypeRecord, FORMAT, Record, RuleRecord};
 pub use session::Session;
+pub use stored::{StoredRun, StoredSample};
 pub use summary::{Measured, summarise};

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::context::{NOTHING, model, nothing, seconds_in_words, thousands};
+use super::context::model;
+use super::words::{NOTHING, nothing, seconds_in_words, thousands};
 use crate::record::{BenchPart, BenchRecord, BenchRow, DtypeBench, ManyRun, MemoryScope, Range};
 use crate::text::bytes;
 

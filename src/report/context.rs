@@ -2,13 +2,11 @@
 
 use serde::Serialize;
 
+use super::words::{count_in_words, nothing, p_value, percent, points, seconds_in_words, thousands};
 use crate::bundled;
 use crate::record::{DtypeRecord, GenerationPlan, MemoryScope, ModelPlan, Plan, Record, RuleRecord};
 use crate::score::statistics::{Paired, Proportion};
 use crate::text::bytes;
-
-/// Stands wherever nothing was measured; never 0.
-pub(super) const NOTHING: &str = "n/a";
 
 /// The variables of a report template. Everything here is text, ready to print; `record` holds every number.
 #[derive(Debug, Clone, Serialize)]
@@ -168,13 +166,13 @@ pub(super) fn model(model: &ModelPlan) -> String {
     format!("{} ({family}, {} parameters, stored as {})", model.name, count_in_words(model.parameters), model.stored_as)
 }
 
-fn dataset(plan: &Plan) -> String {
+pub(super) fn dataset(plan: &Plan) -> String {
     let dataset = &plan.dataset;
     let which = if dataset.selection == "all" { String::new() } else { format!(" ({})", dataset.selection) };
     format!("{}, split {}: {} of {} rows{which}", dataset.name, dataset.split, dataset.chosen, dataset.rows)
 }
 
-fn protocol(plan: &Plan) -> String {
+pub(super) fn protocol(plan: &Plan) -> String {
     let protocol = &plan.protocol;
     let way = if protocol.chat { "through the model's chat template" } else { "plain text" };
     format!("{} (version {}), {way}", protocol.name, protocol.version)
@@ -235,7 +233,7 @@ fn comparison_rows(dtype: &DtypeRecord) -> Vec<ComparisonRow> {
         interval: format!("[{}, {}]", points(paired.difference_low), points(paired.difference_high)),
         lost: thousands(paired.lost as u64),
         gained: thousands(paired.gained as u64),
-        p: if paired.mcnemar_p < 0.001 { "<0.001".to_owned() } else { format!("{:.3}", paired.mcnemar_p) },
+        p: p_value(paired.mcnemar_p),
         is_damage: paired.mcnemar_p < 0.05 && paired.lost > paired.gained,
     };
     compared.enumerate().map(row).collect()
@@ -261,74 +259,4 @@ fn speed_row(dtype: &DtypeRecord) -> SpeedRow {
 fn failure(dtype: &DtypeRecord) -> Option<(String, String)> {
     let why = dtype.failure.as_deref()?.lines().next().unwrap_or_default();
     Some((dtype.dtype.to_string(), why.to_owned()))
-}
-
-pub(super) fn nothing() -> String {
-    NOTHING.to_owned()
-}
-
-/// Three digits where they say something: `0.004`, `1.25`, `312.5`.
-pub(super) fn seconds_in_words(seconds: f64) -> String {
-    let digits = if seconds < 1.0 {
-        3
-    } else if seconds < 100.0 {
-        2
-    } else {
-        1
-    };
-    format!("{seconds:.digits$}")
-}
-
-/// A fraction of 1 as percent: `78.5`.
-pub(super) fn percent(fraction: f64) -> String {
-    format!("{:.1}", fraction * 100.0)
-}
-
-/// A difference of fractions as percentage points: `-0.5`, `+0.0`.
-fn points(difference: f64) -> String {
-    // Adding 0 turns a negative zero, which would print as `-0.0`, into a positive one.
-    format!("{:+.1}", (difference * 1000.0).round() / 10.0 + 0.0)
-}
-
-/// `1319` as `1,319`.
-pub(super) fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `134515008` as `134.5 M`.
-fn count_in_words(count: u64) -> String {
-    match count {
-        0..1_000_000 => thousands(count),
-        1_000_000..1_000_000_000 => format!("{:.1} M", count as f64 / 1e6),
-        _ => format!("{:.1} B", count as f64 / 1e9),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_in_words() {
-        assert_eq!(
-            [thousands(0), thousands(999), thousands(1000), thousands(1_234_567)],
-            ["0", "999", "1,000", "1,234,567"]
-        );
-        assert_eq!(
-            [points(0.0), points(-0.0), points(-0.000_1), points(0.005), points(-0.25)],
-            ["+0.0", "+0.0", "+0.0", "+0.5", "-25.0"]
-        );
-        assert_eq!(
-            [count_in_words(950_000), count_in_words(134_515_008), count_in_words(7_241_732_096)],
-            ["950,000", "134.5 M", "7.2 B"]
-        );
-    }
 }

@@ -44,6 +44,50 @@ impl Format {
     }
 }
 
+/// How a comparison of runs is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportFormat {
+    /// `templates/report.txt`.
+    Terminal {
+        /// With ANSI colours.
+        colour: bool,
+    },
+    /// `templates/report.md`.
+    Markdown,
+    /// `templates/report.html`: one file, with every sample.
+    Html,
+    /// One line a sample and precision.
+    Csv,
+    /// The comparison's numbers.
+    Json,
+    /// `JUnit` XML.
+    Junit,
+    /// Annotations for GitHub Actions.
+    Github,
+}
+
+impl ReportFormat {
+    /// Names on the command line.
+    pub const NAMES: [&str; 7] = ["terminal", "markdown", "html", "csv", "json", "junit", "github"];
+
+    /// By name; `colour` is for the terminal's.
+    pub fn parse(name: &str, colour: bool) -> Result<Self, ReportError> {
+        match name {
+            "terminal" => Ok(Self::Terminal { colour }),
+            "markdown" => Ok(Self::Markdown),
+            "html" => Ok(Self::Html),
+            "csv" => Ok(Self::Csv),
+            "json" => Ok(Self::Json),
+            "junit" => Ok(Self::Junit),
+            "github" => Ok(Self::Github),
+            other => {
+                let (what, hint) = unknown("format", other, &Self::NAMES);
+                Err(ReportError { what, hint })
+            }
+        }
+    }
+}
+
 /// A report that cannot be made, with the way out behind `hint:`.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}\nhint: {hint}")]
@@ -52,4 +96,11 @@ pub struct ReportError {
     pub what: String,
     /// The way out.
     pub hint: String,
+}
+
+impl ReportError {
+    /// What cannot happen with data that this program made itself.
+    pub(super) fn fault(what: &str, error: &dyn std::fmt::Display) -> Self {
+        Self { what: format!("cannot make {what}: {error}"), hint: "this is a fault of evalsuite".to_owned() }
+    }
 }

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::context::{model, nothing, seconds_in_words, thousands};
+use super::context::model;
+use super::words::{nothing, seconds_in_words, thousands};
 use crate::engine::Dtype;
 use crate::record::{Divergence, DtypePerplexity, Opinion, PerplexityRecord, Reading, WorstToken};
 use crate::score::Estimate;

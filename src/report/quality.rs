@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::context::{decoding, model, nothing, percent, thousands};
+use super::context::{decoding, model};
 use super::diff_lines::{plain, wrap, wrap_text};
+use super::words::{nothing, percent, thousands};
 use crate::record::{
     Answer, AnswerCloseness, ColumnQuality, FirstDivergence, ModelQuality, Origin, PromptQuality, PromptSetPlan,
     QualityRecord, ShownToken,

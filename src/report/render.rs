@@ -1,16 +1,16 @@
 //! Templates to text, with filters of our own: `columns` aligns a block, `wrap` breaks lines, `paint`
-//! colours a word.
-
-use std::path::Path;
+//! colours a word, `mark` a diff; and a filter for every kind of number.
 
 use console::{Alignment, Style, measure_text_width, pad_str};
 use serde::Serialize;
-use tera::{Kwargs, State, Tera, TeraResult};
+use tera::{Kwargs, State, Tera, TeraResult, Value};
 
 use super::diff_lines::mark;
+use super::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
 use super::{BenchContext, Context, Format, PerplexityContext, QualityContext, ReportError};
 use crate::bundled::TEMPLATES;
 use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
+use crate::text::bytes;
 
 /// A record as text in a format.
 pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
@@ -49,18 +49,20 @@ fn render_by(
     if template.is_empty() {
         return Err(ReportError {
             what: format!("there is no template {name} for this record"),
-            hint: "choose another `--format`, or give a template of your own with `--template`".to_owned(),
+            hint: "choose another `--format`; `evalsuite report RUN --format html` makes a page of a gsm8k run"
+                .to_owned(),
         });
     }
     let colour = *format == Format::Terminal { colour: true };
-    let fault = |error: &dyn std::fmt::Display| ReportError {
-        what: format!("template {name}: {error}"),
-        hint: format!(
-            "templates are tera's; start from a copy of templates/{templates}.md, whose variables are all there are"
-        ),
-    };
-    let context = context.as_ref().map_err(|error| fault(error))?;
-    let variables = tera::Context::from_serialize(context).map_err(|error| fault(&error))?;
+    let origin = format!("templates/{templates}.md");
+    let context = context.as_ref().map_err(|error| ReportError::fault(&name, error))?;
+    engine(colour).render(&name, template, &origin, context)
+}
+
+/// Tera with the filters of our own; it colours words only where it is told to.
+pub(super) struct TemplateEngine(Tera);
+
+pub(super) fn engine(colour: bool) -> TemplateEngine {
     let mut tera = Tera::default();
     tera.register_filter("columns", |block: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
         Ok(columns(block, arguments.get("words")?.unwrap_or(1)))
@@ -72,8 +74,52 @@ fn render_by(
     tera.register_filter("mark", move |text: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
         Ok(mark(text, arguments.must_get("change")?, colour))
     });
-    let escape = Path::new(&name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
-    tera.render_str(template, &variables, escape).map_err(|error| fault(&error))
+    for (name, words) in NUMBERS {
+        tera.register_filter(name, move |value: &Value, _: Kwargs, _: &State| -> TeraResult<String> {
+            Ok(value.as_f64().map_or_else(nothing, words))
+        });
+    }
+    tera.register_filter("cell", |text: &str, _: Kwargs, _: &State| -> TeraResult<String> { Ok(cell(text)) });
+    TemplateEngine(tera)
+}
+
+type InWords = fn(f64) -> String;
+
+/// Filters from a number to words; whatever is no number was not measured.
+const NUMBERS: [(&str, InWords); 8] = [
+    ("percent", percent),
+    ("points", points),
+    ("count", |value| thousands(value as u64)),
+    ("memory", |value| bytes(value as u64)),
+    ("seconds", seconds_in_words),
+    ("speed", |value| format!("{value:.1}")),
+    ("ratio", |value| format!("{value:.2}")),
+    ("p_value", p_value),
+];
+
+/// Free text in a cell of a table, in Markdown or between our own bars: on one line, without a bar.
+fn cell(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "/")
+}
+
+impl TemplateEngine {
+    /// Fills in `template`, which messages call `name`; `origin` is the one to start from. A name that ends in `.html`
+    /// escapes what is put into it.
+    pub(super) fn render(
+        mut self,
+        name: &str,
+        template: &str,
+        origin: &str,
+        context: &impl Serialize,
+    ) -> Result<String, ReportError> {
+        let fault = |error: &dyn std::fmt::Display| ReportError {
+            what: format!("template {name}: {error}"),
+            hint: format!("templates are tera's; start from a copy of {origin}, whose variables are all there are"),
+        };
+        let variables = tera::Context::from_serialize(context).map_err(|error| fault(&error))?;
+        self.0.add_raw_template(name, template).map_err(|error| fault(&error))?;
+        self.0.render(name, &variables).map_err(|error| fault(&error))
+    }
 }
 
 fn bundled(name: String) -> (String, &'static str) {

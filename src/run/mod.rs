@@ -21,6 +21,5 @@ pub use job::{Destination, Job, SamplingOptions};
 pub(crate) use perplexity::check_destination;
 pub use pipeline::{Finished, OpenEngine, Surroundings, evaluate, execute};
 pub(crate) use precisions::{Wanted, weight_notes};
-pub(crate) use prompts::prepare;
 pub use prompts::{Prepared, show_prompt};
 pub use rescore::rescore;

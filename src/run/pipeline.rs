@@ -7,13 +7,13 @@ use std::sync::atomic::AtomicBool;
 use super::folder::{folder_event, open_folder};
 use super::generate::{End, Task, generate};
 use super::precisions::weight_notes;
-use super::prompts::prepare;
+use super::prompts::{Prepared, prepare};
 use super::{Event, Inputs, Job, RunError};
 use crate::engine::model::ModelSource;
 use crate::engine::{Dtype, Engine, EngineError, OpenOptions};
 use crate::files::sha256;
 use crate::hub::Hub;
-use crate::record::{FORMAT, Machine, Measured, Plan, Record, RunFolder, answers, summarise, utc_now};
+use crate::record::{FORMAT, Machine, Measured, Plan, Record, RunFolder, StoredSample, answers, summarise, utc_now};
 use crate::report::render;
 use crate::score::score;
 
@@ -32,11 +32,11 @@ pub struct Surroundings<'a> {
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Finished {
+pub struct Finished<R = Record> {
     /// The run folder.
     pub folder: PathBuf,
     /// The results, and the report of them in the job's format; `None` when interrupted.
-    pub results: Option<(Record, String)>,
+    pub results: Option<(R, String)>,
     /// Precisions that did not finish, and why.
     pub failures: Vec<(Dtype, RunError)>,
 }
@@ -59,6 +59,7 @@ pub fn evaluate(job: &Job, inputs: &Inputs, surroundings: &mut Surroundings) -> 
     let name = format!("{}-{}", plan.model.name.rsplit('/').next().unwrap_or_default(), plan.protocol.name);
     let (folder, plan) = open_folder(&job.destination, job.resume, plan, &name)?;
     (surroundings.tell)(folder_event(&folder, &plan.dtypes, plan.completions_per_dtype())?);
+    folder.write_samples(&prepared.iter().map(stored_sample).collect::<Vec<_>>())?;
 
     let task = Task {
         open: OpenOptions {
@@ -90,6 +91,15 @@ pub fn evaluate(job: &Job, inputs: &Inputs, surroundings: &mut Surroundings) -> 
     folder.write_record(&record)?;
     let report = render(&record, &job.format)?;
     Ok(Finished { folder: folder.path().to_path_buf(), results: Some((record, report)), failures })
+}
+
+fn stored_sample(prepared: &Prepared) -> StoredSample {
+    StoredSample {
+        sample: prepared.sample,
+        question: prepared.question.clone(),
+        answer: prepared.answer.clone(),
+        prompt: prepared.prompt.text.clone(),
+    }
 }
 
 /// The results as the folder's files tell them: an interrupted run gives what an uninterrupted one gives.

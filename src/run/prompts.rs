@@ -16,6 +16,8 @@ use crate::task::{Sample, Selection};
 pub struct Prepared {
     /// Row of the dataset.
     pub sample: usize,
+    /// The dataset's question.
+    pub question: String,
     /// The dataset's answer.
     pub answer: String,
     /// What the model reads.
@@ -25,7 +27,7 @@ pub struct Prepared {
 }
 
 /// Renders and tokenises the job's samples, in row order, and checks them; the notes are for the user.
-pub(crate) fn prepare(inputs: &Inputs, job: &Job) -> Result<(Vec<Prepared>, Vec<String>), RunError> {
+pub(super) fn prepare(inputs: &Inputs, job: &Job) -> Result<(Vec<Prepared>, Vec<String>), RunError> {
     let chosen = inputs.chosen(&job.selection)?;
     let prepared: Vec<Prepared> = chosen.par_iter().map(|sample| render(inputs, sample)).collect::<Result<_, _>>()?;
     for one in &prepared {
@@ -69,6 +71,7 @@ fn render(inputs: &Inputs, sample: &Sample) -> Result<Prepared, RunError> {
     let token_ids = inputs.model.tokenizer.encode(&rendered.text, rendered.add_special_tokens)?;
     Ok(Prepared {
         sample: sample.index,
+        question: sample.question.clone(),
         answer: sample.answer.clone(),
         prompt_sha256: sha256(rendered.text.as_bytes()),
         prompt: Arc::new(Prompt { text: rendered.text, token_ids }),

@@ -59,6 +59,7 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
         &["golden", "review", "-h"],
         &["golden", "list", "-h"],
         &["quality", "-h"],
+        &["report", "--help"],
         &["show", "-h"],
     ] {
         let output = evalsuite(arguments);
@@ -80,7 +81,7 @@ fn help_of_gsm8k_names_every_flag_and_shows_examples() {
     let help = text(&evalsuite(&["gsm8k", "--help"]).stdout);
     let flags = "--model --revision --dtype --awq --engine --device --batch --threads --offline --dataset --split --limit --samples \
                  --protocol --fewshot --chat --show-prompt --max-tokens --temperature --top-p --top-k --seed --repeats \
-                 --stop --out --resume --min-accuracy --format --template";
+                 --stop --out --resume --min-accuracy --baseline --margin --min-speed-ratio --format --template";
     for flag in flags.split_whitespace() {
         assert!(help.contains(flag), "{flag}");
     }
@@ -95,6 +96,13 @@ fn names_that_are_almost_right_get_the_right_one() {
     assert!(mistake(&["gsm8k", "--chat", "nevr"]).contains("did you mean `never`"));
     assert!(mistake(&["gsm8k", "--protocol", "gsm8k-coot"]).contains("did you mean `gsm8k-cot`"));
     assert!(mistake(&["quantize", "--model", "m", "--out", "o", "--method", "awk"]).contains("did you mean `awq`"));
+}
+
+#[test]
+fn a_page_that_a_command_does_not_make_is_refused_before_it_runs() {
+    for command in ["gsm8k", "perplexity", "bench"] {
+        assert!(mistake(&[command, "--format", "html"]).contains("evalsuite report RUN --format html"), "{command}");
+    }
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use evalsuite::engine::model::{ModelSource, ModelSpec};
 use evalsuite::engine::{
-    Batching, Completion, Dtype, Engine, EngineKind, Event, Finish, GenerateOptions, OpenOptions, Prompt, Request,
-    Sampling, Work, gpu_is_present, open,
+    Batching, Dtype, Engine, EngineKind, Finish, GenerateOptions, OpenOptions, Prompt, Request, Sampling, Work,
+    gpu_is_present, open,
 };
 use evalsuite::hub::Hub;
 
+use crate::complete;
 use crate::random_model::{SHAPES, Shape};
 
 fn no_gpu() -> bool {
@@ -34,19 +35,6 @@ fn shaped(shape: &Shape) -> (tempfile::TempDir, Arc<ModelSource>) {
 
 fn engine(source: &Arc<ModelSource>, kind: EngineKind, dtype: Dtype, batch: usize) -> Box<dyn Engine> {
     open(source, &OpenOptions::new(kind, dtype, Some(batch))).unwrap()
-}
-
-fn run(engine: &mut dyn Engine, requests: Vec<Request>) -> Vec<Completion> {
-    let mut completions = Vec::new();
-    let mut sink = |event| {
-        if let Event::Completed(completion) = event {
-            completions.push(completion);
-        }
-        ControlFlow::Continue(())
-    };
-    engine.run(requests, &mut sink).unwrap();
-    completions.sort_by_key(|completion| completion.request);
-    completions
 }
 
 /// Logits behind all tokens but the last, row by row.
@@ -158,8 +146,8 @@ fn greedy_tokens_are_the_cpu_engines() {
             })
             .collect()
     };
-    let ours = run(engine(&source, EngineKind::Cuda, Dtype::F32, 16).as_mut(), requests());
-    let reference = run(engine(&source, EngineKind::Cpu, Dtype::F32, 16).as_mut(), requests());
+    let ours = complete(engine(&source, EngineKind::Cuda, Dtype::F32, 16).as_mut(), requests());
+    let reference = complete(engine(&source, EngineKind::Cpu, Dtype::F32, 16).as_mut(), requests());
     for (ours, reference) in ours.iter().zip(&reference) {
         let parted = ours.token_ids.iter().zip(&reference.token_ids).position(|(a, b)| a != b);
         let Some(at) = parted else { continue };
@@ -187,7 +175,7 @@ fn tokens_do_not_depend_on_the_batch() {
     };
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
         let texts = |batch: usize, count: usize| -> Vec<Vec<u32>> {
-            run(engine(&source, EngineKind::Cuda, dtype, batch).as_mut(), requests(count))
+            complete(engine(&source, EngineKind::Cuda, dtype, batch).as_mut(), requests(count))
                 .into_iter()
                 .map(|completion| completion.token_ids)
                 .collect()
@@ -225,8 +213,8 @@ fn scores_stops_and_sampling_work_as_on_the_cpu() {
     let stop = GenerateOptions { stop_strings: Arc::from(["1".to_owned(), " a".to_owned()]), ..greedy(60) };
     requests.extend((15..30).map(|id| generate(id, tokens(12, vocabulary, id as u64), stop.clone())));
     requests.push(generate(30, tokens(4, vocabulary, 1), GenerateOptions { max_tokens: 0, ..greedy(0) }));
-    let ours = run(engine(&source, EngineKind::Cuda, Dtype::F32, 8).as_mut(), requests.clone());
-    let reference = run(engine(&source, EngineKind::Cpu, Dtype::F32, 8).as_mut(), requests);
+    let ours = complete(engine(&source, EngineKind::Cuda, Dtype::F32, 8).as_mut(), requests.clone());
+    let reference = complete(engine(&source, EngineKind::Cpu, Dtype::F32, 8).as_mut(), requests);
     assert_eq!(ours.len(), reference.len());
     let mut equal = 0;
     for (ours, reference) in ours.iter().zip(&reference) {
@@ -254,9 +242,9 @@ fn a_shared_prefix_changes_no_token() {
     let prefix = tokens(400, source.config.vocabulary, 5);
     let prompt = |id: usize| [prefix.clone(), tokens(10 + id, source.config.vocabulary, id as u64)].concat();
     let mut cuda = engine(&source, EngineKind::Cuda, Dtype::F16, 64);
-    let together = run(cuda.as_mut(), (0..20).map(|id| generate(id, prompt(id), greedy(20))).collect());
+    let together = complete(cuda.as_mut(), (0..20).map(|id| generate(id, prompt(id), greedy(20))).collect());
     for id in 0..20 {
-        let alone = run(cuda.as_mut(), vec![generate(id, prompt(id), greedy(20))]);
+        let alone = complete(cuda.as_mut(), vec![generate(id, prompt(id), greedy(20))]);
         assert_eq!(alone[0].token_ids, together[id].token_ids, "request {id}");
     }
 }
@@ -274,8 +262,8 @@ fn fast_batching_says_nearly_the_same() {
         for batch in [1, 3, 8, 60] {
             let options =
                 OpenOptions { batching: Batching::Fast, ..OpenOptions::new(EngineKind::Cuda, dtype, Some(batch)) };
-            let fast = run(open(&source, &options).unwrap().as_mut(), requests());
-            let steady = run(engine(&source, EngineKind::Cuda, dtype, 60).as_mut(), requests());
+            let fast = complete(open(&source, &options).unwrap().as_mut(), requests());
+            let steady = complete(engine(&source, EngineKind::Cuda, dtype, 60).as_mut(), requests());
             let agree: usize = fast
                 .iter()
                 .zip(&steady)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::{ModelSource, ModelSpec};
 use evalsuite::engine::{
-    Completion, Dtype, EngineKind, Event, Finish, GenerateOptions, OpenOptions, Prompt, Request, Work, open,
+    Completion, Dtype, EngineKind, Finish, GenerateOptions, OpenOptions, Prompt, Request, Work, open,
 };
 use evalsuite::hub::Hub;
 use serde::Deserialize;
@@ -40,22 +40,11 @@ fn run(
     requests: Vec<Request>,
 ) -> Vec<Completion> {
     let mut engine = open(source, &OpenOptions::new(kind, dtype, Some(batch))).unwrap();
-    let mut completions = Vec::new();
-    let mut sink = |event| {
-        if let Event::Completed(completion) = event {
-            completions.push(completion);
-        }
-        ControlFlow::Continue(())
-    };
-    engine.run(requests, &mut sink).unwrap();
-    completions.sort_by_key(|completion| completion.request);
-    completions
+    crate::complete(engine.as_mut(), requests)
 }
 
 fn score(id: usize, tokens: &[u32], given: usize) -> Request {
-    let (prompt, continuation) = tokens.split_at(tokens.len() - given);
-    let prompt = Arc::new(Prompt { text: String::new(), token_ids: prompt.to_vec() });
-    Request { id, prompt, work: Work::Score { continuation: continuation.to_vec() } }
+    Request::scoring(id, tokens, tokens.len() - given)
 }
 
 fn generate(id: usize, prompt: &[u32], max_tokens: usize) -> Request {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The floors, lowest first. A module imports only from floors below its own; modules of one floor do not import one
 /// another, but for the lowest, whose small helpers may (`hub` uses `files`).
 const FLOORS: [&[&str]; 8] = [
-    &["bundled", "checkpoint", "files", "hub", "random", "text"],
+    &["bundled", "checkpoint", "files", "hub", "random", "system", "text"],
     &["score"],
     &["task", "engine"],
     &["record", "quantize", "synth"],

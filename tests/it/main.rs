@@ -1,6 +1,9 @@
 //! Integration tests: one binary, one module a subject.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+
+use evalsuite::engine::{Completion, Engine, Event, Request};
 
 mod awq;
 mod awq_run;
@@ -9,6 +12,7 @@ mod bench;
 mod cli;
 mod cuda;
 mod datasets;
+mod devtools;
 mod families;
 mod gguf_writer;
 mod golden;
@@ -19,12 +23,16 @@ mod hub_server;
 mod models;
 mod models_bad;
 mod models_gguf;
+mod page;
 mod perplexity;
 mod protocols;
 mod quality;
 mod quantize;
 mod random_model;
 mod reference;
+mod report;
+mod report_gate;
+mod report_runs;
 mod run;
 mod scoring;
 mod scripted;
@@ -53,4 +61,18 @@ fn smollm2() -> PathBuf {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/models/SmolLM2-135M-Instruct.Q4_1.gguf"),
         PathBuf::from,
     )
+}
+
+/// What an engine makes of requests, in their order.
+fn complete(engine: &mut dyn Engine, requests: Vec<Request>) -> Vec<Completion> {
+    let mut completions = Vec::new();
+    let mut sink = |event| {
+        if let Event::Completed(completion) = event {
+            completions.push(completion);
+        }
+        ControlFlow::Continue(())
+    };
+    engine.run(requests, &mut sink).unwrap();
+    completions.sort_by_key(|completion| completion.request);
+    completions
 }

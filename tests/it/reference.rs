@@ -1,13 +1,10 @@
 //! SmolLM2-135M-Instruct on the CPU engine against what transformers generates from it in binary32.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use evalsuite::engine::model::{ModelSource, ModelSpec};
-use evalsuite::engine::{
-    Completion, Dtype, EngineKind, Event, GenerateOptions, OpenOptions, Prompt, Request, Work, open,
-};
+use evalsuite::engine::{Completion, Dtype, EngineKind, GenerateOptions, OpenOptions, Prompt, Request, Work, open};
 use evalsuite::hub::Hub;
 use serde::Deserialize;
 
@@ -31,16 +28,7 @@ const TIE: f32 = 1e-3;
 
 fn complete(source: &Arc<ModelSource>, kind: EngineKind, requests: Vec<Request>) -> Vec<Completion> {
     let mut engine = open(source, &OpenOptions::new(kind, Dtype::F32, None)).unwrap();
-    let mut completions = Vec::new();
-    let mut sink = |event| {
-        if let Event::Completed(completion) = event {
-            completions.push(completion);
-        }
-        ControlFlow::Continue(())
-    };
-    engine.run(requests, &mut sink).unwrap();
-    completions.sort_by_key(|completion| completion.request);
-    completions
+    crate::complete(engine.as_mut(), requests)
 }
 
 #[test]

@@ -9,7 +9,8 @@ use super::forward::{Cache, Feed};
 use super::load::Model;
 use super::simd::InstructionSet;
 use crate::engine::model::{ModelSource, ModelTokenizer};
-use crate::engine::{Dtype, Engine, EngineError, EngineInfo, Event, Generation, LoadTimes, Prompt, Request, Work};
+use crate::engine::{Dtype, Engine, EngineError, EngineInfo, Event, Generation, LoadTimes, Request, Work};
+use crate::system::available_memory_bytes;
 use crate::text::bytes;
 
 /// Rows that one step feeds at most: enough to keep the kernels busy, few enough to stay in the cache.
@@ -98,7 +99,7 @@ impl Engine for CpuEngine {
             .try_for_each(|request| request.check(self.model.config.vocabulary, self.info.context_tokens))?;
         let mut waiting = VecDeque::from(requests);
         let prefix = self.shared_prefix(&waiting);
-        let cache_budget = available_memory().map_or(u64::MAX, |bytes| bytes / 10 * 7);
+        let cache_budget = available_memory_bytes().map_or(u64::MAX, |bytes| bytes / 10 * 7);
         let mut running: Vec<Sequence> = Vec::new();
         let mut output_tokens = 0;
         while !waiting.is_empty() || !running.is_empty() {
@@ -149,13 +150,7 @@ impl Engine for CpuEngine {
         from: usize,
         sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        let (prompt, given) = tokens.split_at(from.min(tokens.len()));
-        let request = Request {
-            id: 0,
-            prompt: Arc::new(Prompt { text: String::new(), token_ids: prompt.to_vec() }),
-            work: Work::Score { continuation: given.to_vec() },
-        };
-        request.check(self.model.config.vocabulary, self.info.context_tokens)?;
+        Request::scoring(0, tokens, from).check(self.model.config.vocabulary, self.info.context_tokens)?;
         let mut cache = Cache::new(&self.model);
         // The logits behind a token predict the next; nothing is left to be predicted behind the last.
         let fed = tokens.len() - 1;
@@ -252,18 +247,11 @@ fn check_memory(source: &ModelSource, dtype: Dtype) -> Result<(), EngineError> {
         // Four bits, and a scale and a zero point for some 32 to 128 of them.
         Dtype::Awq => (config.parameters() - config.table_parameters()) * 5 / 8 + config.table_parameters() * 2,
     };
-    match available_memory() {
+    match available_memory_bytes() {
         Some(available) if need > available => Err(EngineError::invalid(
             format!("{} needs {} of memory in {dtype}; {} are available", source.name, bytes(need), bytes(available)),
             "use a smaller precision (`--dtype f16`, `--dtype int8`) or a smaller model, or end other programs",
         )),
         _ => Ok(()),
     }
-}
-
-/// Bytes that programs can still take, where the system says so.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }

@@ -17,7 +17,7 @@ use super::schedule::{Chosen, Limits, Sequence, Step, next_step, shared_prefix};
 use super::step_buffers::RING;
 use crate::engine::model::{ModelSource, ModelTokenizer};
 use crate::engine::{
-    Batching, Engine, EngineError, EngineInfo, Event, Generation, LoadTimes, OpenOptions, Prompt, Request, Work,
+    Batching, Engine, EngineError, EngineInfo, Event, Generation, LoadTimes, OpenOptions, Request, Work,
 };
 
 /// Rows of prompts that one step reads at most: enough for the matrix products to be at their best.
@@ -117,13 +117,7 @@ impl Engine for CudaEngine {
         sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         self.model.device.bind()?;
-        let (prompt, given) = tokens.split_at(from.min(tokens.len()));
-        let request = Request {
-            id: 0,
-            prompt: Arc::new(Prompt { text: String::new(), token_ids: prompt.to_vec() }),
-            work: Work::Score { continuation: given.to_vec() },
-        };
-        request.check(self.model.config.vocabulary, self.info.context_tokens)?;
+        Request::scoring(0, tokens, from).check(self.model.config.vocabulary, self.info.context_tokens)?;
         let slot = self.cache.slots;
         // The logits behind a token predict the next; nothing is left to be predicted behind the last.
         let fed = tokens.len() - 1;

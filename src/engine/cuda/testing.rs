@@ -153,10 +153,17 @@ pub(super) fn read(device: &Device, guarded: &Guarded, count: usize, element: El
     values
 }
 
-/// Each value lies within the rounding of its element type and of a binary32 sum of `terms` terms, both relative to the largest
+/// Each value lies within `roundings` of its element type and a binary32 sum of `terms` terms, the latter relative to the largest
 /// expected value: a sum in any order errs by at most terms · 2⁻²⁴ of the sum of magnitudes, and √terms · 2⁻²⁴ of it is what random
 /// signs leave; four of these, since outliers dominate single terms.
-pub(super) fn closeness(what: &str, found: &[f32], expected: &[f64], element: ElementType, terms: usize) {
+pub(super) fn closeness(
+    what: &str,
+    found: &[f32],
+    expected: &[f64],
+    element: ElementType,
+    terms: usize,
+    roundings: f64,
+) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
     let unit = match element {
@@ -166,7 +173,7 @@ pub(super) fn closeness(what: &str, found: &[f32], expected: &[f64], element: El
     };
     let sum = 4.0 * (terms as f64).sqrt() * 2.0_f64.powi(-24) * largest;
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let allowed = unit * expected.abs() + sum + 2.0_f64.powi(-24);
+        let allowed = roundings * unit * expected.abs() + sum + 2.0_f64.powi(-24);
         let error = (f64::from(*found) - expected).abs();
         assert!(
             error <= allowed,

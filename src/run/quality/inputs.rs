@@ -69,6 +69,7 @@ impl QualityInputs {
             check(&format!("`{}`", prompt.id), &read, &model, chat.is_some())?;
             prepared.push(Prepared {
                 sample: *row,
+                question: prompt.text.clone(),
                 answer: String::new(),
                 prompt_sha256: sha256(read.text.as_bytes()),
                 prompt: Arc::new(read),

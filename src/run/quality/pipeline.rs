@@ -1,6 +1,5 @@
 //! The file that knows every stage: load → render → generate → compare → record → report.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{QualityInputs, QualityJob};
@@ -15,19 +14,11 @@ use crate::record::{
 use crate::report::render_quality;
 use crate::run::folder::{folder_event, open_folder};
 use crate::run::generate::{End, Task, generate};
-use crate::run::{Event, RunError, Surroundings};
+use crate::run::{Event, Finished, RunError, Surroundings};
 use crate::task::SetPrompt;
 
 /// How a quality run ended.
-#[derive(Debug)]
-pub struct QualityFinished {
-    /// The run folder.
-    pub folder: PathBuf,
-    /// The results, and the report of them in the job's format; `None` when interrupted.
-    pub results: Option<(QualityRecord, String)>,
-    /// Precisions that did not finish, and why.
-    pub failures: Vec<(Dtype, RunError)>,
-}
+pub type QualityFinished = Finished<QualityRecord>;
 
 /// Runs a job.
 pub fn execute(job: &QualityJob, hub: &Hub, surroundings: &mut Surroundings) -> Result<QualityFinished, RunError> {

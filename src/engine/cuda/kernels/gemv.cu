@@ -209,12 +209,20 @@ __device__ __forceinline__ void product(
     auto step_of = [](int round, int slot) {
         return TILES_A_ROUND > 1 ? slot % L::STEPS : round % ROUNDS_A_TILE * L::DEPTH + slot;
     };
+    // Loads are asked for slot by slot, round after round; the cursor follows them.
+    Cursor<L> cursor;
     auto load = [&](Stage<L>& stage, int round, int slot) {
-        const int inside = tile_of(round, slot) * 8 + g, block = step_of(round, slot) * WARPS + warp;
-        const bool exists = inside < pairs && block < L::BLOCKS;
-        const int pair = first_pair + (exists ? inside : 0);
-        load_stage<L, GROUP>(stage, weights, Output::first(pair), Output::second(pair), exists,
-                             exists && Output::has_second(pair), exists ? block : 0);
+        const int step = step_of(round, slot);
+        if (step == 0) {
+            const int pair = first_pair + min(tile_of(round, slot) * 8 + g, pairs - 1);
+            point_at(cursor, weights, Output::first(pair), Output::second(Output::has_second(pair) ? pair : 0));
+        }
+        // Within a tile, the cursor moves on by a round at a time.
+        if (ROUNDS_A_TILE > 1 && slot == 0 && step > 0) {
+            cursor.first += L::DEPTH * 4 * WARPS;
+            cursor.second += L::DEPTH * 4 * WARPS;
+        }
+        load_stage<L, GROUP>(stage, cursor, ROUNDS_A_TILE > 1 ? slot : step, step * WARPS + warp);
     };
 
     Stage<L> stages[ROUND];
@@ -267,7 +275,7 @@ __device__ __forceinline__ void product(
 #pragma unroll
         for (int slot = 0; slot < ROUND; slot++) {
             const int block = step_of(round, slot) * WARPS + warp;
-            if (block < L::BLOCKS) multiply<L, M>(sums, stages[slot], h, rows, block);
+            if (L::EVEN || block < L::BLOCKS) multiply<L, M>(sums, stages[slot], h, rows, block);
             if (round + 1 < rounds) load(stages[slot], round + 1, slot);
             const bool tile_ends = TILES_A_ROUND > 1 ? slot % L::STEPS == L::STEPS - 1
                                                      : slot == ROUND - 1 && round % ROUNDS_A_TILE == ROUNDS_A_TILE - 1;

@@ -105,6 +105,8 @@ template <int K, int GROUP> struct Layout {
     static constexpr int GROUPS = WEIGHTS == AWQ ? K / GROUP : 1;
     // Blocks that a lane has on the way at once.
     static constexpr int DEPTH = WEIGHTS == AWQ ? 2 : 4;
+    // Whether every warp has a block in every slot.
+    static constexpr bool EVEN = BLOCKS == STEPS * WARPS && (STEPS < DEPTH || STEPS % DEPTH == 0);
     static_assert(K % 8 == 0, "rows of weights and activations are read 16 bytes at a time");
     static_assert(WEIGHTS != AWQ || (SEGMENT % 8 == 0 && K % GROUP == 0), "groups are whole and multiples of eight");
 };
@@ -117,21 +119,40 @@ template <typename L> struct Stage {
 #endif
 };
 
-template <typename L, int GROUP>
-__device__ __forceinline__ void load_stage(
-    Stage<L>& stage, Weights weights, int first, int second, bool has_first, bool has_second, int block) {
-    const int chunk = 4 * block + (threadIdx.x & 3);
-    const bool inside = chunk < L::CHUNKS;
-    stage.first = load_weights(weights.chunks + (size_t)first * L::CHUNKS + chunk, inside && has_first);
-    stage.second = load_weights(weights.chunks + (size_t)second * L::CHUNKS + chunk, inside && has_second);
+// Where a lane reads: its chunk of its warp's first block, of the two rows that it has in a tile. What a tile or a row lacks is
+// read from a neighbour that exists and never used: addresses are added up, not checked.
+template <typename L> struct Cursor {
+    const uint4 *first, *second;
 #if WEIGHTS == AWQ
-    const uint32* groups = (const uint32*)weights.scales;
+    const uint32 *first_groups, *second_groups;
+#endif
+};
+
+template <typename L>
+__device__ __forceinline__ void point_at(Cursor<L>& cursor, Weights weights, int first, int second) {
+    const int chunk = 4 * (threadIdx.x >> 5) + (threadIdx.x & 3);
+    cursor.first = weights.chunks + (size_t)first * L::CHUNKS + chunk;
+    cursor.second = weights.chunks + (size_t)second * L::CHUNKS + chunk;
+#if WEIGHTS == AWQ
+    cursor.first_groups = (const uint32*)weights.scales + (size_t)first * L::GROUPS;
+    cursor.second_groups = (const uint32*)weights.scales + (size_t)second * L::GROUPS;
+#endif
+}
+
+// `step` is counted from the cursor, `block` from the row.
+template <typename L, int GROUP>
+__device__ __forceinline__ void load_stage(Stage<L>& stage, const Cursor<L>& cursor, int step, int block) {
+    if (!L::EVEN && block >= L::BLOCKS) return;
+    int at = step * 4 * WARPS;
+    if (L::CHUNKS < 4 * L::BLOCKS) at -= max(4 * block + (int)(threadIdx.x & 3) - (L::CHUNKS - 1), 0);
+    stage.first = load_weights(cursor.first + at, true);
+    stage.second = load_weights(cursor.second + at, true);
+#if WEIGHTS == AWQ
 #pragma unroll
     for (int s = 0; s < L::SEGMENTS; s++) {
-        const int group = (block * L::BLOCK + s * L::SEGMENT) / GROUP;
-        const bool exists = group < L::GROUPS;
-        stage.first_groups[s] = load_group(groups + (size_t)first * L::GROUPS + group, exists && has_first);
-        stage.second_groups[s] = load_group(groups + (size_t)second * L::GROUPS + group, exists && has_second);
+        const int group = min((block * L::BLOCK + s * L::SEGMENT) / GROUP, L::GROUPS - 1);
+        stage.first_groups[s] = load_group(cursor.first_groups + group, true);
+        stage.second_groups[s] = load_group(cursor.second_groups + group, true);
     }
 #endif
 }

@@ -251,7 +251,7 @@ mod tests {
                 let bias = |i: usize| if layer { f64::from(bias[i]) } else { 0.0 };
                 expected.extend((0..n).map(|i| (row[i] - mean) * scale * f64::from(weight[i]) + bias(i)));
             }
-            closeness("norm", &read(device, &y, rows * n, element), &expected, element, n);
+            closeness("norm", &read(device, &y, rows * n, element), &expected, element, n, 1.0);
         });
     }
 
@@ -275,7 +275,7 @@ mod tests {
                     }
                 })
                 .collect();
-            closeness("activation", &read(device, &y, rows * n, element), &expected, element, 4);
+            closeness("activation", &read(device, &y, rows * n, element), &expected, element, 4, 1.0);
         });
     }
 
@@ -348,7 +348,7 @@ mod tests {
                         &cache[place..place + d]
                     };
                     // Two products and a sum, whose operands may cancel: relative to their size, not to the result.
-                    closeness("rotation", found, &expected, element, 4);
+                    closeness("rotation", found, &expected, element, 4, 1.0);
                 }
             }
         });

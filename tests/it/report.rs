@@ -1,0 +1,398 @@
+//! Reports in every format, on runs of the scripted engine.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use evalsuite::engine::Finish;
+use evalsuite::record::StoredRun;
+use evalsuite::report::{Comparison, ReportFormat, Templates, read_outside, render_comparison};
+use proptest::prelude::*;
+use quick_junit::TestCaseStatus;
+use serde_json::Value;
+
+use crate::report_runs::{counted_anew, large_run, scripted_run, write_run};
+use crate::scripted::{dataset, evaluate, inputs_of, job, model};
+
+fn compare(runs: &[StoredRun]) -> Comparison {
+    Comparison::new(runs, Vec::new(), None, vec!["evalsuite".to_owned(), "report".to_owned()])
+}
+
+fn rendered(runs: &[StoredRun], format: ReportFormat) -> String {
+    render_comparison(&compare(runs), runs, format, &Templates::bundled()).unwrap()
+}
+
+const TERMINAL: ReportFormat = ReportFormat::Terminal { colour: false };
+const EVERY: [ReportFormat; 7] = [
+    TERMINAL,
+    ReportFormat::Markdown,
+    ReportFormat::Html,
+    ReportFormat::Csv,
+    ReportFormat::Json,
+    ReportFormat::Junit,
+    ReportFormat::Github,
+];
+
+/// What the page's script reads.
+fn page_data(page: &str) -> Value {
+    let (_, rest) = page.split_once("<script type=\"application/json\" id=\"data\">").expect("the page has data");
+    let (data, _) = rest.split_once("</script>").expect("the data end");
+    serde_json::from_str(data).expect("the data are JSON")
+}
+
+fn program(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
+    command.env_remove("GITHUB_STEP_SUMMARY").args(arguments).output().expect("the program starts")
+}
+
+/// A mistake: exit code 2, nothing on stdout, `error:` and `hint:`.
+fn mistake(arguments: &[&str]) -> String {
+    let output = program(arguments);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+    assert!(output.stdout.is_empty() && message.contains("error: ") && message.contains("hint: "), "{message}");
+    assert!(!message.contains("panicked"), "{message}");
+    message
+}
+
+#[test]
+fn the_table_and_the_verdict_say_what_the_run_says() {
+    let scratch = tempfile::tempdir().unwrap();
+    let runs = [scripted_run(&scratch.path().join("run"))];
+    let text = rendered(&runs, TERMINAL);
+    assert!(text.contains("f16 is within chance of f32 (-40.0 points, p 0.500)"), "{text}");
+    let row = text.lines().find(|line| line.contains("scripted 1") && line.contains("f16")).expect("a row of f16");
+    assert!(row.contains("60.0") && row.contains("0.500"), "{row}");
+    let markdown = rendered(&runs, ReportFormat::Markdown);
+    assert!(markdown.contains("| f16 | f32 | -40.0 |") && markdown.contains(&"5c".repeat(32)), "{markdown}");
+    assert!(text.lines().all(|line| line.chars().count() <= 110 || line.starts_with("Verdict")), "{text}");
+}
+
+#[test]
+fn json_is_the_whole_comparison_under_a_version() {
+    let scratch = tempfile::tempdir().unwrap();
+    let runs = [scripted_run(&scratch.path().join("run"))];
+    let json: Value = serde_json::from_str(&rendered(&runs, ReportFormat::Json)).unwrap();
+    assert_eq!(json["format"], 1);
+    assert_eq!(json["rows"].as_array().unwrap().len(), 2);
+    assert_eq!((&json["rows"][1]["label"], &json["rows"][1]["reference"]), (&"f16".into(), &0.into()));
+    assert_eq!((&json["pairs"][0]["lost"], &json["pairs"][0]["gained"]), (&2.into(), &0.into()));
+    assert_eq!(json["rows"][0]["speed_ratio"], Value::Null, "nothing measured is null, not 0");
+    assert_eq!(json["divergences"][0]["n"], 5);
+    for part in ["model", "dataset", "protocol"] {
+        assert_eq!(json["runs"][0]["plan"][part]["sha256"].as_str().unwrap().len(), 64, "{part}");
+    }
+}
+
+#[test]
+fn csv_parses_back_one_line_a_sample_and_precision() {
+    let scratch = tempfile::tempdir().unwrap();
+    let runs = [scripted_run(&scratch.path().join("run"))];
+    let text = rendered(&runs, ReportFormat::Csv);
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().unwrap().clone();
+    let column = |name: &str| header.iter().position(|own| own == name).unwrap_or_else(|| panic!("no {name}"));
+    let lines: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(lines.len(), 10);
+    let wrong: Vec<(&str, &str)> = lines
+        .iter()
+        .filter(|line| &line[column("flexible_correct")] == "false")
+        .map(|line| (&line[column("dtype")], &line[column("sample")]))
+        .collect();
+    assert_eq!(wrong, [("f16", "0"), ("f16", "3")]);
+    assert_eq!(&lines[4][column("finish")], "length");
+    assert!(lines[0][column("text")].starts_with("é\nThe answer is 1000"), "{:?}", &lines[0]);
+    assert!(lines[1][column("question")].starts_with("1 and 1000"));
+}
+
+#[test]
+fn junit_counts_wrong_answers_as_skipped_and_never_as_failures() {
+    let scratch = tempfile::tempdir().unwrap();
+    let runs = [scripted_run(&scratch.path().join("run"))];
+    let report = quick_junit::Report::deserialize_from_str(&rendered(&runs, ReportFormat::Junit)).unwrap();
+    assert_eq!((report.tests, report.failures, report.errors), (12, 0, 0));
+    let names: Vec<&str> = report.test_suites.iter().map(|suite| suite.name.as_str()).collect();
+    assert_eq!(names, ["f32", "f16"]);
+    let skipped = |suite: &quick_junit::TestSuite| {
+        let is_skipped = |case: &&quick_junit::TestCase| matches!(case.status, TestCaseStatus::Skipped { .. });
+        suite.test_cases.iter().filter(is_skipped).map(|case| case.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(skipped(&report.test_suites[0]), Vec::<String>::new());
+    assert_eq!(skipped(&report.test_suites[1]), ["sample 0", "sample 3"]);
+    let text = rendered(&runs, ReportFormat::Junit);
+    assert!(text.contains("<skipped message=\"wrong: ") && text.contains("name=\"sample 3\""), "{text}");
+}
+
+#[test]
+fn a_failed_precision_is_an_error_everywhere() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut run = scripted_run(&scratch.path().join("run"));
+    run.completions[1].1.clear();
+    let mut run = counted_anew(run);
+    run.record.dtypes[1].failure = Some("the device <gave> up\nhint: none".to_owned());
+    let runs = [run];
+    assert!(rendered(&runs, TERMINAL).contains("f16 did not finish: the device <gave> up"));
+    assert!(rendered(&runs, ReportFormat::Html).contains("the device &lt;gave&gt; up"));
+    let annotations = rendered(&runs, ReportFormat::Github);
+    assert!(annotations.contains("::error title=f16 did not finish::the device <gave> up%0Ahint"), "{annotations}");
+    let report = quick_junit::Report::deserialize_from_str(&rendered(&runs, ReportFormat::Junit)).unwrap();
+    assert_eq!(report.errors, 1);
+}
+
+#[test]
+fn the_page_is_one_file_that_asks_for_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let runs = [scripted_run(&scratch.path().join("run"))];
+    let page = rendered(&runs, ReportFormat::Html);
+    for outward in ["src=", "<link", "@import", "url(", "fetch(", "XMLHttpRequest"] {
+        assert!(!page.contains(outward), "{outward}");
+    }
+    let data = page_data(&page);
+    let sample = &data["groups"][0]["samples"][4];
+    assert_eq!(sample["i"], 4);
+    assert_eq!(sample["c"][0][1], "length");
+    let beginning = data["groups"][0]["beginnings"][0][1].as_str().unwrap();
+    let prompt = format!("{beginning}{}", sample["p"][0].as_str().unwrap());
+    assert_eq!(prompt, runs[0].samples[4].prompt, "the common beginning and the rest are the prompt");
+}
+
+#[test]
+fn runs_on_different_problems_stand_together_and_are_not_compared() {
+    let scratch = tempfile::tempdir().unwrap();
+    let first = scripted_run(&scratch.path().join("first"));
+    let mut other_problems = dataset();
+    other_problems.name = "others".to_owned();
+    other_problems.sha256 = "0b".repeat(32);
+    let chat = evalsuite::task::ChatUse::Never;
+    let inputs = inputs_of(model(None), other_problems, "gsm8k-cot-zeroshot", chat).unwrap();
+    evaluate(&job(scratch.path().join("second")), &inputs).unwrap();
+    let second = StoredRun::read(&scratch.path().join("second")).unwrap();
+    let runs = [first, second];
+    let comparison = compare(&runs);
+    let labels: Vec<&str> = comparison.rows.iter().map(|row| row.label.as_str()).collect();
+    assert_eq!(labels, ["scripted f32", "scripted f16", "others f32", "others f16"]);
+    let same_side = |index: usize| index / 2;
+    assert!(comparison.pairs.iter().all(|pair| same_side(pair.reference) == same_side(pair.other)));
+    assert_eq!(comparison.rows[3].reference, Some(2));
+    assert_eq!(page_data(&rendered(&runs, ReportFormat::Html))["groups"].as_array().unwrap().len(), 2);
+    for format in EVERY {
+        assert!(!rendered(&runs, format).is_empty(), "{format:?}");
+    }
+}
+
+#[test]
+fn the_same_run_twice_is_told_apart() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = scripted_run(&scratch.path().join("run"));
+    let mut labels: Vec<String> = compare(&[run.clone(), run]).rows.into_iter().map(|row| row.label).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    assert_eq!(labels.len(), 4);
+}
+
+#[test]
+fn rows_measured_elsewhere_stand_in_every_table() {
+    let scratch = tempfile::tempdir().unwrap();
+    let runs = [scripted_run(&scratch.path().join("run"))];
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/elsewhere.json");
+    let outside = read_outside(&example).unwrap();
+    let comparison = Comparison::new(&runs, outside, None, Vec::new());
+    for format in [TERMINAL, ReportFormat::Markdown, ReportFormat::Html, ReportFormat::Json] {
+        let text = render_comparison(&comparison, &runs, format, &Templates::bundled()).unwrap();
+        assert!(text.contains("other-engine 2.1") && text.contains("an invented example"), "{format:?}: {text}");
+    }
+    let row = comparison.rows.last().unwrap();
+    let accuracy = row.scores[0].accuracy.unwrap();
+    assert_eq!((accuracy.successes, accuracy.n), (140, 200));
+    assert!(accuracy.low < 0.70 && accuracy.high > 0.70 && row.run.is_none());
+    assert_eq!(comparison.rows[comparison.rows.len() - 2].tokens_per_second, None);
+}
+
+#[test]
+fn a_file_of_rows_that_cannot_be_meant_is_refused_with_its_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.json");
+    let row = |rest: &str| format!(r#"{{"format": 1, "rows": [{{"engine": "e", "precision": "f16", {rest}}}]}}"#);
+    for (text, part) in [
+        ("[]".to_owned(), "rows.json"),
+        (row(r#""source": "s", "accuracy_percent": 70"#), "row 1: accuracy_percent without n"),
+        (row(r#""source": "s", "accuracy_percent": 170, "n": 5"#), "accuracy_percent 170 is out of range"),
+        (row(r#""source": "s", "tokens_per_second": -1"#), "tokens_per_second -1"),
+        (row(r#""source": " ""#), "source is empty"),
+        (row(r#""source": "s", "tok_s": 5"#), "unknown field `tok_s`"),
+        (r#"{"format": 2, "rows": []}"#.to_owned(), "format 2"),
+    ] {
+        std::fs::write(&path, &text).unwrap();
+        let message = read_outside(&path).unwrap_err().to_string();
+        assert!(message.contains(part) && message.contains("hint: a file for `--vs`"), "{message}");
+    }
+    assert!(read_outside(Path::new("/no/such/rows")).unwrap_err().to_string().contains("/no/such/rows"));
+}
+
+#[test]
+fn templates_of_ones_own_take_the_place_of_ours() {
+    let scratch = tempfile::tempdir().unwrap();
+    let runs = [scripted_run(&scratch.path().join("run"))];
+    let folder = scratch.path().join("templates");
+    std::fs::create_dir(&folder).unwrap();
+    let message = Templates::with_folder(&folder).unwrap_err().to_string();
+    assert!(message.contains("no template") && message.contains("report.txt"), "{message}");
+    std::fs::write(folder.join("report.txt"), "{{ rows | length }} rows").unwrap();
+    std::fs::write(folder.join("report.css"), "/* of my own */").unwrap();
+    let templates = Templates::with_folder(&folder).unwrap();
+    let of = |format| render_comparison(&compare(&runs), &runs, format, &templates);
+    assert_eq!(of(TERMINAL).unwrap(), "2 rows");
+    assert!(of(ReportFormat::Html).unwrap().contains("/* of my own */"), "the rest is ours");
+    for broken in ["one\ntwo {{ rows | lenght }}", "one\ntwo {% if %}", "one\ntwo {{ nothing.there }}"] {
+        std::fs::write(folder.join("report.txt"), broken).unwrap();
+        let templates = Templates::with_folder(&folder).unwrap();
+        let message = render_comparison(&compare(&runs), &runs, TERMINAL, &templates).unwrap_err().to_string();
+        for part in ["report.txt", "2:", "hint: "] {
+            assert!(message.contains(part), "{part} is not in {message}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_finished_run_is_a_mistake() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("run");
+    scripted_run(&folder);
+    let path = folder.to_str().unwrap();
+    assert!(mistake(&["report", "/no/such/run"]).contains("/no/such/run is not there"));
+    assert!(mistake(&["report", &format!("{path}/record.json")]).contains("is not a folder"));
+    assert!(mistake(&["report", path, "--format", "jnit"]).contains("did you mean `junit`"));
+    assert!(mistake(&["report", path, "--out", "/no/such/folder/report.html"]).contains("--out"));
+    assert!(mistake(&["report", path, "--templates", "/no/such"]).contains("no template in /no/such"));
+    let journal = folder.join("f16/journal.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    std::fs::write(&journal, text.split_inclusive('\n').skip(1).collect::<String>()).unwrap();
+    assert!(mistake(&["report", path]).contains("holds 4 completions"));
+    std::fs::remove_file(folder.join("record.json")).unwrap();
+    assert!(mistake(&["report", path]).contains("has not finished"));
+    std::fs::remove_file(folder.join("plan.json")).unwrap();
+    assert!(mistake(&["report", path]).contains("plan.json"));
+}
+
+#[test]
+fn a_run_of_before_questions_were_kept_is_shown_without_them() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("run");
+    scripted_run(&folder);
+    std::fs::remove_file(folder.join("samples.jsonl")).unwrap();
+    let runs = [StoredRun::read(&folder).unwrap()];
+    for format in EVERY {
+        assert!(!rendered(&runs, format).is_empty(), "{format:?}");
+    }
+    let page = rendered(&runs, ReportFormat::Html);
+    assert!(page.contains("the folder holds no questions"));
+    assert_eq!(page_data(&page)["groups"][0]["samples"][0]["q"], Value::Null);
+}
+
+#[test]
+fn github_gets_annotations_and_a_step_summary() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("run");
+    scripted_run(&folder);
+    let summary = scratch.path().join("summary.md");
+    std::fs::write(&summary, "before\n").unwrap();
+    let run = || {
+        Command::new(env!("CARGO_BIN_EXE_evalsuite"))
+            .args(["report", folder.to_str().unwrap(), "--format", "github"])
+            .env("GITHUB_STEP_SUMMARY", &summary)
+            .output()
+            .unwrap()
+    };
+    let output = run();
+    assert_eq!(output.status.code(), Some(0));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    assert!(lines.lines().all(|line| line.starts_with("::")), "{lines}");
+    assert!(
+        lines.contains("::warning title=cut off::f32: 1 answers") && lines.contains("::notice title=evalsuite::f16")
+    );
+    let text = std::fs::read_to_string(&summary).unwrap();
+    assert!(text.starts_with("before\n# scripted") && text.contains("| f16 | f32 | -40.0 |"), "{text}");
+    run();
+    assert_eq!(std::fs::read_to_string(&summary).unwrap().matches("# scripted").count(), 2, "appended, not replaced");
+}
+
+#[test]
+fn a_run_of_gsm8ks_size_becomes_a_page_quickly() {
+    let scratch = tempfile::tempdir().unwrap();
+    large_run(scratch.path(), 1319);
+    let begun = Instant::now();
+    let runs = [StoredRun::read(&scratch.path().join("large")).unwrap()];
+    let page = rendered(&runs, ReportFormat::Html);
+    let seconds = begun.elapsed().as_secs_f64();
+    eprintln!("a page of 3 × 1319 samples: {:.1} MB in {seconds:.2} s", page.len() as f64 / 1e6);
+    // Three answers of 640 bytes, a question and a reference a row are 3.2 MB; the 2 kB that all prompts share come once.
+    assert!(page.len() < 5_000_000, "{} bytes", page.len());
+    // Reading, counting and writing take well under a second on an idle core; ten times that on a busy machine.
+    assert!(seconds < 10.0, "{seconds} s");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_model_says_comes_through_every_format(
+        parts in prop::collection::vec(
+            prop_oneof![
+                Just("</script>".to_owned()), Just("<!--<script>".to_owned()), Just("]]>".to_owned()),
+                Just("\"'&amp;&<>\\".to_owned()), Just("\r\n\t,;".to_owned()), Just("é𝄞\u{2028}\u{0}\u{1b}[31m\u{fffe}".to_owned()),
+                Just("{{ rows }}{% raw %}".to_owned()), Just("::error::%0A|`".to_owned()), any::<String>(),
+            ],
+            0..6,
+        )
+    ) {
+        let text = parts.concat();
+        let run = HOSTILE.with(|run| {
+            let mut run = run.clone();
+            for (_, completions) in &mut run.completions {
+                completions[2].text.clone_from(&text);
+                completions[2].finish = Finish::Length;
+                completions[2].scores[0].value = Some(text.clone());
+                completions[2].scores[0].correct = false;
+            }
+            run.samples[2].question.clone_from(&text);
+            run.record.plan.model.name.clone_from(&text);
+            counted_anew(run)
+        });
+        let runs = [run];
+
+        let page = rendered(&runs, ReportFormat::Html);
+        // The data's script and the page's own: no text opens or ends another.
+        prop_assert_eq!(page.matches("</script>").count(), 2);
+        prop_assert_eq!(page.matches("<script").count(), 2);
+        let data = page_data(&page);
+        prop_assert_eq!(&data["groups"][0]["samples"][2]["c"][0][0], &Value::from(text.clone()));
+        prop_assert_eq!(&data["groups"][0]["samples"][2]["q"], &Value::from(text.clone()));
+
+        let csv = rendered(&runs, ReportFormat::Csv);
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        let lines: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        prop_assert_eq!(lines.len(), 10);
+        prop_assert_eq!(lines[2].iter().next_back(), Some(text.as_str()));
+
+        let json: Value = serde_json::from_str(&rendered(&runs, ReportFormat::Json)).unwrap();
+        prop_assert_eq!(&json["rows"][0]["model"], &Value::from(text.clone()));
+
+        let junit = rendered(&runs, ReportFormat::Junit);
+        let report = quick_junit::Report::deserialize_from_str(&junit);
+        prop_assert!(report.is_ok(), "{:?}", report.err());
+        prop_assert_eq!(report.unwrap().tests, 12);
+
+        prop_assert!(rendered(&runs, ReportFormat::Github).lines().all(|line| line.starts_with("::")));
+        rendered(&runs, ReportFormat::Markdown);
+        rendered(&runs, TERMINAL);
+    }
+}
+
+thread_local! {
+    static HOSTILE: StoredRun = {
+        let scratch = tempfile::tempdir().unwrap();
+        let run = scripted_run(&scratch.path().join("run"));
+        write_run(&run, &scratch.path().join("again"));
+        StoredRun::read(&scratch.path().join("again")).unwrap()
+    };
+}

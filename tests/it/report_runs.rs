@@ -1,0 +1,102 @@
+//! Run folders for reports, made by the scripted engine or written line by line.
+
+use std::path::Path;
+
+use evalsuite::engine::{Dtype, Finish, Timings};
+use evalsuite::record::{Measured, Outcome, StoredCompletion, StoredRun, StoredSample, summarise};
+use evalsuite::score::Extraction;
+
+use crate::scripted::{evaluate, inputs, job};
+
+/// Five questions in f32 and f16, answered by the scripted engine; f16 is wrong on rows 0 and 3.
+pub(crate) fn scripted_run(folder: &Path) -> StoredRun {
+    evaluate(&job(folder.to_path_buf()), &inputs()).expect("the scripted run is sound");
+    StoredRun::read(folder).expect("what a run writes can be read")
+}
+
+/// As in [`scripted_run`], with a record that says what its completions say after they were changed.
+pub(crate) fn counted_anew(mut run: StoredRun) -> StoredRun {
+    let measured: Vec<Measured> = run
+        .completions
+        .iter()
+        .map(|(dtype, completions)| {
+            let outcome = |one: &StoredCompletion| -> Outcome {
+                serde_json::from_str(&serde_json::to_string(one).unwrap()).expect("a completion is an outcome")
+            };
+            let sessions =
+                run.record.dtypes.iter().find(|record| record.dtype == *dtype).map(|one| one.sessions.clone());
+            Measured {
+                dtype: *dtype,
+                outcomes: completions.iter().map(outcome).collect(),
+                sessions: sessions.unwrap_or_else(|| run.record.dtypes[0].sessions.clone()),
+                failure: None,
+            }
+        })
+        .collect();
+    let rules: Vec<String> = run.record.dtypes[0].rules.iter().map(|rule| rule.rule.clone()).collect();
+    run.record.dtypes = summarise(&measured, &rules);
+    run
+}
+
+/// Writes a run as a folder again.
+pub(crate) fn write_run(run: &StoredRun, folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    run.record.write(&folder.join("record.json")).unwrap();
+    std::fs::write(folder.join("plan.json"), serde_json::to_vec(&run.record.plan).unwrap()).unwrap();
+    let lines = |values: Vec<String>| values.join("\n") + "\n";
+    let samples = run.samples.iter().map(|sample| serde_json::to_string(sample).unwrap()).collect();
+    std::fs::write(folder.join("samples.jsonl"), lines(samples)).unwrap();
+    for (dtype, completions) in &run.completions {
+        std::fs::create_dir_all(folder.join(dtype.name())).unwrap();
+        let journal = completions.iter().map(|one| serde_json::to_string(one).unwrap()).collect();
+        std::fs::write(folder.join(dtype.name()).join("journal.jsonl"), lines(journal)).unwrap();
+    }
+}
+
+/// A run of GSM8K's size: `rows` questions in f32, f16 and awq, answers of some 600 characters, every tenth of f16's and
+/// every fourth of awq's other than f32's.
+pub(crate) fn large_run(folder: &Path, rows: usize) -> StoredRun {
+    let mut run = scripted_run(&folder.join("small"));
+    let rule = run.record.dtypes[0].rules[0].rule.clone();
+    run.record.plan.dataset.rows = rows;
+    run.record.plan.dataset.chosen = rows;
+    run.record.plan.dtypes = vec![Dtype::F32, Dtype::F16, Dtype::Awq];
+    run.samples = (0..rows)
+        .map(|sample| StoredSample {
+            sample,
+            question: format!("Question {sample}: {}", "a farmer counts sheep and buys some more. ".repeat(5)),
+            answer: format!("{}\n#### {sample}", "One step follows the other. ".repeat(8)),
+            prompt: format!("{}Question {sample}?\nAnswer:", "A worked example of some length.\n".repeat(60)),
+        })
+        .collect();
+    let completion = |sample: usize, every: usize| {
+        let changed = every > 0 && sample % every == 1;
+        let value = if changed { sample + 7 } else { sample };
+        let text = format!("{}\nThe answer is {value}", "First we add the numbers of the day. ".repeat(16));
+        let begin = text.len() - value.to_string().len();
+        StoredCompletion {
+            sample,
+            repeat: 0,
+            prompt_sha256: "00".repeat(32),
+            prompt_tokens: 900,
+            token_ids: (0..150).map(|token| if changed && token >= 40 { 9 } else { token }).collect(),
+            finish: if sample.is_multiple_of(50) { Finish::Length } else { Finish::EndOfSequence },
+            scores: vec![Extraction {
+                rule: rule.clone(),
+                value: Some(value.to_string()),
+                span: Some([begin, text.len()]),
+                correct: !changed && !sample.is_multiple_of(3),
+            }],
+            text,
+            margins: Vec::new(),
+            timings: Timings::default(),
+            session: 0,
+            at_seconds: 1.0,
+        }
+    };
+    let column = |every: usize| (0..rows).map(|sample| completion(sample, every)).collect::<Vec<_>>();
+    run.completions = vec![(Dtype::F32, column(0)), (Dtype::F16, column(10)), (Dtype::Awq, column(4))];
+    let run = counted_anew(run);
+    write_run(&run, &folder.join("large"));
+    StoredRun::read(&folder.join("large")).expect("the folder is a run")
+}
