@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod engine;
 pub mod files;
+pub mod golden;
 pub mod hub;
 pub mod quantize;
 pub mod random;

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::bench::BenchArguments;
 use super::exit::HELP as EXIT_CODES;
+use super::golden_arguments::GoldenArguments;
 use super::model::ModelArguments;
 use super::perplexity::PerplexityArguments;
 use super::quality::QualityArguments;
@@ -62,6 +63,9 @@ pub enum Command {
     /// Ask a fixed set of prompts and compare every precision's answers with f32's
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::quality::EXAMPLES))]
     Quality(Box<QualityArguments>),
+    /// Keep outputs as golden files, and say where they have changed
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", super::golden_arguments::EXAMPLES))]
+    Golden(GoldenArguments),
     /// Score a run's stored answers anew by another protocol's rules
     #[command(after_help = EXIT_CODES)]
     Rescore(RescoreArguments),

@@ -12,6 +12,7 @@ use super::args::{Arguments, Command, Gsm8kArguments, RescoreArguments, ShowArgu
 use super::bench::bench;
 use super::doctor;
 use super::exit::Exit;
+use super::golden::golden;
 use super::perplexity::perplexity;
 use super::plan::{format, resolve, table_format};
 use super::printer::{Printer, print, print_error, say};
@@ -42,6 +43,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
         Command::Perplexity(arguments) => perplexity(arguments, command),
         Command::Bench(arguments) => bench(arguments, command),
         Command::Quality(arguments) => quality(arguments, command),
+        Command::Golden(arguments) => golden(arguments),
         Command::Rescore(arguments) => rescore_run(arguments),
         Command::Show(arguments) => show(arguments),
         Command::Report(arguments) => report(arguments, command),

@@ -17,6 +17,8 @@ pub enum Exit {
     UserMistake = 2,
     /// The engine failed.
     EngineFailure = 3,
+    /// Outputs are not those of their golden files.
+    Differs = 4,
     /// Ctrl-C; what is kept depends on the command, which says it. 128 + SIGINT, as shells have it.
     Interrupted = 130,
 }
@@ -28,6 +30,7 @@ Exit codes:
   1    the score is below --min-accuracy, or --baseline finds the run worse
   2    a mistake in the command, its files, the network or the disk
   3    the engine failed
+  4    outputs are not those of their golden files
   130  interrupted with Ctrl-C; the last lines say what is kept of it";
 
 impl Exit {

@@ -9,7 +9,7 @@ const MARKS: usize = 4;
 
 /// Breaks parts into lines of at most `width` columns, between words where that is possible. Line breaks of the text
 /// stay; control characters, which a terminal would obey, become `�`.
-pub(super) fn wrap(parts: &[DiffPart], width: usize) -> Vec<Vec<DiffPart>> {
+pub(crate) fn wrap(parts: &[DiffPart], width: usize) -> Vec<Vec<DiffPart>> {
     let mut lines = Lines { width, done: vec![Vec::new()], used: 0 };
     for part in parts {
         let text = plain(&part.text);
@@ -24,19 +24,19 @@ pub(super) fn wrap(parts: &[DiffPart], width: usize) -> Vec<Vec<DiffPart>> {
 }
 
 /// A text in lines of at most `width` columns.
-pub(super) fn wrap_text(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap_text(text: &str, width: usize) -> Vec<String> {
     let lines = wrap(&[DiffPart { change: Change::Same, text: text.to_owned() }], width);
     lines.iter().map(|line| line.iter().map(|part| part.text.as_str()).collect()).collect()
 }
 
 /// A text without what a terminal would obey; line breaks stay.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let text = text.replace("\r\n", "\n").replace('\t', " ");
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 /// A part with its mark: red and struck out, or green, in colour; `[-…-]` and `{+…+}` without.
-pub(super) fn mark(text: &str, change: &str, colour: bool) -> String {
+pub(crate) fn mark(text: &str, change: &str, colour: bool) -> String {
     let style = |style: Style| style.force_styling(true).apply_to(text).to_string();
     match (change, colour) {
         ("removed", true) => style(Style::new().red().strikethrough()),

@@ -20,8 +20,10 @@ pub use comparison::{
     COMPARISON_FORMAT, Comparison, Divergence, OutsideRow, Pair, Provenance, Row, Score, read_outside,
 };
 pub use context::Context;
+pub(crate) use diff_lines::{mark, plain, wrap, wrap_text};
 pub use format::{Format, ReportError, ReportFormat};
 pub use gate::{Check, Gate, Limits, Subject};
+pub(crate) use outputs::annotation;
 pub use outputs::{annotations, render_comparison};
 pub use perplexity::PerplexityContext;
 pub use quality::QualityContext;

@@ -76,6 +76,21 @@ impl Rule {
         Self { name: name.to_owned(), extractor: Extractor::Numeric }
     }
 
+    /// What the rule does, in words: they change whenever its declaration does.
+    pub fn in_words(&self) -> String {
+        match &self.extractor {
+            Extractor::Pattern { regex, take, reference } => {
+                let take = if *take == Take::First { "first" } else { "last" };
+                let reference = match reference {
+                    Reference::Full => "the full answer",
+                    Reference::AfterMark => "what follows ####",
+                };
+                format!("the {take} match of /{regex}/ against {reference}")
+            }
+            Extractor::Numeric => "the extractor numeric".to_owned(),
+        }
+    }
+
     fn extract(&self, completion: &str) -> Option<Range<usize>> {
         match &self.extractor {
             Extractor::Pattern { regex, take, .. } => extract_pattern(regex, *take, completion),

@@ -15,6 +15,6 @@ pub use corpus::{Content, Corpus};
 pub use dataset::{Dataset, DatasetSpec};
 pub use error::TaskError;
 pub use fewshot::Fewshot;
-pub use prompt_set::{PromptSet, SetPrompt};
+pub use prompt_set::{PromptSet, SetPrompt, Tier};
 pub use protocol::{ChatUse, FewshotKind, Protocol, Rendered};
 pub use sample::{Sample, Selection};

@@ -53,6 +53,11 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
         &["bench", "--help"],
         &["synth", "--help"],
         &["quality", "--help"],
+        &["golden", "--help"],
+        &["golden", "check", "--help"],
+        &["golden", "accept", "--help"],
+        &["golden", "review", "-h"],
+        &["golden", "list", "-h"],
         &["quality", "-h"],
         &["report", "--help"],
         &["show", "-h"],
@@ -63,7 +68,9 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
         for line in help.lines() {
             assert!(line.chars().count() <= 80, "{arguments:?}: {} columns: {line}", line.chars().count());
         }
-        for code in ["0    success", "1    the score", "2    a mistake", "3    the engine", "130  interrupted"] {
+        for code in
+            ["0    success", "1    the score", "2    a mistake", "3    the engine", "4    outputs", "130  interrupted"]
+        {
             assert!(help.contains(code), "{arguments:?} says nothing of {code}");
         }
     }

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 8] = [
     &["record", "quantize", "synth"],
     &["report"],
     &["run"],
-    &["bench"],
+    &["bench", "golden"],
     &["cli"],
 ];
 

@@ -15,6 +15,8 @@ mod datasets;
 mod devtools;
 mod families;
 mod gguf_writer;
+mod golden;
+mod golden_committed;
 mod house;
 mod hub;
 mod hub_server;

@@ -40,7 +40,13 @@ pub fn annotations(comparison: &Comparison) -> String {
 }
 
 fn command(kind: &str, title: &str, message: &str) -> String {
-    format!("::{kind} title={}::{}", property(title), data(message))
+    annotation(kind, None, title, message)
+}
+
+/// One workflow command, at a file of the repository where there is one to point at.
+pub(crate) fn annotation(kind: &str, file: Option<&str>, title: &str, message: &str) -> String {
+    let file = file.map_or_else(String::new, |file| format!("file={},", property(file)));
+    format!("::{kind} {file}title={}::{}", property(title), data(message))
 }
 
 fn data(text: &str) -> String {

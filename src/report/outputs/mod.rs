@@ -10,6 +10,7 @@ use super::format::{ReportError, ReportFormat};
 use super::templates::Templates;
 use crate::record::StoredRun;
 
+pub(crate) use github::annotation;
 pub use github::annotations;
 
 /// A comparison of `runs` as text in a format.

@@ -10,4 +10,5 @@ mod pipeline;
 pub use import::import;
 pub use inputs::QualityInputs;
 pub use job::{ImportJob, QualityJob};
+pub(crate) use pipeline::spelling;
 pub use pipeline::{QualityFinished, evaluate, execute};

@@ -158,7 +158,7 @@ fn answer(dtype: Dtype, stored: &StoredCompletion) -> Answer {
 }
 
 /// A token's text; for special tokens and parts of characters, its name in the vocabulary.
-fn spelling(tokenizer: &ModelTokenizer, token: u32) -> String {
+pub(crate) fn spelling(tokenizer: &ModelTokenizer, token: u32) -> String {
     let text = tokenizer.decode(&[token]).unwrap_or_default();
     if text.is_empty() || text.contains('\u{fffd}') {
         tokenizer.id_to_token(token).unwrap_or_else(|| format!("<{token}>"))

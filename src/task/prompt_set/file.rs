@@ -1,20 +1,20 @@
 //! Reads and checks a prompt set's file, TOML or JSON.
 //!
-//! Keys: `prompts` (a list) and, each of them optional, `name`, `version`, `description`, `system`, `max_tokens`. A
+//! Keys: `prompts` (a list) and, each of them optional, `name`, `version`, `description`, `system`, `max_tokens`, `tier` ([`Tier`]). A
 //! prompt has `id` and `text`, and may have `kind`, `checks` (a list of tables of one key, a check's name, and its
-//! argument: [`Check::new`]), `right` (an answer that must pass every check) and `wrong` (answers; every check must be
+//! argument: [`Check::new`]), `tier` (instead of the set's), `right` (an answer that must pass every check) and `wrong` (answers; every check must be
 //! failed by one of them). The last two are never shown to a model: they hold the checks to what they mean.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{PromptSet, SetPrompt, TaskError};
+use super::{PromptSet, SetPrompt, TaskError, Tier};
 use crate::score::Check;
 
 const DEFAULT_MAX_TOKENS: usize = 256;
-const KEYS: &[&str] = &["name", "version", "description", "system", "max_tokens", "prompts"];
-const PROMPT_KEYS: &[&str] = &["id", "kind", "text", "checks", "right", "wrong"];
+const KEYS: &[&str] = &["name", "version", "description", "system", "max_tokens", "tier", "prompts"];
+const PROMPT_KEYS: &[&str] = &["id", "kind", "text", "checks", "tier", "right", "wrong"];
 
 /// Compiles a set from the text of the file at `path`.
 pub(super) fn parse(path: &Path, text: &str) -> Result<PromptSet, TaskError> {
@@ -61,6 +61,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<PromptSet, TaskError> {
         sha256: crate::files::sha256(text.as_bytes()),
         system: place.text(file, "system")?,
         max_tokens: place.number(file, "max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS),
+        tier: place.tier(file)?,
         prompts,
     })
 }
@@ -76,7 +77,8 @@ fn read_prompt(label: &str, index: usize, value: &Value) -> Result<SetPrompt, Ta
     place.check_keys(table, PROMPT_KEYS)?;
     let checks = place.checks(table)?;
     place.hold_to_examples(table, &checks)?;
-    Ok(SetPrompt { kind: place.text(table, "kind")?, text: place.required(table, "text")?, checks, id })
+    let tier = place.tier(table)?;
+    Ok(SetPrompt { kind: place.text(table, "kind")?, text: place.required(table, "text")?, checks, tier, id })
 }
 
 /// Where a message points: a file, and a prompt in it.
@@ -122,6 +124,14 @@ impl Place<'_> {
             Some(number) => Ok(Some(number as usize)),
             None => Err(self.error(&format!("`{key}` is {value}"), &format!("`{key}` is a whole number of 1 or more"))),
         }
+    }
+
+    fn tier(&self, table: &Map<String, Value>) -> Result<Option<Tier>, TaskError> {
+        let Some(name) = self.text(table, "tier")? else { return Ok(None) };
+        Tier::parse(&name).map(Some).ok_or_else(|| {
+            let (what, hint) = crate::text::unknown("tier", &name, &Tier::ALL.map(Tier::name));
+            self.error(&what, &hint)
+        })
     }
 
     fn list<'a>(&self, table: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], TaskError> {
@@ -187,6 +197,7 @@ version = 3
 description = "d"
 system = "Be brief."
 max_tokens = 9
+tier = "answer"
 
 [[prompts]]
 id = "one"
@@ -199,6 +210,7 @@ wrong = ["four of them"]
 [[prompts]]
 id = "two"
 text = "Why?"
+tier = "tokens"
 "#;
 
     fn toml(text: &str) -> Result<PromptSet, TaskError> {
@@ -220,6 +232,7 @@ text = "Why?"
         let [one, two] = &set.prompts[..] else { panic!("two prompts") };
         assert_eq!((one.id.as_str(), one.text.as_str(), one.checks.len()), ("one", "How many?", 2));
         assert_eq!((two.kind.as_deref(), two.checks.len()), (None, 0));
+        assert_eq!((set.tier, one.tier, two.tier), (Some(Tier::Answer), None, Some(Tier::Tokens)));
         assert_eq!(set.sha256, crate::files::sha256(GOOD.as_bytes()));
     }
 
@@ -245,6 +258,7 @@ text = "Why?"
             ("max_tokens = 9", "max_tokens = 0", &["`max_tokens` is 0", "1 or more"]),
             ("max_tokens = 9", "max_token = 9", &["did you mean `max_tokens`"]),
             ("version = 3", "version = \"3\"", &["`version` is \"3\""]),
+            ("tier = \"tokens\"", "tier = \"tokns\"", &["prompt `two`", "did you mean `tokens`"]),
             ("version = 3", "version 3", &["no TOML", "3 | version 3"]),
             ("equals =", "equels =", &["prompt `one`", "`checks`, entry 1", "did you mean `equals`"]),
             ("{ max_words = 1 }", "{ max_words = 0 }", &["prompt `one`", "entry 2", "max_words", "1 or more"]),

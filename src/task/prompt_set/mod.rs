@@ -1,11 +1,14 @@
 //! Prompt sets: versioned data files of prompts, each with the checks that its answer must pass.
 
 mod file;
+mod tier;
 
 use std::path::Path;
 
 use super::{ChatTemplate, Message, Rendered, TaskError};
 use crate::score::Check;
+
+pub use tier::Tier;
 
 /// The name that stands for the built-in set.
 const BUILT_IN: &str = "prompts/quality/quality.toml";
@@ -25,6 +28,8 @@ pub struct PromptSet {
     pub system: Option<String>,
     /// Tokens to generate at most.
     pub max_tokens: usize,
+    /// How answers are held to their golden files; `None` leaves it to whoever accepts them.
+    pub tier: Option<Tier>,
     /// In the file's order; no id occurs twice.
     pub prompts: Vec<SetPrompt>,
 }
@@ -40,6 +45,8 @@ pub struct SetPrompt {
     pub text: String,
     /// What its answer must pass.
     pub checks: Vec<Check>,
+    /// Instead of the set's own.
+    pub tier: Option<Tier>,
 }
 
 impl PromptSet {

@@ -1,0 +1,244 @@
+//! Which golden files a command is about, and the jobs that run them anew.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use clap::Parser as _;
+
+use super::args::{Arguments, Command};
+use super::golden_arguments::ScopeArguments;
+use super::plan::{dtypes, resolve};
+use super::quality::resolve_quality;
+use crate::engine::{Dtype, EngineKind};
+use crate::golden::{Checked, Entry, Golden, Recipe, Status, Store, Suite, SuiteJob};
+use crate::run::RunError;
+use crate::text::unknown;
+
+/// Golden files that one job makes.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) suite: Suite,
+    /// With the command's own flags in the place of the golden file's.
+    pub(super) recipe: Recipe,
+    pub(super) engine: String,
+    /// Empty means every one that the model offers.
+    pub(super) dtypes: Vec<Dtype>,
+    /// Where each of them lies; none for a group that is new.
+    pub(super) entries: Vec<Entry>,
+    model_folder: Option<String>,
+}
+
+/// What a command is about.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) groups: Vec<Group>,
+    /// Golden files that need no run to be judged.
+    pub(super) judged: Vec<Checked>,
+}
+
+impl ScopeArguments {
+    pub(super) fn store(&self) -> Store {
+        Store::new(&self.folder.golden)
+    }
+
+    pub(super) fn suite(&self) -> Result<Option<Suite>, RunError> {
+        let Some(name) = &self.suite else { return Ok(None) };
+        Suite::parse(name).map(Some).ok_or_else(|| {
+            let (what, hint) = unknown("suite", name, &Suite::ALL.map(Suite::name));
+            RunError::invalid(what, hint)
+        })
+    }
+
+    /// The golden files in scope, in groups of one job each. A precision that was asked for and has none joins its
+    /// model's first group.
+    pub(super) fn gather(&self) -> Result<Gathered, RunError> {
+        let suite = self.suite()?;
+        let wanted = dtypes(&self.dtype, EngineKind::Auto)?;
+        let mut gathered = Gathered::default();
+        let mut taken: HashSet<(Suite, String, Dtype)> = HashSet::new();
+        for entry in self.store().entries()? {
+            if suite.is_some_and(|suite| suite.name() != entry.suite) {
+                continue;
+            }
+            let named = |dtype: &Dtype| dtype.name() == entry.dtype;
+            let (Some(suite), Some(dtype)) =
+                (Suite::parse(&entry.suite), Dtype::ALL.into_iter().find(|dtype| named(dtype)))
+            else {
+                if self.is_of_model(&entry.model, None) && wanted.is_empty() {
+                    gathered.judged.push(orphaned(&entry));
+                }
+                continue;
+            };
+            let golden =
+                match if entry.exists() { Golden::read(&entry.path) } else { Golden::read(&entry.pending_path()) } {
+                    Ok(golden) => golden,
+                    Err(error) if self.is_of_model(&entry.model, None) => {
+                        gathered.judged.push(Checked::failed(&entry, &error));
+                        continue;
+                    }
+                    Err(_) => continue,
+                };
+            if !self.is_of_model(&entry.model, Some(&golden.recipe)) {
+                continue;
+            }
+            taken.insert((suite, entry.model.clone(), dtype));
+            let (recipe, engine) = (self.recipe(&golden.recipe, &entry.model), self.engine_of(Some(&golden)));
+            let model = entry.model.clone();
+            let same = |group: &&mut Group| {
+                group.suite == suite
+                    && group.recipe == recipe
+                    && group.engine == engine
+                    && group.model_folder.as_ref() == Some(&model)
+            };
+            let skipped = !wanted.is_empty() && !wanted.contains(&dtype);
+            let (dtypes, entries) = if skipped { (Vec::new(), Vec::new()) } else { (vec![dtype], vec![entry]) };
+            match gathered.groups.iter_mut().find(same) {
+                Some(group) => {
+                    group.dtypes.extend(dtypes);
+                    group.entries.extend(entries);
+                }
+                None => {
+                    gathered.groups.push(Group { suite, recipe, engine, dtypes, entries, model_folder: Some(model) });
+                }
+            }
+        }
+        self.add_missing(&mut gathered, &wanted, &taken);
+        gathered.groups.retain(|group| !group.dtypes.is_empty());
+        Ok(gathered)
+    }
+
+    fn add_missing(&self, gathered: &mut Gathered, wanted: &[Dtype], taken: &HashSet<(Suite, String, Dtype)>) {
+        let mut seen: HashSet<(Suite, String)> = HashSet::new();
+        for group in &mut gathered.groups {
+            let Some(model) = group.model_folder.clone() else { continue };
+            if !seen.insert((group.suite, model.clone())) {
+                continue;
+            }
+            for dtype in wanted.iter().filter(|dtype| !taken.contains(&(group.suite, model.clone(), **dtype))) {
+                group.dtypes.push(*dtype);
+                group.entries.push(self.store().entry(group.suite, &model, *dtype));
+            }
+        }
+    }
+
+    /// A group for a suite and a model that have no golden files yet.
+    pub(super) fn new_group(&self, suite: Suite) -> Result<Group, RunError> {
+        let model = self.model.clone().unwrap_or_else(|| crate::bundled::NAME.to_owned());
+        let recipe = Recipe { model, awq: self.awq.clone(), arguments: self.arguments.clone() };
+        let dtypes = dtypes(&self.dtype, EngineKind::Auto)?;
+        Ok(Group { suite, recipe, engine: self.engine_of(None), dtypes, entries: Vec::new(), model_folder: None })
+    }
+
+    /// Whether `--model` means this folder of golden files.
+    fn is_of_model(&self, folder: &str, recipe: Option<&Recipe>) -> bool {
+        let Some(model) = &self.model else { return true };
+        let name =
+            Path::new(model).file_name().map_or_else(|| model.clone(), |name| name.to_string_lossy().into_owned());
+        let name = name.strip_suffix(".gguf").unwrap_or(&name);
+        model == folder
+            || model.replace('/', "--") == folder
+            || recipe.is_some_and(|recipe| recipe.model == *model)
+            || (Path::new(model).exists() && name == folder)
+    }
+
+    fn recipe(&self, golden: &Recipe, folder: &str) -> Recipe {
+        // A golden file's name is no model's address, but for models that are called as they are found.
+        let model = self.model.as_ref().filter(|model| *model != folder || Path::new(model).exists());
+        Recipe {
+            model: model.unwrap_or(&golden.model).clone(),
+            awq: self.awq.clone().or_else(|| golden.awq.clone()),
+            arguments: if self.arguments.is_empty() { golden.arguments.clone() } else { self.arguments.clone() },
+        }
+    }
+
+    fn engine_of(&self, golden: Option<&Golden>) -> String {
+        let recorded = golden.and_then(|golden| golden.provenance.engine.split(' ').next());
+        let recorded = recorded.filter(|name| EngineKind::parse(name).is_some());
+        self.engine.clone().or_else(|| recorded.map(str::to_owned)).unwrap_or_else(|| "cpu".to_owned())
+    }
+}
+
+fn orphaned(entry: &Entry) -> Checked {
+    let (kind, name, known) = if Suite::parse(&entry.suite).is_none() {
+        ("suite", &entry.suite, Suite::ALL.map(Suite::name).join(", "))
+    } else {
+        ("dtype", &entry.dtype, Dtype::ALL.map(Dtype::name).join(", "))
+    };
+    let what = format!("there is no {kind} `{name}` (there are {known}); delete {}", entry.path.display());
+    Checked::new(entry, Status::Orphaned, what)
+}
+
+impl Group {
+    /// The job that makes these golden files, its run in `out`.
+    pub(super) fn job(&self, out: &Path) -> Result<SuiteJob, RunError> {
+        job(self.suite, &self.recipe, &self.dtypes, &self.engine, out)
+    }
+
+    /// Where the golden file of a precision lies; `model` is the model's own name.
+    pub(super) fn entry(&self, store: &Store, model: &str, dtype: Dtype) -> Entry {
+        store.entry(self.suite, self.model_folder.as_deref().unwrap_or(model), dtype)
+    }
+}
+
+/// A recipe as the command line of its suite reads it.
+pub(super) fn job(
+    suite: Suite,
+    recipe: &Recipe,
+    dtypes: &[Dtype],
+    engine: &str,
+    out: &Path,
+) -> Result<SuiteJob, RunError> {
+    let list = dtypes.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(",");
+    let out = out.display().to_string();
+    let mut words = vec!["evalsuite", suite.name(), "--model", &recipe.model, "--engine", engine, "--out", &out];
+    if !dtypes.is_empty() {
+        words.extend(["--dtype", &list]);
+    }
+    if let Some(awq) = recipe.awq.as_deref().filter(|_| dtypes.is_empty() || dtypes.contains(&Dtype::Awq)) {
+        words.extend(["--awq", awq]);
+    }
+    words.extend(recipe.arguments.iter().map(String::as_str));
+    let command: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let refused = |what: String| {
+        RunError::invalid(
+            format!("{} cannot be run by these flags: {what}", suite.name()),
+            format!(
+                "behind `--` stand flags of `evalsuite {}` that decide outputs; model, dtype, awq, engine and out are given \
+                 before it",
+                suite.name()
+            ),
+        )
+    };
+    let arguments = Arguments::try_parse_from(&words).map_err(|error| {
+        let text = error.to_string();
+        refused(text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
+    })?;
+    Ok(match &arguments.command {
+        Command::Gsm8k(arguments) => SuiteJob::Gsm8k(Box::new(resolve(arguments, command, false)?)),
+        Command::Quality(arguments) if arguments.import.is_some() => {
+            return Err(refused("`--import` runs no model".to_owned()));
+        }
+        Command::Quality(arguments) => SuiteJob::Quality(Box::new(resolve_quality(arguments, command, false)?)),
+        _ => return Err(refused("this is another command".to_owned())),
+    })
+}
+
+/// A folder for a run that nobody will look at, gone with this value.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn new(number: usize) -> Self {
+        Self(std::env::temp_dir().join(format!("evalsuite-golden-{}-{number}", std::process::id())))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing is lost if it stays.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

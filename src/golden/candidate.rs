@@ -1,0 +1,230 @@
+//! From a run's folder to what would be its golden files.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::{
+    DatasetInput, FileHash, GOLDEN_FORMAT, Golden, Inputs, Output, PromptsInput, ProtocolInput, Provenance, Recipe,
+    RuleInput, Scored, Suite,
+};
+use crate::engine::{Dtype, Finish};
+use crate::record::{
+    AwqPlan, GenerationPlan, ModelPlan, Origin as QualityOrigin, PromptQuality, QualityPlan, QualityRecord, Record,
+    RunFolder, Session, StoredCompletion, StoredSample, read_journal, utc_now,
+};
+use crate::run::RunError;
+use crate::task::{PromptSet, Protocol, Tier};
+use crate::text::command_line;
+
+/// What a run's folder does not say of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// How to get the outputs again; `None` is by the run's own command.
+    pub recipe: Option<&'a Recipe>,
+    /// The protocol's name or file, where it is known.
+    pub protocol: Option<&'a str>,
+}
+
+/// One golden file a precision, or why there is none.
+pub type Candidates = Vec<(Dtype, Result<Golden, RunError>)>;
+
+/// What would be the golden files of a finished run.
+pub fn candidates(run: &Path, origin: Origin) -> Result<Candidates, RunError> {
+    let file = run.join("record.json");
+    if !file.exists() {
+        return Err(RunError::invalid(
+            format!("there is no finished run in {}", run.display()),
+            "give the folder of a finished `gsm8k` or `quality` run; they lie under `runs/` unless `--out` said otherwise",
+        ));
+    }
+    match QualityRecord::read(&file)? {
+        Some(record) => quality(run, &record, origin),
+        None => gsm8k(run, &Record::read(&file)?, origin),
+    }
+}
+
+/// What every precision of a run shares.
+struct Shared<'a> {
+    suite: Suite,
+    model: &'a ModelPlan,
+    awq: Option<&'a AwqPlan>,
+    chat: bool,
+    generation: &'a GenerationPlan,
+    evalsuite: &'a str,
+    recipe: Recipe,
+    tier: Option<Tier>,
+}
+
+impl Shared<'_> {
+    fn golden(&self, dtype: Dtype, sessions: &[Session], outputs: Vec<Output>) -> Golden {
+        let engine = sessions.last().map(|session| &session.engine);
+        let unknown = || "unknown".to_owned();
+        let hash =
+            |sha256: &str, stored_as: &str| FileHash { sha256: sha256.to_owned(), stored_as: stored_as.to_owned() };
+        Golden {
+            golden_format: GOLDEN_FORMAT,
+            suite: self.suite,
+            model: self.model.name.clone(),
+            dtype,
+            tier: self.tier.unwrap_or(Tier::Tokens),
+            margin_points: None,
+            recipe: self.recipe.clone(),
+            inputs: Inputs {
+                model: hash(&self.model.sha256, &self.model.stored_as),
+                awq: self.awq.filter(|_| dtype == Dtype::Awq).map(|awq| hash(&awq.sha256, &awq.stored_as)),
+                dataset: None,
+                prompts: None,
+                protocol: None,
+                chat: self.chat,
+                generation: self.generation.clone(),
+            },
+            provenance: Provenance {
+                date: utc_now(),
+                command: command(self.suite, &self.recipe, dtype),
+                evalsuite: self.evalsuite.to_owned(),
+                engine: engine.map_or_else(unknown, |engine| format!("{} {}", engine.name, engine.version)),
+                device: engine.map_or_else(unknown, |engine| engine.device.clone()),
+            },
+            changes: Vec::new(),
+            outputs,
+        }
+    }
+}
+
+fn command(suite: Suite, recipe: &Recipe, dtype: Dtype) -> String {
+    let mut words = vec!["evalsuite", suite.name(), "--model", &recipe.model, "--dtype", dtype.name()];
+    if let Some(awq) = recipe.awq.as_deref().filter(|_| dtype == Dtype::Awq) {
+        words.extend(["--awq", awq]);
+    }
+    command_line(words.into_iter().chain(recipe.arguments.iter().map(String::as_str)))
+}
+
+fn unfinished(dtype: Dtype, failure: Option<&str>) -> RunError {
+    let why = failure.and_then(|failure| failure.lines().next()).unwrap_or("some outputs are missing");
+    RunError::invalid(format!("{dtype} did not finish: {why}"), "see what the run said, and run again")
+}
+
+fn gsm8k(run: &Path, record: &Record, origin: Origin) -> Result<Candidates, RunError> {
+    let plan = &record.plan;
+    let samples: Vec<StoredSample> = read_journal(&run.join("samples.jsonl"))?;
+    let prompts: HashMap<usize, String> = samples.into_iter().map(|line| (line.sample, line.prompt)).collect();
+    // Not the run's own protocol, but one that changed since, would describe rules that nobody scored by.
+    let protocol = Protocol::open(origin.protocol.unwrap_or(&plan.protocol.name)).ok();
+    let protocol = protocol.filter(|protocol| protocol.sha256 == plan.protocol.sha256);
+    let rules = protocol.iter().flat_map(|protocol| &protocol.rules);
+    let protocol = ProtocolInput {
+        name: plan.protocol.name.clone(),
+        version: plan.protocol.version,
+        sha256: plan.protocol.sha256.clone(),
+        fewshot_sha256: plan.protocol.fewshot_sha256.clone(),
+        rules: rules.map(|rule| RuleInput { rule: rule.name.clone(), extracts: rule.in_words() }).collect(),
+    };
+    let dataset = DatasetInput {
+        name: plan.dataset.name.clone(),
+        split: plan.dataset.split.clone(),
+        sha256: plan.dataset.sha256.clone(),
+    };
+    let shared = Shared {
+        suite: Suite::Gsm8k,
+        model: &plan.model,
+        awq: plan.awq.as_ref(),
+        chat: plan.protocol.chat,
+        generation: &plan.generation,
+        evalsuite: &plan.evalsuite,
+        recipe: origin.recipe.cloned().unwrap_or_else(|| Recipe::of_command(&plan.command)),
+        tier: None,
+    };
+    let one = |dtype: Dtype| -> Result<Golden, RunError> {
+        let of_record = record.dtypes.iter().find(|one| one.dtype == dtype);
+        let mut stored: Vec<StoredCompletion> = read_journal(&run.join(dtype.name()).join("journal.jsonl"))?;
+        if stored.len() != plan.completions_per_dtype() {
+            return Err(unfinished(dtype, of_record.and_then(|one| one.failure.as_deref())));
+        }
+        stored.sort_by_key(|one| (one.sample, one.repeat));
+        let outputs = stored.into_iter().map(|one| completion_output(one, &prompts)).collect();
+        let mut golden = shared.golden(dtype, &RunFolder::read_sessions(run, dtype)?, outputs);
+        golden.inputs.dataset = Some(dataset.clone());
+        golden.inputs.protocol = Some(protocol.clone());
+        Ok(golden)
+    };
+    Ok(plan.dtypes.iter().map(|dtype| (*dtype, one(*dtype))).collect())
+}
+
+fn completion_output(stored: StoredCompletion, prompts: &HashMap<usize, String>) -> Output {
+    let scored =
+        |score: crate::score::Extraction| Scored { rule: score.rule, value: score.value, correct: score.correct };
+    Output {
+        id: match stored.repeat {
+            0 => stored.sample.to_string(),
+            repeat => format!("{}, repeat {repeat}", stored.sample),
+        },
+        tier: None,
+        prompt: prompts.get(&stored.sample).cloned(),
+        prompt_sha256: stored.prompt_sha256,
+        token_ids: stored.token_ids,
+        text: stored.text,
+        finish: stored.finish,
+        scores: stored.scores.into_iter().map(scored).collect(),
+        checks: Vec::new(),
+    }
+}
+
+fn quality(run: &Path, record: &QualityRecord, origin: Origin) -> Result<Candidates, RunError> {
+    let (QualityOrigin::Run(plan), [model]) = (&record.origin, &record.models[..]) else {
+        return Err(RunError::invalid(
+            format!("{} compares answers made elsewhere", run.display()),
+            "golden files are made of runs: give the folder of one",
+        ));
+    };
+    let set = set_of(plan)?;
+    let shared = Shared {
+        suite: Suite::Quality,
+        model: &plan.model,
+        awq: plan.awq.as_ref(),
+        chat: plan.chat,
+        generation: &plan.generation,
+        evalsuite: &plan.evalsuite,
+        recipe: origin.recipe.cloned().unwrap_or_else(|| Recipe::of_command(&plan.command)),
+        tier: set.as_ref().and_then(|set| set.tier),
+    };
+    let prompts = PromptsInput {
+        name: plan.prompts.name.clone(),
+        version: plan.prompts.version,
+        sha256: plan.prompts.sha256.clone(),
+    };
+    let one = |dtype: Dtype| -> Result<Golden, RunError> {
+        let column = model.columns.iter().find(|column| column.column == dtype.name());
+        let outputs = model.prompts.iter().map(|prompt| answer_output(prompt, dtype, set.as_ref()));
+        let Some(outputs) = outputs.collect::<Option<Vec<Output>>>() else {
+            return Err(unfinished(dtype, column.and_then(|column| column.failure.as_deref())));
+        };
+        let mut golden = shared.golden(dtype, column.map_or(&[], |column| &column.sessions), outputs);
+        golden.inputs.prompts = Some(prompts.clone());
+        Ok(golden)
+    };
+    Ok(plan.dtypes.iter().map(|dtype| (*dtype, one(*dtype))).collect())
+}
+
+/// The set that a run asked, if it is still what it was: prompts choose their tiers in it.
+fn set_of(plan: &QualityPlan) -> Result<Option<PromptSet>, RunError> {
+    let path = (plan.prompts.source != crate::bundled::NAME).then(|| Path::new(&plan.prompts.source));
+    if path.is_some_and(|path| !path.exists()) {
+        return Ok(None);
+    }
+    Ok(Some(PromptSet::open(path)?).filter(|set| set.sha256 == plan.prompts.sha256))
+}
+
+fn answer_output(prompt: &PromptQuality, dtype: Dtype, set: Option<&PromptSet>) -> Option<Output> {
+    let answer = prompt.answers.iter().find(|answer| answer.column == dtype.name())?;
+    Some(Output {
+        id: prompt.id.clone(),
+        tier: set.and_then(|set| set.prompts.iter().find(|one| one.id == prompt.id)).and_then(|one| one.tier),
+        prompt: prompt.rendered.clone(),
+        prompt_sha256: prompt.prompt_sha256.clone().unwrap_or_default(),
+        token_ids: answer.token_ids.clone().unwrap_or_default(),
+        text: answer.text.clone(),
+        finish: answer.finish.unwrap_or(Finish::EndOfSequence),
+        scores: Vec::new(),
+        checks: answer.verdicts.clone(),
+    })
+}

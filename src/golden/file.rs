@@ -1,0 +1,271 @@
+//! The golden file itself. One output takes one line, so that a change shows as the lines of the outputs that changed.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Recipe;
+use crate::engine::{Dtype, Finish};
+use crate::files::read_text;
+use crate::record::GenerationPlan;
+use crate::run::RunError;
+use crate::score::Verdict;
+use crate::task::Tier;
+
+/// The version of golden files; raised when a field changes its meaning.
+pub const GOLDEN_FORMAT: u32 = 1;
+
+/// What a golden file is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Suite {
+    /// A prompt set.
+    Quality,
+    /// A dataset under a protocol.
+    Gsm8k,
+}
+
+impl Suite {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Quality, Self::Gsm8k];
+
+    /// The name on the command line, in paths and in every file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quality => "quality",
+            Self::Gsm8k => "gsm8k",
+        }
+    }
+
+    /// By name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|suite| suite.name() == name)
+    }
+}
+
+/// What one precision of one model gave in one suite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Golden {
+    /// [`GOLDEN_FORMAT`].
+    pub golden_format: u32,
+    /// Which suite.
+    pub suite: Suite,
+    /// The model's name.
+    pub model: String,
+    /// The precision.
+    pub dtype: Dtype,
+    /// How strictly outputs are held that choose no tier of their own.
+    pub tier: Tier,
+    /// For outputs of the tier `statistical`: how many percentage points may be lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin_points: Option<f64>,
+    /// How to get the outputs again.
+    pub recipe: Recipe,
+    /// What decides the outputs.
+    pub inputs: Inputs,
+    /// When, how and where they came about.
+    pub provenance: Provenance,
+    /// In a pending file: what the check said of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Note>,
+    /// In the suite's order.
+    pub outputs: Vec<Output>,
+}
+
+/// What decides every output. Names of files are no part of it, their hashes are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// The model.
+    pub model: FileHash,
+    /// Its AWQ form, where awq runs from files of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awq: Option<FileHash>,
+    /// The problems.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<DatasetInput>,
+    /// The prompt set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<PromptsInput>,
+    /// How to ask and how to score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<ProtocolInput>,
+    /// Whether prompts went through the model's chat template.
+    pub chat: bool,
+    /// Sampling, seed and limits.
+    pub generation: GenerationPlan,
+}
+
+/// A model's files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileHash {
+    /// Over every file that decides an answer.
+    pub sha256: String,
+    /// What they hold their tensors in.
+    pub stored_as: String,
+}
+
+/// A dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatasetInput {
+    /// Its name.
+    pub name: String,
+    /// The split.
+    pub split: String,
+    /// Of the file.
+    pub sha256: String,
+}
+
+/// A prompt set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptsInput {
+    /// Its name.
+    pub name: String,
+    /// Its version, where the file gives one.
+    pub version: Option<u32>,
+    /// Of the file.
+    pub sha256: String,
+}
+
+/// A protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProtocolInput {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u32,
+    /// Of its file.
+    pub sha256: String,
+    /// Of the worked examples, where there are any.
+    pub fewshot_sha256: Option<String>,
+    /// What it extracts by; empty where only a run's folder was at hand and its protocol has changed since.
+    pub rules: Vec<RuleInput>,
+}
+
+/// An extraction rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleInput {
+    /// Its name.
+    pub rule: String,
+    /// What it does, in words.
+    pub extracts: String,
+}
+
+/// When, how and where outputs came about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// UTC.
+    pub date: String,
+    /// A command that gives these outputs.
+    pub command: String,
+    /// The version of evalsuite.
+    pub evalsuite: String,
+    /// Name and version of the engine.
+    pub engine: String,
+    /// What it ran on.
+    pub device: String,
+}
+
+/// What a check said: of one output, or of the whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The output's id; `None` for the whole file.
+    pub id: Option<String>,
+    /// What changed.
+    pub what: String,
+}
+
+/// The output to one prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// The prompt's id, or the dataset's row.
+    pub id: String,
+    /// The prompt's own tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
+    /// What the model read; `None` for folders of runs from before these kept their prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// Of what the model read.
+    pub prompt_sha256: String,
+    /// Every generated token, the ending one included.
+    pub token_ids: Vec<u32>,
+    /// Their text, cut before a stop string.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// What every rule of the protocol extracted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<Scored>,
+    /// What every check of the prompt said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Verdict>,
+}
+
+impl Output {
+    /// Right by the protocol's first rule, or every check passed; `None` where nothing judges it.
+    pub fn is_good(&self) -> Option<bool> {
+        match (self.scores.first(), self.checks.is_empty()) {
+            (Some(score), _) => Some(score.correct),
+            (None, false) => Some(self.checks.iter().all(|verdict| verdict.passed)),
+            (None, true) => None,
+        }
+    }
+}
+
+/// What one rule extracted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scored {
+    /// The rule.
+    pub rule: String,
+    /// What it found; `None` where nothing matched.
+    pub value: Option<String>,
+    /// Whether that is right.
+    pub correct: bool,
+}
+
+impl Golden {
+    /// The tier that an output is held by.
+    pub fn tier_of(&self, output: &Output) -> Tier {
+        output.tier.unwrap_or(self.tier)
+    }
+
+    /// Reads a golden file; one of a newer format is refused.
+    pub fn read(path: &Path) -> Result<Self, RunError> {
+        #[derive(Deserialize)]
+        struct Version {
+            golden_format: Option<u32>,
+        }
+        let text = read_text(path).map_err(|error| {
+            let hint = "check the path and its permissions; golden files lie in `--golden DIR`, ./golden by default";
+            RunError::invalid(format!("cannot read {}: {error}", path.display()), hint)
+        })?;
+        let damaged = |error: &serde_json::Error| {
+            RunError::invalid(
+                format!("{}:{}: not a golden file: {error}", path.display(), error.line()),
+                "restore the file from version control, or delete it and make it anew with `evalsuite golden accept`",
+            )
+        };
+        let version: Version = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
+        match version.golden_format {
+            Some(GOLDEN_FORMAT) => serde_json::from_str(&text).map_err(|error| damaged(&error)),
+            Some(format) => Err(RunError::invalid(
+                format!("{}: golden format {format}, but this evalsuite reads {GOLDEN_FORMAT}", path.display()),
+                "use the version of evalsuite that wrote it (the field `provenance.evalsuite`), or accept it anew",
+            )),
+            None => Err(RunError::invalid(
+                format!("{}:1: not a golden file: there is no `golden_format`", path.display()),
+                "move the file out of the folder of golden files, or restore it from version control",
+            )),
+        }
+    }
+
+    /// The file's text.
+    pub fn to_text(&self) -> Result<String, serde_json::Error> {
+        let head = serde_json::to_string_pretty(&Self { outputs: Vec::new(), ..self.clone() })?;
+        let head = head.strip_suffix("[]\n}").unwrap_or(&head);
+        let lines = self.outputs.iter().map(|output| Ok(format!("    {}", serde_json::to_string(output)?)));
+        let lines = lines.collect::<Result<Vec<String>, serde_json::Error>>()?.join(",\n");
+        Ok(format!("{head}[\n{lines}\n  ]\n}}\n"))
+    }
+}

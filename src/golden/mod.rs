@@ -1,0 +1,34 @@
+//! Golden files: what a suite once gave, kept beside the code, and held against what it gives now.
+//!
+//! ```text
+//! golden/<suite>/<model>/<dtype>.json      outputs, scores, how strictly they are held, and where they come from
+//! golden/<suite>/<model>/<dtype>.json.new  what came instead, until someone accepts or rejects it
+//! ```
+
+mod annotation;
+mod candidate;
+mod check;
+mod compare;
+mod file;
+mod orphans;
+mod prompt_change;
+mod recipe;
+mod review;
+mod store;
+mod suite_job;
+mod terms;
+
+pub use annotation::annotations;
+pub use candidate::{Candidates, Origin, candidates};
+pub use check::{Checked, Status, hold};
+pub use compare::{Change, ChangeKind, Comparison, compare};
+pub use file::{
+    DatasetInput, FileHash, GOLDEN_FORMAT, Golden, Inputs, Note, Output, PromptsInput, ProtocolInput, Provenance,
+    RuleInput, Scored, Suite,
+};
+pub use orphans::{Reach, reach};
+pub use recipe::Recipe;
+pub use review::show;
+pub use store::{Entry, Store};
+pub use suite_job::{Ran, SuiteEnd, SuiteJob};
+pub use terms::Terms;

@@ -1,0 +1,45 @@
+//! What of a golden file is no more, found without running anything.
+
+use super::{Golden, SuiteJob};
+use crate::hub::Hub;
+use crate::run::RunError;
+use crate::task::{Dataset, PromptSet};
+
+/// How far what a golden file holds and what its suite asks reach each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Ids that the golden file has an output of and that the suite does not have any more.
+    pub orphaned: Vec<String>,
+    /// Ids that the suite would ask and that the golden file has no output of.
+    pub missing: Vec<String>,
+}
+
+/// Looks into the prompt set or the dataset of a golden file; `job` is its recipe, resolved.
+pub fn reach(golden: &Golden, job: &SuiteJob, hub: &Hub) -> Result<Reach, RunError> {
+    let (known, asked): (Vec<String>, Vec<String>) = match job {
+        SuiteJob::Quality(job) => {
+            let set = PromptSet::open(job.prompts.as_deref())?;
+            let only: Vec<String> =
+                job.only.iter().filter(|name| set.choose(std::slice::from_ref(name)).is_ok()).cloned().collect();
+            let chosen = if only.is_empty() && !job.only.is_empty() { Vec::new() } else { set.choose(&only)? };
+            let ids: Vec<String> = set.prompts.into_iter().map(|prompt| prompt.id).collect();
+            let asked = chosen.iter().filter_map(|row| ids.get(*row).cloned()).collect();
+            (ids, asked)
+        }
+        SuiteJob::Gsm8k(job) => {
+            let rows = Dataset::open(&job.dataset, hub)?.samples.len();
+            let known: Vec<String> = (0..rows).map(|row| row.to_string()).collect();
+            let rows =
+                if job.selection.indices.is_empty() { (0..rows).collect() } else { job.selection.indices.clone() };
+            let chosen = rows.into_iter().take(job.selection.limit.unwrap_or(usize::MAX)).map(|row| row.to_string());
+            let asked = chosen.filter(|row| known.contains(row)).collect();
+            (known, asked)
+        }
+    };
+    let prompt_of = |id: &str| id.split(", repeat").next().unwrap_or(id).to_owned();
+    let held: Vec<String> = golden.outputs.iter().map(|output| prompt_of(&output.id)).collect();
+    let mut orphaned: Vec<String> = held.iter().filter(|id| !known.contains(id)).cloned().collect();
+    orphaned.dedup();
+    let missing = asked.into_iter().filter(|id| !held.contains(id)).collect();
+    Ok(Reach { orphaned, missing })
+}

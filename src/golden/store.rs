@@ -1,0 +1,172 @@
+//! The folder of golden files: what lies there, what is pending, and how the one becomes the other.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Golden, Suite};
+use crate::engine::Dtype;
+use crate::files::write_atomically;
+use crate::run::RunError;
+
+const PENDING: &str = "new";
+
+/// A folder of golden files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// A place for a golden file, taken or not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The suite's folder.
+    pub suite: String,
+    /// The model's folder.
+    pub model: String,
+    /// The file's stem.
+    pub dtype: String,
+    /// `<dtype>.json`, whether it is there or not.
+    pub path: PathBuf,
+}
+
+impl Entry {
+    /// `gsm8k bundled awq`
+    pub fn in_words(&self) -> String {
+        format!("{} {} {}", self.suite, self.model, self.dtype)
+    }
+
+    /// Where an output waits that is another.
+    pub fn pending_path(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(format!(".{PENDING}"));
+        path.into()
+    }
+
+    /// Whether one waits.
+    pub fn is_pending(&self) -> bool {
+        self.pending_path().exists()
+    }
+
+    /// Whether there is a golden file.
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// The golden file, if there is one.
+    pub fn golden(&self) -> Result<Option<Golden>, RunError> {
+        self.exists().then(|| Golden::read(&self.path)).transpose()
+    }
+
+    /// Leaves a golden file pending, with what the check said of it.
+    pub fn write_pending(&self, golden: &Golden) -> Result<(), RunError> {
+        write(&self.pending_path(), golden)
+    }
+
+    /// Writes the golden file; nothing is pending any more.
+    pub fn write(&self, golden: &Golden) -> Result<(), RunError> {
+        write(&self.path, &Golden { changes: Vec::new(), ..golden.clone() })?;
+        self.reject()
+    }
+
+    /// Makes what is pending the golden file.
+    pub fn accept(&self) -> Result<(), RunError> {
+        self.write(&Golden::read(&self.pending_path())?)
+    }
+
+    /// Forgets what is pending, if anything is.
+    pub fn reject(&self) -> Result<(), RunError> {
+        let path = self.pending_path();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused("remove", &path, &error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Store {
+    /// The folder, there or not.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_path_buf() }
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the golden file of these lies.
+    pub fn entry(&self, suite: Suite, model: &str, dtype: Dtype) -> Entry {
+        let model = folder_name(model);
+        let path = self.folder.join(suite.name()).join(&model).join(format!("{dtype}.json"));
+        Entry { suite: suite.name().to_owned(), model, dtype: dtype.to_string(), path }
+    }
+
+    /// Every golden file and everything pending, by suite, model and dtype; none where there is no such folder.
+    pub fn entries(&self) -> Result<Vec<Entry>, RunError> {
+        let mut found = Vec::new();
+        for (suite, suite_path) in children(&self.folder)?.into_iter().filter(|(_, path)| path.is_dir()) {
+            for (model, model_path) in children(&suite_path)?.into_iter().filter(|(_, path)| path.is_dir()) {
+                for (name, _) in children(&model_path)? {
+                    let file = name.strip_suffix(&format!(".{PENDING}")).unwrap_or(&name);
+                    let Some(dtype) = file.strip_suffix(".json") else { continue };
+                    let (suite, model, dtype) = (suite.clone(), model.clone(), dtype.to_owned());
+                    found.push(Entry { path: model_path.join(file), suite, model, dtype });
+                }
+            }
+        }
+        let rank = |entry: &Entry| Dtype::ALL.iter().position(|dtype| dtype.name() == entry.dtype);
+        found.sort_by_key(|entry| (entry.suite.clone(), entry.model.clone(), rank(entry), entry.dtype.clone()));
+        found.dedup();
+        Ok(found)
+    }
+}
+
+/// A model's name as a folder's.
+pub(super) fn folder_name(model: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' };
+    let name: String = model.replace('/', "--").chars().map(safe).collect();
+    if name.trim_matches('.').is_empty() { "model".to_owned() } else { name }
+}
+
+fn children(folder: &Path) -> Result<Vec<(String, PathBuf)>, RunError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| refused("read", folder, &error))?,
+    };
+    let named = entries.flatten().map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    Ok(named.collect())
+}
+
+fn write(path: &Path, golden: &Golden) -> Result<(), RunError> {
+    let text = golden.to_text().map_err(|error| {
+        RunError::invalid(format!("cannot write {}: {error}", path.display()), "this is a fault of evalsuite")
+    })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(folder).map_err(|error| refused("make the folder", folder, &error))?;
+    write_atomically(path, text.as_bytes()).map_err(|error| refused("write", path, &error))
+}
+
+fn refused(action: &str, path: &Path, error: &io::Error) -> RunError {
+    RunError::invalid(
+        format!("cannot {action} {}: {error}", path.display()),
+        "golden files lie in `--golden DIR`, ./golden by default: choose a folder that you may write to, with room in it",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_models_become_names_of_folders() {
+        assert_eq!(folder_name("SmolLM2-135M-Instruct.Q4_1"), "SmolLM2-135M-Instruct.Q4_1");
+        assert_eq!(folder_name("owner/name"), "owner--name");
+        assert_eq!([folder_name("../.."), folder_name(".."), folder_name("a b")], ["..--..", "model", "a_b"]);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_holds_nothing() {
+        assert_eq!(Store::new(Path::new("/no/such/folder")).entries().unwrap(), []);
+    }
+}

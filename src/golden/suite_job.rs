@@ -1,0 +1,117 @@
+//! A golden file's suite run anew, through the pipelines of `gsm8k` and `quality`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::candidate::{Candidates, Origin, candidates};
+use super::{Recipe, Suite};
+use crate::engine::model::ModelTokenizer;
+use crate::hub::Hub;
+use crate::run::quality::{QualityInputs, QualityJob, spelling};
+use crate::run::{Inputs, Job, RunError, Surroundings};
+use crate::task::PromptSet;
+
+/// What makes a suite's outputs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SuiteJob {
+    /// A dataset under a protocol.
+    Gsm8k(Box<Job>),
+    /// A prompt set.
+    Quality(Box<QualityJob>),
+}
+
+/// How that ended.
+#[derive(Debug)]
+pub enum SuiteEnd {
+    /// With outputs, or with errors in their places.
+    Ran(Ran),
+    /// Nothing of what it names is there any more; why, in words.
+    Orphaned(String),
+    /// The user broke off.
+    Interrupted,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Ran {
+    /// One golden file a precision, or why there is none.
+    pub candidates: Candidates,
+    tokenizer: Arc<ModelTokenizer>,
+}
+
+impl Ran {
+    /// A token's text.
+    pub fn spell(&self, token: u32) -> String {
+        spelling(&self.tokenizer, token)
+    }
+}
+
+impl SuiteJob {
+    /// Which suite.
+    pub const fn suite(&self) -> Suite {
+        match self {
+            Self::Gsm8k(_) => Suite::Gsm8k,
+            Self::Quality(_) => Suite::Quality,
+        }
+    }
+
+    /// Runs what of the job there still is: rows and prompts that are no more are left out.
+    pub fn run(&self, recipe: &Recipe, hub: &Hub, surroundings: &mut Surroundings) -> Result<SuiteEnd, RunError> {
+        match self {
+            Self::Gsm8k(job) => {
+                let inputs = Inputs::load(job, hub)?;
+                let mut job = job.as_ref().clone();
+                let rows = inputs.dataset.samples.len();
+                if !keep_known(&mut job.selection.indices, |row| *row < rows) {
+                    return Ok(SuiteEnd::Orphaned(format!(
+                        "no row of it is in the dataset any more, which has {rows}"
+                    )));
+                }
+                let finished = crate::run::evaluate(&job, &inputs, surroundings)?;
+                let tokenizer = Arc::clone(&inputs.model.tokenizer);
+                let origin = Origin { recipe: Some(recipe), protocol: Some(&job.protocol) };
+                ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)
+            }
+            Self::Quality(job) => {
+                let set = PromptSet::open(job.prompts.as_deref())?;
+                let mut job = job.as_ref().clone();
+                let known = |name: &String| set.choose(std::slice::from_ref(name)).is_ok();
+                if !keep_known(&mut job.only, known) {
+                    return Ok(SuiteEnd::Orphaned(format!("no prompt of it is in the set {} any more", set.name)));
+                }
+                let inputs = QualityInputs::load(&job, hub)?;
+                let finished = crate::run::quality::evaluate(&job, &inputs, surroundings)?;
+                let tokenizer = Arc::clone(&inputs.model.tokenizer);
+                let origin = Origin { recipe: Some(recipe), protocol: None };
+                ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)
+            }
+        }
+    }
+}
+
+/// Whether anything is left to choose: an empty choice means all, so a choice must not become empty unnoticed.
+fn keep_known<T>(chosen: &mut Vec<T>, known: impl Fn(&T) -> bool) -> bool {
+    let names_all = chosen.is_empty();
+    chosen.retain(known);
+    names_all || !chosen.is_empty()
+}
+
+fn ran(
+    folder: &Path,
+    has_results: bool,
+    failures: Vec<(crate::engine::Dtype, RunError)>,
+    origin: Origin,
+    tokenizer: Arc<ModelTokenizer>,
+) -> Result<SuiteEnd, RunError> {
+    if !has_results {
+        return Ok(SuiteEnd::Interrupted);
+    }
+    let mut candidates = candidates(folder, origin)?;
+    // The error itself says more than the run's folder: whether the engine failed, and a hint.
+    for (dtype, error) in failures {
+        if let Some(place) = candidates.iter_mut().find(|(candidate, _)| *candidate == dtype) {
+            place.1 = Err(error);
+        }
+    }
+    Ok(SuiteEnd::Ran(Ran { candidates, tokenizer }))
+}

@@ -1,0 +1,60 @@
+//! How strictly outputs are held: chosen when a golden file is accepted, and refused where nothing could be held.
+
+use super::{Golden, Output};
+use crate::run::RunError;
+use crate::score::paired_score_interval;
+use crate::task::Tier;
+
+/// How strictly outputs are held.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Terms {
+    /// The suite's tier; `None` is what the golden file or the prompt set says, else `tokens`.
+    pub tier: Option<Tier>,
+    /// Percentage points that may be lost in the tier `statistical`; `None` is what the golden file says, else
+    /// [`Terms::MARGIN_POINTS`].
+    pub margin_points: Option<f64>,
+}
+
+impl Terms {
+    /// Unless someone says otherwise.
+    pub const MARGIN_POINTS: f64 = 5.0;
+
+    /// Writes the terms into a golden file that takes the place of `old`. Terms under which nothing could ever fail, or
+    /// nothing ever pass, are refused.
+    pub fn apply(self, golden: &mut Golden, old: Option<&Golden>) -> Result<(), RunError> {
+        golden.tier = self.tier.or(old.map(|old| old.tier)).unwrap_or(golden.tier);
+        let held: &Golden = golden;
+        let of = |tier: Tier| held.outputs.iter().filter(move |output| held.tier_of(output) == tier);
+        let unjudged = |output: &&Output| output.is_good().is_none();
+        if let Some(output) = of(Tier::Answer).chain(of(Tier::Statistical)).find(unjudged) {
+            return Err(RunError::invalid(
+                format!(
+                    "the prompt `{}` declares no check: in the tier {} nothing of it would be held",
+                    output.id,
+                    held.tier_of(output)
+                ),
+                "declare checks in the prompt set, or take the tier `tokens`",
+            ));
+        }
+        let n = of(Tier::Statistical).count();
+        if n == 0 {
+            return Ok(());
+        }
+        let margin = self.margin_points.or(old.and_then(|old| old.margin_points)).unwrap_or(Self::MARGIN_POINTS);
+        // Otherwise one lost answer would be too many already, and the tier a stricter one in disguise.
+        if let Some((low, _)) = paired_score_interval(1, 0, n)
+            && low * -100.0 >= margin
+        {
+            return Err(RunError::invalid(
+                format!(
+                    "{n} outputs are too few for a margin of {margin} points: with one answer lost the interval reaches \
+                     {:.1}",
+                    low * 100.0
+                ),
+                format!("give `--margin {}` or more, more outputs, or another `--tier`", (low * -100.0).ceil()),
+            ));
+        }
+        golden.margin_points = Some(margin);
+        Ok(())
+    }
+}

@@ -1,0 +1,450 @@
+//! The golden command on a tiny model, by the program itself: making, checking, reviewing, accepting, and what can go
+//! wrong.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use evalsuite::golden::Golden;
+use evalsuite::task::Tier;
+use tempfile::TempDir;
+
+use crate::awq_writer::Checkpoint;
+
+const FLAGS: &str = "--dataset problems.jsonl --protocol direct --max-tokens 6";
+const PROMPTS: &str = r#"
+name = "mine"
+tier = "answer"
+max_tokens = 5
+
+[[prompts]]
+id = "held"
+text = "t1 t2"
+checks = [{ excludes = "zebra" }]
+
+[[prompts]]
+id = "exact"
+text = "t3 t4"
+tier = "tokens"
+"#;
+
+/// A folder with the model `m`, its AWQ form, two problems and two prompts.
+fn world() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::new("llama", Some(16), None, false);
+    fs::rename(checkpoint.write_dense().keep(), folder.path().join("m")).unwrap();
+    fs::rename(checkpoint.write().keep(), folder.path().join("m-awq")).unwrap();
+    fs::write(folder.path().join("problems.jsonl"), problem(1) + &problem(2)).unwrap();
+    fs::write(folder.path().join("prompts.toml"), PROMPTS).unwrap();
+    folder
+}
+
+fn problem(n: usize) -> String {
+    format!("{{\"question\": \"t{n}0 t{n}1 t{n}2\", \"answer\": \"so\\n#### {n}\"}}\n")
+}
+
+fn command(world: &Path, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
+    command.current_dir(world).env("HF_HUB_OFFLINE", "1").env_remove("CI").env_remove("GITHUB_ACTIONS");
+    command.env_remove("NO_COLOR").arg("golden").args(arguments.split_whitespace());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Everything said, stdout first, by a command that ends with `code`.
+fn says(world: &Path, code: i32, arguments: &str) -> String {
+    says_of(&command(world, arguments).output().expect("the program starts"), code, arguments)
+}
+
+fn says_of(output: &Output, code: i32, arguments: &str) -> String {
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments}: {said}");
+    assert!(code != 2 || said.contains("hint: "), "{arguments}: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+/// With golden files of both suites in f32 and awq.
+fn accepted() -> TempDir {
+    let world = world();
+    let said = says(world.path(), 0, &format!("accept --suite gsm8k --model m --dtype f32,awq -- {FLAGS}"));
+    assert!(said.contains("accepted  golden/gsm8k/m/f32.json: 2 outputs, tier tokens"), "{said}");
+    let said = says(world.path(), 0, "accept --suite quality --model m --dtype f32,awq -- --prompts prompts.toml");
+    assert!(said.contains("accepted  golden/quality/m/awq.json: 2 outputs, tier answer"), "{said}");
+    world
+}
+
+fn path(world: &Path, name: &str) -> PathBuf {
+    world.join("golden").join(name)
+}
+
+fn golden(world: &Path, name: &str) -> Golden {
+    Golden::read(&path(world, name)).unwrap()
+}
+
+/// Changes a golden file as a model that had once answered otherwise would have left it.
+fn plant(world: &Path, name: &str, change: impl FnOnce(&mut Golden)) {
+    let mut golden = golden(world, name);
+    change(&mut golden);
+    fs::write(path(world, name), golden.to_text().unwrap()).unwrap();
+}
+
+fn other_token(golden: &mut Golden, output: usize) {
+    let output = &mut golden.outputs[output];
+    output.token_ids[2] += 1;
+    "an older text".clone_into(&mut output.text);
+}
+
+fn pending(world: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for suite in ["gsm8k", "quality"] {
+        for entry in fs::read_dir(world.join("golden").join(suite).join("m")).into_iter().flatten().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            if entry.path().extension().is_some_and(|extension| extension == "new") {
+                found.push(format!("{suite}/m/{name}"));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn golden_files_hold_what_came_and_how_to_get_it_again() {
+    let world = accepted();
+    let made = golden(world.path(), "gsm8k/m/awq.json");
+    assert_eq!((made.outputs.len(), made.recipe.model.as_str()), (2, "m"));
+    assert_eq!(made.recipe.arguments.join(" "), FLAGS);
+    assert_eq!(made.provenance.command, format!("evalsuite gsm8k --model m --dtype awq {FLAGS}"));
+    assert!(made.inputs.awq.is_some() && made.inputs.dataset.is_some() && made.provenance.engine.starts_with("cpu "));
+    assert!(golden(world.path(), "gsm8k/m/f32.json").inputs.awq.is_none(), "f32 does not read the AWQ form");
+    let protocol = made.inputs.protocol.as_ref().unwrap();
+    assert!(protocol.name == "direct" && !protocol.rules.is_empty());
+    let output = &made.outputs[1];
+    assert!(output.id == "1" && output.token_ids.len() <= 6 && !output.scores.is_empty());
+    assert_eq!(evalsuite::files::sha256(output.prompt.as_ref().unwrap().as_bytes()), output.prompt_sha256);
+    let quality = golden(world.path(), "quality/m/f32.json");
+    assert_eq!(
+        (quality.tier, quality.outputs[0].tier, quality.outputs[1].tier),
+        (Tier::Answer, None, Some(Tier::Tokens))
+    );
+    // What is written reads back as it was, and to the same bytes.
+    let bytes = fs::read_to_string(path(world.path(), "gsm8k/m/awq.json")).unwrap();
+    assert_eq!(made.to_text().unwrap(), bytes);
+    let line = bytes.lines().find(|line| line.contains("\"id\":\"1\"")).expect("one output, one line");
+    assert!(line.ends_with('}'), "{line}");
+
+    let said = says(world.path(), 0, "check");
+    assert!(
+        said.contains("golden: all 4 hold") && said.contains("ok        quality m f32: 2 outputs, tier tokens, answer"),
+        "{said}"
+    );
+    assert!(says(world.path(), 0, "check --suite gsm8k --dtype f32 --threads 1").contains("golden: all 1 hold"));
+    assert!(pending(world.path()).is_empty());
+    let said = says(world.path(), 0, "list");
+    assert_eq!(said.matches("ok        ").count(), 4, "{said}");
+}
+
+#[test]
+fn what_changed_is_told_left_pending_and_taken() {
+    let world = accepted();
+    let world = world.path();
+    plant(world, "gsm8k/m/f32.json", |golden| other_token(golden, 1));
+    let before = fs::read(path(world, "gsm8k/m/f32.json")).unwrap();
+    let said = says(world, 4, "check");
+    assert!(said.contains("changed   gsm8k m f32: 1 of 2 outputs differ (1 in tokens), the first is 1"), "{said}");
+    assert!(said.contains("row 1: token 2 was \"") && said.contains("(id "), "{said}");
+    assert!(said.contains("golden: 1 of 4 does not hold: gsm8k m f32: 1 of 2 outputs differ"), "{said}");
+    assert_eq!(pending(world), ["gsm8k/m/f32.json.new"]);
+    assert_eq!(fs::read(path(world, "gsm8k/m/f32.json")).unwrap(), before, "a check changes no golden file");
+    assert!(says(world, 0, "list").contains("pending   gsm8k m f32: 2 outputs"));
+
+    // Not taken by a name that is nothing's; then by its own.
+    assert!(says(world, 2, "accept golden/quality").contains("pending are: golden/gsm8k/m/f32.json.new"));
+    assert!(says(world, 2, "accept").contains("--all"));
+    assert!(says(world, 0, "accept golden/gsm8k/m/f32.json.new").contains("accepted  golden/gsm8k/m/f32.json"));
+    assert!(pending(world).is_empty() && golden(world, "gsm8k/m/f32.json").changes.is_empty());
+    says(world, 0, "check");
+
+    // What is equal again is pending no more.
+    let good = fs::read(path(world, "quality/m/awq.json")).unwrap();
+    plant(world, "quality/m/awq.json", |golden| other_token(golden, 1));
+    assert!(says(world, 4, "check --suite quality").contains("prompt exact: token 2 was"));
+    fs::write(path(world, "quality/m/awq.json"), good).unwrap();
+    assert_eq!(pending(world), ["quality/m/awq.json.new"]);
+    says(world, 0, "check --suite quality");
+    assert!(pending(world).is_empty());
+
+    // Everything at once, and everything anew.
+    plant(world, "gsm8k/m/awq.json", |golden| other_token(golden, 0));
+    plant(world, "quality/m/f32.json", |golden| golden.outputs[0].checks[0].passed ^= true);
+    let said = says(world, 4, "check");
+    assert!(said.contains("prompt held: check `does not contain \"zebra\"` failed, now passed"), "{said}");
+    assert!(said.contains("golden: 2 of 4 do not hold: gsm8k m awq, quality m f32"), "{said}");
+    assert_eq!(says(world, 0, "accept --all").matches("accepted").count(), 2);
+    says(world, 0, "check");
+    plant(world, "gsm8k/m/awq.json", |golden| other_token(golden, 0));
+    assert_eq!(says(world, 0, "accept --rerun --model m").matches("accepted").count(), 4);
+    says(world, 0, "check");
+}
+
+#[test]
+fn tiers_let_through_what_they_may() {
+    let world = accepted();
+    let world = world.path();
+    // Another way to the same verdict is no difference in the tier `answer`.
+    plant(world, "quality/m/f32.json", |golden| other_token(golden, 0));
+    says(world, 0, "check --suite quality");
+    let said = says(world, 0, "accept --suite gsm8k --model m --dtype f32 --tier answer");
+    assert!(said.contains("2 outputs, tier answer"), "{said}");
+    plant(world, "gsm8k/m/f32.json", |golden| other_token(golden, 0));
+    says(world, 0, "check --suite gsm8k --dtype f32");
+    plant(world, "gsm8k/m/f32.json", |golden| golden.outputs[0].scores[0].value = Some("77".to_owned()));
+    let said = says(world, 4, "check --suite gsm8k --dtype f32");
+    assert!(said.contains("row 0: rule ") && said.contains("extracted \"77\""), "{said}");
+    // A tier is kept until another is given.
+    says(world, 0, "accept --rerun --suite gsm8k --dtype f32");
+    assert_eq!(golden(world, "gsm8k/m/f32.json").tier, Tier::Answer);
+    // Terms that hold nothing, or that nothing can keep.
+    let few = says(world, 2, "accept --suite gsm8k --model m --dtype f32 --tier statistical");
+    assert!(few.contains("2 outputs are too few for a margin of 5 points") && few.contains("--margin 91"), "{few}");
+    says(world, 0, "accept --suite gsm8k --model m --dtype f32 --tier statistical --margin 95");
+    assert_eq!(golden(world, "gsm8k/m/f32.json").margin_points, Some(95.0));
+    let unjudged = "accept --suite quality --model m --dtype f32 --tier answer -- --prompts bare.toml";
+    fs::write(world.join("bare.toml"), "[[prompts]]\nid = \"a\"\ntext = \"t1\"\n").unwrap();
+    assert!(says(world, 2, unjudged).contains("the prompt `a` declares no check"));
+    assert!(says(world, 2, "accept --suite quality --tier tokns").contains("did you mean `tokens`"));
+    assert!(says(world, 2, "accept --suite quality --margin 0 --rerun").contains("--margin 0"));
+    assert!(says(world, 2, "accept --all --tier answer").contains("--rerun"));
+}
+
+#[test]
+fn nothing_is_written_or_asked_in_ci() {
+    let world = accepted();
+    let world = world.path();
+    plant(world, "gsm8k/m/f32.json", |golden| other_token(golden, 1));
+    let said = says(world, 4, "check --ci --suite gsm8k");
+    assert!(pending(world).is_empty() && said.contains("nothing was written"), "{said}");
+    let mut in_ci = command(world, "check --suite gsm8k");
+    let output = in_ci.env("CI", "true").env("GITHUB_ACTIONS", "true").output().unwrap();
+    let said = says_of(&output, 4, "check in CI");
+    assert!(pending(world).is_empty(), "{said}");
+    let annotation = said.lines().find(|line| line.starts_with("::error ")).expect("an annotation");
+    assert!(
+        annotation.starts_with("::error file=golden/gsm8k/m/f32.json,title=golden gsm8k m f32::changed: "),
+        "{said}"
+    );
+    assert!(annotation.contains("%0A1: token 2 was") && !said.contains("::error file=golden/gsm8k/m/awq"), "{said}");
+    says(world, 4, "check --suite gsm8k");
+    for action in ["accept --all", "review"] {
+        let said = says_of(&command(world, action).env("CI", "1").output().unwrap(), 2, action);
+        assert_eq!(pending(world).len(), 1, "{said}");
+    }
+    says_of(&command(world, "check --suite quality").env("CI", "false").output().unwrap(), 0, "CI=false is no CI");
+}
+
+#[test]
+fn a_run_s_folder_is_compared_and_accepted_too() {
+    let world = accepted();
+    let world = world.path();
+    let run = |arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
+        let output = command.current_dir(world).args(arguments.split_whitespace()).output().unwrap();
+        assert!(output.status.success(), "{arguments}: {}", text(&output.stderr));
+    };
+    run(&format!("gsm8k --model m --dtype f32,f16 {FLAGS} --out a"));
+    let said = says(world, 4, "check --run a");
+    assert!(
+        said.contains("ok        gsm8k m f32") && said.contains("missing   gsm8k m f16: there is no golden file"),
+        "{said}"
+    );
+    assert_eq!(pending(world), ["gsm8k/m/f16.json.new"]);
+    assert!(says(world, 0, "list").contains("missing   gsm8k m f16"));
+    says(world, 0, "accept --run a --dtype f16");
+    let made = golden(world, "gsm8k/m/f16.json");
+    assert_eq!((made.recipe.model.as_str(), made.recipe.arguments.join(" ").as_str()), ("m", FLAGS));
+    says(world, 0, "check --run a");
+    assert!(says(world, 0, "check --suite gsm8k").contains("golden: all 3 hold"));
+    run("quality --model m --dtype f32 --prompts prompts.toml --max-tokens 3 --out b");
+    assert!(says(world, 4, "check --ci --run b").contains("max-tokens: was 5, is 3"));
+    assert!(says(world, 2, "check --run nowhere").contains("no finished run in nowhere"));
+}
+
+#[test]
+fn what_is_no_more_and_what_is_not_yet_there_is_listed() {
+    let world = accepted();
+    let world = world.path();
+    for name in ["mmlu/m/f32.json", "gsm8k/m/f8.json"] {
+        fs::create_dir_all(path(world, name).parent().unwrap()).unwrap();
+        fs::copy(path(world, "gsm8k/m/f32.json"), path(world, name)).unwrap();
+    }
+    fs::write(world.join("problems.jsonl"), problem(1)).unwrap();
+    fs::write(world.join("prompts.toml"), PROMPTS.replace("id = \"held\"", "id = \"hold\"")).unwrap();
+    let said = says(world, 0, "list");
+    for part in [
+        "orphaned  mmlu m f32: there is no suite `mmlu`",
+        "orphaned  gsm8k m f8: there is no dtype `f8`",
+        "orphaned  gsm8k m f32: 2 outputs",
+        "orphaned: 1\n",
+        "orphaned  quality m awq: 2 outputs",
+        "orphaned: held\n",
+        "missing: hold\n",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    let said = says(world, 4, "check --ci");
+    for part in [
+        "orphaned  mmlu m f32: there is no suite `mmlu`",
+        "orphaned  gsm8k m f8: there is no dtype `f8`",
+        "changed   gsm8k m f32: 1 of 1 outputs differ",
+        "row 1: orphaned: it is not asked any more",
+        "prompt held: orphaned",
+        "prompt hold: missing: the golden file has no output of it",
+        "note: the dataset: was problems",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    let only = "accept --suite quality --model m --dtype f16 -- --prompts prompts.toml --only exact";
+    says(world, 0, only);
+    fs::write(world.join("prompts.toml"), PROMPTS.replace("id = \"exact\"", "id = \"other\"")).unwrap();
+    let said = says(world, 4, "check --ci --suite quality --dtype f16");
+    assert!(said.contains("orphaned  quality m f16: no prompt of it is in the set mine any more"), "{said}");
+    let said = says(world, 4, "check --ci --suite gsm8k --dtype f16");
+    assert!(said.contains("missing   gsm8k m f16: there is no golden file; 1 outputs came"), "{said}");
+}
+
+#[test]
+fn another_model_is_told_by_both_hashes() {
+    let world = accepted();
+    let world = world.path();
+    let old = golden(world, "gsm8k/m/f32.json").inputs.model.sha256;
+    let config = fs::read_to_string(world.join("m/config.json")).unwrap();
+    fs::write(world.join("m/config.json"), config + "\n").unwrap();
+    let said = says(world, 4, "check --suite gsm8k --dtype f32");
+    assert!(said.contains(&format!("the model: sha256 was {old} (f32), is ")), "{said}");
+    assert!(said.contains("the model changed; no output of 2 differs"), "{said}");
+    // In the tier `statistical` other weights are no difference.
+    says(world, 0, "accept --suite gsm8k --model m --dtype f32 --tier statistical --margin 95");
+    let config = fs::read_to_string(world.join("m/config.json")).unwrap();
+    fs::write(world.join("m/config.json"), config + "\n").unwrap();
+    assert!(says(world, 0, "check --suite gsm8k --dtype f32").contains("note: the model: sha256 was"));
+}
+
+#[test]
+fn mistakes_say_what_and_where() {
+    let world = world();
+    let world = world.path();
+    assert!(says(world, 2, "check").contains("there is no golden file in golden"));
+    assert!(
+        says(world, 2, "check --suite gsm8k --model m").contains("evalsuite golden accept --suite gsm8k --model m")
+    );
+    assert!(says(world, 2, "list --golden nowhere").contains("in nowhere"));
+    assert!(says(world, 2, "check --suite gsm9k").contains("did you mean `gsm8k`"));
+    assert!(says(world, 2, "check --dtype f33").contains("did you mean `f32`"));
+    let file = format!("accept --suite gsm8k --model m --dtype f32 --golden problems.jsonl -- {FLAGS}");
+    assert!(says(world, 2, &file).contains("problems.jsonl"));
+    let twice = "accept --suite gsm8k --model m -- --model n";
+    assert!(says(world, 2, twice).contains("behind `--` stand flags of `evalsuite gsm8k`"));
+    assert!(says(world, 2, "accept --suite quality -- --import x.json").contains("runs no model"));
+    assert!(says(world, 0, "review").contains("nothing is pending"));
+
+    says(world, 0, &format!("accept --suite gsm8k --model m --dtype f32,awq -- {FLAGS}"));
+    let place = path(world, "gsm8k/m/f32.json");
+    let good = fs::read_to_string(&place).unwrap();
+    let line = 1 + good.lines().position(|line| line.contains("\"id\":\"1\"")).unwrap();
+    for (damaged, part) in [
+        (good.replacen("\"id\":\"1\"", "\"id\":1", 1), format!("f32.json:{line}: not a golden file")),
+        (good[..good.len() / 2].to_owned(), "not a golden file".to_owned()),
+        (good.replacen("\"golden_format\": 1", "\"golden_format\": 9", 1), "golden format 9".to_owned()),
+        ("{}".to_owned(), "no `golden_format`".to_owned()),
+    ] {
+        fs::write(&place, damaged).unwrap();
+        let said = says(world, 2, "check --ci");
+        assert!(said.contains(&part) && said.contains("failed    gsm8k m f32"), "{said}");
+        assert!(said.contains("ok        gsm8k m awq"), "the others are compared all the same: {said}");
+        assert!(says(world, 0, "list").contains(&part));
+    }
+    fs::write(&place, good).unwrap();
+    fs::remove_dir_all(world.join("m")).unwrap();
+    assert!(says(world, 2, "check --ci").contains("failed    gsm8k m f32"));
+}
+
+/// A terminal by `script`, its keys from a pipe.
+fn review(world: &Path, keys: &str) -> Option<String> {
+    let program = format!("{} golden review", env!("CARGO_BIN_EXE_evalsuite"));
+    let child = Command::new("script")
+        .args(["-qec", &program, "/dev/null"])
+        .current_dir(world)
+        .env_remove("CI")
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        eprintln!("SKIPPED: no `script` to make a terminal with: the keys of `golden review` are not pressed");
+        return None;
+    };
+    let mut input = child.stdin.take().unwrap();
+    let keys = keys.to_owned();
+    let writer = std::thread::spawn(move || {
+        for key in keys.chars() {
+            // Keys that come before the question are read all the same; the pause keeps the end of input behind them.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            let _ = write!(input, "{key}");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stdout));
+    Some(text(&output.stdout))
+}
+
+#[test]
+fn a_review_shows_the_difference_and_takes_one_key() {
+    let world = accepted();
+    let world = world.path();
+    for name in ["gsm8k/m/f32.json", "gsm8k/m/awq.json", "quality/m/f32.json", "quality/m/awq.json"] {
+        plant(world, name, |golden| other_token(golden, 1));
+    }
+    says(world, 4, "check");
+    let refused = says(world, 2, "review");
+    assert!(refused.contains("no terminal") && refused.contains("golden accept PATHS"), "{refused}");
+    let rejected = fs::read(path(world, "gsm8k/m/awq.json")).unwrap();
+    let Some(said) = review(world, "arsq") else { return };
+    for part in
+        ["gsm8k m f32", "prompt", "old", "an older text", "new", "diff", "the texts part at character 0", "token 2 was"]
+    {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    assert!(said.contains("\u{1b}[") && said.contains("1 of 4: (a)ccept"), "{said}");
+    assert_eq!(pending(world), ["quality/m/awq.json.new", "quality/m/f32.json.new"]);
+    assert_ne!(golden(world, "gsm8k/m/f32.json").outputs[1].text, "an older text");
+    assert_eq!(fs::read(path(world, "gsm8k/m/awq.json")).unwrap(), rejected);
+}
+
+#[test]
+fn ctrl_c_ends_a_check_without_a_verdict() {
+    let world = world();
+    let world = world.path();
+    says(world, 0, "accept --suite quality --model bundled --dtype f32 -- --only copying --max-tokens 4");
+    let mut slow = command(world, "check --suite quality -- --max-tokens 160");
+    let mut child = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("loaded in") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut told, &mut line).unwrap() > 0, "it ended before it had loaded");
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut told, &mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{rest}");
+    assert!(output.stdout.is_empty() && rest.contains("interrupted"), "{rest}");
+    assert!(!path(world, "quality/bundled/f32.json.new").exists());
+}
