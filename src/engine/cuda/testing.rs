@@ -156,14 +156,7 @@ pub(super) fn read(device: &Device, guarded: &Guarded, count: usize, element: El
 /// Each value lies within the rounding of its element type and a binary32 sum of `terms` terms, the latter relative to the largest
 /// expected value: a sum in any order errs by at most terms · 2⁻²⁴ of the sum of magnitudes, and √terms · 2⁻²⁴ of it is what random
 /// signs leave; four of these, since outliers dominate single terms.
-pub(super) fn closeness(
-    what: &str,
-    found: &[f32],
-    expected: &[f64],
-    element: ElementType,
-    terms: usize,
-    roundings: f64,
-) {
+pub(super) fn closeness(what: &str, found: &[f32], expected: &[f64], element: ElementType, terms: usize) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
     let unit = match element {
