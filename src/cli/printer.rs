@@ -51,12 +51,13 @@ impl Printer {
             Event::Folder { path, done, total } => say(&folder_line(&path, done, total)),
             Event::Loading(dtype) => say(&format!("{dtype:4}  loading")),
             Event::Loaded(info) => say(&format!(
-                "{:4}  {} engine on {}: loaded in {:.2} s, {} of weights, up to {} requests at once",
+                "{:4}  {} engine on {}: loaded in {:.2} s, {} of weights{}, up to {} requests at once",
                 info.dtype,
                 info.name,
                 info.device,
                 info.load.total_seconds,
                 bytes(info.weight_bytes),
+                info.device_bytes.map(|held| format!(", {} held on the GPU", bytes(held))).unwrap_or_default(),
                 info.batch
             )),
             Event::Progress(progress) => {

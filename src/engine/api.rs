@@ -79,6 +79,9 @@ pub struct EngineInfo {
     pub load: LoadTimes,
     /// Bytes of weights held in memory.
     pub weight_bytes: u64,
+    /// Bytes that the engine holds on a GPU: weights, cache and workspace; `None` without one.
+    #[serde(default)]
+    pub device_bytes: Option<u64>,
 }
 
 /// The text of a prompt and the exact tokens the model is fed.

@@ -88,6 +88,7 @@ pub(crate) fn engine(dtype: Dtype, version: &str) -> Box<dyn Engine> {
             batch: 2,
             load: LoadTimes { read_seconds: 0.25, prepare_seconds: 0.25, total_seconds: 0.5 },
             weight_bytes: 1000,
+            device_bytes: None,
         },
     })
 }

@@ -46,6 +46,7 @@ impl CpuEngine {
             batch: batch.unwrap_or(DEFAULT_BATCH).max(1),
             load: LoadTimes { read_seconds: total_seconds, prepare_seconds: 0.0, total_seconds },
             weight_bytes: model.weight_bytes() as u64,
+            device_bytes: None,
         };
         Ok(Self { model, tokenizer: Arc::clone(&source.tokenizer), info })
     }

@@ -26,7 +26,8 @@ impl BlockPool {
     }
 
     /// Blocks that can be taken now.
-    pub(crate) fn free(&self) -> usize {
+    #[cfg(test)]
+    fn free(&self) -> usize {
         self.free.len()
     }
 

@@ -30,6 +30,7 @@ pub(crate) struct Options(Vec<(&'static str, String)>);
 impl Options {
     /// Adds a constant.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and short words, written where they are passed")]
     pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.0.push((name, value.to_string()));
         self

@@ -59,7 +59,7 @@ impl Device {
             let stream = context.new_stream()?;
             let multiprocessors = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize;
             let (name, capability) = (context.name()?, context.compute_capability()?);
-            Ok(Self { name, capability, multiprocessors, context, stream })
+            Ok(Self { context, stream, name, capability, multiprocessors })
         };
         let device = opened().map_err(|error| open_error(ordinal, error))?;
         if device.capability < OLDEST_CAPABILITY {

@@ -10,7 +10,6 @@ use rayon::prelude::*;
 use super::blocks::blocks_of;
 use super::cache::Cache;
 use super::device::Device;
-use super::element::ElementType;
 use super::forward::{Model, StepLimits};
 use super::matmul::Reduction;
 use super::schedule::{Chosen, Limits, Sequence, Step, next_step, shared_prefix};
@@ -60,7 +59,7 @@ impl CudaEngine {
         let model = Model::load(device, source, dtype, reduction, limits)?;
         let loaded_seconds = begin.elapsed().as_secs_f64();
         let (free, _) = model.device.memory()?;
-        let cache = Cache::new(&model.device, config, ElementType::of(dtype), slots, free / 100 * CACHE_PERCENT)?;
+        let cache = Cache::new(&model.device, config, model.element(), slots, free / 100 * CACHE_PERCENT)?;
         let total_seconds = begin.elapsed().as_secs_f64();
         let read_seconds = loaded_seconds - opened_seconds;
         let (major, minor) = model.device.capability;
@@ -73,6 +72,7 @@ impl CudaEngine {
             batch: slots,
             load: LoadTimes { read_seconds, prepare_seconds: total_seconds - read_seconds, total_seconds },
             weight_bytes: model.weights.bytes() as u64,
+            device_bytes: Some((model.weights.bytes() + model.workspace_bytes() + cache.bytes()) as u64),
         };
         Ok(Self { model, cache, tokenizer: Arc::clone(&source.tokenizer), info })
     }

@@ -235,7 +235,7 @@ impl Model {
 
     /// A small step of generating rows, captured once for each number of rows and bucket of lengths.
     fn replay(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
-        let shape = Shape { longest: self.attention.bucket(shape.longest), ..*shape };
+        let shape = Shape { longest: Attention::bucket(shape.longest), ..*shape };
         let key = (shape.rows, shape.longest);
         if let Some(graph) = self.graphs.get(&key) {
             return graph.launch().map_err(|error| failed("replay a step", error));

@@ -70,14 +70,15 @@ impl Module {
             Ok(function)
         };
         let function = find().map_err(|error| failed(&format!("find the kernel {name} in {}", self.name), error))?;
-        Ok(Kernel { loaded: Arc::clone(&self.loaded), function, name: name.to_owned() })
+        Ok(Kernel { _loaded: Arc::clone(&self.loaded), function, name: name.to_owned() })
     }
 }
 
 /// A kernel that can be launched.
 #[derive(Debug, Clone)]
 pub(crate) struct Kernel {
-    loaded: Arc<Loaded>,
+    /// Keeps the module loaded.
+    _loaded: Arc<Loaded>,
     function: CUfunction,
     name: String,
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use cudarc::driver::CudaEvent;
+use half::{bf16, f16};
 
 use super::buffer::{Buffer, Pinned};
 use super::device::{Device, failed};
@@ -187,15 +188,9 @@ impl Reader<'_> {
         let transfer = &self.transfers[piece.tensor];
         let values = self.source.tensors.read(&transfer.name)?.values;
         match &values {
-            TensorValues::F32(values) => {
-                self.send_all(piece.tensor, ElementType::F32, values, |value| value.to_le_bytes())
-            }
-            TensorValues::F16(values) => {
-                self.send_all(piece.tensor, ElementType::F16, values, |value| value.to_le_bytes())
-            }
-            TensorValues::Bf16(values) => {
-                self.send_all(piece.tensor, ElementType::Bf16, values, |value| value.to_le_bytes())
-            }
+            TensorValues::F32(values) => self.send_all(piece.tensor, ElementType::F32, values, f32::to_le_bytes),
+            TensorValues::F16(values) => self.send_all(piece.tensor, ElementType::F16, values, f16::to_le_bytes),
+            TensorValues::Bf16(values) => self.send_all(piece.tensor, ElementType::Bf16, values, bf16::to_le_bytes),
             TensorValues::I32(_) => self.source.values(&transfer.name, &transfer.shape).map(|_| true),
         }
     }

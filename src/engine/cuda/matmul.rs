@@ -18,8 +18,6 @@ use crate::engine::EngineError;
 /// Scratch memory that an algorithm may use; what NVIDIA recommends on Hopper.
 const WORKSPACE_BYTES: usize = 64 << 20;
 
-const UNSUPPORTED: CublasError = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
-
 /// The number of rows that invariant products choose their one algorithm for.
 const INVARIANT_ROWS: usize = 1024;
 
@@ -44,6 +42,7 @@ pub(crate) struct Matmul {
 // SAFETY: the handle may be used from any thread.
 unsafe impl Send for Matmul {}
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the product")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
     outputs: usize,
@@ -87,7 +86,7 @@ impl Matmul {
         if product.rows == 0 {
             return Ok(());
         }
-        let algorithm = self.algorithm(device, product, reduction)?;
+        let algorithm = self.algorithm(product, reduction)?;
         self.call(device, product, &algorithm).map_err(|error| {
             failed(&format!("multiply {} rows by [{}, {}]", product.rows, product.outputs, product.inputs), error)
         })
@@ -125,12 +124,7 @@ impl Matmul {
         }
     }
 
-    fn algorithm(
-        &self,
-        device: &Device,
-        product: &Product,
-        reduction: Reduction,
-    ) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
+    fn algorithm(&self, product: &Product, reduction: Reduction) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
         let invariant = reduction == Reduction::Invariant;
         let shape = Shape {
             outputs: product.outputs,
@@ -145,59 +139,12 @@ impl Matmul {
         if let Some(algorithm) = algorithms.get(&shape) {
             return Ok(*algorithm);
         }
-        // Binary32 runs on few units: there the choice decides, and the heuristic is often wrong by a quarter.
-        let tunes = !invariant && self.element == ElementType::F32 && !self.is_capturing(device);
-        let algorithm = if tunes {
-            self.fastest(device, &Product { rows: shape.rows, ..*product })?
-        } else {
-            let typical = Product { rows: shape.rows, ..*product };
-            let candidates = self.ask(&typical, invariant).map_err(|error| failed("choose an algorithm", error))?;
-            *candidates.first().ok_or_else(|| failed("choose an algorithm", UNSUPPORTED))?
-        };
+        let typical = Product { rows: shape.rows, ..*product };
+        let candidates = self.ask(&typical, invariant).map_err(|error| failed("choose an algorithm", error))?;
+        let unsupported = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
+        let algorithm = *candidates.first().ok_or_else(|| failed("choose an algorithm", unsupported))?;
         algorithms.insert(shape, algorithm);
         Ok(algorithm)
-    }
-
-    fn is_capturing(&self, device: &Device) -> bool {
-        use cudarc::driver::sys::CUstreamCaptureStatus as Status;
-        !matches!(device.stream.capture_status(), Ok(Status::CU_STREAM_CAPTURE_STATUS_NONE))
-    }
-
-    /// The candidate that takes the least time, on memory of its own.
-    fn fastest(&self, device: &Device, product: &Product) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
-        const ROUNDS: usize = 3;
-        let candidates = self.ask(product, false).map_err(|error| failed("choose an algorithm", error))?;
-        let bytes = product.rows * product.inputs.max(product.outputs) * size_of::<f32>();
-        let (x, y) = (Buffer::new(device, bytes)?, Buffer::new(device, bytes)?);
-        // Every word 0.0115: zeros would let the card run faster than it can.
-        x.fill(device, 0x3c)?;
-        y.fill(device, 0)?;
-        let product = Product { x: x.pointer(), y: y.pointer(), ..*product };
-        let flags = Some(cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT);
-        let event = || device.context.new_event(flags).map_err(|error| super::device::failed("make an event", error));
-        let (begin, end) = (event()?, event()?);
-        let mut best: Option<(f32, sys::cublasLtMatmulAlgo_t)> = None;
-        for algorithm in candidates {
-            let mut times = [f32::INFINITY; ROUNDS];
-            for time in &mut times {
-                let timed = || -> Result<f32, cudarc::driver::DriverError> {
-                    begin.record(&device.stream)?;
-                    // A candidate that does not run is none.
-                    if self.call(device, &product, &algorithm).is_err() {
-                        return Ok(f32::INFINITY);
-                    }
-                    end.record(&device.stream)?;
-                    end.synchronize()?;
-                    begin.elapsed_ms(&end)
-                };
-                *time = timed().map_err(|error| super::device::failed("time a product", error))?;
-            }
-            let least = times.into_iter().fold(f32::INFINITY, f32::min);
-            if best.as_ref().is_none_or(|(time, _)| least < *time) {
-                best = Some((least, algorithm));
-            }
-        }
-        best.map(|(_, algorithm)| algorithm).ok_or_else(|| failed("choose an algorithm", UNSUPPORTED))
     }
 
     /// The heuristic's choices, the best first; in invariant mode those that do not split the sum.
@@ -432,7 +379,7 @@ mod tests {
         }
     }
 
-    /// What the candidates of binary32 products bring at TinyLlama's shapes.
+    /// What the candidates of binary32 products bring at `TinyLlama`'s shapes.
     #[test]
     #[ignore = "a measurement"]
     fn measure_f32_products() {

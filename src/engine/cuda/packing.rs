@@ -11,7 +11,7 @@ use super::element::ElementType;
 use super::load::{Transfer, transfer};
 use super::ops::elementwise::Elementwise;
 use super::ops::gemv::{Packing, WeightsRef};
-use super::ops::pack::{AwqSource, DenseType, Pack, awq_code_bytes, awq_group_bytes, int8_code_bytes};
+use super::ops::pack::{AwqSource, Pack, awq_code_bytes, awq_group_bytes, int8_code_bytes};
 use super::weights::{Layer, Linear};
 use crate::engine::model::{AwqTensor, ModelSource, TensorNames};
 use crate::engine::{Dtype, EngineError};
@@ -119,7 +119,7 @@ impl<'a> Packer<'a> {
                 Buffer::new(device, outputs * size_of::<f32>())?,
             );
             let packed = (codes.pointer(), scales.pointer());
-            pack.int8(device, (exact.pointer(), DenseType::F32), [outputs, inputs], packed)?;
+            pack.int8(device, (exact.pointer(), ElementType::F32), [outputs, inputs], packed)?;
             pack.int8_dense(device, packed, [outputs, inputs], linear.weights)?;
             device.synchronize()?;
             linear.packed = Some(WeightsRef::Int8 { codes: packed.0, scales: packed.1 });

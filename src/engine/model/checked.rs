@@ -58,7 +58,7 @@ impl ModelSource {
             None => Ok(()),
             Some(value) => Err(EngineError::invalid(
                 format!("tensor {name} of {} holds {value}, beyond binary16's largest number {LARGEST}", self.name),
-                format!("this model cannot run in {}: use `--dtype bf16` or `--dtype f32`", dtype),
+                format!("this model cannot run in {dtype}: use `--dtype bf16` or `--dtype f32`"),
             )),
         }
     }

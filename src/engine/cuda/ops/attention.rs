@@ -92,7 +92,7 @@ impl Attention {
     }
 
     /// The longest of the lengths whose launches have the same shape.
-    pub(crate) fn bucket(&self, longest: usize) -> usize {
+    pub(crate) const fn bucket(longest: usize) -> usize {
         longest.next_multiple_of(CHUNK)
     }
 

@@ -3,11 +3,12 @@
 use half::{bf16, f16};
 
 use super::gemv::{LinearRef, Packing, WeightsRef};
-use super::pack::{AwqSource, DenseType, Pack, awq_code_bytes, awq_group_bytes, int8_code_bytes};
+use super::pack::{AwqSource, Pack, awq_code_bytes, awq_group_bytes, int8_code_bytes};
 use super::testing::Random;
 use crate::engine::Dtype;
 use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::device::Device;
+use crate::engine::cuda::element::ElementType;
 use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
 
 /// `TinyLlama`'s sizes.
@@ -168,7 +169,7 @@ pub(super) fn layer_weights(
             let scales = Buffer::new(device, outputs * 4).unwrap();
             let pointers = (codes.pointer(), scales.pointer());
             let pack = Pack::load(device).unwrap();
-            pack.int8(device, (source.pointer(), DenseType::F32), [outputs, inputs], pointers).unwrap();
+            pack.int8(device, (source.pointer(), ElementType::F32), [outputs, inputs], pointers).unwrap();
             let scale = |row: &[f32]| row.iter().fold(0.0_f32, |top, w| top.max(w.abs())) / 127.0;
             let row = |row: &[f32]| -> Vec<f64> {
                 let scale = scale(row);

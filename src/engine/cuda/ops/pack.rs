@@ -3,6 +3,7 @@
 use crate::engine::EngineError;
 use crate::engine::cuda::compile::{Options, Source};
 use crate::engine::cuda::device::Device;
+use crate::engine::cuda::element::ElementType;
 use crate::engine::cuda::kernel::{Grid, Kernel, Module};
 
 const SOURCE: Source = Source { name: "pack", text: include_str!("../kernels/pack.cu") };
@@ -42,21 +43,13 @@ pub(crate) struct AwqSource {
     pub(crate) scales: u64,
 }
 
-/// The type of a dense matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DenseType {
-    F32,
-    F16,
-    Bf16,
-}
-
 /// The packing kernels.
 #[derive(Debug)]
 pub(crate) struct Pack {
     awq_codes: Kernel,
     awq_groups: Kernel,
     awq_to_dense: Kernel,
-    /// By [`DenseType`].
+    /// By [`ElementType`].
     to_int8: [Kernel; 3],
     int8_to_dense: Kernel,
 }
@@ -122,7 +115,7 @@ impl Pack {
     pub(crate) fn int8(
         &self,
         device: &Device,
-        (dense, of): (u64, DenseType),
+        (dense, of): (u64, ElementType),
         [outputs, inputs]: [usize; 2],
         (codes, scales): (u64, u64),
     ) -> Result<(), EngineError> {
@@ -232,7 +225,7 @@ mod tests {
         (codes, scales)
     }
 
-    fn quantizes<T: Element>(device: &Device, pack: &Pack, of: DenseType, round: impl Fn(f32) -> (T, f32)) {
+    fn quantizes<T: Element>(device: &Device, pack: &Pack, of: ElementType, round: impl Fn(f32) -> (T, f32)) {
         for (outputs, inputs) in [(5, 200), (64, 2048), (3, 8), (40, 576)] {
             let mut random = Random::new(inputs as u64);
             let mut weights = random.matrix(outputs, inputs, 0.02);
@@ -275,8 +268,8 @@ mod tests {
     fn int8_is_the_processors_int8() {
         let Some(device) = card() else { return };
         let pack = Pack::load(&device).unwrap();
-        quantizes(&device, &pack, DenseType::F32, |x| (x, x));
-        quantizes(&device, &pack, DenseType::F16, |x| (f16::from_f32(x), f16::from_f32(x).to_f32()));
-        quantizes(&device, &pack, DenseType::Bf16, |x| (bf16::from_f32(x), bf16::from_f32(x).to_f32()));
+        quantizes(&device, &pack, ElementType::F32, |x| (x, x));
+        quantizes(&device, &pack, ElementType::F16, |x| (f16::from_f32(x), f16::from_f32(x).to_f32()));
+        quantizes(&device, &pack, ElementType::Bf16, |x| (bf16::from_f32(x), bf16::from_f32(x).to_f32()));
     }
 }
