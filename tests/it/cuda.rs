@@ -244,7 +244,7 @@ fn a_shared_prefix_changes_no_token() {
     let mut cuda = engine(&source, EngineKind::Cuda, Dtype::F16, 64);
     let together = complete(cuda.as_mut(), (0..20).map(|id| generate(id, prompt(id), greedy(20))).collect());
     for (id, together) in together.iter().enumerate() {
-        let alone = run(cuda.as_mut(), vec![generate(id, prompt(id), greedy(20))]);
+        let alone = complete(cuda.as_mut(), vec![generate(id, prompt(id), greedy(20))]);
         assert_eq!(alone[0].token_ids, together.token_ids, "request {id}");
     }
 }
