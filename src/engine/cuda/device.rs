@@ -161,9 +161,10 @@ const INSTALL: &str = "install CUDA 13's libraries (or `pip install nvidia-cuda-
                        EVALSUITE_CUDA_LIBRARIES or LD_LIBRARY_PATH";
 
 fn missing(file: &str, what: &str, hint: &str) -> EngineError {
-    let searched: Vec<String> = folders().iter().map(|folder| folder.display().to_string()).collect();
+    let searched = folders().into_iter().map(|folder| folder.display().to_string());
+    let places: Vec<String> = std::iter::once("the loader's paths".to_owned()).chain(searched).collect();
     EngineError::invalid(
-        format!("{file} ({what}) is not on this machine; looked in the loader's paths and {}", searched.join(", ")),
+        format!("{file} ({what}) is not on this machine; looked in {}", places.join(", ")),
         format!("{hint}; `--engine cpu` works without a GPU"),
     )
 }
