@@ -15,15 +15,22 @@ pub(super) fn card() -> Option<Device> {
     None
 }
 
-/// Compiles a kernel source, for which NVRTC suffices; without it, a loud line.
-pub(super) fn compiles(source: Source, options: &Options, capability: (i32, i32)) {
+/// Compiles every source for the oldest card and for Hopper, for which NVRTC suffices; without it, a loud line.
+pub(super) fn compiles(sources: impl IntoIterator<Item = (Source, Options)>) {
     find_libraries();
     // SAFETY: asks whether a library loads.
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
         eprintln!("SKIPPED: NVRTC is not on this machine; name its folder in EVALSUITE_CUDA_LIBRARIES");
         return;
     }
-    assert!(!cubin(source, options, capability).unwrap().is_empty());
+    for (source, options) in sources {
+        for capability in [(8, 0), (9, 0)] {
+            match cubin(source, &options, capability) {
+                Ok(image) => assert!(!image.is_empty(), "{options:?} for {capability:?}: no machine code"),
+                Err(error) => panic!("{options:?} for {capability:?}: {error}"),
+            }
+        }
+    }
 }
 
 /// Shapes of real families, small: heads of 64 in groups of three, 96 with a window, 128 with biases, 80 with learned positions.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::*;
 use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::{compile, device};
+use crate::engine::cuda::ops::testing::{card, compiles};
 
 /// Heads, KV heads, elements of a head, window: `TinyLlama`, `SmolLM2`, groups of 7 and 14, Mistral's of 4 with a window,
 /// groups of 1 in OPT's sizes, a group in two tiles of heads.
@@ -28,20 +28,10 @@ const LENGTHS: [usize; 9] = [1, 2, 63, 64, 65, 127, 300, 512, 1025];
 
 #[test]
 fn every_kernel_compiles() {
-    device::find_libraries();
-    // SAFETY: asks whether a library loads; nothing else is touched.
-    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        eprintln!("SKIPPED: NVRTC is not on this machine, so no kernel was compiled");
-        return;
-    }
-    for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes() {
+    compiles(all_shapes().map(|(dtype, (heads, kv_heads, head_dim, window))| {
         let shape = Shape::new(heads, kv_heads, head_dim, window, dtype);
-        for capability in [(8, 0), (9, 0)] {
-            if let Err(error) = compile::cubin(shape.source(), &shape.options(), capability) {
-                panic!("{shape:?} for {capability:?}: {error}");
-            }
-        }
-    }
+        (shape.source(), shape.options())
+    }));
 }
 
 #[test]
@@ -207,14 +197,6 @@ fn prompts_match_float64_however_they_are_cut() {
 fn all_shapes() -> impl Iterator<Item = (Dtype, (usize, usize, usize, usize))> {
     let tiny = [(Dtype::F32, (6, 2, 12, 0)), (Dtype::F32, (6, 6, 8, 0))];
     DTYPES.into_iter().flat_map(|dtype| SHAPES.map(|shape| (dtype, shape))).chain(tiny)
-}
-
-fn card() -> Option<Device> {
-    let device = Device::open(0);
-    if let Err(error) = &device {
-        eprintln!("SKIPPED: no GPU: {error}");
-    }
-    device.ok()
 }
 
 fn element_bytes(dtype: Dtype) -> usize {

@@ -199,7 +199,7 @@ fn options(config: &ModelConfig, element: ElementType) -> Options {
 mod tests {
     use super::*;
     use crate::engine::cuda::buffer::Buffer;
-    use crate::engine::cuda::testing::{CONFIGS, Guarded, card, closeness, read, rounded, upload, values};
+    use crate::engine::cuda::testing::{CONFIGS, Guarded, card, closeness, compiles, read, rounded, upload, values};
     use crate::engine::model::Rotary;
 
     const ELEMENTS: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Bf16];
@@ -220,13 +220,8 @@ mod tests {
 
     #[test]
     fn kernels_compile_without_a_card() {
-        for config in CONFIGS {
-            for element in ELEMENTS {
-                for capability in [(8, 0), (9, 0)] {
-                    crate::engine::cuda::testing::compiles(SOURCE, &options(&config(), element), capability);
-                }
-            }
-        }
+        let both = |config: fn() -> ModelConfig| ELEMENTS.map(|element| (SOURCE, options(&config(), element)));
+        compiles(CONFIGS.into_iter().flat_map(both));
     }
 
     #[test]

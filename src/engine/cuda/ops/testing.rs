@@ -1,33 +1,7 @@
 //! What the tests of the operations share.
 
-use crate::engine::cuda::compile::{Options, Source, cubin};
-use crate::engine::cuda::device::{Device, find_libraries, is_present};
-
-/// The first card, or `None` said aloud.
-pub(super) fn card() -> Option<Device> {
-    if is_present() {
-        return Some(Device::open(0).unwrap());
-    }
-    eprintln!("SKIPPED: no GPU");
-    None
-}
-
-/// Compiles every source for the oldest card and for Hopper.
-pub(super) fn compiles(sources: impl IntoIterator<Item = (Source, Options)>) {
-    find_libraries();
-    // SAFETY: asks whether a library loads; nothing else is touched.
-    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        eprintln!("SKIPPED: NVRTC is not on this machine, so no kernel was compiled");
-        return;
-    }
-    for (source, options) in sources {
-        for capability in [(8, 0), (9, 0)] {
-            if let Err(error) = cubin(source, &options, capability) {
-                panic!("{options:?} for {capability:?}: {error}");
-            }
-        }
-    }
-}
+use crate::engine::cuda::device::Device;
+pub(super) use crate::engine::cuda::testing::{card, compiles};
 
 /// Repeatable random numbers.
 pub(super) struct Random(u64);
