@@ -1,0 +1,263 @@
+// y [rows, outputs] = x [rows, inputs] · Wᵀ (+ bias) (+ y), all binary32. Operands widen to binary64 on their way to the tensor
+// cores that multiply binary64 (Hopper's do so as fast as its other units multiply binary32): products are exact, sums are
+// binary64, and what is stored is rounded once.
+//
+// Blocks of four warps, two a multiprocessor, as many as fit at once. A block takes whole tiles of 64 × 64 outputs, `rounds` of
+// them, one in every gridDim.x; the tiles that are left are shared out step by step of 32 inputs ("stream-K": Osama et al.,
+// 2023, arXiv 2301.03598), so that all blocks end together. Who arrives last at a shared tile adds its parts up, in the order
+// of their inputs: the order of every sum depends on the launch's sizes alone. Without a share, it is the order of the inputs.
+
+#define TILE 64
+#define STEP 32
+#define STAGES 3
+#define THREADS 128
+// Lines of 32 inputs in a stage: the tile's rows of x, then its rows of W.
+#define LINES (2 * TILE)
+#define STAGE (LINES * STEP)
+// A warp's quarter of the tile: fragments of 16 rows and of 8 outputs.
+#define QUARTER (TILE / 2)
+#define DOWN (QUARTER / 16)
+#define ACROSS (QUARTER / 8)
+
+// d += a · b, a 16 × 16 by rows, b 16 × 8 by columns. With g = lane / 4 and t = lane % 4 a lane holds of a the places
+// (g, t + 4 i) and (g + 8, t + 4 i) in turn, of b (t + 4 i, g), of d (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+__device__ __forceinline__ void multiply_add(double (&d)[4], const double (&a)[8], const double (&b)[4]) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f64.f64.f64.f64 {%0,%1,%2,%3}, {%4,%5,%6,%7,%8,%9,%10,%11}, {%12,%13,%14,%15}, "
+        "{%0,%1,%2,%3};"
+        : "+d"(d[0]), "+d"(d[1]), "+d"(d[2]), "+d"(d[3])
+        : "d"(a[0]), "d"(a[1]), "d"(a[2]), "d"(a[3]), "d"(a[4]), "d"(a[5]), "d"(a[6]), "d"(a[7]), "d"(b[0]), "d"(b[1]),
+          "d"(b[2]), "d"(b[3]));
+}
+
+// The tiles of a product. They go down a panel of rows, then across: what blocks read at a time stays in the second-level cache.
+struct Tiles {
+    int down, across, panel;
+    // The first row and output of a tile.
+    __device__ __forceinline__ void corner(int tile, int& row, int& output) const {
+        const int above = tile / (panel * across) * panel, inside = tile - above * across, width = min(panel, down - above);
+        row = (above + inside % width) * TILE;
+        output = inside / width * TILE;
+    }
+};
+
+// A block's steps: those of its whole tiles, then its share of the tiles that are left.
+struct Work {
+    int rounds, steps, first_left, first_shared, end;
+    __device__ __forceinline__ void find(int position, int& tile, int& step) const {
+        const int whole = rounds * steps;
+        if (position < whole) {
+            tile = blockIdx.x + position / steps * gridDim.x;
+            step = position % steps;
+        } else {
+            tile = first_left + (first_shared + position - whole) / steps;
+            step = (first_shared + position - whole) % steps;
+        }
+    }
+};
+
+// `share` steps a block of the tiles behind the rounds; partial: double2 [2 · blocks, 16, THREADS]; arrivals: int [tiles that are
+// left], zero before and after.
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+    product(const float* __restrict__ x, const float* __restrict__ w, const float* bias, float* y, int rows, int outputs, int inputs,
+            int accumulate, int rounds, int share, int panel, double2* partial, int* arrivals) {
+    extern __shared__ __align__(16) float shared[];
+    __shared__ int arrived;
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    const int down = (warp & 1) * QUARTER, across = (warp >> 1) * QUARTER;
+    const Tiles tiles = {(rows + TILE - 1) / TILE, (outputs + TILE - 1) / TILE, panel};
+    const int count = tiles.down * tiles.across;
+    Work work;
+    work.steps = (inputs + STEP - 1) / STEP;
+    work.rounds = rounds - (rounds > 0 && blockIdx.x + (rounds - 1) * gridDim.x >= count);
+    work.first_left = rounds * gridDim.x;
+    const int left = max(count - work.first_left, 0) * work.steps;
+    work.first_shared = min((int)blockIdx.x * share, left);
+    work.end = work.rounds * work.steps + min(share, left - work.first_shared);
+
+    // Eight threads bring a line's 128 bytes; odd lines have their halves swapped, so that reading fragments meets every bank.
+    constexpr int LINES_A_PASS = THREADS / 8, PASSES = LINES / LINES_A_PASS;
+    const int chunk = threadIdx.x & 7, line = threadIdx.x >> 3;
+    float* const to = shared + line * STEP + (chunk ^ (line & 1) << 2) * 4;
+    int load_position = 0, load_tile, load_step;
+    // Where this thread's first line of x and of W begins, and how many of the tile's lines there are from it on.
+    uint32 row_from, output_from;
+    int rows_left, outputs_left;
+    auto aim = [&]() {
+        int row, output;
+        work.find(load_position, load_tile, load_step);
+        tiles.corner(load_tile, row, output);
+        row += line, output += line;
+        row_from = (uint32)row * inputs + chunk * 4, output_from = (uint32)output * inputs + chunk * 4;
+        rows_left = rows - row, outputs_left = outputs - output;
+    };
+    // Lines of x, of W or of both of the step that is loaded next; zeros for what does not exist.
+    auto bring = [&](bool of_x, bool of_w) {
+        float* stage = to + load_position % STAGES * STAGE;
+        const uint32 k = load_step * STEP, stride = LINES_A_PASS * inputs;
+        const bool exists = k + chunk * 4 < inputs;
+#pragma unroll
+        for (int p = 0; p < PASSES; p++) {
+            float* there = stage + p * LINES_A_PASS * STEP;
+            if (p < PASSES / 2) {
+                if (of_x) copy_later(there, x + (row_from + k + p * stride), exists && p * LINES_A_PASS < rows_left);
+            } else {
+                const int q = p - PASSES / 2;
+                if (of_w) copy_later(there, w + (output_from + k + q * stride), exists && q * LINES_A_PASS < outputs_left);
+            }
+        }
+    };
+    // Weights do not depend on the kernel in front.
+    for (; load_position < min(STAGES - 1, work.end); load_position++) {
+        aim();
+        bring(false, true);
+    }
+    wait_for_previous();
+    let_next_begin();
+    load_position = 0;
+    for (int stage = 0; stage < STAGES - 1; stage++) {
+        if (load_position < work.end) {
+            aim();
+            bring(true, false);
+            load_position++;
+            load_step++;
+        }
+        close_copies();
+    }
+
+    float4 raw_x[DOWN][2], raw_w[ACROSS];
+    const float* const my_x = shared + (down + g) * STEP + t * 4;
+    const float* const my_w = shared + (TILE + across + g) * STEP + t * 4;
+    // Sixteen inputs of a step: a lane takes four neighbours, which both operands count as inputs t, t + 4, t + 8 and t + 12.
+    auto fetch = [&](int stage, int half) {
+        const int at = stage * STAGE + (half ^ (g & 1)) * 16;
+#pragma unroll
+        for (int i = 0; i < DOWN; i++) {
+            raw_x[i][0] = *(const float4*)(my_x + at + i * 16 * STEP);
+            raw_x[i][1] = *(const float4*)(my_x + at + (i * 16 + 8) * STEP);
+        }
+#pragma unroll
+        for (int j = 0; j < ACROSS; j++) raw_w[j] = *(const float4*)(my_w + at + j * 8 * STEP);
+    };
+    double sums[DOWN][ACROSS][4];
+    auto clear = [&]() {
+#pragma unroll
+        for (int i = 0; i < DOWN; i++) {
+#pragma unroll
+            for (int j = 0; j < ACROSS; j++) sums[i][j][0] = sums[i][j][1] = sums[i][j][2] = sums[i][j][3] = 0.0;
+        }
+    };
+    clear();
+    wait_for_copies<STAGES - 2>();
+    __syncthreads();
+    fetch(0, 0);
+    int stage = 0, tile, step;
+    work.find(0, tile, step);
+    int first_step = step;
+    for (int position = 0; position < work.end; position++) {
+        const int next = stage + 1 == STAGES ? 0 : stage + 1;
+        if (load_position < work.end) {
+            if (load_step == work.steps) aim();
+            bring(true, true);
+            load_position++;
+            load_step++;
+        }
+        close_copies();
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            double a[DOWN][8], b[ACROSS][4];
+#pragma unroll
+            for (int i = 0; i < DOWN; i++) {
+                const float4 u = raw_x[i][0], v = raw_x[i][1];
+                a[i][0] = u.x, a[i][1] = v.x, a[i][2] = u.y, a[i][3] = v.y, a[i][4] = u.z, a[i][5] = v.z, a[i][6] = u.w, a[i][7] = v.w;
+            }
+#pragma unroll
+            for (int j = 0; j < ACROSS; j++) {
+                b[j][0] = raw_w[j].x, b[j][1] = raw_w[j].y, b[j][2] = raw_w[j].z, b[j][3] = raw_w[j].w;
+            }
+            // The next sixteen inputs are on their way while these are multiplied.
+            if (half == 0) {
+                fetch(stage, 1);
+            } else {
+                wait_for_copies<STAGES - 2>();
+                __syncthreads();
+                fetch(next, 0);
+            }
+#pragma unroll
+            for (int i = 0; i < DOWN; i++) {
+#pragma unroll
+                for (int j = 0; j < ACROSS; j++) multiply_add(sums[i][j], a[i], b[j]);
+            }
+        }
+        stage = next;
+        step++;
+        if (step < work.steps && position + 1 < work.end) continue;
+
+        bool finishes = true;
+        if (first_step > 0 || step < work.steps) {
+            const int begin = (tile - work.first_left) * work.steps;
+            const int first_block = begin / share, last_block = (begin + work.steps - 1) / share;
+            // A block has at most two parts of tiles: of the one that its share begins in, and of the one that it ends in.
+            auto part_of = [&](int block) {
+                return partial + (size_t)(2 * block + (block * share < begin)) * (2 * DOWN * ACROSS) * THREADS + threadIdx.x;
+            };
+            double2* mine = part_of(blockIdx.x);
+#pragma unroll
+            for (int i = 0; i < DOWN; i++) {
+#pragma unroll
+                for (int j = 0; j < ACROSS; j++) {
+                    __stcg(mine + 2 * (i * ACROSS + j) * THREADS, make_double2(sums[i][j][0], sums[i][j][1]));
+                    __stcg(mine + (2 * (i * ACROSS + j) + 1) * THREADS, make_double2(sums[i][j][2], sums[i][j][3]));
+                }
+            }
+            __threadfence();
+            __syncthreads();
+            if (threadIdx.x == 0) {
+                int* arrivals_here = arrivals + (tile - work.first_left);
+                arrived = atomicAdd(arrivals_here, 1);
+                if (arrived == last_block - first_block) *arrivals_here = 0;
+            }
+            __syncthreads();
+            finishes = arrived == last_block - first_block;
+            if (finishes) {
+                __threadfence();
+                clear();
+                for (int block = first_block; block <= last_block; block++) {
+                    const double2* part = part_of(block);
+#pragma unroll
+                    for (int i = 0; i < DOWN; i++) {
+#pragma unroll
+                        for (int j = 0; j < ACROSS; j++) {
+                            const double2 upper = __ldcg(part + 2 * (i * ACROSS + j) * THREADS);
+                            const double2 lower = __ldcg(part + (2 * (i * ACROSS + j) + 1) * THREADS);
+                            sums[i][j][0] += upper.x, sums[i][j][1] += upper.y, sums[i][j][2] += lower.x, sums[i][j][3] += lower.y;
+                        }
+                    }
+                }
+            }
+        }
+        if (finishes) {
+            int first_row, first_output;
+            tiles.corner(tile, first_row, first_output);
+#pragma unroll
+            for (int i = 0; i < DOWN; i++) {
+#pragma unroll
+                for (int j = 0; j < ACROSS; j++) {
+#pragma unroll
+                    for (int e = 0; e < 4; e++) {
+                        const int row = first_row + down + i * 16 + g + (e >> 1) * 8;
+                        const int output = first_output + across + j * 8 + 2 * t + (e & 1);
+                        if (row >= rows || output >= outputs) continue;
+                        double sum = sums[i][j][e];
+                        if (bias != nullptr) sum += bias[output];
+                        float* at = y + (size_t)row * outputs + output;
+                        if (accumulate) sum += *at;
+                        *at = (float)sum;
+                    }
+                }
+            }
+        }
+        clear();
+        if (position + 1 < work.end) work.find(position + 1, tile, step);
+        first_step = step;
+    }
+}
