@@ -24,6 +24,8 @@ pub(crate) struct Device {
     pub(crate) capability: (i32, i32),
     /// Streaming multiprocessors.
     pub(crate) multiprocessors: usize,
+    /// Shared memory that a block may have at most.
+    pub(crate) shared_bytes: usize,
 }
 
 impl Device {
@@ -59,7 +61,9 @@ impl Device {
             let stream = context.new_stream()?;
             let multiprocessors = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize;
             let (name, capability) = (context.name()?, context.compute_capability()?);
-            Ok(Self { context, stream, name, capability, multiprocessors })
+            let shared = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+            let shared_bytes = context.attribute(shared)? as usize;
+            Ok(Self { context, stream, name, capability, multiprocessors, shared_bytes })
         };
         let device = opened().map_err(|error| open_error(ordinal, error))?;
         if device.capability < OLDEST_CAPABILITY {

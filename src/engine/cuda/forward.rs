@@ -161,7 +161,7 @@ impl Model {
         );
         let (elementwise, attention, argmax, matmul) = (elementwise?, attention?, argmax?, matmul?);
         let packing = packing(source, dtype);
-        let fast = reduction == Reduction::Fastest && gemv::supports(&config, dtype, packing);
+        let fast = reduction == Reduction::Fastest && gemv::supports(&config, dtype, packing, device.shared_bytes);
         let gemv = if fast { Some(Gemv::load(&device, &config, dtype, packing)?) } else { None };
         let weights = DeviceWeights::load(&device, source, dtype, &elementwise)?;
         let up = weights.layers.first().map_or(0, |layer| layer.up.outputs);

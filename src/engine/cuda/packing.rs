@@ -10,8 +10,8 @@ use super::device::Device;
 use super::element::ElementType;
 use super::load::{Transfer, transfer};
 use super::ops::elementwise::Elementwise;
-use super::ops::gemv::{Packing, WeightsRef};
-use super::ops::pack::{AwqSource, Pack, awq_code_bytes, awq_group_bytes, int8_code_bytes};
+use super::ops::gemv::{Packing, WeightsRef, pair_spans};
+use super::ops::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
 use super::weights::{Layer, Linear};
 use crate::engine::model::{AwqTensor, ModelSource, TensorNames};
 use crate::engine::{Dtype, EngineError};
@@ -39,6 +39,8 @@ struct Stack {
     /// With their outputs.
     parts: Vec<(String, usize)>,
     packed: bool,
+    /// Rows between the two of a pair.
+    span: usize,
 }
 
 impl<'a> Packer<'a> {
@@ -55,22 +57,23 @@ impl<'a> Packer<'a> {
                 "run int8 with `--engine cpu`",
             ));
         }
-        let stack = |parts: Vec<(String, usize)>| {
+        let spans = pair_spans(config);
+        let stack = |parts: Vec<(String, usize)>, span| {
             let packed = match dtype {
                 Dtype::F32 | Dtype::F16 | Dtype::Bf16 => false,
                 Dtype::Int8 => true,
                 // A stack that is packed in part only stays dense.
                 Dtype::Awq => fits && parts.iter().all(|(name, _)| source.tensors.is_packed(name)),
             };
-            Stack { parts, packed }
+            Stack { parts, packed, span }
         };
         let layers = (0..config.layers).map(|layer| {
             let names = names.block(layer);
             [
-                stack(names.qkv.into_iter().zip([q, kv, kv]).collect()),
-                stack(vec![(names.output, config.hidden)]),
-                stack(names.up.into_iter().map(|name| (name, config.intermediate)).collect()),
-                stack(vec![(names.down, config.hidden)]),
+                stack(names.qkv.into_iter().zip([q, kv, kv]).collect(), spans[0]),
+                stack(vec![(names.output, config.hidden)], spans[1]),
+                stack(names.up.into_iter().map(|name| (name, config.intermediate)).collect(), spans[2]),
+                stack(vec![(names.down, config.hidden)], spans[3]),
             ]
         });
         Ok(Self { device, source, dtype, layers: layers.collect() })
@@ -136,30 +139,29 @@ impl<'a> Packer<'a> {
         };
         let tensors: Vec<Vec<AwqTensor>> = stacks.par_iter().map(|(_, stack)| read(stack)).collect::<Result<_, _>>()?;
         let mut buffers = Vec::new();
-        for ((linear, _), parts) in stacks.into_iter().zip(tensors) {
+        for ((linear, stack), parts) in stacks.into_iter().zip(tensors) {
             let (outputs, inputs) = (linear.outputs, linear.inputs);
             let group_size = parts.first().map_or(inputs, |part| part.group_size);
-            let codes = Buffer::new(device, awq_code_bytes(outputs, inputs))?;
-            let groups = Buffer::new(device, awq_group_bytes(outputs, inputs, group_size))?;
+            let shape = AwqShape { outputs, inputs, group_size, span: stack.span };
+            let codes = Buffer::new(device, shape.code_bytes())?;
+            let groups = Buffer::new(device, shape.group_bytes())?;
             let packed = (codes.pointer(), groups.pointer());
             let mut first_output = 0;
             for part in &parts {
                 let qweight = Buffer::of(device, &part.qweight)?;
                 let (qzeros, scales) = (Buffer::of(device, &part.qzeros)?, Buffer::of(device, &part.scales)?);
                 let source = AwqSource {
-                    inputs,
                     outputs: part.outputs,
-                    group_size,
                     qweight: qweight.pointer(),
                     qzeros: qzeros.pointer(),
                     scales: scales.pointer(),
                 };
-                pack.awq(device, &source, packed, first_output)?;
+                pack.awq(device, &shape, &source, packed, first_output)?;
                 // The checkpoint's own layout is freed with this turn of the loop.
                 device.synchronize()?;
                 first_output += part.outputs;
             }
-            pack.awq_dense(device, packed, [outputs, inputs], group_size, linear.weights)?;
+            pack.awq_dense(device, &shape, packed, linear.weights)?;
             linear.packed = Some(WeightsRef::Awq { codes: packed.0, groups: packed.1, group_size });
             buffers.extend([codes, groups]);
         }

@@ -11,10 +11,10 @@
 //
 // One block of 16 warps a multiprocessor. Outputs go in pairs that must meet at the end: the two halves of a rotated head,
 // gate and up, or neighbours. A block owns a run of pairs and takes them in tiles of eight, sixteen rows of weights; its warps
-// share out the inputs of a row, block by block (gemv_weights.cuh), and add their sums up in shared memory, in the order of
-// the warps. What can be read before the kernel in front has ended is: a tile's first weights into registers, those behind
-// them into the second-level cache, the norm's weights into shared memory. Registers are held to a half of the
-// multiprocessor's, so that the next kernel can begin the same way beside this one.
+// share out the inputs of a row, block by block (gemv_weights.cuh), each through a ring in shared memory that it fills itself,
+// DEPTH blocks ahead; their sums meet in shared memory, in the order of the warps. What can be read before the kernel in front
+// has ended is: the ring's first weights, some of those behind them into the second-level cache, the norm's weights into
+// registers. Registers are held to a half of the multiprocessor's, so that the next kernel can begin the same way beside this one.
 //
 // The order of every sum depends on the sizes of the model alone: a row's results are the same bits whatever the other rows
 // hold and however many they are.
@@ -23,8 +23,13 @@
 #define BLOCK_TOKENS 64
 #define ATTENTION (HEADS * HEAD_DIM)
 #define GROUP_OF(inputs) (GROUP_SIZE == 0 ? (inputs) : GROUP_SIZE)
+// Blocks that a warp has on their way at once.
+#define DEPTH 4
+// Blocks before its last request at which a warp lets the next kernel begin: that one then asks for its own weights while this one
+// works off what it has asked for. Earlier, they push each other out.
+#define LEAD 4
 // Lines of 128 bytes that a block asks for ahead of time.
-#define LINES_AHEAD 1024
+#define LINES_AHEAD 256
 
 // What another kernel wrote is read around the first-level cache, which may hold what was there before.
 __device__ __forceinline__ int load_fresh(const int* from) {
@@ -44,12 +49,10 @@ __device__ __forceinline__ float load_fresh(const element* from) {
     return widen(x);
 }
 #endif
-__device__ __forceinline__ void copy_fresh(void* to, const void* from) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((uint32)__cvta_generic_to_shared(to)), "l"(from)
-                 : "memory");
-}
-__device__ __forceinline__ void wait_for_copies() {
-    asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;" ::: "memory");
+__device__ __forceinline__ uint4 load_fresh(const uint4* from) {
+    uint4 x;
+    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "l"(from) : "memory");
+    return x;
 }
 // A barrier of the four warps that share a norm.
 __device__ __forceinline__ void synchronize_group(int group) {
@@ -61,8 +64,7 @@ __device__ __forceinline__ void synchronize_group(int group) {
 #define CHUNK_ELEMENTS (16 / (int)sizeof(element))
 
 // The elements of 16 bytes as binary32, and back.
-__device__ __forceinline__ void unpack(const element* from, float (&x)[CHUNK_ELEMENTS]) {
-    const uint4 bits = *(const uint4*)from;
+__device__ __forceinline__ void unpack(uint4 bits, float (&x)[CHUNK_ELEMENTS]) {
 #if ELEMENT == 0
     x[0] = __uint_as_float(bits.x);
     x[1] = __uint_as_float(bits.y);
@@ -99,74 +101,83 @@ __device__ __forceinline__ float group_sum(float x, float* scratch, int group) {
 
 // Activations as they are.
 template <int K, int STRIDE> struct Plain {
-    static constexpr int BYTES = 0;
     const element* x;
 
-    __device__ __forceinline__ void before(element*) const {}
+    __device__ __forceinline__ void before() {}
 
-    __device__ __forceinline__ void fill(element* h, int rows, const element*, float*) const {
+    __device__ __forceinline__ void fill(element* h, int rows, float*) const {
         constexpr int CHUNKS = K / CHUNK_ELEMENTS;
+#pragma unroll 4
         for (int i = threadIdx.x; i < rows * CHUNKS; i += THREADS) {
             const int row = i / CHUNKS, at = i % CHUNKS * CHUNK_ELEMENTS;
-            copy_fresh(h + row * STRIDE + at, x + (size_t)row * K + at);
+            *(uint4*)(h + row * STRIDE + at) = load_fresh((const uint4*)(x + (size_t)row * K + at));
         }
-        wait_for_copies();
     }
 };
 
-// Activations behind a norm: four rows at a time, four warps each.
+// Activations behind a norm: four rows at a time, four warps each. A thread keeps its chunks of a row in registers.
 template <int K, int STRIDE> struct Normed {
-    static constexpr int BYTES = (LAYER_NORM ? 2 : 1) * K * (int)sizeof(element);
+    static constexpr int CHUNKS = K / CHUNK_ELEMENTS, MINE = divide_up(CHUNKS, NORM_THREADS);
     const element *x, *weight, *bias;
+    uint4 weights[MINE], shifts[LAYER_NORM ? MINE : 1];
 
-    __device__ __forceinline__ void before(element* norm) const {
-        constexpr int CHUNKS = K / CHUNK_ELEMENTS;
-        for (int i = threadIdx.x; i < CHUNKS; i += THREADS) {
-            copy_fresh(norm + i * CHUNK_ELEMENTS, weight + i * CHUNK_ELEMENTS);
-            if (LAYER_NORM) copy_fresh(norm + K + i * CHUNK_ELEMENTS, bias + i * CHUNK_ELEMENTS);
-        }
-        wait_for_copies();
-        __syncthreads();
+    // The chunk number `i` of this thread; the last one again where there is none.
+    static __device__ __forceinline__ int chunk(int i) {
+        return min((int)threadIdx.x % NORM_THREADS + i * NORM_THREADS, CHUNKS - 1);
+    }
+    static __device__ __forceinline__ bool exists(int i) {
+        return CHUNKS % NORM_THREADS == 0 || (int)threadIdx.x % NORM_THREADS + i * NORM_THREADS < CHUNKS;
     }
 
-    __device__ __forceinline__ void fill(element* h, int rows, const element* norm, float* scratch) const {
-        const int group = threadIdx.x / NORM_THREADS, thread = threadIdx.x % NORM_THREADS;
+    __device__ __forceinline__ void before() {
+#pragma unroll
+        for (int i = 0; i < MINE; i++) {
+            weights[i] = __ldg((const uint4*)weight + chunk(i));
+            if (LAYER_NORM) shifts[i] = __ldg((const uint4*)bias + chunk(i));
+        }
+    }
+
+    __device__ __forceinline__ void fill(element* h, int rows, float* scratch) const {
+        const int group = threadIdx.x / NORM_THREADS;
         for (int row = group; row < rows; row += THREADS / NORM_THREADS) {
-            element* to = h + row * STRIDE;
-            // A thread meets nothing but its own chunks until the row is done.
-            for (int at = thread * CHUNK_ELEMENTS; at < K; at += NORM_THREADS * CHUNK_ELEMENTS) {
-                copy_fresh(to + at, x + (size_t)row * K + at);
-            }
-            wait_for_copies();
+            uint4 chunks[MINE];
+#pragma unroll
+            for (int i = 0; i < MINE; i++) chunks[i] = load_fresh((const uint4*)(x + (size_t)row * K) + chunk(i));
             float mean = 0.0f, v[CHUNK_ELEMENTS];
             if (LAYER_NORM) {
                 float sum = 0.0f;
-                for (int at = thread * CHUNK_ELEMENTS; at < K; at += NORM_THREADS * CHUNK_ELEMENTS) {
-                    unpack(to + at, v);
 #pragma unroll
-                    for (int i = 0; i < CHUNK_ELEMENTS; i++) sum += v[i];
+                for (int i = 0; i < MINE; i++) {
+                    if (!exists(i)) continue;
+                    unpack(chunks[i], v);
+#pragma unroll
+                    for (int e = 0; e < CHUNK_ELEMENTS; e++) sum += v[e];
                 }
                 mean = group_sum(sum, scratch + 4 * group, group) / (float)K;
             }
             float squares = 0.0f;
-            for (int at = thread * CHUNK_ELEMENTS; at < K; at += NORM_THREADS * CHUNK_ELEMENTS) {
-                unpack(to + at, v);
 #pragma unroll
-                for (int i = 0; i < CHUNK_ELEMENTS; i++) squares = fmaf(v[i] - mean, v[i] - mean, squares);
+            for (int i = 0; i < MINE; i++) {
+                if (!exists(i)) continue;
+                unpack(chunks[i], v);
+#pragma unroll
+                for (int e = 0; e < CHUNK_ELEMENTS; e++) squares = fmaf(v[e] - mean, v[e] - mean, squares);
             }
             const float scale = 1.0f / sqrtf(group_sum(squares, scratch + 4 * group, group) / (float)K + EPSILON);
-            for (int at = thread * CHUNK_ELEMENTS; at < K; at += NORM_THREADS * CHUNK_ELEMENTS) {
+#pragma unroll
+            for (int i = 0; i < MINE; i++) {
+                if (!exists(i)) continue;
                 float w[CHUNK_ELEMENTS];
-                unpack(to + at, v);
-                unpack(norm + at, w);
+                unpack(chunks[i], v);
+                unpack(weights[i], w);
 #pragma unroll
-                for (int i = 0; i < CHUNK_ELEMENTS; i++) v[i] = (v[i] - mean) * scale * w[i];
+                for (int e = 0; e < CHUNK_ELEMENTS; e++) v[e] = (v[e] - mean) * scale * w[e];
                 if (LAYER_NORM) {
-                    unpack(norm + K + at, w);
+                    unpack(shifts[i], w);
 #pragma unroll
-                    for (int i = 0; i < CHUNK_ELEMENTS; i++) v[i] += w[i];
+                    for (int e = 0; e < CHUNK_ELEMENTS; e++) v[e] += w[e];
                 }
-                pack(to + at, v);
+                pack(h + row * STRIDE + chunk(i) * CHUNK_ELEMENTS, v);
             }
         }
     }
@@ -181,58 +192,61 @@ struct Cut {
 // finishing a pair needs (`fetch`), and finishes it.
 template <int M, int K, typename Input, typename Output>
 __device__ __forceinline__ void product(
-    const Input& input, const Output& output, Weights weights, const element* bias, int rows, Cut cut) {
+    Input& input, const Output& output, Weights weights, const element* bias, int rows, Cut cut) {
     constexpr int GROUP = GROUP_OF(K);
     typedef Layout<K, GROUP> L;
-    // A round fills every stage once: some steps of a tile, or some tiles whole.
-    constexpr int TILES_A_ROUND = L::STEPS >= L::DEPTH ? 1 : L::DEPTH / L::STEPS;
-    constexpr int ROUND = L::STEPS >= L::DEPTH ? L::DEPTH : TILES_A_ROUND * L::STEPS;
-    constexpr int ROUNDS_A_TILE = divide_up(L::STEPS, L::DEPTH);
 
     extern __shared__ uint4 shared[];
     __shared__ float scratch[4 * THREADS / NORM_THREADS];
     const int pass_pairs = 1 << cut.pass_shift;
-    element* norm = (element*)shared;
-    float2* parts = (float2*)((char*)shared + Input::BYTES);
-    element* h = (element*)(parts + WARPS * rows * pass_pairs);
-
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2;
+    Stage<L>* const ring = (Stage<L>*)shared + warp * DEPTH;
+    float2* const parts = (float2*)((Stage<L>*)shared + WARPS * DEPTH);
+    element* const h = (element*)(parts + WARPS * rows * pass_pairs);
+
     const int first_pair = blockIdx.x * cut.pairs_a_block;
     const int pairs = min(cut.pairs_a_block, Output::PAIRS - first_pair);
     const int tiles = divide_up(pairs, 8);
-    const int rounds = divide_up(tiles, TILES_A_ROUND) * ROUNDS_A_TILE;
+    // Blocks of a row that are this warp's, and of all tiles.
+    const int steps = L::BLOCKS % WARPS == 0 ? L::STEPS : (L::BLOCKS - warp + WARPS - 1) / WARPS;
+    const int blocks = tiles * steps;
 
-    // Slot `slot` of round `round` is step step_of of tile tile_of; the last round of a tile may have empty slots.
-    auto tile_of = [](int round, int slot) {
-        return TILES_A_ROUND > 1 ? round * TILES_A_ROUND + slot / L::STEPS : round / ROUNDS_A_TILE;
-    };
-    auto step_of = [](int round, int slot) {
-        return TILES_A_ROUND > 1 ? slot % L::STEPS : round % ROUNDS_A_TILE * L::DEPTH + slot;
-    };
-    // Loads are asked for slot by slot, round after round; the cursor follows them.
+    // Blocks are asked for in order, tile after tile, DEPTH ahead of the products.
     Cursor<L> cursor;
-    auto load = [&](Stage<L>& stage, int round, int slot) {
-        const int step = step_of(round, slot);
-        if (step == 0) {
-            const int pair = first_pair + min(tile_of(round, slot) * 8 + g, pairs - 1);
-            point_at(cursor, weights, Output::first(pair), Output::second(Output::has_second(pair) ? pair : 0));
-        }
-        // Within a tile, the cursor moves on by a round at a time.
-        if (ROUNDS_A_TILE > 1 && slot == 0 && step > 0) {
-            cursor.first += L::DEPTH * 4 * WARPS;
-            cursor.second += L::DEPTH * 4 * WARPS;
-        }
-        load_stage<L, GROUP>(stage, cursor, ROUNDS_A_TILE > 1 ? slot : step, step * WARPS + warp);
+    int load_tile = 0, load_step = 0;
+    auto aim = [&]() {
+        const int pair = first_pair + min(load_tile * 8 + g, pairs - 1);
+        cursor.point_at(weights, first_pair / 8 + load_tile, Output::first(pair),
+                        Output::second(Output::has_second(pair) ? pair : 0));
     };
-
-    Stage<L> stages[ROUND];
+    auto load = [&](Stage<L>& stage, bool wanted) {
+        if (wanted) {
+            cursor.load(stage, load_step * WARPS + warp);
+            if (++load_step < steps) {
+                cursor.advance(WARPS);
+            } else {
+                load_step = 0, load_tile++;
+                // AWQ's tiles lie one behind the other.
+                if (WEIGHTS == AWQ) cursor.advance(L::BLOCKS - (steps - 1) * WARPS);
+                else aim();
+            }
+        }
+        close_copies();
+    };
+    aim();
 #pragma unroll
-    for (int slot = 0; slot < ROUND; slot++) load(stages[slot], 0, slot);
+    for (int slot = 0; slot < DEPTH; slot++) load(ring[slot], slot < blocks);
+    // What lies behind the ring's is fetched to the second-level cache.
+#if WEIGHTS == AWQ
+    for (int i = threadIdx.x; i < min(LINES_AHEAD, (tiles * L::BLOCKS - DEPTH * WARPS) * 8); i += THREADS) {
+        fetch_to_l2(weights.chunks + ((size_t)(first_pair / 8) * L::BLOCKS + DEPTH * WARPS) * 64 + i * 8);
+    }
+#else
     {
-        // Four lines of each of a tile's sixteen rows, then the next four, tile after tile, behind what the registers take.
+        // Four lines of each of a tile's sixteen rows, then the next four, tile after tile.
         constexpr int LINES = divide_up(L::CHUNKS, 8), QUADS = divide_up(LINES, 4);
-        constexpr int WHOLE_TILES = ROUNDS_A_TILE == 1 ? TILES_A_ROUND : 0;
-        constexpr int FIRST_QUAD = ROUNDS_A_TILE == 1 ? 0 : L::DEPTH * WARPS / 8;
+        constexpr int WHOLE_TILES = DEPTH / L::STEPS;
+        constexpr int FIRST_QUAD = WHOLE_TILES > 0 ? 0 : DEPTH * WARPS / 8;
         for (int i = threadIdx.x; i < LINES_AHEAD; i += THREADS) {
             const int quad = FIRST_QUAD + (i >> 6), line = quad % QUADS * 4 + (i & 3);
             const int inside = (WHOLE_TILES + quad / QUADS) * 8 + (i >> 2 & 7);
@@ -242,14 +256,11 @@ __device__ __forceinline__ void product(
             if (second && !Output::has_second(pair)) continue;
             const size_t row = second ? Output::second(pair) : Output::first(pair);
             fetch_to_l2(weights.chunks + row * L::CHUNKS + line * 8);
-#if WEIGHTS == AWQ
-            // Four lines of codes are 1024 inputs: their groups fit into one line.
-            if (line % 4 == 0) fetch_to_l2((const uint32*)weights.scales + row * L::GROUPS + line * 256 / GROUP);
-#endif
         }
     }
-    let_next_begin();
-    input.before(norm);
+#endif
+    input.before();
+    if (blocks <= DEPTH + LEAD) let_next_begin();
     wait_for_previous();
 
     // The pair that this thread finishes at the end of each pass.
@@ -266,29 +277,26 @@ __device__ __forceinline__ void product(
             h[row * L::STRIDE + K + at] = narrow<element>(0.0f);
         }
     }
-    input.fill(h, rows, norm, scratch);
+    input.fill(h, rows, scratch);
     __syncthreads();
 
     Sums<M> sums;
     clear(sums);
-    for (int round = 0; round < rounds; round++) {
-#pragma unroll
-        for (int slot = 0; slot < ROUND; slot++) {
-            const int block = step_of(round, slot) * WARPS + warp;
-            if (L::EVEN || block < L::BLOCKS) multiply<L, M>(sums, stages[slot], h, rows, block);
-            if (round + 1 < rounds) load(stages[slot], round + 1, slot);
-            const bool tile_ends = TILES_A_ROUND > 1 ? slot % L::STEPS == L::STEPS - 1
-                                                     : slot == ROUND - 1 && round % ROUNDS_A_TILE == ROUNDS_A_TILE - 1;
-            if (tile_ends) {
-                const int place = tile_of(round, slot) * 8 - pass;
-                if (pass + place < pairs) leave<M>(sums, parts + warp * rows * pass_pairs + place, pass_pairs, rows);
-                clear(sums);
-            }
+    int block = 0, slot = 0;
+    for (int tile = 0; tile < tiles; tile++) {
+        for (int step = 0; step < steps; step++, block++) {
+            wait_for_copies<DEPTH - 1>();
+            if (WEIGHTS == AWQ) __syncwarp();  // a lane reads words that others asked for
+            multiply<L, M>(sums, ring[slot], h, rows, step * WARPS + warp);
+            if (WEIGHTS == AWQ) __syncwarp();
+            load(ring[slot], block + DEPTH < blocks);
+            slot = slot + 1 == DEPTH ? 0 : slot + 1;
+            if (block + DEPTH + LEAD + 1 == blocks) let_next_begin();
         }
-        const bool last = round + 1 == rounds;
-        // Tiles done so far, counted from the pass's first.
-        const int done = (round + 1) / ROUNDS_A_TILE * TILES_A_ROUND * 8 - pass;
-        if (!last && done < pass_pairs) continue;
+        leave<M>(sums, parts + warp * rows * pass_pairs + tile * 8 - pass, pass_pairs, rows);
+        clear(sums);
+        const bool last = tile + 1 == tiles;
+        if (!last && (tile + 1) * 8 - pass < pass_pairs) continue;
         __syncthreads();
         if (my_row < rows && pass + my_place < pairs) {
             const int pair = first_pair + pass + my_place;
@@ -450,33 +458,33 @@ template <int K> struct InputOf {
     KERNEL(M) norm_qkv_##M(OPERANDS, const element* weight, const element* shift, element* qkv, element* keys,              \
                         element* values, const int* tables, int table_stride, const int* positions, const int* slots,    \
                         const float* turns) {                                                                             \
-        const InputOf<HIDDEN>::Norm input = {x, weight, shift};                                                           \
+        InputOf<HIDDEN>::Norm input = {x, weight, shift};                                                           \
         Heads output;                                                                                                     \
         output.qkv = qkv, output.keys = keys, output.values = values, output.tables = tables;                            \
         output.table_stride = table_stride, output.positions = positions, output.slots = slots, output.turns = turns;    \
         product<M, HIDDEN>(input, output, {chunks, scales}, bias, rows, {pairs_a_block, pass_shift});                     \
     }                                                                                                                     \
     KERNEL(M) output_##M(OPERANDS, element* to) {                                                                            \
-        const InputOf<ATTENTION>::Copied input = {x};                                                                     \
+        InputOf<ATTENTION>::Copied input = {x};                                                                     \
         Residual output;                                                                                                  \
         output.x = to;                                                                                                    \
         product<M, ATTENTION>(input, output, {chunks, scales}, bias, rows, {pairs_a_block, pass_shift});                  \
     }                                                                                                                     \
     KERNEL(M) norm_up_##M(OPERANDS, const element* weight, const element* shift, element* activation) {                     \
-        const InputOf<HIDDEN>::Norm input = {x, weight, shift};                                                           \
+        InputOf<HIDDEN>::Norm input = {x, weight, shift};                                                           \
         Activated output;                                                                                                 \
         output.activation = activation;                                                                                   \
         product<M, HIDDEN>(input, output, {chunks, scales}, bias, rows, {pairs_a_block, pass_shift});                     \
     }                                                                                                                     \
     KERNEL(M) down_##M(OPERANDS, element* to) {                                                                              \
-        const InputOf<INTERMEDIATE>::Copied input = {x};                                                                  \
+        InputOf<INTERMEDIATE>::Copied input = {x};                                                                  \
         Residual output;                                                                                                  \
         output.x = to;                                                                                                    \
         product<M, INTERMEDIATE>(input, output, {chunks, scales}, bias, rows, {pairs_a_block, pass_shift});               \
     }
 #define LOGITS_KERNEL(M)                                                                                                  \
     KERNEL(M) norm_logits_##M(OPERANDS, const element* weight, const element* shift, float* logits) {                       \
-        const InputOf<HIDDEN>::Norm input = {x, weight, shift};                                                           \
+        InputOf<HIDDEN>::Norm input = {x, weight, shift};                                                           \
         Logits output;                                                                                                    \
         output.logits = logits;                                                                                           \
         product<M, HIDDEN>(input, output, {chunks, scales}, bias, rows, {pairs_a_block, pass_shift});                     \

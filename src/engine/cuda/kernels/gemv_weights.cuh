@@ -5,8 +5,9 @@
 //   0  dense, of `element`: 4 or 8 weights. Rows as cuBLASLt reads them, [outputs, K].
 //   1  int8: 16 codes, and an f32 scale a row, which is applied to the finished sum. Rows are padded to whole chunks.
 //   2  AWQ: 32 codes of four bits, rows padded to whole blocks (128 inputs). Chunk t, word i, bits 4p to 4p + 3 hold input
-//      32 i + 8 p + 2 t of the block, bits 16 + 4p to 19 + 4p the one behind it. A group of inputs of one row has a word:
-//      its f16 scale below, the f16 number 1024 + zero point above: [outputs, K / GROUP].
+//      32 i + 8 p + 2 t of the block, bits 16 + 4p to 19 + 4p the one behind it. The codes of eight pairs of rows lie as they
+//      are read: [tile, block, first or second, lane]. So do their groups, a word each, with the f16 scale below and the f16
+//      number 1024 + zero point above: [tile, block, segment, first or second, g], a segment being inputs of one group.
 //
 // 16-bit activations are multiplied on the tensor cores, with binary32 sums: the sixteen rows are the m of m16n8k16, the up to
 // eight rows of activations its n. Which 16 inputs an instruction takes is free as long as both operands agree. Binary32 is
@@ -18,22 +19,10 @@
 #define INT8 1
 #define AWQ 2
 
-// Sixteen bytes of weights, read once; zeros where not wanted. Never written while kernels run: may precede the wait.
-__device__ __forceinline__ uint4 load_weights(const uint4* from, bool wanted) {
-    uint4 x;
-    asm volatile(
-        "{\n.reg .pred p;\nsetp.ne.u32 p, %5, 0;\nmov.u32 %0, 0;\nmov.u32 %1, 0;\nmov.u32 %2, 0;\nmov.u32 %3, 0;\n"
-        "@p ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
-        : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-        : "l"(from), "r"((uint32)wanted));
-    return x;
-}
-__device__ __forceinline__ uint32 load_group(const uint32* from, bool wanted) {
-    uint32 x;
-    asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.u32 %0, 0;\n@p ld.global.nc.u32 %0, [%1];\n}"
-                 : "=r"(x)
-                 : "l"(from), "r"((uint32)wanted));
-    return x;
+// Sixteen bytes of weights on their way to shared memory. Never written while kernels run: may precede the wait.
+__device__ __forceinline__ void copy_weights(void* to, const void* from) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"((uint32)__cvta_generic_to_shared(to)), "l"(from)
+                 : "memory");
 }
 __device__ __forceinline__ void fetch_to_l2(const void* line) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(line));
@@ -81,7 +70,7 @@ __host__ __device__ constexpr int common_divisor(int a, int b) { return b == 0 ?
 // Where the weights of one matrix lie.
 struct Weights {
     const uint4* chunks;
-    // AWQ: uint32 [outputs, K / GROUP]; int8: float [outputs].
+    // AWQ: words of groups; int8: float [outputs].
     const void* scales;
 };
 
@@ -102,60 +91,62 @@ template <int K, int GROUP> struct Layout {
     // AWQ: inputs that surely share a scale, and how many such segments a block has.
     static constexpr int SEGMENT = WEIGHTS == AWQ ? common_divisor(GROUP, 128) : 128;
     static constexpr int SEGMENTS = WEIGHTS == AWQ ? 128 / SEGMENT : 1;
-    static constexpr int GROUPS = WEIGHTS == AWQ ? K / GROUP : 1;
-    // Blocks that a lane has on the way at once.
-    static constexpr int DEPTH = WEIGHTS == AWQ ? 2 : 4;
-    // Whether every warp has a block in every slot.
-    static constexpr bool EVEN = BLOCKS == STEPS * WARPS && (STEPS < DEPTH || STEPS % DEPTH == 0);
     static_assert(K % 8 == 0, "rows of weights and activations are read 16 bytes at a time");
     static_assert(WEIGHTS != AWQ || (SEGMENT % 8 == 0 && K % GROUP == 0), "groups are whole and multiples of eight");
 };
 
-// A block on its way from memory.
+// A block in shared memory: every lane's two chunks, and the words of the sixteen rows' groups.
 template <typename L> struct Stage {
-    uint4 first, second;
+    uint4 first[32], second[32];
 #if WEIGHTS == AWQ
-    uint32 first_groups[L::SEGMENTS], second_groups[L::SEGMENTS];
+    uint32 groups[L::SEGMENTS][16];
 #endif
 };
 
-// Where a lane reads: its chunk of its warp's first block, of the two rows that it has in a tile. What a tile or a row lacks is
-// read from a neighbour that exists and never used: addresses are added up, not checked.
+// Where a lane reads: its chunks of the block that is asked for next. What a tile or a row lacks is read from a neighbour that
+// exists and never used: addresses are added up, not checked.
 template <typename L> struct Cursor {
+#if WEIGHTS == AWQ
+    const uint4 *chunks, *groups;
+
+    // The warp's first block of tile number `tile` of the matrix.
+    __device__ __forceinline__ void point_at(Weights weights, int tile, int, int) {
+        const size_t block = (size_t)tile * L::BLOCKS + (threadIdx.x >> 5);
+        chunks = weights.chunks + block * 64 + (threadIdx.x & 31);
+        groups = (const uint4*)weights.scales + block * (4 * L::SEGMENTS) + (threadIdx.x & 31);
+    }
+    __device__ __forceinline__ void load(Stage<L>& stage, int) const {
+        const int lane = threadIdx.x & 31;
+        copy_weights(&stage.first[lane], chunks);
+        copy_weights(&stage.second[lane], chunks + 32);
+        if (lane < 4 * L::SEGMENTS) copy_weights((uint4*)stage.groups + lane, groups);
+    }
+    // Moves on by blocks of a row.
+    __device__ __forceinline__ void advance(int blocks) {
+        chunks += 64 * blocks;
+        groups += 4 * L::SEGMENTS * blocks;
+    }
+#else
     const uint4 *first, *second;
-#if WEIGHTS == AWQ
-    const uint32 *first_groups, *second_groups;
-#endif
-};
 
-template <typename L>
-__device__ __forceinline__ void point_at(Cursor<L>& cursor, Weights weights, int first, int second) {
-    const int chunk = 4 * (threadIdx.x >> 5) + (threadIdx.x & 3);
-    cursor.first = weights.chunks + (size_t)first * L::CHUNKS + chunk;
-    cursor.second = weights.chunks + (size_t)second * L::CHUNKS + chunk;
-#if WEIGHTS == AWQ
-    cursor.first_groups = (const uint32*)weights.scales + (size_t)first * L::GROUPS;
-    cursor.second_groups = (const uint32*)weights.scales + (size_t)second * L::GROUPS;
-#endif
-}
-
-// `step` is counted from the cursor, `block` from the row.
-template <typename L, int GROUP>
-__device__ __forceinline__ void load_stage(Stage<L>& stage, const Cursor<L>& cursor, int step, int block) {
-    if (!L::EVEN && block >= L::BLOCKS) return;
-    int at = step * 4 * WARPS;
-    if (L::CHUNKS < 4 * L::BLOCKS) at -= max(4 * block + (int)(threadIdx.x & 3) - (L::CHUNKS - 1), 0);
-    stage.first = load_weights(cursor.first + at, true);
-    stage.second = load_weights(cursor.second + at, true);
-#if WEIGHTS == AWQ
-#pragma unroll
-    for (int s = 0; s < L::SEGMENTS; s++) {
-        const int group = min((block * L::BLOCK + s * L::SEGMENT) / GROUP, L::GROUPS - 1);
-        stage.first_groups[s] = load_group(cursor.first_groups + group, true);
-        stage.second_groups[s] = load_group(cursor.second_groups + group, true);
+    // The warp's first block of two rows.
+    __device__ __forceinline__ void point_at(Weights weights, int, int first_row, int second_row) {
+        const int chunk = 4 * (threadIdx.x >> 5) + (threadIdx.x & 3);
+        first = weights.chunks + (size_t)first_row * L::CHUNKS + chunk;
+        second = weights.chunks + (size_t)second_row * L::CHUNKS + chunk;
+    }
+    __device__ __forceinline__ void load(Stage<L>& stage, int block) const {
+        const int lane = threadIdx.x & 31;
+        const int over = L::CHUNKS < 4 * L::BLOCKS ? max(4 * block + (lane & 3) - (L::CHUNKS - 1), 0) : 0;
+        copy_weights(&stage.first[lane], first - over);
+        copy_weights(&stage.second[lane], second - over);
+    }
+    __device__ __forceinline__ void advance(int blocks) {
+        first += 4 * blocks;
+        second += 4 * blocks;
     }
 #endif
-}
+};
 
 // The sums that a lane has under way: of rows g and g + 8, for M rows of activations (binary32) or for the two rows 2t and
 // 2t + 1 (tensor cores: sums[0] and [1] of row g, [2] and [3] of row g + 8).
@@ -189,11 +180,17 @@ __device__ __forceinline__ float scale_of(uint32 group) {
     scale.bits = (uint16)(group & 0xffff);
     return widen(scale);
 }
+// (a & b) | c in one instruction, which the compiler does not find where b and c are constants.
+__device__ __forceinline__ uint32 and_or(uint32 a, uint32 b, uint32 c) {
+    uint32 y;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(a), "r"(b), "r"(c));
+    return y;
+}
 // q − z of the pairs at bits 0 and 16 (PAIR 0) or 4 and 20 (PAIR 1). A code below the exponent of 1024 is 1024 + q or
 // 1024 + 16 q; every step is exact in binary16.
 template <int PAIR> __device__ __forceinline__ uint32 codes2(uint32 word, Zeros zeros) {
-    if (PAIR == 0) return subtract2((word & 0x000f000fu) | 0x64006400u, zeros.low);
-    return multiply_add2((word & 0x00f000f0u) | 0x64006400u, 0x2c002c00u, zeros.high);
+    if (PAIR == 0) return subtract2(and_or(word, 0x000f000fu, 0x64006400u), zeros.low);
+    return multiply_add2(and_or(word, 0x00f000f0u, 0x64006400u), 0x2c002c00u, zeros.high);
 }
 __device__ __forceinline__ void add_scaled(float (&sums)[4], float (&part)[4], uint32 first, uint32 second) {
     const float a = scale_of(first), b = scale_of(second);
@@ -216,9 +213,10 @@ template <int PAIR> __device__ __forceinline__ uint32 codes2(uint32 word) {
 template <typename L, int M>
 __device__ __forceinline__ void multiply(Sums<M>& sums, const Stage<L>& stage, const element* h, int rows, int block) {
     const int lane = threadIdx.x & 31;
+    const uint4 first = stage.first[lane], second = stage.second[lane];
 #if ELEMENT == 0
     const int t = lane & 3;
-    const float4 a = *(const float4*)&stage.first, b = *(const float4*)&stage.second;
+    const float4 a = *(const float4*)&first, b = *(const float4*)&second;
     h += block * L::BLOCK + t * 4;
 #pragma unroll
     for (int m = 0; m < M; m++) {
@@ -230,21 +228,26 @@ __device__ __forceinline__ void multiply(Sums<M>& sums, const Stage<L>& stage, c
     // Lane t's eight inputs are places 2t, 2t + 1, 2t + 8, 2t + 9 of two instructions. Columns beyond `rows` repeat the last.
     const int g = lane >> 2, t = lane & 3;
     const uint4 x = *(const uint4*)(h + min(g, rows - 1) * L::STRIDE + block * L::BLOCK + t * 8);
-    const uint4 &a = stage.first, &b = stage.second;
+    const uint4 &a = first, &b = second;
     mma_k16(sums.both, a.x, b.x, a.y, b.y, x.x, x.y);
     mma_k16(sums.both, a.z, b.z, a.w, b.w, x.z, x.w);
 #elif WEIGHTS == INT8
     const int g = lane >> 2, t = lane & 3;
     const uint4* row = (const uint4*)(h + min(g, rows - 1) * L::STRIDE + block * L::BLOCK + t * 16);
     const uint4 low = row[0], high = row[1];
-    const uint4 &a = stage.first, &b = stage.second;
+    const uint4 &a = first, &b = second;
     mma_k16(sums.both, codes2<0>(a.x), codes2<0>(b.x), codes2<1>(a.x), codes2<1>(b.x), low.x, low.y);
     mma_k16(sums.both, codes2<0>(a.y), codes2<0>(b.y), codes2<1>(a.y), codes2<1>(b.y), low.z, low.w);
     mma_k16(sums.both, codes2<0>(a.z), codes2<0>(b.z), codes2<1>(a.z), codes2<1>(b.z), high.x, high.y);
     mma_k16(sums.both, codes2<0>(a.w), codes2<0>(b.w), codes2<1>(a.w), codes2<1>(b.w), high.z, high.w);
 #else
-    const uint32 firsts[4] = {stage.first.x, stage.first.y, stage.first.z, stage.first.w};
-    const uint32 seconds[4] = {stage.second.x, stage.second.y, stage.second.z, stage.second.w};
+    const uint32 firsts[4] = {first.x, first.y, first.z, first.w}, seconds[4] = {second.x, second.y, second.z, second.w};
+    uint32 first_groups[L::SEGMENTS], second_groups[L::SEGMENTS];
+#pragma unroll
+    for (int s = 0; s < L::SEGMENTS; s++) {
+        first_groups[s] = stage.groups[s][lane >> 2];
+        second_groups[s] = stage.groups[s][8 + (lane >> 2)];
+    }
     const element* row = h + min(lane & 7, rows - 1) * L::STRIDE + block * L::BLOCK + (lane >> 3) * 8;
     float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
@@ -256,19 +259,19 @@ __device__ __forceinline__ void multiply(Sums<M>& sums, const Stage<L>& stage, c
         for (int p = 0; p < 4; p += 2) {
             const uint32 a = firsts[i] >> (4 * p), b = seconds[i] >> (4 * p);
             const int from = 32 * i + 8 * p, segment = from / L::SEGMENT;
-            const Zeros za = zeros_of(stage.first_groups[segment]), zb = zeros_of(stage.second_groups[segment]);
+            const Zeros za = zeros_of(first_groups[segment]), zb = zeros_of(second_groups[segment]);
             if (L::SEGMENT >= 16) {
                 mma_k16(part, codes2<0>(a, za), codes2<0>(b, zb), codes2<1>(a, za), codes2<1>(b, zb), x[p], x[p + 1]);
                 if ((from + 16) % L::SEGMENT == 0) {
-                    add_scaled(sums.both, part, stage.first_groups[segment], stage.second_groups[segment]);
+                    add_scaled(sums.both, part, first_groups[segment], second_groups[segment]);
                 }
             } else {
                 const int next = (from + 8) / L::SEGMENT;
-                const Zeros ya = zeros_of(stage.first_groups[next]), yb = zeros_of(stage.second_groups[next]);
+                const Zeros ya = zeros_of(first_groups[next]), yb = zeros_of(second_groups[next]);
                 mma_k8(part, codes2<0>(a, za), codes2<0>(b, zb), x[p]);
-                add_scaled(sums.both, part, stage.first_groups[segment], stage.second_groups[segment]);
+                add_scaled(sums.both, part, first_groups[segment], second_groups[segment]);
                 mma_k8(part, codes2<1>(a, ya), codes2<1>(b, yb), x[p + 1]);
-                add_scaled(sums.both, part, stage.first_groups[next], stage.second_groups[next]);
+                add_scaled(sums.both, part, first_groups[next], second_groups[next]);
             }
         }
     }

@@ -1,8 +1,8 @@
 // Weights of four and eight bits, into the layouts that the matrix-vector kernels read (gemv_weights.cuh) and into dense
 // binary16 for the matrix products. One thread works on one piece; pieces lie side by side in the output.
 //
-//   awq_pack      AutoAWQ's GEMM tensors → codes [·, BLOCKS · 4 chunks of 16 bytes], at a row of a stacked matrix
-//   awq_groups    its zero points and scales → [·, groups] words, likewise
+//   awq_pack      AutoAWQ's GEMM tensors → codes [tile, block, first or second, g, chunk of 16 bytes], at a row of a stacked matrix
+//   awq_groups    its zero points and scales → words [tile, block, segment, first or second, g], likewise
 //   awq_dense     codes and words → f16 [outputs, inputs], round((q − z) · s)
 //   int8_pack     dense [outputs, inputs] → codes [outputs, ⌈inputs / 16⌉ · 16] with zeros behind, f32 scales [outputs]
 //   int8_dense    codes and scales → f16 [outputs, inputs], round(q · s)
@@ -10,9 +10,20 @@
 // In AutoAWQ's words column 0, 1, 2 … of the eight has nibble 0, 4, 1, 5, 2, 6, 3, 7.
 __device__ __forceinline__ int nibble_of(int column) { return (column & 1) * 4 + (column >> 1); }
 
-// qweight [inputs, outputs / 8]. A thread takes chunk t of a block for a word's eight columns: lanes are (column word, t), so
-// that four of them write 64 bytes of each row in one piece.
-extern "C" __global__ void awq_pack(const uint32* qweight, int inputs, int words, uint4* codes, int first_output) {
+// Where a row of a stacked matrix lies. Rows p and p + span of every 2 span rows are a pair, as the matrix-vector kernel that
+// reads them wants it; eight pairs are a tile.
+struct Place {
+    size_t tile;
+    int half, g;
+};
+__device__ __forceinline__ Place place_of(int row, int span) {
+    const int above = row / (2 * span), inside = row % (2 * span), half = inside >= span;
+    const int pair = above * span + inside - half * span;
+    return {(size_t)(pair >> 3), half, pair & 7};
+}
+
+// qweight [inputs, outputs / 8]. A thread takes chunk t of a block for a word's eight columns.
+extern "C" __global__ void awq_pack(const uint32* qweight, int inputs, int words, uint4* codes, int first_output, int span) {
     const int blocks = (inputs + 127) / 128;
     const int t = threadIdx.x & 3;
     const int word = blockIdx.x * (blockDim.x / 4) + threadIdx.x / 4, block = blockIdx.y;
@@ -35,37 +46,43 @@ extern "C" __global__ void awq_pack(const uint32* qweight, int inputs, int words
     }
 #pragma unroll
     for (int j = 0; j < 8; j++) {
-        const size_t row = (size_t)first_output + word * 8 + j;
-        codes[(row * blocks + block) * 4 + t] = make_uint4(out[j][0], out[j][1], out[j][2], out[j][3]);
+        const Place place = place_of(first_output + word * 8 + j, span);
+        codes[((place.tile * blocks + block) * 2 + place.half) * 32 + place.g * 4 + t] =
+            make_uint4(out[j][0], out[j][1], out[j][2], out[j][3]);
     }
 }
 
-// qzeros [groups, words], scales f16 [groups, 8 · words]; a thread for a group and an output.
-extern "C" __global__ void awq_groups(
-    const uint32* qzeros, const uint16* scales, int groups, int words, uint32* to, int first_output) {
-    const int output = blockIdx.x * blockDim.x + threadIdx.x, group = blockIdx.y;
+// qzeros [groups, words], scales f16 [groups, 8 · words]; a thread for a segment and an output.
+extern "C" __global__ void awq_groups(const uint32* qzeros, const uint16* scales, int inputs, int group_size, int segment, int words,
+                                      uint32* to, int first_output, int span) {
+    const int output = blockIdx.x * blockDim.x + threadIdx.x, begin = blockIdx.y * segment;
     if (output >= 8 * words) return;
+    // Behind the inputs, codes are zero and meet zeros.
+    const int group = min(begin, inputs - 1) / group_size;
     const uint32 zero = qzeros[(size_t)group * words + output / 8] >> (4 * nibble_of(output & 7)) & 15;
     const uint32 scale = scales[(size_t)group * 8 * words + output];
-    to[((size_t)first_output + output) * groups + group] = scale | (0x6400u | zero) << 16;
+    const Place place = place_of(first_output + output, span);
+    to[((place.tile * gridDim.y + blockIdx.y) * 2 + place.half) * 8 + place.g] = scale | (0x6400u | zero) << 16;
 }
 
 __device__ __forceinline__ uint32 halves(float low, float high) { return narrow2<half_t>(low, high); }
 
 // A thread for eight inputs of an output: lane t's pair of them is word c / 4 of chunk t, at bits 4 (c % 4), for the block's
 // eight number c.
-extern "C" __global__ void awq_dense(const uint32* codes, const uint32* words, int inputs, int group_size, uint4* to) {
+extern "C" __global__ void awq_dense(const uint32* codes, const uint32* words, int inputs, int segment, int span, uint4* to) {
     const int eight = blockIdx.y * blockDim.x + threadIdx.x, row = blockIdx.x;
     if (eight >= inputs / 8) return;
     const int blocks = (inputs + 127) / 128, c = eight & 15;
-    const uint32 group = words[(size_t)row * (inputs / group_size) + eight * 8 / group_size];
+    const Place place = place_of(row, span);
+    const uint32 group = words[((place.tile * (blocks * (128 / segment)) + eight * 8 / segment) * 2 + place.half) * 8 + place.g];
     half_t bits;
     bits.bits = (uint16)(group & 0xffff);
     const float scale = widen(bits), zero = (float)(group >> 16 & 15);
+    const uint32* chunks = codes + (((place.tile * blocks + eight / 16) * 2 + place.half) * 32 + place.g * 4) * 4;
     uint32 out[4];
 #pragma unroll
     for (int t = 0; t < 4; t++) {
-        const uint32 word = codes[((size_t)row * blocks + eight / 16) * 16 + t * 4 + c / 4] >> (4 * (c & 3));
+        const uint32 word = chunks[t * 4 + c / 4] >> (4 * (c & 3));
         out[t] = halves(((float)(word & 15) - zero) * scale, ((float)(word >> 16 & 15) - zero) * scale);
     }
     to[(size_t)row * (inputs / 8) + eight] = make_uint4(out[0], out[1], out[2], out[3]);

@@ -3,6 +3,7 @@
 use crate::engine::cuda::compile::{Options, Source};
 use crate::engine::cuda::device::Device;
 use crate::engine::cuda::kernel::{Argument, Grid, Kernel, Module};
+use crate::engine::cuda::ops::pack::common_divisor;
 use crate::engine::model::{Activation, ModelConfig, NormKind, PositionKind};
 use crate::engine::{Dtype, EngineError};
 
@@ -16,8 +17,10 @@ const SOURCE: Source = Source {
 /// Warps and threads of a block; as in `gemv_weights.cuh`.
 const WARPS: usize = 16;
 const THREADS: usize = 32 * WARPS;
-/// Shared memory that a block may take on every card the kernels are written for.
-const SHARED_BYTES: usize = 160 * 1024;
+/// Blocks of weights that a warp has on their way at once; as in `gemv.cu`.
+const DEPTH: usize = 4;
+/// Of a block's shared memory, what the kernels have outside their launches' (a norm's sums) and the driver's own.
+const STATIC_BYTES: usize = 2 * 1024;
 
 /// Where the weights of one linear layer `[outputs, inputs]` lie on the card. They are read before the kernel in front has
 /// ended, so nothing that is still under way may write them.
@@ -32,11 +35,9 @@ pub(crate) enum WeightsRef {
         /// f32 `[outputs]`.
         scales: u64,
     },
-    /// As `pack.rs` makes them.
+    /// As `pack.rs` makes them, in tiles of the layer's pairs of rows.
     Awq {
-        /// Rows padded to 128 inputs.
         codes: u64,
-        /// A word a group: `[outputs, inputs / group_size]`.
         groups: u64,
         /// Inputs that share a scale: the one that the kernels were compiled for.
         group_size: usize,
@@ -130,10 +131,13 @@ struct Shape {
     dtype: Dtype,
     packing: Packing,
     multiprocessors: usize,
+    /// Shared memory that a launch may ask for.
+    most_shared_bytes: usize,
 }
 
-/// Whether these kernels can run the model; where not, the path for many rows can.
-pub(crate) fn supports(config: &ModelConfig, dtype: Dtype, packing: Packing) -> bool {
+/// Whether these kernels can run the model on a card whose blocks have this much shared memory; where not, the path for many
+/// rows can.
+pub(crate) fn supports(config: &ModelConfig, dtype: Dtype, packing: Packing, shared_bytes: usize) -> bool {
     let attention = config.heads * config.head_dim;
     let inputs = [config.hidden, attention, config.intermediate];
     let group_fits = |inputs: usize| match packing {
@@ -143,7 +147,7 @@ pub(crate) fn supports(config: &ModelConfig, dtype: Dtype, packing: Packing) -> 
         }
         Packing::Dense | Packing::Int8 => true,
     };
-    let shape = Shape { config: config.clone(), dtype, packing, multiprocessors: 1 };
+    let shape = Shape::new(config, dtype, packing, (1, shared_bytes));
     let kinds: &[Packing] = if packing == Packing::Dense { &[Packing::Dense] } else { &[Packing::Dense, packing] };
     config.head_dim.is_multiple_of(2)
         && inputs.iter().all(|inputs| inputs.is_multiple_of(8) && group_fits(*inputs))
@@ -160,13 +164,13 @@ impl Gemv {
         dtype: Dtype,
         packing: Packing,
     ) -> Result<Self, EngineError> {
-        if !supports(config, dtype, packing) {
+        if !supports(config, dtype, packing, device.shared_bytes) {
             return Err(EngineError::failed(
                 "the kernels for few rows were asked to run a model of sizes that they cannot read",
                 "this is a fault of the engine: report it; `--engine cpu` works instead",
             ));
         }
-        let shape = Shape { config: config.clone(), dtype, packing, multiprocessors: device.multiprocessors };
+        let shape = Shape::new(config, dtype, packing, (device.multiprocessors, device.shared_bytes));
         let module = |packing| Module::load(device, SOURCE, &shape.options(packing));
         let dense = module(Packing::Dense)?;
         let packed = if packing == Packing::Dense { None } else { Some(module(packing)?) };
@@ -302,7 +306,7 @@ impl Gemv {
             }
         };
         let variants = self.variants(layer, packing)?;
-        let cut = self.shape.cut(layer);
+        let cut = self.shape.cut(layer, packing);
         let at_once = self.shape.rows_a_launch(layer, packing);
         for done in (0..rows).step_by(at_once) {
             let count = at_once.min(rows - done);
@@ -362,7 +366,24 @@ fn pass_shift(rows: usize) -> usize {
     if rows <= 2 { 6 } else { 5 }
 }
 
+/// Which rows of the four layers in a block (q, k and v; output; gate and up, or up; down) the kernels finish together: rows p and
+/// p + span of every 2 span rows. `first` and `second` of the kernels' outputs say the same.
+pub(crate) fn pair_spans(config: &ModelConfig) -> [usize; 4] {
+    let gated = config.activation == Activation::SiluGated;
+    [(config.head_dim / 2).max(1), 1, if gated { config.intermediate } else { 1 }, 1]
+}
+
 impl Shape {
+    fn new(
+        config: &ModelConfig,
+        dtype: Dtype,
+        packing: Packing,
+        (multiprocessors, shared_bytes): (usize, usize),
+    ) -> Self {
+        let most_shared_bytes = shared_bytes.saturating_sub(STATIC_BYTES);
+        Self { config: config.clone(), dtype, packing, multiprocessors, most_shared_bytes }
+    }
+
     fn gated(&self) -> bool {
         self.config.activation == Activation::SiluGated
     }
@@ -402,10 +423,12 @@ impl Shape {
         }
     }
 
-    /// One block a multiprocessor, each with as many pairs as another, as far as that goes.
-    fn cut(&self, layer: Layer) -> Cut {
+    /// One block a multiprocessor, each with as many pairs as another, as far as that goes; four-bit weights in whole tiles of
+    /// eight pairs.
+    fn cut(&self, layer: Layer, packing: Packing) -> Cut {
         let pairs = self.pairs(layer);
-        let pairs_a_block = pairs.div_ceil(self.multiprocessors.max(1));
+        let least = if matches!(packing, Packing::Awq { .. }) { 8 } else { 1 };
+        let pairs_a_block = pairs.div_ceil(self.multiprocessors.max(1)).next_multiple_of(least);
         Cut { blocks: pairs.div_ceil(pairs_a_block), pairs_a_block }
     }
 
@@ -425,21 +448,22 @@ impl Shape {
         blocks * block + padding
     }
 
-    /// Dynamic shared memory: the norm, the warps' sums, the activations.
+    /// Dynamic shared memory: the blocks of weights on their way, the warps' sums, the activations.
     fn shared_bytes(&self, layer: Layer, packing: Packing, rows: usize) -> usize {
-        let norms = match (layer, self.config.norm) {
-            (Layer::Output | Layer::Down, _) => 0,
-            (_, NormKind::Rms) => 1,
-            (_, NormKind::Layer) => 2,
+        // Sixteen rows' 64 bytes, and the words of their groups: one or more for each in a block of 128 inputs.
+        let segments = match packing {
+            Packing::Awq { .. } => 128 / common_divisor(self.group_size(layer), 128),
+            Packing::Dense | Packing::Int8 => 0,
         };
-        norms * self.config.hidden * self.element_bytes()
+        WARPS * DEPTH * 16 * (64 + 4 * segments)
             + WARPS * rows * (8 << pass_shift(rows))
             + rows * self.stride(layer, packing) * self.element_bytes()
     }
 
     /// The most rows that shared memory holds.
     fn rows_a_launch(&self, layer: Layer, packing: Packing) -> usize {
-        (0..=MAX_ROWS).rev().find(|rows| self.shared_bytes(layer, packing, *rows) <= SHARED_BYTES).unwrap_or(0)
+        let fits = |rows: &usize| self.shared_bytes(layer, packing, *rows) <= self.most_shared_bytes;
+        (0..=MAX_ROWS).rev().find(fits).unwrap_or(0)
     }
 
     fn options(&self, packing: Packing) -> Options {
@@ -485,7 +509,7 @@ impl Shape {
             Layer::Down => "down",
             Layer::NormLogits => "norm_logits",
         };
-        let variant = |rows: &usize| Ok((*rows, module.kernel(&format!("{name}_{rows}"), SHARED_BYTES)?));
+        let variant = |rows: &usize| Ok((*rows, module.kernel(&format!("{name}_{rows}"), self.most_shared_bytes)?));
         self.compiled_rows().iter().map(variant).collect()
     }
 

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::gemv::{LinearRef, Packing, WeightsRef};
-use super::pack::{AwqSource, Pack, awq_code_bytes, awq_group_bytes, int8_code_bytes};
+use super::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
 use super::testing::Random;
 use crate::engine::Dtype;
 use crate::engine::cuda::buffer::Buffer;
@@ -145,13 +145,13 @@ impl Made {
     }
 }
 
-/// Random weights `[outputs, inputs]`, packed by the kernels of `pack.rs`.
+/// Random weights `[outputs, inputs]`, packed by the kernels of `pack.rs`; four bits in groups, rows at a distance of `span` paired.
 pub(super) fn layer_weights(
     device: &Device,
     dtype: Dtype,
     packing: Packing,
     [outputs, inputs]: [usize; 2],
-    group_size: usize,
+    (group_size, span): (usize, usize),
     has_bias: bool,
     random: &mut Random,
 ) -> Made {
@@ -189,18 +189,13 @@ pub(super) fn layer_weights(
             let tensor = AwqTensor::pack(outputs, inputs, group_size, &q, &zeros, &scales).unwrap();
             let [qweight, qzeros] = [&tensor.qweight, &tensor.qzeros].map(|words| Buffer::of(device, words).unwrap());
             let scales = Buffer::of(device, &tensor.scales).unwrap();
-            let codes = Buffer::new(device, awq_code_bytes(outputs, inputs)).unwrap();
-            let words = Buffer::new(device, awq_group_bytes(outputs, inputs, group_size)).unwrap();
-            let source = AwqSource {
-                inputs,
-                outputs,
-                group_size,
-                qweight: qweight.pointer(),
-                qzeros: qzeros.pointer(),
-                scales: scales.pointer(),
-            };
+            let shape = AwqShape { outputs, inputs, group_size, span };
+            let codes = Buffer::new(device, shape.code_bytes()).unwrap();
+            let words = Buffer::new(device, shape.group_bytes()).unwrap();
+            let source =
+                AwqSource { outputs, qweight: qweight.pointer(), qzeros: qzeros.pointer(), scales: scales.pointer() };
             let pack = Pack::load(device).unwrap();
-            pack.awq(device, &source, (codes.pointer(), words.pointer()), 0).unwrap();
+            pack.awq(device, &shape, &source, (codes.pointer(), words.pointer()), 0).unwrap();
             device.synchronize().unwrap();
             let weights = WeightsRef::Awq { codes: codes.pointer(), groups: words.pointer(), group_size };
             (weights, tensor.dequantize().iter().map(|w| f64::from(*w)).collect(), vec![codes, words])

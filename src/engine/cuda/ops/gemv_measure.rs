@@ -6,7 +6,7 @@ use super::*;
 use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::ops::argmax::Argmax;
 use crate::engine::cuda::ops::gemv_fixture::{encode, seven, smol, tiny};
-use crate::engine::cuda::ops::pack::{awq_code_bytes, awq_group_bytes, int8_code_bytes};
+use crate::engine::cuda::ops::pack::{AwqShape, int8_code_bytes};
 use crate::engine::cuda::ops::testing::{Random, card, report};
 
 /// Bytes that weights rotate through at least: more than any second-level cache.
@@ -62,8 +62,8 @@ impl Weights {
                 (bytes + outputs * 4, vec![codes(bytes), scales])
             }
             Packing::Awq { .. } => {
-                let bytes = awq_code_bytes(outputs, inputs);
-                let group_bytes = awq_group_bytes(outputs, inputs, shape.group_size(layer));
+                let packed = AwqShape { outputs, inputs, group_size: shape.group_size(layer), span: 1 };
+                let (bytes, group_bytes) = (packed.code_bytes(), packed.group_bytes());
                 // A scale of 0.0012 and the zero point 8.
                 let groups = fill(device, &0x6408_14ea_u32.to_ne_bytes().repeat(1 << 18), group_bytes * sets);
                 (bytes + group_bytes, vec![codes(bytes), groups])

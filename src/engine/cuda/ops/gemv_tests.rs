@@ -10,17 +10,20 @@ use crate::engine::cuda::ops::testing::{Random, card, compiles};
 /// Positions a block of the cache holds.
 const BLOCK_TOKENS: usize = 64;
 
+/// Multiprocessors, and a block's shared memory.
+const HOPPER: (usize, usize) = (132, 227 * 1024);
+
 #[test]
 fn every_kernel_compiles() {
     for (config, dtype, packing) in &models() {
-        assert!(supports(config, *dtype, *packing), "{config:?}");
+        assert!(supports(config, *dtype, *packing, HOPPER.1), "{config:?}");
     }
     // OPT and SmolLM2 in everything; of the others what a few seconds allow, as the card's tests compile all of them.
     let few = models().into_iter().filter(|(config, dtype, _)| {
         matches!(config.hidden, 576 | 768) || (*dtype != Dtype::F32 && matches!(config.hidden, 400 | 2048))
     });
     let sources = few.flat_map(|(config, dtype, packing)| {
-        let shape = Shape { config, dtype, packing, multiprocessors: 132 };
+        let shape = Shape::new(&config, dtype, packing, HOPPER);
         let kinds = if packing == Packing::Dense { vec![packing] } else { vec![Packing::Dense, packing] };
         kinds.into_iter().map(move |kind| (SOURCE, shape.options(kind)))
     });
@@ -30,19 +33,25 @@ fn every_kernel_compiles() {
 #[test]
 fn what_does_not_fit_is_left_to_the_other_path() {
     let config = tiny();
-    assert!(supports(&config, Dtype::Awq, Packing::Awq { group_size: None }));
-    assert!(!supports(&config, Dtype::Awq, Packing::Awq { group_size: Some(96) }), "96 does not divide 2048");
-    assert!(!supports(&config, Dtype::Awq, Packing::Awq { group_size: Some(4) }));
-    assert!(!supports(&ModelConfig { hidden: 2052, ..tiny() }, Dtype::F16, Packing::Dense));
-    assert!(!supports(&ModelConfig { heads: 3, kv_heads: 3, head_dim: 5, ..tiny() }, Dtype::F16, Packing::Dense));
+    assert!(supports(&config, Dtype::Awq, Packing::Awq { group_size: None }, HOPPER.1));
+    assert!(!supports(&config, Dtype::Awq, Packing::Awq { group_size: Some(96) }, HOPPER.1), "96 does not divide 2048");
+    assert!(!supports(&config, Dtype::Awq, Packing::Awq { group_size: Some(4) }, HOPPER.1));
+    assert!(!supports(&ModelConfig { hidden: 2052, ..tiny() }, Dtype::F16, Packing::Dense, HOPPER.1));
+    assert!(!supports(
+        &ModelConfig { heads: 3, kv_heads: 3, head_dim: 5, ..tiny() },
+        Dtype::F16,
+        Packing::Dense,
+        HOPPER.1
+    ));
     // So wide that not even one row fits into shared memory.
-    assert!(!supports(&ModelConfig { intermediate: 200_000, ..tiny() }, Dtype::F32, Packing::Dense));
+    assert!(!supports(&ModelConfig { intermediate: 200_000, ..tiny() }, Dtype::F32, Packing::Dense, HOPPER.1));
 }
 
 #[test]
 fn blocks_are_as_many_as_multiprocessors_or_just_fewer() {
-    let shape = Shape { config: tiny(), dtype: Dtype::F16, packing: Packing::Dense, multiprocessors: 132 };
-    let cuts = LAYERS.map(|layer| (shape.cut(layer).blocks, shape.cut(layer).pairs_a_block));
+    let shape = Shape::new(&tiny(), Dtype::F16, Packing::Dense, HOPPER);
+    let cuts =
+        LAYERS.map(|layer| (shape.cut(layer, Packing::Dense).blocks, shape.cut(layer, Packing::Dense).pairs_a_block));
     assert_eq!(cuts, [(128, 10), (128, 8), (131, 43), (128, 8), (132, 122)]);
     // 5632 inputs of eight rows: more than 48 KB, and in one launch.
     assert_eq!(shape.rows_a_launch(Layer::Down, Packing::Dense), 8);
@@ -201,8 +210,16 @@ impl Bench {
             Layer::NormLogits => self.config.vocabulary,
             _ => 2 * shape.pairs(layer),
         };
+        let [qkv, output, up, down] = pair_spans(&self.config);
+        let span = match layer {
+            Layer::NormQkv => qkv,
+            Layer::Output => output,
+            Layer::NormUp => up,
+            Layer::Down => down,
+            Layer::NormLogits => 1,
+        };
         let size = [outputs, shape.inputs(layer)];
-        layer_weights(&self.device, self.dtype, packing, size, group_size, has_bias, &mut self.random)
+        layer_weights(&self.device, self.dtype, packing, size, (group_size, span), has_bias, &mut self.random)
     }
 
     /// Runs `launch` with eight rows, which `check` holds against the reference; then with fewer rows, with other rows beside

@@ -11,14 +11,46 @@ const SOURCE: Source = Source { name: "pack", text: include_str!("../kernels/pac
 const AWQ_BLOCK: usize = 128;
 const THREADS: usize = 256;
 
-/// Bytes of the packed codes of `outputs` rows, 16-byte aligned rows.
-pub(crate) fn awq_code_bytes(outputs: usize, inputs: usize) -> usize {
-    outputs * inputs.div_ceil(AWQ_BLOCK) * AWQ_BLOCK / 2
+/// A matrix of four-bit weights as the matrix-vector kernels read it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AwqShape {
+    /// Rows, a multiple of 2 `span`.
+    pub(crate) outputs: usize,
+    pub(crate) inputs: usize,
+    /// Inputs that share a scale; divides `inputs`.
+    pub(crate) group_size: usize,
+    /// Rows p and p + span of every 2 span rows are a pair ([`super::gemv::pair_spans`]).
+    pub(crate) span: usize,
 }
 
-/// Bytes of the groups' scales and zero points of `outputs` rows: a 32-bit word each.
-pub(crate) fn awq_group_bytes(outputs: usize, inputs: usize, group_size: usize) -> usize {
-    outputs * (inputs / group_size) * 4
+impl AwqShape {
+    fn tiles(&self) -> usize {
+        self.outputs.div_ceil(16)
+    }
+
+    fn blocks(&self) -> usize {
+        self.inputs.div_ceil(AWQ_BLOCK)
+    }
+
+    /// Inputs that surely share a scale.
+    fn segment(&self) -> usize {
+        common_divisor(self.group_size, AWQ_BLOCK)
+    }
+
+    /// Bytes of the packed codes.
+    pub(crate) fn code_bytes(&self) -> usize {
+        self.tiles() * self.blocks() * 16 * AWQ_BLOCK / 2
+    }
+
+    /// Bytes of scales and zero points: a 32-bit word a segment and row.
+    pub(crate) fn group_bytes(&self) -> usize {
+        self.tiles() * self.blocks() * (AWQ_BLOCK / self.segment()) * 16 * 4
+    }
+}
+
+/// The greatest common divisor.
+pub(crate) fn common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 /// Bytes of the int8 codes of `outputs` rows, each padded to 16 bytes.
@@ -29,12 +61,8 @@ pub(crate) fn int8_code_bytes(outputs: usize, inputs: usize) -> usize {
 /// An AWQ tensor as checkpoints hold it (`engine/model/awq.rs`), on the card.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AwqSource {
-    /// K.
-    pub(crate) inputs: usize,
     /// N, a multiple of 8.
     pub(crate) outputs: usize,
-    /// Divides `inputs`.
-    pub(crate) group_size: usize,
     /// i32 `[inputs, outputs / 8]`.
     pub(crate) qweight: u64,
     /// i32 `[inputs / group_size, outputs / 8]`.
@@ -71,25 +99,38 @@ impl Pack {
         })
     }
 
-    /// Packs a tensor into the rows from `first_output` on of a stacked matrix: `codes` ([`awq_code_bytes`] of all its
-    /// rows) and `groups` ([`awq_group_bytes`]). Every tensor of a matrix has its inputs and group size.
+    /// Packs a tensor into the rows from `first_output` on of a stacked matrix: `codes` ([`AwqShape::code_bytes`]) and
+    /// `groups` ([`AwqShape::group_bytes`]). Every tensor of a matrix has its inputs and group size.
     pub(crate) fn awq(
         &self,
         device: &Device,
+        shape: &AwqShape,
         source: &AwqSource,
         (codes, groups): (u64, u64),
         first_output: usize,
     ) -> Result<(), EngineError> {
-        let &AwqSource { inputs, outputs, group_size, qweight, qzeros, scales } = source;
+        let &AwqSource { outputs, qweight, qzeros, scales } = source;
+        let &AwqShape { inputs, group_size, span, .. } = shape;
         assert!(outputs.is_multiple_of(8) && inputs.is_multiple_of(group_size), "a tensor that was not checked");
-        let (words, count) = (outputs / 8, inputs / group_size);
+        let words = outputs / 8;
         // Four threads a word.
-        let grid = Grid { blocks: (words.div_ceil(32), inputs.div_ceil(AWQ_BLOCK), 1), ..Grid::line(0, 128) };
-        let arguments = [qweight.into(), inputs.into(), words.into(), codes.into(), first_output.into()];
+        let grid = Grid { blocks: (words.div_ceil(32), shape.blocks(), 1), ..Grid::line(0, 128) };
+        let arguments = [qweight.into(), inputs.into(), words.into(), codes.into(), first_output.into(), span.into()];
         self.awq_codes.launch(device, grid, &arguments)?;
-        let grid = Grid { blocks: (outputs.div_ceil(THREADS), count, 1), ..Grid::line(0, THREADS) };
-        let arguments = [qzeros.into(), scales.into(), count.into(), words.into(), groups.into(), first_output.into()];
-        self.awq_groups.launch(device, grid, &arguments)
+        let segment = shape.segment();
+        let blocks = (outputs.div_ceil(THREADS), shape.blocks() * AWQ_BLOCK / segment, 1);
+        let arguments = [
+            qzeros.into(),
+            scales.into(),
+            inputs.into(),
+            group_size.into(),
+            segment.into(),
+            words.into(),
+            groups.into(),
+            first_output.into(),
+            span.into(),
+        ];
+        self.awq_groups.launch(device, Grid { blocks, ..Grid::line(0, THREADS) }, &arguments)
     }
 
     /// A packed matrix as dense binary16, `to` f16 `[outputs, inputs]`: round((q − z) · s). `inputs` is a multiple of 8, as
@@ -97,16 +138,16 @@ impl Pack {
     pub(crate) fn awq_dense(
         &self,
         device: &Device,
+        shape: &AwqShape,
         (codes, groups): (u64, u64),
-        [outputs, inputs]: [usize; 2],
-        group_size: usize,
         to: u64,
     ) -> Result<(), EngineError> {
+        let &AwqShape { outputs, inputs, group_size, span } = shape;
         assert!(
             group_size.is_multiple_of(8) && inputs.is_multiple_of(group_size),
             "groups of {group_size} of {inputs}"
         );
-        let arguments = [codes.into(), groups.into(), inputs.into(), group_size.into(), to.into()];
+        let arguments = [codes.into(), groups.into(), inputs.into(), shape.segment().into(), span.into(), to.into()];
         self.awq_to_dense.launch(device, eights(outputs, inputs), &arguments)
     }
 
@@ -170,17 +211,21 @@ mod tests {
         let Some(device) = card() else { return };
         let pack = Pack::load(&device).unwrap();
         let mut random = Random::new(3);
-        for (outputs, inputs, group_size) in [
+        let sizes = [
             ([64, 32, 8], 256, 128),
             ([8, 8, 16], 192, 32),
             ([264, 8, 8], 576, 64),
             ([16, 8, 8], 5632, 5632),
             ([40, 8, 8], 72, 8),
-        ] {
+        ];
+        // Neighbours, neighbours at a distance, and the halves of the whole.
+        let spans: [fn(usize) -> usize; 3] = [|_| 1, |_| 4, |total| total / 2];
+        for ((outputs, inputs, group_size), span) in sizes.iter().flat_map(|size| spans.map(|span| (*size, span))) {
             let tensors = outputs.map(|outputs| tensor(outputs, inputs, group_size, &mut random));
             let total: usize = outputs.iter().sum();
-            let codes = Buffer::new(&device, awq_code_bytes(total, inputs)).unwrap();
-            let groups = Buffer::new(&device, awq_group_bytes(total, inputs, group_size)).unwrap();
+            let shape = AwqShape { outputs: total, inputs, group_size, span: span(total) };
+            let codes = Buffer::new(&device, shape.code_bytes()).unwrap();
+            let groups = Buffer::new(&device, shape.group_bytes()).unwrap();
             let dense = Buffer::new(&device, (total * inputs + 8) * 2).unwrap();
             for buffer in [&codes, &groups, &dense] {
                 buffer.fill(&device, 0xff).unwrap();
@@ -191,23 +236,21 @@ mod tests {
                     [&tensor.qweight, &tensor.qzeros].map(|words| Buffer::of(&device, words).unwrap());
                 let scales = Buffer::of(&device, &tensor.scales).unwrap();
                 let source = AwqSource {
-                    inputs,
                     outputs: tensor.outputs,
-                    group_size,
                     qweight: qweight.pointer(),
                     qzeros: qzeros.pointer(),
                     scales: scales.pointer(),
                 };
-                pack.awq(&device, &source, (codes.pointer(), groups.pointer()), first).unwrap();
+                pack.awq(&device, &shape, &source, (codes.pointer(), groups.pointer()), first).unwrap();
                 device.synchronize().unwrap();
                 first += tensor.outputs;
             }
             let packed = (codes.pointer(), groups.pointer());
-            pack.awq_dense(&device, packed, [total, inputs], group_size, dense.pointer()).unwrap();
+            pack.awq_dense(&device, &shape, packed, dense.pointer()).unwrap();
             let got: Vec<f16> = dense.read(&device, 0, total * inputs + 8).unwrap();
             let wanted: Vec<f16> = tensors.iter().flat_map(AwqTensor::dequantize).map(f16::from_f32).collect();
             // −0 and 0 are one number: (q − z) · s of equal codes is 0 in both.
-            assert!(got.iter().zip(&wanted).all(|(a, b)| a == b), "{outputs:?} × {inputs}, groups of {group_size}");
+            assert!(got.iter().zip(&wanted).all(|(a, b)| a == b), "{shape:?}");
             assert!(got[total * inputs..].iter().all(|value| value.to_bits() == 0xffff), "a write behind the matrix");
         }
     }
