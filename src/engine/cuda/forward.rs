@@ -352,7 +352,7 @@ impl Model {
 
     fn project(&self, linear: &Linear, rows: usize, x: u64, y: u64, accumulate: bool) -> Result<(), EngineError> {
         let Linear { outputs, inputs, weights, bias, .. } = *linear;
-        let product = Product { rows, outputs, inputs, weights, bias, x, y, accumulate, wide: false };
+        let product = Product { rows, outputs, inputs, weights, bias, x, y, accumulate, wide: false, overlaps: false };
         self.matmul.multiply(&self.device, &product, self.reduction)
     }
 
@@ -380,7 +380,18 @@ impl Model {
             )?;
             let Linear { outputs, inputs, weights, bias, .. } = self.weights.head;
             let (x, y) = (a.h.pointer(), a.logits.pointer());
-            let product = Product { rows: count, outputs, inputs, weights, bias, x, y, accumulate: false, wide: true };
+            let product = Product {
+                rows: count,
+                outputs,
+                inputs,
+                weights,
+                bias,
+                x,
+                y,
+                accumulate: false,
+                wide: true,
+                overlaps: false,
+            };
             self.matmul.multiply(device, &product, self.reduction)?;
             if begin < for_host {
                 if let Some(logits) = &mut self.host_logits {
