@@ -66,6 +66,11 @@ impl Shape {
     fn is_small(&self) -> bool {
         self.rows <= SMALL_ROWS && self.generating == self.rows && self.for_card == self.rows
     }
+
+    /// Rows whose logits are wanted, for the host or for the card.
+    fn wanted(&self) -> usize {
+        self.for_host + self.for_card
+    }
 }
 
 /// A model on the card, and the memory that its steps work in.
@@ -324,41 +329,58 @@ impl Model {
         }
     }
 
-    /// A step of any rows: cuBLASLt's products and what lies between them.
+    /// A step of any rows: matrix products and what lies between them.
     fn launch_many(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
         let device = &self.device;
         let a = &self.activations;
-        let (x, h, qkv, attention) = (a.x.pointer(), a.h.pointer(), a.qkv.pointer(), a.attention.pointer());
+        let (mut x, mut h, qkv, mut attention) = (a.x.pointer(), a.h.pointer(), a.qkv.pointer(), a.attention.pointer());
         let (up, activation) = (a.up.pointer(), a.activation.pointer());
         let (rows, token_rows) = (self.rows(shape, cache, at), self.token_rows(shape, at));
-        let count = rows.count;
+        let (mut count, mut list) = (rows.count, Some(at.wanted_rows));
         self.elementwise.embed(device, &rows, self.weights.embedding, &self.weights.positions, x)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
+            let is_last = index + 1 == self.weights.layers.len();
             let (keys, values) = cache.layer(index);
             self.elementwise.norm(device, count, x, None, &layer.attention_norm, h)?;
             self.project(&layer.qkv, count, h, qkv, false)?;
             self.elementwise.rotate_and_store(device, &rows, &self.weights.positions, qkv, keys, values)?;
+            if is_last && shape.wanted() == 0 {
+                return Ok(()); // the cache is all that such a step is for
+            }
             let paged = PagedCache { keys, values, tables: cache.tables(), table_stride: cache.table_stride };
             self.attention.token(device, qkv, paged, &token_rows, attention)?;
             self.attention.prompt(device, qkv, paged, (at.tiles, shape.tiles), attention)?;
+            if is_last && shape.wanted() < count {
+                // Behind the last keys and values a row matters to its own logits only. h and qkv are free by now, and x will be.
+                self.elementwise.take_rows(device, shape.wanted(), at.wanted_rows, (x, attention), (h, qkv))?;
+                (x, h, attention) = (h, x, qkv);
+                (count, list) = (shape.wanted(), None);
+            }
             self.project(&layer.output, count, attention, x, true)?;
             self.elementwise.norm(device, count, x, None, &layer.mlp_norm, h)?;
             self.project(&layer.up, count, h, up, false)?;
             self.elementwise.activate(device, count, up, activation)?;
             self.project(&layer.down, count, activation, x, true)?;
         }
-        self.choose(shape, at)
+        self.choose(shape, at, (x, h), list)
     }
 
     fn project(&self, linear: &Linear, rows: usize, x: u64, y: u64, accumulate: bool) -> Result<(), EngineError> {
         let Linear { outputs, inputs, weights, bias, .. } = *linear;
-        let product = Product { rows, outputs, inputs, weights, bias, x, y, accumulate, wide: false };
+        let product = Product { rows, outputs, inputs, weights, bias, x, y, accumulate, wide: false, overlaps: false };
         self.matmul.multiply(&self.device, &product, self.reduction)
     }
 
-    /// Logits of the wanted rows, in turns where they are many: the host's are copied, the card's become tokens.
-    fn choose(&mut self, shape: &Shape, at: &StepAddresses) -> Result<(), EngineError> {
-        let (for_host, wanted) = (shape.for_host, shape.for_host + shape.for_card);
+    /// Logits of the wanted rows, in turns where they are many: the host's are copied, the card's become tokens. The wanted are
+    /// the rows of x that `list` names, or all in their order without one; h is free.
+    fn choose(
+        &mut self,
+        shape: &Shape,
+        at: &StepAddresses,
+        (x, h): (u64, u64),
+        list: Option<u64>,
+    ) -> Result<(), EngineError> {
+        let (for_host, wanted) = (shape.for_host, shape.wanted());
         let vocabulary = self.config.vocabulary;
         if for_host > 0 && self.host_logits.as_ref().is_none_or(|logits| logits.len() < for_host * vocabulary) {
             self.host_logits = Some(Pinned::new(&self.device, self.limits.host_rows.max(for_host) * vocabulary)?);
@@ -370,17 +392,23 @@ impl Model {
             let end = if begin < for_host { for_host } else { wanted }.min(begin + a.logits_rows);
             let count = end - begin;
             let words = (begin * size_of::<i32>()) as u64;
-            self.elementwise.norm(
-                device,
-                count,
-                a.x.pointer(),
-                Some(at.wanted_rows + words),
-                &self.weights.final_norm,
-                a.h.pointer(),
-            )?;
+            let first = if list.is_none() { begin * self.config.hidden * self.element.bytes() } else { 0 };
+            let list = list.map(|list| list + words);
+            self.elementwise.norm(device, count, x + first as u64, list, &self.weights.final_norm, h)?;
             let Linear { outputs, inputs, weights, bias, .. } = self.weights.head;
-            let (x, y) = (a.h.pointer(), a.logits.pointer());
-            let product = Product { rows: count, outputs, inputs, weights, bias, x, y, accumulate: false, wide: true };
+            let (x, y) = (h, a.logits.pointer());
+            let product = Product {
+                rows: count,
+                outputs,
+                inputs,
+                weights,
+                bias,
+                x,
+                y,
+                accumulate: false,
+                wide: true,
+                overlaps: false,
+            };
             self.matmul.multiply(device, &product, self.reduction)?;
             if begin < for_host {
                 if let Some(logits) = &mut self.host_logits {

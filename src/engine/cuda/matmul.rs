@@ -1,7 +1,8 @@
-//! Matrix products by cuBLASLt: y = x · Wᵀ (+ bias) (+ y), sums in binary32.
+//! Matrix products: y = x · Wᵀ (+ bias) (+ y), sums in binary32 or wider.
 //!
-//! cuBLASLt's safe wrapper asks its heuristic at every call and turns TF32 on for binary32; this one keeps the algorithm of each
-//! shape and computes IEEE binary32.
+//! Products of binary32 on Hopper are our own kernel's (`ops/product.rs`), which is faster than cuBLAS's there and more exact. All
+//! others are cuBLASLt's. Its safe wrapper asks the heuristic at every call and turns TF32 on for binary32; this one keeps the
+//! algorithm of each shape and computes IEEE binary32.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -13,6 +14,8 @@ use cudarc::cublaslt::sys::{self, cudaDataType_t as DataType};
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
+pub(crate) use super::ops::product::{Product, Reduction};
+use super::ops::product::{ProductKernel, supports};
 use crate::engine::EngineError;
 
 /// Scratch memory that an algorithm may use; what NVIDIA recommends on Hopper.
@@ -21,21 +24,14 @@ const WORKSPACE_BYTES: usize = 64 << 20;
 /// The number of rows that invariant products choose their one algorithm for.
 const INVARIANT_ROWS: usize = 1024;
 
-/// Whether a row's bits may depend on how many rows share its step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reduction {
-    /// One algorithm a shape, without a split of the sum, whatever the number of rows.
-    Invariant,
-    /// The best algorithm for each bucket of rows.
-    Fastest,
-}
-
-/// cuBLASLt, with the algorithms found so far.
+/// cuBLASLt with the algorithms found so far, and our own kernel where the card has it.
 #[derive(Debug)]
 pub(crate) struct Matmul {
     handle: sys::cublasLtHandle_t,
     workspace: Buffer,
     element: ElementType,
+    /// For binary32 on Hopper.
+    product: Option<ProductKernel>,
     algorithms: Mutex<HashMap<Shape, sys::cublasLtMatmulAlgo_t>>,
 }
 
@@ -54,37 +50,22 @@ struct Shape {
     invariant: bool,
 }
 
-/// One product.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Product {
-    pub(crate) rows: usize,
-    pub(crate) outputs: usize,
-    pub(crate) inputs: usize,
-    /// element `[outputs, inputs]`.
-    pub(crate) weights: u64,
-    /// element `[outputs]`, 0 for none.
-    pub(crate) bias: u64,
-    /// element `[rows, inputs]`.
-    pub(crate) x: u64,
-    /// `[rows, outputs]`, of element, or of binary32 where `wide`.
-    pub(crate) y: u64,
-    /// Adds to what y holds, rounding once.
-    pub(crate) accumulate: bool,
-    pub(crate) wide: bool,
-}
-
 impl Matmul {
-    /// Opens cuBLASLt.
+    /// Opens cuBLASLt, and compiles or finds our own kernel.
     pub(crate) fn open(device: &Device, element: ElementType) -> Result<Self, EngineError> {
         let handle = result::create_handle().map_err(|error| failed("open", error))?;
         let workspace = Buffer::new(device, WORKSPACE_BYTES)?;
-        Ok(Self { handle, workspace, element, algorithms: Mutex::new(HashMap::new()) })
+        let product = if element == ElementType::F32 { ProductKernel::load(device)? } else { None };
+        Ok(Self { handle, workspace, element, product, algorithms: Mutex::new(HashMap::new()) })
     }
 
     /// Enqueues a product.
     pub(crate) fn multiply(&self, device: &Device, product: &Product, reduction: Reduction) -> Result<(), EngineError> {
         if product.rows == 0 {
             return Ok(());
+        }
+        if let Some(kernel) = self.product.as_ref().filter(|_| supports(product)) {
+            return kernel.multiply(device, product, reduction);
         }
         let algorithm = self.algorithm(product, reduction)?;
         self.call(device, product, &algorithm).map_err(|error| {
@@ -299,130 +280,5 @@ fn failed(what: &str, error: CublasError) -> EngineError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::cuda::testing::{Guarded, card, closeness, read, rounded, upload, values};
-
-    /// y = x · Wᵀ + b + y in binary64.
-    fn expected(x: &[f32], w: &[f32], b: &[f32], y: &[f32], inputs: usize) -> Vec<f64> {
-        let outputs = b.len();
-        let rows = x.chunks(inputs).enumerate();
-        rows.flat_map(|(row, x)| {
-            w.chunks(inputs).enumerate().map(move |(output, w)| {
-                let sum: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
-                sum + f64::from(b[output]) + f64::from(y[row * outputs + output])
-            })
-        })
-        .collect()
-    }
-
-    #[test]
-    fn products_match_binary64_and_do_not_depend_on_the_number_of_rows() {
-        let Some(device) = card() else { return };
-        for element in [ElementType::F32, ElementType::F16, ElementType::Bf16] {
-            let matmul = Matmul::open(&device, element).unwrap();
-            for (outputs, inputs) in [(515, 192), (960, 576), (2560, 2048)] {
-                let most = 1319;
-                let [x, w, b, y] = [most * inputs, outputs * inputs, outputs, most * outputs]
-                    .map(|count| rounded(&values(count, count as u64), element));
-                let on_card = [&x, &w, &b].map(|values| upload(&device, values, element));
-                let multiply = |rows: usize, wide: bool, reduction| {
-                    let kind = if wide { ElementType::F32 } else { element };
-                    let guarded = Guarded::of(&device, &y[..rows * outputs], kind);
-                    let product = Product {
-                        rows,
-                        outputs,
-                        inputs,
-                        weights: on_card[1].pointer(),
-                        bias: if wide { 0 } else { on_card[2].pointer() },
-                        x: on_card[0].pointer(),
-                        y: guarded.pointer(),
-                        accumulate: !wide,
-                        wide,
-                    };
-                    matmul.multiply(&device, &product, reduction).unwrap();
-                    read(&device, &guarded, rows * outputs, kind)
-                };
-                let all = multiply(most, false, Reduction::Invariant);
-                let exact = expected(&x[..7 * inputs], &w, &b, &y, inputs);
-                for rows in [1, 2, 7, 64, 300] {
-                    let found = multiply(rows, false, Reduction::Invariant);
-                    let same = found.iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits());
-                    assert!(same, "{element:?} [{outputs}, {inputs}]: {rows} rows differ from {most}");
-                }
-                let fast = multiply(7, false, Reduction::Fastest);
-                // cuBLASLt may round the product, and then the sum with the bias, before it adds y: three roundings, each of
-                // what stands there at that time, besides the sum's own error.
-                let parts = expected(&x[..7 * inputs], &w, &vec![0.0; outputs], &vec![0.0; 7 * outputs], inputs);
-                let unit = match element {
-                    ElementType::F32 => 2.0_f64.powi(-24),
-                    ElementType::F16 => 2.0_f64.powi(-11),
-                    ElementType::Bf16 => 2.0_f64.powi(-8),
-                };
-                let largest = parts.iter().fold(0.0_f64, |largest, part| largest.max(part.abs()));
-                let sum = 4.0 * (inputs as f64).sqrt() * 2.0_f64.powi(-24) * largest;
-                for (index, exact) in exact.iter().enumerate() {
-                    let (product, bias) = (parts[index].abs(), f64::from(b[index % outputs].abs()));
-                    let allowed = unit * (product + (product + bias) + exact.abs()) + sum;
-                    for found in [all[index], fast[index]] {
-                        let error = (f64::from(found) - exact).abs();
-                        assert!(
-                            error <= allowed,
-                            "{element:?} [{index}]: {found}, not {exact}: {error:e} > {allowed:e}"
-                        );
-                    }
-                }
-                let plain = expected(&x[..7 * inputs], &w, &vec![0.0; outputs], &vec![0.0; 7 * outputs], inputs);
-                let wide = multiply(7, true, Reduction::Invariant);
-                closeness("wide product", &wide, &plain, ElementType::F32, inputs);
-            }
-        }
-    }
-
-    /// What the candidates of binary32 products bring at `TinyLlama`'s shapes.
-    #[test]
-    #[ignore = "a measurement"]
-    fn measure_f32_products() {
-        let Some(device) = card() else { return };
-        let matmul = Matmul::open(&device, ElementType::F32).unwrap();
-        for rows in [128, 500, 1024, 1280, 1319, 8192] {
-            for (outputs, inputs) in [(2560, 2048), (2048, 2048), (11264, 2048), (2048, 5632), (32000, 2048)] {
-                if outputs == 32000 && rows > 2048 {
-                    continue;
-                }
-                let [x, w] = [rows * inputs, outputs * inputs]
-                    .map(|count| upload(&device, &values(count, count as u64), ElementType::F32));
-                let y = Buffer::new(&device, rows * outputs * 4).unwrap();
-                let product = Product {
-                    rows,
-                    outputs,
-                    inputs,
-                    weights: w.pointer(),
-                    bias: 0,
-                    x: x.pointer(),
-                    y: y.pointer(),
-                    accumulate: false,
-                    wide: false,
-                };
-                let flags = Some(cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT);
-                let [begin, end] = [0, 1].map(|_| device.context.new_event(flags).unwrap());
-                let candidates = matmul.ask(&product, false).unwrap();
-                let rates: Vec<String> = candidates
-                    .iter()
-                    .map(|algorithm| {
-                        matmul.call(&device, &product, algorithm).unwrap();
-                        begin.record(&device.stream).unwrap();
-                        for _ in 0..3 {
-                            matmul.call(&device, &product, algorithm).unwrap();
-                        }
-                        end.record(&device.stream).unwrap();
-                        end.synchronize().unwrap();
-                        let seconds = f64::from(begin.elapsed_ms(&end).unwrap()) / 3e3;
-                        format!("{:.1}/{}", (2 * rows * outputs * inputs) as f64 / seconds / 1e12, splits(algorithm))
-                    })
-                    .collect();
-                println!("{rows} rows [{outputs}, {inputs}]: TFLOP/s by split {}", rates.join(" "));
-            }
-        }
-    }
-}
+#[path = "matmul_tests.rs"]
+mod tests;

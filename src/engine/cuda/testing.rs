@@ -17,6 +17,11 @@ pub(super) fn card() -> Option<Device> {
 
 /// Compiles every source for the oldest card and for Hopper, for which NVRTC suffices; without it, a loud line.
 pub(super) fn compiles(sources: impl IntoIterator<Item = (Source, Options)>) {
+    compiles_for(&[(8, 0), (9, 0)], sources);
+}
+
+/// The same for cards of these compute capabilities.
+pub(super) fn compiles_for(capabilities: &[(i32, i32)], sources: impl IntoIterator<Item = (Source, Options)>) {
     find_libraries();
     // SAFETY: asks whether a library loads.
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
@@ -24,8 +29,8 @@ pub(super) fn compiles(sources: impl IntoIterator<Item = (Source, Options)>) {
         return;
     }
     for (source, options) in sources {
-        for capability in [(8, 0), (9, 0)] {
-            match cubin(source, &options, capability) {
+        for capability in capabilities {
+            match cubin(source, &options, *capability) {
                 Ok(image) => assert!(!image.is_empty(), "{options:?} for {capability:?}: no machine code"),
                 Err(error) => panic!("{options:?} for {capability:?}: {error}"),
             }

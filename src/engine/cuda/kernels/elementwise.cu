@@ -95,6 +95,18 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const element* x
     }
 }
 
+// The rows of x and of attention that the list names, one behind the other.
+template <int WIDTH> __device__ __forceinline__ void copy_row(const element* from, element* to) {
+    for (int i = threadIdx.x; i < WIDTH / PACK; i += blockDim.x) ((pack*)to)[i] = ((const pack*)from)[i];
+}
+extern "C" __global__ void take_rows(const element* x, const element* attention, const int* list, element* x_to,
+                                     element* attention_to) {
+    constexpr int WIDTH = HEADS * HEAD_DIM;
+    const size_t row = list[blockIdx.x], to = blockIdx.x;
+    copy_row<HIDDEN>(x + row * HIDDEN, x_to + to * HIDDEN);
+    copy_row<WIDTH>(attention + row * WIDTH, attention_to + to * WIDTH);
+}
+
 // Turns q in place and writes turned k and v into the layer's cache `[blocks][KV_HEADS][BLOCK_TOKENS][HEAD_DIM]`.
 // cosines and sines are `[context][HALF]`.
 extern "C" __global__ void rotate_and_store(element* qkv, const int* positions, const int* slots, const int* tables,

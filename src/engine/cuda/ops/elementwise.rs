@@ -18,6 +18,7 @@ const THREADS: usize = 256;
 pub(crate) struct Elementwise {
     embed: Kernel,
     norm: Kernel,
+    take_rows: Kernel,
     rotate_and_store: Kernel,
     activate: Kernel,
     cast: Kernel,
@@ -74,6 +75,7 @@ impl Elementwise {
         Ok(Self {
             embed: kernel("embed")?,
             norm: kernel("norm_rows")?,
+            take_rows: kernel("take_rows")?,
             rotate_and_store: kernel("rotate_and_store")?,
             activate: kernel(if gated { "silu_gated" } else { "relu" })?,
             cast: kernel("cast")?,
@@ -118,6 +120,20 @@ impl Elementwise {
         let arguments =
             [x.into(), list.into(), weights.weight.into(), weights.bias.into(), weights.epsilon.into(), h.into()];
         self.norm.launch(device, Grid::line(rows, THREADS), &arguments)
+    }
+
+    /// Copies the rows that `list` (i32 `[rows]`) names, in its order: of x `[…, hidden]` and of attention
+    /// `[…, heads · head_dim]`, `from` both, to `to` both, which is other memory.
+    pub(crate) fn take_rows(
+        &self,
+        device: &Device,
+        rows: usize,
+        list: u64,
+        from: (u64, u64),
+        to: (u64, u64),
+    ) -> Result<(), EngineError> {
+        let arguments = [from.0, from.1, list, to.0, to.1].map(Into::into);
+        self.take_rows.launch(device, Grid::line(rows, THREADS), &arguments)
     }
 
     /// Turns q within qkv `[rows, …]` and writes k and v into a layer's cache.
@@ -247,6 +263,27 @@ mod tests {
                 expected.extend((0..n).map(|i| (row[i] - mean) * scale * f64::from(weight[i]) + bias(i)));
             }
             closeness("norm", &read(device, &y, rows * n, element), &expected, element, n);
+        });
+    }
+
+    #[test]
+    fn rows_are_taken_as_they_are() {
+        everywhere(|device, config, element, kernels, rows| {
+            let widths = [config.hidden, config.heads * config.head_dim];
+            let held = widths.map(|width| rounded(&values(2 * rows * width, 7), element));
+            let on_card = held.each_ref().map(|values| upload(device, values, element));
+            // Any order, every other row.
+            let list: Vec<usize> = (0..rows).map(|row| 2 * (rows - 1 - row) + row % 2).collect();
+            let list_on_card = Buffer::of(device, &list.iter().map(|row| *row as i32).collect::<Vec<_>>()).unwrap();
+            let taken = widths.map(|width| Guarded::new(device, rows * width * element.bytes()));
+            let from = (on_card[0].pointer(), on_card[1].pointer());
+            let to = (taken[0].pointer(), taken[1].pointer());
+            kernels.take_rows(device, rows, list_on_card.pointer(), from, to).unwrap();
+            for ((width, held), taken) in widths.into_iter().zip(&held).zip(&taken) {
+                let expected: Vec<f32> =
+                    list.iter().flat_map(|row| held[row * width..(row + 1) * width].to_vec()).collect();
+                assert_eq!(read(device, taken, rows * width, element), expected);
+            }
         });
     }
 

@@ -7,5 +7,6 @@ pub(super) mod gemv;
 #[cfg(test)]
 mod gemv_fixture;
 pub(super) mod pack;
+pub(super) mod product;
 #[cfg(test)]
 mod testing;

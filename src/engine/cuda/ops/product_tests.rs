@@ -1,0 +1,280 @@
+use proptest::prelude::*;
+use rayon::prelude::*;
+
+use super::*;
+use crate::engine::cuda::element::ElementType;
+use crate::engine::cuda::testing::{Guarded, card, compiles_for, read, upload, values};
+
+#[test]
+fn the_kernel_compiles() {
+    // Older cards have no such instruction.
+    compiles_for(&[CAPABILITY], [(SOURCE, Options::default())]);
+}
+
+/// The (tile, step) pairs of one block in its order, as the kernel's `Work` finds them; behind how many of them the shared begin.
+fn walk(schedule: Schedule, tiles: usize, steps: usize, blocks: usize, block: usize) -> (Vec<(usize, usize)>, usize) {
+    let Schedule { rounds, share, .. } = schedule;
+    let rounds_here = rounds - usize::from(rounds > 0 && block + (rounds - 1) * blocks >= tiles);
+    let (whole, first_left) = (rounds_here * steps, rounds * blocks);
+    let left = tiles.saturating_sub(first_left) * steps;
+    let first_shared = (block * share).min(left);
+    let end = whole + share.min(left - first_shared);
+    let find = |position: usize| {
+        if position < whole {
+            (block + position / steps * blocks, position % steps)
+        } else {
+            let at = first_shared + position - whole;
+            (first_left + at / steps, at % steps)
+        }
+    };
+    ((0..end).map(find).collect(), whole)
+}
+
+/// What the kernel takes for granted of a schedule.
+fn check(shape: (usize, usize, usize), blocks: usize, reduction: Reduction) {
+    let (rows, outputs, inputs) = shape;
+    let schedule = Schedule::new(shape, blocks, reduction);
+    let (down, across, steps) = (rows.div_ceil(TILE), outputs.div_ceil(TILE), inputs.div_ceil(STEP));
+    let tiles = down * across;
+    let first_left = schedule.rounds * blocks;
+    let mut done = vec![0; tiles * steps];
+    let mut parts = vec![Vec::new(); tiles];
+    for block in 0..blocks {
+        let (steps_of_block, whole) = walk(schedule, tiles, steps, blocks, block);
+        for (tile, step) in &steps_of_block {
+            done[tile * steps + step] += 1;
+        }
+        // Ascending steps of a tile up to its last one, then another tile.
+        let follows = |a: (usize, usize), b| b == (a.0, a.1 + 1) || a.1 == steps - 1;
+        assert!(steps_of_block.windows(2).all(|pair| follows(pair[0], pair[1])));
+        let mut shared: Vec<usize> = steps_of_block[whole..].iter().map(|(tile, _)| *tile).collect();
+        shared.dedup();
+        assert!(shared.len() <= 2, "a block writes two parts at most");
+        for tile in shared {
+            parts[tile].push(block);
+        }
+    }
+    assert!(done.iter().all(|times| *times == 1), "{shape:?}, {blocks} blocks: {schedule:?}");
+    assert!(tiles.saturating_sub(first_left) <= 2 * blocks, "every shared tile has a place in `arrivals`");
+    if reduction == Reduction::Invariant {
+        assert!(tiles <= first_left, "no tile is shared");
+    }
+    for (tile, parts) in parts.iter().enumerate().skip(first_left) {
+        // Whose parts the last to arrive adds up.
+        let begin = (tile - first_left) * steps;
+        let blocks: Vec<usize> = (begin / schedule.share..=(begin + steps - 1) / schedule.share).collect();
+        assert_eq!(*parts, blocks, "{shape:?}: tile {tile} of {schedule:?}");
+    }
+    // Every tile has a corner of its own; as the kernel's `Tiles`.
+    let corner = |tile: usize| {
+        let above = tile / (schedule.panel * across) * schedule.panel;
+        let (inside, width) = (tile - above * across, schedule.panel.min(down - above));
+        (above + inside % width, inside / width)
+    };
+    let mut corners: Vec<_> = (0..tiles).map(corner).collect();
+    corners.sort_unstable();
+    let all: Vec<_> = (0..down).flat_map(|row| (0..across).map(move |output| (row, output))).collect();
+    assert_eq!(corners, all);
+}
+
+#[test]
+fn real_shapes_are_covered_exactly_once() {
+    for (outputs, inputs) in [(515, 196), (2560, 2048), (2048, 5632), (11264, 2048), (32000, 2048)] {
+        for rows in [1, 64, 65, 128, 300, 512, 1319, 8192] {
+            // An H100 and an H200 have 132 multiprocessors, an H100 with PCIe 114.
+            for blocks in [264, 228] {
+                for reduction in [Reduction::Invariant, Reduction::Fastest] {
+                    check((rows, outputs, inputs), blocks, reduction);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_shape_is_covered_exactly_once(
+        rows in 1_usize..2000,
+        outputs in 1_usize..1500,
+        fours in 1_usize..400,
+        blocks in 1_usize..300,
+        shared: bool,
+    ) {
+        check((rows, outputs, 4 * fours), blocks, if shared { Reduction::Fastest } else { Reduction::Invariant });
+    }
+}
+
+#[test]
+fn only_a_round_that_leaves_blocks_idle_is_shared_out() {
+    let schedule = |rows, outputs, inputs| Schedule::new((rows, outputs, inputs), 264, Reduction::Fastest);
+    // 840 tiles of 64 steps: three rounds, and 48 tiles for 264 blocks.
+    assert_eq!(schedule(1319, 2560, 2048), Schedule { rounds: 3, share: 12, panel: 11 });
+    // 264 tiles.
+    assert_eq!(schedule(64 * 11, 64 * 24, 2048), Schedule { rounds: 1, share: 1, panel: 11 });
+    // Nine tiles, but of five steps each.
+    assert_eq!(schedule(64, 515, 160), Schedule { rounds: 1, share: 1, panel: 1 });
+}
+
+#[test]
+fn operands_that_cannot_be_read_are_left_to_cublaslt() {
+    let product = Product {
+        rows: 7,
+        outputs: 64,
+        inputs: 64,
+        weights: 256,
+        bias: 0,
+        x: 512,
+        y: 4,
+        accumulate: false,
+        wide: false,
+        overlaps: false,
+    };
+    assert!(supports(&product));
+    assert!(!supports(&Product { inputs: 62, ..product }));
+    assert!(!supports(&Product { x: 520, ..product }));
+    assert!(!supports(&Product { outputs: 1 << 26, ..product }));
+}
+
+/// A product's operands, here and on the card.
+struct Operands {
+    outputs: usize,
+    inputs: usize,
+    y: Vec<f32>,
+    x_on_card: Buffer,
+    w_on_card: Buffer,
+    bias_on_card: Buffer,
+    /// f64 `[rows, outputs]` each: x · Wᵀ, and the same of magnitudes.
+    exact: Vec<(f64, f64)>,
+    bias: Vec<f32>,
+}
+
+impl Operands {
+    fn new(device: &Device, rows: usize, outputs: usize, inputs: usize) -> Self {
+        let [x, w, bias, y] =
+            [rows * inputs, outputs * inputs, outputs, rows * outputs].map(|count| values(count, count as u64));
+        let dot = |x: &[f32], w: &[f32]| {
+            x.iter()
+                .zip(w)
+                .map(|(x, w)| f64::from(*x) * f64::from(*w))
+                .fold((0.0, 0.0), |(sum, magnitude), term| (sum + term, magnitude + f64::abs(term)))
+        };
+        let w = &w;
+        let exact = x.par_chunks(inputs).flat_map_iter(|x| w.chunks(inputs).map(move |w| dot(x, w))).collect();
+        let [x_on_card, w_on_card, bias_on_card] =
+            [&x, w, &bias].map(|values| upload(device, values, ElementType::F32));
+        Self { outputs, inputs, y, x_on_card, w_on_card, bias_on_card, exact, bias }
+    }
+
+    /// The first `rows` rows.
+    fn multiply(
+        &self,
+        device: &Device,
+        kernel: &ProductKernel,
+        rows: usize,
+        (with_bias, accumulate): (bool, bool),
+        reduction: Reduction,
+    ) -> Vec<f32> {
+        let count = rows * self.outputs;
+        let y = if accumulate {
+            Guarded::of(device, &self.y[..count], ElementType::F32)
+        } else {
+            Guarded::new(device, count * size_of::<f32>())
+        };
+        let product = Product {
+            rows,
+            outputs: self.outputs,
+            inputs: self.inputs,
+            weights: self.w_on_card.pointer(),
+            bias: if with_bias { self.bias_on_card.pointer() } else { 0 },
+            x: self.x_on_card.pointer(),
+            y: y.pointer(),
+            accumulate,
+            wide: false,
+            overlaps: false,
+        };
+        kernel.multiply(device, &product, reduction).unwrap();
+        read(device, &y, count, ElementType::F32)
+    }
+
+    /// Within one rounding of the exact sum.
+    ///
+    /// Products of two 24-bit significands fit into 53 bits. A sum of n of them and two more terms, in any order, rounds n + 1
+    /// times in binary64, each time by at most 2⁻⁵³ of a partial sum, none of which exceeds the sum of magnitudes. The test's own
+    /// sum errs as much. Only then is there a rounding to binary32, of 2⁻²⁴ of what is rounded.
+    fn check(&self, found: &[f32], (with_bias, accumulate): (bool, bool), what: &str) {
+        for (index, found) in found.iter().enumerate() {
+            let bias = if with_bias { f64::from(self.bias[index % self.outputs]) } else { 0.0 };
+            let before = if accumulate { f64::from(self.y[index]) } else { 0.0 };
+            let (exact, magnitude) = self.exact[index];
+            let (exact, magnitude) = (exact + bias + before, magnitude + bias.abs() + before.abs());
+            let allowed = 2.0_f64.powi(-24) * exact.abs() + (self.inputs + 2) as f64 * 2.0_f64.powi(-52) * magnitude;
+            let error = (f64::from(*found) - exact).abs();
+            assert!(error <= allowed, "{what} [{index}]: {found}, not {exact}: {error:e} > {allowed:e}");
+        }
+    }
+}
+
+fn kernel(device: &Device) -> Option<ProductKernel> {
+    let kernel = ProductKernel::load(device).unwrap();
+    if kernel.is_none() {
+        eprintln!("SKIPPED: {} has no kernel of our own for binary32 products", device.name);
+    }
+    kernel
+}
+
+#[test]
+fn products_are_rounded_once_and_do_not_depend_on_the_number_of_rows() {
+    const MOST: usize = 1319;
+    let Some(device) = card() else { return };
+    let Some(kernel) = kernel(&device) else { return };
+    for (outputs, inputs) in [(515, 196), (960, 576), (2560, 2048)] {
+        let operands = Operands::new(&device, MOST, outputs, inputs);
+        for extras in [(false, false), (true, false), (false, true), (true, true)] {
+            let all = operands.multiply(&device, &kernel, MOST, extras, Reduction::Invariant);
+            for rows in [1, 7, 65, 300, MOST] {
+                let what = format!("{rows} rows by [{outputs}, {inputs}], bias and y {extras:?}");
+                let found = operands.multiply(&device, &kernel, rows, extras, Reduction::Invariant);
+                operands.check(&found, extras, &what);
+                let same = found.iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{what}: not what {MOST} rows give");
+                // Twice: the second finds what the first left in `arrivals`.
+                for _ in 0..2 {
+                    let found = operands.multiply(&device, &kernel, rows, extras, Reduction::Fastest);
+                    operands.check(&found, extras, &what);
+                }
+            }
+        }
+    }
+}
+
+/// z = (x · Wᵀ) · Vᵀ, the second product beginning while the first ends.
+#[test]
+fn overlapping_products_wait_for_what_they_read() {
+    let (hidden, middle) = (576, 1536);
+    let Some(device) = card() else { return };
+    let Some(kernel) = kernel(&device) else { return };
+    for rows in [1, 65, 300] {
+        let [x, w, v] = [rows * hidden, middle * hidden, hidden * middle]
+            .map(|count| upload(&device, &values(count, count as u64), ElementType::F32));
+        let chain = |overlaps: bool, reduction| {
+            let y = Guarded::new(&device, rows * middle * size_of::<f32>());
+            let z = Guarded::new(&device, rows * hidden * size_of::<f32>());
+            let product = |(outputs, inputs), weights: &Buffer, x, y| {
+                let (weights, accumulate, wide) = (weights.pointer(), false, false);
+                Product { rows, outputs, inputs, weights, bias: 0, x, y, accumulate, wide, overlaps }
+            };
+            let first = product((middle, hidden), &w, x.pointer(), y.pointer());
+            let second = product((hidden, middle), &v, y.pointer(), z.pointer());
+            for product in [first, second] {
+                kernel.multiply(&device, &product, reduction).unwrap();
+            }
+            read(&device, &z, rows * hidden, ElementType::F32)
+        };
+        for reduction in [Reduction::Invariant, Reduction::Fastest] {
+            let alone = chain(false, reduction);
+            for _ in 0..20 {
+                assert_eq!(chain(true, reduction), alone, "{rows} rows, {reduction:?}");
+            }
+        }
+    }
+}
