@@ -55,14 +55,15 @@ impl Module {
         Ok(Self { loaded, name: source.name })
     }
 
-    /// One kernel of it. `shared_bytes` is the most dynamic shared memory that a launch will ask for.
+    /// One kernel of it. `shared_bytes` is the most dynamic shared memory that a launch will ask for. Up to 48 KB are had without
+    /// asking, the kernel's own arrays included, which are small.
     pub(crate) fn kernel(&self, name: &str, shared_bytes: usize) -> Result<Kernel, EngineError> {
         let find = || {
             self.loaded.context.bind_to_thread()?;
             let symbol = CString::new(name).unwrap_or_default();
             // SAFETY: the module is loaded and stays so as long as the kernel holds it.
             let function = unsafe { result::module::get_function(self.loaded.module, symbol) }?;
-            if shared_bytes > 48 * 1024 {
+            if shared_bytes > 40 * 1024 {
                 let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
                 // SAFETY: a setting of this function alone.
                 unsafe { result::function::set_function_attribute(function, attribute, shared_bytes as i32) }?;

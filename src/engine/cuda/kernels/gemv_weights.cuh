@@ -119,7 +119,10 @@ template <typename L> struct Cursor {
         const int lane = threadIdx.x & 31;
         copy_weights(&stage.first[lane], chunks);
         copy_weights(&stage.second[lane], chunks + 32);
-        if (lane < 4 * L::SEGMENTS) copy_weights((uint4*)stage.groups + lane, groups);
+#pragma unroll
+        for (int i = 0; i < 4 * L::SEGMENTS; i += 32) {
+            if (lane + i < 4 * L::SEGMENTS) copy_weights((uint4*)stage.groups + lane + i, groups + i);
+        }
     }
     // Moves on by blocks of a row.
     __device__ __forceinline__ void advance(int blocks) {
