@@ -28,6 +28,9 @@ const LOGITS_BYTES: usize = 512 << 20;
 /// the early loads only push each other out (measured on an H200: 4.12 against 3.74 ms a step of Llama-2-7B in f16).
 const OVERLAPPING_HIDDEN: usize = 3072;
 
+/// Steps of up to this many rows do the same where all kernels are ours. In longer ones the gaps between kernels weigh little.
+const OVERLAPPING_ROWS: usize = 512;
+
 /// What one step may hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepLimits {
@@ -83,6 +86,8 @@ pub(crate) struct Model {
     attention: Attention,
     argmax: Argmax,
     matmul: Matmul,
+    /// Whether every kernel of a step of many rows is ours.
+    own_kernels: bool,
     /// For steps of few rows, where their order of summation may differ from that of many.
     gemv: Option<Gemv>,
     reduction: Reduction,
@@ -165,6 +170,7 @@ impl Model {
             },
         );
         let (elementwise, attention, argmax, matmul) = (elementwise?, attention?, argmax?, matmul?);
+        let own_kernels = matmul.is_own(&[config.hidden, config.heads * config.head_dim, config.intermediate]);
         let packing = packing(source, dtype);
         let fast = reduction == Reduction::Fastest && gemv::supports(&config, dtype, packing, device.shared_bytes);
         let gemv = if fast { Some(Gemv::load(&device, &config, dtype, packing)?) } else { None };
@@ -183,6 +189,7 @@ impl Model {
             attention,
             argmax,
             matmul,
+            own_kernels,
             gemv,
             reduction,
             limits,
@@ -314,6 +321,7 @@ impl Model {
             next_tokens: self.next_tokens.pointer(),
             tables: cache.tables(),
             table_stride: cache.table_stride,
+            overlaps: false,
         }
     }
 
@@ -329,45 +337,60 @@ impl Model {
         }
     }
 
-    /// A step of any rows: matrix products and what lies between them.
+    /// A step of any rows: matrix products and what lies between them. Where all of it is our own and the step is short, each
+    /// kernel begins while the one before it ends: all wait for it before they touch anything but weights.
     fn launch_many(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
         let device = &self.device;
         let a = &self.activations;
         let (mut x, mut h, qkv, mut attention) = (a.x.pointer(), a.h.pointer(), a.qkv.pointer(), a.attention.pointer());
         let (up, activation) = (a.up.pointer(), a.activation.pointer());
-        let (rows, token_rows) = (self.rows(shape, cache, at), self.token_rows(shape, at));
+        let overlaps = self.overlaps(shape);
+        let rows = Rows { overlaps, ..self.rows(shape, cache, at) };
+        let token_rows = TokenRows { overlaps, ..self.token_rows(shape, at) };
         let (mut count, mut list) = (rows.count, Some(at.wanted_rows));
         self.elementwise.embed(device, &rows, self.weights.embedding, &self.weights.positions, x)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             let is_last = index + 1 == self.weights.layers.len();
             let (keys, values) = cache.layer(index);
-            self.elementwise.norm(device, count, x, None, &layer.attention_norm, h)?;
-            self.project(&layer.qkv, count, h, qkv, false)?;
+            self.elementwise.norm(device, (count, overlaps), x, None, &layer.attention_norm, h)?;
+            self.project(&layer.qkv, (count, overlaps), h, qkv, false)?;
             self.elementwise.rotate_and_store(device, &rows, &self.weights.positions, qkv, keys, values)?;
             if is_last && shape.wanted() == 0 {
                 return Ok(()); // the cache is all that such a step is for
             }
             let paged = PagedCache { keys, values, tables: cache.tables(), table_stride: cache.table_stride };
             self.attention.token(device, qkv, paged, &token_rows, attention)?;
-            self.attention.prompt(device, qkv, paged, (at.tiles, shape.tiles), attention)?;
+            self.attention.prompt(device, qkv, paged, (at.tiles, shape.tiles), attention, overlaps)?;
             if is_last && shape.wanted() < count {
                 // Behind the last keys and values a row matters to its own logits only. h and qkv are free by now, and x will be.
-                self.elementwise.take_rows(device, shape.wanted(), at.wanted_rows, (x, attention), (h, qkv))?;
+                let wanted = (shape.wanted(), overlaps);
+                self.elementwise.take_rows(device, wanted, at.wanted_rows, (x, attention), (h, qkv))?;
                 (x, h, attention) = (h, x, qkv);
                 (count, list) = (shape.wanted(), None);
             }
-            self.project(&layer.output, count, attention, x, true)?;
-            self.elementwise.norm(device, count, x, None, &layer.mlp_norm, h)?;
-            self.project(&layer.up, count, h, up, false)?;
-            self.elementwise.activate(device, count, up, activation)?;
-            self.project(&layer.down, count, activation, x, true)?;
+            self.project(&layer.output, (count, overlaps), attention, x, true)?;
+            self.elementwise.norm(device, (count, overlaps), x, None, &layer.mlp_norm, h)?;
+            self.project(&layer.up, (count, overlaps), h, up, false)?;
+            self.elementwise.activate(device, (count, overlaps), up, activation)?;
+            self.project(&layer.down, (count, overlaps), activation, x, true)?;
         }
         self.choose(shape, at, (x, h), list)
     }
 
-    fn project(&self, linear: &Linear, rows: usize, x: u64, y: u64, accumulate: bool) -> Result<(), EngineError> {
+    fn overlaps(&self, shape: &Shape) -> bool {
+        self.own_kernels && shape.rows <= OVERLAPPING_ROWS
+    }
+
+    fn project(
+        &self,
+        linear: &Linear,
+        (rows, overlaps): (usize, bool),
+        x: u64,
+        y: u64,
+        accumulate: bool,
+    ) -> Result<(), EngineError> {
         let Linear { outputs, inputs, weights, bias, .. } = *linear;
-        let product = Product { rows, outputs, inputs, weights, bias, x, y, accumulate, wide: false, overlaps: false };
+        let product = Product { rows, outputs, inputs, weights, bias, x, y, accumulate, wide: false, overlaps };
         self.matmul.multiply(&self.device, &product, self.reduction)
     }
 
@@ -380,7 +403,7 @@ impl Model {
         (x, h): (u64, u64),
         list: Option<u64>,
     ) -> Result<(), EngineError> {
-        let (for_host, wanted) = (shape.for_host, shape.wanted());
+        let (for_host, wanted, overlaps) = (shape.for_host, shape.wanted(), self.overlaps(shape));
         let vocabulary = self.config.vocabulary;
         if for_host > 0 && self.host_logits.as_ref().is_none_or(|logits| logits.len() < for_host * vocabulary) {
             self.host_logits = Some(Pinned::new(&self.device, self.limits.host_rows.max(for_host) * vocabulary)?);
@@ -394,21 +417,12 @@ impl Model {
             let words = (begin * size_of::<i32>()) as u64;
             let first = if list.is_none() { begin * self.config.hidden * self.element.bytes() } else { 0 };
             let list = list.map(|list| list + words);
-            self.elementwise.norm(device, count, x + first as u64, list, &self.weights.final_norm, h)?;
+            // What stands before may be a copy to the host, which takes no part in overlapping.
+            self.elementwise.norm(device, (count, false), x + first as u64, list, &self.weights.final_norm, h)?;
             let Linear { outputs, inputs, weights, bias, .. } = self.weights.head;
             let (x, y) = (h, a.logits.pointer());
-            let product = Product {
-                rows: count,
-                outputs,
-                inputs,
-                weights,
-                bias,
-                x,
-                y,
-                accumulate: false,
-                wide: true,
-                overlaps: false,
-            };
+            let product =
+                Product { rows: count, outputs, inputs, weights, bias, x, y, accumulate: false, wide: true, overlaps };
             self.matmul.multiply(device, &product, self.reduction)?;
             if begin < for_host {
                 if let Some(logits) = &mut self.host_logits {
@@ -423,7 +437,7 @@ impl Model {
                     count,
                     chosen,
                     (next, at.wanted_slots + words),
-                    false,
+                    overlaps,
                 )?;
             }
             begin = end;

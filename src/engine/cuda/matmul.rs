@@ -59,6 +59,11 @@ impl Matmul {
         Ok(Self { handle, workspace, element, product, algorithms: Mutex::new(HashMap::new()) })
     }
 
+    /// Whether our own kernel does every product of these numbers of inputs.
+    pub(crate) fn is_own(&self, inputs: &[usize]) -> bool {
+        self.product.is_some() && inputs.iter().all(|inputs| inputs.is_multiple_of(4))
+    }
+
     /// Enqueues a product.
     pub(crate) fn multiply(&self, device: &Device, product: &Product, reduction: Reduction) -> Result<(), EngineError> {
         if product.rows == 0 {

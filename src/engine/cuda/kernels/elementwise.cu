@@ -2,7 +2,8 @@
 // activations; and the casts of loading.
 //
 // Rows are tokens; every kernel gives a row to one block (norms, embeddings, rotations) or packs of PACK elements to threads.
-// A row's result depends on that row alone, in an order fixed by the row's length.
+// A row's result depends on that row alone, in an order fixed by the row's length. Kernels of a step first wait for the one
+// before them, as they may be launched while it ends.
 //
 // Constants: ELEMENT, PACK (elements a 16-byte access, or fewer where sizes do not divide), HIDDEN, INTERMEDIATE, HEADS,
 // KV_HEADS, HEAD_DIM, BLOCK_TOKENS, LAYER_NORM (0 root mean square, 1 mean and variance), ROTARY (0, 1),
@@ -18,6 +19,8 @@ struct alignas(sizeof(element) * PACK) pack { element at[PACK]; };
 // itself chose last for this sequence.
 extern "C" __global__ void embed(const int* tokens, const int* next_tokens, const int* positions, const int* slots,
                                  const element* table, const element* position_table, element* x) {
+    wait_for_previous();
+    let_next_begin();
     int row = blockIdx.x;
     int token = tokens[row];
     if (token < 0) token = max(next_tokens[slots[row]], 0);
@@ -40,6 +43,8 @@ extern "C" __global__ void embed(const int* tokens, const int* next_tokens, cons
 // h[row] = norm(x[list[row]]) · weight (+ bias), or of x[row] where there is no list.
 extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const element* x, const int* list, const element* weight,
                                                            const element* bias, float epsilon, element* h) {
+    wait_for_previous();
+    let_next_begin();
     __shared__ float scratch[THREADS / 32];
     constexpr int PACKS = HIDDEN / PACK;
     constexpr int EACH = (PACKS + THREADS - 1) / THREADS;
@@ -101,6 +106,8 @@ template <int WIDTH> __device__ __forceinline__ void copy_row(const element* fro
 }
 extern "C" __global__ void take_rows(const element* x, const element* attention, const int* list, element* x_to,
                                      element* attention_to) {
+    wait_for_previous();
+    let_next_begin();
     constexpr int WIDTH = HEADS * HEAD_DIM;
     const size_t row = list[blockIdx.x], to = blockIdx.x;
     copy_row<HIDDEN>(x + row * HIDDEN, x_to + to * HIDDEN);
@@ -112,6 +119,8 @@ extern "C" __global__ void take_rows(const element* x, const element* attention,
 extern "C" __global__ void rotate_and_store(element* qkv, const int* positions, const int* slots, const int* tables,
                                             int table_stride, const float* cosines, const float* sines, element* keys,
                                             element* values) {
+    wait_for_previous();
+    let_next_begin();
     int row = blockIdx.x, position = positions[row];
     element* q = qkv + (size_t)row * QKV;
     const element* v = q + (HEADS + KV_HEADS) * HEAD_DIM;
@@ -153,6 +162,8 @@ extern "C" __global__ void rotate_and_store(element* qkv, const int* positions, 
 
 // y = silu(gate) · up; a row of x holds gate, then up.
 extern "C" __global__ void silu_gated(const element* x, int rows, element* y) {
+    wait_for_previous();
+    let_next_begin();
     constexpr int PACKS = INTERMEDIATE / PACK;
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (size_t)rows * PACKS) return;
@@ -168,6 +179,8 @@ extern "C" __global__ void silu_gated(const element* x, int rows, element* y) {
 
 // y = max(x, 0).
 extern "C" __global__ void relu(const element* x, int rows, element* y) {
+    wait_for_previous();
+    let_next_begin();
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (size_t)rows * (INTERMEDIATE / PACK)) return;
     pack value = ((const pack*)x)[i];

@@ -49,7 +49,7 @@ pub(crate) struct TokenRows {
     pub(crate) longest: usize,
     /// [`Attention::workspace_bytes`] bytes whose first 4096 were zero before the first launch ever; launches leave them so.
     pub(crate) workspace: u64,
-    /// Programmatic dependent launch: for a chain of single-request kernels.
+    /// Programmatic dependent launch.
     pub(crate) overlaps: bool,
 }
 
@@ -102,7 +102,7 @@ impl Attention {
     }
 
     /// Attention of prompt rows. `qkv` `[R, (heads + 2 · kv_heads) · head_dim]` turned, `tiles` of the rows, `out`
-    /// `[R, heads · head_dim]`. The cache holds every position up to each row's own.
+    /// `[R, heads · head_dim]`. The cache holds every position up to each row's own. `overlaps`: programmatic dependent launch.
     pub(crate) fn prompt(
         &self,
         device: &Device,
@@ -110,13 +110,14 @@ impl Attention {
         cache: PagedCache,
         tiles: (u64, usize),
         out: u64,
+        overlaps: bool,
     ) -> Result<(), EngineError> {
         let (tiles, count) = tiles;
         let grid = Grid {
             blocks: (count * self.shape.kv_heads, 1, 1),
             threads: if self.shape.is_f32() { 256 } else { 128 },
             shared_bytes: self.shape.prompt_shared_bytes(),
-            overlaps: false,
+            overlaps,
         };
         let arguments = [
             qkv.into(),

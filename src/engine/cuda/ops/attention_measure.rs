@@ -225,7 +225,7 @@ fn measure_attention_of_prompts() {
         let tiles_buffer = Buffer::of(&device, tiles.as_flattened()).unwrap();
         let time = microseconds(&device, || {
             let tiles = (tiles_buffer.pointer(), tiles.len());
-            attention.prompt(&device, qkv.pointer(), load.paged(), tiles, out.pointer()).unwrap();
+            attention.prompt(&device, qkv.pointer(), load.paged(), tiles, out.pointer(), false).unwrap();
         });
         // Two products of head_dim multiply-adds for each head and pair of positions.
         let pairs = prompts * (own * shared + own * (own + 1) / 2);

@@ -156,7 +156,7 @@ fn prompts_match_float64_however_they_are_cut() {
             let out = cache.poisoned_out(&device, rows);
             let tiles_buffer = Buffer::of(&device, tiles.as_flattened()).unwrap();
             let tiles = (tiles_buffer.pointer(), tiles.len());
-            attention.prompt(&device, qkv_buffer.pointer(), cache.paged(), tiles, out.pointer()).unwrap();
+            attention.prompt(&device, qkv_buffer.pointer(), cache.paged(), tiles, out.pointer(), false).unwrap();
             out.read(&device, 0, out.bytes()).unwrap()
         };
         let tile = attention.tile();

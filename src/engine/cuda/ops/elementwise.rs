@@ -54,6 +54,8 @@ pub(crate) struct Rows {
     /// i32 `[slots][table_stride]`: the cache's blocks of each sequence.
     pub(crate) tables: u64,
     pub(crate) table_stride: usize,
+    /// Programmatic dependent launch.
+    pub(crate) overlaps: bool,
 }
 
 /// Where positions enter, on the card.
@@ -91,7 +93,7 @@ impl Elementwise {
         self.element
     }
 
-    /// x `[rows, hidden]` = the tokens' embeddings.
+    /// x `[rows, hidden]` = the tokens' embeddings. The first of a step: nothing that it could begin beside stands before it.
     pub(crate) fn embed(
         &self,
         device: &Device,
@@ -106,11 +108,12 @@ impl Elementwise {
         self.embed.launch(device, grid, &arguments)
     }
 
-    /// h `[rows, hidden]` = norm of x's rows, or of the rows that `list` (i32 `[rows]`) names.
+    /// h `[rows, hidden]` = norm of x's rows, or of the rows that `list` (i32 `[rows]`) names. Here and below, `overlaps` means
+    /// programmatic dependent launch.
     pub(crate) fn norm(
         &self,
         device: &Device,
-        rows: usize,
+        (rows, overlaps): (usize, bool),
         x: u64,
         list: Option<u64>,
         weights: &NormWeights,
@@ -119,7 +122,7 @@ impl Elementwise {
         let list = list.unwrap_or(0);
         let arguments =
             [x.into(), list.into(), weights.weight.into(), weights.bias.into(), weights.epsilon.into(), h.into()];
-        self.norm.launch(device, Grid::line(rows, THREADS), &arguments)
+        self.norm.launch(device, Grid { overlaps, ..Grid::line(rows, THREADS) }, &arguments)
     }
 
     /// Copies the rows that `list` (i32 `[rows]`) names, in its order: of x `[…, hidden]` and of attention
@@ -127,13 +130,13 @@ impl Elementwise {
     pub(crate) fn take_rows(
         &self,
         device: &Device,
-        rows: usize,
+        (rows, overlaps): (usize, bool),
         list: u64,
         from: (u64, u64),
         to: (u64, u64),
     ) -> Result<(), EngineError> {
         let arguments = [from.0, from.1, list, to.0, to.1].map(Into::into);
-        self.take_rows.launch(device, Grid::line(rows, THREADS), &arguments)
+        self.take_rows.launch(device, Grid { overlaps, ..Grid::line(rows, THREADS) }, &arguments)
     }
 
     /// Turns q within qkv `[rows, …]` and writes k and v into a layer's cache.
@@ -157,13 +160,21 @@ impl Elementwise {
             keys.into(),
             values.into(),
         ];
-        self.rotate_and_store.launch(device, Grid::line(rows.count, THREADS), &arguments)
+        let grid = Grid { overlaps: rows.overlaps, ..Grid::line(rows.count, THREADS) };
+        self.rotate_and_store.launch(device, grid, &arguments)
     }
 
     /// The MLP's non-linearity: up `[rows, 2 · intermediate]` (or `[rows, intermediate]`) → y `[rows, intermediate]`.
-    pub(crate) fn activate(&self, device: &Device, rows: usize, up: u64, y: u64) -> Result<(), EngineError> {
+    pub(crate) fn activate(
+        &self,
+        device: &Device,
+        (rows, overlaps): (usize, bool),
+        up: u64,
+        y: u64,
+    ) -> Result<(), EngineError> {
         let blocks = (rows * (self.intermediate / self.pack)).div_ceil(THREADS);
-        self.activate.launch(device, Grid::line(blocks, THREADS), &[up.into(), rows.into(), y.into()])
+        let grid = Grid { overlaps, ..Grid::line(blocks, THREADS) };
+        self.activate.launch(device, grid, &[up.into(), rows.into(), y.into()])
     }
 
     /// Casts `count` values of a file's type to the element type; sets the i32 at `flag` where one is not finite.
@@ -251,7 +262,9 @@ mod tests {
             let list = Buffer::of(device, &list).unwrap();
             let weights = NormWeights { weight: on_card[1].pointer(), bias: on_card[2].pointer(), epsilon: 1e-5 };
             let y = Guarded::new(device, rows * n * element.bytes());
-            kernels.norm(device, rows, on_card[0].pointer(), Some(list.pointer()), &weights, y.pointer()).unwrap();
+            kernels
+                .norm(device, (rows, rows == 7), on_card[0].pointer(), Some(list.pointer()), &weights, y.pointer())
+                .unwrap();
             let mut expected = Vec::new();
             for row in (0..rows).rev() {
                 let row: Vec<f64> = x[row * n..(row + 1) * n].iter().map(|x| f64::from(*x)).collect();
@@ -278,7 +291,7 @@ mod tests {
             let taken = widths.map(|width| Guarded::new(device, rows * width * element.bytes()));
             let from = (on_card[0].pointer(), on_card[1].pointer());
             let to = (taken[0].pointer(), taken[1].pointer());
-            kernels.take_rows(device, rows, list_on_card.pointer(), from, to).unwrap();
+            kernels.take_rows(device, (rows, rows == 7), list_on_card.pointer(), from, to).unwrap();
             for ((width, held), taken) in widths.into_iter().zip(&held).zip(&taken) {
                 let expected: Vec<f32> =
                     list.iter().flat_map(|row| held[row * width..(row + 1) * width].to_vec()).collect();
@@ -295,7 +308,7 @@ mod tests {
             let x = rounded(&values(rows * n * if gated { 2 } else { 1 }, 4), element);
             let on_card = upload(device, &x, element);
             let y = Guarded::new(device, rows * n * element.bytes());
-            kernels.activate(device, rows, on_card.pointer(), y.pointer()).unwrap();
+            kernels.activate(device, (rows, rows == 7), on_card.pointer(), y.pointer()).unwrap();
             let expected: Vec<f64> = (0..rows * n)
                 .map(|i| {
                     let (row, at) = (i / n, i % n);
@@ -332,6 +345,7 @@ mod tests {
                 next_tokens: 0,
                 tables: arrays[0].pointer(),
                 table_stride: stride,
+                overlaps: rows == 7,
             };
             let rotary = matches!(config.position, PositionKind::Rotary { .. });
             let all: Vec<usize> = (0..200).collect();
@@ -411,6 +425,7 @@ mod tests {
                     next_tokens: arrays[2].pointer(),
                     tables: 0,
                     table_stride: 0,
+                    overlaps: false,
                 };
                 let x = Guarded::new(device, rows * n * element.bytes());
                 kernels.embed(device, &at, to.pointer(), &PositionTables::default(), x.pointer()).unwrap();
