@@ -80,7 +80,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The longest that a finished sample may stay in the page cache when an engine tells no steps.
+    /// The longest that a line may stay in the page cache, however quickly others follow.
     const SYNC_EVERY: Duration = Duration::from_secs(1);
 
     /// Opens a journal, new or begun; what is whole in it comes back, a torn last line is cut off.
@@ -113,7 +113,7 @@ impl Journal {
         if self.synced.elapsed() > Self::SYNC_EVERY { self.sync() } else { Ok(()) }
     }
 
-    /// Waits until every line is on the disk. Completions that end in one step of the engine share one call.
+    /// Waits until every line is on the disk. Lines that are written together share one call.
     pub fn sync(&mut self) -> Result<(), RecordError> {
         if self.dirty {
             self.file.sync_data().map_err(RecordError::io("write", &self.path))?;

@@ -42,7 +42,8 @@ pub enum Event {
 pub struct Progress {
     /// Which.
     pub dtype: Dtype,
-    /// Completions, those of earlier sessions included.
+    /// Completions that the engine has handed out, those of earlier sessions included. The journal follows at once, and
+    /// has them all when the precision has [`Event::Ended`].
     pub completed: usize,
     /// Completions of this session.
     pub completed_now: usize,

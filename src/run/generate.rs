@@ -1,22 +1,24 @@
-//! Generate and score: one precision after the other through an engine, every completion into the journal as it ends.
+//! Generate: one precision after the other through an engine, every completion to the journal's writer as it ends.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 use std::time::Instant;
 
+use super::writer::{Handed, Score, Writer};
 use super::{Event, Prepared, Progress, RunError, Surroundings};
 use crate::engine::model::ModelSource;
 use crate::engine::{
-    Completion, Dtype, Engine, EngineInfo, Event as EngineEvent, GenerateOptions, OpenOptions, Request, Sampling, Work,
+    Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, OpenOptions, Request, Sampling, Work,
 };
 use crate::random::split_mix;
 use crate::record::{
-    GenerationPlan, Journal, MemoryScope, RecordError, RunFolder, Session, StoredCompletion, peak_memory,
-    reset_peak_memory, utc_now,
+    GenerationPlan, MemoryScope, RecordError, RunFolder, Session, StoredCompletion, peak_memory, reset_peak_memory,
+    utc_now,
 };
-use crate::score::Extraction;
 
 /// How one precision ended.
 pub(super) enum End {
@@ -38,8 +40,8 @@ pub(super) struct Task<'a> {
     pub(super) margins: bool,
     /// The files that a precision is loaded from.
     pub(super) model_in: &'a dyn Fn(Dtype) -> Arc<ModelSource>,
-    /// What the rules make of a completion's text, given the sample's answer.
-    pub(super) score: &'a dyn Fn(&str, &str) -> Vec<Extraction>,
+    /// What the rules make of a completion.
+    pub(super) score: &'a Score<'a>,
     /// In row order.
     pub(super) prepared: &'a [Prepared],
     /// Where completions go.
@@ -48,9 +50,9 @@ pub(super) struct Task<'a> {
 
 /// A completion that is still missing.
 #[derive(Clone, Copy)]
-struct Missing<'a> {
-    prepared: &'a Prepared,
-    repeat: usize,
+pub(super) struct Missing<'a> {
+    pub(super) prepared: &'a Prepared,
+    pub(super) repeat: usize,
 }
 
 /// Generates what a precision's journal lacks.
@@ -68,24 +70,23 @@ pub(super) fn generate(task: &Task, dtype: Dtype, surroundings: &mut Surrounding
     };
     (surroundings.tell)(Event::Loaded(engine.info().clone()));
     let sessions = begin_session(task.folder, dtype, engine.info())?;
-    let mut session = Generation {
+    let mut generation = Generation {
         task,
         dtype,
         missing: &missing,
-        journal: &mut journal,
-        session: sessions.len() - 1,
         begun: Instant::now(),
         done_before: done.len(),
         done_now: 0,
         output_tokens: 0,
         running: 0,
     };
-    let ended = session.run(engine.as_mut(), surroundings);
-    let generate_seconds = session.begun.elapsed().as_secs_f64();
-    journal.sync()?;
-    end_session(task.folder, dtype, sessions, generate_seconds, scope)?;
+    let writer = Writer { missing: &missing, score: task.score, journal: &mut journal, session: sessions.len() - 1 };
+    let (end, generate_seconds, written) = generation.run_beside(writer, engine.as_mut(), surroundings)?;
+    let closed = end_session(task.folder, dtype, sessions, generate_seconds, scope);
     (surroundings.tell)(Event::Ended(dtype));
-    ended
+    // A full disk fails both; of the two, the journal is what the user's answers are in.
+    written.and(closed)?;
+    Ok(end)
 }
 
 /// What the journal lacks, by sample and repeat. What it has must belong to these very prompts.
@@ -163,8 +164,6 @@ struct Generation<'a> {
     task: &'a Task<'a>,
     dtype: Dtype,
     missing: &'a [Missing<'a>],
-    journal: &'a mut Journal,
-    session: usize,
     begun: Instant,
     done_before: usize,
     done_now: usize,
@@ -173,87 +172,75 @@ struct Generation<'a> {
 }
 
 impl Generation<'_> {
-    fn run(&mut self, engine: &mut dyn Engine, surroundings: &mut Surroundings) -> Result<End, RunError> {
-        let requests = requests(self.task, self.missing);
-        let mut broken: Option<RunError> = None;
-        let result = engine.run(requests, &mut |event| {
-            if let Err(error) = self.take(event) {
-                broken = Some(error);
-                return ControlFlow::Break(());
+    /// Runs the engine with the writer beside it: how the engine ended, after how many seconds, and whether everything
+    /// that it handed out by then is on the disk. The writer is through with it, whatever ended the engine.
+    fn run_beside(
+        &mut self,
+        writer: Writer,
+        engine: &mut dyn Engine,
+        surroundings: &mut Surroundings,
+    ) -> Result<(End, f64, Result<(), RunError>), RunError> {
+        // Without a bound, for the job is one: its record will read all its completions back at once.
+        let (sender, handed) = channel();
+        thread::scope(|scope| {
+            let writer = thread::Builder::new().spawn_scoped(scope, move || writer.run(&handed)).map_err(|error| {
+                RunError::invalid(
+                    format!("cannot start the thread that writes the journal: {error}"),
+                    "end other programs, or raise the limit of threads (`ulimit -u`)",
+                )
+            })?;
+            let end = self.run(engine, surroundings, sender, &|| writer.is_finished());
+            let seconds = self.begun.elapsed().as_secs_f64();
+            let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok((end, seconds, written))
+        })
+    }
+
+    /// Runs the engine until it is done, the user breaks off, or there is nobody left to write its completions down.
+    fn run(
+        &mut self,
+        engine: &mut dyn Engine,
+        surroundings: &mut Surroundings,
+        sender: Sender<Handed>,
+        writer_ended: &dyn Fn() -> bool,
+    ) -> End {
+        let result = engine.run(requests(self.task, self.missing), &mut |event| {
+            match event {
+                EngineEvent::Step { running, output_tokens } => {
+                    self.running = running;
+                    self.output_tokens = output_tokens;
+                }
+                EngineEvent::Completed(completion) => {
+                    self.done_now += 1;
+                    // Refused only after the writer's end, and that is asked for below.
+                    let _ = sender.send(Handed { completion, at_seconds: self.begun.elapsed().as_secs_f64() });
+                }
             }
             (surroundings.tell)(Event::Progress(self.progress()));
-            if surroundings.interrupted.load(Ordering::Relaxed) {
+            if writer_ended() || surroundings.interrupted.load(Ordering::Relaxed) {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         });
-        if let Some(error) = broken {
-            return Err(error);
-        }
+        // The writer takes this as the end.
+        drop(sender);
         if let Err(error) = result {
-            return Ok(End::Failed(error.into()));
+            return End::Failed(error.into());
         }
         if self.done_now == self.missing.len() {
-            return Ok(End::Complete);
+            return End::Complete;
         }
         if surroundings.interrupted.load(Ordering::Relaxed) {
-            return Ok(End::Interrupted);
+            return End::Interrupted;
         }
         let info = engine.info();
-        Ok(End::Failed(
-            crate::engine::EngineError::failed(
-                format!(
-                    "the engine {} {} ended after {} of {} requests without saying why",
-                    info.name,
-                    info.version,
-                    self.done_now,
-                    self.missing.len()
-                ),
-                "give the same command with `--resume`; if it happens again, another `--engine`",
-            )
-            .into(),
-        ))
-    }
-
-    fn take(&mut self, event: EngineEvent) -> Result<(), RunError> {
-        match event {
-            EngineEvent::Step { running, output_tokens } => {
-                self.running = running;
-                self.output_tokens = output_tokens;
-                self.journal.sync()?;
-            }
-            EngineEvent::Completed(completion) => {
-                let stored = self.store(completion)?;
-                self.journal.append(&stored)?;
-                self.done_now += 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn store(&self, completion: Completion) -> Result<StoredCompletion, RunError> {
-        let Some(Missing { prepared, repeat }) = self.missing.get(completion.request) else {
-            return Err(crate::engine::EngineError::failed(
-                format!("the engine completed request {}, which it was never given", completion.request),
-                "this is a fault of the engine; choose another with `--engine`",
-            )
-            .into());
-        };
-        Ok(StoredCompletion {
-            sample: prepared.sample,
-            repeat: *repeat,
-            prompt_sha256: prepared.prompt_sha256.clone(),
-            prompt_tokens: prepared.prompt.token_ids.len(),
-            scores: (self.task.score)(&completion.text, &prepared.answer),
-            margins: completion.details.iter().map(|detail| detail.margin).collect(),
-            token_ids: completion.token_ids,
-            text: completion.text,
-            finish: completion.finish,
-            timings: completion.timings,
-            session: self.session,
-            at_seconds: self.begun.elapsed().as_secs_f64(),
-        })
+        let (name, version, done, all) = (&info.name, &info.version, self.done_now, self.missing.len());
+        let error = EngineError::failed(
+            format!("the engine {name} {version} ended after {done} of {all} requests without saying why"),
+            "give the same command with `--resume`; if it happens again, another `--engine`",
+        );
+        End::Failed(error.into())
     }
 
     fn progress(&self) -> Progress {

@@ -12,6 +12,7 @@ mod precisions;
 mod prompts;
 pub mod quality;
 mod rescore;
+mod writer;
 
 pub use error::RunError;
 pub use event::{Event, Progress, WindowProgress};

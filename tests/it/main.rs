@@ -36,6 +36,7 @@ mod report_runs;
 mod run;
 mod scoring;
 mod scripted;
+mod sink;
 mod synth;
 mod tiny_model;
 

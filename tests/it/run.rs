@@ -1,12 +1,14 @@
 //! Runs from job to record, on the scripted engine of `scripted.rs`: resuming, refusing, failing, comparing.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use evalsuite::cli::Exit;
-use evalsuite::engine::{Dtype, EngineError};
+use evalsuite::engine::{Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, OpenOptions, Request};
 use evalsuite::hub::Hub;
 use evalsuite::record::{Record, RunFolder};
 use evalsuite::report::{Format, render};
@@ -109,6 +111,26 @@ fn an_interrupted_run_keeps_what_is_done_and_generates_only_the_rest() {
     assert_eq!(record.dtypes[0].sessions.len(), 2);
     assert_eq!(record.dtypes[1].sessions.len(), 1);
     assert_eq!(generated, ROWS, "f16 had nothing yet");
+}
+
+#[test]
+fn all_that_an_engine_handed_out_before_an_interruption_is_in_the_journal_in_its_order() {
+    let scratch = scratch();
+    let mut job = Job { dtypes: vec![Dtype::F32], ..job(scratch.path().join("run")) };
+    job.sampling.temperature = 0.7;
+    job.sampling.repeats = 400;
+    let mut open = |options: &OpenOptions| Ok(engine(options.dtype, "1"));
+    let broken = evaluate_with(&job, &inputs(), &mut open, &mut |event, flag| {
+        if matches!(event, Event::Progress(progress) if progress.completed == 1500) {
+            flag.store(true, Ordering::Relaxed);
+        }
+    })
+    .unwrap();
+    assert!(broken.results.is_none());
+    let journal = RunFolder::read_outcomes(&broken.folder, Dtype::F32).unwrap();
+    let journal: Vec<(usize, usize)> = journal.iter().map(|outcome| (outcome.sample, outcome.repeat)).collect();
+    let all = (0..ROWS).flat_map(|sample| (0..400).map(move |repeat| (sample, repeat)));
+    assert_eq!(journal, all.rev().take(1500).collect::<Vec<_>>(), "the script answers the last request first");
 }
 
 #[test]
@@ -230,7 +252,7 @@ fn one_precision_that_does_not_load_loses_nothing_of_the_others() {
     let inputs = inputs();
     let whole = evaluate(&job(scratch.path().join("whole")), &inputs).unwrap();
     let job = job(scratch.path().join("broken"));
-    let mut open = |options: &evalsuite::engine::OpenOptions| match options.dtype {
+    let mut open = |options: &OpenOptions| match options.dtype {
         Dtype::F32 => Err(EngineError::failed("out of memory", "close something")),
         dtype => Ok(engine(dtype, "1")),
     };
@@ -287,8 +309,31 @@ fn repeats_count_every_completion_under_its_own_seed() {
     }
 }
 
+/// Hands everything out at once, and then takes steps until it is told to stop.
+struct Restless(Box<dyn Engine>);
+
+impl Engine for Restless {
+    fn info(&self) -> &EngineInfo {
+        self.0.info()
+    }
+
+    fn run(
+        &mut self,
+        requests: Vec<Request>,
+        sink: &mut dyn FnMut(EngineEvent) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        self.0.run(requests, sink)?;
+        let begun = Instant::now();
+        while sink(EngineEvent::Step { running: 1, output_tokens: 0 }).is_continue() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "nobody told the engine that its work is in vain");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
 #[test]
-fn a_full_disk_keeps_what_is_done() {
+fn a_full_disk_stops_the_engine_and_keeps_what_is_done() {
     let scratch = TempDir::new().unwrap();
     let disk = scratch.path().to_str().unwrap();
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=32k", "none", disk]).output();
@@ -301,8 +346,12 @@ fn a_full_disk_keeps_what_is_done() {
     let mut job = job(folder.clone());
     job.sampling.temperature = 0.7;
     job.sampling.repeats = 50;
-    let text = message(evaluate(&job, &inputs));
-    assert!(text.contains("cannot write") && text.contains("disk is full"), "{text}");
+    let mut open = |options: &OpenOptions| -> Result<Box<dyn Engine>, EngineError> {
+        Ok(Box::new(Restless(engine(options.dtype, "1"))))
+    };
+    let text = message(evaluate_with(&job, &inputs, &mut open, &mut |_, _| {}));
+    assert!(text.contains("cannot write") && text.contains("f32/journal.jsonl"), "{text}");
+    assert!(text.contains("disk is full"), "{text}");
     assert!(fs::metadata(folder.join("f32/journal.jsonl")).unwrap().len() > 4000);
     let grown = Command::new("mount").args(["-o", "remount,size=8m", disk]).status().unwrap().success();
     let resumed = evaluate(&Job { resume: true, ..job.clone() }, &inputs).map(|finished| answers(&finished.folder));
