@@ -1,5 +1,5 @@
-//! AWQ checkpoints of the tiny models under tests/data, quantised and packed by the tests themselves: nothing of the
-//! program's own packing is used.
+//! AWQ checkpoints of the tiny models under tests/data and of other folders, quantised and packed by the tests themselves: nothing
+//! of the program's own packing is used.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,8 @@ pub(crate) struct Checkpoint {
     pub(crate) packed: BTreeMap<String, Stored>,
     /// (q − z) · s of every packed layer, in f32.
     pub(crate) dense: BTreeMap<String, Stored>,
-    family: &'static str,
+    /// The model's folder, for what is no tensor.
+    original: PathBuf,
 }
 
 pub(crate) fn data(name: &str) -> PathBuf {
@@ -48,12 +49,17 @@ fn pack(rows: &[Vec<u32>]) -> Vec<u32> {
 }
 
 impl Checkpoint {
-    /// Every linear layer within the blocks of `family`'s tiny model in groups of `group` inputs (`None`: one group a
+    /// Of `family`'s tiny model.
+    pub(crate) fn new(family: &str, group: Option<usize>, kept: Option<&str>, short_scales: bool) -> Self {
+        Self::of(&data(family), group, kept, short_scales)
+    }
+
+    /// Every linear layer within the blocks of the model in this folder in groups of `group` inputs (`None`: one group a
     /// row), but for layers whose names hold `kept`. With `short_scales` the scales have seven significant bits, so that
     /// every (q − z) · s is a binary16 number.
-    pub(crate) fn new(family: &'static str, group: Option<usize>, kept: Option<&str>, short_scales: bool) -> Self {
-        let source = open(&data(family)).unwrap();
-        let text = std::fs::read_to_string(data(family).join("config.json")).unwrap();
+    pub(crate) fn of(original: &Path, group: Option<usize>, kept: Option<&str>, short_scales: bool) -> Self {
+        let source = open(original).unwrap();
+        let text = std::fs::read_to_string(original.join("config.json")).unwrap();
         let mut config: Value = serde_json::from_str(&text).unwrap();
         config["quantization_config"] = json!({
             "quant_method": "awq", "bits": 4, "group_size": group.map_or(json!(-1), |group| json!(group)),
@@ -84,13 +90,16 @@ impl Checkpoint {
             }
             dense.insert(name, (Dtype::F32, tensor.shape, bytes_f32(layer.weights())));
         }
-        Self { config, packed, dense, family }
+        Self { config, packed, dense, original: original.to_owned() }
     }
 
     fn folder(&self, config: &Value) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         for name in ["generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
-            std::fs::copy(data(self.family).join(name), folder.path().join(name)).unwrap();
+            let from = self.original.join(name);
+            if from.exists() {
+                std::fs::copy(from, folder.path().join(name)).unwrap();
+            }
         }
         write_json(folder.path(), "config.json", config);
         folder

@@ -1,6 +1,8 @@
 //! The GPU engine against the CPU engine and transformers. Without a GPU every test here says so and does nothing.
 
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use evalsuite::engine::model::{ModelSource, ModelSpec};
@@ -10,6 +12,7 @@ use evalsuite::engine::{
 };
 use evalsuite::hub::Hub;
 
+use crate::awq_writer::Checkpoint;
 use crate::complete;
 use crate::random_model::{SHAPES, Shape};
 
@@ -29,6 +32,14 @@ fn source(name: &str) -> Arc<ModelSource> {
 /// A random model of each shape, in a folder that lasts as long as the first value.
 fn shaped(shape: &Shape) -> (tempfile::TempDir, Arc<ModelSource>) {
     let folder = shape.write();
+    let opened = source(&folder.path().display().to_string());
+    (folder, opened)
+}
+
+/// The same with its layers packed as AWQ in groups of so many inputs.
+fn packed(shape: &Shape, group: usize) -> (tempfile::TempDir, Arc<ModelSource>) {
+    let dense = shape.write();
+    let folder = Checkpoint::of(dense.path(), Some(group), None, false).write();
     let opened = source(&folder.path().display().to_string());
     (folder, opened)
 }
@@ -129,35 +140,93 @@ fn smaller_precisions_stay_near_the_cpu_engine_in_the_same_precision() {
     }
 }
 
+/// As above. Steps of many rows multiply by a dense copy, which rounds each weight to eleven bits more: one of the same size as
+/// that of what it is multiplied by, and a sum of many such averages them.
+#[test]
+fn awq_logits_stay_near_the_cpu_engine() {
+    if no_gpu() {
+        return;
+    }
+    for shape in &SHAPES {
+        let (_dense, original) = shaped(shape);
+        let (config, name) = (&original.config, shape.name);
+        let inputs = [config.hidden, config.heads * config.head_dim, config.intermediate];
+        let fed = tokens(config.context_tokens.min(100), config.vocabulary, 9);
+        for group in [32, 64, 128] {
+            if !inputs.iter().all(|inputs| inputs.is_multiple_of(group)) {
+                continue;
+            }
+            let (_folder, source) = packed(shape, group);
+            let ours = logits(engine(&source, EngineKind::Cuda, Dtype::Awq, 1).as_mut(), &fed);
+            let reference = logits(engine(&source, EngineKind::Cpu, Dtype::Awq, 1).as_mut(), &fed);
+            let error = relative_error(&ours, &reference);
+            println!("{name}, awq in groups of {group}: logits differ by {error:.2e} of the largest");
+            let allowed = 16.0 * 2.0_f64.powi(-11) * (config.layers as f64).sqrt();
+            assert!(error <= allowed, "{name}, groups of {group}: {error:e}");
+        }
+    }
+}
+
+/// Logits of transformers in binary32 on the GPU, computed by `benches/transformers_gpu.py`.
+#[test]
+#[ignore = "needs a GPU and python3 with torch and transformers"]
+fn f32_logits_are_transformers() {
+    if no_gpu() {
+        return;
+    }
+    for shape in &SHAPES {
+        let ((folder, source), name) = (shaped(shape), shape.name);
+        let fed = tokens(source.config.context_tokens.min(300), source.config.vocabulary, 7);
+        let ours = logits(engine(&source, EngineKind::Cuda, Dtype::F32, 1).as_mut(), &fed);
+        let [ids, out] = ["tokens.json", "logits.bin"].map(|name| folder.path().join(name));
+        // Our engine tells nothing behind the last token.
+        std::fs::write(&ids, serde_json::to_string(&fed[..fed.len() - 1]).unwrap()).unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/transformers_gpu.py");
+        let status = Command::new("python3").arg(script).arg(folder.path()).args([&ids, &out]).status().unwrap();
+        assert!(status.success(), "{name}: {status}");
+        let bytes = std::fs::read(out).unwrap();
+        let reference: Vec<f32> = bytes.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+        let error = relative_error(&ours, &reference);
+        println!("{name}: f32 logits differ from transformers' by {error:.2e} of the largest");
+        // As above: two orders of summation.
+        assert!(error <= 1e-5 * (source.config.layers as f64).sqrt(), "{name}: {error:e}");
+    }
+}
+
+/// Steps of many rows, and steps of few with their own order of summation.
 #[test]
 fn greedy_tokens_are_the_cpu_engines() {
     if no_gpu() {
         return;
     }
     let source = source("bundled");
-    let requests = || -> Vec<Request> {
-        (0..40)
-            .map(|id| {
-                generate(
-                    id,
-                    tokens(5 + id * 3, source.config.vocabulary, id as u64),
-                    GenerateOptions { details: true, ..greedy(40) },
-                )
-            })
-            .collect()
+    let requests = |details: bool| -> Vec<Request> {
+        let prompt = |id: usize| tokens(5 + id * 3, source.config.vocabulary, id as u64);
+        (0..40).map(|id| generate(id, prompt(id), GenerateOptions { details, ..greedy(40) })).collect()
     };
-    let ours = complete(engine(&source, EngineKind::Cuda, Dtype::F32, 16).as_mut(), requests());
-    let reference = complete(engine(&source, EngineKind::Cpu, Dtype::F32, 16).as_mut(), requests());
-    for (ours, reference) in ours.iter().zip(&reference) {
-        let parted = ours.token_ids.iter().zip(&reference.token_ids).position(|(a, b)| a != b);
-        let Some(at) = parted else { continue };
-        // Two best logits closer than this may change places between two correct engines.
-        assert!(
-            reference.details[at].margin < 1e-3,
-            "request {} parts at {at} from a margin of {}",
-            ours.request,
-            reference.details[at].margin
-        );
+    let reference = complete(engine(&source, EngineKind::Cpu, Dtype::F32, 16).as_mut(), requests(true));
+    // The card chooses where no details are wanted, and only then are the kernels for few rows taken.
+    for (batching, batch, details) in [
+        (Batching::Invariant, 16, true),
+        (Batching::Invariant, 16, false),
+        (Batching::Fast, 1, false),
+        (Batching::Fast, 3, false),
+        (Batching::Fast, 8, false),
+    ] {
+        let options = OpenOptions { batching, ..OpenOptions::new(EngineKind::Cuda, Dtype::F32, Some(batch)) };
+        let ours = complete(open(&source, &options).unwrap().as_mut(), requests(details));
+        assert_eq!(ours.len(), reference.len());
+        for (ours, reference) in ours.iter().zip(&reference) {
+            let parted = ours.token_ids.iter().zip(&reference.token_ids).position(|(a, b)| a != b);
+            let Some(at) = parted else { continue };
+            // Two best logits closer than this may change places between two correct engines.
+            assert!(
+                reference.details[at].margin < 1e-3,
+                "{batching:?}, batch {batch}: request {} parts at {at} from a margin of {}",
+                ours.request,
+                reference.details[at].margin
+            );
+        }
     }
 }
 
@@ -167,15 +236,21 @@ fn tokens_do_not_depend_on_the_batch() {
     if no_gpu() {
         return;
     }
-    let source = source("bundled");
-    let requests = |count: usize| -> Vec<Request> {
-        (0..count)
-            .map(|id| generate(id, tokens(3 + id * 7 % 211, source.config.vocabulary, id as u64), greedy(24 + id % 9)))
-            .collect()
-    };
-    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+    let bundled = source("bundled");
+    let (_folder, awq) = packed(&SHAPES[0], 64);
+    for (dtype, source) in [
+        (Dtype::F32, &bundled),
+        (Dtype::F16, &bundled),
+        (Dtype::Bf16, &bundled),
+        (Dtype::Int8, &bundled),
+        (Dtype::Awq, &awq),
+    ] {
+        let request = |id: usize| {
+            generate(id, tokens(3 + id * 7 % 211, source.config.vocabulary, id as u64), greedy(24 + id % 9))
+        };
         let texts = |batch: usize, count: usize| -> Vec<Vec<u32>> {
-            complete(engine(&source, EngineKind::Cuda, dtype, batch).as_mut(), requests(count))
+            let requests = (0..count).map(request).collect();
+            complete(engine(source, EngineKind::Cuda, dtype, batch).as_mut(), requests)
                 .into_iter()
                 .map(|completion| completion.token_ids)
                 .collect()

@@ -22,9 +22,10 @@ const LAYERS: usize = 3;
 const CONTEXT: usize = 384;
 
 /// Head sizes 64, 80, 96 and 128; groups of 1, 2, 3, 4 and 7 query heads; biases; learned positions; a window.
-pub(crate) const SHAPES: [Shape; 6] = [
+pub(crate) const SHAPES: [Shape; 7] = [
     shape("llama, heads of 64", "llama", (256, 384), (4, 2, 64), None),
     shape("llama, three heads to one", "llama", (192, 320), (3, 1, 64), None),
+    shape("llama, as wide as SmolLM2", "llama", (576, 1536), (9, 3, 64), None),
     shape("mistral, heads of 96, window 40", "mistral", (384, 256), (8, 2, 96), Some(40)),
     shape("qwen2, heads of 128", "qwen2", (256, 512), (2, 1, 128), None),
     shape("qwen2, seven heads to one", "qwen2", (448, 256), (7, 1, 64), None),
