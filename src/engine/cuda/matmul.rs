@@ -53,6 +53,8 @@ struct Shape {
 impl Matmul {
     /// Opens cuBLASLt, and compiles or finds our own kernel.
     pub(crate) fn open(device: &Device, element: ElementType) -> Result<Self, EngineError> {
+        // cuBLASLt asks the thread's context for its limits.
+        device.bind()?;
         let handle = result::create_handle().map_err(|error| failed("open", error))?;
         let workspace = Buffer::new(device, WORKSPACE_BYTES)?;
         let product = if element == ElementType::F32 { ProductKernel::load(device)? } else { None };
