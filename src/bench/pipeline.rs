@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::measure::{End, measure};
 use super::{BenchInputs, BenchJob, Event};
-use crate::engine::Dtype;
+use crate::engine::{Dtype, check_device};
 use crate::hub::Hub;
 use crate::record::{BENCH_FORMAT, BenchPlan, BenchRecord, BenchRow, DtypeBench, Machine, WorkloadPlan, utc_now};
 use crate::report::render_bench;
@@ -34,6 +34,7 @@ pub struct BenchFinished {
 /// Runs a job.
 pub fn execute(job: &BenchJob, hub: &Hub, surroundings: &mut Surroundings) -> Result<BenchFinished, RunError> {
     check_destination(job.out.as_deref(), "bench.json")?;
+    check_device(job.engine, job.device)?;
     evaluate(job, &BenchInputs::load(job, hub)?, surroundings)
 }
 

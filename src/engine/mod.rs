@@ -17,4 +17,4 @@ pub use api::{
 pub use cuda::{describe as gpu_description, is_present as gpu_is_present};
 pub use error::EngineError;
 pub use generation::Generation;
-pub use open::{Batching, EngineKind, OpenOptions, open};
+pub use open::{Batching, EngineKind, OpenOptions, check_device, open};

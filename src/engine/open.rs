@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::candle::CandleEngine;
 use super::cpu::CpuEngine;
-use super::cuda::CudaEngine;
+use super::cuda::{CudaEngine, Device};
 use super::model::ModelSource;
 use super::{Dtype, Engine, EngineError};
 
@@ -91,19 +91,34 @@ impl OpenOptions {
     }
 }
 
-/// Loads a model into an engine, ready for the first request.
-pub fn open(source: &Arc<ModelSource>, options: &OpenOptions) -> Result<Box<dyn Engine>, EngineError> {
-    let on_gpu = match options.kind {
+/// Refuses a device that this engine cannot run on, whatever the model. Once before a job: each precision's engine would
+/// say the same, with a run folder begun.
+pub fn check_device(kind: EngineKind, device: usize) -> Result<(), EngineError> {
+    if on_gpu(kind, device)? {
+        Device::open(device)?;
+    }
+    Ok(())
+}
+
+/// Whether the engine runs on a GPU here.
+fn on_gpu(kind: EngineKind, device: usize) -> Result<bool, EngineError> {
+    let on_gpu = match kind {
         EngineKind::Auto => super::cuda::is_present(),
         EngineKind::Cuda => true,
         EngineKind::Cpu | EngineKind::Candle => false,
     };
-    if options.device != 0 && !on_gpu {
+    if device != 0 && !on_gpu {
         return Err(EngineError::invalid(
-            format!("--device {}: the engine asked for runs on the CPU, which is one device", options.device),
+            format!("--device {device}: the engine asked for runs on the CPU, which is one device"),
             "leave `--device` out; it numbers GPUs",
         ));
     }
+    Ok(on_gpu)
+}
+
+/// Loads a model into an engine, ready for the first request.
+pub fn open(source: &Arc<ModelSource>, options: &OpenOptions) -> Result<Box<dyn Engine>, EngineError> {
+    let on_gpu = on_gpu(options.kind, options.device)?;
     Ok(match options.kind {
         _ if on_gpu => Box::new(CudaEngine::load(source, options)?),
         EngineKind::Candle => Box::new(CandleEngine::load(source, options.dtype)?),

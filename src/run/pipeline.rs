@@ -10,7 +10,7 @@ use super::precisions::weight_notes;
 use super::prompts::{Prepared, prepare};
 use super::{Event, Inputs, Job, RunError};
 use crate::engine::model::ModelSource;
-use crate::engine::{Dtype, Engine, EngineError, OpenOptions};
+use crate::engine::{Dtype, Engine, EngineError, OpenOptions, check_device};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::record::{FORMAT, Machine, Measured, Plan, Record, RunFolder, StoredSample, answers, summarise, utc_now};
@@ -43,6 +43,10 @@ pub struct Finished<R = Record> {
 
 /// Runs a job.
 pub fn execute(job: &Job, hub: &Hub, surroundings: &mut Surroundings) -> Result<Finished, RunError> {
+    // What is resumed has its folder, and may need no engine any more.
+    if !job.resume {
+        check_device(job.engine, job.device)?;
+    }
     evaluate(job, &Inputs::load(job, hub)?, surroundings)
 }
 

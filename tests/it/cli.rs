@@ -140,6 +140,22 @@ fn quantize_refuses_what_it_cannot_mean() {
 }
 
 #[test]
+fn a_gpu_that_is_not_there_is_said_once_and_begins_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let out = out.to_str().unwrap();
+    for command in ["gsm8k", "quality", "perplexity", "bench"] {
+        // With a GPU there is still no hundredth.
+        let message = mistake(&[command, "--engine", "cuda", "--device", "99", "--out", out]);
+        assert_eq!(message.matches("error: ").count(), 1, "{command}: {message}");
+        assert!(message.contains("there is no GPU 99") || message.contains("libcuda.so.1"), "{command}: {message}");
+        assert!(!std::path::Path::new(out).exists(), "{command} made its folder or file");
+        let message = mistake(&[command, "--engine", "cpu", "--device", "1", "--out", out]);
+        assert!(message.contains("leave `--device` out"), "{command}: {message}");
+    }
+}
+
+#[test]
 fn clap_itself_exits_with_2_and_names_the_flag() {
     let output = evalsuite(&["gsm8k", "--limt", "3"]);
     assert_eq!(output.status.code(), Some(2));

@@ -7,7 +7,6 @@ use super::device::Device;
 use super::element::ElementType;
 use crate::engine::EngineError;
 use crate::engine::model::ModelConfig;
-use crate::text::bytes;
 
 /// The cache of one engine.
 #[derive(Debug)]
@@ -24,29 +23,26 @@ pub(crate) struct Cache {
     pub(crate) slots: usize,
 }
 
+/// Of the memory that is free once everything else is there, the cache takes this many hundredths at most.
+const MOST_PERCENT: usize = 95;
+
 impl Cache {
-    /// Takes as much of `budget_bytes` as `slots` requests of full length can use, at least room for one.
+    /// Takes as much of the free memory as `slots` requests of full length can use, at least room for one. `own` are the
+    /// bytes that the engine holds already.
     pub(crate) fn new(
         device: &Device,
         config: &ModelConfig,
         element: ElementType,
         slots: usize,
-        budget_bytes: usize,
+        own: usize,
     ) -> Result<Self, EngineError> {
         let table_stride = blocks_of(config.context_tokens);
         let block_bytes = Self::block_bytes(config, element);
-        let blocks = (slots * table_stride).min(budget_bytes / block_bytes);
+        let memory = device.memory()?;
+        let blocks = (slots * table_stride).min(memory.free / 100 * MOST_PERCENT / block_bytes);
         if blocks < table_stride {
-            return Err(EngineError::invalid(
-                format!(
-                    "{} has {} left for the cache; one request of {} tokens needs {}",
-                    device.name,
-                    bytes(budget_bytes as u64),
-                    config.context_tokens,
-                    bytes((table_stride * block_bytes) as u64)
-                ),
-                "use a smaller precision or model, or end other programs on the card (`nvidia-smi` lists them)",
-            ));
+            let what = format!("the cache for one request of {} tokens", config.context_tokens);
+            return Err(memory.too_little(&device.name, &what, table_stride * block_bytes, own));
         }
         Ok(Self {
             memory: Buffer::new(device, blocks * block_bytes)?,

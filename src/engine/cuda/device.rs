@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
-use cudarc::driver::{CudaContext, CudaStream, DriverError};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
 
+use super::requirements::{
+    CUBLASLT, DRIVER, Library, Memory, NVRTC, check_capability, check_driver, check_ordinal, missing, not_opened,
+};
 use crate::engine::EngineError;
-
-/// The oldest compute capability that the kernels are written for: Ampere brought the 16-byte asynchronous copies and
-/// bfloat16 in the tensor cores.
-const OLDEST_CAPABILITY: (i32, i32) = (8, 0);
+use crate::text::bytes;
 
 /// An open card with one stream of work.
 #[derive(Debug, Clone)]
@@ -31,29 +31,12 @@ pub(crate) struct Device {
 impl Device {
     /// Opens the card with this number.
     pub(crate) fn open(ordinal: usize) -> Result<Self, EngineError> {
-        find_libraries();
-        // SAFETY: asks whether a library loads; nothing else is touched.
-        if !unsafe { cudarc::driver::sys::is_culib_present() } {
-            return Err(missing("libcuda.so.1", "NVIDIA's driver", "install NVIDIA's driver (580 or later)"));
-        }
-        let count = count()?;
-        if ordinal >= count {
-            return Err(EngineError::invalid(
-                format!("there is no GPU {ordinal}: the driver sees {count}"),
-                match count {
-                    0 => "check `nvidia-smi` and CUDA_VISIBLE_DEVICES; `--engine cpu` works without a GPU".to_owned(),
-                    _ => format!("give `--device` from 0 to {}", count - 1),
-                },
-            ));
-        }
-        // SAFETY: as above.
-        if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-            return Err(missing("libnvrtc.so.13", "CUDA's run-time compiler", INSTALL));
-        }
-        // SAFETY: as above.
-        if !unsafe { cudarc::cublaslt::sys::is_culib_present() } {
-            return Err(missing("libcublasLt.so.13", "CUDA's matrix library", INSTALL));
-        }
+        // The driver is asked of nobody but the loader.
+        require(&DRIVER, &[])?;
+        check_driver(driver_version()?)?;
+        check_ordinal(ordinal, count()?)?;
+        require(&NVRTC, &folders())?;
+        require(&CUBLASLT, &folders())?;
         let opened = || -> Result<Self, DriverError> {
             let context = CudaContext::new(ordinal)?;
             // SAFETY: there is one stream; nothing has to be tracked between streams.
@@ -65,23 +48,16 @@ impl Device {
             let shared_bytes = context.attribute(shared)? as usize;
             Ok(Self { context, stream, name, capability, multiprocessors, shared_bytes })
         };
-        let device = opened().map_err(|error| open_error(ordinal, error))?;
-        if device.capability < OLDEST_CAPABILITY {
-            let (major, minor) = device.capability;
-            return Err(EngineError::invalid(
-                format!(
-                    "GPU {ordinal}, {}, has compute capability {major}.{minor}; at least 8.0 is needed",
-                    device.name
-                ),
-                "choose another card with `--device`, or run with `--engine cpu`",
-            ));
-        }
+        let device = opened().map_err(|error| not_opened(ordinal, error.0, &words(error)))?;
+        check_capability(ordinal, &device.name, device.capability)?;
         Ok(device)
     }
 
-    /// Bytes of the card's memory: free and in all.
-    pub(crate) fn memory(&self) -> Result<(usize, usize), EngineError> {
-        self.context.mem_get_info().map_err(|error| failed("ask the card for its memory", error))
+    /// The card's memory as it is now.
+    pub(crate) fn memory(&self) -> Result<Memory, EngineError> {
+        let (free, total) =
+            self.context.mem_get_info().map_err(|error| failed("ask the card for its memory", error))?;
+        Ok(Memory { free, total })
     }
 
     /// Name, size and state.
@@ -89,7 +65,7 @@ impl Device {
         let (major, minor) = self.capability;
         let memory = self.memory().map_or_else(
             |error| first_line(&error),
-            |(free, all)| format!("{} of {} free", crate::text::bytes(free as u64), crate::text::bytes(all as u64)),
+            |Memory { free, total }| format!("{} of {} free", bytes(free as u64), bytes(total as u64)),
         );
         format!("{}, compute capability {major}.{minor}, {} multiprocessors, {memory}", self.name, self.multiprocessors)
     }
@@ -107,32 +83,16 @@ impl Device {
 
 /// Whether a card can be used here, without opening it: the driver loads and sees one, and the libraries are there.
 pub fn is_present() -> bool {
-    find_libraries();
-    // SAFETY: asks whether libraries load; nothing else is touched.
-    let libraries = unsafe {
-        cudarc::driver::sys::is_culib_present()
-            && cudarc::nvrtc::sys::is_culib_present()
-            && cudarc::cublaslt::sys::is_culib_present()
-    };
-    libraries && count().is_ok_and(|count| count > 0)
+    LIBRARIES.iter().all(loads) && count().is_ok_and(|count| count > 0)
 }
 
 /// What a GPU engine would find here, by name and in words.
 pub fn describe() -> Vec<(&'static str, String)> {
-    find_libraries();
-    // SAFETY: asks whether libraries load; nothing else is touched.
-    let found = unsafe {
-        [
-            ("libcuda.so.1", cudarc::driver::sys::is_culib_present()),
-            ("libnvrtc.so.13", cudarc::nvrtc::sys::is_culib_present()),
-            ("libcublasLt.so.13", cudarc::cublaslt::sys::is_culib_present()),
-        ]
-    };
-    let present = |found: bool| if found { "found" } else { "not found" }.to_owned();
-    let mut lines: Vec<_> = found.into_iter().map(|(name, found)| (name, present(found))).collect();
+    let found = |library: &Library| if loads(library) { "found" } else { "not found" }.to_owned();
+    let mut lines: Vec<_> = LIBRARIES.iter().map(|library| (library.file, found(library))).collect();
     let cache = super::compile::cache_folder();
     lines.push(("kernel cache", cache.map_or_else(|| "none".to_owned(), |folder| folder.display().to_string())));
-    let count = if found[0].1 { count().unwrap_or(0) } else { 0 };
+    let count = if loads(&DRIVER) { count().unwrap_or(0) } else { 0 };
     for ordinal in 0..count {
         lines.push((
             "device",
@@ -161,41 +121,40 @@ pub(crate) fn failed(what: &str, error: DriverError) -> EngineError {
     EngineError::failed(format!("the GPU could not {what}: {}", words(error)), hint)
 }
 
-const INSTALL: &str = "install CUDA 13's libraries (or `pip install nvidia-cuda-nvrtc nvidia-cublas`) and name their folder in \
-                       EVALSUITE_CUDA_LIBRARIES or LD_LIBRARY_PATH";
+const LIBRARIES: [Library; 3] = [DRIVER, NVRTC, CUBLASLT];
 
-fn missing(file: &str, what: &str, hint: &str) -> EngineError {
-    let searched = folders().into_iter().map(|folder| folder.display().to_string());
-    let places: Vec<String> = std::iter::once("the loader's paths".to_owned()).chain(searched).collect();
-    EngineError::invalid(
-        format!("{file} ({what}) is not on this machine; looked in {}", places.join(", ")),
-        format!("{hint}; `--engine cpu` works without a GPU"),
-    )
-}
-
-fn count() -> Result<usize, EngineError> {
-    match CudaContext::device_count() {
-        Ok(count) => Ok(count as usize),
-        Err(error) => Err(open_error(0, error)),
+fn loads(library: &Library) -> bool {
+    find_libraries();
+    // SAFETY: asks whether a library loads; nothing else is touched.
+    unsafe {
+        match *library {
+            NVRTC => cudarc::nvrtc::sys::is_culib_present(),
+            CUBLASLT => cudarc::cublaslt::sys::is_culib_present(),
+            _ => sys::is_culib_present(),
+        }
     }
 }
 
-fn open_error(ordinal: usize, error: DriverError) -> EngineError {
-    use cudarc::driver::sys::cudaError_enum as Code;
-    let hint = match error.0 {
-        Code::CUDA_ERROR_NO_DEVICE => "check `nvidia-smi` and CUDA_VISIBLE_DEVICES; `--engine cpu` works without a GPU",
-        Code::CUDA_ERROR_DEVICE_UNAVAILABLE => {
-            "another program holds the card exclusively: wait for it, choose `--device`, or run with `--engine cpu`"
-        }
-        Code::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH | Code::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
-            "the driver is too old: CUDA 13 needs 580 or later; `--engine cpu` works instead"
-        }
-        Code::CUDA_ERROR_OUT_OF_MEMORY => {
-            "the card's memory is full: end other programs on it (`nvidia-smi` lists them), or choose `--device`"
-        }
-        _ => "`nvidia-smi` shows the card's state; `--engine cpu` works without it",
-    };
-    EngineError::invalid(format!("GPU {ordinal} cannot be opened: {}", words(error)), hint)
+fn require(library: &Library, folders: &[PathBuf]) -> Result<(), EngineError> {
+    if loads(library) { Ok(()) } else { Err(missing(library, folders)) }
+}
+
+/// The newest CUDA that the driver speaks: 1000 a major version, 10 a minor one.
+fn driver_version() -> Result<i32, EngineError> {
+    let mut version = 0;
+    // SAFETY: the driver is there; it writes one number to where it is told to, and needs no initialisation for it.
+    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) }.result();
+    asked.map(|()| version).map_err(|error| failed("tell its driver's version", error))
+}
+
+/// Cards that the driver sees.
+fn count() -> Result<usize, EngineError> {
+    match CudaContext::device_count() {
+        Ok(count) => Ok(count as usize),
+        // So it is said by a driver without a card.
+        Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => Ok(0),
+        Err(error) => Err(not_opened(0, error.0, &words(error))),
+    }
 }
 
 fn words(error: DriverError) -> String {

@@ -28,9 +28,6 @@ const HOST_ROWS: usize = 256;
 /// Requests that advance together where the user does not say, as far as memory goes.
 const DEFAULT_BATCH: usize = 2048;
 
-/// Of the memory that is free once everything else is there, the cache takes this many hundredths at most.
-const CACHE_PERCENT: usize = 95;
-
 /// Sequences from which the host's share of a step is spread over threads.
 const PARALLEL_SEQUENCES: usize = 16;
 
@@ -58,8 +55,8 @@ impl CudaEngine {
         let opened_seconds = begin.elapsed().as_secs_f64();
         let model = Model::load(device, source, dtype, reduction, limits)?;
         let loaded_seconds = begin.elapsed().as_secs_f64();
-        let (free, _) = model.device.memory()?;
-        let cache = Cache::new(&model.device, config, model.element(), slots, free / 100 * CACHE_PERCENT)?;
+        let own = model.weights.bytes() + model.workspace_bytes();
+        let cache = Cache::new(&model.device, config, model.element(), slots, own)?;
         let total_seconds = begin.elapsed().as_secs_f64();
         let read_seconds = loaded_seconds - opened_seconds;
         let (major, minor) = model.device.capability;
@@ -72,7 +69,7 @@ impl CudaEngine {
             batch: slots,
             load: LoadTimes { read_seconds, prepare_seconds: total_seconds - read_seconds, total_seconds },
             weight_bytes: model.weights.bytes() as u64,
-            device_bytes: Some((model.weights.bytes() + model.workspace_bytes() + cache.bytes()) as u64),
+            device_bytes: Some((own + cache.bytes()) as u64),
         };
         Ok(Self { model, cache, tokenizer: Arc::clone(&source.tokenizer), info })
     }

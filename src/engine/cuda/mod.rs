@@ -1,7 +1,7 @@
 //! The engine on NVIDIA GPUs: kernels of our own and cuBLASLt's matrix products, in the same binary that runs without a
 //! GPU. Nothing of CUDA is needed to build; its libraries are looked for when the engine opens.
 //!
-//! `device.rs` finds the libraries and the card, `compile.rs` turns `kernels/*.cu` into machine code and keeps it on
+//! `device.rs` finds the libraries and the card, `requirements.rs` says whether they will do, `compile.rs` turns `kernels/*.cu` into machine code and keeps it on
 //! disk, `buffer.rs` and `kernel.rs` hold memory and launches: the only floors that speak to the driver. `ops/` pairs each
 //! kernel with its launch.
 #![expect(unsafe_code, reason = "the driver's interface is C; each call says why it is sound")]
@@ -19,12 +19,14 @@ mod load;
 mod matmul;
 mod ops;
 mod packing;
+mod requirements;
 mod schedule;
 mod step_buffers;
 #[cfg(test)]
 mod testing;
 mod weights;
 
+pub(super) use device::Device;
 pub use device::{describe, is_present};
 pub(super) use engine::CudaEngine;
 

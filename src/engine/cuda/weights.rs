@@ -9,7 +9,6 @@ use super::ops::gemv::{LinearRef, WeightsRef};
 use super::packing::Packer;
 use crate::engine::model::{ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames};
 use crate::engine::{Dtype, EngineError};
-use crate::text::bytes;
 
 /// Matrices begin at multiples of this, so that every kernel may load its widest words.
 const ALIGNMENT: usize = 256;
@@ -78,14 +77,9 @@ impl DeviceWeights {
         let element = elementwise.element();
         let mut layout = Layout::new(source, element, 0);
         let _ = layout.everything();
-        let (size, (free, _)) = (layout.size, device.memory()?);
-        if size > free {
-            let (need, free) = (bytes(size as u64), bytes(free as u64));
-            return Err(EngineError::invalid(
-                format!("{} needs {need} in {dtype}; {} has {free} free", source.name, device.name),
-                "use a smaller precision or a smaller model, end other programs on the card (`nvidia-smi` lists them), or run \
-                 with `--engine cpu`",
-            ));
+        let (size, memory) = (layout.size, device.memory()?);
+        if size > memory.free {
+            return Err(memory.too_little(&device.name, &format!("{} in {dtype}", source.name), size, 0));
         }
         let arena = Buffer::new(device, size)?;
         let mut layout = Layout::new(source, element, arena.pointer());

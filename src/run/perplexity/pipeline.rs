@@ -5,7 +5,7 @@ use std::path::Path;
 use super::measure::{measure, open_lanes};
 use super::summary::summarise;
 use super::{PerplexityInputs, PerplexityJob};
-use crate::engine::Dtype;
+use crate::engine::{Dtype, check_device};
 use crate::hub::Hub;
 use crate::record::{Machine, PERPLEXITY_FORMAT, PerplexityRecord, utc_now};
 use crate::report::render_perplexity;
@@ -30,6 +30,7 @@ pub fn execute(
     surroundings: &mut Surroundings,
 ) -> Result<PerplexityFinished, RunError> {
     check_destination(job.out.as_deref(), "perplexity.json")?;
+    check_device(job.engine, job.device)?;
     evaluate(job, &PerplexityInputs::load(job, hub)?, surroundings)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{QualityInputs, QualityJob};
 use crate::engine::model::ModelTokenizer;
-use crate::engine::{Dtype, OpenOptions};
+use crate::engine::{Dtype, OpenOptions, check_device};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::record::{
@@ -22,6 +22,10 @@ pub type QualityFinished = Finished<QualityRecord>;
 
 /// Runs a job.
 pub fn execute(job: &QualityJob, hub: &Hub, surroundings: &mut Surroundings) -> Result<QualityFinished, RunError> {
+    // What is resumed has its folder, and may need no engine any more.
+    if !job.resume {
+        check_device(job.engine, job.device)?;
+    }
     evaluate(job, &QualityInputs::load(job, hub)?, surroundings)
 }
 
