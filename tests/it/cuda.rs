@@ -92,11 +92,13 @@ fn relative_error(ours: &[f32], reference: &[f32]) -> f64 {
 #[test]
 fn every_random_shape_runs_on_the_cpu() {
     for shape in &SHAPES {
-        let (_folder, source) = shaped(shape);
-        let found =
-            logits(engine(&source, EngineKind::Cpu, Dtype::F32, 1).as_mut(), &tokens(5, source.config.vocabulary, 1));
-        assert!(found.iter().all(|value| value.is_finite()), "{}", shape.name);
-        assert!(found.iter().any(|value| value.abs() > 0.1), "{}: all logits are small", shape.name);
+        let ((_folder, plain), (_packed_folder, packed)) = (shaped(shape), packed(shape, 32));
+        for (source, dtype) in [(plain, Dtype::F32), (packed, Dtype::Awq)] {
+            let fed = tokens(5, source.config.vocabulary, 1);
+            let found = logits(engine(&source, EngineKind::Cpu, dtype, 1).as_mut(), &fed);
+            assert!(found.iter().all(|value| value.is_finite()), "{} {dtype}", shape.name);
+            assert!(found.iter().any(|value| value.abs() > 0.1), "{} {dtype}: all logits are small", shape.name);
+        }
     }
 }
 
