@@ -15,7 +15,7 @@ use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
 pub(crate) use super::ops::product::{Product, Reduction};
-use super::ops::product::{ProductKernel, supports};
+use super::ops::product::{ProductKernel, reads, supports};
 use crate::engine::EngineError;
 
 /// Scratch memory that an algorithm may use; what NVIDIA recommends on Hopper.
@@ -63,7 +63,7 @@ impl Matmul {
 
     /// Whether our own kernel does every product of these numbers of inputs.
     pub(crate) fn is_own(&self, inputs: &[usize]) -> bool {
-        self.product.is_some() && inputs.iter().all(|inputs| inputs.is_multiple_of(4))
+        self.product.is_some() && inputs.iter().all(|inputs| reads(*inputs))
     }
 
     /// Enqueues a product.

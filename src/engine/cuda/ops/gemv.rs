@@ -3,7 +3,7 @@
 use crate::engine::cuda::compile::{Options, Source};
 use crate::engine::cuda::device::Device;
 use crate::engine::cuda::kernel::{Argument, Grid, Kernel, Module};
-use crate::engine::cuda::ops::pack::common_divisor;
+use crate::engine::cuda::ops::pack::segments_a_block;
 use crate::engine::model::{Activation, ModelConfig, NormKind, PositionKind};
 use crate::engine::{Dtype, EngineError};
 
@@ -452,7 +452,7 @@ impl Shape {
     fn shared_bytes(&self, layer: Layer, packing: Packing, rows: usize) -> usize {
         // Sixteen rows' 64 bytes, and the words of their groups: one or more for each in a block of 128 inputs.
         let segments = match packing {
-            Packing::Awq { .. } => 128 / common_divisor(self.group_size(layer), 128),
+            Packing::Awq { .. } => segments_a_block(self.group_size(layer)),
             Packing::Dense | Packing::Int8 => 0,
         };
         WARPS * DEPTH * 16 * (64 + 4 * segments)

@@ -32,9 +32,9 @@ impl AwqShape {
         self.inputs.div_ceil(AWQ_BLOCK)
     }
 
-    /// Inputs that surely share a scale.
+    /// Inputs of a block that surely share a scale.
     fn segment(&self) -> usize {
-        common_divisor(self.group_size, AWQ_BLOCK)
+        AWQ_BLOCK / segments_a_block(self.group_size)
     }
 
     /// Bytes of the packed codes.
@@ -44,12 +44,16 @@ impl AwqShape {
 
     /// Bytes of scales and zero points: a 32-bit word a segment and row.
     pub(crate) fn group_bytes(&self) -> usize {
-        self.tiles() * self.blocks() * (AWQ_BLOCK / self.segment()) * 16 * 4
+        self.tiles() * self.blocks() * segments_a_block(self.group_size) * 16 * 4
     }
 }
 
-/// The greatest common divisor.
-pub(crate) fn common_divisor(a: usize, b: usize) -> usize {
+/// Equal parts of a block of inputs, none of which a group ends within.
+pub(crate) fn segments_a_block(group_size: usize) -> usize {
+    AWQ_BLOCK / common_divisor(group_size, AWQ_BLOCK)
+}
+
+fn common_divisor(a: usize, b: usize) -> usize {
     if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
@@ -118,7 +122,7 @@ impl Pack {
         let arguments = [qweight.into(), inputs.into(), words.into(), codes.into(), first_output.into(), span.into()];
         self.awq_codes.launch(device, grid, &arguments)?;
         let segment = shape.segment();
-        let blocks = (outputs.div_ceil(THREADS), shape.blocks() * AWQ_BLOCK / segment, 1);
+        let blocks = (outputs.div_ceil(THREADS), shape.blocks() * segments_a_block(group_size), 1);
         let arguments = [
             qzeros.into(),
             scales.into(),

@@ -112,10 +112,15 @@ impl ProductKernel {
     }
 }
 
-/// Whether the kernel can read the operands: in 16 bytes at a time, by offsets of 32 bits.
+/// Whether the kernel can read lines of so many inputs: 16 bytes at a time.
+pub(crate) fn reads(inputs: usize) -> bool {
+    inputs.is_multiple_of(4)
+}
+
+/// Whether the kernel can read the operands: 16 bytes at a time, by offsets of 32 bits.
 pub(crate) fn supports(product: &Product) -> bool {
     let addressed = |lines: usize| lines * product.inputs < 1 << 32;
-    product.inputs.is_multiple_of(4)
+    reads(product.inputs)
         && (product.x | product.weights).is_multiple_of(16)
         && addressed(product.rows)
         && addressed(product.outputs)
