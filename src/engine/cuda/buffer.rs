@@ -14,6 +14,7 @@ pub(crate) trait Element: Copy + Default + Send + 'static {}
 impl Element for u8 {}
 impl Element for i32 {}
 impl Element for u32 {}
+impl Element for u64 {}
 impl Element for f32 {}
 impl Element for half::f16 {}
 impl Element for half::bf16 {}

@@ -57,6 +57,7 @@ impl CudaEngine {
         let loaded_seconds = begin.elapsed().as_secs_f64();
         let own = model.weights.bytes() + model.workspace_bytes();
         let cache = Cache::new(&model.device, config, model.element(), slots, own)?;
+        model.attach(&cache)?;
         let total_seconds = begin.elapsed().as_secs_f64();
         let read_seconds = loaded_seconds - opened_seconds;
         let (major, minor) = model.device.capability;

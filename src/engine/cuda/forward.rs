@@ -12,23 +12,20 @@ use super::element::ElementType;
 use super::matmul::{Matmul, Product, Reduction};
 use super::ops::argmax::Argmax;
 use super::ops::attention::{Attention, PagedCache, TokenRows, cut};
+use super::ops::decode::{self, Decode, FewRows, HeadRef, LayerRef, NormRef};
 use super::ops::elementwise::{Elementwise, NormWeights, Rows};
-use super::ops::gemv::{self, CacheRef, Gemv, NormRef};
 use super::packing::packing;
 use super::schedule::{Segment, Step};
 use super::step_buffers::{SMALL_ROWS, StepAddresses, StepBuffers, TILE_WORDS};
-use super::weights::{DeviceWeights, Linear};
+use super::weights::{DeviceWeights, Layer, Linear};
 use crate::engine::model::{ModelConfig, ModelSource};
 use crate::engine::{Dtype, EngineError};
 
 /// Bytes of logits that are held at a time; more rows take turns.
 const LOGITS_BYTES: usize = 512 << 20;
 
-/// Kernels of models up to this width begin while the one before them ends. Wider ones last longer than their beginnings: there
-/// the early loads only push each other out (measured on an H200: 4.12 against 3.74 ms a step of Llama-2-7B in f16).
-const OVERLAPPING_HIDDEN: usize = 3072;
-
-/// Steps of up to this many rows do the same where all kernels are ours. In longer ones the gaps between kernels weigh little.
+/// Kernels of steps of up to this many rows begin while the one before them ends, where all are ours. In longer ones the gaps
+/// between kernels weigh little.
 const OVERLAPPING_ROWS: usize = 512;
 
 /// What one step may hold.
@@ -89,7 +86,7 @@ pub(crate) struct Model {
     /// Whether every kernel of a step of many rows is ours.
     own_kernels: bool,
     /// For steps of few rows, where their order of summation may differ from that of many.
-    gemv: Option<Gemv>,
+    decode: Option<Decode>,
     reduction: Reduction,
     pub(crate) limits: StepLimits,
     activations: Activations,
@@ -172,9 +169,12 @@ impl Model {
         let (elementwise, attention, argmax, matmul) = (elementwise?, attention?, argmax?, matmul?);
         let own_kernels = matmul.is_own(&[config.hidden, config.heads * config.head_dim, config.intermediate]);
         let packing = packing(source, dtype);
-        let fast = reduction == Reduction::Fastest && gemv::supports(&config, dtype, packing, device.shared_bytes);
-        let gemv = if fast { Some(Gemv::load(&device, &config, dtype, packing)?) } else { None };
+        let card = (device.multiprocessors, device.shared_bytes);
+        let fast = reduction == Reduction::Fastest && decode::supports(&config, dtype, packing, card);
         let weights = DeviceWeights::load(&device, source, dtype, &elementwise)?;
+        let head = HeadRef { norm: norm(&weights.final_norm), table: weights.head.weights };
+        let decode = if fast { Some(Decode::load(&device, &config, dtype, packing, head)?) } else { None };
+        let decode = decode.filter(|decode| weights.layers.iter().all(|layer| decode.reads(&layer.for_few())));
         let up = weights.layers.first().map_or(0, |layer| layer.up.outputs);
         let activations = Activations::new(&device, &config, element, limits, &attention, up)?;
         let tiles = limits.prompt_rows.div_ceil(attention.tile()) + limits.slots;
@@ -190,7 +190,7 @@ impl Model {
             argmax,
             matmul,
             own_kernels,
-            gemv,
+            decode,
             reduction,
             limits,
             activations,
@@ -209,7 +209,19 @@ impl Model {
 
     /// Bytes on the card that are neither weights nor cache.
     pub(crate) fn workspace_bytes(&self) -> usize {
-        self.activations.bytes() + self.step_buffers.bytes()
+        self.activations.bytes() + self.step_buffers.bytes() + self.decode.as_ref().map_or(0, Decode::bytes)
+    }
+
+    /// Says where the cache lies whose steps will come.
+    pub(crate) fn attach(&self, cache: &Cache) -> Result<(), EngineError> {
+        let Some(decode) = &self.decode else { return Ok(()) };
+        let layer = |(index, layer): (usize, &Layer)| {
+            let (keys, values) = cache.layer(index);
+            let (attention_norm, mlp_norm) = (norm(&layer.attention_norm), norm(&layer.mlp_norm));
+            LayerRef { attention_norm, linears: layer.for_few(), mlp_norm, keys, values }
+        };
+        let layers: Vec<LayerRef> = self.weights.layers.iter().enumerate().map(layer).collect();
+        decode.set_layers(&self.device, &layers)
     }
 
     /// Enqueues a step. The token chosen for each row of `step.to_card` comes back with [`StepBuffers::collect`]; logits for the
@@ -267,49 +279,30 @@ impl Model {
     }
 
     fn launch(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
-        if shape.is_small() && self.gemv.is_some() {
-            self.launch_few(shape, cache, at)
-        } else {
-            self.launch_many(shape, cache, at)
+        match &self.decode {
+            Some(decode) if shape.is_small() && shape.rows <= decode.most_rows() => {
+                self.launch_few(decode, shape, cache, at)
+            }
+            _ => self.launch_many(shape, cache, at),
         }
     }
 
-    /// A step of few generating rows: five fused kernels a layer, each of which begins while the one before it ends.
-    fn launch_few(&self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
-        let Some(gemv) = &self.gemv else { return Ok(()) };
-        let (device, a, rows) = (&self.device, &self.activations, shape.rows);
-        let overlaps = self.config.hidden <= OVERLAPPING_HIDDEN;
-        let (x, qkv, attention) = (a.x.pointer(), a.qkv.pointer(), a.attention.pointer());
-        let (activation, logits) = (a.activation.pointer(), a.logits.pointer());
-        self.elementwise.embed(
-            device,
-            &self.rows(shape, cache, at),
-            self.weights.embedding,
-            &self.weights.positions,
-            x,
-        )?;
-        let token_rows = TokenRows { overlaps, ..self.token_rows(shape, at) };
-        for (index, layer) in self.weights.layers.iter().enumerate() {
-            let (keys, values) = cache.layer(index);
-            let paged = PagedCache { keys, values, tables: cache.tables(), table_stride: cache.table_stride };
-            let place = CacheRef {
-                keys,
-                values,
-                tables: cache.tables(),
-                table_stride: cache.table_stride,
-                positions: at.positions,
-                slots: at.slots,
-                turns: self.weights.positions.cosines,
-            };
-            gemv.norm_qkv(device, rows, x, norm(&layer.attention_norm), layer.qkv.for_few(), place, qkv, overlaps)?;
-            self.attention.token(device, qkv, paged, &token_rows, attention)?;
-            gemv.output(device, rows, attention, layer.output.for_few(), x, overlaps)?;
-            gemv.norm_up(device, rows, x, norm(&layer.mlp_norm), layer.up.for_few(), activation, overlaps)?;
-            gemv.down(device, rows, activation, layer.down.for_few(), x, overlaps)?;
-        }
-        gemv.norm_logits(device, rows, x, norm(&self.weights.final_norm), self.weights.head.weights, logits, overlaps)?;
+    /// A step of few generating rows: one kernel for all layers.
+    fn launch_few(&self, decode: &Decode, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
+        let (device, logits) = (&self.device, self.activations.logits.pointer());
+        let rows = FewRows {
+            count: shape.rows,
+            longest: shape.longest,
+            tokens: at.tokens,
+            next_tokens: self.next_tokens.pointer(),
+            positions: at.positions,
+            slots: at.slots,
+            tables: cache.tables(),
+            table_stride: cache.table_stride,
+        };
+        decode.step(device, &rows, self.weights.embedding, &self.weights.positions, logits)?;
         let (chosen, next) = (self.step_buffers.chosen.pointer(), self.next_tokens.pointer());
-        self.argmax.launch(device, logits, rows, chosen, (next, at.wanted_slots), overlaps)
+        self.argmax.launch(device, logits, shape.rows, chosen, (next, at.wanted_slots), false)
     }
 
     fn rows(&self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Rows {

@@ -140,19 +140,42 @@ impl Kernel {
     /// The pairs in `ops/` own the promise that arguments match the kernel's parameters and that every address is valid for
     /// what the kernel does with it.
     pub(crate) fn launch(&self, device: &Device, grid: Grid, arguments: &[Argument]) -> Result<(), EngineError> {
+        let mut attribute = MaybeUninit::<CUlaunchAttribute>::zeroed();
+        // SAFETY: all-zero bytes are a valid attribute; the union's field is the one that the id selects.
+        let attribute = unsafe { attribute.assume_init_mut() };
+        attribute.id = CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        attribute.value.programmaticStreamSerializationAllowed = 1;
+        self.enqueue(device, grid, arguments, grid.overlaps.then_some(attribute))
+    }
+
+    /// The same for blocks that wait for each other: all run at once, or the launch fails.
+    pub(crate) fn launch_together(
+        &self,
+        device: &Device,
+        grid: Grid,
+        arguments: &[Argument],
+    ) -> Result<(), EngineError> {
+        let mut attribute = MaybeUninit::<CUlaunchAttribute>::zeroed();
+        // SAFETY: as above.
+        let attribute = unsafe { attribute.assume_init_mut() };
+        attribute.id = CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+        attribute.value.cooperative = 1;
+        self.enqueue(device, grid, arguments, Some(attribute))
+    }
+
+    fn enqueue(
+        &self,
+        device: &Device,
+        grid: Grid,
+        arguments: &[Argument],
+        attribute: Option<&mut CUlaunchAttribute>,
+    ) -> Result<(), EngineError> {
         let (x, y, z) = grid.blocks;
         if x * y * z == 0 {
             return Ok(());
         }
         let mut pointers: Vec<*mut c_void> =
             arguments.iter().map(|argument| (&raw const argument.0).cast_mut().cast()).collect();
-        let mut attribute = MaybeUninit::<CUlaunchAttribute>::zeroed();
-        // SAFETY: all-zero bytes are a valid attribute; the union's field is the one that the id selects.
-        unsafe {
-            let attribute = attribute.assume_init_mut();
-            attribute.id = CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-            attribute.value.programmaticStreamSerializationAllowed = 1;
-        }
         let config = CUlaunchConfig {
             gridDimX: x as u32,
             gridDimY: y as u32,
@@ -162,8 +185,8 @@ impl Kernel {
             blockDimZ: 1,
             sharedMemBytes: grid.shared_bytes as u32,
             hStream: device.stream.cu_stream(),
-            attrs: attribute.as_mut_ptr(),
-            numAttrs: u32::from(grid.overlaps),
+            numAttrs: u32::from(attribute.is_some()),
+            attrs: attribute.map_or(std::ptr::null_mut(), std::ptr::from_mut),
         };
         // SAFETY: every pointer is to a live value for the duration of the call, which copies them.
         unsafe { sys::cuLaunchKernelEx(&raw const config, self.function, pointers.as_mut_ptr(), std::ptr::null_mut()) }

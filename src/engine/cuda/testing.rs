@@ -1,5 +1,7 @@
 //! What the kernels' parity tests share: inputs with outliers, guarded outputs, tolerances.
 
+use rayon::prelude::*;
+
 use super::buffer::Buffer;
 use super::compile::{Options, Source, cubin};
 use super::device::{Device, find_libraries, is_present};
@@ -28,14 +30,15 @@ pub(super) fn compiles_for(capabilities: &[(i32, i32)], sources: impl IntoIterat
         eprintln!("SKIPPED: NVRTC is not on this machine; name its folder in EVALSUITE_CUDA_LIBRARIES");
         return;
     }
-    for (source, options) in sources {
+    let sources: Vec<(Source, Options)> = sources.into_iter().collect();
+    sources.par_iter().for_each(|(source, options)| {
         for capability in capabilities {
-            match cubin(source, &options, *capability) {
+            match cubin(*source, options, *capability) {
                 Ok(image) => assert!(!image.is_empty(), "{options:?} for {capability:?}: no machine code"),
                 Err(error) => panic!("{options:?} for {capability:?}: {error}"),
             }
         }
-    }
+    });
 }
 
 /// Shapes of real families, small: heads of 64 in groups of three, 96 with a window, 128 with biases, 80 with learned positions.

@@ -4,8 +4,8 @@ use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
 use super::load::{Transfer, transfer};
+use super::ops::decode::{LinearRef, WeightsRef};
 use super::ops::elementwise::{Elementwise, NormWeights, PositionTables};
-use super::ops::gemv::{LinearRef, WeightsRef};
 use super::packing::Packer;
 use crate::engine::model::{ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames};
 use crate::engine::{Dtype, EngineError};
@@ -27,8 +27,8 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// As the kernels for few rows take it.
-    pub(crate) fn for_few(&self) -> LinearRef {
+    /// As the kernel for few rows takes it.
+    fn for_few(&self) -> LinearRef {
         let weights = self.packed.unwrap_or(WeightsRef::Dense(self.weights));
         LinearRef { weights, bias: (self.bias != 0).then_some(self.bias) }
     }
@@ -45,6 +45,13 @@ pub(crate) struct Layer {
     /// gate and up stacked, or up alone.
     pub(crate) up: Linear,
     pub(crate) down: Linear,
+}
+
+impl Layer {
+    /// Its linear layers as the kernel for few rows takes them.
+    pub(crate) fn for_few(&self) -> [LinearRef; 4] {
+        [&self.qkv, &self.output, &self.up, &self.down].map(Linear::for_few)
+    }
 }
 
 /// Everything that a model has learned, on the card.

@@ -56,22 +56,35 @@ __device__ __forceinline__ void store_pair(element* to, float low, float high) {
 #endif
 }
 
+// decode.cu defines it otherwise: there few blocks attend, and the others should not have its registers saved for them.
+#if defined(DEPTH)
+#define INLINE_ATTEND __noinline__
+#else
+#define INLINE_ATTEND __forceinline__
+#endif
+
 // The second half of the kernels for generated tokens: from the results of WARPS warps to the output of HEADS_NOW heads.
-// outputs [WARPS][HEADS_NOW][HEAD_DIM] (elements at `place`), highest and totals [WARPS][HEADS_NOW].
+// outputs [WARPS][HEADS_NOW][HEAD_DIM] (elements at `place`), highest, totals and factors [WARPS][HEADS_NOW].
 template <int WARPS, int HEADS_NOW> struct Gathering {
     static constexpr int THREADS = WARPS * 32;
     static constexpr int PAIRS = HEADS_NOW * HEAD_DIM / 2;
     static constexpr int OWN = (PAIRS + THREADS - 1) / THREADS;
+    // What it all takes of shared memory, in floats.
+    static constexpr int SHARED = WARPS * HEADS_NOW * (HEAD_DIM + 3);
     // A chunk in the workspace, in floats: outputs, highest scores, totals.
     static constexpr int STRIDE = HEADS_NOW * (HEAD_DIM + 2);
 
     float* outputs;
     float* highest;
     float* totals;
+    float* factors;
     Share state[OWN];
 
     __device__ __forceinline__ Gathering(float* shared)
-        : outputs(shared), highest(shared + WARPS * HEADS_NOW * HEAD_DIM), totals(highest + WARPS * HEADS_NOW) {
+        : outputs(shared),
+          highest(shared + WARPS * HEADS_NOW * HEAD_DIM),
+          totals(highest + WARPS * HEADS_NOW),
+          factors(totals + WARPS * HEADS_NOW) {
 #pragma unroll
         for (int i = 0; i < OWN; i++) state[i] = Share{make_float2(0.0f, 0.0f), LOWEST, 0.0f};
     }
@@ -82,21 +95,18 @@ template <int WARPS, int HEADS_NOW> struct Gathering {
         return head * HEAD_DIM + pair * 2 + (dim & 1);
     }
 
+    // Of all warps' highest scores of a head the highest.
+    __device__ __forceinline__ float top(int head) const {
+        float top = LOWEST;
+#pragma unroll
+        for (int warp = 0; warp < WARPS; warp++) top = fmaxf(top, highest[warp * HEADS_NOW + head]);
+        return top;
+    }
+
     // Merges the warps' results. All threads; ends with the shared memory free again.
     __device__ __forceinline__ void chunk(Share (&share)[OWN]) {
         __syncthreads();
-        if (threadIdx.x < HEADS_NOW) {
-            float top = LOWEST, total = 0.0f;
-            for (int warp = 0; warp < WARPS; warp++) top = fmaxf(top, highest[warp * HEADS_NOW + threadIdx.x]);
-            for (int warp = 0; warp < WARPS; warp++) {
-                float factor = weight(highest[warp * HEADS_NOW + threadIdx.x] - finite(top));
-                total = __fmaf_rn(totals[warp * HEADS_NOW + threadIdx.x], factor, total);
-                // The factor takes the place of the score, the sum and the score those of the first two totals' rows.
-                highest[warp * HEADS_NOW + threadIdx.x] = factor;
-            }
-            totals[threadIdx.x] = total;
-            totals[HEADS_NOW + threadIdx.x] = top;
-        }
+        for (int i = threadIdx.x; i < WARPS * HEADS_NOW; i += THREADS) factors[i] = weight(highest[i] - finite(top(i % HEADS_NOW)));
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < OWN; i++) {
@@ -104,14 +114,16 @@ template <int WARPS, int HEADS_NOW> struct Gathering {
             if (PAIRS % THREADS == 0 || pair < PAIRS) {
                 int head = pair / (HEAD_DIM / 2), at = place(head, pair % (HEAD_DIM / 2) * 2);
                 float2 sum = make_float2(0.0f, 0.0f);
+                float total = 0.0f;
 #pragma unroll
                 for (int warp = 0; warp < WARPS; warp++) {
-                    float factor = highest[warp * HEADS_NOW + head];
+                    float factor = factors[warp * HEADS_NOW + head];
+                    total = __fmaf_rn(totals[warp * HEADS_NOW + head], factor, total);
                     float2 part = *(const float2*)&outputs[warp * HEADS_NOW * HEAD_DIM + at];
                     sum.x = __fmaf_rn(part.x, factor, sum.x);
                     sum.y = __fmaf_rn(part.y, factor, sum.y);
                 }
-                share[i] = Share{sum, totals[HEADS_NOW + head], totals[head]};
+                share[i] = Share{sum, top(head), total};
             }
         }
         __syncthreads();
@@ -128,7 +140,7 @@ template <int WARPS, int HEADS_NOW> struct Gathering {
     }
 
     // Each chunk has a block: leave this one's in the workspace. The last block to arrive merges them all, in order, and is
-    // told so; it also sets the counter back for the next launch.
+    // told so; the counter is then at 0 again.
     __device__ __forceinline__ bool leave(float* partials, uint32* counter, int index, int count) {
         Share share[OWN];
         chunk(share);
@@ -148,11 +160,10 @@ template <int WARPS, int HEADS_NOW> struct Gathering {
         __syncthreads();
         // `outputs` is free since `chunk`.
         volatile uint32* arrived = (volatile uint32*)outputs;
-        if (threadIdx.x == 0) *arrived = atomicAdd(counter, 1u);
+        if (threadIdx.x == 0) *arrived = atomicInc(counter, (uint32)(count - 1));
         __syncthreads();
         if (*arrived != (uint32)(count - 1)) return false;
         __threadfence();
-        if (threadIdx.x == 0) *counter = 0;
         for (int part = 0; part < count; part++) {
             const float* from = partials + part * STRIDE;
 #pragma unroll
@@ -171,13 +182,13 @@ template <int WARPS, int HEADS_NOW> struct Gathering {
         return true;
     }
 
-    // Divides and stores the first `heads` heads, which lie side by side at `out`.
-    __device__ __forceinline__ void store(element* out, int heads) {
+    // Divides, and gives the first `heads` heads away: two neighbouring elements of the output at a time, and where they lie.
+    template <typename Store> __device__ __forceinline__ void give(int heads, Store store) {
 #pragma unroll
         for (int i = 0; i < OWN; i++) {
             int pair = threadIdx.x + i * THREADS;
             if (pair < heads * (HEAD_DIM / 2)) {
-                store_pair(out + pair * 2, state[i].output.x / state[i].total, state[i].output.y / state[i].total);
+                store(pair * 2, state[i].output.x / state[i].total, state[i].output.y / state[i].total);
             }
         }
     }

@@ -201,7 +201,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, TOKEN_RESIDENT)
     extern __shared__ uint4 shared[];
     Gathering<WARPS, HEADS_NOW> gathering((float*)shared);
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    float* queries = (float*)shared + WARPS * HEADS_NOW * (HEAD_DIM + 2);
+    float* queries = (float*)shared + gathering.SHARED;
     float* weights = queries + HEADS_NOW * HEAD_DIM + warp * STEP * QUADS * 4;
     float* key_tile = queries + HEADS_NOW * HEAD_DIM + WARPS * STEP * QUADS * 4 + warp * STEP * (PADDED + HEAD_DIM);
     float* value_tile = key_tile + STEP * PADDED;
@@ -341,5 +341,6 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, TOKEN_RESIDENT)
             if (!gathering.leave(partials, workspace + blockIdx.x, chunk - start / CHUNK, chunks)) return;
         }
     }
-    gathering.store(out + (long long)row * (HEADS * HEAD_DIM) + (kv_head * GROUP + first_head) * HEAD_DIM, heads);
+    float* const to = out + (long long)row * (HEADS * HEAD_DIM) + (kv_head * GROUP + first_head) * HEAD_DIM;
+    gathering.give(heads, [&](int at, float low, float high) { store_pair(to + at, low, high); });
 }

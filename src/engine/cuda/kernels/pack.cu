@@ -1,4 +1,4 @@
-// Weights of four and eight bits, into the layouts that the matrix-vector kernels read (gemv_weights.cuh) and into dense
+// Weights of four and eight bits, into the layouts that the kernel for few rows reads (decode_weights.cuh) and into dense
 // binary16 for the matrix products. One thread works on one piece; pieces lie side by side in the output.
 //
 //   awq_pack      AutoAWQ's GEMM tensors → codes [tile, block, first or second, g, chunk of 16 bytes], at a row of a stacked matrix

@@ -7,13 +7,13 @@ use crate::engine::model::ModelConfig;
 use crate::engine::{Dtype, EngineError};
 
 /// Positions in a block of the cache, and in a tile of keys.
-const BLOCK_TOKENS: usize = 64;
+pub(super) const BLOCK_TOKENS: usize = 64;
 /// Rows of a prompt tile's product: positions times the query heads of a KV head.
 const TILE_ROWS: usize = 64;
 /// Positions that a generated token's row is cut into, at fixed places; as in `attention.cuh`.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 /// Counters at the start of the workspace, hence (row, head tile) pairs of a split launch; as in `attention.cuh`.
-const COUNTERS: usize = 1024;
+pub(super) const COUNTERS: usize = 1024;
 /// Shared memory that a block may take on every card the kernels are written for.
 const SHARED_BYTES: usize = 163 * 1024;
 
@@ -180,6 +180,13 @@ impl Attention {
     }
 }
 
+/// The most chunks that a row of up to `longest` positions touches; `window` 0: none.
+pub(super) fn chunks(longest: usize, window: usize) -> usize {
+    let all = longest.div_ceil(CHUNK).max(1);
+    // A window may begin and end inside a chunk.
+    if window == 0 { all } else { all.min(window.div_ceil(CHUNK) + 1) }
+}
+
 /// Cuts rows `first_row .. first_row + rows`, positions `first_position ..` of the sequence in `slot`, into tiles of up to
 /// `tile` rows.
 pub(crate) fn cut(first_row: usize, rows: usize, slot: usize, first_position: usize, tile: usize) -> Vec<Tile> {
@@ -245,7 +252,11 @@ impl Shape {
         } else {
             Source {
                 name: "attention",
-                text: concat!(include_str!("../kernels/attention.cuh"), include_str!("../kernels/attention.cu")),
+                text: concat!(
+                    include_str!("../kernels/attention.cuh"),
+                    include_str!("../kernels/attention_token.cuh"),
+                    include_str!("../kernels/attention.cu")
+                ),
             }
         }
     }
@@ -298,7 +309,7 @@ impl Shape {
     fn token_shared_bytes(self) -> usize {
         const STEP: usize = 32;
         let (warps, heads, head_dim) = (self.token_warps, self.heads_a_tile(), self.head_dim);
-        let mut floats = warps * heads * (head_dim + 2);
+        let mut floats = warps * heads * (head_dim + 3);
         if self.is_f32() {
             floats += heads * head_dim + warps * STEP * (heads.next_multiple_of(4) + (head_dim + 4) + head_dim);
         } else {
@@ -317,9 +328,7 @@ impl Shape {
 
     /// The most chunks that a row of up to `longest` positions touches.
     fn chunks(self, longest: usize) -> usize {
-        let all = longest.div_ceil(CHUNK).max(1);
-        // A window may begin and end inside a chunk.
-        if self.window == 0 { all } else { all.min(self.window.div_ceil(CHUNK) + 1) }
+        chunks(longest, self.window)
     }
 
     fn workspace_bytes(self, rows: usize, longest: usize) -> usize {
@@ -331,4 +340,4 @@ impl Shape {
 
 #[cfg(test)]
 #[path = "attention_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -24,7 +24,7 @@ const SHAPES: [(usize, usize, usize, usize); 11] = [
 ];
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 /// Lengths of the sequences, a slot each.
-const LENGTHS: [usize; 9] = [1, 2, 63, 64, 65, 127, 300, 512, 1025];
+pub(crate) const LENGTHS: [usize; 9] = [1, 2, 63, 64, 65, 127, 300, 512, 1025];
 
 #[test]
 fn every_kernel_compiles() {
@@ -194,7 +194,7 @@ fn prompts_match_float64_however_they_are_cut() {
     }
 }
 
-fn all_shapes() -> impl Iterator<Item = (Dtype, (usize, usize, usize, usize))> {
+pub(crate) fn all_shapes() -> impl Iterator<Item = (Dtype, (usize, usize, usize, usize))> {
     let tiny = [(Dtype::F32, (6, 2, 12, 0)), (Dtype::F32, (6, 6, 8, 0))];
     DTYPES.into_iter().flat_map(|dtype| SHAPES.map(|shape| (dtype, shape))).chain(tiny)
 }
@@ -239,16 +239,27 @@ impl Random {
 }
 
 /// A layer's cache of one sequence for each of [`LENGTHS`], here and on the card.
-struct Cache {
+pub(crate) struct Cache {
     shape: Shape,
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    pub(crate) keys: Vec<f32>,
+    pub(crate) values: Vec<f32>,
     tables: Vec<i32>,
     stride: usize,
     buffers: [Buffer; 3],
 }
 
 impl Cache {
+    /// Of one layer of a model.
+    pub(crate) fn of(device: &Device, config: &ModelConfig, dtype: Dtype) -> Self {
+        Self::new(device, Shape::of(config, dtype).unwrap())
+    }
+
+    /// Where a position of a sequence lies in `keys` and `values`.
+    pub(crate) fn at(&self, slot: usize, kv_head: usize, position: usize) -> usize {
+        let block = self.tables[slot * self.stride + position / BLOCK_TOKENS] as usize;
+        ((block * self.shape.kv_heads + kv_head) * BLOCK_TOKENS + position % BLOCK_TOKENS) * self.shape.head_dim
+    }
+
     /// Blocks lie in any order; slots 7 and 8 share their first two. What no position fills is no number, and neither are
     /// the table's entries behind a sequence a block.
     fn new(device: &Device, shape: Shape) -> Self {
@@ -300,7 +311,7 @@ impl Cache {
         Self { shape, keys, values, tables, stride, buffers }
     }
 
-    fn paged(&self) -> PagedCache {
+    pub(crate) fn paged(&self) -> PagedCache {
         let [keys, values, tables] = &self.buffers;
         PagedCache {
             keys: keys.pointer(),
@@ -311,7 +322,7 @@ impl Cache {
     }
 
     /// Rows of q, k and v; k and v are not the kernel's to read.
-    fn queries(&self, rows: usize, seed: u64) -> Vec<f32> {
+    pub(crate) fn queries(&self, rows: usize, seed: u64) -> Vec<f32> {
         let Shape { heads, kv_heads, head_dim, dtype, .. } = self.shape;
         let mut random = Random(seed);
         let width = (heads + 2 * kv_heads) * head_dim;
@@ -327,7 +338,7 @@ impl Cache {
     }
 
     /// Holds a row of `out` against float64.
-    fn check(&self, qkv: &[f32], out: &[f32], row: usize, slot: usize, position: usize) {
+    pub(crate) fn check(&self, qkv: &[f32], out: &[f32], row: usize, slot: usize, position: usize) {
         let Shape { heads, kv_heads, head_dim, window, dtype, .. } = self.shape;
         let start = if window == 0 { 0 } else { (position + 1).saturating_sub(window) };
         // Half a unit in the last place; then what a weight below binary16's normal numbers may be off by.
@@ -339,11 +350,7 @@ impl Cache {
         // The tensor cores cut off where adders round: a whole unit in the last place of binary32 for each addition.
         let addition = 2_f64.powi(-23);
         for head in 0..heads {
-            let at = |position: usize| {
-                let block = self.tables[slot * self.stride + position / BLOCK_TOKENS] as usize;
-                let kv_head = head / (heads / kv_heads);
-                ((block * kv_heads + kv_head) * BLOCK_TOKENS + position % BLOCK_TOKENS) * head_dim
-            };
+            let at = |position: usize| self.at(slot, head / (heads / kv_heads), position);
             let query = &qkv[row * (heads + 2 * kv_heads) * head_dim + head * head_dim..][..head_dim];
             let scale = 1.0 / (head_dim as f64).sqrt();
             let mut weights = Vec::new();

@@ -2,10 +2,10 @@
 
 pub(super) mod argmax;
 pub(super) mod attention;
-pub(super) mod elementwise;
-pub(super) mod gemv;
+pub(super) mod decode;
 #[cfg(test)]
-mod gemv_fixture;
+mod decode_fixture;
+pub(super) mod elementwise;
 pub(super) mod pack;
 pub(super) mod product;
 #[cfg(test)]

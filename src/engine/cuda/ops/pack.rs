@@ -1,4 +1,4 @@
-//! Weights of four and eight bits into the layouts of the kernels (`kernels/gemv_weights.cuh`).
+//! Weights of four and eight bits into the layouts of the kernels (`kernels/decode_weights.cuh`).
 
 use crate::engine::EngineError;
 use crate::engine::cuda::compile::{Options, Source};
@@ -7,11 +7,11 @@ use crate::engine::cuda::element::ElementType;
 use crate::engine::cuda::kernel::{Grid, Kernel, Module};
 
 const SOURCE: Source = Source { name: "pack", text: include_str!("../kernels/pack.cu") };
-/// Inputs in a block of packed AWQ rows; as in `gemv_weights.cuh`.
+/// Inputs in a block of packed AWQ rows; as in `decode_weights.cuh`.
 const AWQ_BLOCK: usize = 128;
 const THREADS: usize = 256;
 
-/// A matrix of four-bit weights as the matrix-vector kernels read it.
+/// A matrix of four-bit weights as the kernel for few rows reads it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AwqShape {
     /// Rows, a multiple of 2 `span`.
@@ -19,7 +19,7 @@ pub(crate) struct AwqShape {
     pub(crate) inputs: usize,
     /// Inputs that share a scale; divides `inputs`.
     pub(crate) group_size: usize,
-    /// Rows p and p + span of every 2 span rows are a pair ([`super::gemv::pair_spans`]).
+    /// Rows p and p + span of every 2 span rows are a pair ([`super::decode::pair_spans`]).
     pub(crate) span: usize,
 }
 

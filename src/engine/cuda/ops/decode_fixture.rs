@@ -1,8 +1,8 @@
-//! Models and weights that the tests of the kernels for few rows run on.
+//! Models and weights that the tests of the kernel for few rows run on.
 
 use half::{bf16, f16};
 
-use super::gemv::{LinearRef, Packing, WeightsRef};
+use super::decode::{LinearRef, Packing, WeightsRef};
 use super::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
 use super::testing::Random;
 use crate::engine::Dtype;
@@ -95,7 +95,7 @@ pub(super) fn models() -> Vec<(ModelConfig, Dtype, Packing)> {
     ] {
         models.push((config, Dtype::Awq, awq(group_size)));
     }
-    // Rows so long that eight of them do not fit into shared memory: several launches.
+    // Rows so long that eight of them do not fit into shared memory.
     models.push((llama([128, 14_336, 2, 1, 64, 64]), Dtype::F16, Packing::Dense));
     models.push((llama([128, 14_336, 2, 1, 64, 64]), Dtype::F32, Packing::Dense));
     models.push((llama([128, 14_336, 2, 1, 64, 64]), Dtype::Awq, awq(Some(128))));
