@@ -39,9 +39,9 @@ impl BenchInputs {
             Some(path) => Workload::open(path)?,
             None => Workload::gsm8k_like(),
         };
-        let model = Arc::new(ModelSource::open(&job.model, hub)?);
+        let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
         let mut notes = Vec::new();
-        let awq = job.wanted().find_awq(&model, hub, &mut notes)?;
+        let awq = job.subject.find_awq(&model, hub, &mut notes)?;
         let mut inputs = Self::new(job, model, awq, workload)?;
         inputs.notes.extend(notes);
         Ok(inputs)
@@ -54,7 +54,7 @@ impl BenchInputs {
         awq: Option<Arc<ModelSource>>,
         mut workload: Workload,
     ) -> Result<Self, RunError> {
-        let dtypes = job.wanted().dtypes(&model, awq.is_some())?;
+        let dtypes = job.subject.dtypes(&job.command, &model, awq.is_some())?;
         let prompts = Prompts { seed: job.seed, vocabulary: model.config.vocabulary };
         if !prompts.can_be_made() {
             return Err(RunError::invalid(

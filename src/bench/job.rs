@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::engine::model::ModelSpec;
-use crate::engine::{Batching, Dtype, EngineKind};
 use crate::record::{BenchPart, Lengths};
 use crate::report::Format;
-use crate::run::Wanted;
+use crate::run::Subject;
 
 /// One request alone: 128 tokens after the first.
 pub(super) const SINGLE: Lengths = Lengths { requests: 1, prompt_tokens: 128, output_tokens: 129 };
@@ -19,20 +17,8 @@ pub(super) const CONCURRENT: Lengths = Lengths { requests: 500, prompt_tokens: 1
 pub struct BenchJob {
     /// The command line, word by word, for provenance.
     pub command: Vec<String>,
-    /// The model.
-    pub model: ModelSpec,
-    /// The AWQ form of the model, if the user named it.
-    pub awq: Option<ModelSpec>,
-    /// Precisions, the ground truth first, none twice; empty means every one that the model offers.
-    pub dtypes: Vec<Dtype>,
-    /// The engine.
-    pub engine: EngineKind,
-    /// Which GPU, where the engine runs on one.
-    pub device: usize,
-    /// Whether a request's tokens may depend on its batch.
-    pub batching: Batching,
-    /// Requests that advance together at most.
-    pub batch: Option<usize>,
+    /// What it runs.
+    pub subject: Subject,
     /// The workload's file; `None` is the one built in.
     pub workload: Option<PathBuf>,
     /// The first requests of the workload and of the concurrent part only.
@@ -55,16 +41,6 @@ pub struct BenchJob {
 
 impl BenchJob {
     /// What of it decides the precisions.
-    pub(super) fn wanted(&self) -> Wanted<'_> {
-        Wanted {
-            command: &self.command,
-            model: &self.model,
-            awq: self.awq.as_ref(),
-            dtypes: &self.dtypes,
-            engine: self.engine,
-        }
-    }
-
     pub(super) fn has(&self, part: BenchPart) -> bool {
         self.parts.contains(&part)
     }

@@ -12,7 +12,7 @@ use super::job::SINGLE;
 use super::measure::{Lane, Part};
 use super::prompts::Purpose;
 use crate::engine::model::ModelSource;
-use crate::engine::{Engine, EngineError, OpenOptions};
+use crate::engine::{Engine, EngineError};
 use crate::record::{BenchPart, DtypeBench, LoadRun, ReadThrough};
 use crate::run::RunError;
 use crate::system::available_memory_bytes;
@@ -22,11 +22,7 @@ impl Lane<'_, '_> {
     pub(super) fn load(&mut self, bench: &mut DtypeBench) -> Result<Part<Box<dyn Engine>>, RunError> {
         let source = self.inputs.model_in(self.dtype);
         bench.read_through = read_through(source)?;
-        let options = OpenOptions {
-            device: self.job.device,
-            batching: self.job.batching,
-            ..OpenOptions::new(self.job.engine, self.dtype, self.job.batch)
-        };
+        let options = self.job.subject.open_options(self.dtype);
         let repetitions = if self.job.has(BenchPart::Load) { self.job.repeats } else { 1 };
         let mut kept: Option<Box<dyn Engine>> = None;
         for number in 0..repetitions {

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::measure::{End, measure};
 use super::{BenchInputs, BenchJob, Event};
-use crate::engine::{Dtype, check_device};
+use crate::engine::Dtype;
 use crate::hub::Hub;
 use crate::record::{BENCH_FORMAT, BenchPlan, BenchRecord, BenchRow, DtypeBench, Machine, WorkloadPlan, utc_now};
 use crate::report::render_bench;
@@ -34,7 +34,7 @@ pub struct BenchFinished {
 /// Runs a job.
 pub fn execute(job: &BenchJob, hub: &Hub, surroundings: &mut Surroundings) -> Result<BenchFinished, RunError> {
     check_destination(job.out.as_deref(), "bench.json")?;
-    check_device(job.engine, job.device)?;
+    job.subject.check_device()?;
     evaluate(job, &BenchInputs::load(job, hub)?, surroundings)
 }
 
@@ -76,9 +76,9 @@ pub fn evaluate(
         threads: rayon::current_num_threads(),
         model: model_plan(&inputs.model),
         awq: inputs.awq_plan(),
-        engine: engine_name(job.engine).to_owned(),
-        device: job.device,
-        batch: job.batch,
+        engine: engine_name(job.subject.engine).to_owned(),
+        device: job.subject.device,
+        batch: job.subject.batch,
         plan: inputs.plan.clone(),
         interrupted,
         complete: !interrupted && failures.is_empty(),

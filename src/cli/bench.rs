@@ -7,7 +7,7 @@ use clap::Args;
 use super::args::OutputArguments;
 use super::commands::{catch_interrupts, colour, print_data, print_failures};
 use super::exit::Exit;
-use super::model::{ModelArguments, ModelChoice};
+use super::model::ModelArguments;
 use super::plan::table_format;
 use super::printer::{Printer, duration, say};
 use crate::bench::{BenchFinished, BenchJob, Event, Progress, Surroundings, execute};
@@ -104,16 +104,10 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
             "add workload to `--only`, or leave one of the two out",
         ));
     }
-    let ModelChoice { model, awq, dtypes, engine, device, batching } = arguments.model.resolve()?;
+    let subject = arguments.model.resolve(Batching::Fast, arguments.batch)?;
     Ok(BenchJob {
         command,
-        model,
-        awq,
-        dtypes,
-        engine,
-        device,
-        batching: batching.unwrap_or(Batching::Fast),
-        batch: arguments.batch,
+        subject,
         workload: arguments.workload.clone(),
         requests: arguments.requests,
         parts,

@@ -5,9 +5,9 @@ use clap::Args;
 use super::commands::start_threads;
 use super::plan::{awq, dtypes, engine};
 use crate::engine::model::ModelSpec;
-use crate::engine::{Batching, Dtype, EngineKind};
+use crate::engine::{Batching, EngineKind};
 use crate::hub::Hub;
-use crate::run::RunError;
+use crate::run::{RunError, Subject};
 use crate::text::unknown;
 
 /// The flags that name a model and its engine.
@@ -46,34 +46,22 @@ pub struct ModelArguments {
     pub offline: bool,
 }
 
-/// The same, checked.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct ModelChoice {
-    pub(super) model: ModelSpec,
-    pub(super) awq: Option<ModelSpec>,
-    /// The ground truth first, none twice; empty means every one that the model offers.
-    pub(super) dtypes: Vec<Dtype>,
-    pub(super) engine: EngineKind,
-    pub(super) device: usize,
-    /// `None` where the user did not say.
-    pub(super) batching: Option<Batching>,
-}
-
 impl ModelArguments {
-    /// Checks everything that can be checked without opening a file.
-    pub(super) fn resolve(&self) -> Result<ModelChoice, RunError> {
+    /// Checks everything that can be checked without opening a file. `batching` is the command's own, where the user names none.
+    pub(super) fn resolve(&self, batching: Batching, batch: Option<usize>) -> Result<Subject, RunError> {
         let engine = engine(&self.engine)?;
         if self.threads == Some(0) {
             return Err(RunError::invalid("--threads 0 asks for nothing", "give --threads 1 or more"));
         }
         let dtypes = dtypes(&self.dtype, engine)?;
-        Ok(ModelChoice {
+        Ok(Subject {
             model: ModelSpec { source: self.source.clone(), revision: self.revision.clone() },
             awq: awq(self.awq.as_deref(), &dtypes)?,
             dtypes,
             engine,
             device: self.device,
-            batching: self.batching.as_deref().map(batching).transpose()?,
+            batching: self.batching.as_deref().map(batching_named).transpose()?.unwrap_or(batching),
+            batch,
         })
     }
 
@@ -84,7 +72,7 @@ impl ModelArguments {
     }
 }
 
-fn batching(name: &str) -> Result<Batching, RunError> {
+fn batching_named(name: &str) -> Result<Batching, RunError> {
     let found = Batching::ALL.into_iter().find(|batching| batching.name() == name.trim());
     found.ok_or_else(|| {
         let (what, hint) = unknown("batching", name, &Batching::ALL.map(Batching::name));

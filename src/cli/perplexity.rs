@@ -7,9 +7,10 @@ use clap::Args;
 use super::args::OutputArguments;
 use super::commands::{colour, print_data, print_failures, with_surroundings};
 use super::exit::Exit;
-use super::model::{ModelArguments, ModelChoice};
+use super::model::ModelArguments;
 use super::plan::{chat, table_format};
 use super::printer::say;
+use crate::engine::Batching;
 use crate::run::RunError;
 use crate::run::perplexity::{PerplexityFinished, PerplexityJob, execute};
 
@@ -94,18 +95,13 @@ pub fn resolve_perplexity(
             ));
         }
     }
-    let ModelChoice { model, awq, dtypes, engine, device, batching } = arguments.model.resolve()?;
+    let subject = arguments.model.resolve(Batching::default(), Some(1))?;
     Ok(PerplexityJob {
         command,
-        model,
+        subject,
         text: arguments.text.clone(),
         split: arguments.split.clone(),
         chat: chat(&arguments.chat)?,
-        awq,
-        dtypes,
-        engine,
-        device,
-        batching: batching.unwrap_or_default(),
         window: arguments.window,
         stride: arguments.stride,
         limit_tokens: arguments.limit_tokens,

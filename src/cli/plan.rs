@@ -1,9 +1,8 @@
 //! From what was typed to a job: every value checked, every name known. Nothing past here sees clap.
 
 use super::args::{Gsm8kArguments, OutputArguments};
-use super::model::ModelChoice;
 use crate::engine::model::ModelSpec;
-use crate::engine::{Dtype, EngineKind};
+use crate::engine::{Batching, Dtype, EngineKind};
 use crate::files::read_text;
 use crate::report::{Format, ReportError};
 use crate::run::{Destination, Job, RunError, SamplingOptions};
@@ -16,10 +15,10 @@ pub(super) const RUNS: &str = "runs";
 /// Checks the arguments of `gsm8k`. `command` is the whole command line; `colour` is for a terminal's table.
 pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -> Result<Job, RunError> {
     check_numbers(arguments)?;
-    let ModelChoice { model, awq, dtypes, engine, device, batching } = arguments.model.resolve()?;
+    let subject = arguments.model.resolve(Batching::default(), arguments.batch)?;
     Ok(Job {
         command,
-        model,
+        subject,
         dataset: DatasetSpec {
             source: arguments.dataset.clone(),
             split: arguments.split.clone(),
@@ -30,12 +29,6 @@ pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -
         protocol: arguments.protocol.clone(),
         fewshot: arguments.fewshot.clone(),
         chat: arguments.chat.as_deref().map(chat).transpose()?,
-        awq,
-        dtypes,
-        engine,
-        device,
-        batching: batching.unwrap_or_default(),
-        batch: arguments.batch,
         sampling: SamplingOptions {
             temperature: arguments.temperature,
             top_p: arguments.top_p,

@@ -7,9 +7,10 @@ use clap::Args;
 use super::args::OutputArguments;
 use super::commands::{colour, conclude_run, print_data, with_surroundings};
 use super::exit::Exit;
-use super::model::{ModelArguments, ModelChoice};
+use super::model::ModelArguments;
 use super::plan::{RUNS, chat, format};
 use super::printer::say;
+use crate::engine::Batching;
 use crate::run::quality::{ImportJob, QualityJob, execute, import};
 use crate::run::{Destination, RunError};
 
@@ -94,19 +95,13 @@ pub fn resolve_quality(
             return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
         }
     }
-    let ModelChoice { model, awq, dtypes, engine, device, batching } = arguments.model.resolve()?;
+    let subject = arguments.model.resolve(Batching::default(), arguments.batch)?;
     Ok(QualityJob {
         command,
-        model,
+        subject,
         prompts: arguments.prompts.clone(),
         only: arguments.only.clone(),
         chat: chat(&arguments.chat)?,
-        awq,
-        dtypes,
-        engine,
-        device,
-        batching: batching.unwrap_or_default(),
-        batch: arguments.batch,
         max_tokens: arguments.max_tokens,
         destination: arguments.out.clone().map_or_else(|| Destination::Under(RUNS.into()), Destination::Folder),
         resume: arguments.resume,

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Instant;
 
 use super::writer::{Handed, Score, Writer};
-use super::{Event, Prepared, Progress, RunError, Surroundings};
+use super::{Event, Prepared, Progress, RunError, Subject, Surroundings};
 use crate::engine::model::ModelSource;
 use crate::engine::{
-    Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, OpenOptions, Request, Sampling, Work,
+    Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work,
 };
 use crate::random::split_mix;
 use crate::record::{
@@ -32,8 +32,8 @@ pub(super) enum End {
 
 /// What every precision's generation reads.
 pub(super) struct Task<'a> {
-    /// How each precision's engine is opened; the precision in it is put in its place.
-    pub(super) open: OpenOptions,
+    /// What is run.
+    pub(super) subject: &'a Subject,
     /// Sampling and limits.
     pub(super) generation: &'a GenerationPlan,
     /// Keep every token's logit margin.
@@ -64,7 +64,7 @@ pub(super) fn generate(task: &Task, dtype: Dtype, surroundings: &mut Surrounding
     }
     let scope = reset_peak_memory();
     (surroundings.tell)(Event::Loading(dtype));
-    let mut engine = match (surroundings.open_engine)(&(task.model_in)(dtype), &OpenOptions { dtype, ..task.open }) {
+    let mut engine = match (surroundings.open_engine)(&(task.model_in)(dtype), &task.subject.open_options(dtype)) {
         Ok(engine) => engine,
         Err(error) => return Ok(End::Failed(error.into())),
     };

@@ -39,7 +39,7 @@ impl Inputs {
         let dataset = Dataset::open(&job.dataset, hub)?;
         let rows = dataset.samples.len();
         let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), &job.dataset, hub, rows)?;
-        let model = Arc::new(ModelSource::open(&job.model, hub)?);
+        let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
         let mut inputs = Self::new(model, dataset, protocol, (fewshot, fewshot_sha256))?;
         inputs.find_awq(job, hub)?;
         inputs.dtypes(job)?;
@@ -116,9 +116,9 @@ impl Inputs {
                 max_tokens: self.max_tokens(job),
                 stop_strings: self.stop_strings(job),
             },
-            engine: engine_name(job.engine).to_owned(),
-            batch: job.batch,
-            batching: job.batching,
+            engine: engine_name(job.subject.engine).to_owned(),
+            batch: job.subject.batch,
+            batching: job.subject.batching,
             dtypes,
         })
     }

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::engine::model::ModelSpec;
-use crate::engine::{Batching, Dtype, EngineKind};
+use super::Subject;
 use crate::report::Format;
 use crate::task::{ChatUse, DatasetSpec, Selection};
 
@@ -12,8 +11,8 @@ use crate::task::{ChatUse, DatasetSpec, Selection};
 pub struct Job {
     /// The command line, word by word, for provenance.
     pub command: Vec<String>,
-    /// The model.
-    pub model: ModelSpec,
+    /// What it runs.
+    pub subject: Subject,
     /// The problems.
     pub dataset: DatasetSpec,
     /// Which of them.
@@ -24,18 +23,6 @@ pub struct Job {
     pub fewshot: Option<PathBuf>,
     /// Instead of the protocol's own.
     pub chat: Option<ChatUse>,
-    /// The AWQ form of the model, if the user named it.
-    pub awq: Option<ModelSpec>,
-    /// Precisions, the ground truth first, none twice; empty means every one that the model offers.
-    pub dtypes: Vec<Dtype>,
-    /// The engine.
-    pub engine: EngineKind,
-    /// Which GPU, where the engine runs on one.
-    pub device: usize,
-    /// Whether a request's tokens may depend on its batch.
-    pub batching: Batching,
-    /// Requests that advance together at most.
-    pub batch: Option<usize>,
     /// Sampling and limits.
     pub sampling: SamplingOptions,
     /// Where the results go.

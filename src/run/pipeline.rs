@@ -6,11 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use super::folder::{folder_event, open_folder};
 use super::generate::{End, Task, generate};
-use super::precisions::weight_notes;
 use super::prompts::{Prepared, prepare};
+use super::subject::weight_notes;
 use super::{Event, Inputs, Job, RunError};
 use crate::engine::model::ModelSource;
-use crate::engine::{Dtype, Engine, EngineError, OpenOptions, check_device};
+use crate::engine::{Dtype, Engine, EngineError, OpenOptions};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::record::{FORMAT, Machine, Measured, Plan, Record, RunFolder, StoredSample, answers, summarise, utc_now};
@@ -45,7 +45,7 @@ pub struct Finished<R = Record> {
 pub fn execute(job: &Job, hub: &Hub, surroundings: &mut Surroundings) -> Result<Finished, RunError> {
     // What is resumed has its folder, and may need no engine any more.
     if !job.resume {
-        check_device(job.engine, job.device)?;
+        job.subject.check_device()?;
     }
     evaluate(job, &Inputs::load(job, hub)?, surroundings)
 }
@@ -66,11 +66,7 @@ pub fn evaluate(job: &Job, inputs: &Inputs, surroundings: &mut Surroundings) -> 
     folder.write_samples(&prepared.iter().map(stored_sample).collect::<Vec<_>>())?;
 
     let task = Task {
-        open: OpenOptions {
-            device: job.device,
-            batching: job.batching,
-            ..OpenOptions::new(job.engine, Dtype::F32, job.batch)
-        },
+        subject: &job.subject,
         generation: &plan.generation,
         margins: false,
         model_in: &|dtype| Arc::clone(inputs.model_in(dtype)),

@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use evalsuite::bench::{BenchFinished, BenchInputs, BenchJob, Event, RequestLengths, Surroundings, Workload, evaluate};
-use evalsuite::engine::model::ModelSpec;
 use evalsuite::engine::{
-    Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event as EngineEvent, Finish, GenerateOptions,
-    LoadTimes, Request, Timings, Work,
+    Completion, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Finish, GenerateOptions, LoadTimes,
+    Request, Timings, Work,
 };
 use evalsuite::record::{BenchPart, BenchRecord};
 use evalsuite::report::Format;
@@ -86,13 +85,7 @@ fn tiny() -> tempfile::TempDir {
 fn job() -> BenchJob {
     BenchJob {
         command: ["evalsuite", "bench", "--seed", "3"].map(str::to_owned).to_vec(),
-        model: ModelSpec { source: "m".to_owned(), revision: "main".to_owned() },
-        awq: None,
-        dtypes: vec![Dtype::F32, Dtype::F16],
-        engine: EngineKind::Cpu,
-        device: 0,
-        batching: evalsuite::engine::Batching::Invariant,
-        batch: None,
+        subject: scripted::subject("m", &[Dtype::F32, Dtype::F16]),
         workload: None,
         requests: Some(3),
         parts: BenchPart::ALL.to_vec(),
@@ -142,7 +135,7 @@ fn inputs(job: &BenchJob, folder: &Path, workload: Workload) -> Result<BenchInpu
 #[test]
 fn every_part_asks_for_what_it_says() {
     let folder = tiny();
-    let job = BenchJob { dtypes: vec![Dtype::F16], ..job() };
+    let job = BenchJob { subject: scripted::subject("m", &[Dtype::F16]), ..job() };
     let inputs = inputs(&job, folder.path(), workload(20)).unwrap();
     let runs = Runs::default();
     let finished = run_with(&job, &inputs, &runs, &mut |_| Ok(0), &AtomicBool::new(false));
@@ -204,7 +197,7 @@ fn only_the_parts_that_are_asked_for_run() {
         (BenchPart::Concurrent, vec![1, 1, 32, 3]),
         (BenchPart::Workload, vec![1, 1, 32, 3]),
     ] {
-        let job = BenchJob { dtypes: vec![Dtype::F16], parts: vec![part], ..job() };
+        let job = BenchJob { subject: scripted::subject("m", &[Dtype::F16]), parts: vec![part], ..job() };
         let inputs = inputs(&job, folder.path(), workload(0)).unwrap();
         let runs = Runs::default();
         let finished = run_with(&job, &inputs, &runs, &mut |_| Ok(0), &AtomicBool::new(false));
@@ -273,7 +266,7 @@ fn what_cannot_be_measured_is_refused_before_anything_loads() {
     assert!(inputs(&without, folder.path(), long).is_ok());
     let words = BenchInputs::new(&job(), scripted::model(None), None, workload(0)).unwrap_err().to_string();
     assert!(words.contains("has 4 tokens: none to choose"), "{words}");
-    let awq = BenchJob { dtypes: vec![Dtype::Awq], ..job() };
+    let awq = BenchJob { subject: scripted::subject("m", &[Dtype::Awq]), ..job() };
     assert!(error(&awq, workload(0)).contains("no AWQ weights"));
 }
 
@@ -428,7 +421,7 @@ fn mistakes_on_the_command_line_are_named() {
 fn published_figures_are_read_and_fit_the_page() {
     let Some(figures) = crate::shared_file("peers/figures.json") else { return };
     let folder = tiny();
-    let job = BenchJob { peers: Some(figures), dtypes: vec![Dtype::F32, Dtype::F16], ..job() };
+    let job = BenchJob { peers: Some(figures), ..job() };
     let inputs = inputs(&job, folder.path(), workload(0)).unwrap();
     assert_eq!(inputs.peers.as_ref().unwrap().rows.len(), 5, "two of transformers, three of vLLM");
     let finished = run_with(&job, &inputs, &Runs::default(), &mut |_| Ok(0), &AtomicBool::new(false));

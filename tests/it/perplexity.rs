@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::{ModelSource, ModelSpec};
-use evalsuite::engine::{Dtype, Engine, EngineError, EngineInfo, EngineKind, Event as EngineEvent, Request, open};
+use evalsuite::engine::{Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Request, open};
 use evalsuite::hub::Hub;
 use evalsuite::record::{DtypePerplexity, PerplexityRecord, Reading};
 use evalsuite::report::Format;
@@ -17,7 +17,7 @@ use evalsuite::run::{Event, RunError, Surroundings};
 use evalsuite::task::{ChatUse, Content, Corpus, Sample};
 use serde::Deserialize;
 
-use crate::tiny_model;
+use crate::{scripted, tiny_model};
 
 #[derive(Deserialize)]
 struct Oracle {
@@ -57,15 +57,10 @@ fn plain(text: &str) -> Corpus {
 fn job(dtypes: &[Dtype]) -> PerplexityJob {
     PerplexityJob {
         command: vec!["evalsuite".to_owned(), "perplexity".to_owned()],
-        model: ModelSpec { source: "llama".to_owned(), revision: "main".to_owned() },
+        subject: scripted::subject("llama", dtypes),
         text: "a text".to_owned(),
         split: "test".to_owned(),
         chat: ChatUse::Auto,
-        awq: None,
-        dtypes: dtypes.to_vec(),
-        engine: EngineKind::Cpu,
-        device: 0,
-        batching: evalsuite::engine::Batching::Invariant,
         window: Some(24),
         stride: Some(10),
         limit_tokens: None,
@@ -301,7 +296,7 @@ fn a_precision_that_overflows_fails_alone() {
     assert!(f16.nats_per_token.is_none() && f16.against_f32.is_none() && f16.failure.is_some());
     assert!(!finished.record.complete && finished.report.unwrap().contains("f16 did not finish"));
 
-    let alone = PerplexityJob { dtypes: vec![Dtype::F16], ..job };
+    let alone = PerplexityJob { subject: scripted::subject("llama", &[Dtype::F16]), ..job };
     let inputs = PerplexityInputs::new(&alone, source, None, plain(&words(60))).unwrap();
     let error = run_with(&alone, &inputs, &mut |_, _| {}, &mut |engine| Box::new(Overflowing(engine))).unwrap_err();
     assert!(error.is_engine_failure(), "{error}");

@@ -16,7 +16,7 @@ use evalsuite::run::{Destination, Event, Job, RunError, rescore, show_prompt};
 use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Selection};
 use tempfile::TempDir;
 
-use crate::scripted::{ROWS, dataset, engine, evaluate, evaluate_with, inputs, inputs_of, job, model};
+use crate::scripted::{ROWS, dataset, engine, evaluate, evaluate_with, inputs, inputs_of, job, model, subject};
 
 /// In memory where that is possible: these tests sync thousands of small files.
 fn scratch() -> TempDir {
@@ -67,7 +67,7 @@ fn a_run_killed_at_any_byte_of_its_journal_resumes_to_the_same_bytes() {
     let inputs = inputs();
     let folder = scratch.path().join("run");
     let selection = Selection { limit: Some(2), indices: Vec::new() };
-    let job = Job { selection, dtypes: vec![Dtype::F32], ..job(folder.clone()) };
+    let job = Job { selection, subject: subject("scripted", &[Dtype::F32]), ..job(folder.clone()) };
     evaluate(&job, &inputs).unwrap();
     let expected = answers(&folder);
     let journal = folder.join("f32/journal.jsonl");
@@ -116,7 +116,7 @@ fn an_interrupted_run_keeps_what_is_done_and_generates_only_the_rest() {
 #[test]
 fn all_that_an_engine_handed_out_before_an_interruption_is_in_the_journal_in_its_order() {
     let scratch = scratch();
-    let mut job = Job { dtypes: vec![Dtype::F32], ..job(scratch.path().join("run")) };
+    let mut job = Job { subject: subject("scripted", &[Dtype::F32]), ..job(scratch.path().join("run")) };
     job.sampling.temperature = 0.7;
     job.sampling.repeats = 400;
     let mut open = |options: &OpenOptions| Ok(engine(options.dtype, "1"));
@@ -153,7 +153,7 @@ fn resuming_under_another_plan_names_every_difference() {
     let begun = job(folder.clone());
     evaluate(&begun, &inputs).unwrap();
     let mut other = Job { resume: true, ..begun.clone() };
-    other.dtypes = vec![Dtype::F32];
+    other.subject.dtypes = vec![Dtype::F32];
     other.sampling.max_tokens = Some(65);
     other.sampling.seed = 9;
     other.selection = Selection { limit: Some(2), indices: Vec::new() };
@@ -452,7 +452,7 @@ fn reports_fit_their_readers() {
 fn without_f32_the_table_says_that_there_is_no_ground_truth() {
     let scratch = scratch();
     let inputs = inputs();
-    let alone = Job { dtypes: vec![Dtype::F16, Dtype::Bf16], ..job(scratch.path().join("run")) };
+    let alone = Job { subject: subject("scripted", &[Dtype::F16, Dtype::Bf16]), ..job(scratch.path().join("run")) };
     let (record, table) = evaluate(&alone, &inputs).unwrap().results.unwrap();
     assert!(table.contains("no ground truth"), "{table}");
     assert!(record.dtypes.iter().flat_map(|dtype| &dtype.rules).all(|rule| rule.against_f32.is_none()));

@@ -11,11 +11,13 @@ use evalsuite::engine::model::{
     TensorData, Tensors,
 };
 use evalsuite::engine::{
-    Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes, OpenOptions, Request,
-    Timings, Work,
+    Batching, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes, OpenOptions,
+    Request, Timings, Work,
 };
 use evalsuite::report::Format;
-use evalsuite::run::{Destination, Event as RunEvent, Finished, Inputs, Job, RunError, SamplingOptions, Surroundings};
+use evalsuite::run::{
+    Destination, Event as RunEvent, Finished, Inputs, Job, RunError, SamplingOptions, Subject, Surroundings,
+};
 use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Fewshot, Protocol, Sample, Selection};
 
 /// Questions ask for `index + 100`; every third f16 answer is wrong, so that precisions differ.
@@ -191,11 +193,24 @@ pub(crate) fn inputs_of(
     Inputs::new(model, dataset, protocol, (Fewshot::None, None))
 }
 
+/// A model in some precisions, on the CPU.
+pub(crate) fn subject(model: &str, dtypes: &[Dtype]) -> Subject {
+    Subject {
+        model: ModelSpec { source: model.to_owned(), revision: "main".to_owned() },
+        awq: None,
+        dtypes: dtypes.to_vec(),
+        engine: EngineKind::Cpu,
+        device: 0,
+        batching: Batching::Invariant,
+        batch: None,
+    }
+}
+
 /// A greedy job in two precisions, into `folder`.
 pub(crate) fn job(folder: PathBuf) -> Job {
     Job {
         command: ["evalsuite", "gsm8k"].map(str::to_owned).to_vec(),
-        model: ModelSpec { source: "scripted".to_owned(), revision: "main".to_owned() },
+        subject: subject("scripted", &[Dtype::F32, Dtype::F16]),
         dataset: DatasetSpec {
             source: "scripted".to_owned(),
             split: "test".to_owned(),
@@ -206,12 +221,6 @@ pub(crate) fn job(folder: PathBuf) -> Job {
         protocol: "gsm8k-cot-zeroshot".to_owned(),
         fewshot: None,
         chat: None,
-        awq: None,
-        dtypes: vec![Dtype::F32, Dtype::F16],
-        engine: EngineKind::Cpu,
-        device: 0,
-        batching: evalsuite::engine::Batching::Invariant,
-        batch: None,
         sampling: SamplingOptions {
             temperature: 0.0,
             top_p: 1.0,

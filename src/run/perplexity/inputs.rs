@@ -12,7 +12,7 @@ use crate::hub::Hub;
 use crate::record::{AwqPlan, TextPlan, WindowPlan};
 use crate::run::RunError;
 use crate::run::inputs::{awq_plan, model_plan};
-use crate::run::precisions::weight_notes;
+use crate::run::subject::weight_notes;
 use crate::task::{Content, Corpus};
 
 /// Tokens in a window unless the user says otherwise and the context is long enough.
@@ -50,9 +50,9 @@ impl PerplexityInputs {
     pub fn load(job: &PerplexityJob, hub: &Hub) -> Result<Self, RunError> {
         // The cheap first: a mistyped text should not wait for a download.
         let corpus = Corpus::open(&job.text, &job.split, hub)?;
-        let model = Arc::new(ModelSource::open(&job.model, hub)?);
+        let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
         let mut notes = Vec::new();
-        let awq = job.wanted().find_awq(&model, hub, &mut notes)?;
+        let awq = job.subject.find_awq(&model, hub, &mut notes)?;
         let mut inputs = Self::new(job, model, awq, corpus)?;
         inputs.notes.extend(notes);
         Ok(inputs)
@@ -65,7 +65,7 @@ impl PerplexityInputs {
         awq: Option<Arc<ModelSource>>,
         corpus: Corpus,
     ) -> Result<Self, RunError> {
-        let dtypes = job.wanted().dtypes(&model, awq.is_some())?;
+        let dtypes = job.subject.dtypes(&job.command, &model, awq.is_some())?;
         let (window, stride) = window_and_stride(job, model.config.context_tokens)?;
         let mut documents = Documents::new(&corpus, job.chat, &model)?;
         let text = TextPlan {

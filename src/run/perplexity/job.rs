@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::engine::model::ModelSpec;
-use crate::engine::{Batching, Dtype, EngineKind};
 use crate::report::Format;
-use crate::run::precisions::Wanted;
+use crate::run::Subject;
 use crate::task::ChatUse;
 
 /// One reading of a text.
@@ -13,24 +11,14 @@ use crate::task::ChatUse;
 pub struct PerplexityJob {
     /// The command line, word by word, for provenance.
     pub command: Vec<String>,
-    /// The model.
-    pub model: ModelSpec,
+    /// What it runs.
+    pub subject: Subject,
     /// `bundled`, a plain text file, or a dataset.
     pub text: String,
     /// Which rows, where the text is a dataset with splits.
     pub split: String,
     /// Whether a dataset's rows go through the model's chat template.
     pub chat: ChatUse,
-    /// The AWQ form of the model, if the user named it.
-    pub awq: Option<ModelSpec>,
-    /// Precisions, the ground truth first, none twice; empty means every one that the model offers.
-    pub dtypes: Vec<Dtype>,
-    /// The engine.
-    pub engine: EngineKind,
-    /// Which GPU, where the engine runs on one.
-    pub device: usize,
-    /// Whether a request's tokens may depend on its batch.
-    pub batching: Batching,
     /// Tokens in a window; `None` is 512, or the model's context where that is shorter.
     pub window: Option<usize>,
     /// Tokens from a window's begin to the next one's; `None` is half a window.
@@ -43,17 +31,4 @@ pub struct PerplexityJob {
     pub worst: usize,
     /// How the report is printed.
     pub format: Format,
-}
-
-impl PerplexityJob {
-    /// What of it decides the precisions.
-    pub(super) fn wanted(&self) -> Wanted<'_> {
-        Wanted {
-            command: &self.command,
-            model: &self.model,
-            awq: self.awq.as_ref(),
-            dtypes: &self.dtypes,
-            engine: self.engine,
-        }
-    }
 }

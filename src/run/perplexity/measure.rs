@@ -8,7 +8,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::{PerplexityInputs, PerplexityJob, Window};
-use crate::engine::{Dtype, Engine, EngineError, OpenOptions};
+use crate::engine::{Dtype, Engine, EngineError};
 use crate::run::{Event, RunError, Surroundings, WindowProgress};
 use crate::score::Distribution;
 
@@ -46,8 +46,7 @@ pub(super) fn open_lanes(
     let mut lanes = Vec::new();
     for dtype in &inputs.dtypes {
         (surroundings.tell)(Event::Loading(*dtype));
-        let options =
-            OpenOptions { device: job.device, batching: job.batching, ..OpenOptions::new(job.engine, *dtype, Some(1)) };
+        let options = job.subject.open_options(*dtype);
         let mut lane = Lane { dtype: *dtype, engine: None, scores: Vec::new(), seconds: 0.0, failure: None };
         match (surroundings.open_engine)(inputs.model_in(*dtype), &options) {
             Ok(engine) => {

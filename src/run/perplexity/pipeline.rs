@@ -5,7 +5,7 @@ use std::path::Path;
 use super::measure::{measure, open_lanes};
 use super::summary::summarise;
 use super::{PerplexityInputs, PerplexityJob};
-use crate::engine::{Dtype, check_device};
+use crate::engine::Dtype;
 use crate::hub::Hub;
 use crate::record::{Machine, PERPLEXITY_FORMAT, PerplexityRecord, utc_now};
 use crate::report::render_perplexity;
@@ -30,7 +30,7 @@ pub fn execute(
     surroundings: &mut Surroundings,
 ) -> Result<PerplexityFinished, RunError> {
     check_destination(job.out.as_deref(), "perplexity.json")?;
-    check_device(job.engine, job.device)?;
+    job.subject.check_device()?;
     evaluate(job, &PerplexityInputs::load(job, hub)?, surroundings)
 }
 
@@ -66,7 +66,7 @@ pub fn evaluate(
         model: model_plan(&inputs.model),
         awq: inputs.awq_plan(),
         text: inputs.text_plan(),
-        engine: engine_name(job.engine).to_owned(),
+        engine: engine_name(job.subject.engine).to_owned(),
         complete: done == windows.count && lanes.iter().all(|lane| lane.failure.is_none()),
         notes: inputs.notes.clone(),
         dtypes: summarise(&lanes, inputs, &windows, job.worst),

@@ -9,8 +9,8 @@ use crate::files::sha256;
 use crate::hub::Hub;
 use crate::record::{AwqPlan, GenerationPlan, PromptSetPlan, QualityPlan, utc_now};
 use crate::run::inputs::{awq_plan, chat_template, engine_name, model_plan};
-use crate::run::precisions::weight_notes;
 use crate::run::prompts::{check, little_room};
+use crate::run::subject::weight_notes;
 use crate::run::{Prepared, RunError};
 use crate::task::{ChatTemplate, PromptSet};
 
@@ -41,9 +41,9 @@ impl QualityInputs {
         // The cheap first: a misspelt prompt should not wait for a download.
         let set = PromptSet::open(job.prompts.as_deref())?;
         set.choose(&job.only)?;
-        let model = Arc::new(ModelSource::open(&job.model, hub)?);
+        let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
         let mut notes = Vec::new();
-        let awq = job.wanted().find_awq(&model, hub, &mut notes)?;
+        let awq = job.subject.find_awq(&model, hub, &mut notes)?;
         let mut inputs = Self::new(job, model, awq, set)?;
         inputs.notes.extend(notes);
         Ok(inputs)
@@ -57,7 +57,7 @@ impl QualityInputs {
         set: PromptSet,
     ) -> Result<Self, RunError> {
         let mut notes = Vec::new();
-        let dtypes = job.wanted().dtypes(&model, awq.is_some())?;
+        let dtypes = job.subject.dtypes(&job.command, &model, awq.is_some())?;
         let chosen = set.choose(&job.only)?;
         let chat = chat_template(&model, job.chat, "`--chat required`", &mut notes)?;
         let mut prepared = Vec::new();
@@ -115,9 +115,9 @@ impl QualityInputs {
                 max_tokens: self.max_tokens(job),
                 stop_strings: Vec::new(),
             },
-            engine: engine_name(job.engine).to_owned(),
-            batch: job.batch,
-            batching: job.batching,
+            engine: engine_name(job.subject.engine).to_owned(),
+            batch: job.subject.batch,
+            batching: job.subject.batching,
             dtypes: self.dtypes.clone(),
         }
     }

@@ -2,11 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::engine::model::ModelSpec;
-use crate::engine::{Batching, Dtype, EngineKind};
 use crate::report::Format;
-use crate::run::Destination;
-use crate::run::precisions::Wanted;
+use crate::run::{Destination, Subject};
 use crate::task::ChatUse;
 
 /// One quality run.
@@ -14,26 +11,14 @@ use crate::task::ChatUse;
 pub struct QualityJob {
     /// The command line, word by word, for provenance.
     pub command: Vec<String>,
-    /// The model.
-    pub model: ModelSpec,
+    /// What it runs.
+    pub subject: Subject,
     /// The prompts' file; `None` is the built-in set.
     pub prompts: Option<PathBuf>,
     /// Ids and kinds of the prompts to ask; empty means all.
     pub only: Vec<String>,
     /// Whether prompts go through the model's chat template.
     pub chat: ChatUse,
-    /// The AWQ form of the model, if the user named it.
-    pub awq: Option<ModelSpec>,
-    /// Precisions, the ground truth first, none twice; empty means every one that the model offers.
-    pub dtypes: Vec<Dtype>,
-    /// The engine.
-    pub engine: EngineKind,
-    /// Which GPU, where the engine runs on one.
-    pub device: usize,
-    /// Whether a request's tokens may depend on its batch.
-    pub batching: Batching,
-    /// Requests that advance together at most.
-    pub batch: Option<usize>,
     /// Instead of the set's own limit.
     pub max_tokens: Option<usize>,
     /// Where the results go.
@@ -63,17 +48,4 @@ pub struct ImportJob {
     pub format: Format,
     /// Answers whose word diffs a table shows at most, those that differ most.
     pub diffs: usize,
-}
-
-impl QualityJob {
-    /// What of it decides the precisions.
-    pub(super) fn wanted(&self) -> Wanted<'_> {
-        Wanted {
-            command: &self.command,
-            model: &self.model,
-            awq: self.awq.as_ref(),
-            dtypes: &self.dtypes,
-            engine: self.engine,
-        }
-    }
 }

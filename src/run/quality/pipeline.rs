@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{QualityInputs, QualityJob};
+use crate::engine::Dtype;
 use crate::engine::model::ModelTokenizer;
-use crate::engine::{Dtype, OpenOptions, check_device};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::record::{
@@ -24,7 +24,7 @@ pub type QualityFinished = Finished<QualityRecord>;
 pub fn execute(job: &QualityJob, hub: &Hub, surroundings: &mut Surroundings) -> Result<QualityFinished, RunError> {
     // What is resumed has its folder, and may need no engine any more.
     if !job.resume {
-        check_device(job.engine, job.device)?;
+        job.subject.check_device()?;
     }
     evaluate(job, &QualityInputs::load(job, hub)?, surroundings)
 }
@@ -43,11 +43,7 @@ pub fn evaluate(
     let (folder, plan) = open_folder(&job.destination, job.resume, plan, &name)?;
     (surroundings.tell)(folder_event(&folder, &plan.dtypes, plan.prompts.chosen)?);
     let task = Task {
-        open: OpenOptions {
-            device: job.device,
-            batching: job.batching,
-            ..OpenOptions::new(job.engine, Dtype::F32, job.batch)
-        },
+        subject: &job.subject,
         generation: &plan.generation,
         margins: true,
         model_in: &|dtype| Arc::clone(inputs.model_in(dtype)),

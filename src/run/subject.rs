@@ -1,30 +1,44 @@
-//! Which precisions a job runs in, and which files each is loaded from.
+//! What a job runs: which model in which precisions, and which files each is loaded from.
 
 use std::sync::Arc;
 
 use super::{Inputs, Job, RunError};
 use crate::engine::model::{ModelSource, ModelSpec};
-use crate::engine::{Dtype, EngineKind};
+use crate::engine::{Batching, Dtype, EngineKind, OpenOptions, check_device};
 use crate::hub::Hub;
 use crate::record::{AwqPlan, ModelPlan};
 use crate::text::command_line;
 
-/// What of a job decides its precisions.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
-    /// The command line, word by word.
-    pub(crate) command: &'a [String],
+/// What a job runs: a model, in precisions, by an engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subject {
     /// The model.
-    pub(crate) model: &'a ModelSpec,
+    pub model: ModelSpec,
     /// Its AWQ form, if the user named it.
-    pub(crate) awq: Option<&'a ModelSpec>,
-    /// Empty means every one that the model offers.
-    pub(crate) dtypes: &'a [Dtype],
+    pub awq: Option<ModelSpec>,
+    /// Precisions, the ground truth first, none twice; empty means every one that the model offers.
+    pub dtypes: Vec<Dtype>,
     /// The engine.
-    pub(crate) engine: EngineKind,
+    pub engine: EngineKind,
+    /// Which GPU, where the engine runs on one.
+    pub device: usize,
+    /// Whether a request's tokens may depend on its batch.
+    pub batching: Batching,
+    /// Requests that advance together at most.
+    pub batch: Option<usize>,
 }
 
-impl Wanted<'_> {
+impl Subject {
+    /// Asks for the device that the engine would run on: a machine without it is a mistake in the command.
+    pub(crate) fn check_device(&self) -> Result<(), RunError> {
+        Ok(check_device(self.engine, self.device)?)
+    }
+
+    /// How the engine is opened in a precision.
+    pub(crate) fn open_options(&self, dtype: Dtype) -> OpenOptions {
+        OpenOptions { device: self.device, batching: self.batching, ..OpenOptions::new(self.engine, dtype, self.batch) }
+    }
+
     /// Opens the model's AWQ form where the job may use it. One that nobody asked for and that cannot be read is left
     /// out, with a note.
     pub(crate) fn find_awq(
@@ -38,7 +52,7 @@ impl Wanted<'_> {
         if !asked && !offered {
             return Ok(None);
         }
-        match model.open_awq_form(self.model, self.awq, hub) {
+        match model.open_awq_form(&self.model, self.awq.as_ref(), hub) {
             Ok(form) => Ok(form.map(Arc::new)),
             Err(error) if asked => Err(error.into()),
             Err(error) => {
@@ -49,8 +63,14 @@ impl Wanted<'_> {
         }
     }
 
-    /// The precisions that the job runs in: those it names, or every one that the model offers.
-    pub(crate) fn dtypes(&self, model: &ModelSource, has_awq_form: bool) -> Result<Vec<Dtype>, RunError> {
+    /// The precisions that the job runs in: those it names, or every one that the model offers. `command` is the job's command line,
+    /// word by word.
+    pub(crate) fn dtypes(
+        &self,
+        command: &[String],
+        model: &ModelSource,
+        has_awq_form: bool,
+    ) -> Result<Vec<Dtype>, RunError> {
         let packed = model.quantization.is_some();
         if self.dtypes.is_empty() {
             let has_awq = (packed || has_awq_form) && self.engine.dtypes().contains(&Dtype::Awq);
@@ -58,7 +78,7 @@ impl Wanted<'_> {
             return Ok(floating.iter().copied().chain(has_awq.then_some(Dtype::Awq)).collect());
         }
         if self.dtypes.contains(&Dtype::Awq) && !packed && !has_awq_form {
-            return Err(self.no_awq(model));
+            return Err(self.no_awq(command, model));
         }
         if self.dtypes.contains(&Dtype::Int8) && packed {
             return Err(RunError::invalid(
@@ -66,18 +86,18 @@ impl Wanted<'_> {
                 "give the full-precision model as `--model`, or leave int8 out of `--dtype`",
             ));
         }
-        Ok(self.dtypes.to_vec())
+        Ok(self.dtypes.clone())
     }
 
     /// Offers the commands that make AWQ weights and then run on them.
-    fn no_awq(&self, model: &ModelSource) -> RunError {
+    fn no_awq(&self, command: &[String], model: &ModelSource) -> RunError {
         let path = self.model.awq_path().display().to_string();
         let mut make = vec!["evalsuite", "quantize", "--model", &self.model.source];
         if self.model.revision != "main" {
             make.extend(["--revision", &self.model.revision]);
         }
         make.extend(["--out", &path]);
-        let run = self.command.iter().map(String::as_str).chain(["--awq", &path]);
+        let run = command.iter().map(String::as_str).chain(["--awq", &path]);
         RunError::invalid(
             format!("there are no AWQ weights of the model {}", model.name),
             format!("make them: `{}`\n  then run on them: `{}`", command_line(make), command_line(run)),
@@ -97,28 +117,16 @@ pub(crate) fn weight_notes(model: &ModelPlan, awq: Option<&AwqPlan>, dtypes: &[D
     form.into_iter().chain(arithmetic).collect()
 }
 
-impl Job {
-    fn wanted(&self) -> Wanted<'_> {
-        Wanted {
-            command: &self.command,
-            model: &self.model,
-            awq: self.awq.as_ref(),
-            dtypes: &self.dtypes,
-            engine: self.engine,
-        }
-    }
-}
-
 impl Inputs {
     /// Opens the model's AWQ form where the job may use it.
     pub(super) fn find_awq(&mut self, job: &Job, hub: &Hub) -> Result<(), RunError> {
-        self.awq = job.wanted().find_awq(&self.model, hub, &mut self.notes)?;
+        self.awq = job.subject.find_awq(&self.model, hub, &mut self.notes)?;
         Ok(())
     }
 
     /// The precisions that the job runs in: those it names, or every one that the model offers.
     pub fn dtypes(&self, job: &Job) -> Result<Vec<Dtype>, RunError> {
-        job.wanted().dtypes(&self.model, self.awq.is_some())
+        job.subject.dtypes(&job.command, &self.model, self.awq.is_some())
     }
 
     /// The files that a precision is loaded from.
