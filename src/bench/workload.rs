@@ -1,4 +1,4 @@
-//! A workload: the lengths of requests that are submitted at once, from a file or from a stated distribution.
+//! A workload: the lengths of requests that are submitted at once, from a file, from a run or from a stated distribution.
 //!
 //! ```json
 //! {"requests": [{"prompt_tokens": 96, "output_tokens": 256}, …], "shared_prefix_tokens": 1000}
@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::files::{read_text, sha256};
 use crate::random::{GOLDEN, normal_quantile, split_mix};
+use crate::record::StoredRun;
 use crate::run::RunError;
 use crate::text::nearest;
 
@@ -71,8 +72,11 @@ impl Workload {
         }
     }
 
-    /// From a file.
+    /// From a file, or from the folder of a finished run.
     pub fn open(path: &Path) -> Result<Self, RunError> {
+        if path.is_dir() {
+            return Self::of_run(&StoredRun::read(path)?);
+        }
         let text = read_text(path).map_err(|error| {
             RunError::invalid(
                 format!("cannot read the workload {}: {error}", path.display()),
@@ -80,6 +84,31 @@ impl Workload {
             )
         })?;
         Self::parse(&text, path)
+    }
+
+    /// The lengths of a run's completions in its first precision, by sample and repeat: what is left when nothing is tokenised, scored
+    /// or kept. A completion without a token asks for one. What its prompts share is not shared.
+    fn of_run(run: &StoredRun) -> Result<Self, RunError> {
+        let place = run.path.display();
+        let completions = run.completions.first().map_or(&[][..], |(_, completions)| completions);
+        let requests: Vec<RequestLengths> = completions
+            .iter()
+            .map(|completion| RequestLengths {
+                prompt_tokens: completion.prompt_tokens.max(1),
+                output_tokens: completion.token_ids.len().max(1),
+            })
+            .collect();
+        if requests.is_empty() {
+            return Err(RunError::invalid(format!("the run {place} holds no completion"), SHAPE));
+        }
+        let json = serde_json::json!({ "requests": requests }).to_string();
+        Ok(Self {
+            name: run.path.file_name().unwrap_or(run.path.as_os_str()).to_string_lossy().into_owned(),
+            source: std::fs::canonicalize(&run.path).unwrap_or_else(|_| run.path.clone()).display().to_string(),
+            sha256: sha256(json.as_bytes()),
+            requests,
+            shared_prefix_tokens: 0,
+        })
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, RunError> {

@@ -34,7 +34,9 @@ all requests of a workload at once. Weights are read once beforehand, so that
 loads find them in the page cache.
 
 --workload FILE is JSON, lengths in tokens; the built-in one, gsm8k-like, has
-1,319 requests shaped like a zero-shot GSM8K run, 256 output tokens each:
+1,319 requests shaped like a zero-shot GSM8K run, 256 output tokens each. With
+the folder of a finished run, its own lengths are run again: the engine's rate
+beside that of the whole program.
   {\"requests\": [{\"prompt_tokens\": 96, \"output_tokens\": 256}, ...],
    \"shared_prefix_tokens\": 0}
 
@@ -63,7 +65,8 @@ pub struct BenchArguments {
     /// Repetitions of loading and of the single request
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Measurement")]
     pub repeats: usize,
-    /// Lengths of the requests of the workload [default: gsm8k-like, built in]
+    /// Lengths of the requests of the workload: a file, or the folder of a
+    /// finished run [default: gsm8k-like, built in]
     #[arg(long, value_name = "FILE", help_heading = "Measurement")]
     pub workload: Option<PathBuf>,
     /// At most N requests of the workload and of the concurrent part

@@ -436,3 +436,26 @@ fn published_figures_are_read_and_fit_the_page() {
     let ratio = tokens(&Workload::gsm8k_like()) / tokens(&workload);
     assert!((ratio - 1.0).abs() < 0.01, "the built-in workload's prompts are {ratio} times as long");
 }
+
+#[test]
+fn the_lengths_of_a_finished_run_are_a_workload() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("zero-shot");
+    let run = scripted::evaluate(&scripted::job(folder.clone()), &scripted::inputs()).unwrap();
+    let (record, _) = run.results.unwrap();
+    let workload = Workload::open(&folder).unwrap();
+    assert_eq!((workload.name.as_str(), workload.shared_prefix_tokens), ("zero-shot", 0));
+    assert_eq!(workload.requests.len(), record.dtypes[0].n);
+    let journal = std::fs::read_to_string(folder.join("f32/journal.jsonl")).unwrap();
+    let first: serde_json::Value = journal
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .min_by_key(|line: &serde_json::Value| line["sample"].as_u64())
+        .unwrap();
+    let lengths = workload.requests[0];
+    assert_eq!(Some(lengths.prompt_tokens as u64), first["prompt_tokens"].as_u64());
+    assert_eq!(lengths.output_tokens, first["token_ids"].as_array().unwrap().len());
+    // A folder that is no run says so.
+    let error = Workload::open(scratch.path()).unwrap_err().to_string();
+    assert!(error.contains("hint: "), "{error}");
+}
