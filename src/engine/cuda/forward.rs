@@ -12,7 +12,7 @@ use super::element::ElementType;
 use super::matmul::{Matmul, Product, Reduction};
 use super::ops::argmax::Argmax;
 use super::ops::attention::{Attention, PagedCache, TokenRows, cut};
-use super::ops::decode::{self, Decode, FewRows, HeadRef, LayerRef, NormRef};
+use super::ops::decode::{self, Decode, HeadRef, LayerRef, NormRef};
 use super::ops::elementwise::{Elementwise, NormWeights, Rows};
 use super::packing::packing;
 use super::schedule::{Segment, Step};
@@ -170,11 +170,12 @@ impl Model {
         let own_kernels = matmul.is_own(&[config.hidden, config.heads * config.head_dim, config.intermediate]);
         let packing = packing(source, dtype);
         let card = (device.multiprocessors, device.shared_bytes);
-        let fast = reduction == Reduction::Fastest && decode::supports(&config, dtype, packing, card);
         let weights = DeviceWeights::load(&device, source, dtype, &elementwise)?;
+        let few_rows = reduction == Reduction::Fastest
+            && decode::supports(&config, dtype, packing, card)
+            && weights.layers.iter().all(|layer| decode::reads(&config, packing, &layer.for_few()));
         let head = HeadRef { norm: norm(&weights.final_norm), table: weights.head.weights };
-        let decode = if fast { Some(Decode::load(&device, &config, dtype, packing, head)?) } else { None };
-        let decode = decode.filter(|decode| weights.layers.iter().all(|layer| decode.reads(&layer.for_few())));
+        let decode = if few_rows { Some(Decode::load(&device, &config, dtype, packing, head)?) } else { None };
         let up = weights.layers.first().map_or(0, |layer| layer.up.outputs);
         let activations = Activations::new(&device, &config, element, limits, &attention, up)?;
         let tiles = limits.prompt_rows.div_ceil(attention.tile()) + limits.slots;
@@ -290,17 +291,8 @@ impl Model {
     /// A step of few generating rows: one kernel for all layers.
     fn launch_few(&self, decode: &Decode, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
         let (device, logits) = (&self.device, self.activations.logits.pointer());
-        let rows = FewRows {
-            count: shape.rows,
-            longest: shape.longest,
-            tokens: at.tokens,
-            next_tokens: self.next_tokens.pointer(),
-            positions: at.positions,
-            slots: at.slots,
-            tables: cache.tables(),
-            table_stride: cache.table_stride,
-        };
-        decode.step(device, &rows, self.weights.embedding, &self.weights.positions, logits)?;
+        let rows = self.rows(shape, cache, at);
+        decode.step(device, &rows, shape.longest, self.weights.embedding, &self.weights.positions, logits)?;
         let (chosen, next) = (self.step_buffers.chosen.pointer(), self.next_tokens.pointer());
         self.argmax.launch(device, logits, shape.rows, chosen, (next, at.wanted_slots), false)
     }

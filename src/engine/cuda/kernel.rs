@@ -140,12 +140,8 @@ impl Kernel {
     /// The pairs in `ops/` own the promise that arguments match the kernel's parameters and that every address is valid for
     /// what the kernel does with it.
     pub(crate) fn launch(&self, device: &Device, grid: Grid, arguments: &[Argument]) -> Result<(), EngineError> {
-        let mut attribute = MaybeUninit::<CUlaunchAttribute>::zeroed();
-        // SAFETY: all-zero bytes are a valid attribute; the union's field is the one that the id selects.
-        let attribute = unsafe { attribute.assume_init_mut() };
-        attribute.id = CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-        attribute.value.programmaticStreamSerializationAllowed = 1;
-        self.enqueue(device, grid, arguments, grid.overlaps.then_some(attribute))
+        let overlaps = CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        self.enqueue(device, grid, arguments, grid.overlaps.then_some(overlaps))
     }
 
     /// The same for blocks that wait for each other: all run at once, or the launch fails.
@@ -155,20 +151,16 @@ impl Kernel {
         grid: Grid,
         arguments: &[Argument],
     ) -> Result<(), EngineError> {
-        let mut attribute = MaybeUninit::<CUlaunchAttribute>::zeroed();
-        // SAFETY: as above.
-        let attribute = unsafe { attribute.assume_init_mut() };
-        attribute.id = CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
-        attribute.value.cooperative = 1;
-        self.enqueue(device, grid, arguments, Some(attribute))
+        self.enqueue(device, grid, arguments, Some(CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE))
     }
 
+    /// `switch`: the attribute that is turned on, if any; one whose value is a number, 1 for yes.
     fn enqueue(
         &self,
         device: &Device,
         grid: Grid,
         arguments: &[Argument],
-        attribute: Option<&mut CUlaunchAttribute>,
+        switch: Option<CUlaunchAttributeID>,
     ) -> Result<(), EngineError> {
         let (x, y, z) = grid.blocks;
         if x * y * z == 0 {
@@ -176,6 +168,14 @@ impl Kernel {
         }
         let mut pointers: Vec<*mut c_void> =
             arguments.iter().map(|argument| (&raw const argument.0).cast_mut().cast()).collect();
+        let mut attribute = switch.map(|id| {
+            // SAFETY: all-zero bytes are a valid attribute.
+            let mut attribute: CUlaunchAttribute = unsafe { MaybeUninit::zeroed().assume_init() };
+            attribute.id = id;
+            // Of the union's fields those of both switches are an int at its beginning.
+            attribute.value.cooperative = 1;
+            attribute
+        });
         let config = CUlaunchConfig {
             gridDimX: x as u32,
             gridDimY: y as u32,
@@ -186,7 +186,7 @@ impl Kernel {
             sharedMemBytes: grid.shared_bytes as u32,
             hStream: device.stream.cu_stream(),
             numAttrs: u32::from(attribute.is_some()),
-            attrs: attribute.map_or(std::ptr::null_mut(), std::ptr::from_mut),
+            attrs: attribute.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut),
         };
         // SAFETY: every pointer is to a live value for the duration of the call, which copies them.
         unsafe { sys::cuLaunchKernelEx(&raw const config, self.function, pointers.as_mut_ptr(), std::ptr::null_mut()) }

@@ -25,29 +25,13 @@ __device__ __forceinline__ void copy_weights(void* to, const void* from) {
                  : "memory");
 }
 
-// The tensor core's d += a · b; fragments as PTX lays them out.
-__device__ __forceinline__ void mma_k16(
-    float (&d)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1) {
-#if ELEMENT == 2
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-#else
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-#endif
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
+// multiply_add for eight inputs, binary16.
 __device__ __forceinline__ void mma_k8(float (&d)[4], uint32 a0, uint32 a1, uint32 b0) {
     asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a0), "r"(a1), "r"(b0));
 }
-// Four 8 × 8 matrices of 16-bit numbers from shared memory; lane i names row i % 8 of matrix i / 8.
-__device__ __forceinline__ void load_fragments(uint32 (&to)[4], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"((uint32)__cvta_generic_to_shared(row))
-                 : "memory");
-}
+
 // Pairs of binary16.
 __device__ __forceinline__ uint32 subtract2(uint32 a, uint32 b) {
     uint32 y;
@@ -174,15 +158,15 @@ __device__ __forceinline__ void multiply(Sums& sums, const Stage& stage, const e
     if constexpr (L::KIND == DENSE) {
         // Lane t's eight inputs are places 2t, 2t + 1, 2t + 8, 2t + 9 of two instructions. Columns beyond `rows` repeat the last.
         const uint4 x = *(const uint4*)(h + min(g, rows - 1) * L::STRIDE + block * L::IN_BLOCK + t * 8);
-        mma_k16(sums.both, a.x, b.x, a.y, b.y, x.x, x.y);
-        mma_k16(sums.both, a.z, b.z, a.w, b.w, x.z, x.w);
+        multiply_add(sums.both, a.x, b.x, a.y, b.y, x.x, x.y);
+        multiply_add(sums.both, a.z, b.z, a.w, b.w, x.z, x.w);
     } else if constexpr (L::KIND == INT8) {
         const uint4* row = (const uint4*)(h + min(g, rows - 1) * L::STRIDE + block * L::IN_BLOCK + t * 16);
         const uint4 low = row[0], high = row[1];
-        mma_k16(sums.both, codes2<0>(a.x), codes2<0>(b.x), codes2<1>(a.x), codes2<1>(b.x), low.x, low.y);
-        mma_k16(sums.both, codes2<0>(a.y), codes2<0>(b.y), codes2<1>(a.y), codes2<1>(b.y), low.z, low.w);
-        mma_k16(sums.both, codes2<0>(a.z), codes2<0>(b.z), codes2<1>(a.z), codes2<1>(b.z), high.x, high.y);
-        mma_k16(sums.both, codes2<0>(a.w), codes2<0>(b.w), codes2<1>(a.w), codes2<1>(b.w), high.z, high.w);
+        multiply_add(sums.both, codes2<0>(a.x), codes2<0>(b.x), codes2<1>(a.x), codes2<1>(b.x), low.x, low.y);
+        multiply_add(sums.both, codes2<0>(a.y), codes2<0>(b.y), codes2<1>(a.y), codes2<1>(b.y), low.z, low.w);
+        multiply_add(sums.both, codes2<0>(a.z), codes2<0>(b.z), codes2<1>(a.z), codes2<1>(b.z), high.x, high.y);
+        multiply_add(sums.both, codes2<0>(a.w), codes2<0>(b.w), codes2<1>(a.w), codes2<1>(b.w), high.z, high.w);
     } else {
         const uint32 firsts[4] = {first.x, first.y, first.z, first.w}, seconds[4] = {second.x, second.y, second.z, second.w};
         uint32 first_groups[L::SEGMENTS], second_groups[L::SEGMENTS];
@@ -197,14 +181,14 @@ __device__ __forceinline__ void multiply(Sums& sums, const Stage& stage, const e
         for (int i = 0; i < 4; i++) {
             // Inputs 32 i + 8 p + (0 … 7) of the block are x[p].
             uint32 x[4];
-            load_fragments(x, row + 32 * i);
+            load_matrices(x, row + 32 * i);
 #pragma unroll
             for (int p = 0; p < 4; p += 2) {
                 const uint32 a = firsts[i] >> (4 * p), b = seconds[i] >> (4 * p);
                 const int from = 32 * i + 8 * p, segment = from / L::SEGMENT;
                 const Zeros za = zeros_of(first_groups[segment]), zb = zeros_of(second_groups[segment]);
                 if (L::SEGMENT >= 16) {
-                    mma_k16(part, codes2<0>(a, za), codes2<0>(b, zb), codes2<1>(a, za), codes2<1>(b, zb), x[p], x[p + 1]);
+                    multiply_add(part, codes2<0>(a, za), codes2<0>(b, zb), codes2<1>(a, za), codes2<1>(b, zb), x[p], x[p + 1]);
                     if ((from + 16) % L::SEGMENT == 0) {
                         add_scaled(sums.both, part, first_groups[segment], second_groups[segment]);
                     }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::attention::{BLOCK_TOKENS, CHUNK, COUNTERS, chunks};
-use super::elementwise::PositionTables;
+use super::elementwise::{PositionTables, Rows};
 use super::pack::segments_a_block;
 use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::compile::{Options, Source};
@@ -90,24 +90,6 @@ pub(crate) struct HeadRef {
     pub(crate) table: u64,
 }
 
-/// The rows of a step. All are addresses on the card.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FewRows {
-    pub(crate) count: usize,
-    /// No row has more positions than this, its own counted.
-    pub(crate) longest: usize,
-    /// i32 `[count]`: tokens, −1 for the one that the card chose last for the row's slot.
-    pub(crate) tokens: u64,
-    /// i32 `[slots]`: those.
-    pub(crate) next_tokens: u64,
-    /// i32 `[count]` each. A position below 0: the row only fills the grid.
-    pub(crate) positions: u64,
-    pub(crate) slots: u64,
-    /// i32 `[slots, table_stride]`: blocks of the cache.
-    pub(crate) tables: u64,
-    pub(crate) table_stride: usize,
-}
-
 /// How the linear layers within blocks are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packing {
@@ -162,7 +144,6 @@ struct Shape {
 /// Whether the kernel can run the model on a card of so many multiprocessors, whose blocks have this much shared memory; where
 /// not, the path for many rows can.
 pub(crate) fn supports(config: &ModelConfig, dtype: Dtype, packing: Packing, card: (usize, usize)) -> bool {
-    let inputs = [config.hidden, config.heads * config.head_dim, config.intermediate];
     let group_fits = |inputs: usize| match packing {
         Packing::Awq { group_size } => {
             let group = group_size.unwrap_or(inputs);
@@ -171,10 +152,26 @@ pub(crate) fn supports(config: &ModelConfig, dtype: Dtype, packing: Packing, car
         Packing::Dense | Packing::Int8 => true,
     };
     let shape = Shape::new(config, dtype, packing, card);
-    inputs.iter().all(|inputs| inputs.is_multiple_of(8) && group_fits(*inputs))
+    inputs(config).iter().all(|inputs| inputs.is_multiple_of(8) && group_fits(*inputs))
         && config.head_dim.is_multiple_of(if dtype == Dtype::F32 { 4 } else { 16 })
         && MAX_ROWS * shape.tiles_a_row() <= COUNTERS
         && !shape.variants().is_empty()
+}
+
+/// Whether a block's linear layers are all packed in this way; a model with others takes the path for many rows.
+pub(crate) fn reads(config: &ModelConfig, packing: Packing, linears: &[LinearRef; 4]) -> bool {
+    inputs(config).iter().zip(linears).all(|(inputs, linear)| match (linear.weights, packing) {
+        (WeightsRef::Dense(_), Packing::Dense) | (WeightsRef::Int8 { .. }, Packing::Int8) => true,
+        (WeightsRef::Awq { group_size, .. }, Packing::Awq { group_size: wanted }) => {
+            group_size == wanted.unwrap_or(*inputs)
+        }
+        _ => false,
+    })
+}
+
+/// Inputs of the four layers in a block.
+fn inputs(config: &ModelConfig) -> [usize; 4] {
+    [config.hidden, config.heads * config.head_dim, config.hidden, config.intermediate]
 }
 
 impl Decode {
@@ -236,17 +233,6 @@ impl Decode {
         device.synchronize()
     }
 
-    /// Whether a layer is packed as the kernels were compiled for; a model with others takes the path for many rows.
-    pub(crate) fn reads(&self, linears: &[LinearRef; 4]) -> bool {
-        self.shape.inputs().iter().zip(linears).all(|(inputs, linear)| match (linear.weights, self.shape.packing) {
-            (WeightsRef::Dense(_), Packing::Dense) | (WeightsRef::Int8 { .. }, Packing::Int8) => true,
-            (WeightsRef::Awq { group_size, .. }, Packing::Awq { group_size: wanted }) => {
-                group_size == wanted.unwrap_or(*inputs)
-            }
-            _ => false,
-        })
-    }
-
     /// Rows that a step may have.
     pub(crate) fn most_rows(&self) -> usize {
         self.variants.last().map_or(0, |(variant, _)| variant.rows)
@@ -260,12 +246,14 @@ impl Decode {
             .sum()
     }
 
-    /// A whole step: logits f32 `[rows, vocabulary]` of the rows' tokens, their keys and values in the cache.
-    /// `embedding` `[vocabulary, hidden]` of the element type.
+    /// A whole step: logits f32 `[rows, vocabulary]` of the rows' tokens, their keys and values in the cache. No row has more
+    /// positions than `longest`, its own counted; a position below 0: the row only fills the grid. `embedding` `[vocabulary,
+    /// hidden]` of the element type.
     pub(crate) fn step(
         &self,
         device: &Device,
-        rows: &FewRows,
+        rows: &Rows,
+        longest: usize,
         embedding: u64,
         positions: &PositionTables,
         logits: u64,
@@ -285,7 +273,7 @@ impl Decode {
         .map(Argument::from);
         self.begin.launch(device, Grid::line(rows.count * BEGIN_BLOCKS, BEGIN_THREADS), &arguments)?;
         let last = self.shape.config.layers * PHASES_A_LAYER;
-        self.phases(device, 0..last + 1, rows, positions.cosines, logits)
+        self.phases(device, 0..last + 1, (rows, longest), positions.cosines, logits)
     }
 
     /// Some phases of a step, in the order of `decode_stream.cuh`, the logits' behind those of all layers. `turns`: f32 `[2, context,
@@ -294,7 +282,7 @@ impl Decode {
         &self,
         device: &Device,
         phases: std::ops::Range<usize>,
-        rows: &FewRows,
+        (rows, longest): (&Rows, usize),
         turns: u64,
         logits: u64,
     ) -> Result<(), EngineError> {
@@ -321,7 +309,7 @@ impl Decode {
             rows.positions.into(),
             rows.slots.into(),
             turns.into(),
-            self.shape.splits(rows.longest).into(),
+            self.shape.splits(longest).into(),
             self.workspace.pointer().into(),
         ];
         kernel.launch_together(device, grid, &arguments)
@@ -367,12 +355,6 @@ impl Shape {
         (self.config.heads + 2 * self.config.kv_heads) * self.config.head_dim
     }
 
-    /// Of the four layers in a block.
-    fn inputs(&self) -> [usize; 4] {
-        let config = &self.config;
-        [config.hidden, config.heads * config.head_dim, config.hidden, config.intermediate]
-    }
-
     /// Pairs of outputs of the four layers in a block, and of the logits.
     fn pairs(&self) -> [usize; 5] {
         let config = &self.config;
@@ -385,7 +367,7 @@ impl Shape {
         match self.packing {
             Packing::Awq { group_size } => {
                 let segments = |inputs: usize| segments_a_block(group_size.unwrap_or(inputs));
-                self.inputs().into_iter().map(segments).max().unwrap_or(0)
+                inputs(&self.config).into_iter().map(segments).max().unwrap_or(0)
             }
             Packing::Dense | Packing::Int8 => 0,
         }
@@ -437,7 +419,7 @@ impl Shape {
 
     /// What a phase works in: the warps' sums and the activations of a product, or what attention gathers.
     fn work_bytes(&self, rows: usize) -> usize {
-        let strides = self.inputs().into_iter().map(|inputs| self.stride(inputs, self.packing));
+        let strides = inputs(&self.config).into_iter().map(|inputs| self.stride(inputs, self.packing));
         let stride = strides.chain([self.stride(self.config.hidden, Packing::Dense)]).max().unwrap_or(0);
         let pass_pairs = if rows <= 2 { 64 } else { 32 };
         let product = WARPS * rows * pass_pairs * 2 * size_of::<f32>() + rows * stride * self.element_bytes();

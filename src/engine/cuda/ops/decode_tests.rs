@@ -62,6 +62,9 @@ fn variants_take_as_many_rows_as_shared_memory_holds() {
     }
 }
 
+/// Positions of the longest row, where a phase has no use for them.
+const LONGEST: usize = 300;
+
 /// What a dot product of `w` and `h` is, and what may be lost on the way.
 #[derive(Clone, Copy, Default)]
 struct Dot {
@@ -219,14 +222,14 @@ impl Bench {
     }
 
     /// One phase of one layer, all of whose linear layers are the same.
-    fn run(&self, phase: usize, rows: FewRows, linear: LinearRef, norm: NormRef, turns: u64) {
-        self.run_at(phase, rows, linear, norm, turns, (self.cache.pointer(), self.cache.pointer()));
+    fn run(&self, phase: usize, rows: Rows, linear: LinearRef, norm: NormRef, turns: u64) {
+        self.run_at(phase, (rows, LONGEST), linear, norm, turns, (self.cache.pointer(), self.cache.pointer()));
     }
 
     fn run_at(
         &self,
         phase: usize,
-        rows: FewRows,
+        (rows, longest): (Rows, usize),
         linear: LinearRef,
         norm: NormRef,
         turns: u64,
@@ -234,7 +237,7 @@ impl Bench {
     ) {
         let layer = LayerRef { attention_norm: norm, linears: [linear; 4], mlp_norm: norm, keys, values };
         self.decode.set_layers(&self.device, &[layer]).unwrap();
-        self.decode.phases(&self.device, phase..phase + 1, &rows, turns, 0).unwrap();
+        self.decode.phases(&self.device, phase..phase + 1, (&rows, longest), turns, 0).unwrap();
         self.device.synchronize().unwrap();
     }
 
@@ -249,7 +252,7 @@ impl Bench {
     fn made(&mut self, at: usize) -> Made {
         let has_bias = [self.config.qkv_bias, self.config.output_bias, self.config.mlp_bias, self.config.mlp_bias][at];
         let shape = &self.decode.shape;
-        let inputs = shape.inputs()[at];
+        let inputs = inputs(&self.config)[at];
         let group_size = if let Packing::Awq { group_size } = self.packing { group_size.unwrap_or(inputs) } else { 0 };
         let (size, span) = ([2 * shape.pairs()[at], inputs], pair_spans(&self.config)[at]);
         layer_weights(&self.device, self.dtype, self.packing, size, (group_size, span), has_bias, &mut self.random)
@@ -286,9 +289,9 @@ impl Bench {
     }
 
     /// Rows of which only the number matters.
-    fn rows(&self, count: usize) -> FewRows {
+    fn rows(&self, count: usize) -> Rows {
         let (positions, slots, tables) = (self.numbers.pointer(), self.numbers.pointer(), self.numbers.pointer());
-        FewRows { count, longest: 300, tokens: 0, next_tokens: 0, positions, slots, tables, table_stride: 0 }
+        Rows { count, tokens: 0, next_tokens: 0, positions, slots, tables, table_stride: 0, overlaps: false }
     }
 
     /// Two sets of eight rows; of those that a variant takes, the first half are the same.
@@ -387,7 +390,7 @@ impl Bench {
             let to = Buffer::new(&self.device, MAX_ROWS * vocabulary * 4).unwrap();
             to.fill(&self.device, 0xff).unwrap();
             self.give(&self.decode.x, &given(rows, others), 3);
-            self.decode.phases(&self.device, 5..6, &self.rows(rows), 0, to.pointer()).unwrap();
+            self.decode.phases(&self.device, 5..6, (&self.rows(rows), LONGEST), 0, to.pointer()).unwrap();
             self.bytes(&to)
         });
         let dots = dots(&made, &normed(&self.config, self.dtype, &x, &weight, bias.as_deref()));
@@ -421,7 +424,7 @@ impl Bench {
         let results = self.same_bits("qkv", width * self.decode.shape.word_bytes(), |rows, others| {
             self.give(&self.decode.x, &given(rows, others), 1);
             self.give(&self.decode.qkv, &[], 0);
-            let rows = FewRows { positions: position_buffer.pointer(), ..self.rows(rows) };
+            let rows = Rows { positions: position_buffer.pointer(), ..self.rows(rows) };
             self.run(0, rows, made.linear(), norm, turn_buffer.pointer());
             self.bytes(&self.decode.qkv)
         });
@@ -492,15 +495,14 @@ impl Bench {
             self.give(&self.decode.qkv, &qkv[..rows * width], 1);
             self.give(&self.decode.attention, &[], 0);
             let paged = cache.paged();
-            let rows = FewRows {
-                longest: 1025,
+            let rows = Rows {
                 positions: positions.pointer(),
                 slots: slot_buffer.pointer(),
                 tables: paged.tables,
                 table_stride: paged.table_stride,
                 ..self.rows(rows)
             };
-            self.run_at(1, rows, nothing, none, 0, (keys.pointer(), values.pointer()));
+            self.run_at(1, (rows, 1025), nothing, none, 0, (keys.pointer(), values.pointer()));
             [&self.decode.attention, &keys, &values].map(|buffer| self.bytes(buffer))
         };
         let mut least = 1;
