@@ -9,6 +9,7 @@ import ctypes
 import math
 import pathlib
 import sys
+import tempfile
 
 import cupy
 import torch
@@ -69,8 +70,8 @@ class Case:
         queries = (heads + 2) * s["HEAD_DIM"] * 4 if self.element == F32 else -(-heads // 8) * s["HEAD_DIM"] * 16 + 4 * s["HEAD_DIM"]
         attention = WARPS * heads * (s["HEAD_DIM"] + 3) * 4 + queries
         tiles = sum(-(-outputs // (16 * BLOCKS)) for outputs, _ in [*self.matrices(), (s["VOCABULARY"], 0)])
-        ring = WARPS * self.depth * (1024 + (64 if self.weights == AWQ else 0))
-        return s["LAYERS"] * 144 + tiles * 96 + 48 + ring + max(product, attention)
+        ring = WARPS * self.depth * (1024 + (128 if self.weights == AWQ else 0))
+        return -(-(s["LAYERS"] * 144 + tiles * 96 + 48) // 128) * 128 + ring + max(product, attention)
 
 
 class World:
@@ -118,8 +119,11 @@ class World:
 
     @staticmethod
     def load(image):
-        module = cupy.cuda.function.Module()
-        module.load(image)
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(image)
+            file.flush()
+            module = cupy.RawModule(path=file.name, enable_cooperative_groups=True)
+            module.compile()
         return module
 
     def step(self, splits=2):

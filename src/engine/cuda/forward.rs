@@ -9,7 +9,7 @@ use super::buffer::{Buffer, Pinned};
 use super::cache::Cache;
 use super::device::{Device, failed};
 use super::element::ElementType;
-use super::matmul::{Matmul, Product, Reduction};
+use super::matmul::{Finish, Matmul, Product, Reduction};
 use super::ops::argmax::Argmax;
 use super::ops::attention::{Attention, PagedCache, TokenRows, cut};
 use super::ops::decode::{self, Decode, HeadRef, LayerRef, NormRef};
@@ -18,7 +18,7 @@ use super::packing::packing;
 use super::schedule::{Segment, Step};
 use super::step_buffers::{SMALL_ROWS, StepAddresses, StepBuffers, TILE_WORDS};
 use super::weights::{DeviceWeights, Layer, Linear};
-use crate::engine::model::{ModelConfig, ModelSource};
+use crate::engine::model::{Activation, ModelConfig, ModelSource};
 use crate::engine::{Dtype, EngineError};
 
 /// Bytes of logits that are held at a time; more rows take turns.
@@ -85,6 +85,8 @@ pub(crate) struct Model {
     matmul: Matmul,
     /// Whether every kernel of a step of many rows is ours.
     own_kernels: bool,
+    /// Whether products apply the MLP's gates themselves.
+    gates: bool,
     /// For steps of few rows, where their order of summation may differ from that of many.
     decode: Option<Decode>,
     reduction: Reduction,
@@ -105,6 +107,7 @@ struct Activations {
     h: Buffer,
     qkv: Buffer,
     attention: Buffer,
+    /// Empty where products apply gates.
     up: Buffer,
     activation: Buffer,
     /// f32 `[logits_rows, vocabulary]`.
@@ -168,6 +171,7 @@ impl Model {
         );
         let (elementwise, attention, argmax, matmul) = (elementwise?, attention?, argmax?, matmul?);
         let own_kernels = matmul.is_own(&[config.hidden, config.heads * config.head_dim, config.intermediate]);
+        let gates = own_kernels && config.activation == Activation::SiluGated;
         let packing = packing(source, dtype);
         let card = (device.multiprocessors, device.shared_bytes);
         let weights = DeviceWeights::load(&device, source, dtype, &elementwise)?;
@@ -176,7 +180,7 @@ impl Model {
             && weights.layers.iter().all(|layer| decode::reads(&config, packing, &layer.for_few()));
         let head = HeadRef { norm: norm(&weights.final_norm), table: weights.head.weights };
         let decode = if few_rows { Some(Decode::load(&device, &config, dtype, packing, head)?) } else { None };
-        let up = weights.layers.first().map_or(0, |layer| layer.up.outputs);
+        let up = if gates { 0 } else { weights.layers.first().map_or(0, |layer| layer.up.outputs) };
         let activations = Activations::new(&device, &config, element, limits, &attention, up)?;
         let tiles = limits.prompt_rows.div_ceil(attention.tile()) + limits.slots;
         let step_buffers = StepBuffers::new(&device, limits.rows(), limits.wanted(), tiles)?;
@@ -191,6 +195,7 @@ impl Model {
             argmax,
             matmul,
             own_kernels,
+            gates,
             decode,
             reduction,
             limits,
@@ -338,7 +343,7 @@ impl Model {
             let is_last = index + 1 == self.weights.layers.len();
             let (keys, values) = cache.layer(index);
             self.elementwise.norm(device, (count, overlaps), x, None, &layer.attention_norm, h)?;
-            self.project(&layer.qkv, (count, overlaps), h, qkv, false)?;
+            self.project(&layer.qkv, (count, overlaps), h, qkv, Finish::Store)?;
             self.elementwise.rotate_and_store(device, &rows, &self.weights.positions, qkv, keys, values)?;
             if is_last && shape.wanted() == 0 {
                 return Ok(()); // the cache is all that such a step is for
@@ -353,11 +358,15 @@ impl Model {
                 (x, h, attention) = (h, x, qkv);
                 (count, list) = (shape.wanted(), None);
             }
-            self.project(&layer.output, (count, overlaps), attention, x, true)?;
+            self.project(&layer.output, (count, overlaps), attention, x, Finish::Add)?;
             self.elementwise.norm(device, (count, overlaps), x, None, &layer.mlp_norm, h)?;
-            self.project(&layer.up, (count, overlaps), h, up, false)?;
-            self.elementwise.activate(device, (count, overlaps), up, activation)?;
-            self.project(&layer.down, (count, overlaps), activation, x, true)?;
+            if self.gates {
+                self.project(&layer.up, (count, overlaps), h, activation, Finish::Gate)?;
+            } else {
+                self.project(&layer.up, (count, overlaps), h, up, Finish::Store)?;
+                self.elementwise.activate(device, (count, overlaps), up, activation)?;
+            }
+            self.project(&layer.down, (count, overlaps), activation, x, Finish::Add)?;
         }
         self.choose(shape, at, (x, h), list)
     }
@@ -372,10 +381,10 @@ impl Model {
         (rows, overlaps): (usize, bool),
         x: u64,
         y: u64,
-        accumulate: bool,
+        finish: Finish,
     ) -> Result<(), EngineError> {
         let Linear { outputs, inputs, weights, bias, .. } = *linear;
-        let product = Product { rows, outputs, inputs, weights, bias, x, y, accumulate, wide: false, overlaps };
+        let product = Product { rows, outputs, inputs, weights, bias, x, y, finish, wide: false, overlaps };
         self.matmul.multiply(&self.device, &product, self.reduction)
     }
 
@@ -406,8 +415,18 @@ impl Model {
             self.elementwise.norm(device, (count, false), x + first as u64, list, &self.weights.final_norm, h)?;
             let Linear { outputs, inputs, weights, bias, .. } = self.weights.head;
             let (x, y) = (h, a.logits.pointer());
-            let product =
-                Product { rows: count, outputs, inputs, weights, bias, x, y, accumulate: false, wide: true, overlaps };
+            let product = Product {
+                rows: count,
+                outputs,
+                inputs,
+                weights,
+                bias,
+                x,
+                y,
+                finish: Finish::Store,
+                wide: true,
+                overlaps,
+            };
             self.matmul.multiply(device, &product, self.reduction)?;
             if begin < for_host {
                 if let Some(logits) = &mut self.host_logits {

@@ -14,7 +14,7 @@ use cudarc::cublaslt::sys::{self, cudaDataType_t as DataType};
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
-pub(crate) use super::ops::product::{Product, Reduction};
+pub(crate) use super::ops::product::{Finish, Product, Reduction};
 use super::ops::product::{ProductKernel, reads, supports};
 use crate::engine::EngineError;
 
@@ -74,6 +74,9 @@ impl Matmul {
         if let Some(kernel) = self.product.as_ref().filter(|_| supports(product)) {
             return kernel.multiply(device, product, reduction);
         }
+        if product.finish == Finish::Gate {
+            return Err(failed("multiply with gates", CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)));
+        }
         let algorithm = self.algorithm(product, reduction)?;
         self.call(device, product, &algorithm).map_err(|error| {
             failed(&format!("multiply {} rows by [{}, {}]", product.rows, product.outputs, product.inputs), error)
@@ -88,7 +91,7 @@ impl Matmul {
     ) -> Result<(), CublasError> {
         let call = Call::new(self.element, product)?;
         let one = 1.0_f32;
-        let beta = if product.accumulate { 1.0_f32 } else { 0.0 };
+        let beta = if product.finish == Finish::Add { 1.0_f32 } else { 0.0 };
         // SAFETY: the layouts describe the memory that the caller's addresses stand for; scalars live through the call.
         unsafe {
             result::matmul(
@@ -119,7 +122,7 @@ impl Matmul {
             inputs: product.inputs,
             rows: if invariant { INVARIANT_ROWS } else { bucket(product.rows) },
             bias: product.bias != 0,
-            accumulate: product.accumulate,
+            accumulate: product.finish == Finish::Add,
             wide: product.wide,
             invariant,
         };

@@ -49,7 +49,7 @@ fn products_match_binary64_and_do_not_depend_on_the_number_of_rows() {
                     bias: if wide { 0 } else { on_card[2].pointer() },
                     x: on_card[0].pointer(),
                     y: guarded.pointer(),
-                    accumulate: !wide,
+                    finish: if wide { Finish::Store } else { Finish::Add },
                     wide,
                     overlaps: false,
                 };
@@ -112,7 +112,7 @@ fn measure_f32_products() {
                 bias: 0,
                 x: x.pointer(),
                 y: y.pointer(),
-                accumulate: false,
+                finish: Finish::Store,
                 wide: false,
                 overlaps: false,
             };

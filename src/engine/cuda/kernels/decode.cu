@@ -81,9 +81,9 @@ struct Item {
 };
 
 // The block's shared memory: the directory, every warp's ring, and what a phase works in.
-extern __shared__ uint4 shared[];
+extern __shared__ __align__(128) uint4 shared[];
 __device__ __forceinline__ Directory& directory() { return *(Directory*)shared; }
-__device__ __forceinline__ Stage* ring(int warp) { return (Stage*)(shared + divide_up(sizeof(Directory), 16)) + warp * DEPTH; }
+__device__ __forceinline__ Stage* ring(int warp) { return (Stage*)(&directory() + 1) + warp * DEPTH; }
 __device__ __forceinline__ uint4* work() { return (uint4*)ring(WARPS); }
 
 // What attention reads and writes, of one layer.

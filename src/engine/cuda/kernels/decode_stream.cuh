@@ -1,6 +1,6 @@
 // The order in which a thread block's warps ask for weights. Part of decode.cu.
 //
-// Thread blocks take the pairs of a product's outputs in tiles of eight, sixteen rows of weights; a block's warps share out the
+// Thread blocks take the pairs of a product's outputs in tiles of eight, sixteen rows of weights. A block's warps share out the
 // inputs of a row, block by block (decode_weights.cuh). The tiles of one layer are those of every other but for the addresses: they
 // are listed once. A warp walks through the list layer after layer and asks for its blocks DEPTH ahead of the arithmetic, across the
 // ends of products: while it waits for what others compute, its next weights arrive.
@@ -38,8 +38,8 @@ struct Tile {
     int places[16];
 };
 
-// What a block knows of the whole step, at the beginning of its shared memory.
-template <int MOST_TILES> struct DirectoryOf {
+// What a block knows of the whole step, at the beginning of its shared memory, in front of the rings.
+template <int MOST_TILES> struct alignas(128) DirectoryOf {
     Layer layers[LAYERS];
     Tile tiles[MOST_TILES];  // of a layer, then of the logits
     const uint4* head;       // the logits' matrix
@@ -48,42 +48,28 @@ template <int MOST_TILES> struct DirectoryOf {
     int first_phase, end_phase;
 };
 
-// A product: what its weights are, and how its pairs are shared out. Rows says which rows are a pair. In a wide model tiles go round:
-// at any time all blocks read side by side, and what does not go round once more is shared out in smaller tiles. In a narrow one each
-// block has a run of its own, all as long as each other. Measured on an H100: the runs cost Llama-2-7B 5 to 9 %, and the rounds cost
-// TinyLlama 4 (AWQ) to 12 % (binary32), perhaps because blocks that are done early look for words that others still compute. AWQ's
-// rows lie in whole tiles.
+// A product: what its weights are, and how its tiles are shared out. Rows says which rows are a pair. Each block has a run of tiles,
+// all as long as each other, but what is missing to that is missing where attention is computed: those blocks would be last.
 template <int KIND_, int K_, typename Rows> struct Product : Rows {
     static constexpr int KIND = KIND_, K = K_;
     typedef Layout<KIND, K> L;
-    static constexpr bool ROUND = HIDDEN > 3072;
-    static constexpr int EVEN = divide_up(Rows::PAIRS, GRID_BLOCKS), OWN = KIND == AWQ ? divide_up(EVEN, 8) * 8 : EVEN;
-    static constexpr int ROUNDS = Rows::PAIRS / (8 * GRID_BLOCKS), LEFT = Rows::PAIRS - ROUNDS * 8 * GRID_BLOCKS;
-    static constexpr int LAST = KIND == AWQ ? 8 : divide_up(LEFT, GRID_BLOCKS);
-    static constexpr int MOST_TILES = divide_up(EVEN, 8);
+    static constexpr int TILES = divide_up(Rows::PAIRS, 8), MOST_TILES = divide_up(TILES, GRID_BLOCKS);
+    // Blocks that compute attention, of one row; and the tiles that are left for them.
+    static constexpr int ATTENDING = min_of(KV_HEADS * HEAD_TILES, GRID_BLOCKS);
+    static constexpr int LEFT = max_of(TILES - (GRID_BLOCKS - ATTENDING) * MOST_TILES, 0);
 
-    // This block's tiles.
-    static __device__ __forceinline__ int tiles() {
-        const int block = blockIdx.x;
-        if (ROUND) return ROUNDS + (block * LAST < LEFT ? 1 : 0);
-        return divide_up(max(min(OWN, Rows::PAIRS - block * OWN), 0), 8);
+    static __device__ __forceinline__ int first_tile(int block) {
+        return block < ATTENDING ? block * LEFT / ATTENDING : min(LEFT + (block - ATTENDING) * MOST_TILES, TILES);
     }
-    // The first pair of its tile number i, and how many that tile has.
-    static __device__ __forceinline__ int first_pair(int i) {
-        const int block = blockIdx.x;
-        if (!ROUND) return block * OWN + i * 8;
-        return i == ROUNDS ? ROUNDS * 8 * GRID_BLOCKS + block * LAST : (i * GRID_BLOCKS + block) * 8;
-    }
-    static __device__ __forceinline__ int pairs(int i) {
-        const int most = !ROUND ? min(8, OWN - i * 8) : i == ROUNDS ? LAST : 8;
-        return min(most, Rows::PAIRS - first_pair(i));
-    }
+    // This block's.
+    static __device__ __forceinline__ int tiles() { return first_tile(blockIdx.x + 1) - first_tile(blockIdx.x); }
 
     // Writes this block's tiles. All threads; the number.
     static __device__ __forceinline__ int list(Tile* to, int phase) {
         for (int i = threadIdx.x; i < tiles() * 16; i += THREADS) {
             Tile& tile = to[i / 16];
-            const int first = first_pair(i / 16), count = pairs(i / 16), pair = first + min(i & 7, count - 1);
+            const int first = (first_tile(blockIdx.x) + i / 16) * 8, count = min(8, Rows::PAIRS - first);
+            const int pair = first + min(i & 7, count - 1);
             if (KIND == AWQ) {
                 tile.places[i & 15] = first / 8 * L::BLOCKS * ((i & 1) == 0 ? 64 : 4 * L::SEGMENTS);
             } else {

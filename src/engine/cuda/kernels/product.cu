@@ -4,8 +4,13 @@
 //
 // Blocks of four warps, two a multiprocessor, as many as fit at once. A block takes whole tiles of 64 × 64 outputs, `rounds` of
 // them, one in every gridDim.x; the tiles that are left are shared out step by step of 32 inputs ("stream-K": Osama et al.,
-// 2023, arXiv 2301.03598), so that all blocks end together. Who arrives last at a shared tile adds its parts up, in the order
-// of their inputs: the order of every sum depends on the launch's sizes alone. Without a share, it is the order of the inputs.
+// 2023, arXiv 2301.03598), so that all blocks end together. They leave their parts of shared tiles in memory, and once all
+// are there each adds up a piece of the tile, in the order of the inputs: the order of every sum depends on the launch's sizes
+// alone. Without a share, it is the order of the inputs. Blocks that wait for each other are neighbours, which a card starts one
+// after the other: they never wait for one that has no room to start.
+//
+// A gated product takes the first half of W's rows as gates of the second: y [rows, outputs / 2] = silu(x · gatesᵀ) · (x · restᵀ).
+// A tile then holds 32 of each, in turns of eight, so that a lane has both of an output.
 
 #define TILE 64
 #define STEP 32
@@ -55,13 +60,62 @@ struct Work {
     }
 };
 
-// `share` steps a block of the tiles behind the rounds; partial: double2 [2 · blocks, 16, THREADS]; arrivals: int [tiles that are
-// left], zero before and after.
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
-    product(const float* __restrict__ x, const float* __restrict__ w, const float* bias, float* y, int rows, int outputs, int inputs,
-            int accumulate, int rounds, int share, int panel, double2* partial, int* arrivals) {
-    extern __shared__ __align__(16) float shared[];
-    __shared__ int arrived;
+__device__ __forceinline__ int load_acquire(const int* from) {
+    int value;
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+    return value;
+}
+
+// The sums of a tile that a lane has in one place: of two fragments beside each other, two neighbours in one row.
+struct Piece { double at[2][2]; };
+#define PIECES (2 * DOWN * ACROSS / 2)
+
+// Where finished sums go.
+template <bool GATED> struct Outputs {
+    const float* bias;
+    float* y;
+    int rows, outputs;
+    bool accumulate;
+
+    // Stores a piece: `output` is where the first of its four lies in a row of y, of a gated one's two.
+    __device__ __forceinline__ void put(const Piece& sums, int row, int output) const {
+        if (row >= rows) return;
+        if constexpr (GATED) {
+            const int half = outputs / 2;
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const int at = output + e;
+                if (at >= half) continue;
+                const float gate = (float)(bias ? sums.at[0][e] + bias[at] : sums.at[0][e]);
+                const float rest = (float)(bias ? sums.at[1][e] + bias[half + at] : sums.at[1][e]);
+                y[(size_t)row * half + at] = gate / (1.0f + expf(-gate)) * rest;
+            }
+        } else {
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    const int at = output + j * 8 + e;
+                    if (at >= outputs) continue;
+                    double sum = sums.at[j][e];
+                    if (bias) sum += bias[at];
+                    float* to = y + (size_t)row * outputs + at;
+                    if (accumulate) sum += *to;
+                    *to = (float)sum;
+                }
+            }
+        }
+    }
+};
+
+// `share` steps a block of the tiles behind the rounds; partial: double2 [2 · blocks, PIECES, 2, THREADS]; arrivals: int [tiles that
+// are left], zero before and after.
+template <bool GATED>
+__device__ __forceinline__ void product(const float* __restrict__ x, const float* __restrict__ w, Outputs<GATED> to_memory, int inputs,
+                                        int rounds, int share, int panel, double2* partial, int* arrivals) {
+    // Whole lines of shared memory for whole lines of memory: 16 bytes off cost a tenth of everything.
+    extern __shared__ __align__(128) float shared[];
+    const int rows = to_memory.rows, outputs = to_memory.outputs;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     const int down = (warp & 1) * QUARTER, across = (warp >> 1) * QUARTER;
     const Tiles tiles = {(rows + TILE - 1) / TILE, (outputs + TILE - 1) / TILE, panel};
@@ -86,9 +140,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
         int row, output;
         work.find(load_position, load_tile, load_step);
         tiles.corner(load_tile, row, output);
-        row += line, output += line;
+        row += line, output = GATED ? output / 2 + (line & 7) : output + line;
+        rows_left = rows - row, outputs_left = (GATED ? outputs / 2 : outputs) - output;
+        if (GATED) output += (line >> 3) * (outputs / 2);
         row_from = (uint32)row * inputs + chunk * 4, output_from = (uint32)output * inputs + chunk * 4;
-        rows_left = rows - row, outputs_left = outputs - output;
     };
     // Lines of x, of W or of both of the step that is loaded next; zeros for what does not exist.
     auto bring = [&](bool of_x, bool of_w) {
@@ -101,8 +156,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
             if (p < PASSES / 2) {
                 if (of_x) copy_later(there, x + (row_from + k + p * stride), exists && p * LINES_A_PASS < rows_left);
             } else {
+                constexpr int APART = GATED ? LINES_A_PASS / 2 : LINES_A_PASS;
                 const int q = p - PASSES / 2;
-                if (of_w) copy_later(there, w + (output_from + k + q * stride), exists && q * LINES_A_PASS < outputs_left);
+                if (of_w) copy_later(there, w + (output_from + k + q * APART * inputs), exists && q * APART < outputs_left);
             }
         }
     };
@@ -147,6 +203,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
         }
     };
     clear();
+    // Stores a piece of fragments (i, j) and (i, j + 1), of their upper or lower halves.
+    auto put = [&](const Piece& piece, int first_row, int first_output, int i, int j, int half) {
+        const int output = first_output + across + j * 8;
+        to_memory.put(piece, first_row + down + i * 16 + half * 8 + g, (GATED ? output / 2 : output) + 2 * t);
+    };
+    // A block has at most two parts of tiles: of the one that its share begins in, and of the one that it ends in.
+    auto part_of = [&](int block, int tile) {
+        const bool second = block * share < (tile - work.first_left) * work.steps;
+        return partial + (size_t)(2 * block + second) * (2 * PIECES) * THREADS + threadIdx.x;
+    };
     wait_for_copies<STAGES - 2>();
     __syncthreads();
     fetch(0, 0);
@@ -192,66 +258,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
         step++;
         if (step < work.steps && position + 1 < work.end) continue;
 
-        bool finishes = true;
-        if (first_step > 0 || step < work.steps) {
-            const int begin = (tile - work.first_left) * work.steps;
-            const int first_block = begin / share, last_block = (begin + work.steps - 1) / share;
-            // A block has at most two parts of tiles: of the one that its share begins in, and of the one that it ends in.
-            auto part_of = [&](int block) {
-                return partial + (size_t)(2 * block + (block * share < begin)) * (2 * DOWN * ACROSS) * THREADS + threadIdx.x;
-            };
-            double2* mine = part_of(blockIdx.x);
+        int first_row, first_output;
+        tiles.corner(tile, first_row, first_output);
+        const bool whole = first_step == 0 && step == work.steps;
+        double2* part = whole ? nullptr : part_of(blockIdx.x, tile);
 #pragma unroll
-            for (int i = 0; i < DOWN; i++) {
+        for (int i = 0; i < DOWN; i++) {
 #pragma unroll
-                for (int j = 0; j < ACROSS; j++) {
-                    __stcg(mine + 2 * (i * ACROSS + j) * THREADS, make_double2(sums[i][j][0], sums[i][j][1]));
-                    __stcg(mine + (2 * (i * ACROSS + j) + 1) * THREADS, make_double2(sums[i][j][2], sums[i][j][3]));
-                }
-            }
-            __threadfence();
-            __syncthreads();
-            if (threadIdx.x == 0) {
-                int* arrivals_here = arrivals + (tile - work.first_left);
-                arrived = atomicAdd(arrivals_here, 1);
-                if (arrived == last_block - first_block) *arrivals_here = 0;
-            }
-            __syncthreads();
-            finishes = arrived == last_block - first_block;
-            if (finishes) {
-                __threadfence();
-                clear();
-                for (int block = first_block; block <= last_block; block++) {
-                    const double2* part = part_of(block);
+            for (int j = 0; j < ACROSS; j += 2) {
 #pragma unroll
-                    for (int i = 0; i < DOWN; i++) {
+                for (int half = 0; half < 2; half++) {
+                    Piece piece;
 #pragma unroll
-                        for (int j = 0; j < ACROSS; j++) {
-                            const double2 upper = __ldcg(part + 2 * (i * ACROSS + j) * THREADS);
-                            const double2 lower = __ldcg(part + (2 * (i * ACROSS + j) + 1) * THREADS);
-                            sums[i][j][0] += upper.x, sums[i][j][1] += upper.y, sums[i][j][2] += lower.x, sums[i][j][3] += lower.y;
-                        }
-                    }
-                }
-            }
-        }
-        if (finishes) {
-            int first_row, first_output;
-            tiles.corner(tile, first_row, first_output);
-#pragma unroll
-            for (int i = 0; i < DOWN; i++) {
-#pragma unroll
-                for (int j = 0; j < ACROSS; j++) {
-#pragma unroll
-                    for (int e = 0; e < 4; e++) {
-                        const int row = first_row + down + i * 16 + g + (e >> 1) * 8;
-                        const int output = first_output + across + j * 8 + 2 * t + (e & 1);
-                        if (row >= rows || output >= outputs) continue;
-                        double sum = sums[i][j][e];
-                        if (bias != nullptr) sum += bias[output];
-                        float* at = y + (size_t)row * outputs + output;
-                        if (accumulate) sum += *at;
-                        *at = (float)sum;
+                    for (int e = 0; e < 4; e++) piece.at[e >> 1][e & 1] = sums[i][j + (e >> 1)][2 * half + (e & 1)];
+                    if (whole) {
+                        put(piece, first_row, first_output, i, j, half);
+                    } else {
+                        double2* to = part + ((i * ACROSS + j) * 2 + half * 2) * THREADS;
+                        __stcg(to, make_double2(piece.at[0][0], piece.at[0][1]));
+                        __stcg(to + THREADS, make_double2(piece.at[1][0], piece.at[1][1]));
                     }
                 }
             }
@@ -260,4 +285,53 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
         if (position + 1 < work.end) work.find(position + 1, tile, step);
         first_step = step;
     }
+
+    // Blocks end together: what others do of this block's shared tiles is there or about to be.
+    const int shared_steps = work.end - work.rounds * work.steps;
+    if (shared_steps == 0) return;
+    const int first_tile = work.first_shared / work.steps, last_tile = (work.first_shared + shared_steps - 1) / work.steps;
+    auto first_block_of = [&](int tile) { return tile * work.steps / share; };
+    auto parts_of = [&](int tile) { return ((tile + 1) * work.steps - 1) / share + 1 - first_block_of(tile); };
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        for (int tile = first_tile; tile <= last_tile; tile++) {
+            if (parts_of(tile) > 1) atomicAdd(arrivals + tile, 1);
+        }
+        for (int tile = first_tile; tile <= last_tile; tile++) {
+            const int parts = parts_of(tile);
+            if (parts == 1) continue;
+            while (load_acquire(arrivals + tile) < parts) {}
+            // Who is last to have seen all parts leaves a zero.
+            if (atomicAdd(arrivals + tile, 1) == 2 * parts - 1) arrivals[tile] = 0;
+        }
+    }
+    __syncthreads();
+    for (int tile = first_tile; tile <= last_tile; tile++) {
+        const int first_block = first_block_of(tile), parts = parts_of(tile);
+        if (parts == 1) continue;
+        int first_row, first_output;
+        tiles.corner(work.first_left + tile, first_row, first_output);
+        for (int p = 0; p < PIECES; p++) {
+            if (p * parts / PIECES != (int)blockIdx.x - first_block) continue;
+            Piece piece = {};
+#pragma unroll 4
+            for (int block = first_block; block < first_block + parts; block++) {
+                const double2* from = part_of(block, work.first_left + tile) + p * 2 * THREADS;
+                const double2 left = __ldcg(from), right = __ldcg(from + THREADS);
+                piece.at[0][0] += left.x, piece.at[0][1] += left.y, piece.at[1][0] += right.x, piece.at[1][1] += right.y;
+            }
+            put(piece, first_row, first_output, p / ACROSS, p % ACROSS / 2 * 2, p % 2);
+        }
+    }
+}
+
+#define PARAMETERS                                                                                                            \
+    const float *__restrict__ x, const float *__restrict__ w, const float *bias, float *y, int rows, int outputs, int inputs, \
+        int accumulate, int rounds, int share, int panel, double2 *partial, int *arrivals
+extern "C" __global__ void __launch_bounds__(THREADS, 2) product_plain(PARAMETERS) {
+    product<false>(x, w, {bias, y, rows, outputs, accumulate != 0}, inputs, rounds, share, panel, partial, arrivals);
+}
+extern "C" __global__ void __launch_bounds__(THREADS, 2) product_gated(PARAMETERS) {
+    product<true>(x, w, {bias, y, rows, outputs, false}, inputs, rounds, share, panel, partial, arrivals);
 }

@@ -25,10 +25,12 @@ const DEPTHS: std::ops::RangeInclusive<usize> = 3..=6;
 const PHASES_A_LAYER: usize = 5;
 const BEGIN_THREADS: usize = 256;
 const BEGIN_BLOCKS: usize = 16;
-/// Bytes in shared memory of a layer, of a tile and of the rest of the directory; as in `decode_stream.cuh`.
+/// Bytes in shared memory of a layer, of a tile and of the rest of the directory; as in `decode_stream.cuh`. The directory and
+/// every stage of a ring fill whole lines.
 const LAYER_BYTES: usize = 144;
 const TILE_BYTES: usize = 96;
 const DIRECTORY_BYTES: usize = 48;
+const LINE_BYTES: usize = 128;
 /// Of a block's shared memory, what the kernel has outside its launch and the driver's own.
 const STATIC_BYTES: usize = 2 * 1024;
 
@@ -436,12 +438,13 @@ impl Shape {
     /// Shared memory besides the ring.
     fn fixed_bytes(&self, rows: usize) -> usize {
         let tiles: usize = self.pairs().iter().map(|pairs| pairs.div_ceil(8 * self.multiprocessors)).sum();
-        self.config.layers * LAYER_BYTES + tiles * TILE_BYTES + DIRECTORY_BYTES + self.work_bytes(rows)
+        let directory = self.config.layers * LAYER_BYTES + tiles * TILE_BYTES + DIRECTORY_BYTES;
+        directory.next_multiple_of(LINE_BYTES) + self.work_bytes(rows)
     }
 
     /// Of the ring: sixteen rows' 64 bytes and the words of their groups, for each warp.
     fn stage_bytes(&self) -> usize {
-        WARPS * 16 * (64 + 4 * self.segments())
+        WARPS * (16 * (64 + 4 * self.segments())).next_multiple_of(LINE_BYTES)
     }
 
     fn shared_bytes(&self, variant: Variant) -> usize {

@@ -1,11 +1,12 @@
 //! Products of binary32 operands whose sums are binary64, on the FP64 tensor cores of Hopper.
 //!
 //! Those are as fast as its FP32 units, so that exact products and wider sums cost nothing, and one instruction multiplies 2,048
-//! pairs, which leaves issue slots for everything else. At 1,319 rows of `TinyLlama`'s shapes this kernel makes 49–54 TFLOP/s on an
+//! pairs, which leaves issue slots for everything else. At 1,319 rows of `TinyLlama`'s shapes this kernel makes 48–58 TFLOP/s on an
 //! H100, where cuBLAS's SGEMM makes 44–48 (44–51 with the best of its algorithms) for want of balanced rounds and of issue slots.
 //!
-//! Tried and slower: widening by moving bits as whole numbers instead of by conversions (the card is at its power limit), tiles of
-//! 128 rows, instructions of eight inputs, three blocks a multiprocessor.
+//! Tried and slower: widening by moving bits as whole numbers instead of by conversions, tiles of 128 rows, instructions of eight
+//! inputs, three blocks a multiprocessor. How the compiler orders conversions and multiplications within a step decides 10 %, and
+//! small changes far from the loop decide how it orders them: measure after any (`measure_f32_products`).
 
 use crate::engine::EngineError;
 use crate::engine::cuda::buffer::Buffer;
@@ -41,7 +42,18 @@ pub(crate) enum Reduction {
     Fastest,
 }
 
-/// One product, y = x · Wᵀ (+ bias) (+ y).
+/// What becomes of a product's sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// y = x · Wᵀ (+ bias).
+    Store,
+    /// y += x · Wᵀ (+ bias), rounded once.
+    Add,
+    /// y = silu(gate) · up, where the first half of W's rows (and of the bias) give the gates: by our own kernel only.
+    Gate,
+}
+
+/// One product of x and W.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Product {
     pub(crate) rows: usize,
@@ -53,38 +65,41 @@ pub(crate) struct Product {
     pub(crate) bias: u64,
     /// element `[rows, inputs]`.
     pub(crate) x: u64,
-    /// `[rows, outputs]`, of element, or of binary32 where `wide`.
+    /// `[rows, outputs]`, or `[rows, outputs / 2]` behind gates; of element, or of binary32 where `wide`.
     pub(crate) y: u64,
-    /// Adds to what y holds, rounding once.
-    pub(crate) accumulate: bool,
+    pub(crate) finish: Finish,
     pub(crate) wide: bool,
     /// Programmatic dependent launch, where the kernel is one of ours.
     pub(crate) overlaps: bool,
 }
 
-/// The kernel, and where its blocks meet.
+/// The kernels, and where their blocks meet.
 #[derive(Debug)]
 pub(crate) struct ProductKernel {
-    kernel: Kernel,
+    plain: Kernel,
+    gated: Kernel,
     blocks: usize,
     /// f64 `[2 · blocks][TILE · TILE]`: what blocks add to tiles that they share.
     partial: Buffer,
-    /// i32 `[2 · blocks]`: parts of a shared tile that are there; launches find zeros and leave zeros.
+    /// i32 `[2 · blocks]`: parts of a shared tile that are there, then blocks that have seen them all; launches find zeros and leave
+    /// zeros.
     arrivals: Buffer,
 }
 
 impl ProductKernel {
-    /// Compiles or finds the kernel; `None` on cards that it is not for.
+    /// Compiles or finds the kernels; `None` on cards that they are not for.
     pub(crate) fn load(device: &Device) -> Result<Option<Self>, EngineError> {
         if device.capability != CAPABILITY {
             return Ok(None);
         }
-        let kernel = Module::load(device, SOURCE, &Options::default())?.kernel("product", SHARED_BYTES)?;
+        let module = Module::load(device, SOURCE, &Options::default())?;
+        let (plain, gated) =
+            (module.kernel("product_plain", SHARED_BYTES)?, module.kernel("product_gated", SHARED_BYTES)?);
         let blocks = RESIDENT * device.multiprocessors;
         let partial = Buffer::new(device, 2 * blocks * PART_BYTES)?;
         let arrivals = Buffer::new(device, 2 * blocks * size_of::<i32>())?;
         arrivals.fill(device, 0)?;
-        Ok(Some(Self { kernel, blocks, partial, arrivals }))
+        Ok(Some(Self { plain, gated, blocks, partial, arrivals }))
     }
 
     /// Enqueues a product of binary32 operands that [`supports`] takes.
@@ -101,14 +116,15 @@ impl ProductKernel {
             rows.into(),
             outputs.into(),
             inputs.into(),
-            usize::from(product.accumulate).into(),
+            usize::from(product.finish == Finish::Add).into(),
             schedule.rounds.into(),
             schedule.share.into(),
             schedule.panel.into(),
             self.partial.pointer().into(),
             self.arrivals.pointer().into(),
         ];
-        self.kernel.launch(device, grid, &arguments)
+        let kernel = if product.finish == Finish::Gate { &self.gated } else { &self.plain };
+        kernel.launch(device, grid, &arguments)
     }
 }
 

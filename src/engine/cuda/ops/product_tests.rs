@@ -60,7 +60,7 @@ fn check(shape: (usize, usize, usize), blocks: usize, reduction: Reduction) {
         assert!(tiles <= first_left, "no tile is shared");
     }
     for (tile, parts) in parts.iter().enumerate().skip(first_left) {
-        // Whose parts the last to arrive adds up.
+        // Whose parts are added up.
         let begin = (tile - first_left) * steps;
         let blocks: Vec<usize> = (begin / schedule.share..=(begin + steps - 1) / schedule.share).collect();
         assert_eq!(*parts, blocks, "{shape:?}: tile {tile} of {schedule:?}");
@@ -125,7 +125,7 @@ fn operands_that_cannot_be_read_are_left_to_cublaslt() {
         bias: 0,
         x: 512,
         y: 4,
-        accumulate: false,
+        finish: Finish::Store,
         wide: false,
         overlaps: false,
     };
@@ -171,11 +171,11 @@ impl Operands {
         device: &Device,
         kernel: &ProductKernel,
         rows: usize,
-        (with_bias, accumulate): (bool, bool),
+        (with_bias, finish): (bool, Finish),
         reduction: Reduction,
     ) -> Vec<f32> {
-        let count = rows * self.outputs;
-        let y = if accumulate {
+        let count = rows * if finish == Finish::Gate { self.outputs / 2 } else { self.outputs };
+        let y = if finish == Finish::Add {
             Guarded::of(device, &self.y[..count], ElementType::F32)
         } else {
             Guarded::new(device, count * size_of::<f32>())
@@ -188,7 +188,7 @@ impl Operands {
             bias: if with_bias { self.bias_on_card.pointer() } else { 0 },
             x: self.x_on_card.pointer(),
             y: y.pointer(),
-            accumulate,
+            finish,
             wide: false,
             overlaps: false,
         };
@@ -196,18 +196,36 @@ impl Operands {
         read(device, &y, count, ElementType::F32)
     }
 
-    /// Within one rounding of the exact sum.
+    /// The sum that index `at` of a `[rows, outputs]` array should hold, and how far from it what is found may lie: one rounding.
     ///
     /// Products of two 24-bit significands fit into 53 bits. A sum of n of them and two more terms, in any order, rounds n + 1
     /// times in binary64, each time by at most 2⁻⁵³ of a partial sum, none of which exceeds the sum of magnitudes. The test's own
     /// sum errs as much. Only then is there a rounding to binary32, of 2⁻²⁴ of what is rounded.
-    fn check(&self, found: &[f32], (with_bias, accumulate): (bool, bool), what: &str) {
+    fn sum(&self, at: usize, (with_bias, finish): (bool, Finish)) -> (f64, f64) {
+        let bias = if with_bias { f64::from(self.bias[at % self.outputs]) } else { 0.0 };
+        let before = if finish == Finish::Add { f64::from(self.y[at]) } else { 0.0 };
+        let (exact, magnitude) = self.exact[at];
+        let (exact, magnitude) = (exact + bias + before, magnitude + bias.abs() + before.abs());
+        (exact, 2.0_f64.powi(-24) * exact.abs() + (self.inputs + 2) as f64 * 2.0_f64.powi(-52) * magnitude)
+    }
+
+    /// The same of silu(gate) · up, index `at` of `[rows, outputs / 2]`.
+    ///
+    /// silu's slope stays below 1.1, and it errs by a few units of binary32 itself: two of the exponential, one each of a sum, a
+    /// quotient and the product. Where e⁻ᵍ overflows silu is −0, and is below 2⁻¹²⁰ indeed.
+    fn gated(&self, at: usize, extras: (bool, Finish)) -> (f64, f64) {
+        let half = self.outputs / 2;
+        let gate = at / half * self.outputs + at % half;
+        let ((gate, of_gate), (up, of_up)) = (self.sum(gate, extras), self.sum(gate + half, extras));
+        let silu = gate / (1.0 + (-gate).exp());
+        let error = 1.1 * of_gate * (up.abs() + of_up) + silu.abs() * of_up;
+        (silu * up, error + 5.0 * 2.0_f64.powi(-23) * (silu * up).abs() + 2.0_f64.powi(-120) * up.abs())
+    }
+
+    fn check(&self, found: &[f32], extras: (bool, Finish), what: &str) {
         for (index, found) in found.iter().enumerate() {
-            let bias = if with_bias { f64::from(self.bias[index % self.outputs]) } else { 0.0 };
-            let before = if accumulate { f64::from(self.y[index]) } else { 0.0 };
-            let (exact, magnitude) = self.exact[index];
-            let (exact, magnitude) = (exact + bias + before, magnitude + bias.abs() + before.abs());
-            let allowed = 2.0_f64.powi(-24) * exact.abs() + (self.inputs + 2) as f64 * 2.0_f64.powi(-52) * magnitude;
+            let (exact, allowed) =
+                if extras.1 == Finish::Gate { self.gated(index, extras) } else { self.sum(index, extras) };
             let error = (f64::from(*found) - exact).abs();
             assert!(error <= allowed, "{what} [{index}]: {found}, not {exact}: {error:e} > {allowed:e}");
         }
@@ -227,9 +245,13 @@ fn products_are_rounded_once_and_do_not_depend_on_the_number_of_rows() {
     const MOST: usize = 1319;
     let Some(device) = card() else { return };
     let Some(kernel) = kernel(&device) else { return };
-    for (outputs, inputs) in [(515, 196), (960, 576), (2560, 2048)] {
+    for (outputs, inputs) in [(515, 196), (70, 100), (960, 576), (2560, 2048)] {
         let operands = Operands::new(&device, MOST, outputs, inputs);
-        for extras in [(false, false), (true, false), (false, true), (true, true)] {
+        let both = |finish| [(false, finish), (true, finish)];
+        for extras in [Finish::Store, Finish::Add, Finish::Gate].into_iter().flat_map(both) {
+            if extras.1 == Finish::Gate && outputs % 2 == 1 {
+                continue;
+            }
             let all = operands.multiply(&device, &kernel, MOST, extras, Reduction::Invariant);
             for rows in [1, 7, 65, 300, MOST] {
                 let what = format!("{rows} rows by [{outputs}, {inputs}], bias and y {extras:?}");
@@ -260,8 +282,8 @@ fn overlapping_products_wait_for_what_they_read() {
             let y = Guarded::new(&device, rows * middle * size_of::<f32>());
             let z = Guarded::new(&device, rows * hidden * size_of::<f32>());
             let product = |(outputs, inputs), weights: &Buffer, x, y| {
-                let (weights, accumulate, wide) = (weights.pointer(), false, false);
-                Product { rows, outputs, inputs, weights, bias: 0, x, y, accumulate, wide, overlaps }
+                let (weights, finish, wide) = (weights.pointer(), Finish::Store, false);
+                Product { rows, outputs, inputs, weights, bias: 0, x, y, finish, wide, overlaps }
             };
             let first = product((middle, hidden), &w, x.pointer(), y.pointer());
             let second = product((hidden, middle), &v, y.pointer(), z.pointer());
