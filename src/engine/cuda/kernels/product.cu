@@ -2,8 +2,8 @@
 // cores that multiply binary64 (Hopper's do so as fast as its other units multiply binary32): products are exact, sums are
 // binary64, and what is stored is rounded once.
 //
-// Blocks of four warps, two a multiprocessor, as many as fit at once. A block takes whole tiles of 64 × 64 outputs, `rounds` of
-// them, one in every gridDim.x; the tiles that are left are shared out step by step of 32 inputs ("stream-K": Osama et al.,
+// Blocks of four warps, two a multiprocessor, as many as fit at once. A block takes whole tiles of TILE_ROWS (64, or 16 for few
+// rows) × 64 outputs, `rounds` of them, one in every gridDim.x; the tiles that are left are shared out step by step of 32 inputs ("stream-K": Osama et al.,
 // 2023, arXiv 2301.03598), so that all blocks end together. They leave their parts of shared tiles in memory, and once all
 // are there each adds up a piece of the tile, in the order of the inputs: the order of every sum depends on the launch's sizes
 // alone. Without a share, it is the order of the inputs. Blocks that wait for each other are neighbours, which a card starts one
@@ -14,15 +14,14 @@
 
 #define TILE 64
 #define STEP 32
-#define STAGES 3
 #define THREADS 128
-// Lines of 32 inputs in a stage: the tile's rows of x, then its rows of W.
-#define LINES (2 * TILE)
-#define STAGE (LINES * STEP)
-// A warp's quarter of the tile: fragments of 16 rows and of 8 outputs.
-#define QUARTER (TILE / 2)
-#define DOWN (QUARTER / 16)
-#define ACROSS (QUARTER / 8)
+// Lines of 32 inputs in a stage: the tile's rows of x, then its rows of W. Few rows are bound by memory, and ask further ahead.
+#define STAGE ((TILE_ROWS + TILE) * STEP)
+#define STAGES (TILE_ROWS == 64 ? 3 : 6)
+// A warp's part of the tile: fragments of 16 rows and of 8 outputs. Warps lie two by two, or side by side where rows are few.
+#define WARPS_DOWN (TILE_ROWS == 64 ? 2 : 1)
+#define DOWN (TILE_ROWS / WARPS_DOWN / 16)
+#define ACROSS (TILE / (THREADS / 32 / WARPS_DOWN) / 8)
 
 // d += a · b, a 16 × 16 by rows, b 16 × 8 by columns. With g = lane / 4 and t = lane % 4 a lane holds of a the places
 // (g, t + 4 i) and (g + 8, t + 4 i) in turn, of b (t + 4 i, g), of d (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
@@ -40,7 +39,7 @@ struct Tiles {
     // The first row and output of a tile.
     __device__ __forceinline__ void corner(int tile, int& row, int& output) const {
         const int above = tile / (panel * across) * panel, inside = tile - above * across, width = min(panel, down - above);
-        row = (above + inside % width) * TILE;
+        row = (above + inside % width) * TILE_ROWS;
         output = inside / width * TILE;
     }
 };
@@ -117,8 +116,8 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
     extern __shared__ __align__(128) float shared[];
     const int rows = to_memory.rows, outputs = to_memory.outputs;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    const int down = (warp & 1) * QUARTER, across = (warp >> 1) * QUARTER;
-    const Tiles tiles = {(rows + TILE - 1) / TILE, (outputs + TILE - 1) / TILE, panel};
+    const int down = warp % WARPS_DOWN * (DOWN * 16), across = warp / WARPS_DOWN * (ACROSS * 8);
+    const Tiles tiles = {(rows + TILE_ROWS - 1) / TILE_ROWS, (outputs + TILE - 1) / TILE, panel};
     const int count = tiles.down * tiles.across;
     Work work;
     work.steps = (inputs + STEP - 1) / STEP;
@@ -129,7 +128,7 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
     work.end = work.rounds * work.steps + min(share, left - work.first_shared);
 
     // Eight threads bring a line's 128 bytes; odd lines have their halves swapped, so that reading fragments meets every bank.
-    constexpr int LINES_A_PASS = THREADS / 8, PASSES = LINES / LINES_A_PASS;
+    constexpr int LINES_A_PASS = THREADS / 8, X_PASSES = TILE_ROWS / LINES_A_PASS, W_PASSES = TILE / LINES_A_PASS;
     const int chunk = threadIdx.x & 7, line = threadIdx.x >> 3;
     float* const to = shared + line * STEP + (chunk ^ (line & 1) << 2) * 4;
     int load_position = 0, load_tile, load_step;
@@ -151,13 +150,13 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
         const uint32 k = load_step * STEP, stride = LINES_A_PASS * inputs;
         const bool exists = k + chunk * 4 < inputs;
 #pragma unroll
-        for (int p = 0; p < PASSES; p++) {
+        for (int p = 0; p < X_PASSES + W_PASSES; p++) {
             float* there = stage + p * LINES_A_PASS * STEP;
-            if (p < PASSES / 2) {
+            if (p < X_PASSES) {
                 if (of_x) copy_later(there, x + (row_from + k + p * stride), exists && p * LINES_A_PASS < rows_left);
             } else {
                 constexpr int APART = GATED ? LINES_A_PASS / 2 : LINES_A_PASS;
-                const int q = p - PASSES / 2;
+                const int q = p - X_PASSES;
                 if (of_w) copy_later(there, w + (output_from + k + q * APART * inputs), exists && q * APART < outputs_left);
             }
         }
@@ -182,7 +181,7 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
 
     float4 raw_x[DOWN][2], raw_w[ACROSS];
     const float* const my_x = shared + (down + g) * STEP + t * 4;
-    const float* const my_w = shared + (TILE + across + g) * STEP + t * 4;
+    const float* const my_w = shared + (TILE_ROWS + across + g) * STEP + t * 4;
     // Sixteen inputs of a step: a lane takes four neighbours, which both operands count as inputs t, t + 4, t + 8 and t + 12.
     auto fetch = [&](int stage, int half) {
         const int at = stage * STAGE + (half ^ (g & 1)) * 16;

@@ -18,16 +18,16 @@ const SOURCE: Source = Source { name: "product", text: include_str!("../kernels/
 
 /// The cards whose tensor cores multiply binary64 as fast as their other units multiply binary32. Later ones do not.
 const CAPABILITY: (i32, i32) = (9, 0);
-/// Rows and outputs of a tile, inputs of a step, threads of a block; as in `product.cu`.
+/// Outputs of a tile, inputs of a step, threads of a block; as in `product.cu`.
 const TILE: usize = 64;
 const STEP: usize = 32;
 const THREADS: usize = 128;
-/// Three stages of a step of the tile's rows of x and of W, in binary32.
-const SHARED_BYTES: usize = 3 * 2 * TILE * STEP * size_of::<f32>();
+/// Rows of a tile: the first that holds all of a product's, else the last.
+const TILE_ROWS: [usize; 2] = [16, 64];
 /// Such blocks that a multiprocessor holds.
 const RESIDENT: usize = 2;
 /// A tile's sums in binary64, as a block hands them to another.
-const PART_BYTES: usize = TILE * TILE * size_of::<f64>();
+const PART_BYTES: usize = TILE_ROWS[1] * TILE * size_of::<f64>();
 /// Rows of tiles that blocks go down before they go across.
 const PANEL: usize = 16;
 /// Sharing out the last round pays from so many steps a block on, for the parts have to be written and added up.
@@ -76,8 +76,8 @@ pub(crate) struct Product {
 /// The kernels, and where their blocks meet.
 #[derive(Debug)]
 pub(crate) struct ProductKernel {
-    plain: Kernel,
-    gated: Kernel,
+    /// Without gates and with, for each of [`TILE_ROWS`].
+    kernels: [[Kernel; 2]; 2],
     blocks: usize,
     /// f64 `[2 · blocks][TILE · TILE]`: what blocks add to tiles that they share.
     partial: Buffer,
@@ -92,22 +92,27 @@ impl ProductKernel {
         if device.capability != CAPABILITY {
             return Ok(None);
         }
-        let module = Module::load(device, SOURCE, &Options::default())?;
-        let (plain, gated) =
-            (module.kernel("product_plain", SHARED_BYTES)?, module.kernel("product_gated", SHARED_BYTES)?);
+        let load = |tile_rows: usize| -> Result<[Kernel; 2], EngineError> {
+            let module = Module::load(device, SOURCE, &options(tile_rows))?;
+            let kernel = |name| module.kernel(name, shared_bytes(tile_rows));
+            Ok([kernel("product_plain")?, kernel("product_gated")?])
+        };
+        let (few, many) = rayon::join(|| load(TILE_ROWS[0]), || load(TILE_ROWS[1]));
         let blocks = RESIDENT * device.multiprocessors;
         let partial = Buffer::new(device, 2 * blocks * PART_BYTES)?;
         let arrivals = Buffer::new(device, 2 * blocks * size_of::<i32>())?;
         arrivals.fill(device, 0)?;
-        Ok(Some(Self { plain, gated, blocks, partial, arrivals }))
+        Ok(Some(Self { kernels: [few?, many?], blocks, partial, arrivals }))
     }
 
     /// Enqueues a product of binary32 operands that [`supports`] takes.
     pub(crate) fn multiply(&self, device: &Device, product: &Product, reduction: Reduction) -> Result<(), EngineError> {
         assert!(supports(product), "{product:?} is not for this kernel");
         let Product { rows, outputs, inputs, .. } = *product;
-        let schedule = Schedule::new((rows, outputs, inputs), self.blocks, reduction);
-        let grid = Grid { shared_bytes: SHARED_BYTES, overlaps: product.overlaps, ..Grid::line(self.blocks, THREADS) };
+        let (size, tile_rows) = if rows <= TILE_ROWS[0] { (0, TILE_ROWS[0]) } else { (1, TILE_ROWS[1]) };
+        let schedule = Schedule::new((rows, outputs, inputs), tile_rows, self.blocks, reduction);
+        let overlaps = product.overlaps;
+        let grid = Grid { shared_bytes: shared_bytes(tile_rows), overlaps, ..Grid::line(self.blocks, THREADS) };
         let arguments = [
             product.x.into(),
             product.weights.into(),
@@ -123,9 +128,18 @@ impl ProductKernel {
             self.partial.pointer().into(),
             self.arrivals.pointer().into(),
         ];
-        let kernel = if product.finish == Finish::Gate { &self.gated } else { &self.plain };
-        kernel.launch(device, grid, &arguments)
+        self.kernels[size][usize::from(product.finish == Finish::Gate)].launch(device, grid, &arguments)
     }
+}
+
+fn options(tile_rows: usize) -> Options {
+    Options::default().with("TILE_ROWS", tile_rows)
+}
+
+/// Stages of a step of the tile's rows of x and of W, as many as `product.cu` has.
+fn shared_bytes(tile_rows: usize) -> usize {
+    let stages = if tile_rows == TILE_ROWS[1] { 3 } else { 6 };
+    stages * (tile_rows + TILE) * STEP * size_of::<f32>()
 }
 
 /// Whether the kernel can read lines of so many inputs: 16 bytes at a time.
@@ -159,8 +173,13 @@ impl Schedule {
     /// Where blocks take whole tiles, every sum runs in the order of its inputs, wherever its row lies. Where the last round
     /// would leave many blocks idle, its tiles are shared out by steps ("stream-K"): then the order of a sum depends on the
     /// number of tiles, hence of rows.
-    fn new((rows, outputs, inputs): (usize, usize, usize), blocks: usize, reduction: Reduction) -> Self {
-        let (down, steps) = (rows.div_ceil(TILE), inputs.div_ceil(STEP));
+    fn new(
+        (rows, outputs, inputs): (usize, usize, usize),
+        tile_rows: usize,
+        blocks: usize,
+        reduction: Reduction,
+    ) -> Self {
+        let (down, steps) = (rows.div_ceil(tile_rows), inputs.div_ceil(STEP));
         let tiles = down * outputs.div_ceil(TILE);
         let panel = down.div_ceil(down.div_ceil(PANEL));
         let rounds = tiles.div_ceil(blocks);

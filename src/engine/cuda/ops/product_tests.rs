@@ -8,7 +8,7 @@ use crate::engine::cuda::testing::{Guarded, card, compiles_for, read, upload, va
 #[test]
 fn the_kernel_compiles() {
     // Older cards have no such instruction.
-    compiles_for(&[CAPABILITY], [(SOURCE, Options::default())]);
+    compiles_for(&[CAPABILITY], TILE_ROWS.map(|rows| (SOURCE, options(rows))));
 }
 
 /// The (tile, step) pairs of one block in its order, as the kernel's `Work` finds them; behind how many of them the shared begin.
@@ -31,10 +31,10 @@ fn walk(schedule: Schedule, tiles: usize, steps: usize, blocks: usize, block: us
 }
 
 /// What the kernel takes for granted of a schedule.
-fn check(shape: (usize, usize, usize), blocks: usize, reduction: Reduction) {
+fn check(shape: (usize, usize, usize), tile_rows: usize, blocks: usize, reduction: Reduction) {
     let (rows, outputs, inputs) = shape;
-    let schedule = Schedule::new(shape, blocks, reduction);
-    let (down, across, steps) = (rows.div_ceil(TILE), outputs.div_ceil(TILE), inputs.div_ceil(STEP));
+    let schedule = Schedule::new(shape, tile_rows, blocks, reduction);
+    let (down, across, steps) = (rows.div_ceil(tile_rows), outputs.div_ceil(TILE), inputs.div_ceil(STEP));
     let tiles = down * across;
     let first_left = schedule.rounds * blocks;
     let mut done = vec![0; tiles * steps];
@@ -84,7 +84,9 @@ fn real_shapes_are_covered_exactly_once() {
             // An H100 and an H200 have 132 multiprocessors, an H100 with PCIe 114.
             for blocks in [264, 228] {
                 for reduction in [Reduction::Invariant, Reduction::Fastest] {
-                    check((rows, outputs, inputs), blocks, reduction);
+                    for tile_rows in TILE_ROWS {
+                        check((rows, outputs, inputs), tile_rows, blocks, reduction);
+                    }
                 }
             }
         }
@@ -100,13 +102,16 @@ proptest! {
         blocks in 1_usize..300,
         shared: bool,
     ) {
-        check((rows, outputs, 4 * fours), blocks, if shared { Reduction::Fastest } else { Reduction::Invariant });
+        for tile_rows in TILE_ROWS {
+            let reduction = if shared { Reduction::Fastest } else { Reduction::Invariant };
+            check((rows, outputs, 4 * fours), tile_rows, blocks, reduction);
+        }
     }
 }
 
 #[test]
 fn only_a_round_that_leaves_blocks_idle_is_shared_out() {
-    let schedule = |rows, outputs, inputs| Schedule::new((rows, outputs, inputs), 264, Reduction::Fastest);
+    let schedule = |rows, outputs, inputs| Schedule::new((rows, outputs, inputs), 64, 264, Reduction::Fastest);
     // 840 tiles of 64 steps: three rounds, and 48 tiles for 264 blocks.
     assert_eq!(schedule(1319, 2560, 2048), Schedule { rounds: 3, share: 12, panel: 11 });
     // 264 tiles.
@@ -253,7 +258,7 @@ fn products_are_rounded_once_and_do_not_depend_on_the_number_of_rows() {
                 continue;
             }
             let all = operands.multiply(&device, &kernel, MOST, extras, Reduction::Invariant);
-            for rows in [1, 7, 65, 300, MOST] {
+            for rows in [1, 7, 16, 17, 65, 300, MOST] {
                 let what = format!("{rows} rows by [{outputs}, {inputs}], bias and y {extras:?}");
                 let found = operands.multiply(&device, &kernel, rows, extras, Reduction::Invariant);
                 operands.check(&found, extras, &what);
