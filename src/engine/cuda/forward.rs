@@ -28,6 +28,9 @@ const LOGITS_BYTES: usize = 512 << 20;
 /// between kernels weigh little.
 const OVERLAPPING_ROWS: usize = 512;
 
+/// Rows of a step that reads one prompt, about: that many are prepared for.
+const USUAL_PROMPT_ROWS: usize = 128;
+
 /// What one step may hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepLimits {
@@ -169,12 +172,22 @@ impl Model {
                 )
             },
         );
-        let (elementwise, attention, argmax, matmul) = (elementwise?, attention?, argmax?, matmul?);
+        let (elementwise, attention, argmax, mut matmul) = (elementwise?, attention?, argmax?, matmul?);
         let own_kernels = matmul.is_own(&[config.hidden, config.heads * config.head_dim, config.intermediate]);
         let gates = own_kernels && config.activation == Activation::SiluGated;
         let packing = packing(source, dtype);
         let card = (device.multiprocessors, device.shared_bytes);
-        let weights = DeviceWeights::load(&device, source, dtype, &elementwise)?;
+        let rows = match reduction {
+            Reduction::Invariant => vec![1],
+            Reduction::Fastest => vec![USUAL_PROMPT_ROWS, limits.slots, limits.prompt_rows],
+        };
+        let products: Vec<Product> = rows.into_iter().flat_map(|rows| products(&config, rows)).collect();
+        let (weights, prepared) = rayon::join(
+            || DeviceWeights::load(&device, source, dtype, &elementwise),
+            || matmul.prepare(&device, &products, reduction),
+        );
+        let weights = weights?;
+        prepared?;
         let few_rows = reduction == Reduction::Fastest
             && decode::supports(&config, dtype, packing, card)
             && weights.layers.iter().all(|layer| decode::reads(&config, packing, &layer.for_few()));
@@ -452,4 +465,21 @@ impl Model {
 
 fn norm(weights: &NormWeights) -> NormRef {
     NormRef { weight: weights.weight, bias: (weights.bias != 0).then_some(weights.bias) }
+}
+
+/// The kinds of products that [`Model::launch_many`] makes, of so many rows, without addresses; a bias of 1 stands for one.
+fn products(config: &ModelConfig, rows: usize) -> [Product; 5] {
+    let (hidden, intermediate, q) = (config.hidden, config.intermediate, config.heads * config.head_dim);
+    let up = if config.activation == Activation::SiluGated { 2 * intermediate } else { intermediate };
+    let product = |outputs, inputs, bias, finish, wide| {
+        let (weights, x, y, overlaps) = (0, 0, 0, false);
+        Product { rows, outputs, inputs, weights, bias: u64::from(bias), x, y, finish, wide, overlaps }
+    };
+    [
+        product(q + 2 * config.kv_heads * config.head_dim, hidden, config.qkv_bias, Finish::Store, false),
+        product(hidden, q, config.output_bias, Finish::Add, false),
+        product(up, hidden, config.mlp_bias, Finish::Store, false),
+        product(hidden, intermediate, config.mlp_bias, Finish::Add, false),
+        product(config.vocabulary, hidden, false, Finish::Store, true),
+    ]
 }
