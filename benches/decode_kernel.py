@@ -1,7 +1,7 @@
 """Launches kernels/decode.cu as it is, at real shapes, without building evalsuite: holds it against float64 and times whole steps.
 
 Usage (on a machine with a GPU, PyTorch and CuPy): python3 benches/decode_kernel.py [-DNAME=VALUE …]
-Options of the compiler come last and override ours, for experiments: -DDEPTH=4. Layout of arguments and shared memory as in
+Options of the compiler come last and override ours, for experiments. Layout of arguments and shared memory as in
 src/engine/cuda/ops/decode.rs. Weights of TinyLlama's and Llama-2-7B's shapes are random; one request at position 192.
 """
 import concurrent.futures
@@ -44,7 +44,8 @@ class Case:
         token = "attention_token_f32.cuh" if self.element == F32 else "attention_token.cuh"
         files = ["prelude.cuh", "attention.cuh", token, "decode_weights.cuh", "decode_layers.cuh", "decode_stream.cuh", "decode.cu"]
         text = "\n".join((KERNELS / file).read_text() for file in files).encode()
-        options = ["--gpu-architecture=sm_90a", "--std=c++17", *(f"-D{k}={v}" for k, v in self.sizes.items()), *sys.argv[1:]]
+        sizes = dict(self.sizes, RING_END=self.ring_end())
+        options = ["--gpu-architecture=sm_90a", "--std=c++17", *(f"-D{k}={v}" for k, v in sizes.items()), *sys.argv[1:]]
         nvrtc, program = ctypes.CDLL("libnvrtc.so.13"), ctypes.c_void_p()
         assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), text, b"decode.cu", 0, None, None) == 0
         failed = nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*map(str.encode, options)))
@@ -60,6 +61,11 @@ class Case:
         self.image = image.raw
         return self
 
+    def ring_end(self):
+        tiles = sum(-(-outputs // (16 * BLOCKS)) for outputs, _ in [*self.matrices(), (self.sizes["VOCABULARY"], 0)])
+        directory = -(-(self.sizes["LAYERS"] * 144 + tiles * 96 + 48) // 128) * 128
+        return directory + WARPS * self.depth * (1024 + (128 if self.weights == AWQ else 0))
+
     def shared_bytes(self):
         s, bytes_each = self.sizes, 4 if self.element == F32 else 2
         stride = lambda inputs: -(-inputs // 128) * 128 + 32  # no less than any layout's
@@ -69,9 +75,7 @@ class Case:
         heads = min(s["HEADS"] // s["KV_HEADS"], 2 if self.element == F32 else 16)
         queries = (heads + 2) * s["HEAD_DIM"] * 4 if self.element == F32 else -(-heads // 8) * s["HEAD_DIM"] * 16 + 4 * s["HEAD_DIM"]
         attention = WARPS * heads * (s["HEAD_DIM"] + 3) * 4 + queries
-        tiles = sum(-(-outputs // (16 * BLOCKS)) for outputs, _ in [*self.matrices(), (s["VOCABULARY"], 0)])
-        ring = WARPS * self.depth * (1024 + (128 if self.weights == AWQ else 0))
-        return -(-(s["LAYERS"] * 144 + tiles * 96 + 48) // 128) * 128 + ring + max(product, attention)
+        return self.ring_end() + max(product, attention)
 
 
 class World:

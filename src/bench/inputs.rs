@@ -9,7 +9,7 @@ use super::{BenchJob, Workload, measure, peers};
 use crate::engine::Dtype;
 use crate::engine::model::ModelSource;
 use crate::hub::Hub;
-use crate::record::{AwqPlan, BenchPart, BenchPlan, Peers, WorkloadPlan};
+use crate::record::{BenchPart, BenchPlan, Peers, WorkloadPlan};
 use crate::run::{RunError, awq_plan, model_plan, weight_notes};
 
 /// What a benchmark needs.
@@ -102,12 +102,9 @@ impl BenchInputs {
         Prompts { seed: self.plan.seed, vocabulary: self.model.config.vocabulary }
     }
 
-    pub(super) fn awq_plan(&self) -> Option<AwqPlan> {
-        self.awq.as_ref().filter(|_| self.dtypes.contains(&Dtype::Awq)).map(|awq| awq_plan(awq))
-    }
-
     fn first_notes(&self, job: &BenchJob) -> Vec<String> {
-        let mut notes = weight_notes(&model_plan(&self.model), self.awq_plan().as_ref(), &self.dtypes);
+        let awq = awq_plan(self.awq.as_ref(), &self.dtypes);
+        let mut notes = weight_notes(&model_plan(&self.model), awq.as_ref(), &self.dtypes);
         let WorkloadPlan { name, requests, taken, .. } = &self.plan.workload;
         if taken < requests && job.has(BenchPart::Workload) {
             notes.push(format!("only the first {taken} of the {requests} requests of {name} run"));

@@ -8,7 +8,7 @@ use crate::engine::Dtype;
 use crate::hub::Hub;
 use crate::record::{BENCH_FORMAT, BenchPlan, BenchRecord, BenchRow, DtypeBench, Machine, WorkloadPlan, utc_now};
 use crate::report::render_bench;
-use crate::run::{OpenEngine, RunError, check_destination, engine_name, model_plan};
+use crate::run::{OpenEngine, RunError, awq_plan, check_destination, engine_name, model_plan};
 
 /// What surrounds a benchmark: who listens, who interrupts, where engines come from.
 pub struct Surroundings<'a> {
@@ -75,7 +75,7 @@ pub fn evaluate(
         machine: Machine::detect(),
         threads: rayon::current_num_threads(),
         model: model_plan(&inputs.model),
-        awq: inputs.awq_plan(),
+        awq: awq_plan(inputs.awq.as_ref(), &inputs.dtypes),
         engine: engine_name(job.subject.engine).to_owned(),
         device: job.subject.device,
         batch: job.subject.batch,

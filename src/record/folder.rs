@@ -5,6 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use super::{
     Journal, Outcome, Plan, RecordError, RunPlan, Session, StoredCompletion, StoredSample, read_journal, session,
     stored,
@@ -152,6 +154,31 @@ fn read_plan<P: RunPlan>(path: &Path) -> Result<P, RecordError> {
         RecordError::invalid(
             format!("{}: not the plan of a run: {error}", file.display()),
             "the file was changed, or another version of evalsuite wrote it; start a new run",
+        )
+    })
+}
+
+/// Reads a record of the kind whose version stands in `field`; `None` where the file holds JSON of another kind. Another version
+/// than `format` is refused.
+pub(super) fn read_json<T: DeserializeOwned>(
+    path: &Path,
+    field: &str,
+    format: u32,
+    what: &str,
+) -> Result<Option<T>, RecordError> {
+    let bytes = fs::read(path).map_err(RecordError::io("read", path))?;
+    let version = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
+    let Some(found) = version.as_ref().and_then(|record| record.get(field)?.as_u64()) else { return Ok(None) };
+    if found != u64::from(format) {
+        return Err(RecordError::invalid(
+            format!("{}: format {found}, but this evalsuite reads {format}", path.display()),
+            "use the version of evalsuite that wrote it (the field `evalsuite`)",
+        ));
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        RecordError::invalid(
+            format!("{}: not a record of a {what}: {error}", path.display()),
+            "the file was changed, or another version of evalsuite wrote it; run again, or use that version",
         )
     })
 }

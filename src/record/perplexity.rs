@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::write_json;
+use super::folder::{read_json, write_json};
 use super::{AwqPlan, Machine, ModelPlan, RecordError};
 use crate::engine::{Dtype, EngineInfo};
 use crate::score::{Estimate, Exponential};
@@ -200,23 +200,6 @@ impl PerplexityRecord {
 
     /// Reads a record; `None` where the file holds JSON of another kind.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
-        #[derive(Deserialize)]
-        struct Version {
-            perplexity_format: Option<u32>,
-        }
-        let bytes = std::fs::read(path).map_err(RecordError::io("read", path))?;
-        let Ok(Version { perplexity_format: Some(format) }) = serde_json::from_slice(&bytes) else { return Ok(None) };
-        if format != PERPLEXITY_FORMAT {
-            return Err(RecordError::invalid(
-                format!("{}: format {format}, but this evalsuite reads {PERPLEXITY_FORMAT}", path.display()),
-                "use the version of evalsuite that wrote it (the field `evalsuite`)",
-            ));
-        }
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            RecordError::invalid(
-                format!("{}: not a record of a perplexity: {error}", path.display()),
-                "the file was changed, or another version of evalsuite wrote it; run again, or use that version",
-            )
-        })
+        read_json(path, "perplexity_format", PERPLEXITY_FORMAT, "perplexity")
     }
 }

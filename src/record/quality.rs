@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::write_json;
+use super::folder::{read_json, write_json};
 use super::{AwqPlan, GenerationPlan, Machine, ModelPlan, RecordError, RunPlan, Session};
 use crate::engine::{Batching, Dtype, Finish};
 use crate::score::statistics::Proportion;
@@ -282,24 +282,7 @@ pub struct ShownToken {
 impl QualityRecord {
     /// Reads a record; `None` where the file is a record of something else. One of a newer format is refused.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
-        #[derive(Deserialize)]
-        struct Version {
-            quality_format: Option<u32>,
-        }
-        let bytes = std::fs::read(path).map_err(RecordError::io("read", path))?;
-        let Ok(Version { quality_format: Some(format) }) = serde_json::from_slice(&bytes) else { return Ok(None) };
-        if format != QUALITY_FORMAT {
-            return Err(RecordError::invalid(
-                format!("{}: format {format}, but this evalsuite reads {QUALITY_FORMAT}", path.display()),
-                "use the version of evalsuite that wrote it (the field `evalsuite`)",
-            ));
-        }
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            RecordError::invalid(
-                format!("{}: not a record of a quality run: {error}", path.display()),
-                "the file was changed, or another version of evalsuite wrote it; run again, or use that version",
-            )
-        })
+        read_json(path, "quality_format", QUALITY_FORMAT, "quality run")
     }
 
     /// Writes a record, whole or not at all.

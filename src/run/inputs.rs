@@ -88,7 +88,7 @@ impl Inputs {
             command: job.command.clone(),
             started: utc_now(),
             model: model_plan(&self.model),
-            awq: self.awq.as_ref().filter(|_| dtypes.contains(&Dtype::Awq)).map(|awq| awq_plan(awq)),
+            awq: awq_plan(self.awq.as_ref(), &dtypes),
             dataset: DatasetPlan {
                 name: self.dataset.name.clone(),
                 source: self.dataset.source.clone(),
@@ -166,14 +166,15 @@ pub(crate) fn model_plan(model: &ModelSource) -> ModelPlan {
     }
 }
 
-/// The provenance of a model's AWQ form.
-pub(crate) fn awq_plan(awq: &ModelSource) -> AwqPlan {
-    AwqPlan {
+/// The provenance of a model's AWQ form, where one of the precisions runs it.
+pub(crate) fn awq_plan(awq: Option<&Arc<ModelSource>>, dtypes: &[Dtype]) -> Option<AwqPlan> {
+    let awq = awq.filter(|_| dtypes.contains(&Dtype::Awq))?;
+    Some(AwqPlan {
         name: awq.name.clone(),
         source: awq.source.clone(),
         sha256: awq.sha256.clone(),
         stored_as: awq.stored_as.clone(),
-    }
+    })
 }
 
 /// A dataset's name, or its path so that it can be opened from any working folder.

@@ -1,4 +1,4 @@
-//! Matrix products: y = x · Wᵀ (+ bias) (+ y), sums in binary32 or wider.
+//! Matrix products: y = x · Wᵀ (+ bias) (+ y), sums in binary32 or wider; by our own kernel also with the MLP's gates.
 //!
 //! Products of binary32 on Hopper are our own kernel's (`ops/product.rs`), which is faster than cuBLAS's there and more exact. All
 //! others are cuBLASLt's. Its safe wrapper asks the heuristic at every call and turns TF32 on for binary32; this one keeps the
@@ -77,9 +77,7 @@ impl Matmul {
         if let Some(kernel) = self.product.as_ref().filter(|_| supports(product)) {
             return kernel.multiply(device, product, reduction);
         }
-        if product.finish == Finish::Gate {
-            return Err(failed("multiply with gates", CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)));
-        }
+        assert!(product.finish != Finish::Gate, "{product:?} is only for our own kernel");
         let algorithm = self.algorithm(product, reduction)?;
         self.call(device, product, &algorithm).map_err(|error| {
             failed(&format!("multiply {} rows by [{}, {}]", product.rows, product.outputs, product.inputs), error)

@@ -9,7 +9,7 @@ use crate::engine::Dtype;
 use crate::engine::model::ModelSource;
 use crate::files::sha256;
 use crate::hub::Hub;
-use crate::record::{AwqPlan, TextPlan, WindowPlan};
+use crate::record::{TextPlan, WindowPlan};
 use crate::run::RunError;
 use crate::run::inputs::{awq_plan, model_plan};
 use crate::run::subject::weight_notes;
@@ -93,7 +93,7 @@ impl PerplexityInputs {
         }
         let mut inputs =
             Self { model, awq, dtypes, corpus, tokens, windows, notes: Vec::new(), window, stride, text, ends };
-        let awq = inputs.awq_plan();
+        let awq = awq_plan(inputs.awq.as_ref(), &inputs.dtypes);
         inputs.notes = weight_notes(&model_plan(&inputs.model), awq.as_ref(), &inputs.dtypes);
         inputs.note_few_blocks();
         Ok(inputs)
@@ -120,11 +120,6 @@ impl PerplexityInputs {
     /// The files that a precision is loaded from.
     pub fn model_in(&self, dtype: Dtype) -> &Arc<ModelSource> {
         self.awq.as_ref().filter(|_| dtype == Dtype::Awq).unwrap_or(&self.model)
-    }
-
-    /// The provenance of the AWQ form, where it runs.
-    pub fn awq_plan(&self) -> Option<AwqPlan> {
-        self.awq.as_ref().filter(|_| self.dtypes.contains(&Dtype::Awq)).map(|awq| awq_plan(awq))
     }
 
     /// The text's provenance.

@@ -9,7 +9,7 @@ use crate::engine::Dtype;
 use crate::hub::Hub;
 use crate::record::{Machine, PERPLEXITY_FORMAT, PerplexityRecord, utc_now};
 use crate::report::render_perplexity;
-use crate::run::inputs::{engine_name, model_plan};
+use crate::run::inputs::{awq_plan, engine_name, model_plan};
 use crate::run::{Event, RunError, Surroundings};
 
 /// How a reading ended.
@@ -64,7 +64,7 @@ pub fn evaluate(
         machine: Machine::detect(),
         threads: rayon::current_num_threads(),
         model: model_plan(&inputs.model),
-        awq: inputs.awq_plan(),
+        awq: awq_plan(inputs.awq.as_ref(), &inputs.dtypes),
         text: inputs.text_plan(),
         engine: engine_name(job.subject.engine).to_owned(),
         complete: done == windows.count && lanes.iter().all(|lane| lane.failure.is_none()),

@@ -7,7 +7,7 @@ use crate::engine::model::ModelSource;
 use crate::engine::{Dtype, Prompt};
 use crate::files::sha256;
 use crate::hub::Hub;
-use crate::record::{AwqPlan, GenerationPlan, PromptSetPlan, QualityPlan, utc_now};
+use crate::record::{GenerationPlan, PromptSetPlan, QualityPlan, utc_now};
 use crate::run::inputs::{awq_plan, chat_template, engine_name, model_plan};
 use crate::run::prompts::{check, little_room};
 use crate::run::subject::weight_notes;
@@ -76,7 +76,7 @@ impl QualityInputs {
             });
         }
         let mut inputs = Self { model, awq, dtypes, set, chosen, prepared, chat, notes };
-        let (model, awq) = (model_plan(&inputs.model), inputs.awq_plan());
+        let (model, awq) = (model_plan(&inputs.model), awq_plan(inputs.awq.as_ref(), &inputs.dtypes));
         inputs.notes.extend(weight_notes(&model, awq.as_ref(), &inputs.dtypes));
         let (context, limit) = (inputs.model.config.context_tokens, inputs.max_tokens(job));
         inputs.notes.extend(little_room(&inputs.prepared, context, limit));
@@ -86,10 +86,6 @@ impl QualityInputs {
     /// The files that a precision is loaded from.
     pub fn model_in(&self, dtype: Dtype) -> &Arc<ModelSource> {
         self.awq.as_ref().filter(|_| dtype == Dtype::Awq).unwrap_or(&self.model)
-    }
-
-    fn awq_plan(&self) -> Option<AwqPlan> {
-        self.awq.as_ref().filter(|_| self.dtypes.contains(&Dtype::Awq)).map(|awq| awq_plan(awq))
     }
 
     fn max_tokens(&self, job: &QualityJob) -> usize {
@@ -103,7 +99,7 @@ impl QualityInputs {
             command: job.command.clone(),
             started: utc_now(),
             model: model_plan(&self.model),
-            awq: self.awq_plan(),
+            awq: awq_plan(self.awq.as_ref(), &self.dtypes),
             prompts: set_plan(&self.set, &self.chosen, &job.only),
             chat: self.chat.is_some(),
             generation: GenerationPlan {

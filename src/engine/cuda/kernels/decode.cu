@@ -19,7 +19,7 @@
 //
 // Constants: those of attention.cuh, and WEIGHTS (the kind of all layers' matrices; the table is dense), GROUP_SIZE, LAYERS, HIDDEN,
 // INTERMEDIATE, VOCABULARY, CONTEXT, EPSILON, LAYER_NORM, GATED, ROTARY, ROWS (the most), DEPTH (blocks a warp asks for ahead),
-// GRID_BLOCKS.
+// GRID_BLOCKS, RING_END (bytes of shared memory that the directory and the rings take).
 
 typedef Product<WEIGHTS, HIDDEN, Heads> QkvProduct;
 typedef Product<WEIGHTS, HEADS * HEAD_DIM, Residual> OutputProduct;
@@ -37,6 +37,7 @@ constexpr int MOST_TILES = QkvProduct::MOST_TILES + OutputProduct::MOST_TILES + 
 constexpr int PASS_PAIRS = ROWS <= 2 ? 64 : 32;
 typedef StageOf<MOST_SEGMENTS> Stage;
 typedef DirectoryOf<MOST_TILES> Directory;
+static_assert(sizeof(Directory) + WARPS * DEPTH * sizeof(Stage) == RING_END, "ops/decode.rs reserves other shared memory");
 
 // One chunk of one row and tile of heads is a block's share of attention; whoever has a number below rows · TILES · splits has one,
 // and some have more. The first is the same in every layer: what it takes to find its keys and values is looked up once. (Fetching
@@ -44,14 +45,13 @@ typedef DirectoryOf<MOST_TILES> Directory;
 struct Item {
     static constexpr int TILES = KV_HEADS * HEAD_TILES;  // of a row
     static constexpr int TABLE = CHUNK / BLOCK_TOKENS;
-    int chunk;     // −1: there is none
     int position;  // of the row
+    int chunk;
     int blocks[TABLE];
 
-    // Thread 0 looks the block's first one up.
+    // Thread 0 looks the block's first one up, if there is one: what follows from it is set as far as somebody reads it.
     __device__ __forceinline__ void find(
         int rows, int splits, const int* positions, const int* slots, const int* tables, int table_stride) {
-        chunk = -1;
         if ((int)blockIdx.x >= rows * TILES * splits) return;
         const int row = blockIdx.x / splits / TILES;
         position = positions[row];

@@ -49,23 +49,25 @@ template <int MOST_TILES> struct alignas(128) DirectoryOf {
 };
 
 // A product: what its weights are, and how its tiles are shared out. Rows says which rows are a pair. Each block has a run of tiles,
-// all as long as each other, but what is missing to that is missing where attention is computed: those blocks would be last.
+// all as long as each other; what is missing to that is missing where attention is computed, for those blocks would be last, and
+// then at the end.
 template <int KIND_, int K_, typename Rows> struct Product : Rows {
     static constexpr int KIND = KIND_, K = K_;
     typedef Layout<KIND, K> L;
     static constexpr int TILES = divide_up(Rows::PAIRS, 8), MOST_TILES = divide_up(TILES, GRID_BLOCKS);
-    // Blocks that compute attention, of one row; and the tiles that are left for them.
+    // Blocks that compute attention of one row's only chunk; and the tiles that are left for them.
     static constexpr int ATTENDING = min_of(KV_HEADS * HEAD_TILES, GRID_BLOCKS);
     static constexpr int LEFT = max_of(TILES - (GRID_BLOCKS - ATTENDING) * MOST_TILES, 0);
 
-    static __device__ __forceinline__ int first_tile(int block) {
-        return block < ATTENDING ? block * LEFT / ATTENDING : min(LEFT + (block - ATTENDING) * MOST_TILES, TILES);
+    static __host__ __device__ constexpr int first_tile(int block) {
+        return block < ATTENDING ? block * LEFT / ATTENDING : min_of(LEFT + (block - ATTENDING) * MOST_TILES, TILES);
     }
     // This block's.
     static __device__ __forceinline__ int tiles() { return first_tile(blockIdx.x + 1) - first_tile(blockIdx.x); }
 
     // Writes this block's tiles. All threads; the number.
     static __device__ __forceinline__ int list(Tile* to, int phase) {
+        static_assert(first_tile(0) == 0 && first_tile(GRID_BLOCKS) == TILES, "every tile has a block");
         for (int i = threadIdx.x; i < tiles() * 16; i += THREADS) {
             Tile& tile = to[i / 16];
             const int first = (first_tile(blockIdx.x) + i / 16) * 8, count = min(8, Rows::PAIRS - first);

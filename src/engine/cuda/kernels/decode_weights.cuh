@@ -73,7 +73,7 @@ template <int KIND_, int K> struct Layout {
 };
 
 // A block in shared memory: every lane's two chunks, and the words of the sixteen rows' groups. Copies that do not fill whole lines
-// of shared memory as they fill whole lines of memory cost 7 to 16 % of all that a step takes (H100).
+// of shared memory as they fill whole lines of memory cost 4 to 16 % of all that a step takes (H100).
 template <int SEGMENTS> struct alignas(128) StageOf {
     uint4 first[32], second[32];
     uint32 groups[SEGMENTS][16];

@@ -3,11 +3,12 @@
 // binary64, and what is stored is rounded once.
 //
 // Blocks of four warps, two a multiprocessor, as many as fit at once. A block takes whole tiles of TILE_ROWS (64, or 16 for few
-// rows) × 64 outputs, `rounds` of them, one in every gridDim.x; the tiles that are left are shared out step by step of 32 inputs ("stream-K": Osama et al.,
-// 2023, arXiv 2301.03598), so that all blocks end together. They leave their parts of shared tiles in memory, and once all
-// are there each adds up a piece of the tile, in the order of the inputs: the order of every sum depends on the launch's sizes
-// alone. Without a share, it is the order of the inputs. Blocks that wait for each other are neighbours, which a card starts one
-// after the other: they never wait for one that has no room to start.
+// rows) × 64 outputs, `rounds` of them, one in every gridDim.x; the tiles that are left are shared out step by step of 32 inputs
+// ("stream-K": Osama et al., 2023, arXiv 2301.03598), so that all blocks end together. They leave their parts of shared tiles in
+// memory, and once all parts of a tile are there up to PIECES of its blocks add up a share each, in the order of the inputs: the
+// order of every sum depends on the launch's sizes alone. Without a share, it is the order of the inputs. Blocks wait for each other
+// because all of a launch's fit at once; where other work takes room, blocks start in order, those of a tile are neighbours, and they
+// are far fewer than fit.
 //
 // A gated product takes the first half of W's rows as gates of the second: y [rows, outputs / 2] = silu(x · gatesᵀ) · (x · restᵀ).
 // A tile then holds 32 of each, in turns of eight, so that a lane has both of an output.

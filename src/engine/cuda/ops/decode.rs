@@ -435,11 +435,14 @@ impl Shape {
         product.max(WARPS * heads * (head_dim + 3) * size_of::<f32>() + queries)
     }
 
+    fn directory_bytes(&self) -> usize {
+        let tiles: usize = self.pairs().iter().map(|pairs| pairs.div_ceil(8 * self.multiprocessors)).sum();
+        (self.config.layers * LAYER_BYTES + tiles * TILE_BYTES + DIRECTORY_BYTES).next_multiple_of(LINE_BYTES)
+    }
+
     /// Shared memory besides the ring.
     fn fixed_bytes(&self, rows: usize) -> usize {
-        let tiles: usize = self.pairs().iter().map(|pairs| pairs.div_ceil(8 * self.multiprocessors)).sum();
-        let directory = self.config.layers * LAYER_BYTES + tiles * TILE_BYTES + DIRECTORY_BYTES;
-        directory.next_multiple_of(LINE_BYTES) + self.work_bytes(rows)
+        self.directory_bytes() + self.work_bytes(rows)
     }
 
     /// Of the ring: sixteen rows' 64 bytes and the words of their groups, for each warp.
@@ -532,6 +535,7 @@ impl Shape {
             .with("ROWS", variant.rows)
             .with("DEPTH", variant.depth)
             .with("GRID_BLOCKS", self.multiprocessors)
+            .with("RING_END", self.directory_bytes() + variant.depth * self.stage_bytes())
     }
 }
 

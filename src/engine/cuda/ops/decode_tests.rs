@@ -23,8 +23,12 @@ fn every_kernel_compiles() {
         (576 | 768, Dtype::Awq) => *packing != Packing::Awq { group_size: Some(32) },
         _ => false,
     });
-    let sources = few.flat_map(|(config, dtype, packing)| {
-        let shape = Shape::new(&config, dtype, packing, HOPPER);
+    // And one on a card that has more heads than blocks.
+    let small = (16, 99 * 1024);
+    let wide = ModelConfig { heads: 20, kv_heads: 20, head_dim: 64, ..tiny() };
+    let cards = few.map(|model| (model, HOPPER)).chain([((wide, Dtype::F16, Packing::Dense), small)]);
+    let sources = cards.flat_map(|((config, dtype, packing), card)| {
+        let shape = Shape::new(&config, dtype, packing, card);
         shape.variants().into_iter().map(move |variant| (shape.source(), shape.options(variant))).collect::<Vec<_>>()
     });
     compiles(sources);

@@ -30,7 +30,7 @@ const RESIDENT: usize = 2;
 const PART_BYTES: usize = TILE_ROWS[1] * TILE * size_of::<f64>();
 /// Rows of tiles that blocks go down before they go across.
 const PANEL: usize = 16;
-/// Sharing out the last round pays from so many steps a block on, for the parts have to be written and added up.
+/// Sharing out the last round pays from so many idle steps a block on, for the parts have to be written and added up.
 const STEPS_OF_SHARING: usize = 6;
 
 /// Whether a row's bits may depend on how many rows share its step.
@@ -79,7 +79,7 @@ pub(crate) struct ProductKernel {
     /// Without gates and with, for each of [`TILE_ROWS`].
     kernels: [[Kernel; 2]; 2],
     blocks: usize,
-    /// f64 `[2 · blocks][TILE · TILE]`: what blocks add to tiles that they share.
+    /// f64 `[2 · blocks][TILE_ROWS · TILE]`: what blocks add to tiles that they share.
     partial: Buffer,
     /// i32 `[2 · blocks]`: parts of a shared tile that are there, then blocks that have seen them all; launches find zeros and leave
     /// zeros.
@@ -109,7 +109,8 @@ impl ProductKernel {
     pub(crate) fn multiply(&self, device: &Device, product: &Product, reduction: Reduction) -> Result<(), EngineError> {
         assert!(supports(product), "{product:?} is not for this kernel");
         let Product { rows, outputs, inputs, .. } = *product;
-        let (size, tile_rows) = if rows <= TILE_ROWS[0] { (0, TILE_ROWS[0]) } else { (1, TILE_ROWS[1]) };
+        let size = size(rows);
+        let tile_rows = TILE_ROWS[size];
         let schedule = Schedule::new((rows, outputs, inputs), tile_rows, self.blocks, reduction);
         let overlaps = product.overlaps;
         let grid = Grid { shared_bytes: shared_bytes(tile_rows), overlaps, ..Grid::line(self.blocks, THREADS) };
@@ -132,6 +133,11 @@ impl ProductKernel {
     }
 }
 
+/// Which of [`TILE_ROWS`] a product takes.
+fn size(rows: usize) -> usize {
+    usize::from(rows > TILE_ROWS[0])
+}
+
 fn options(tile_rows: usize) -> Options {
     Options::default().with("TILE_ROWS", tile_rows)
 }
@@ -151,6 +157,7 @@ pub(crate) fn reads(inputs: usize) -> bool {
 pub(crate) fn supports(product: &Product) -> bool {
     let addressed = |lines: usize| lines * product.inputs < 1 << 32;
     reads(product.inputs)
+        && (product.finish != Finish::Gate || product.outputs.is_multiple_of(2))
         && (product.x | product.weights).is_multiple_of(16)
         && addressed(product.rows)
         && addressed(product.outputs)

@@ -121,6 +121,11 @@ fn only_a_round_that_leaves_blocks_idle_is_shared_out() {
 }
 
 #[test]
+fn sixteen_rows_are_few() {
+    assert_eq!([1, 16, 17, 1319].map(|rows| TILE_ROWS[size(rows)]), [16, 16, 64, 64]);
+}
+
+#[test]
 fn operands_that_cannot_be_read_are_left_to_cublaslt() {
     let product = Product {
         rows: 7,
@@ -138,6 +143,8 @@ fn operands_that_cannot_be_read_are_left_to_cublaslt() {
     assert!(!supports(&Product { inputs: 62, ..product }));
     assert!(!supports(&Product { x: 520, ..product }));
     assert!(!supports(&Product { outputs: 1 << 26, ..product }));
+    assert!(supports(&Product { finish: Finish::Gate, ..product }));
+    assert!(!supports(&Product { finish: Finish::Gate, outputs: 63, ..product }));
 }
 
 /// A product's operands, here and on the card.
@@ -250,7 +257,7 @@ fn products_are_rounded_once_and_do_not_depend_on_the_number_of_rows() {
     const MOST: usize = 1319;
     let Some(device) = card() else { return };
     let Some(kernel) = kernel(&device) else { return };
-    for (outputs, inputs) in [(515, 196), (70, 100), (960, 576), (2560, 2048)] {
+    for (outputs, inputs) in [(515, 196), (70, 228), (960, 576), (2560, 2048)] {
         let operands = Operands::new(&device, MOST, outputs, inputs);
         let both = |finish| [(false, finish), (true, finish)];
         for extras in [Finish::Store, Finish::Add, Finish::Gate].into_iter().flat_map(both) {
@@ -259,7 +266,7 @@ fn products_are_rounded_once_and_do_not_depend_on_the_number_of_rows() {
             }
             let all = operands.multiply(&device, &kernel, MOST, extras, Reduction::Invariant);
             for rows in [1, 7, 16, 17, 65, 300, MOST] {
-                let what = format!("{rows} rows by [{outputs}, {inputs}], bias and y {extras:?}");
+                let what = format!("{rows} rows by [{outputs}, {inputs}], bias {}, {:?}", extras.0, extras.1);
                 let found = operands.multiply(&device, &kernel, rows, extras, Reduction::Invariant);
                 operands.check(&found, extras, &what);
                 let same = found.iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits());
@@ -274,24 +281,25 @@ fn products_are_rounded_once_and_do_not_depend_on_the_number_of_rows() {
     }
 }
 
-/// z = (x · Wᵀ) · Vᵀ, the second product beginning while the first ends.
+/// z += gated(x · Wᵀ) · Vᵀ, as an MLP has it, the second product beginning while the first ends.
 #[test]
 fn overlapping_products_wait_for_what_they_read() {
     let (hidden, middle) = (576, 1536);
     let Some(device) = card() else { return };
     let Some(kernel) = kernel(&device) else { return };
     for rows in [1, 65, 300] {
-        let [x, w, v] = [rows * hidden, middle * hidden, hidden * middle]
+        let before = values(rows * hidden, 5);
+        let [x, w, v] = [rows * hidden, 2 * middle * hidden, hidden * middle]
             .map(|count| upload(&device, &values(count, count as u64), ElementType::F32));
         let chain = |overlaps: bool, reduction| {
             let y = Guarded::new(&device, rows * middle * size_of::<f32>());
-            let z = Guarded::new(&device, rows * hidden * size_of::<f32>());
-            let product = |(outputs, inputs), weights: &Buffer, x, y| {
-                let (weights, finish, wide) = (weights.pointer(), Finish::Store, false);
+            let z = Guarded::of(&device, &before, ElementType::F32);
+            let product = |(outputs, inputs), weights: &Buffer, x, y, finish| {
+                let (weights, wide) = (weights.pointer(), false);
                 Product { rows, outputs, inputs, weights, bias: 0, x, y, finish, wide, overlaps }
             };
-            let first = product((middle, hidden), &w, x.pointer(), y.pointer());
-            let second = product((hidden, middle), &v, y.pointer(), z.pointer());
+            let first = product((2 * middle, hidden), &w, x.pointer(), y.pointer(), Finish::Gate);
+            let second = product((hidden, middle), &v, y.pointer(), z.pointer(), Finish::Add);
             for product in [first, second] {
                 kernel.multiply(&device, &product, reduction).unwrap();
             }
