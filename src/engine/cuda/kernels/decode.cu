@@ -45,13 +45,14 @@ static_assert(sizeof(Directory) + WARPS * DEPTH * sizeof(Stage) == RING_END, "op
 struct Item {
     static constexpr int TILES = KV_HEADS * HEAD_TILES;  // of a row
     static constexpr int TABLE = CHUNK / BLOCK_TOKENS;
+    int chunk;     // −1: there is none (nobody asks; dropping it reorders the machine code, so do that with a card at hand)
     int position;  // of the row
-    int chunk;
     int blocks[TABLE];
 
-    // Thread 0 looks the block's first one up, if there is one: what follows from it is set as far as somebody reads it.
+    // Thread 0 looks the block's first one up.
     __device__ __forceinline__ void find(
         int rows, int splits, const int* positions, const int* slots, const int* tables, int table_stride) {
+        chunk = -1;
         if ((int)blockIdx.x >= rows * TILES * splits) return;
         const int row = blockIdx.x / splits / TILES;
         position = positions[row];
