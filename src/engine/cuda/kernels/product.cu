@@ -21,8 +21,8 @@
 #define STAGES (TILE_ROWS == 64 ? 3 : 6)
 // A warp's part of the tile: fragments of 16 rows and of 8 outputs. Warps lie two by two, or side by side where rows are few.
 #define WARPS_DOWN (TILE_ROWS == 64 ? 2 : 1)
-#define DOWN (TILE_ROWS / WARPS_DOWN / 16)
-#define ACROSS (TILE / (THREADS / 32 / WARPS_DOWN) / 8)
+#define FRAGMENTS_DOWN (TILE_ROWS / WARPS_DOWN / 16)
+#define FRAGMENTS_ACROSS (TILE / (THREADS / 32 / WARPS_DOWN) / 8)
 
 // d += a · b, a 16 × 16 by rows, b 16 × 8 by columns. With g = lane / 4 and t = lane % 4 a lane holds of a the places
 // (g, t + 4 i) and (g + 8, t + 4 i) in turn, of b (t + 4 i, g), of d (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
@@ -68,7 +68,7 @@ __device__ __forceinline__ int load_acquire(const int* from) {
 
 // The sums of a tile that a lane has in one place: of two fragments beside each other, two neighbours in one row.
 struct Piece { double at[2][2]; };
-#define PIECES (2 * DOWN * ACROSS / 2)
+#define PIECES (2 * FRAGMENTS_DOWN * FRAGMENTS_ACROSS / 2)
 
 // Where finished sums go.
 template <bool GATED> struct Outputs {
@@ -117,21 +117,21 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
     extern __shared__ __align__(128) float shared[];
     const int rows = to_memory.rows, outputs = to_memory.outputs;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    const int down = warp % WARPS_DOWN * (DOWN * 16), across = warp / WARPS_DOWN * (ACROSS * 8);
+    const int warp_row = warp % WARPS_DOWN * (FRAGMENTS_DOWN * 16), warp_output = warp / WARPS_DOWN * (FRAGMENTS_ACROSS * 8);
     const Tiles tiles = {(rows + TILE_ROWS - 1) / TILE_ROWS, (outputs + TILE - 1) / TILE, panel};
     const int count = tiles.down * tiles.across;
     Work work;
     work.steps = (inputs + STEP - 1) / STEP;
     work.rounds = rounds - (rounds > 0 && blockIdx.x + (rounds - 1) * gridDim.x >= count);
     work.first_left = rounds * gridDim.x;
-    const int left = max(count - work.first_left, 0) * work.steps;
-    work.first_shared = min((int)blockIdx.x * share, left);
-    work.end = work.rounds * work.steps + min(share, left - work.first_shared);
+    const int steps_left = max(count - work.first_left, 0) * work.steps;
+    work.first_shared = min((int)blockIdx.x * share, steps_left);
+    work.end = work.rounds * work.steps + min(share, steps_left - work.first_shared);
 
     // Eight threads bring a line's 128 bytes; odd lines have their halves swapped, so that reading fragments meets every bank.
     constexpr int LINES_A_PASS = THREADS / 8, X_PASSES = TILE_ROWS / LINES_A_PASS, W_PASSES = TILE / LINES_A_PASS;
     const int chunk = threadIdx.x & 7, line = threadIdx.x >> 3;
-    float* const to = shared + line * STEP + (chunk ^ (line & 1) << 2) * 4;
+    float* const my_line = shared + line * STEP + (chunk ^ (line & 1) << 2) * 4;
     int load_position = 0, load_tile, load_step;
     // Where this thread's first line of x and of W begins, and how many of the tile's lines there are from it on.
     uint32 row_from, output_from;
@@ -147,7 +147,7 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
     };
     // Lines of x, of W or of both of the step that is loaded next; zeros for what does not exist.
     auto bring = [&](bool of_x, bool of_w) {
-        float* stage = to + load_position % STAGES * STAGE;
+        float* stage = my_line + load_position % STAGES * STAGE;
         const uint32 k = load_step * STEP, stride = LINES_A_PASS * inputs;
         const bool exists = k + chunk * 4 < inputs;
 #pragma unroll
@@ -180,33 +180,33 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
         close_copies();
     }
 
-    float4 raw_x[DOWN][2], raw_w[ACROSS];
-    const float* const my_x = shared + (down + g) * STEP + t * 4;
-    const float* const my_w = shared + (TILE_ROWS + across + g) * STEP + t * 4;
+    float4 raw_x[FRAGMENTS_DOWN][2], raw_w[FRAGMENTS_ACROSS];
+    const float* const my_x = shared + (warp_row + g) * STEP + t * 4;
+    const float* const my_w = shared + (TILE_ROWS + warp_output + g) * STEP + t * 4;
     // Sixteen inputs of a step: a lane takes four neighbours, which both operands count as inputs t, t + 4, t + 8 and t + 12.
     auto fetch = [&](int stage, int half) {
         const int at = stage * STAGE + (half ^ (g & 1)) * 16;
 #pragma unroll
-        for (int i = 0; i < DOWN; i++) {
+        for (int i = 0; i < FRAGMENTS_DOWN; i++) {
             raw_x[i][0] = *(const float4*)(my_x + at + i * 16 * STEP);
             raw_x[i][1] = *(const float4*)(my_x + at + (i * 16 + 8) * STEP);
         }
 #pragma unroll
-        for (int j = 0; j < ACROSS; j++) raw_w[j] = *(const float4*)(my_w + at + j * 8 * STEP);
+        for (int j = 0; j < FRAGMENTS_ACROSS; j++) raw_w[j] = *(const float4*)(my_w + at + j * 8 * STEP);
     };
-    double sums[DOWN][ACROSS][4];
+    double sums[FRAGMENTS_DOWN][FRAGMENTS_ACROSS][4];
     auto clear = [&]() {
 #pragma unroll
-        for (int i = 0; i < DOWN; i++) {
+        for (int i = 0; i < FRAGMENTS_DOWN; i++) {
 #pragma unroll
-            for (int j = 0; j < ACROSS; j++) sums[i][j][0] = sums[i][j][1] = sums[i][j][2] = sums[i][j][3] = 0.0;
+            for (int j = 0; j < FRAGMENTS_ACROSS; j++) sums[i][j][0] = sums[i][j][1] = sums[i][j][2] = sums[i][j][3] = 0.0;
         }
     };
     clear();
     // Stores a piece of fragments (i, j) and (i, j + 1), of their upper or lower halves.
     auto put = [&](const Piece& piece, int first_row, int first_output, int i, int j, int half) {
-        const int output = first_output + across + j * 8;
-        to_memory.put(piece, first_row + down + i * 16 + half * 8 + g, (GATED ? output / 2 : output) + 2 * t);
+        const int output = first_output + warp_output + j * 8;
+        to_memory.put(piece, first_row + warp_row + i * 16 + half * 8 + g, (GATED ? output / 2 : output) + 2 * t);
     };
     // A block has at most two parts of tiles: of the one that its share begins in, and of the one that it ends in.
     auto part_of = [&](int block, int tile) {
@@ -230,14 +230,14 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
         close_copies();
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            double a[DOWN][8], b[ACROSS][4];
+            double a[FRAGMENTS_DOWN][8], b[FRAGMENTS_ACROSS][4];
 #pragma unroll
-            for (int i = 0; i < DOWN; i++) {
+            for (int i = 0; i < FRAGMENTS_DOWN; i++) {
                 const float4 u = raw_x[i][0], v = raw_x[i][1];
                 a[i][0] = u.x, a[i][1] = v.x, a[i][2] = u.y, a[i][3] = v.y, a[i][4] = u.z, a[i][5] = v.z, a[i][6] = u.w, a[i][7] = v.w;
             }
 #pragma unroll
-            for (int j = 0; j < ACROSS; j++) {
+            for (int j = 0; j < FRAGMENTS_ACROSS; j++) {
                 b[j][0] = raw_w[j].x, b[j][1] = raw_w[j].y, b[j][2] = raw_w[j].z, b[j][3] = raw_w[j].w;
             }
             // The next sixteen inputs are on their way while these are multiplied.
@@ -249,9 +249,9 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
                 fetch(next, 0);
             }
 #pragma unroll
-            for (int i = 0; i < DOWN; i++) {
+            for (int i = 0; i < FRAGMENTS_DOWN; i++) {
 #pragma unroll
-                for (int j = 0; j < ACROSS; j++) multiply_add(sums[i][j], a[i], b[j]);
+                for (int j = 0; j < FRAGMENTS_ACROSS; j++) multiply_add(sums[i][j], a[i], b[j]);
             }
         }
         stage = next;
@@ -263,9 +263,9 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
         const bool whole = first_step == 0 && step == work.steps;
         double2* part = whole ? nullptr : part_of(blockIdx.x, tile);
 #pragma unroll
-        for (int i = 0; i < DOWN; i++) {
+        for (int i = 0; i < FRAGMENTS_DOWN; i++) {
 #pragma unroll
-            for (int j = 0; j < ACROSS; j += 2) {
+            for (int j = 0; j < FRAGMENTS_ACROSS; j += 2) {
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
                     Piece piece;
@@ -274,7 +274,7 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
                     if (whole) {
                         put(piece, first_row, first_output, i, j, half);
                     } else {
-                        double2* to = part + ((i * ACROSS + j) * 2 + half * 2) * THREADS;
+                        double2* to = part + ((i * FRAGMENTS_ACROSS + j) * 2 + half * 2) * THREADS;
                         __stcg(to, make_double2(piece.at[0][0], piece.at[0][1]));
                         __stcg(to + THREADS, make_double2(piece.at[1][0], piece.at[1][1]));
                     }
@@ -318,10 +318,10 @@ __device__ __forceinline__ void product(const float* __restrict__ x, const float
 #pragma unroll 4
             for (int block = first_block; block < first_block + parts; block++) {
                 const double2* from = part_of(block, work.first_left + tile) + p * 2 * THREADS;
-                const double2 left = __ldcg(from), right = __ldcg(from + THREADS);
-                piece.at[0][0] += left.x, piece.at[0][1] += left.y, piece.at[1][0] += right.x, piece.at[1][1] += right.y;
+                const double2 first = __ldcg(from), second = __ldcg(from + THREADS);
+                piece.at[0][0] += first.x, piece.at[0][1] += first.y, piece.at[1][0] += second.x, piece.at[1][1] += second.y;
             }
-            put(piece, first_row, first_output, p / ACROSS, p % ACROSS / 2 * 2, p % 2);
+            put(piece, first_row, first_output, p / FRAGMENTS_ACROSS, p % FRAGMENTS_ACROSS / 2 * 2, p % 2);
         }
     }
 }
