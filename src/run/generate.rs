@@ -8,7 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Instant;
 
-use super::writer::{Handed, Score, Writer};
+use super::writer::{Handed, Missing, Score, Writer};
 use super::{Event, Prepared, Progress, RunError, Subject, Surroundings};
 use crate::engine::model::ModelSource;
 use crate::engine::{
@@ -46,13 +46,6 @@ pub(super) struct Task<'a> {
     pub(super) prepared: &'a [Prepared],
     /// Where completions go.
     pub(super) folder: &'a RunFolder,
-}
-
-/// A completion that is still missing.
-#[derive(Clone, Copy)]
-pub(super) struct Missing<'a> {
-    pub(super) prepared: &'a Prepared,
-    pub(super) repeat: usize,
 }
 
 /// Generates what a precision's journal lacks.

@@ -2,14 +2,20 @@
 
 use std::sync::mpsc::Receiver;
 
-use super::RunError;
-use super::generate::Missing;
+use super::{Prepared, RunError};
 use crate::engine::{Completion, EngineError};
 use crate::record::{Journal, StoredCompletion};
 use crate::score::Extraction;
 
 /// What the rules make of a completion's text, given the sample's answer.
 pub(super) type Score<'a> = dyn Fn(&str, &str) -> Vec<Extraction> + Sync + 'a;
+
+/// A completion that is still missing.
+#[derive(Clone, Copy)]
+pub(super) struct Missing<'a> {
+    pub(super) prepared: &'a Prepared,
+    pub(super) repeat: usize,
+}
 
 /// A completion as an engine handed it out.
 pub(super) struct Handed {

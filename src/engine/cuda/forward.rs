@@ -9,6 +9,7 @@ use super::buffer::{Buffer, Pinned};
 use super::cache::Cache;
 use super::device::{Device, failed};
 use super::element::ElementType;
+use super::layer::{Layer, Linear};
 use super::matmul::{Finish, Matmul, Product, Reduction};
 use super::ops::argmax::Argmax;
 use super::ops::attention::{Attention, PagedCache, TokenRows, cut};
@@ -17,7 +18,7 @@ use super::ops::elementwise::{Elementwise, NormWeights, Rows};
 use super::packing::packing;
 use super::schedule::{Segment, Step};
 use super::step_buffers::{SMALL_ROWS, StepAddresses, StepBuffers, TILE_WORDS};
-use super::weights::{DeviceWeights, Layer, Linear};
+use super::weights::DeviceWeights;
 use crate::engine::model::{Activation, ModelConfig, ModelSource};
 use crate::engine::{Dtype, EngineError};
 

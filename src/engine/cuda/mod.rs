@@ -15,6 +15,7 @@ mod element;
 mod engine;
 mod forward;
 mod kernel;
+mod layer;
 mod load;
 mod matmul;
 mod ops;

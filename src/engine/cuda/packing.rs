@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
+use super::layer::{Layer, Linear};
 use super::load::{Transfer, transfer};
 use super::ops::decode::{Packing, WeightsRef, pair_spans};
 use super::ops::elementwise::Elementwise;
 use super::ops::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
-use super::weights::{Layer, Linear};
 use crate::engine::model::{AwqTensor, ModelSource, TensorNames};
 use crate::engine::{Dtype, EngineError};
 

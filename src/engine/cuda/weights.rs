@@ -3,8 +3,8 @@
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
+use super::layer::{Layer, Linear};
 use super::load::{Transfer, transfer};
-use super::ops::decode::{LinearRef, WeightsRef};
 use super::ops::elementwise::{Elementwise, NormWeights, PositionTables};
 use super::packing::Packer;
 use crate::engine::model::{ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames};
@@ -12,47 +12,6 @@ use crate::engine::{Dtype, EngineError};
 
 /// Matrices begin at multiples of this, so that every kernel may load its widest words.
 const ALIGNMENT: usize = 256;
-
-/// A linear layer on the card.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Linear {
-    pub(crate) outputs: usize,
-    pub(crate) inputs: usize,
-    /// element `[outputs, inputs]`.
-    pub(crate) weights: u64,
-    /// element `[outputs]`, 0 for none.
-    pub(crate) bias: u64,
-    /// The same weights as few rows read them, where they are packed.
-    pub(crate) packed: Option<WeightsRef>,
-}
-
-impl Linear {
-    /// As the kernel for few rows takes it.
-    fn for_few(&self) -> LinearRef {
-        let weights = self.packed.unwrap_or(WeightsRef::Dense(self.weights));
-        LinearRef { weights, bias: (self.bias != 0).then_some(self.bias) }
-    }
-}
-
-/// One block of the decoder.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Layer {
-    pub(crate) attention_norm: NormWeights,
-    /// q, k and v stacked.
-    pub(crate) qkv: Linear,
-    pub(crate) output: Linear,
-    pub(crate) mlp_norm: NormWeights,
-    /// gate and up stacked, or up alone.
-    pub(crate) up: Linear,
-    pub(crate) down: Linear,
-}
-
-impl Layer {
-    /// Its linear layers as the kernel for few rows takes them.
-    pub(crate) fn for_few(&self) -> [LinearRef; 4] {
-        [&self.qkv, &self.output, &self.up, &self.down].map(Linear::for_few)
-    }
-}
 
 /// Everything that a model has learned, on the card.
 #[derive(Debug)]
