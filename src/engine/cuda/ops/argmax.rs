@@ -75,7 +75,7 @@ fn parts(vocabulary: usize, rows: usize, multiprocessors: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::cuda::ops::testing::{Random, card, compiles};
+    use crate::engine::cuda::testing::{Random, card, compiles};
 
     #[test]
     fn the_kernel_compiles() {
@@ -179,7 +179,7 @@ mod tests {
                     .unwrap();
             };
             let name = format!("argmax, {rows} rows of {vocabulary}");
-            crate::engine::cuda::ops::testing::report(&device, &name, rows * vocabulary * 4, launch);
+            crate::engine::cuda::testing::report(&device, &name, rows * vocabulary * 4, launch);
         }
     }
 }

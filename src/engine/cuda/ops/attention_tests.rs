@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::*;
 use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::ops::testing::{card, compiles};
+use crate::engine::cuda::testing::{card, compiles};
 
 /// Heads, KV heads, elements of a head, window: `TinyLlama`, `SmolLM2`, groups of 7 and 14, Mistral's of 4 with a window,
 /// groups of 1 in OPT's sizes, a group in two tiles of heads.

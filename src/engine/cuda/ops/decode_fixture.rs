@@ -4,11 +4,11 @@ use half::{bf16, f16};
 
 use super::decode::{LinearRef, Packing, WeightsRef};
 use super::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
-use super::testing::Random;
 use crate::engine::Dtype;
 use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::device::Device;
 use crate::engine::cuda::element::ElementType;
+use crate::engine::cuda::testing::Random;
 use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
 
 /// `TinyLlama`'s sizes.

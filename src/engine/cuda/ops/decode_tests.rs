@@ -7,7 +7,7 @@ use super::*;
 use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::ops::attention::tests::{Cache, LENGTHS, all_shapes};
 use crate::engine::cuda::ops::decode_fixture::{Made, decode, encode, layer_weights, models, rounded, seven, tiny};
-use crate::engine::cuda::ops::testing::{Random, card, compiles};
+use crate::engine::cuda::testing::{Random, card, compiles};
 
 /// Multiprocessors, and a block's shared memory.
 const HOPPER: (usize, usize) = (132, 227 * 1024);

@@ -8,5 +8,3 @@ mod decode_fixture;
 pub(super) mod elementwise;
 pub(super) mod pack;
 pub(super) mod product;
-#[cfg(test)]
-mod testing;

@@ -193,7 +193,7 @@ mod tests {
 
     use super::*;
     use crate::engine::cuda::buffer::{Buffer, Element};
-    use crate::engine::cuda::ops::testing::{Random, card, compiles};
+    use crate::engine::cuda::testing::{Random, card, compiles};
     use crate::engine::model::AwqTensor;
 
     #[test]
