@@ -110,8 +110,16 @@ fn hex(digest: &[u8]) -> String {
     })
 }
 
-/// Replaces `path` by `bytes` so that a reader, or a crash, sees the old file or the new one and nothing between.
+/// Replaces the file at `path` by `bytes` so that a reader, or a crash, sees the old one or the new one and nothing between. A link
+/// stays, and what it names is replaced; what is no regular file (a device, a pipe) is written to.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() && !there.is_dir() => {
+            return std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
+        }
+        Ok(_) => std::fs::canonicalize(path)?,
+        Err(_) => path.to_owned(),
+    };
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
@@ -119,7 +127,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&temporary, path)
+        std::fs::rename(&temporary, &path)
     })();
     if result.is_err() {
         // The half-written file is of no use to anyone; the error that matters is the one returned.
@@ -150,6 +158,34 @@ mod tests {
     fn reading_past_the_end_is_an_error() {
         assert!(Blob::embedded("abc", b"abc").read_at(1, 3).is_err());
         assert_eq!(Blob::embedded("abc", b"abc").read_at(1, 2).unwrap(), b"bc");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_its_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link] = ["file", "link"].map(|name| folder.path().join(name));
+        write_atomically(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_atomically(&link, b"new").unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(read_text(&file).unwrap(), "new");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_written_to_and_stays_one() {
+        use std::os::unix::fs::FileTypeExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || read_text(&pipe).unwrap()
+        });
+        write_atomically(&pipe, b"through").unwrap();
+        assert_eq!(reader.join().unwrap(), "through");
+        assert!(std::fs::metadata(&pipe).unwrap().file_type().is_fifo());
     }
 
     #[test]

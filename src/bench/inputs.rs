@@ -135,12 +135,13 @@ fn check_context(job: &BenchJob, workload: &Workload, context: usize) -> Result<
         )
     };
     let concurrent = job.concurrent();
-    let longest = workload.requests.iter().map(|request| request.prompt_tokens + request.output_tokens).max();
+    let longest =
+        workload.requests.iter().map(|request| request.prompt_tokens.saturating_add(request.output_tokens)).max();
     let lengths = [
         (BenchPart::Load, SINGLE.prompt_tokens + 1),
         (BenchPart::Single, SINGLE.prompt_tokens + SINGLE.output_tokens),
         (BenchPart::Concurrent, concurrent.prompt_tokens + concurrent.output_tokens),
-        (BenchPart::Workload, longest.unwrap_or(0) + workload.shared_prefix_tokens),
+        (BenchPart::Workload, longest.unwrap_or(0).saturating_add(workload.shared_prefix_tokens)),
     ];
     // Every benchmark loads and asks for a first token, whatever its parts.
     let asked = |part: BenchPart| part == BenchPart::Load || job.has(part);

@@ -87,9 +87,6 @@ pub fn evaluate(
         dtypes,
         peers: inputs.peers.clone(),
     };
-    if let Some(path) = &job.out {
-        record.write(path)?;
-    }
     let report = render_bench(&record, &job.format)?;
     Ok(BenchFinished { record, report, failures })
 }

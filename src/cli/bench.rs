@@ -201,7 +201,9 @@ fn speed(progress: &Progress) -> String {
 /// Prints what was measured, and says what was not.
 fn conclude(job: &BenchJob, finished: &BenchFinished) -> Result<Exit, RunError> {
     print_data(&finished.report)?;
+    // The table first: a record that finds no room costs nobody the figures.
     if let Some(path) = &job.out {
+        finished.record.write(path)?;
         say(&format!("results: {}", path.display()));
     }
     let exit = print_failures(&finished.failures);

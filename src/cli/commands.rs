@@ -140,6 +140,9 @@ fn rescore_run(arguments: &RescoreArguments) -> Result<Exit, RunError> {
     let format = table_format(&arguments.output, colour())?;
     let hub = Hub::from_environment(arguments.offline)?;
     let (record, path) = rescore(&arguments.run, &arguments.protocol, &hub)?;
+    for note in &record.notes {
+        say(&format!("note: {note}"));
+    }
     print_data(&render(&record, &format)?)?;
     say(&format!("results: {}", path.display()));
     Ok(Exit::Success)
@@ -191,8 +194,17 @@ pub(super) fn print_data(text: &str) -> Result<(), RunError> {
     })
 }
 
+/// More than the machines have that this runs on; starting many more takes minutes.
+const MOST_THREADS: usize = 1024;
+
 pub(super) fn start_threads(threads: Option<usize>) -> Result<(), RunError> {
     let Some(threads) = threads else { return Ok(()) };
+    if threads > MOST_THREADS {
+        return Err(RunError::invalid(
+            format!("--threads {threads} is more than {MOST_THREADS}"),
+            "give at most as many as the machine has cores, or leave it out",
+        ));
+    }
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|error| {
         RunError::invalid(format!("cannot start {threads} threads: {error}"), "give a smaller number to `--threads`")
     })

@@ -127,7 +127,9 @@ fn conclude(job: &PerplexityJob, finished: &PerplexityFinished) -> Result<Exit, 
         return Ok(Exit::Interrupted);
     };
     print_data(report)?;
+    // The table first: a record that finds no room costs nobody the figures.
     if let Some(path) = &job.out {
+        finished.record.write(path)?;
         say(&format!("results: {}", path.display()));
     }
     let exit = print_failures(&finished.failures);

@@ -42,12 +42,12 @@ impl RecordError {
 fn io_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full; what is done is kept: make room, then give the same command with `--resume`"
+            "the disk is full: make room, then give the same command again; of a run what is done is kept, and `--resume` goes on"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "choose a folder that you may write to with `--out DIR`"
+            "choose a place that you may write to with `--out`"
         }
         io::ErrorKind::NotFound => "check the path; runs lie under `runs/` unless `--out` said otherwise",
-        _ => "check the disk and the path; what is done is kept, and `--resume` goes on from there",
+        _ => "check the disk and the path; of a run what is done is kept, and `--resume` goes on from there",
     }
 }

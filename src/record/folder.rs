@@ -149,7 +149,15 @@ impl RunFolder {
 
 fn read_plan<P: RunPlan>(path: &Path) -> Result<P, RecordError> {
     let file = path.join("plan.json");
-    let bytes = fs::read(&file).map_err(RecordError::io("read", &file))?;
+    let bytes = fs::read(&file).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound && path.is_dir() {
+            return RecordError::invalid(
+                format!("{}: there is no plan.json, so this is no run, or one that ended before it began", path.display()),
+                "name a run's folder; one that ended so holds nothing: delete it and give the command without `--resume`",
+            );
+        }
+        RecordError::io("read", &file)(error)
+    })?;
     serde_json::from_slice(&bytes).map_err(|error| {
         RecordError::invalid(
             format!("{}: not the plan of a run: {error}", file.display()),

@@ -95,6 +95,17 @@ impl Record {
                 "the file was changed, or another version of evalsuite wrote it; run again, or use that version",
             )
         };
+        let others =
+            [("quality_format", "quality run"), ("bench_format", "benchmark"), ("perplexity_format", "perplexity")];
+        let found = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
+        if let Some((_, what)) =
+            others.iter().find(|(field, _)| found.as_ref().is_some_and(|it| it.get(field).is_some()))
+        {
+            return Err(RecordError::invalid(
+                format!("{}: the record of a {what}, not of a run on questions with answers", path.display()),
+                "show it with `evalsuite show`",
+            ));
+        }
         let Version { format } = serde_json::from_slice(&bytes).map_err(invalid)?;
         if format != FORMAT {
             return Err(RecordError::invalid(
@@ -115,5 +126,24 @@ impl Record {
     pub fn lowest_accuracy(&self) -> Option<f64> {
         let of = |dtype: &DtypeRecord| dtype.rules.first()?.accuracy.map(|accuracy| accuracy.value);
         self.dtypes.iter().map(of).try_fold(1.0, |lowest: f64, value| Some(lowest.min(value?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_kind_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        for (field, what) in [("quality_format", "quality run"), ("bench_format", "benchmark")] {
+            std::fs::write(&path, format!("{{\"{field}\": 1}}")).unwrap();
+            let message = Record::read(&path).unwrap_err().to_string();
+            assert!(
+                message.contains(&format!("the record of a {what}")) && message.contains("hint: show it"),
+                "{message}"
+            );
+        }
     }
 }

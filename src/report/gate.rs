@@ -243,7 +243,7 @@ fn accuracy(blank: &Check, paired: Paired, interval: (f64, f64), identical: bool
     );
     let dtype = blank.dtype;
     let message = if identical {
-        format!("{dtype}: every answer is the baseline's, token for token")
+        format!("{dtype}: every answer is the baseline's, token for token, on {n} questions")
     } else if kept {
         format!("{dtype}: {figures}, above the margin of -{margin_points:.1}")
     } else if paired.lost <= paired.gained {

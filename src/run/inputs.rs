@@ -10,6 +10,9 @@ use crate::hub::Hub;
 use crate::record::{AwqPlan, DatasetPlan, GenerationPlan, ModelPlan, Plan, ProtocolPlan, utc_now};
 use crate::task::{ChatTemplate, ChatUse, Dataset, Fewshot, Protocol, Sample, Selection};
 
+/// More than anybody waits for, and few enough to be held.
+const MOST_COMPLETIONS: usize = 10_000_000;
+
 /// What a run reads.
 pub struct Inputs {
     /// The model's files.
@@ -82,6 +85,15 @@ impl Inputs {
     /// What decides the run's answers and scores. `chosen` is the number of samples taken.
     pub fn plan(&self, job: &Job, chosen: usize) -> Result<Plan, RunError> {
         let sampling = &job.sampling;
+        if chosen.saturating_mul(sampling.repeats) > MOST_COMPLETIONS {
+            return Err(RunError::invalid(
+                format!(
+                    "--repeats {} of {chosen} samples are more than {MOST_COMPLETIONS} completions",
+                    sampling.repeats
+                ),
+                "lower `--repeats` or `--limit`",
+            ));
+        }
         let dtypes = self.dtypes(job)?;
         Ok(Plan {
             evalsuite: env!("CARGO_PKG_VERSION").to_owned(),

@@ -33,18 +33,24 @@ pub fn rescore(run: &Path, protocol: &str, hub: &Hub) -> Result<(Record, PathBuf
             "finish the run first: give its command with `--resume`",
         ));
     }
+    let generated = format!(
+        "generated under protocol {} (version {}), scored by the rules of {} (version {})",
+        plan.protocol.name, plan.protocol.version, protocol.name, protocol.version
+    );
+    let asked = plan.completions_per_dtype();
+    let unfinished = measured.iter().filter(|one| one.outcomes.len() < asked);
+    let unfinished = unfinished.map(|one| format!("{} of {asked} completions in {}", one.outcomes.len(), one.dtype));
+    let unfinished: Vec<String> = unfinished.collect();
+    let not_all = (!unfinished.is_empty()).then(|| format!("the run has not finished: {}", unfinished.join(", ")));
     let rules: Vec<String> = protocol.rules.iter().map(|rule| rule.name.clone()).collect();
     let record = Record {
         format: FORMAT,
         ground_truth: plan.ground_truth(),
         finished: utc_now(),
         machine: Machine::detect(),
-        complete: measured.iter().all(|one| one.outcomes.len() == plan.completions_per_dtype()),
+        complete: not_all.is_none(),
         answers_sha256: None,
-        notes: vec![format!(
-            "generated under protocol {} (version {}), scored by the rules of {} (version {})",
-            plan.protocol.name, plan.protocol.version, protocol.name, protocol.version
-        )],
+        notes: std::iter::once(generated).chain(not_all).collect(),
         dtypes: summarise(&measured, &rules),
         plan: Plan {
             protocol: ProtocolPlan {

@@ -405,6 +405,8 @@ fn mistakes_on_the_command_line_are_named() {
         (&["--out", &folder_path], "is a folder"),
         (&["--out", "/no/such/folder/b.json"], "there is no folder"),
         (&["--shared-prefix", "5000"], "context holds 1024"),
+        (&["--shared-prefix", "18446744073709551615"], "context holds 1024"),
+        (&["--threads", "100000"], "--threads 100000 is more than 1024"),
         (&["--format", "tabel"], "unknown format"),
         (&["--dtype", "f32", "--device", "1", "--only", "load"], "--device 1"),
     ] {

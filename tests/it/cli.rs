@@ -128,6 +128,18 @@ fn numbers_out_of_range_are_refused_before_anything_is_opened() {
 }
 
 #[test]
+fn more_completions_than_can_be_held_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let many = u64::MAX.to_string();
+    let flags =
+        ["--engine", "cpu", "--dtype", "f32", "--limit", "1", "--temperature", "1", "--repeats", &many, "--out"];
+    let arguments: Vec<&str> = ["gsm8k"].into_iter().chain(flags).chain(out.to_str()).collect();
+    assert!(mistake(&arguments).contains("more than 10000000 completions"));
+    assert!(!out.exists());
+}
+
+#[test]
 fn quantize_refuses_what_it_cannot_mean() {
     for (flags, part) in [
         (&["--group-size", "100"][..], "128, 64 or 32"),

@@ -96,6 +96,8 @@ fn every_fault_of_a_jsonl_file_names_its_line() {
     }
     let message = open(&write(folder.path(), "a.jsonl", [good.as_bytes(), b"\n\xff\n"].concat())).unwrap_err();
     assert!(message.contains("line 3 of") && message.contains("UTF-8"), "{message}");
+    let marked = format!("\u{feff}{good}\n");
+    assert_eq!(open(&write(folder.path(), "a.jsonl", marked)).unwrap().samples.len(), 1);
     for empty in ["", "\n\n"] {
         assert!(open(&write(folder.path(), "a.jsonl", empty)).unwrap_err().contains("holds no rows"));
     }

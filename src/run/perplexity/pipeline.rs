@@ -76,9 +76,6 @@ pub fn evaluate(
     if done == 0 {
         return Ok(PerplexityFinished { record, report: None, failures });
     }
-    if let Some(path) = &job.out {
-        record.write(path)?;
-    }
     let report = render_perplexity(&record, &job.format, job.worst)?;
     Ok(PerplexityFinished { record, report: Some(report), failures })
 }
@@ -97,6 +94,23 @@ pub(crate) fn check_destination(out: Option<&Path>, example: &str) -> Result<(),
         Some(folder) if !folder.is_dir() => Err(RunError::invalid(
             format!("--out {}: there is no folder {}", path.display(), folder.display()),
             format!("make it with `mkdir -p {}`, or choose another file", folder.display()),
+        )),
+        _ => writable(path),
+    }
+}
+
+/// A new file must find room beside `path`, unless that is a device or a pipe, which is written to.
+fn writable(path: &Path) -> Result<(), RunError> {
+    if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return Ok(());
+    }
+    let mut probe = path.as_os_str().to_owned();
+    probe.push(".tmp");
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
+    match made.and_then(|_| std::fs::remove_file(&probe)) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(RunError::invalid(
+            format!("--out {}: cannot write there: {error}", path.display()),
+            "choose a file in a folder that you may write to",
         )),
         _ => Ok(()),
     }

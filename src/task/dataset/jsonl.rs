@@ -42,7 +42,13 @@ fn objects(file: &DataFile) -> Result<Vec<Line>, TaskError> {
         let line = 1 + file.bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count();
         TaskError::invalid(format!("line {line} of {} is not UTF-8", file.label), "write the file in UTF-8")
     })?;
-    let lines = text.split('\n').enumerate().filter(|(_, line)| !line.trim().is_empty());
+    // Some editors begin a file with a byte order mark.
+    let lines = text
+        .strip_prefix('\u{feff}')
+        .unwrap_or(text)
+        .split('\n')
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     let parse = |(number, line): (usize, &str)| {
         let place = format!("line {} of {}", number + 1, file.label);
         match serde_json::from_str(line) {
