@@ -60,6 +60,9 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
 fn gsm8k(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Exit, RunError> {
     let job = resolve(arguments, command, colour())?;
     let baseline = arguments.baseline.open()?;
+    if let Some(baseline) = &baseline {
+        baseline.check_job(&job)?;
+    }
     let hub = arguments.model.start()?;
     if let Some(row) = arguments.show_prompt {
         print_data(&show_prompt(&Inputs::load(&job, &hub)?, &job, row)?)?;

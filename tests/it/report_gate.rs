@@ -204,3 +204,22 @@ fn gsm8k_ends_with_the_gate() {
     assert_eq!(output.status.code(), Some(2));
     assert!(!Path::new(&folder("fourth")).exists(), "a baseline that is not there is known before anything runs");
 }
+
+#[test]
+fn a_baseline_that_cannot_match_is_refused_before_anything_runs() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (run, out) = (scratch.path().join("run"), scratch.path().join("out"));
+    scripted_run(&run);
+    let (run, folder) = (run.to_str().unwrap(), out.to_str().unwrap());
+    let common = ["gsm8k", "--engine", "cpu", "--baseline", run, "--out", folder];
+    for (flags, why) in [
+        (&["--dtype", "f32"][..], "its protocol is stepwise, the baseline's gsm8k-cot-zeroshot"),
+        (&["--dtype", "int8", "--protocol", "gsm8k-cot-zeroshot"], "they share no precision"),
+    ] {
+        let output = program(&[&common[..], flags].concat());
+        let message = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {message}");
+        assert!(message.contains(why) && message.contains("hint: "), "{flags:?}: {message}");
+        assert!(!out.exists(), "{flags:?}");
+    }
+}
