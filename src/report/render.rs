@@ -143,7 +143,9 @@ fn columns(block: &str, words: usize) -> String {
         }
     }
     let line = |row: &Vec<&str>| {
-        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+        // A column that is empty everywhere takes no room.
+        let cells = row.iter().zip(&widths).enumerate().filter(|(_, (_, width))| **width > 0);
+        let cells = cells.map(|(column, (cell, width))| {
             let side = if column < words { Alignment::Left } else { Alignment::Right };
             pad_str(cell, *width, side, None).into_owned()
         });
@@ -187,6 +189,7 @@ mod tests {
     fn columns_align_words_left_and_numbers_right() {
         let block = "\n  dtype | rule | n\n\nf32 | strict | 1,319\nbf16||7\n";
         assert_eq!(columns(block, 2), "dtype  rule        n\nf32    strict  1,319\nbf16               7");
+        assert_eq!(columns("|a|b\n|1|2", 2), "a  b\n1  2");
     }
 
     #[test]
