@@ -1,6 +1,6 @@
 //! Bytes from files or from the program itself, hashes, and writes that are whole or not at all.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -113,16 +113,9 @@ fn hex(digest: &[u8]) -> String {
 /// Replaces the file at `path` by `bytes` so that a reader, or a crash, sees the old one or the new one and nothing between. A link
 /// stays, and what it names is replaced; what is no regular file (a device, a pipe) is written to.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let path = match std::fs::metadata(path) {
-        Ok(there) if !there.is_file() && !there.is_dir() => {
-            return std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
-        }
-        Ok(_) => std::fs::canonicalize(path)?,
-        Err(_) => path.to_owned(),
+    let Some((path, temporary)) = places(path)? else {
+        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
     };
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
     let result = (|| {
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
@@ -134,6 +127,28 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = std::fs::remove_file(&temporary);
     }
     result
+}
+
+/// Whether [`write_atomically`] may write at `path`, as far as can be known before.
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    let Some((_, temporary)) = places(path)? else { return Ok(()) };
+    match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+        Ok(_) => std::fs::remove_file(&temporary),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The file that a write at `path` replaces, and the one beside it that is written first; `None` for what is no regular file.
+fn places(path: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
+    let path = match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() && !there.is_dir() => return Ok(None),
+        Ok(_) => std::fs::canonicalize(path)?,
+        Err(_) => path.to_owned(),
+    };
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    Ok(Some((path, PathBuf::from(temporary))))
 }
 
 /// Reads a whole text file.
@@ -167,7 +182,9 @@ mod tests {
         let [file, link] = ["file", "link"].map(|name| folder.path().join(name));
         write_atomically(&file, b"old").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
+        check_writable(&link).unwrap();
         write_atomically(&link, b"new").unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside them");
         assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(read_text(&file).unwrap(), "new");
     }

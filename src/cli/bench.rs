@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::OutputArguments;
-use super::commands::{catch_interrupts, colour, print_data, print_failures};
+use super::commands::{catch_interrupts, colour, print_and_keep, print_failures};
 use super::exit::Exit;
 use super::model::ModelArguments;
 use super::plan::table_format;
@@ -200,12 +200,7 @@ fn speed(progress: &Progress) -> String {
 
 /// Prints what was measured, and says what was not.
 fn conclude(job: &BenchJob, finished: &BenchFinished) -> Result<Exit, RunError> {
-    print_data(&finished.report)?;
-    // The table first: a record that finds no room costs nobody the figures.
-    if let Some(path) = &job.out {
-        finished.record.write(path)?;
-        say(&format!("results: {}", path.display()));
-    }
+    print_and_keep(&finished.report, job.out.as_deref(), |path| finished.record.write(path))?;
     let exit = print_failures(&finished.failures);
     if finished.record.interrupted {
         say("interrupted: the figures above are of what was done\nhint: `--only` and `--requests` ask for less");

@@ -21,7 +21,7 @@ use super::report::{Baseline, report};
 use super::{quantize, synth};
 use crate::engine::Dtype;
 use crate::hub::Hub;
-use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
+use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record, RecordError};
 use crate::report::{render, render_bench, render_perplexity, render_quality};
 use crate::run::{Destination, Finished, Inputs, Job, RunError, Surroundings, execute, rescore, show_prompt};
 use crate::text::command_line;
@@ -195,6 +195,19 @@ pub(super) fn print_data(text: &str) -> Result<(), RunError> {
     print(text).map_err(|error| {
         RunError::invalid(format!("cannot write to stdout: {error}"), "is the disk full that it is redirected to?")
     })
+}
+
+/// Prints a table, then writes the record that it shows: one that finds no room costs nobody the figures.
+pub(super) fn print_and_keep(
+    report: &str,
+    out: Option<&Path>,
+    write: impl FnOnce(&Path) -> Result<(), RecordError>,
+) -> Result<(), RunError> {
+    print_data(report)?;
+    let Some(path) = out else { return Ok(()) };
+    write(path)?;
+    say(&format!("results: {}", path.display()));
+    Ok(())
 }
 
 /// More than the machines have that this runs on; starting many more takes minutes.

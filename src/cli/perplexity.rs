@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::OutputArguments;
-use super::commands::{colour, print_data, print_failures, with_surroundings};
+use super::commands::{colour, print_and_keep, print_failures, with_surroundings};
 use super::exit::Exit;
 use super::model::ModelArguments;
 use super::plan::{chat, table_format};
@@ -126,12 +126,7 @@ fn conclude(job: &PerplexityJob, finished: &PerplexityFinished) -> Result<Exit, 
         say("interrupted before the first window was done: there is nothing to report");
         return Ok(Exit::Interrupted);
     };
-    print_data(report)?;
-    // The table first: a record that finds no room costs nobody the figures.
-    if let Some(path) = &job.out {
-        finished.record.write(path)?;
-        say(&format!("results: {}", path.display()));
-    }
+    print_and_keep(report, job.out.as_deref(), |path| finished.record.write(path))?;
     let exit = print_failures(&finished.failures);
     if windows.done < windows.count {
         say(&format!(

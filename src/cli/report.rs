@@ -11,7 +11,9 @@ use super::exit::Exit;
 use super::printer::{print_error, say};
 use crate::files::write_atomically;
 use crate::record::StoredRun;
-use crate::report::{Comparison, Gate, Limits, ReportFormat, Templates, read_outside, render_comparison};
+use crate::report::{
+    Comparison, Gate, Limits, ReportFormat, Templates, no_shared_precision, read_outside, refusal, render_comparison,
+};
 use crate::run::{Job, RunError};
 use crate::task::Protocol;
 
@@ -108,19 +110,14 @@ impl Baseline {
     /// Refuses a job whose run could not be held against it, before hours are spent. Its problems are compared once they are known.
     pub(super) fn check_job(&self, job: &Job) -> Result<(), RunError> {
         let (stored, dtypes) = (&self.run.record, &job.subject.dtypes);
-        let refused = |why: &str, hint: &str| {
-            let baseline = self.run.path.display();
-            Err(RunError::invalid(format!("this run cannot be held against the baseline {baseline}: {why}"), hint))
-        };
         let protocol = Protocol::open(&job.protocol)?;
         if protocol.sha256 != stored.plan.protocol.sha256 {
-            return refused(
-                &format!("its protocol is {}, the baseline's {}", protocol.name, stored.plan.protocol.name),
-                "give the baseline's `--protocol`, or make a new baseline",
-            );
+            let why = format!("its protocol is {}, the baseline's {}", protocol.name, stored.plan.protocol.name);
+            let hint = "give the baseline's `--protocol`, or make a new baseline";
+            return Err(refusal("this run", &self.run, &why, hint).into());
         }
         if !dtypes.is_empty() && !stored.dtypes.iter().any(|one| dtypes.contains(&one.dtype)) {
-            return refused("they share no precision", "give both runs the same `--dtype`");
+            return Err(no_shared_precision("this run", &self.run).into());
         }
         Ok(())
     }

@@ -352,7 +352,7 @@ impl BenchRecord {
 
     /// Reads a record; `None` where the file holds JSON of another kind.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
-        read_json(path, "bench_format", BENCH_FORMAT, "benchmark")
+        read_json(path, |versions| versions.bench, BENCH_FORMAT, "benchmark")
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -166,18 +167,28 @@ fn read_plan<P: RunPlan>(path: &Path) -> Result<P, RecordError> {
     })
 }
 
-/// Reads a record of the kind whose version stands in `field`; `None` where the file holds JSON of another kind. Another version
-/// than `format` is refused.
+/// The fields that tell one kind of record from another.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Versions {
+    #[serde(rename = "bench_format")]
+    pub(super) bench: Option<u32>,
+    #[serde(rename = "perplexity_format")]
+    pub(super) perplexity: Option<u32>,
+    #[serde(rename = "quality_format")]
+    pub(super) quality: Option<u32>,
+}
+
+/// Reads a record of the kind that has a `version`; `None` where the file holds JSON of another kind. Another version than `format`
+/// is refused.
 pub(super) fn read_json<T: DeserializeOwned>(
     path: &Path,
-    field: &str,
+    version: impl FnOnce(Versions) -> Option<u32>,
     format: u32,
     what: &str,
 ) -> Result<Option<T>, RecordError> {
     let bytes = fs::read(path).map_err(RecordError::io("read", path))?;
-    let version = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
-    let Some(found) = version.as_ref().and_then(|record| record.get(field)?.as_u64()) else { return Ok(None) };
-    if found != u64::from(format) {
+    let Some(found) = serde_json::from_slice::<Versions>(&bytes).ok().and_then(version) else { return Ok(None) };
+    if found != format {
         return Err(RecordError::invalid(
             format!("{}: format {found}, but this evalsuite reads {format}", path.display()),
             "use the version of evalsuite that wrote it (the field `evalsuite`)",

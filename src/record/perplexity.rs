@@ -200,6 +200,6 @@ impl PerplexityRecord {
 
     /// Reads a record; `None` where the file holds JSON of another kind.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
-        read_json(path, "perplexity_format", PERPLEXITY_FORMAT, "perplexity")
+        read_json(path, |versions| versions.perplexity, PERPLEXITY_FORMAT, "perplexity")
     }
 }

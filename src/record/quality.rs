@@ -282,7 +282,7 @@ pub struct ShownToken {
 impl QualityRecord {
     /// Reads a record; `None` where the file is a record of something else. One of a newer format is refused.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
-        read_json(path, "quality_format", QUALITY_FORMAT, "quality run")
+        read_json(path, |versions| versions.quality, QUALITY_FORMAT, "quality run")
     }
 
     /// Writes a record, whole or not at all.

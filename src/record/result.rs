@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::write_json;
+use super::folder::{Versions, write_json};
 use super::{Machine, PeakMemory, Plan, RecordError, Session};
 use crate::engine::Dtype;
 use crate::score::statistics::{Paired, Proportion};
@@ -95,18 +95,8 @@ impl Record {
                 "the file was changed, or another version of evalsuite wrote it; run again, or use that version",
             )
         };
-        let others =
-            [("quality_format", "quality run"), ("bench_format", "benchmark"), ("perplexity_format", "perplexity")];
-        let found = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
-        if let Some((_, what)) =
-            others.iter().find(|(field, _)| found.as_ref().is_some_and(|it| it.get(field).is_some()))
-        {
-            return Err(RecordError::invalid(
-                format!("{}: the record of a {what}, not of a run on questions with answers", path.display()),
-                "show it with `evalsuite show`",
-            ));
-        }
-        let Version { format } = serde_json::from_slice(&bytes).map_err(invalid)?;
+        let Version { format } = serde_json::from_slice(&bytes)
+            .map_err(|error| other_kind(path, &bytes).unwrap_or_else(|| invalid(error)))?;
         if format != FORMAT {
             return Err(RecordError::invalid(
                 format!("{}: format {format}, but this evalsuite reads format {FORMAT}", path.display()),
@@ -127,6 +117,17 @@ impl Record {
         let of = |dtype: &DtypeRecord| dtype.rules.first()?.accuracy.map(|accuracy| accuracy.value);
         self.dtypes.iter().map(of).try_fold(1.0, |lowest: f64, value| Some(lowest.min(value?)))
     }
+}
+
+/// Names a record of another kind.
+fn other_kind(path: &Path, bytes: &[u8]) -> Option<RecordError> {
+    let Versions { bench, perplexity, quality } = serde_json::from_slice(bytes).ok()?;
+    let kinds = [(quality, "quality run"), (bench, "benchmark"), (perplexity, "perplexity")];
+    let (_, what) = kinds.into_iter().find(|(version, _)| version.is_some())?;
+    Some(RecordError::invalid(
+        format!("{}: the record of a {what}, not of a run on questions with answers", path.display()),
+        "show it with `evalsuite show`",
+    ))
 }
 
 #[cfg(test)]

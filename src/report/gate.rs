@@ -1,5 +1,7 @@
 //! A run against a stored one: is it still as good, is it still as fast?
 
+use std::fmt::Display;
+
 use serde::Serialize;
 
 use super::ReportError;
@@ -112,7 +114,7 @@ impl Gate {
                 }
             }
             if checks.len() == before {
-                return Err(refusal(run, baseline, "they share no precision", "give both runs the same `--dtype`"));
+                return Err(no_shared_precision(run.path.display(), baseline));
             }
         }
         Ok(Self {
@@ -131,11 +133,17 @@ impl Gate {
     }
 }
 
-fn refusal(run: &StoredRun, baseline: &StoredRun, why: &str, hint: &str) -> ReportError {
+/// Why a run, as it is called here, cannot be held against a baseline.
+pub(crate) fn refusal(run: impl Display, baseline: &StoredRun, why: &str, hint: &str) -> ReportError {
     ReportError {
-        what: format!("{} cannot be held against the baseline {}: {why}", run.path.display(), baseline.path.display()),
+        what: format!("{run} cannot be held against the baseline {}: {why}", baseline.path.display()),
         hint: hint.to_owned(),
     }
+}
+
+/// Without a precision in common nothing can be paired.
+pub(crate) fn no_shared_precision(run: impl Display, baseline: &StoredRun) -> ReportError {
+    refusal(run, baseline, "they share no precision", "give both runs the same `--dtype`")
 }
 
 fn refuse_strangers(run: &StoredRun, baseline: &StoredRun) -> Result<(), ReportError> {
@@ -147,7 +155,7 @@ fn refuse_strangers(run: &StoredRun, baseline: &StoredRun) -> Result<(), ReportE
     for (what, name, sha256, stored_name, stored_sha256) in hashes {
         if sha256 != stored_sha256 {
             return Err(refusal(
-                run,
+                run.path.display(),
                 baseline,
                 &format!(
                     "its {what} is {name} (sha256 {sha256}), the baseline's {stored_name} (sha256 {stored_sha256})"
@@ -205,7 +213,7 @@ fn check(
     let (answers, stored_answers) = (completions(run, own.dtype), completions(baseline, own.dtype));
     let Some((paired, interval)) = paired_by_sample(stored_answers, answers, rule).and_then(with_interval) else {
         return Err(refusal(
-            run,
+            run.path.display(),
             baseline,
             &format!("in {} they share no question", own.dtype),
             "run both on the same `--samples`",

@@ -23,6 +23,7 @@ pub use context::Context;
 pub(crate) use diff_lines::{mark, plain, wrap, wrap_text};
 pub use format::{Format, ReportError, ReportFormat};
 pub use gate::{Check, Gate, Limits, Subject};
+pub(crate) use gate::{no_shared_precision, refusal};
 pub(crate) use outputs::annotation;
 pub use outputs::{annotations, render_comparison};
 pub use perplexity::PerplexityContext;

@@ -6,6 +6,7 @@ use super::measure::{measure, open_lanes};
 use super::summary::summarise;
 use super::{PerplexityInputs, PerplexityJob};
 use crate::engine::Dtype;
+use crate::files::check_writable;
 use crate::hub::Hub;
 use crate::record::{Machine, PERPLEXITY_FORMAT, PerplexityRecord, utc_now};
 use crate::report::render_perplexity;
@@ -95,23 +96,11 @@ pub(crate) fn check_destination(out: Option<&Path>, example: &str) -> Result<(),
             format!("--out {}: there is no folder {}", path.display(), folder.display()),
             format!("make it with `mkdir -p {}`, or choose another file", folder.display()),
         )),
-        _ => writable(path),
-    }
-}
-
-/// A new file must find room beside `path`, unless that is a device or a pipe, which is written to.
-fn writable(path: &Path) -> Result<(), RunError> {
-    if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        return Ok(());
-    }
-    let mut probe = path.as_os_str().to_owned();
-    probe.push(".tmp");
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
-    match made.and_then(|_| std::fs::remove_file(&probe)) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(RunError::invalid(
-            format!("--out {}: cannot write there: {error}", path.display()),
-            "choose a file in a folder that you may write to",
-        )),
-        _ => Ok(()),
+        _ => check_writable(path).map_err(|error| {
+            RunError::invalid(
+                format!("--out {}: cannot write there: {error}", path.display()),
+                "choose a file in a folder that you may write to",
+            )
+        }),
     }
 }
