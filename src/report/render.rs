@@ -5,7 +5,7 @@ use console::{Alignment, Style, measure_text_width, pad_str};
 use serde::Serialize;
 use tera::{Kwargs, State, Tera, TeraResult, Value};
 
-use super::diff_lines::mark;
+use super::diff_lines::{mark, wrap_text};
 use super::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
 use super::{BenchContext, Context, Format, PerplexityContext, QualityContext, ReportError};
 use crate::bundled::TEMPLATES;
@@ -128,7 +128,8 @@ fn bundled(name: String) -> (String, &'static str) {
 }
 
 /// Aligns lines of cells divided by `|`: a column is as wide as its widest cell; the first `words` columns stand left,
-/// the rest are numbers and stand right. Blank lines are dropped.
+/// the rest are numbers and stand right. Blank lines are dropped. What is wider than a terminal is narrowed where words
+/// stand, and a row then takes several lines.
 fn columns(block: &str, words: usize) -> String {
     let rows: Vec<Vec<&str>> = block
         .lines()
@@ -142,34 +143,65 @@ fn columns(block: &str, words: usize) -> String {
             *width = measure_text_width(cell).max(*width);
         }
     }
-    let line = |row: &Vec<&str>| {
+    narrow(&mut widths, words);
+    rows.iter().flat_map(|row| lines_of(row, &widths, words)).collect::<Vec<_>>().join("\n")
+}
+
+/// Between two columns.
+const GAP: &str = "  ";
+
+/// Takes from the widest of the columns of words until a line fits, or until a word would hardly fit in any of them.
+fn narrow(widths: &mut [usize], words: usize) {
+    const LEAST: usize = 8;
+    let line = |widths: &[usize]| {
+        let shown = widths.iter().filter(|width| **width > 0);
+        shown.map(|width| width + GAP.len()).sum::<usize>().saturating_sub(GAP.len())
+    };
+    let words = words.min(widths.len());
+    while line(widths) > WIDTH {
+        let Some(widest) = widths[..words].iter_mut().max().filter(|width| **width > LEAST) else { return };
+        *widest -= 1;
+    }
+}
+
+fn lines_of(row: &[&str], widths: &[usize], words: usize) -> Vec<String> {
+    let fold = |(cell, width): (&&str, &usize)| {
+        if measure_text_width(cell) <= *width { vec![(*cell).to_owned()] } else { wrap_text(cell, *width) }
+    };
+    let cells: Vec<Vec<String>> = row.iter().zip(widths).map(fold).collect();
+    let height = cells.iter().map(Vec::len).max().unwrap_or_default();
+    let line = |line: usize| {
         // A column that is empty everywhere takes no room.
-        let cells = row.iter().zip(&widths).enumerate().filter(|(_, (_, width))| **width > 0);
+        let cells = cells.iter().zip(widths).enumerate().filter(|(_, (_, width))| **width > 0);
         let cells = cells.map(|(column, (cell, width))| {
             let side = if column < words { Alignment::Left } else { Alignment::Right };
-            pad_str(cell, *width, side, None).into_owned()
+            pad_str(cell.get(line).map_or("", |cell| cell.trim_end()), *width, side, None).into_owned()
         });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
     };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    (0..height).map(line).collect()
 }
 
 /// Columns of a terminal that a line may take.
 const WIDTH: usize = 80;
 
 /// Breaks a text that begins in this column between words, so that no line is wider than a terminal; all lines but the
-/// first are indented.
+/// first are indented. The text's own line breaks stay, and a word that is longer than a line, such as a path, stays whole.
 fn wrap(text: &str, indent: usize, column: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        let before = if lines.len() == 1 { column } else { 0 };
-        match lines.last_mut() {
-            Some(line) if before + measure_text_width(line) + 1 + measure_text_width(word) <= WIDTH => {
-                line.push(' ');
-                line.push_str(word);
+    for paragraph in text.lines() {
+        let mut begins = true;
+        for word in paragraph.split_whitespace() {
+            let before = if lines.len() == 1 { column } else { 0 };
+            match lines.last_mut() {
+                Some(line) if !begins && before + measure_text_width(line) + 1 + measure_text_width(word) <= WIDTH => {
+                    line.push(' ');
+                    line.push_str(word);
+                }
+                Some(_) => lines.push(format!("{}{word}", " ".repeat(indent))),
+                None => lines.push(word.to_owned()),
             }
-            Some(_) => lines.push(format!("{}{word}", " ".repeat(indent))),
-            None => lines.push(word.to_owned()),
+            begins = false;
         }
     }
     lines.join("\n")
@@ -200,6 +232,21 @@ mod tests {
         assert!(lines[1].starts_with("  four"), "{wrapped}");
         assert_eq!(wrap(&"four ".repeat(30), 2, 9).lines().next().map(str::len), Some(69));
         assert_eq!(wrap("", 2, 0), "");
+        assert_eq!(wrap("error\nhint: none", 2, 0), "error\n  hint: none");
+    }
+
+    #[test]
+    fn a_table_wider_than_a_terminal_is_narrowed_where_words_stand() {
+        let block = format!("engine|source|n\nfast engine|{}|1,319\nslow|here|7", "four ".repeat(30));
+        let table = columns(&block, 2);
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+        assert_eq!((table.matches("four").count(), table.lines().count()), (30, 5), "{table}");
+        assert!(table.contains("\nslow         here ") && table.ends_with("      7"), "{table}");
+        let path = "a-path-that-is-longer-than-a-terminal-".repeat(3);
+        let table = columns(&format!("{path}|1"), 1);
+        assert_eq!(table.replace(['\n', ' '], "").replace('1', ""), path);
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+        assert_eq!(columns(&format!("a|{}", "7".repeat(90)), 1).len(), 93, "numbers are never broken");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 use evalsuite::engine::Finish;
-use evalsuite::record::StoredRun;
+use evalsuite::record::{MemoryScope, PeakMemory, StoredRun};
 use evalsuite::report::{Comparison, ReportFormat, Templates, read_outside, render_comparison};
 use proptest::prelude::*;
 use quick_junit::TestCaseStatus;
@@ -61,11 +61,39 @@ fn the_table_and_the_verdict_say_what_the_run_says() {
     let runs = [scripted_run(&scratch.path().join("run"))];
     let text = rendered(&runs, TERMINAL);
     assert!(text.contains("f16 is within chance of f32 (-40.0 points, p 0.500)"), "{text}");
-    let row = text.lines().find(|line| line.contains("scripted 1") && line.contains("f16")).expect("a row of f16");
-    assert!(row.contains("60.0") && row.contains("0.500"), "{row}");
+    let rows: Vec<&str> = text.lines().filter(|line| line.contains("scripted 1") && line.contains("f16")).collect();
+    let [accuracy, speed] = rows[..] else { panic!("not two rows of f16: {text}") };
+    assert!(accuracy.contains("60.0") && speed.contains("0.500"), "{text}");
     let markdown = rendered(&runs, ReportFormat::Markdown);
     assert!(markdown.contains("| f16 | f32 | -40.0 |") && markdown.contains(&"5c".repeat(32)), "{markdown}");
-    assert!(text.lines().all(|line| line.chars().count() <= 110 || line.starts_with("Verdict")), "{text}");
+}
+
+#[test]
+fn a_report_of_large_runs_with_long_names_fits_80_columns() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut run = large_run(scratch.path(), 1319);
+    run.path = "runs/20261127T065913Z-SmolLM2-135M-Instruct.Q4_1-gsm8k-cot-zeroshot".into();
+    run.record.plan.model.name = "HuggingFaceTB/SmolLM2-135M-Instruct, Q4_1, instruction-tuned".to_owned();
+    run.record.machine.cpu = "AMD EPYC 9654 96-Core Processor with a name that goes on for long".to_owned();
+    for dtype in &mut run.record.dtypes {
+        dtype.output_tokens_per_second = Some(268_591.04);
+        dtype.load_seconds = Some(1234.5);
+        dtype.peak_memory = Some(PeakMemory { bytes: 999_900_000_000, scope: MemoryScope::Process });
+        dtype.sessions[0].engine.name = "cuda".to_owned();
+        dtype.sessions[0].engine.version = "0.1.0".to_owned();
+    }
+    let other = StoredRun { path: "runs/20261127T065845Z-another-of-the-same-problems".into(), ..run.clone() };
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/elsewhere.json");
+    for runs in [vec![run.clone()], vec![run, other]] {
+        let comparison = Comparison::new(&runs, read_outside(&example).unwrap(), None, Vec::new());
+        let text = render_comparison(&comparison, &runs, TERMINAL, &Templates::bundled()).unwrap();
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{} columns: {line}\n{text}", line.chars().count());
+        }
+        for part in ["1,319", "268591.0", "1234.5", "999.9 GB", "cuda 0.1.0", "one request at a time"] {
+            assert!(text.contains(part), "{part} is not in:\n{text}");
+        }
+    }
 }
 
 #[test]
