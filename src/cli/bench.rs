@@ -146,7 +146,7 @@ pub(super) fn bench(arguments: &BenchArguments, command: Vec<String>) -> Result<
         &mut Surroundings {
             open_engine: &mut crate::engine::open,
             tell: &mut |event| tell(&mut printer, event),
-            interrupted: &interrupted,
+            interrupted,
         },
     )?;
     conclude(&job, &finished)

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser as _;
@@ -53,7 +52,8 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
     };
     result.unwrap_or_else(|error| {
         print_error(&error.to_string());
-        Exit::from(&error)
+        // The hub was given up because the user broke off.
+        if error.is_hub_failure() && is_interrupted() { Exit::Interrupted } else { Exit::from(&error) }
     })
 }
 
@@ -79,7 +79,7 @@ pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut Surroundings) -> Result
     job(&mut Surroundings {
         open_engine: &mut crate::engine::open,
         tell: &mut |event| printer.tell(event),
-        interrupted: &interrupted,
+        interrupted,
     })
 }
 
@@ -141,7 +141,7 @@ pub(super) fn print_failures(failures: &[(Dtype, RunError)]) -> Exit {
 
 fn rescore_run(arguments: &RescoreArguments) -> Result<Exit, RunError> {
     let format = table_format(&arguments.output, colour())?;
-    let hub = Hub::from_environment(arguments.offline)?;
+    let hub = open_hub(arguments.offline)?;
     let (record, path) = rescore(&arguments.run, &arguments.protocol, &hub)?;
     for note in &record.notes {
         say(&format!("note: {note}"));
@@ -226,12 +226,22 @@ pub(super) fn start_threads(threads: Option<usize>) -> Result<(), RunError> {
     })
 }
 
+/// Whether Ctrl-C was pressed since it is caught; a signal is the whole process's, and so is this.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// The hub's client, which Ctrl-C ends where it is caught.
+pub(super) fn open_hub(offline: bool) -> Result<Hub, RunError> {
+    Ok(Hub::from_environment(offline)?.until(&INTERRUPTED))
+}
+
 /// The first Ctrl-C asks the run to end after its current step, the second ends the program at once.
-pub(super) fn catch_interrupts() -> Result<Arc<AtomicBool>, RunError> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
+pub(super) fn catch_interrupts() -> Result<&'static AtomicBool, RunError> {
+    let handler = || {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
             std::process::exit(Exit::Interrupted as i32);
         }
         say("\ninterrupted: ending after the current step; Ctrl-C again ends at once");
@@ -239,5 +249,5 @@ pub(super) fn catch_interrupts() -> Result<Arc<AtomicBool>, RunError> {
     ctrlc::set_handler(handler).map_err(|error| {
         RunError::invalid(format!("cannot listen for Ctrl-C: {error}"), "run from an ordinary shell")
     })?;
-    Ok(interrupted)
+    Ok(&INTERRUPTED)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::commands::{print_data, start_threads, with_surroundings};
+use super::commands::{is_interrupted, open_hub, print_data, start_threads, with_surroundings};
 use super::exit::Exit;
 use super::golden_arguments::{AcceptArguments, CheckArguments, GoldenAction, GoldenArguments};
 use super::golden_look::{list, review};
@@ -11,7 +11,6 @@ use super::printer::{print_error, say};
 use crate::golden::{
     Candidates, Checked, Entry, Golden, Origin, Status, Suite, SuiteEnd, Terms, annotations, candidates, hold,
 };
-use crate::hub::Hub;
 use crate::run::{RunError, Surroundings};
 use crate::task::Tier;
 use crate::text::{command_line, unknown};
@@ -62,7 +61,7 @@ fn check(arguments: &CheckArguments) -> Result<Exit, RunError> {
         }
         checked.extend(judged);
         start_threads(scope.threads)?;
-        let hub = Hub::from_environment(scope.offline)?;
+        let hub = open_hub(scope.offline)?;
         let complete = with_surroundings(|surroundings| {
             for (number, group) in groups.iter().enumerate() {
                 let scratch = Scratch::new(number);
@@ -75,6 +74,7 @@ fn check(arguments: &CheckArguments) -> Result<Exit, RunError> {
                         checked.extend(group.entries.iter().map(orphaned));
                         continue;
                     }
+                    Err(error) if error.is_hub_failure() && is_interrupted() => return Ok(false),
                     Err(error) => {
                         checked.extend(group.entries.iter().map(|entry| Checked::failed(entry, &error)));
                         continue;
@@ -271,7 +271,7 @@ fn accept_anew(arguments: &AcceptArguments, terms: Terms) -> Result<Exit, RunErr
         gathered.groups.push(scope.new_group(suite)?);
     }
     start_threads(scope.threads)?;
-    let hub = Hub::from_environment(scope.offline)?;
+    let hub = open_hub(scope.offline)?;
     let mut failed = false;
     let complete = with_surroundings(|surroundings: &mut Surroundings| {
         for (number, group) in gathered.groups.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::commands::start_threads;
+use super::commands::{open_hub, start_threads};
 use super::plan::{awq, dtypes, engine};
 use crate::engine::model::ModelSpec;
 use crate::engine::{Batching, EngineKind};
@@ -68,7 +68,7 @@ impl ModelArguments {
     /// Starts the threads that were asked for, and the hub's client.
     pub(super) fn start(&self) -> Result<Hub, RunError> {
         start_threads(self.threads)?;
-        Ok(Hub::from_environment(self.offline)?)
+        open_hub(self.offline)
     }
 }
 

@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use super::args::QuantizeArguments;
-use super::commands::{catch_interrupts, start_threads};
+use super::commands::{catch_interrupts, open_hub, start_threads};
 use super::exit::Exit;
 use super::printer::{Printer, duration, say};
 use crate::engine::model::ModelSpec;
-use crate::hub::Hub;
 use crate::quantize::{Event, Finished, GROUP_SIZES, Job, Method, Progress, quantize};
 use crate::run::RunError;
 use crate::text::unknown;
@@ -16,11 +15,11 @@ use crate::text::unknown;
 pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, RunError> {
     let job = resolve(arguments)?;
     start_threads(arguments.threads)?;
-    let hub = Hub::from_environment(arguments.offline)?;
+    let hub = open_hub(arguments.offline)?;
     let interrupted = catch_interrupts()?;
     let mut printer = Printer::new();
     let begun = Instant::now();
-    let finished = quantize(&job, &hub, &mut |event| tell(&mut printer, event), &interrupted)?;
+    let finished = quantize(&job, &hub, &mut |event| tell(&mut printer, event), interrupted)?;
     printer.end();
     Ok(match finished {
         Finished::Written(folder) => {

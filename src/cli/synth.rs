@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &SynthArguments) -> Result<Exit, RunError> {
     let interrupted = catch_interrupts()?;
     let mut printer = Printer::new();
     let begun = Instant::now();
-    let finished = synthesise(&job, &mut |progress| show(&mut printer, &progress), &interrupted)?;
+    let finished = synthesise(&job, &mut |progress| show(&mut printer, &progress), interrupted)?;
     printer.end();
     Ok(match finished {
         Finished::Written(size) => {

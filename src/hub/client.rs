@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo, Metadata};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
-use indicatif::ProgressBar;
 
-use super::error::{Failure, describe};
+use super::error::{Failure, broken_off, describe};
+use super::fetch::{fetch, link_blob};
 use super::{HubError, HubSettings, cache};
-use crate::files::Blob;
 use crate::text;
 
 /// How often a file is asked for before giving up.
@@ -53,17 +53,25 @@ pub struct Hub {
     settings: HubSettings,
     /// By folder name and revision.
     snapshots: Arc<Mutex<HashMap<(String, String), Snapshot>>>,
+    /// Set when the user breaks off.
+    interrupted: Option<&'static AtomicBool>,
 }
 
 impl Hub {
     /// A client with these settings; nothing is asked for yet.
     pub fn new(settings: HubSettings) -> Self {
-        Self { settings, snapshots: Arc::default() }
+        Self { settings, snapshots: Arc::default(), interrupted: None }
     }
 
     /// From `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`; `offline` forces the cache only.
     pub fn from_environment(offline: bool) -> Result<Self, HubError> {
         HubSettings::from_variables(|name| std::env::var(name).ok(), offline).map(Self::new)
+    }
+
+    /// The same client, which asks for nothing any more once this is set.
+    #[must_use]
+    pub fn until(self, interrupted: &'static AtomicBool) -> Self {
+        Self { interrupted: Some(interrupted), ..self }
     }
 
     /// What it was made from.
@@ -156,7 +164,7 @@ impl Hub {
         }
         let subject = format!("{repository} at revision {revision}");
         let api = self.api()?.repo(repo.clone());
-        match Self::patiently(&subject, || api.info()) {
+        match self.patiently(&subject, || api.info()) {
             Ok(info) => {
                 if !cache::is_commit(revision) {
                     let written = cache.repo(repo.clone()).create_ref(&info.sha).map_err(ApiError::IoError);
@@ -208,7 +216,7 @@ impl Hub {
     fn download(&self, repo: &Repo, repository: &str, file: &str) -> Result<(), HubError> {
         let api = self.api()?;
         let subject = format!("{file} of {repository}");
-        Self::patiently(&subject, || {
+        self.patiently(&subject, || {
             let remote = api.repo(repo.clone());
             let metadata = api.metadata(&remote.url(file))?;
             let blob = self.cache().repo(repo.clone()).blob_path(metadata.etag());
@@ -226,9 +234,15 @@ impl Hub {
         .map_err(|error| describe(&self.settings, &subject, &error))
     }
 
-    /// Tries again after failures that pass.
-    fn patiently<T>(subject: &str, mut attempt: impl FnMut() -> Result<T, ApiError>) -> Result<T, ApiError> {
+    /// Tries again after failures that pass, until the user breaks off.
+    fn patiently<T>(&self, subject: &str, mut attempt: impl FnMut() -> Result<T, ApiError>) -> Result<T, ApiError> {
         let mut pause = FIRST_PAUSE;
+        let mut attempt = || {
+            if self.interrupted.is_some_and(|interrupted| interrupted.load(Ordering::Relaxed)) {
+                return Err(broken_off());
+            }
+            attempt()
+        };
         for retry in 1..TRIES {
             match attempt() {
                 Err(error) if Failure::of(&error).passes() => {
@@ -249,52 +263,4 @@ fn repo(kind: RepositoryKind, repository: &str, revision: &str) -> Repo {
         RepositoryKind::Dataset => RepoType::Dataset,
     };
     Repo::with_revision(repository.to_owned(), kind, revision.to_owned())
-}
-
-/// Downloads one file and checks what came: its length, and its hash where the hub tells it.
-fn fetch(remote: &ApiRepo, file: &str, metadata: &Metadata, blob: &Path, subject: &str) -> Result<(), ApiError> {
-    let size = metadata.size() as u64;
-    let part = blob.with_extension("part");
-    if std::fs::metadata(&part).is_ok_and(|part| part.len() >= size) {
-        // Nothing is left to ask for, and the hub refuses a range beyond the end.
-        std::fs::remove_file(&part)?;
-    }
-    // indicatif draws nothing where stderr is no terminal; one line a file then has to do.
-    let bar = ProgressBar::new(size);
-    if bar.is_hidden() {
-        eprintln!("fetching {subject} ({})", text::bytes(size));
-    }
-    let path = remote.download_with_progress(file, bar)?;
-    let length = std::fs::metadata(&path)?.len();
-    if length < size {
-        // The connection closed early without an error: put the part back to be resumed.
-        std::fs::remove_file(&path)?;
-        std::fs::rename(blob, &part)?;
-        return Err(broken(format!("the connection broke off after {length} of {size} bytes")));
-    }
-    let damaged = length > size || cache::is_sha256(metadata.etag()) && Blob::open(blob)?.sha256()? != metadata.etag();
-    if damaged {
-        std::fs::remove_file(&path)?;
-        std::fs::remove_file(blob)?;
-        return Err(broken("what came does not have the hash that the hub names".to_owned()));
-    }
-    Ok(())
-}
-
-fn broken(what: String) -> ApiError {
-    ApiError::IoError(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, what))
-}
-
-/// Links a snapshot's file to a blob that is there already, with the relative link that `huggingface_hub` makes.
-fn link_blob(cache: &Cache, repo: &Repo, blob: &Path, link: &Path) -> Result<(), ApiError> {
-    let folder = cache.path().join(repo.folder_name());
-    let (Some(parent), Some(name), Ok(inside)) = (link.parent(), blob.file_name(), link.strip_prefix(&folder)) else {
-        return Err(broken(format!("{} lies outside the cache", link.display())));
-    };
-    std::fs::create_dir_all(parent)?;
-    let up: PathBuf = std::iter::repeat_n("..", inside.components().count() - 1).collect();
-    if !link.exists() {
-        std::os::unix::fs::symlink(up.join("blobs").join(name), link)?;
-    }
-    Ok(())
 }

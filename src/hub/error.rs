@@ -31,6 +31,13 @@ pub(super) enum Failure {
     Locked,
     /// What came back is not what the hub sends.
     Protocol,
+    /// The user broke off.
+    Interrupted,
+}
+
+/// The user broke off before this could be asked for.
+pub(super) fn broken_off() -> ApiError {
+    ApiError::IoError(io::ErrorKind::Interrupted.into())
 }
 
 impl Failure {
@@ -63,6 +70,7 @@ impl Failure {
         match error.kind() {
             Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => Self::DiskFull,
             Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::NotADirectory | Kind::NotFound => Self::Denied,
+            Kind::Interrupted => Self::Interrupted,
             _ => Self::Network,
         }
     }
@@ -114,6 +122,10 @@ pub(super) fn describe(settings: &HubSettings, subject: &str, error: &ApiError) 
         Failure::Protocol => (
             format!("{endpoint} does not answer like a hub for {subject}: {error}"),
             "check HF_ENDPOINT and any proxy between".to_owned(),
+        ),
+        Failure::Interrupted => (
+            format!("interrupted before {subject} was fetched"),
+            "what has come of it is kept; the same command goes on there".to_owned(),
         ),
     };
     HubError { what, hint }

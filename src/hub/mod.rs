@@ -6,6 +6,7 @@
 mod cache;
 mod client;
 mod error;
+mod fetch;
 mod settings;
 
 pub use cache::cached_sha256;

@@ -49,6 +49,17 @@ impl RunError {
         Self::Invalid { what: what.into(), hint: hint.into() }
     }
 
+    /// Whether something could not be had from the hub.
+    pub const fn is_hub_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::Hub(_)
+                | Self::Task(TaskError::Hub(_))
+                | Self::Engine(EngineError::Hub(_))
+                | Self::Quantize(QuantizeError::Engine(EngineError::Hub(_)) | QuantizeError::Task(TaskError::Hub(_)))
+        )
+    }
+
     /// Whether the engine failed, rather than the user's files, flags or disk.
     pub const fn is_engine_failure(&self) -> bool {
         matches!(
