@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{Versions, write_json};
-use super::{Machine, PeakMemory, Plan, RecordError, Session};
+use super::{Machine, PeakMemory, Plan, ProtocolPlan, RecordError, Session};
 use crate::engine::Dtype;
 use crate::score::statistics::{Paired, Proportion};
 
@@ -19,6 +19,9 @@ pub struct Record {
     pub format: u32,
     /// What was asked for, with every hash.
     pub plan: Plan,
+    /// Of rescored answers: the protocol that they were made with. `plan.protocol` then names whose rules scored them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated_under: Option<ProtocolPlan>,
     /// The precision that holds the model's weights as they were trained: f32, or none where f32 is not in the run or the
     /// files hold quantised weights.
     #[serde(default)]

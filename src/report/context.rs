@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::words::{count_in_words, nothing, p_value, percent, points, seconds_in_words, thousands};
 use crate::bundled;
-use crate::record::{DtypeRecord, GenerationPlan, MemoryScope, ModelPlan, Plan, Record, RuleRecord};
+use crate::record::{DtypeRecord, GenerationPlan, MemoryScope, ModelPlan, Plan, ProtocolPlan, Record, RuleRecord};
 use crate::score::statistics::{Paired, Proportion};
 use crate::text::bytes;
 
@@ -24,6 +24,8 @@ pub struct Context<'a> {
     pub dataset: String,
     /// `stepwise (version 1), through the model's chat template`.
     pub protocol: String,
+    /// `gsm8k-cot (version 1)`: of rescored answers, whose rules scored them.
+    pub rules: Option<String>,
     /// `greedy, at most 512 tokens`.
     pub decoding: String,
     /// `cpu 0.1.0 on 2 threads, AVX2`, of the first session there was.
@@ -142,7 +144,8 @@ impl<'a> Context<'a> {
             model: model(&plan.model),
             awq: plan.awq.as_ref().map(|awq| format!("{}, {}", awq.name, awq.stored_as)),
             dataset: dataset(plan),
-            protocol: protocol(plan),
+            protocol: protocol(record.generated_under.as_ref().unwrap_or(&plan.protocol)),
+            rules: record.generated_under.as_ref().map(|_| rules(&plan.protocol)),
             decoding: decoding(&plan.generation),
             engine: engine(record),
             bundled_model: plan.model.source == bundled::NAME,
@@ -172,10 +175,13 @@ pub(super) fn dataset(plan: &Plan) -> String {
     format!("{}, split {}: {} of {} rows{which}", dataset.name, dataset.split, dataset.chosen, dataset.rows)
 }
 
-pub(super) fn protocol(plan: &Plan) -> String {
-    let protocol = &plan.protocol;
+pub(super) fn protocol(protocol: &ProtocolPlan) -> String {
     let way = if protocol.chat { "through the model's chat template" } else { "plain text" };
-    format!("{} (version {}), {way}", protocol.name, protocol.version)
+    format!("{}, {way}", rules(protocol))
+}
+
+fn rules(protocol: &ProtocolPlan) -> String {
+    format!("{} (version {})", protocol.name, protocol.version)
 }
 
 pub(super) fn decoding(generation: &GenerationPlan) -> String {

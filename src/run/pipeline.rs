@@ -125,6 +125,7 @@ fn record(
     Ok(Record {
         format: FORMAT,
         ground_truth: plan.ground_truth(),
+        generated_under: None,
         plan,
         finished: utc_now(),
         machine: Machine::detect(),

@@ -46,6 +46,7 @@ pub fn rescore(run: &Path, protocol: &str, hub: &Hub) -> Result<(Record, PathBuf
     let record = Record {
         format: FORMAT,
         ground_truth: plan.ground_truth(),
+        generated_under: Some(plan.protocol.clone()),
         finished: utc_now(),
         machine: Machine::detect(),
         complete: not_all.is_none(),

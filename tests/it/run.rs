@@ -500,6 +500,21 @@ fn rescoring_applies_another_protocols_rules_to_the_same_answers() {
     let (other, _) = rescore(&finished.folder, "gsm8k", &hub).unwrap();
     assert_eq!(other.dtypes[0].rules[0].extracted, 0, "no answer of the script ends in ####");
     assert!(other.notes[0].contains("gsm8k-cot-zeroshot"), "{:?}", other.notes);
+    // The header names what the answers were made with, and apart from it whose rules scored them.
+    for (format, lines) in [
+        (
+            Format::Terminal { colour: false },
+            ["protocol  gsm8k-cot-zeroshot (version 1), plain text", "rules     gsm8k (version 1)"],
+        ),
+        (
+            Format::Markdown,
+            ["| protocol | gsm8k-cot-zeroshot (version 1), plain text |", "| rules | gsm8k (version 1) |"],
+        ),
+    ] {
+        let table = render(&other, &format).unwrap();
+        assert!(lines.iter().all(|line| table.lines().any(|own| own == *line)), "{table}");
+        assert!(!render(&original, &format).unwrap().contains("rules"), "an ordinary run has one protocol");
+    }
 
     fs::write(&file, "{\"question\":\"?\",\"answer\":\"#### 1\"}\n").unwrap();
     assert!(message(rescore(&finished.folder, "gsm8k", &hub)).contains("have changed since the run"));

@@ -42,7 +42,7 @@ pub(super) fn provenance(run: &StoredRun) -> Provenance {
         folder: run.path.display().to_string(),
         model: model(&plan.model),
         dataset: dataset(plan),
-        protocol: protocol(plan),
+        protocol: protocol(&plan.protocol),
         decoding: decoding(&plan.generation),
         command: command_line(plan.command.iter().map(String::as_str)),
         plan: plan.clone(),
