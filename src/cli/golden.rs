@@ -9,7 +9,7 @@ use super::golden_look::{list, review};
 use super::golden_scope::{Gathered, Scratch};
 use super::printer::{print_error, say};
 use crate::golden::{
-    Candidates, Checked, Entry, Golden, Origin, Status, Suite, SuiteEnd, Terms, annotations, candidates, hold,
+    Candidates, Checked, Entry, Golden, Origin, Status, Store, Suite, SuiteEnd, Terms, annotations, candidates, hold,
 };
 use crate::run::{RunError, Surroundings};
 use crate::task::Tier;
@@ -47,7 +47,7 @@ fn check(arguments: &CheckArguments) -> Result<Exit, RunError> {
     let store = scope.store();
     let mut checked = Vec::new();
     if let Some(run) = &scope.run {
-        for (dtype, came) in of_run(run, &scope.dtype)? {
+        for (dtype, came) in of_run(run, &scope.dtype, &store)? {
             let golden = came?;
             let entry = store.entry(golden.suite, &golden.model, dtype);
             // What is compared is what was run, not how it was.
@@ -96,8 +96,9 @@ fn check(arguments: &CheckArguments) -> Result<Exit, RunError> {
     conclude(&checked, write)
 }
 
-/// The golden files that a run's folder would give, of the precisions asked for.
-fn of_run(run: &Path, wanted: &[String]) -> Result<Candidates, RunError> {
+/// The golden files that a run's folder would give, of the precisions asked for. Where they belong must be a folder for them.
+fn of_run(run: &Path, wanted: &[String], store: &Store) -> Result<Candidates, RunError> {
+    store.entries()?;
     let all = candidates(run, Origin { recipe: None, protocol: None })?;
     Ok(all
         .into_iter()
@@ -194,7 +195,7 @@ fn accept(arguments: &AcceptArguments) -> Result<Exit, RunError> {
     let terms = terms(arguments)?;
     let store = scope.store();
     if let Some(run) = &scope.run {
-        for (dtype, came) in of_run(run, &scope.dtype)? {
+        for (dtype, came) in of_run(run, &scope.dtype, &store)? {
             let golden = came?;
             take(&store.entry(golden.suite, &golden.model, dtype), golden, terms)?;
         }

@@ -164,7 +164,13 @@ fn orphaned(entry: &Entry) -> Checked {
     } else {
         ("dtype", &entry.dtype, Dtype::ALL.map(Dtype::name).join(", "))
     };
-    let what = format!("there is no {kind} `{name}` (there are {known}); delete {}", entry.path.display());
+    let file = if entry.exists() { entry.path.clone() } else { entry.pending_path() };
+    // Only what is known to be a golden file may be called superfluous.
+    let advice = match Golden::read(&file) {
+        Ok(_) => format!("delete {}", file.display()),
+        Err(_) => format!("{} is no golden file: does `--golden` name their folder?", file.display()),
+    };
+    let what = format!("there is no {kind} `{name}` (there are {known}); {advice}");
     Checked::new(entry, Status::Orphaned, what)
 }
 

@@ -8,6 +8,7 @@ use super::{Golden, Suite};
 use crate::engine::Dtype;
 use crate::files::write_atomically;
 use crate::run::RunError;
+use crate::text::command_line;
 
 const PENDING: &str = "new";
 
@@ -102,11 +103,15 @@ impl Store {
         Entry { suite: suite.name().to_owned(), model, dtype: dtype.to_string(), path }
     }
 
-    /// Every golden file and everything pending, by suite, model and dtype; none where there is no such folder.
+    /// Every golden file and everything pending, by suite, model and dtype; none where there is no such folder. A folder
+    /// with a run in it is refused: what a run wrote must not be taken for golden files that nobody asks for any more.
     pub fn entries(&self) -> Result<Vec<Entry>, RunError> {
         let mut found = Vec::new();
+        self.refuse_run(&self.folder)?;
         for (suite, suite_path) in children(&self.folder)?.into_iter().filter(|(_, path)| path.is_dir()) {
+            self.refuse_run(&suite_path)?;
             for (model, model_path) in children(&suite_path)?.into_iter().filter(|(_, path)| path.is_dir()) {
+                self.refuse_run(&model_path)?;
                 for (name, _) in children(&model_path)? {
                     let file = name.strip_suffix(&format!(".{PENDING}")).unwrap_or(&name);
                     let Some(dtype) = file.strip_suffix(".json") else { continue };
@@ -119,6 +124,22 @@ impl Store {
         found.sort_by_key(|entry| (entry.suite.clone(), entry.model.clone(), rank(entry), entry.dtype.clone()));
         found.dedup();
         Ok(found)
+    }
+
+    fn refuse_run(&self, place: &Path) -> Result<(), RunError> {
+        if !["plan.json", "record.json"].iter().any(|file| place.join(file).is_file()) {
+            return Ok(());
+        }
+        let run = place.display().to_string();
+        let what = if place == self.folder {
+            format!("{run} is a run's folder, not a folder of golden files")
+        } else {
+            format!("{} is no folder of golden files: {run} is a run's folder", self.folder.display())
+        };
+        let check = command_line(["evalsuite", "golden", "check", "--run", &run]);
+        let hint = "`--golden` takes the folder that `evalsuite golden accept` writes, ./golden unless said otherwise; \
+                    a run is compared with its files by";
+        Err(RunError::invalid(what, format!("{hint} `{check}`")))
     }
 }
 

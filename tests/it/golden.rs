@@ -275,6 +275,33 @@ fn a_run_s_folder_is_compared_and_accepted_too() {
 }
 
 #[test]
+fn a_folder_of_runs_is_refused_and_never_said_to_be_superfluous() {
+    let world = accepted();
+    let world = world.path();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
+    let flags = format!("gsm8k --model m --dtype f32 {FLAGS} --out runs/one");
+    assert!(run.current_dir(world).args(flags.split(' ')).output().unwrap().status.success());
+    for (folder, place) in [("runs", "runs/one"), ("runs/one", "runs/one"), (".", "./runs/one")] {
+        for action in ["check --ci", "list", "review", "accept --all", "check --run runs/one", "accept --run runs/one"]
+        {
+            let said = says(world, 2, &format!("{action} --golden {folder}"));
+            assert!(said.contains(&format!("{place} is a run's")), "{action}: {said}");
+            assert!(said.contains(&format!("`evalsuite golden check --run {place}`")), "{action}: {said}");
+            assert!(!said.contains("delete"), "{action}: {said}");
+        }
+    }
+    assert!(says(world, 0, "check --run ./runs/one").contains("golden: all 1 hold"), "the command of the hint");
+    // Other people's files where golden files would lie are nothing to delete either.
+    fs::create_dir_all(world.join("strange/deep/deeper")).unwrap();
+    fs::write(world.join("strange/deep/deeper/notes.json"), "{}").unwrap();
+    let said = says(world, 4, "check --ci --golden strange");
+    assert!(said.contains("deeper/notes.json is no golden file") && !said.contains("delete"), "{said}");
+    fs::create_dir_all(world.join("golden/mmlu/m")).unwrap();
+    fs::copy(path(world, "gsm8k/m/f32.json"), path(world, "mmlu/m/f32.json")).unwrap();
+    assert!(says(world, 4, "check --ci").contains("delete golden/mmlu/m/f32.json"));
+}
+
+#[test]
 fn what_is_no_more_and_what_is_not_yet_there_is_listed() {
     let world = accepted();
     let world = world.path();
