@@ -117,18 +117,21 @@ pub struct CheckArguments {
     pub ci: bool,
 }
 
+/// Flags of what runs anew, or of a finished run; what is pending is taken as it is.
+const OF_A_RUN: [&str; 8] = ["suite", "model", "dtype", "awq", "engine", "arguments", "run", "rerun"];
+
 /// `evalsuite golden accept`.
 #[derive(Debug, Clone, Args)]
 pub struct AcceptArguments {
     // First, for what stands behind `--` is the last of the places.
     /// Pending files, their golden files, or folders of them
-    #[arg(value_name = "PATHS", conflicts_with_all = ["suite", "model", "run", "rerun", "all"])]
+    #[arg(value_name = "PATHS", conflicts_with_all = OF_A_RUN, conflicts_with = "all")]
     pub paths: Vec<PathBuf>,
     #[command(flatten)]
     /// Which golden files.
     pub scope: ScopeArguments,
     /// Every pending file
-    #[arg(long, conflicts_with_all = ["suite", "model", "run", "rerun"])]
+    #[arg(long, conflicts_with_all = OF_A_RUN)]
     pub all: bool,
     /// Run anew what the golden files are of, and take what comes; --suite does too,
     /// and makes golden files where there are none

@@ -53,6 +53,10 @@ impl ScopeArguments {
     /// model's first group.
     pub(super) fn gather(&self) -> Result<Gathered, RunError> {
         let suite = self.suite()?;
+        if let Some(flag) = Recipe::not_heeded(&self.arguments) {
+            let hint = behind_the_dashes(suite.map_or("SUITE", Suite::name));
+            return Err(RunError::invalid(format!("golden does not heed `{flag}` behind `--`"), hint));
+        }
         let wanted = dtypes(&self.dtype, EngineKind::Auto)?;
         let mut gathered = Gathered::default();
         let mut taken: HashSet<(Suite, String, Dtype)> = HashSet::new();
@@ -186,6 +190,14 @@ impl Group {
     }
 }
 
+/// What may stand there; a hint.
+fn behind_the_dashes(suite: &str) -> String {
+    format!(
+        "behind `--` stand flags of `evalsuite {suite}` that decide outputs, such as `--max-tokens 40`; model, dtype, awq, \
+         engine, threads and offline are given before it"
+    )
+}
+
 /// A recipe as the command line of its suite reads it.
 pub(super) fn job(
     suite: Suite,
@@ -208,11 +220,7 @@ pub(super) fn job(
     let refused = |what: String| {
         RunError::invalid(
             format!("{} cannot be run by these flags: {what}", suite.name()),
-            format!(
-                "behind `--` stand flags of `evalsuite {}` that decide outputs; model, dtype, awq, engine and out are given \
-                 before it",
-                suite.name()
-            ),
+            behind_the_dashes(suite.name()),
         )
     };
     let arguments = Arguments::try_parse_from(&words).map_err(|error| {

@@ -15,7 +15,7 @@ pub struct Recipe {
 }
 
 /// Flags with a value that decide no output, or that a golden file keeps elsewhere.
-const LEFT_OUT: [&str; 12] = [
+const LEFT_OUT: [&str; 16] = [
     "--model",
     "--dtype",
     "--awq",
@@ -28,11 +28,28 @@ const LEFT_OUT: [&str; 12] = [
     "--template",
     "--diffs",
     "--min-accuracy",
+    "--baseline",
+    "--margin",
+    "--min-speed-ratio",
+    "--show-prompt",
 ];
 /// The same without a value.
 const LEFT_OUT_ALONE: [&str; 2] = ["--resume", "--offline"];
+/// Those of them that are heeded where a suite runs for its golden files: how it is computed, and where.
+const HEEDED: [&str; 2] = ["--device", "--batch"];
+
+/// `--dtype` of `--dtype=f32`.
+fn flag_of(word: &str) -> &str {
+    word.split_once('=').map_or(word, |(flag, _)| flag)
+}
 
 impl Recipe {
+    /// The first flag among these that a suite which runs for its golden files would not heed.
+    pub fn not_heeded(arguments: &[String]) -> Option<&str> {
+        let mut flags = arguments.iter().map(|word| flag_of(word));
+        flags.find(|flag| (LEFT_OUT.contains(flag) || LEFT_OUT_ALONE.contains(flag)) && !HEEDED.contains(flag))
+    }
+
     /// From a run's command line: the program, the suite, its flags.
     pub fn of_command(words: &[String]) -> Self {
         let mut recipe = Self { model: crate::bundled::NAME.to_owned(), awq: None, arguments: Vec::new() };
@@ -70,5 +87,12 @@ mod tests {
         assert_eq!((recipe.model.as_str(), recipe.awq.as_deref()), ("m", Some("a")));
         assert_eq!(recipe.arguments, ["--limit", "4", "--stop", "X", "--seed=3"]);
         assert_eq!(Recipe::of_command(&words[..2]).model, "bundled");
+    }
+
+    #[test]
+    fn a_gate_is_no_part_of_a_recipe() {
+        let words = "evalsuite gsm8k --baseline runs/old --margin 3 --min-speed-ratio=0.9 --limit 4";
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        assert_eq!(Recipe::of_command(&words).arguments, ["--limit", "4"]);
     }
 }

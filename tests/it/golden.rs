@@ -275,6 +275,26 @@ fn a_run_s_folder_is_compared_and_accepted_too() {
 }
 
 #[test]
+fn flags_behind_the_dashes_that_would_not_be_heeded_are_refused() {
+    let world = world();
+    let world = world.path();
+    says(world, 0, &format!("accept --suite gsm8k --model m --dtype f32 -- {FLAGS}"));
+    for action in ["check --ci", "check --ci --suite gsm8k", "accept --rerun", "accept --suite gsm8k --model m"] {
+        for flag in ["--dtype f16", "--dtype=f32", "--awq m-awq", "--threads 1", "--offline", "--min-accuracy 5"] {
+            let said = says(world, 2, &format!("{action} -- {FLAGS} {flag}"));
+            let name = flag.split([' ', '=']).next().unwrap();
+            assert!(said.contains(&format!("error: golden does not heed `{name}` behind `--`")), "{said}");
+            assert!(said.contains("hint: behind `--` stand flags of `evalsuite"), "{said}");
+        }
+    }
+    assert!(says(world, 0, &format!("check --dtype f32 -- {FLAGS} --batch 1")).contains("golden: all 1 hold"));
+    for flags in ["--dtype f16", "--engine cpu", "-- --limit 1"] {
+        let said = says(world, 2, &format!("accept --all {flags}"));
+        assert!(said.contains("cannot be used with"), "pending files are taken as they are: {said}");
+    }
+}
+
+#[test]
 fn a_folder_of_runs_is_refused_and_never_said_to_be_superfluous() {
     let world = accepted();
     let world = world.path();
@@ -374,8 +394,8 @@ fn mistakes_say_what_and_where() {
     assert!(says(world, 2, "check --dtype f33").contains("did you mean `f32`"));
     let file = format!("accept --suite gsm8k --model m --dtype f32 --golden problems.jsonl -- {FLAGS}");
     assert!(says(world, 2, &file).contains("problems.jsonl"));
-    let twice = "accept --suite gsm8k --model m -- --model n";
-    assert!(says(world, 2, twice).contains("behind `--` stand flags of `evalsuite gsm8k`"));
+    let stranger = "accept --suite gsm8k --model m -- --limt 3";
+    assert!(says(world, 2, stranger).contains("behind `--` stand flags of `evalsuite gsm8k`"));
     assert!(says(world, 2, "accept --suite quality -- --import x.json").contains("runs no model"));
     assert!(says(world, 0, "review").contains("nothing is pending"));
 
