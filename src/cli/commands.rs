@@ -5,13 +5,12 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::Parser as _;
-
-use super::args::{Arguments, Command, Gsm8kArguments, RescoreArguments, ShowArguments};
+use super::args::{Command, Gsm8kArguments, RescoreArguments, ShowArguments};
 use super::bench::bench;
 use super::doctor;
 use super::exit::Exit;
 use super::golden::golden;
+use super::parser::parse;
 use super::perplexity::perplexity;
 use super::plan::{format, resolve, table_format};
 use super::printer::{Printer, print, print_error, say};
@@ -28,13 +27,9 @@ use crate::text::command_line;
 /// Runs the program on a command line, the program's own name first.
 pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
     let words: Vec<OsString> = words.collect();
-    let arguments = match Arguments::try_parse_from(&words) {
+    let arguments = match parse(&words) {
         Ok(arguments) => arguments,
-        Err(message) => {
-            // A closed pipe is no reason to fail: whoever asked for help has read enough.
-            let _ = message.print();
-            return if message.use_stderr() { Exit::UserMistake } else { Exit::Success };
-        }
+        Err(exit) => return exit,
     };
     let command = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let result = match &arguments.command {

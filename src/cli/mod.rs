@@ -10,6 +10,7 @@ mod golden_arguments;
 mod golden_look;
 mod golden_scope;
 mod model;
+mod parser;
 mod perplexity;
 mod plan;
 mod printer;

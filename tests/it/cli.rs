@@ -168,12 +168,30 @@ fn a_gpu_that_is_not_there_is_said_once_and_begins_nothing() {
 }
 
 #[test]
-fn clap_itself_exits_with_2_and_names_the_flag() {
-    let output = evalsuite(&["gsm8k", "--limt", "3"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("--limit"));
-    assert_eq!(evalsuite(&["gsm8k", "--limit", "3", "--samples", "1"]).status.code(), Some(2));
-    assert_eq!(evalsuite(&["--version"]).status.code(), Some(0));
+fn mistakes_that_the_parser_finds_have_a_hint_too() {
+    for (arguments, hint) in [
+        (&["gsm8k", "--limt", "3"][..], "did you mean `--limit`? `evalsuite gsm8k --help` says what there is"),
+        (&["gsm8"], "did you mean `gsm8k`? `evalsuite --help` says what there is"),
+        (&["golden", "chek"], "did you mean `check`? `evalsuite golden --help` says what there is"),
+        (&["gsm8k", "--limit", "3", "--samples", "1"], "leave one of them out; `evalsuite gsm8k --help` says"),
+        (&["gsm8k", "--limit", "many"], "`evalsuite gsm8k --help` says what there is"),
+        (&["gsm8k", "--limit"], "`evalsuite gsm8k --help` says what there is"),
+        (&["golden", "check", "--golden"], "`evalsuite golden check --help` says what there is"),
+        (&["rescore", "runs/RUN"], "add what is missing; `evalsuite rescore --help` says what there is"),
+    ] {
+        let message = mistake(arguments);
+        assert!(message.lines().any(|line| line.starts_with(&format!("hint: {hint}"))), "{arguments:?}: {message}");
+        assert_eq!(message.matches("hint: ").count(), 1, "{message}");
+    }
+    // A command that is missing brings its whole help, and then the hint.
+    for (arguments, whose) in [(&[][..], "evalsuite"), (&["golden"], "evalsuite golden")] {
+        let output = evalsuite(arguments);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains(&format!("hint: name one of the commands; `{whose} --help`")), "{message}");
+    }
+    let version = evalsuite(&["--version"]);
+    assert_eq!((version.status.code(), text(&version.stderr).as_str()), (Some(0), ""));
 }
 
 #[test]
