@@ -43,6 +43,10 @@ pub struct BenchContext<'a> {
     pub single_rows: Vec<Row>,
     /// Those with a figure of many requests at once, where that was a part.
     pub many_rows: Vec<Row>,
+    /// Many requests of one length were a part.
+    pub has_concurrent: bool,
+    /// The workload was a part.
+    pub has_workload: bool,
     /// What is left to say of a peer's row: `[1]`, its engine in full, its note.
     pub peer_notes: Vec<String>,
     /// `figures.json (an H200, 2026-01-01)`.
@@ -99,14 +103,14 @@ impl<'a> BenchContext<'a> {
             rows.push(peer_row(peer, &mut peer_notes));
         }
         let engine = record.dtypes.iter().find_map(|dtype| dtype.engine.as_ref());
-        let of = |parts: &[BenchPart], has: fn(&Row) -> bool| -> Vec<Row> {
-            let asked = parts.iter().any(|part| record.plan.parts.contains(part));
-            rows.iter().filter(|row| asked && has(row)).cloned().collect()
-        };
-        let load_rows = of(&[BenchPart::Load], |row| is_there(&[&row.load, &row.load_first_token]));
-        let single_rows = of(&[BenchPart::Single], |row| is_there(&[&row.ttft, &row.decode]));
-        let many_rows = of(&[BenchPart::Concurrent, BenchPart::Workload], |row| {
-            is_there(&[&row.concurrent, &row.workload_seconds, &row.workload_speed])
+        let has = |part: BenchPart| record.plan.parts.contains(&part);
+        let (has_concurrent, has_workload) = (has(BenchPart::Concurrent), has(BenchPart::Workload));
+        let of = |is_shown: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| is_shown(row)).cloned().collect();
+        let load_rows = of(&|row| has(BenchPart::Load) && is_there(&[&row.load, &row.load_first_token]));
+        let single_rows = of(&|row| has(BenchPart::Single) && is_there(&[&row.ttft, &row.decode]));
+        let many_rows = of(&|row| {
+            has_concurrent && is_there(&[&row.concurrent])
+                || has_workload && is_there(&[&row.workload_seconds, &row.workload_speed])
         });
         let (plan, workload) = (&record.plan, &record.plan.workload);
         let count = |count: usize| thousands(count as u64);
@@ -140,6 +144,8 @@ impl<'a> BenchContext<'a> {
             load_rows,
             single_rows,
             many_rows,
+            has_concurrent,
+            has_workload,
             rows,
             peer_notes,
             peer_source: record.peers.as_ref().map(peer_source),

@@ -13,7 +13,7 @@ use evalsuite::engine::{
     Request, Timings, Work,
 };
 use evalsuite::record::{BenchPart, BenchRecord};
-use evalsuite::report::Format;
+use evalsuite::report::{Format, render_bench};
 use evalsuite::run::RunError;
 use serde_json::{Value, json};
 
@@ -207,6 +207,16 @@ fn only_the_parts_that_are_asked_for_run() {
         assert_eq!(report.contains("\nOne request of 128"), part == BenchPart::Single, "{report}");
         let many = matches!(part, BenchPart::Concurrent | BenchPart::Workload);
         assert_eq!(report.contains("\nMany requests at once"), many, "{report}");
+        // Of the two kinds of many requests, only that which was measured is described and has columns.
+        for (kind, words) in [
+            (BenchPart::Concurrent, &["\nalike ", "alike tok/s"][..]),
+            (BenchPart::Workload, &["\nworkload ", "workload s"]),
+        ] {
+            assert!(words.iter().all(|word| report.contains(word) == (part == kind)), "{part:?}: {report}");
+        }
+        let page = render_bench(&finished.record, &Format::Markdown).unwrap();
+        assert_eq!(page.contains("| alike |"), part == BenchPart::Concurrent, "{page}");
+        assert_eq!(page.contains("| workload |"), part == BenchPart::Workload, "{page}");
     }
 }
 
@@ -381,6 +391,7 @@ fn the_command_leaves_a_record_of_everything() {
     assert_eq!(same, serde_json::from_slice::<Value>(&std::fs::read(&written).unwrap()).unwrap());
     let beside = again(&["bench", "--model", &model, "--dtype", "f16", "--only", "load", "--vs", &written]);
     assert!(beside.contains("evalsuite cpu") && beside.contains("bench.json"), "{beside}");
+    assert!(!beside.contains("alike") && !beside.contains("gsm8k-shape"), "neither was a part: {beside}");
 }
 
 #[test]
