@@ -229,9 +229,6 @@ pub(super) fn job(
     })?;
     Ok(match &arguments.command {
         Command::Gsm8k(arguments) => SuiteJob::Gsm8k(Box::new(resolve(arguments, command, false)?)),
-        Command::Quality(arguments) if arguments.import.is_some() => {
-            return Err(refused("`--import` runs no model".to_owned()));
-        }
         Command::Quality(arguments) => SuiteJob::Quality(Box::new(resolve_quality(arguments, command, false)?)),
         _ => return Err(refused("this is another command".to_owned())),
     })

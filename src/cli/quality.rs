@@ -62,9 +62,9 @@ pub struct QualityArguments {
     /// Compare the answers in this JSON file; run no model
     #[arg(long, value_name = "FILE", help_heading = "Import", conflicts_with_all = IMPORT_EXCLUDES)]
     pub import: Option<PathBuf>,
-    /// The import's column to compare with
-    #[arg(long, value_name = "COLUMN", default_value = "ground_truth", help_heading = "Import")]
-    pub ground_truth: String,
+    /// The import's column to compare with [default: `ground_truth`]
+    #[arg(long, value_name = "COLUMN", help_heading = "Import")]
+    pub ground_truth: Option<String>,
 
     /// Run folder [default: `runs/TIME-MODEL-SET`, in UTC]; with --import, the
     /// record's file [default: none]
@@ -82,7 +82,22 @@ pub struct QualityArguments {
 }
 
 /// Flags that a run has and an import has not.
-const IMPORT_EXCLUDES: [&str; 8] = ["awq", "batch", "threads", "only", "max_tokens", "resume", "dtype", "offline"];
+const IMPORT_EXCLUDES: [&str; 14] = [
+    "source",
+    "revision",
+    "dtype",
+    "awq",
+    "engine",
+    "device",
+    "batching",
+    "batch",
+    "threads",
+    "offline",
+    "only",
+    "chat",
+    "max_tokens",
+    "resume",
+];
 
 /// Checks the arguments of a `quality` run. `command` is the whole command line; `colour` is for a terminal's tables.
 pub fn resolve_quality(
@@ -94,6 +109,12 @@ pub fn resolve_quality(
         if value == Some(0) {
             return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
         }
+    }
+    if let Some(column) = &arguments.ground_truth {
+        return Err(RunError::invalid(
+            format!("--ground-truth {column} names a column of an import, and nothing is imported"),
+            "add `--import FILE`, or leave `--ground-truth` out: a run is compared with f32, or else its most exact dtype",
+        ));
     }
     let subject = arguments.model.resolve(Batching::default(), arguments.batch)?;
     Ok(QualityJob {
@@ -125,7 +146,7 @@ fn compare_import(arguments: &QualityArguments, file: &Path, command: Vec<String
     let job = ImportJob {
         command,
         file: file.to_path_buf(),
-        ground_truth: arguments.ground_truth.clone(),
+        ground_truth: arguments.ground_truth.clone().unwrap_or_else(|| "ground_truth".to_owned()),
         prompts: arguments.prompts.clone(),
         out: arguments.out.clone(),
         format: format(&arguments.output, colour())?,

@@ -168,6 +168,26 @@ fn a_gpu_that_is_not_there_is_said_once_and_begins_nothing() {
 }
 
 #[test]
+fn flags_that_would_mean_nothing_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let out = out.to_str().unwrap();
+    for command in ["gsm8k", "quality", "perplexity", "bench", "quantize"] {
+        let message = mistake(&[command, "--model", "bundled", "--revision", "v2", "--out", out]);
+        assert!(message.contains("--revision v2 has no use with the model bundled"), "{command}: {message}");
+        assert!(!std::path::Path::new(out).exists(), "{command} made its folder or file");
+    }
+    let message = mistake(&["quality", "--ground-truth", "f32", "--out", out]);
+    assert!(message.contains("--ground-truth f32 names a column of an import"), "{message}");
+    assert!(!std::path::Path::new(out).exists());
+    // The other way round: what only a run heeds has no place beside an import.
+    for flag in ["--model", "--revision", "--engine", "--device", "--batching", "--chat"] {
+        let message = mistake(&["quality", "--import", "answers.json", flag, "1"]);
+        assert!(message.contains("cannot be used with") && message.contains(flag), "{flag}: {message}");
+    }
+}
+
+#[test]
 fn mistakes_that_the_parser_finds_have_a_hint_too() {
     for (arguments, hint) in [
         (&["gsm8k", "--limt", "3"][..], "did you mean `--limit`? `evalsuite gsm8k --help` says what there is"),

@@ -396,7 +396,9 @@ fn mistakes_say_what_and_where() {
     assert!(says(world, 2, &file).contains("problems.jsonl"));
     let stranger = "accept --suite gsm8k --model m -- --limt 3";
     assert!(says(world, 2, stranger).contains("behind `--` stand flags of `evalsuite gsm8k`"));
-    assert!(says(world, 2, "accept --suite quality -- --import x.json").contains("runs no model"));
+    assert!(
+        says(world, 2, "accept --suite quality -- --import x.json").contains("cannot be used with '--import <FILE>'")
+    );
     assert!(says(world, 0, "review").contains("nothing is pending"));
 
     says(world, 0, &format!("accept --suite gsm8k --model m --dtype f32,awq -- {FLAGS}"));

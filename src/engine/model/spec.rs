@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::engine::EngineError;
 use crate::{bundled, text};
 
+/// What a hub model's revision is unless the user says otherwise.
+const DEFAULT_REVISION: &str = "main";
+
 /// What the user typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSpec {
@@ -30,8 +33,23 @@ pub(super) enum Place {
 }
 
 impl ModelSpec {
-    /// What exists on disk comes before the hub.
+    /// What exists on disk comes before the hub; a revision is the hub's alone.
     pub(super) fn place(&self) -> Result<Place, EngineError> {
+        let place = self.find()?;
+        let kind = match place {
+            Place::Hub { .. } => return Ok(place),
+            _ if self.revision == DEFAULT_REVISION => return Ok(place),
+            Place::Bundled | Place::BundledAwq => "compiled in",
+            Place::Folder(_) => "a folder here",
+            Place::Gguf(_) => "a file here",
+        };
+        Err(EngineError::invalid(
+            format!("--revision {} has no use with the model {}, which is {kind}", self.revision, self.source),
+            "leave `--revision` out, or give a hub id, such as `HuggingFaceTB/SmolLM2-135M-Instruct`",
+        ))
+    }
+
+    fn find(&self) -> Result<Place, EngineError> {
         if self.source == bundled::NAME {
             return Ok(Place::Bundled);
         }
@@ -149,5 +167,29 @@ mod tests {
         let error = place(&at("smolm2/model.safetensors")).unwrap_err();
         assert!(error.contains(&format!("did you mean `{}`", at("smollm2/model.safetensors"))), "{error}");
         assert!(place(&at("smollm2/model.safetensors")).unwrap_err().contains("holds weights only"));
+    }
+
+    #[test]
+    fn a_revision_of_what_is_no_hub_model_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tiny.gguf");
+        std::fs::write(&file, b"GGUF").unwrap();
+        let at = |source: &str| {
+            ModelSpec { source: source.to_owned(), revision: "v2".to_owned() }
+                .place()
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(at("owner/name").unwrap(), hub("owner/name", None));
+        for (source, kind) in [
+            ("bundled", "compiled in"),
+            (folder.path().to_str().unwrap(), "a folder here"),
+            (file.to_str().unwrap(), "a file here"),
+        ] {
+            let error = at(source).unwrap_err();
+            assert!(
+                error.contains(&format!("--revision v2 has no use with the model {source}, which is {kind}\nhint: ")),
+                "{error}"
+            );
+        }
     }
 }
