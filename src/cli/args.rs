@@ -219,7 +219,7 @@ pub struct QuantizeArguments {
     #[arg(long, default_value = "awq")]
     pub method: String,
     /// Revision of a hub model
-    #[arg(long, default_value = "main")]
+    #[arg(long, default_value = crate::hub::DEFAULT_REVISION)]
     pub revision: String,
     /// CPU threads [default: one a core]
     #[arg(long, value_name = "N")]

@@ -17,7 +17,7 @@ pub struct ModelArguments {
     #[arg(long = "model", value_name = "MODEL", default_value = crate::bundled::NAME, help_heading = "Model")]
     pub source: String,
     /// Revision of a hub model
-    #[arg(long, default_value = "main", help_heading = "Model")]
+    #[arg(long, default_value = crate::hub::DEFAULT_REVISION, help_heading = "Model")]
     pub revision: String,
     /// Precisions: f32, f16, bf16, int8, awq [default: f32,f16,bf16, and awq
     /// where the model has AWQ weights; awq alone where it has nothing else]

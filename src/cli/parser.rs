@@ -25,15 +25,15 @@ pub(super) fn parse(words: &[OsString]) -> Result<Arguments, Exit> {
 fn hint(message: &clap::Error, words: &[OsString]) -> String {
     let nearest = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
     let advice = match (nearest.iter().find_map(|kind| name(message.get(*kind)?)), message.kind()) {
-        (Some(nearest), _) => format!("did you mean `{nearest}`?"),
-        (None, ErrorKind::ArgumentConflict) => "leave one of them out;".to_owned(),
-        (None, ErrorKind::MissingRequiredArgument) => "add what is missing;".to_owned(),
+        (Some(nearest), _) => format!("did you mean `{nearest}`? "),
+        (None, ErrorKind::ArgumentConflict) => "leave one of them out; ".to_owned(),
+        (None, ErrorKind::MissingRequiredArgument) => "add what is missing; ".to_owned(),
         (None, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) => {
-            "name one of the commands;".to_owned()
+            "name one of the commands; ".to_owned()
         }
-        (None, _) => return format!("`{} --help` says what there is", command(words)),
+        (None, _) => String::new(),
     };
-    format!("{advice} `{} --help` says what there is", command(words))
+    format!("{advice}`{} --help` says what there is", command(words))
 }
 
 /// The first of what clap takes to be meant.

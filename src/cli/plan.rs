@@ -4,6 +4,7 @@ use super::args::{Gsm8kArguments, OutputArguments};
 use crate::engine::model::ModelSpec;
 use crate::engine::{Batching, Dtype, EngineKind};
 use crate::files::read_text;
+use crate::hub::DEFAULT_REVISION;
 use crate::report::{Format, ReportError};
 use crate::run::{Destination, Job, RunError, SamplingOptions};
 use crate::task::{ChatUse, DatasetSpec, Selection};
@@ -22,7 +23,7 @@ pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -
         dataset: DatasetSpec {
             source: arguments.dataset.clone(),
             split: arguments.split.clone(),
-            revision: "main".to_owned(),
+            revision: DEFAULT_REVISION.to_owned(),
             sha256: None,
         },
         selection: selection(arguments)?,
@@ -109,7 +110,7 @@ pub(super) fn awq(source: Option<&str>, dtypes: &[Dtype]) -> Result<Option<Model
             "add awq to `--dtype`, or leave `--awq` out",
         ));
     }
-    Ok(Some(ModelSpec { source: source.to_owned(), revision: "main".to_owned() }))
+    Ok(Some(ModelSpec { source: source.to_owned(), revision: DEFAULT_REVISION.to_owned() }))
 }
 
 pub(super) fn chat(name: &str) -> Result<ChatUse, RunError> {

@@ -11,7 +11,7 @@ use hf_hub::{Cache, Repo, RepoType};
 
 use super::error::{Failure, broken_off, describe};
 use super::fetch::{fetch, link_blob};
-use super::{HubError, HubSettings, cache};
+use super::{DEFAULT_REVISION, HubError, HubSettings, cache};
 use crate::text;
 
 /// How often a file is asked for before giving up.
@@ -187,8 +187,8 @@ impl Hub {
     /// Says of a 404 whether the repository or only the revision is missing.
     fn not_found(&self, kind: RepositoryKind, repository: &str, revision: &str, error: &ApiError) -> HubError {
         let mut described = describe(&self.settings, &format!("{repository} at revision {revision}"), error);
-        let is_there = || self.api().is_ok_and(|api| api.repo(repo(kind, repository, "main")).info().is_ok());
-        if Failure::of(error) == Failure::Status(404) && revision != "main" && is_there() {
+        let is_there = || self.api().is_ok_and(|api| api.repo(repo(kind, repository, DEFAULT_REVISION)).info().is_ok());
+        if Failure::of(error) == Failure::Status(404) && revision != DEFAULT_REVISION && is_there() {
             let hint = "the repository is there, but not this --revision: give a branch, a tag or a commit";
             hint.clone_into(&mut described.hint);
         }

@@ -13,3 +13,6 @@ pub use cache::cached_sha256;
 pub use client::{Hub, HubFile, RepositoryKind};
 pub use error::HubError;
 pub use settings::HubSettings;
+
+/// A repository's revision unless the user says otherwise.
+pub const DEFAULT_REVISION: &str = "main";

@@ -6,7 +6,7 @@ use super::QuantizeError;
 use crate::checkpoint::CheckpointError;
 use crate::engine::model::ModelSource;
 use crate::files::{read_text, sha256};
-use crate::hub::Hub;
+use crate::hub::{DEFAULT_REVISION, Hub};
 use crate::task::{ChatTemplate, Dataset, DatasetSpec, Message, Sample};
 
 /// Sequences that are taken: no fewer will do.
@@ -69,8 +69,12 @@ impl CalibrationText {
 
 /// One sequence a row, as the model meets it in use: through its chat template where it has one.
 fn from_rows(source: &str, model: &ModelSource, hub: &Hub, limit: usize) -> Result<Vec<Vec<u32>>, QuantizeError> {
-    let spec =
-        DatasetSpec { source: source.to_owned(), split: "train".to_owned(), revision: "main".to_owned(), sha256: None };
+    let spec = DatasetSpec {
+        source: source.to_owned(),
+        split: "train".to_owned(),
+        revision: DEFAULT_REVISION.to_owned(),
+        sha256: None,
+    };
     let dataset = Dataset::open(&spec, hub)?;
     let rows = dataset.samples.len();
     if rows < SEQUENCES {

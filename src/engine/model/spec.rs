@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::engine::EngineError;
+use crate::hub::DEFAULT_REVISION;
 use crate::{bundled, text};
-
-/// What a hub model's revision is unless the user says otherwise.
-const DEFAULT_REVISION: &str = "main";
 
 /// What the user typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +129,7 @@ mod tests {
     use super::*;
 
     fn place(source: &str) -> Result<Place, String> {
-        let spec = ModelSpec { source: source.to_owned(), revision: "main".to_owned() };
+        let spec = ModelSpec { source: source.to_owned(), revision: DEFAULT_REVISION.to_owned() };
         spec.place().map_err(|error| error.to_string())
     }
 

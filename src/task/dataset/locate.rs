@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::sources::Source;
 use super::{DataFile, DatasetSpec, names};
 use crate::bundled;
-use crate::hub::{Hub, RepositoryKind};
+use crate::hub::{DEFAULT_REVISION, Hub, RepositoryKind};
 use crate::task::TaskError;
 
 /// The files of one split with their provenance.
@@ -167,7 +167,6 @@ fn list(folder: &Path) -> Result<Vec<String>, TaskError> {
 }
 
 fn from_hub(spec: &DatasetSpec, hub: &Hub, repository: &str, config: Option<&str>) -> Result<Located, TaskError> {
-    const DEFAULT_REVISION: &str = "main";
     let known = Source::find(repository, config)?;
     let pinned = known.as_ref().map_or(DEFAULT_REVISION, |source| source.revision.as_str());
     let revision = if spec.revision.is_empty() { pinned } else { spec.revision.as_str() };
