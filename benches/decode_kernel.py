@@ -63,7 +63,8 @@ class Case:
 
     def ring_end(self):
         tiles = sum(-(-outputs // (16 * BLOCKS)) for outputs, _ in [*self.matrices(), (self.sizes["VOCABULARY"], 0)])
-        directory = -(-(self.sizes["LAYERS"] * 144 + tiles * 96 + 48) // 128) * 128
+        kept = self.rows * 64 * sum(-(-self.sizes[name] // (16 * BLOCKS)) for name in ("QKV", "HIDDEN"))
+        directory = -(-(self.sizes["LAYERS"] * 144 + tiles * 72 + 1032 + kept) // 128) * 128
         return directory + WARPS * self.depth * (1024 + (128 if self.weights == AWQ else 0))
 
     def shared_bytes(self):

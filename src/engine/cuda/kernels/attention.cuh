@@ -56,8 +56,8 @@ __device__ __forceinline__ void store_pair(element* to, float low, float high) {
 #endif
 }
 
-// decode.cu defines it otherwise: there few blocks attend, and the others should not have its registers saved for them.
-#if defined(DEPTH)
+// Where decode.cu reads AWQ, whose products need the most registers, attention is kept apart from them (4 %); all else is faster as one.
+#if defined(DEPTH) && WEIGHTS == 2
 #define INLINE_ATTEND __noinline__
 #else
 #define INLINE_ATTEND __forceinline__

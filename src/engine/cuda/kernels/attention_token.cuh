@@ -80,7 +80,7 @@ __device__ __forceinline__ uint2 load_again(const uint2* from) {
 // neighbouring elements of a qkv row, `store(row, at, low, high)` for two of the output. Where it is APART, the row's own key and
 // value are not in the cache yet, and go there from its qkv; every chunk must then have a block.
 template <typename Rows>
-__device__ INLINE_ATTEND void attend(const Rows& rows, int row, int position, const int* table, int tile, int index, int split,
+__device__ INLINE_ATTEND void attend(const Rows rows, int row, int position, const int* table, int tile, int index, int split,
                                      int splits, uint4* shared) {
     Gathering<TOKEN_WARPS, HEADS_NOW> gathering((float*)shared);
     uint2* queries = (uint2*)((float*)shared + gathering.SHARED);
@@ -196,7 +196,7 @@ __device__ INLINE_ATTEND void attend(const Rows& rows, int row, int position, co
         for (int step = 0; step < STEPS; step++) {
             int next = step + 1 < STEPS ? chunk * CHUNK + ((step + 1) * TOKEN_WARPS + warp) * STEP
                                         : (chunk + splits) * CHUNK + warp * STEP;
-            bool works = visible(key), more = visible(next);
+            bool works = visible(key), more = !Rows::APART && visible(next);
             int block = more ? table[next / BLOCK_TOKENS] : 0;
             float score[COLUMNS][PARTS][4] = {};  // keys g and g + 8 of each part, heads 2t and 2t + 1
             if (works) {
@@ -304,6 +304,7 @@ __device__ INLINE_ATTEND void attend(const Rows& rows, int row, int position, co
             float* partials = (float*)(rows.workspace + COUNTERS) + (long long)index * splits * gathering.STRIDE;
             if (!gathering.leave(partials, rows.workspace + index, chunk - start / CHUNK, chunks)) return;
         }
+        if (Rows::APART) break;
     }
     const int first_dim = (kv_head * GROUP + first_head) * HEAD_DIM;
     gathering.give(heads, [&](int at, float low, float high) { rows.store(row, first_dim + at, low, high); });

@@ -21,7 +21,7 @@ static_assert(STEPS >= 1 && STEP <= BLOCK_TOKENS && BLOCK_TOKENS % STEP == 0, "a
 // neighbouring elements of a qkv row, `store(row, at, low, high)` for two of the output. Where it is APART, the row's own key and
 // value are not in the cache yet, and go there from its qkv; every chunk must then have a block.
 template <typename Rows>
-__device__ INLINE_ATTEND void attend(const Rows& rows, int row, int position, const int* table, int tile, int index, int split,
+__device__ INLINE_ATTEND void attend(const Rows rows, int row, int position, const int* table, int tile, int index, int split,
                                      int splits, uint4* shared) {
     Gathering<TOKEN_WARPS, HEADS_NOW> gathering((float*)shared);
     float* queries = (float*)shared + gathering.SHARED;

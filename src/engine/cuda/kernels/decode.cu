@@ -36,7 +36,7 @@ constexpr int MOST_TILES = QkvProduct::MOST_TILES + OutputProduct::MOST_TILES + 
 // Pairs whose sums meet in shared memory at a time: fewer for many rows, to save room.
 constexpr int PASS_PAIRS = ROWS <= 2 ? 64 : 32;
 typedef StageOf<MOST_SEGMENTS> Stage;
-typedef DirectoryOf<MOST_TILES> Directory;
+typedef DirectoryOf<MOST_TILES, Heads::MINE, Residual::MINE> Directory;
 static_assert(sizeof(Directory) + WARPS * DEPTH * sizeof(Stage) == RING_END, "ops/decode.rs reserves other shared memory");
 
 // One chunk of one row and tile of heads is a block's share of attention; whoever has a number below rows · TILES · splits has one,
@@ -68,11 +68,21 @@ struct Item {
     }
 };
 
-// The block's shared memory: the directory, every warp's ring, and what a phase works in.
+// The block's shared memory: the directory, the rings, of which every warp has a stage in turn, and what a phase works in.
 extern __shared__ __align__(128) uint4 shared[];
 __device__ __forceinline__ Directory& directory() { return *(Directory*)shared; }
-__device__ __forceinline__ Stage* ring(int warp) { return (Stage*)(&directory() + 1) + warp * DEPTH; }
-__device__ __forceinline__ uint4* work() { return (uint4*)ring(WARPS); }
+__device__ __forceinline__ Stage* rings() { return (Stage*)(&directory() + 1); }
+__device__ __forceinline__ uint4* work() { return (uint4*)(rings() + WARPS * DEPTH); }
+__device__ __forceinline__ uint32 shared_address(const void* at) { return (uint32)__cvta_generic_to_shared(at); }
+
+// The phase that is computed, read anew each time: see Stream for why it is not in a register.
+__device__ __forceinline__ int now() { return (int)load_word(shared_address(&directory().cursors[this_thread() >> 5].now)); }
+__device__ __forceinline__ void set_now(int phase) {
+    const int thread = this_thread();
+    __syncwarp();
+    if ((thread & 31) == 0) directory().cursors[thread >> 5].now = phase;
+    __syncwarp();
+}
 
 // What attention reads and writes, of one layer.
 struct AttentionRows {
@@ -118,34 +128,40 @@ struct AttentionRows {
 // What a thread holds through the whole step.
 struct Place {
     Stream<Directory, Stage, MOST_SEGMENTS, RAGGED> stream;
-    int slot;  // of the ring
+    // Of the ring: where this lane's part of the next stage lies in shared memory.
+    uint32 stage;
+
+    __device__ __forceinline__ void advance() {
+        stage += WARPS * sizeof(Stage);
+        if (stage >= shared_address(work())) stage -= DEPTH * WARPS * sizeof(Stage);
+    }
+
+    // Attention has other uses for all registers.
+    __device__ __forceinline__ void rest(int thread) const {
+        stream.rest(directory(), thread);
+        if ((thread & 31) == 0) directory().cursors[thread >> 5].stage = stage;
+        __syncwarp();
+    }
+    __device__ __forceinline__ void resume(int thread) {
+        stream.resume(directory(), thread);
+        stage = directory().cursors[thread >> 5].stage + (thread & 31) * 16;
+    }
 };
 
 // A product with what is before it (Input) and behind it (P's Rows).
 template <typename P, typename Input>
 __device__ __forceinline__ void product(
-    Place& place, int rows, float* scratch, Input input, const P& output, const Matrix& matrix, int phase) {
+    Place& place, int rows, float* scratch, Input input, const P& output, const Matrix& matrix, int part) {
     typedef typename P::L L;
     const int thread = this_thread(), warp = thread >> 5, lane = thread & 31;
-    Stage* const stages = ring(warp);
     float2* const parts = (float2*)work();
-    element* const h = (element*)(parts + WARPS * rows * PASS_PAIRS);
-    const int tiles = P::tiles();
-    const Tile* const list = directory().tiles + directory().phase_tiles[phase];
+    element* const h = (element*)(parts + WARPS * ROWS * PASS_PAIRS);
+    const int tiles = directory().runs[part].tiles;
+    const Tile* const list = directory().tiles + directory().runs[part].first_tile;
     // Blocks of a row that are this warp's.
     const int steps = L::BLOCKS % WARPS == 0 ? L::BLOCKS / WARPS : (L::BLOCKS - warp + WARPS - 1) / WARPS;
     input.before();
     if (tiles > 0) {
-        // The pair that this thread finishes at the end of each pass over the tiles whose sums meet at once.
-        const int my_row = thread / PASS_PAIRS, my_place = thread % PASS_PAIRS, my_tile = my_place / 8;
-        typename P::Context context;
-        int pass = 0, my_pair = -1;
-        auto prepare = [&]() {
-            const Tile& mine = list[min(pass + my_tile, tiles - 1)];
-            my_pair = my_row < rows && pass + my_tile < tiles && my_place % 8 < mine.pairs ? mine.pair + my_place % 8 : -1;
-            if (my_pair >= 0) output.fetch(context, my_pair, my_row);
-        };
-        prepare();
         // Zeros behind the inputs, where blocks are longer than they.
         constexpr int BEHIND = L::BLOCKS * L::IN_BLOCK - P::K;
         if (BEHIND > 0) {
@@ -157,28 +173,35 @@ __device__ __forceinline__ void product(
         input.fill(h, rows, scratch);
         __syncthreads();
 
+        // The pair that this thread finishes at the end of each pass over the tiles whose sums meet at once.
+        const int my_row = thread / PASS_PAIRS, my_place = thread % PASS_PAIRS;
+        int pass = 0;
+        const uint32 x_begin = shared_address(h + warp * L::IN_BLOCK + activations_of<L>(lane, rows));
         for (int tile = 0; tile < tiles; tile++) {
             Sums sums;
+            uint32 x = x_begin;
 #pragma unroll 1
             for (int step = 0; step < steps; step++) {
-                Stage& stage = stages[place.slot];
                 wait_for_copies<DEPTH - 1>();
                 if (L::KIND == AWQ) __syncwarp();  // a lane reads words that others asked for
-                multiply<L>(sums, stage, h, rows, step * WARPS + warp, lane);
+                multiply<L>(sums, place.stage, x, rows, lane);
                 if (L::KIND == AWQ) __syncwarp();
-                place.stream.load(directory(), stage, thread);
-                place.slot = place.slot + 1 == DEPTH ? 0 : place.slot + 1;
+                place.stream.load(directory(), place.stage, thread);
+                place.advance();
+                x += WARPS * L::IN_BLOCK * sizeof(element);
             }
-            leave(sums, parts + warp * rows * PASS_PAIRS + (tile - pass) * 8, PASS_PAIRS, rows, lane);
+            leave(sums, parts + warp * ROWS * PASS_PAIRS + (tile - pass) * 8, PASS_PAIRS, rows, lane);
             const bool last = tile + 1 == tiles;
             if (!last && (tile + 1 - pass) * 8 < PASS_PAIRS) continue;
             __syncthreads();
-            if (my_pair >= 0) {
-                const int first = P::first(my_pair), second = P::has_second(my_pair) ? P::second(my_pair) : first;
+            const Tile& mine = list[min(pass + my_place / 8, tiles - 1)];
+            if (my_row < rows && pass + my_place / 8 < tiles && my_place % 8 < mine.pairs) {
+                const int pair = mine.pair + my_place % 8;
+                const int first = P::first(pair), second = P::has_second(pair) ? P::second(pair) : first;
                 float a = 0.0f, b = 0.0f;
 #pragma unroll
                 for (int w = 0; w < WARPS; w++) {
-                    const float2 part = parts[(w * rows + my_row) * PASS_PAIRS + my_place];
+                    const float2 part = parts[(w * ROWS + my_row) * PASS_PAIRS + my_place];
                     a += part.x;
                     b += part.y;
                 }
@@ -190,12 +213,11 @@ __device__ __forceinline__ void product(
                     a += widen(matrix.bias[first]);
                     b += widen(matrix.bias[second]);
                 }
-                output.finish(context, my_pair, my_row, a, b);
+                output.finish(now(), pair, my_row, pass * 8 + my_place, a, b);
             }
             if (last) break;
             __syncthreads();
             pass += PASS_PAIRS / 8;
-            prepare();
         }
     }
     __syncthreads();
@@ -205,9 +227,10 @@ template <typename P> using NormedFor = Normed<P::K, P::L::STRIDE>;
 template <typename P> using PlainFor = Plain<P::K, P::L::STRIDE>;
 
 // Lists a product's tiles behind the `count` that are listed already.
-template <typename P> __device__ __forceinline__ void list(Directory& all, int& count, int phase) {
-    if (threadIdx.x == 0) all.phase_tiles[phase] = count;
-    count += P::list(all.tiles + count, phase);
+template <typename P> __device__ __forceinline__ void list(Directory& all, int& count, int part) {
+    if (threadIdx.x == 0) all.runs[part] = Run{count, P::tiles(), P::L::BLOCKS, P::L::CHUNKS - 1, P::L::SEGMENTS};
+    P::list(all.tiles + count);
+    count += P::tiles();
 }
 
 // Begins a step: x from the embedding, and no word of the step before has a tag any more. Blocks of a row share it out.
@@ -252,31 +275,47 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     list<LogitsProduct>(all, count, PHASES_A_LAYER);
     if (threadIdx.x == 0) {
         all.head = table;
-        all.layer_tiles = count - LogitsProduct::tiles();
-        all.all_tiles = count;
-        all.first_phase = first_phase, all.end_phase = end_phase;
+        all.runs[ATTEND_PHASE] = Run{};
+        all.end_phase = end_phase;
         item.find(rows, splits, positions, slots, tables, table_stride);
     }
     __syncthreads();
 
-    Place place;
-    place.slot = 0;
-    const int thread = this_thread();
-    place.stream.begin(all, thread);
-    for (int slot = 0; slot < DEPTH; slot++) place.stream.load(all, ring(thread >> 5)[slot], thread);
+    // What finishing takes, looked up once: of the tiles' pairs those that exist.
+    for (int i = threadIdx.x; i < rows * QkvProduct::tiles() * 8; i += THREADS) {
+        const int row = i / (QkvProduct::tiles() * 8), mine = i % (QkvProduct::tiles() * 8);
+        const int pair = min(QkvProduct::first_tile(blockIdx.x) * 8 + mine, QkvProduct::PAIRS - 1);
+        all.turns[row * Heads::MINE + mine] = Heads::turn(turns, positions[row], pair);
+    }
+    for (int i = threadIdx.x; i < rows * OutputProduct::tiles() * 8; i += THREADS) {
+        const int row = i / (OutputProduct::tiles() * 8), mine = i % (OutputProduct::tiles() * 8);
+        const int pair = min(OutputProduct::first_tile(blockIdx.x) * 8 + mine, OutputProduct::PAIRS - 1);
+        const word* const from = x + (size_t)row * HIDDEN + 2 * pair;
+        all.x[row * Residual::MINE + mine] = make_float2(value(from[0]), value(from[1]));
+    }
+    __syncthreads();
 
-    for (int phase = first_phase; phase < end_phase; phase++) {
-        const int number = min(phase / PHASES_A_LAYER, LAYERS - 1);
-        const int part = phase == LOGITS_PHASE ? PHASES_A_LAYER : phase % PHASES_A_LAYER;
+    Place place;
+    const int thread = this_thread();
+    place.stage = shared_address(&rings()[thread >> 5].first[thread & 31]);
+    place.stream.begin(all, first_phase, thread);
+    for (int i = 0; i < DEPTH; i++) {
+        place.stream.load(all, place.stage, thread);
+        place.advance();
+    }
+
+    for (set_now(first_phase); now() < all.end_phase; set_now(now() + 1)) {
+        const int phase = now(), number = layer_of(phase), part = phase - number * PHASES_A_LAYER;
         const Layer& layer = all.layers[number];
-        // Tags: x has 1 at first and another behind each of its two sums a layer; everything else its layer's.
-        const int tag = number + 1, x_tag = 2 * number + 1;
+        // Inputs have the tag of their layer, x that of the phase before.
+        const int tag = tag_of(phase), x_tag = x_tag_of(phase - 1);
         if (part == QKV_PHASE) {
             QkvProduct output;
-            output.qkv = qkv, output.tag = tag, output.positions = positions, output.turns = turns;
+            output.qkv = qkv, output.turns = all.turns;
             product(place, rows, scratch, NormedFor<QkvProduct>{x, x_tag, layer.attention_norm.weight, layer.attention_norm.bias},
                     output, layer.qkv, part);
-        } else if (part == ATTEND_PHASE) {
+        } else if (part == ATTEND_PHASE && (int)blockIdx.x < rows * Item::TILES * splits) {
+            place.rest(this_thread());
             const AttentionRows of = {qkv, attention, layer.keys, layer.values, workspace, tag};
 #pragma unroll 1
             for (int i = blockIdx.x; i < rows * Item::TILES * splits; i += GRID_BLOCKS) {
@@ -292,23 +331,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                     __syncthreads();
                 }
             }
+            place.resume(this_thread());
         } else if (part == OUTPUT_PHASE) {
             OutputProduct output;
-            output.x = x, output.tag = x_tag + 1;
+            output.x = x, output.kept = all.x;
             product(place, rows, scratch, PlainFor<OutputProduct>{attention, tag}, output, layer.output, part);
         } else if (part == UP_PHASE) {
             UpProduct output;
-            output.activation = activation, output.tag = tag;
-            product(place, rows, scratch, NormedFor<UpProduct>{x, x_tag + 1, layer.mlp_norm.weight, layer.mlp_norm.bias}, output,
-                    layer.up, part);
+            output.activation = activation;
+            product(place, rows, scratch, NormedFor<UpProduct>{x, x_tag, layer.mlp_norm.weight, layer.mlp_norm.bias}, output, layer.up,
+                    part);
         } else if (part == DOWN_PHASE) {
             DownProduct output;
-            output.x = x, output.tag = x_tag + 2;
+            output.x = x, output.kept = all.x;
             product(place, rows, scratch, PlainFor<DownProduct>{activation, tag}, output, layer.down, part);
-        } else {
+        } else if (part == PHASES_A_LAYER) {
             LogitsProduct output;
             output.logits = logits;
-            product(place, rows, scratch, NormedFor<LogitsProduct>{x, 2 * LAYERS + 1, norm_weight, norm_bias}, output,
+            product(place, rows, scratch, NormedFor<LogitsProduct>{x, x_tag, norm_weight, norm_bias}, output,
                     Matrix{table, nullptr, nullptr}, part);
         }
     }

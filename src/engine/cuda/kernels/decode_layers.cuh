@@ -2,10 +2,16 @@
 // what becomes of their sums. Part of decode.cu.
 //
 // Outputs go in pairs that must meet at the end: the two halves of a rotated head, gate and up, or neighbours. An output says how
-// many PAIRS there are and which rows of weights are one (`first`, `second`), reads what finishing a pair needs (`fetch`), and
-// finishes it.
+// many PAIRS there are and which rows of weights are one (`first`, `second`), and finishes a pair, which is the block's number `mine`
+// of the row, in a phase.
 
 #define HALF (HEAD_DIM / 2)
+
+// The phases of a layer, each of which reads what all blocks have written in the one before. The last layer has one more, the logits.
+enum Phase { QKV_PHASE, ATTEND_PHASE, OUTPUT_PHASE, UP_PHASE, DOWN_PHASE, PHASES_A_LAYER };
+
+__device__ __forceinline__ int layer_of(int phase) { return min(phase / PHASES_A_LAYER, LAYERS - 1); }
+
 // Threads that share a row's norm: all of them, or a quarter where rows are many.
 constexpr int NORM_THREADS = ROWS <= 2 ? THREADS : 128;
 
@@ -34,6 +40,12 @@ __device__ __forceinline__ float value(word w) {
     x.bits = (uint16)w;
     return widen(x);
 #endif
+}
+// What a phase gives its words; and x, which has 1 at first and another behind each of its two sums a layer.
+__device__ __forceinline__ int tag_of(int phase) { return layer_of(phase) + 1; }
+__device__ __forceinline__ int x_tag_of(int phase) {
+    const int layer = layer_of(phase), part = phase - layer * PHASES_A_LAYER;
+    return 2 * layer + 1 + (part >= OUTPUT_PHASE) + (part >= DOWN_PHASE);
 }
 __device__ __forceinline__ int tag(word w) { return (int)(w >> (sizeof(word) * 4)); }
 __device__ __forceinline__ void publish(word* to, word w) {
@@ -185,35 +197,29 @@ template <int K, int STRIDE> struct Normed {
 // q, k and v into qkv [rows, QKV]; a pair is i and i + HALF of one head.
 struct Heads {
     static constexpr int PAIRS = QKV / 2;
+    static constexpr int MINE = divide_up(divide_up(PAIRS, 8), GRID_BLOCKS) * 8;
     word* qkv;
-    int tag;
-    const int* positions;
-    const float* turns;
+    const float2* turns;  // of the block's pairs
 
-    struct Context {
-        float cosine, sine;
-    };
     static __device__ __forceinline__ int first(int pair) { return pair / HALF * HEAD_DIM + pair % HALF; }
     static __device__ __forceinline__ int second(int pair) { return first(pair) + HALF; }
     static __device__ __forceinline__ bool has_second(int) { return true; }
 
-    __device__ __forceinline__ void fetch(Context& context, int pair, int row) const {
-        const int position = positions[row];
-        context.cosine = 1.0f;
-        context.sine = 0.0f;
-        if (ROTARY && pair / HALF < HEADS + KV_HEADS && position >= 0) {
-            context.cosine = turns[(size_t)position * HALF + pair % HALF];
-            context.sine = turns[(size_t)(CONTEXT + position) * HALF + pair % HALF];
-        }
+    // Cosine and sine, of f32 [2, CONTEXT, HALF].
+    static __device__ __forceinline__ float2 turn(const float* all, int position, int pair) {
+        if (!ROTARY || pair / HALF >= HEADS + KV_HEADS || position < 0) return make_float2(1.0f, 0.0f);
+        return make_float2(all[(size_t)position * HALF + pair % HALF], all[(size_t)(CONTEXT + position) * HALF + pair % HALF]);
     }
 
-    __device__ __forceinline__ void finish(const Context& context, int pair, int row, float a, float b) const {
+    __device__ __forceinline__ void finish(int phase, int pair, int row, int mine, float a, float b) const {
         if (ROTARY && pair / HALF < HEADS + KV_HEADS) {
+            const float2 turn = turns[row * MINE + mine];
             // Rounded before the rotation, and not contracted: as the processor's engine does.
             const float x = stored(a), y = stored(b);
-            a = __fadd_rn(__fmul_rn(x, context.cosine), -__fmul_rn(y, context.sine));
-            b = __fadd_rn(__fmul_rn(y, context.cosine), __fmul_rn(x, context.sine));
+            a = __fadd_rn(__fmul_rn(x, turn.x), -__fmul_rn(y, turn.y));
+            b = __fadd_rn(__fmul_rn(y, turn.x), __fmul_rn(x, turn.y));
         }
+        const int tag = tag_of(phase);
         word* const to = qkv + (size_t)row * QKV + first(pair);
         publish(to, tagged(a, tag));
         publish(to + HALF, tagged(b, tag));
@@ -228,22 +234,20 @@ template <int OUTPUTS> struct Neighbours {
     static __device__ __forceinline__ bool has_second(int pair) { return OUTPUTS % 2 == 0 || 2 * pair + 1 < OUTPUTS; }
 };
 
-// Added to x [rows, HIDDEN]. A thread finishes the same pairs of x in every phase: what it fetches it has itself written, or the
-// kernel before this one.
+// Added to x [rows, HIDDEN], of which the block keeps its pairs.
 struct Residual : Neighbours<HIDDEN> {
+    static constexpr int MINE = divide_up(divide_up(PAIRS, 8), GRID_BLOCKS) * 8;
     word* x;
-    int tag;
-    struct Context { float first, second; };
+    float2* kept;
 
-    __device__ __forceinline__ void fetch(Context& context, int pair, int row) const {
-        const word* const from = x + (size_t)row * HIDDEN + 2 * pair;
-        context.first = value(from[0]);
-        context.second = value(from[1]);
-    }
-    __device__ __forceinline__ void finish(const Context& context, int pair, int row, float a, float b) const {
+    __device__ __forceinline__ void finish(int phase, int pair, int row, int mine, float a, float b) const {
+        float2& held = kept[row * MINE + mine];
+        const int tag = x_tag_of(phase);
+        const word first = tagged(held.x + a, tag), second = tagged(held.y + b, tag);
         word* const to = x + (size_t)row * HIDDEN + 2 * pair;
-        publish(to, tagged(context.first + a, tag));
-        publish(to + 1, tagged(context.second + b, tag));
+        publish(to, first);
+        publish(to + 1, second);
+        held = make_float2(value(first), value(second));
     }
 };
 
@@ -253,29 +257,23 @@ struct Residual : Neighbours<HIDDEN> {
 struct Activated {
     static constexpr int PAIRS = INTERMEDIATE;
     word* activation;
-    int tag;
-    struct Context {};
     static __device__ __forceinline__ int first(int pair) { return pair; }
     static __device__ __forceinline__ int second(int pair) { return pair + INTERMEDIATE; }
     static __device__ __forceinline__ bool has_second(int) { return true; }
-    __device__ __forceinline__ void fetch(Context&, int, int) const {}
-    __device__ __forceinline__ void finish(const Context&, int pair, int row, float gate, float up) const {
+    __device__ __forceinline__ void finish(int phase, int pair, int row, int, float gate, float up) const {
         gate = stored(gate);
         // The short forms are good to a few units of binary32, far below a unit of 16-bit elements.
         const float silu = ELEMENT == 0 ? gate / (1.0f + expf(-gate)) : __fdividef(gate, 1.0f + __expf(-gate));
-        publish(activation + (size_t)row * INTERMEDIATE + pair, tagged(silu * stored(up), tag));
+        publish(activation + (size_t)row * INTERMEDIATE + pair, tagged(silu * stored(up), tag_of(phase)));
     }
 };
 #else
 struct Activated : Neighbours<INTERMEDIATE> {
     word* activation;
-    int tag;
-    struct Context {};
-    __device__ __forceinline__ void fetch(Context&, int, int) const {}
-    __device__ __forceinline__ void finish(const Context&, int pair, int row, float a, float b) const {
+    __device__ __forceinline__ void finish(int phase, int pair, int row, int, float a, float b) const {
         word* const to = activation + (size_t)row * INTERMEDIATE + 2 * pair;
-        publish(to, tagged(fmaxf(a, 0.0f), tag));
-        publish(to + 1, tagged(fmaxf(b, 0.0f), tag));
+        publish(to, tagged(fmaxf(a, 0.0f), tag_of(phase)));
+        publish(to + 1, tagged(fmaxf(b, 0.0f), tag_of(phase)));
     }
 };
 #endif
@@ -283,9 +281,7 @@ struct Activated : Neighbours<INTERMEDIATE> {
 // logits [rows, VOCABULARY], which nothing in this kernel reads.
 struct Logits : Neighbours<VOCABULARY> {
     float* logits;
-    struct Context {};
-    __device__ __forceinline__ void fetch(Context&, int, int) const {}
-    __device__ __forceinline__ void finish(const Context&, int pair, int row, float a, float b) const {
+    __device__ __forceinline__ void finish(int, int pair, int row, int, float a, float b) const {
         float* to = logits + (size_t)row * VOCABULARY + 2 * pair;
         to[0] = a;
         if (has_second(pair)) to[1] = b;

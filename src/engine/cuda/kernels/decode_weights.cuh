@@ -19,10 +19,26 @@ constexpr int THREADS = 32 * WARPS;
 #define INT8 1
 #define AWQ 2
 
-// Sixteen bytes of weights on their way to shared memory.
-__device__ __forceinline__ void copy_weights(void* to, const void* from) {
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"((uint32)__cvta_generic_to_shared(to)), "l"(from)
+// Sixteen bytes of weights on their way to an address in shared memory; and without a branch, where `wanted`.
+__device__ __forceinline__ void copy_weights(uint32 to, const void* from) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+__device__ __forceinline__ void copy_weights_if(bool wanted, uint32 to, const void* from) {
+    asm volatile("{ .reg .pred p; setp.ne.u32 p, %2, 0; @p cp.async.cg.shared.global.L2::128B [%0], [%1], 16; }" ::"r"(to), "l"(from),
+                 "r"((uint32)wanted)
                  : "memory");
+}
+
+// From an address in shared memory.
+__device__ __forceinline__ uint32 load_word(uint32 at) {
+    uint32 x;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(at) : "memory");
+    return x;
+}
+__device__ __forceinline__ uint4 load_chunk(uint32 at) {
+    uint4 x;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(at) : "memory");
+    return x;
 }
 
 // multiply_add for eight inputs, binary16.
@@ -81,6 +97,8 @@ template <int SEGMENTS> struct alignas(128) StageOf {
 template <> struct alignas(128) StageOf<0> {
     uint4 first[32], second[32];
 };
+// Where a lane's second chunk, and the groups, lie behind its first one, and behind the first of all.
+constexpr int SECOND = 32 * sizeof(uint4), GROUPS = 64 * sizeof(uint4);
 
 // The sums that a lane has under way: of rows g and g + 8, for ROWS rows of activations (binary32) or for the two rows 2t and
 // 2t + 1 (tensor cores: both[0] and [1] of row g, [2] and [3] of row g + 8).
@@ -139,31 +157,36 @@ __device__ __forceinline__ int this_thread() {
     return thread;
 }
 
-// Adds a block's products. h: activations in shared memory, [rows, STRIDE].
-template <typename L, typename Stage>
-__device__ __forceinline__ void multiply(Sums& sums, const Stage& stage, const element* h, int rows, int block, int lane) {
-    const uint4 first = stage.first[lane], second = stage.second[lane];
+// Where this lane's activations of a block lie, in elements from the block's in the first row of [rows, STRIDE]. Rows beyond `rows`
+// repeat the last.
+template <typename L> __device__ __forceinline__ int activations_of(int lane, int rows) {
+    const int g = lane >> 2, t = lane & 3;
+    if (ELEMENT == 0) return t * 4;
+    if (L::KIND == AWQ) return min(lane & 7, rows - 1) * L::STRIDE + (lane >> 3) * 8;
+    return min(g, rows - 1) * L::STRIDE + t * L::IN_CHUNK;
+}
+
+// Adds a block's products. stage: this lane's part of a stage; x: its activations of the block. Both in shared memory.
+template <typename L> __device__ __forceinline__ void multiply(Sums& sums, uint32 stage, uint32 x, int rows, int lane) {
+    const uint4 first = load_chunk(stage), second = load_chunk(stage + SECOND);
 #if ELEMENT == 0
-    const int t = lane & 3;
     const float4 a = *(const float4*)&first, b = *(const float4*)&second;
-    h += block * L::IN_BLOCK + t * 4;
 #pragma unroll
     for (int m = 0; m < ROWS; m++) {
-        const float4 x = *(const float4*)(h + min(m, rows - 1) * L::STRIDE);
-        sums.first[m] = fmaf(a.w, x.w, fmaf(a.z, x.z, fmaf(a.y, x.y, fmaf(a.x, x.x, sums.first[m]))));
-        sums.second[m] = fmaf(b.w, x.w, fmaf(b.z, x.z, fmaf(b.y, x.y, fmaf(b.x, x.x, sums.second[m]))));
+        const uint4 chunk = load_chunk(x + min(m, rows - 1) * (L::STRIDE * 4));
+        const float4 c = *(const float4*)&chunk;
+        sums.first[m] = fmaf(a.w, c.w, fmaf(a.z, c.z, fmaf(a.y, c.y, fmaf(a.x, c.x, sums.first[m]))));
+        sums.second[m] = fmaf(b.w, c.w, fmaf(b.z, c.z, fmaf(b.y, c.y, fmaf(b.x, c.x, sums.second[m]))));
     }
 #else
     const uint4 &a = first, &b = second;
-    const int g = lane >> 2, t = lane & 3;
     if constexpr (L::KIND == DENSE) {
-        // Lane t's eight inputs are places 2t, 2t + 1, 2t + 8, 2t + 9 of two instructions. Columns beyond `rows` repeat the last.
-        const uint4 x = *(const uint4*)(h + min(g, rows - 1) * L::STRIDE + block * L::IN_BLOCK + t * 8);
-        multiply_add(sums.both, a.x, b.x, a.y, b.y, x.x, x.y);
-        multiply_add(sums.both, a.z, b.z, a.w, b.w, x.z, x.w);
+        // Lane t's eight inputs are places 2t, 2t + 1, 2t + 8, 2t + 9 of two instructions.
+        const uint4 c = load_chunk(x);
+        multiply_add(sums.both, a.x, b.x, a.y, b.y, c.x, c.y);
+        multiply_add(sums.both, a.z, b.z, a.w, b.w, c.z, c.w);
     } else if constexpr (L::KIND == INT8) {
-        const uint4* row = (const uint4*)(h + min(g, rows - 1) * L::STRIDE + block * L::IN_BLOCK + t * 16);
-        const uint4 low = row[0], high = row[1];
+        const uint4 low = load_chunk(x), high = load_chunk(x + 16);
         multiply_add(sums.both, codes2<0>(a.x), codes2<0>(b.x), codes2<1>(a.x), codes2<1>(b.x), low.x, low.y);
         multiply_add(sums.both, codes2<0>(a.y), codes2<0>(b.y), codes2<1>(a.y), codes2<1>(b.y), low.z, low.w);
         multiply_add(sums.both, codes2<0>(a.z), codes2<0>(b.z), codes2<1>(a.z), codes2<1>(b.z), high.x, high.y);
@@ -173,32 +196,33 @@ __device__ __forceinline__ void multiply(Sums& sums, const Stage& stage, const e
         uint32 first_groups[L::SEGMENTS], second_groups[L::SEGMENTS];
 #pragma unroll
         for (int s = 0; s < L::SEGMENTS; s++) {
-            first_groups[s] = stage.groups[s][lane >> 2];
-            second_groups[s] = stage.groups[s][8 + (lane >> 2)];
+            const uint32 group = stage + GROUPS + s * 64 - lane * 16 + (lane >> 2) * 4;
+            first_groups[s] = load_word(group);
+            second_groups[s] = load_word(group + 32);
         }
-        const element* row = h + min(lane & 7, rows - 1) * L::STRIDE + block * L::IN_BLOCK + (lane >> 3) * 8;
         float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        // Inputs 32 i + 8 p + (0 … 7) of the block are c[i][p].
+        uint32 c[4][4];
+        load_matrices(c[0], x);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            // Inputs 32 i + 8 p + (0 … 7) of the block are x[p].
-            uint32 x[4];
-            load_matrices(x, row + 32 * i);
+            if (i < 3) load_matrices(c[i + 1], x + 64 * (i + 1));
 #pragma unroll
             for (int p = 0; p < 4; p += 2) {
                 const uint32 a = firsts[i] >> (4 * p), b = seconds[i] >> (4 * p);
                 const int from = 32 * i + 8 * p, segment = from / L::SEGMENT;
                 const Zeros za = zeros_of(first_groups[segment]), zb = zeros_of(second_groups[segment]);
                 if (L::SEGMENT >= 16) {
-                    multiply_add(part, codes2<0>(a, za), codes2<0>(b, zb), codes2<1>(a, za), codes2<1>(b, zb), x[p], x[p + 1]);
+                    multiply_add(part, codes2<0>(a, za), codes2<0>(b, zb), codes2<1>(a, za), codes2<1>(b, zb), c[i][p], c[i][p + 1]);
                     if ((from + 16) % L::SEGMENT == 0) {
                         add_scaled(sums.both, part, first_groups[segment], second_groups[segment]);
                     }
                 } else {
                     const int next = (from + 8) / L::SEGMENT;
                     const Zeros ya = zeros_of(first_groups[next]), yb = zeros_of(second_groups[next]);
-                    mma_k8(part, codes2<0>(a, za), codes2<0>(b, zb), x[p]);
+                    mma_k8(part, codes2<0>(a, za), codes2<0>(b, zb), c[i][p]);
                     add_scaled(sums.both, part, first_groups[segment], second_groups[segment]);
-                    mma_k8(part, codes2<1>(a, ya), codes2<1>(b, yb), x[p + 1]);
+                    mma_k8(part, codes2<1>(a, ya), codes2<1>(b, yb), c[i][p + 1]);
                     add_scaled(sums.both, part, first_groups[next], second_groups[next]);
                 }
             }

@@ -129,11 +129,14 @@ __device__ __forceinline__ void multiply_add(
 
 // Four 8 × 8 matrices of 16-bit elements from shared memory; lane i names row i % 8 of matrix i / 8 (16 bytes, aligned). Of each
 // a lane gets (lane / 4, 2 · (lane % 4)) and its right neighbour; transposed, of the matrix turned over.
-__device__ __forceinline__ void load_matrices(uint32 (&to)[4], const void* row) {
+__device__ __forceinline__ void load_matrices(uint32 (&to)[4], uint32 row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"((uint32)__cvta_generic_to_shared(row))
+                 : "r"(row)
                  : "memory");
+}
+__device__ __forceinline__ void load_matrices(uint32 (&to)[4], const void* row) {
+    load_matrices(to, (uint32)__cvta_generic_to_shared(row));
 }
 __device__ __forceinline__ void load_matrices_transposed(uint32 (&to)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"

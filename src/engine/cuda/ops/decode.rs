@@ -28,8 +28,8 @@ const BEGIN_BLOCKS: usize = 16;
 /// Bytes in shared memory of a layer, of a tile and of the rest of the directory; as in `decode_stream.cuh`. The directory and
 /// every stage of a ring fill whole lines.
 const LAYER_BYTES: usize = 144;
-const TILE_BYTES: usize = 96;
-const DIRECTORY_BYTES: usize = 48;
+const TILE_BYTES: usize = 72;
+const DIRECTORY_BYTES: usize = 1032;
 const LINE_BYTES: usize = 128;
 /// Of a block's shared memory, what the kernel has outside its launch and the driver's own.
 const STATIC_BYTES: usize = 2 * 1024;
@@ -435,14 +435,17 @@ impl Shape {
         product.max(WARPS * heads * (head_dim + 3) * size_of::<f32>() + queries)
     }
 
-    fn directory_bytes(&self) -> usize {
-        let tiles: usize = self.pairs().iter().map(|pairs| pairs.div_ceil(8 * self.multiprocessors)).sum();
-        (self.config.layers * LAYER_BYTES + tiles * TILE_BYTES + DIRECTORY_BYTES).next_multiple_of(LINE_BYTES)
+    fn directory_bytes(&self, rows: usize) -> usize {
+        let tiles = self.pairs().map(|pairs| pairs.div_ceil(8 * self.multiprocessors));
+        // Two numbers for each pair of q, k, v and x.
+        let kept = rows * (tiles[0] + tiles[1]) * 8 * 2 * size_of::<f32>();
+        let bytes = self.config.layers * LAYER_BYTES + tiles.iter().sum::<usize>() * TILE_BYTES + DIRECTORY_BYTES;
+        (bytes + kept).next_multiple_of(LINE_BYTES)
     }
 
     /// Shared memory besides the ring.
     fn fixed_bytes(&self, rows: usize) -> usize {
-        self.directory_bytes() + self.work_bytes(rows)
+        self.directory_bytes(rows) + self.work_bytes(rows)
     }
 
     /// Of the ring: sixteen rows' 64 bytes and the words of their groups, for each warp.
@@ -535,7 +538,7 @@ impl Shape {
             .with("ROWS", variant.rows)
             .with("DEPTH", variant.depth)
             .with("GRID_BLOCKS", self.multiprocessors)
-            .with("RING_END", self.directory_bytes() + variant.depth * self.stage_bytes())
+            .with("RING_END", self.directory_bytes(variant.rows) + variant.depth * self.stage_bytes())
     }
 }
 

@@ -66,6 +66,8 @@ fn variants_take_as_many_rows_as_shared_memory_holds() {
     }
 }
 
+/// Of all models, no less than the positions of any row.
+const CONTEXT: usize = 1100;
 /// Positions of the longest row, where a phase has no use for them.
 const LONGEST: usize = 300;
 
@@ -172,18 +174,21 @@ struct Bench {
     numbers: Buffer,
     /// Eight blocks of it, which nothing reads.
     cache: Buffer,
+    /// Cosines and sines, of which a step looks its own up whatever phase it begins with.
+    turns: Buffer,
 }
 
 impl Bench {
     fn new(device: &Device, (config, dtype, packing): (ModelConfig, Dtype, Packing)) -> Self {
-        let config = ModelConfig { layers: 1, ..config };
+        let config = ModelConfig { layers: 1, context_tokens: CONTEXT, ..config };
         let head = HeadRef { norm: NormRef { weight: 0, bias: None }, table: 0 };
         let decode = Decode::load(device, &config, dtype, packing, head).unwrap();
         let numbers = Buffer::of(device, &(0..MAX_ROWS as i32).collect::<Vec<_>>()).unwrap();
         let block_bytes = config.kv_heads * BLOCK_TOKENS * config.head_dim * decode.shape.element_bytes();
         let cache = Buffer::new(device, MAX_ROWS * block_bytes).unwrap();
+        let turns = Buffer::new(device, config.context_tokens * config.head_dim * size_of::<f32>()).unwrap();
         let (device, random) = (device.clone(), Random::new(17));
-        Self { device, decode, config, dtype, packing, random, numbers, cache }
+        Self { device, decode, config, dtype, packing, random, numbers, cache, turns }
     }
 
     fn name(&self, what: &str) -> String {
@@ -322,7 +327,7 @@ impl Bench {
             let from = if at == 1 { &decode.attention } else { &decode.activation };
             self.give(from, &given(rows, others), 1);
             self.give(&decode.x, &x[..rows * hidden], tag - 1);
-            self.run(phase, self.rows(rows), made.linear(), none, 0);
+            self.run(phase, self.rows(rows), made.linear(), none, self.turns.pointer());
             self.bytes(&decode.x)
         });
         let dots = dots(&made, &input);
@@ -352,7 +357,7 @@ impl Bench {
         let results = self.same_bits("up", width, |rows, others| {
             self.give(&self.decode.x, &given(rows, others), 2);
             self.give(&self.decode.activation, &[], 0);
-            self.run(3, self.rows(rows), made.linear(), norm, 0);
+            self.run(3, self.rows(rows), made.linear(), norm, self.turns.pointer());
             self.bytes(&self.decode.activation)
         });
         let dots = dots(&made, &normed(&self.config, dtype, &x, &weight, bias.as_deref()));
@@ -394,7 +399,8 @@ impl Bench {
             let to = Buffer::new(&self.device, MAX_ROWS * vocabulary * 4).unwrap();
             to.fill(&self.device, 0xff).unwrap();
             self.give(&self.decode.x, &given(rows, others), 3);
-            self.decode.phases(&self.device, 5..6, (&self.rows(rows), LONGEST), 0, to.pointer()).unwrap();
+            let turns = self.turns.pointer();
+            self.decode.phases(&self.device, 5..6, (&self.rows(rows), LONGEST), turns, to.pointer()).unwrap();
             self.bytes(&to)
         });
         let dots = dots(&made, &normed(&self.config, self.dtype, &x, &weight, bias.as_deref()));
@@ -506,7 +512,7 @@ impl Bench {
                 table_stride: paged.table_stride,
                 ..self.rows(rows)
             };
-            self.run_at(1, (rows, 1025), nothing, none, 0, (keys.pointer(), values.pointer()));
+            self.run_at(1, (rows, 1025), nothing, none, self.turns.pointer(), (keys.pointer(), values.pointer()));
             [&self.decode.attention, &keys, &values].map(|buffer| self.bytes(buffer))
         };
         let mut least = 1;
