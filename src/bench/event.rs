@@ -45,6 +45,8 @@ pub struct Progress {
     pub requests: usize,
     /// Requests that the engine works on.
     pub running: usize,
+    /// Bytes that their keys and values take or may still take, where the engine knows.
+    pub cache_bytes: Option<u64>,
     /// Tokens generated.
     pub output_tokens: u64,
     /// Tokens that will have been generated.

@@ -142,6 +142,7 @@ impl Lane<'_, '_> {
             completed: 0,
             requests: outputs.len(),
             running: 0,
+            cache_bytes: None,
             output_tokens: 0,
             expected_tokens: outputs.iter().map(|tokens| *tokens as u64).sum(),
             seconds: 0.0,
@@ -150,9 +151,10 @@ impl Lane<'_, '_> {
         let mut reported = begun;
         engine.run(requests, &mut |event| {
             match event {
-                EngineEvent::Step { running, output_tokens } => {
+                EngineEvent::Step { running, output_tokens, cache_bytes } => {
                     if let Some(progress) = &mut progress {
                         progress.running = running;
+                        progress.cache_bytes = cache_bytes;
                         progress.output_tokens = output_tokens;
                     }
                 }
@@ -196,6 +198,7 @@ impl Lane<'_, '_> {
             (surroundings.tell)(Event::Progress(Progress {
                 completed: progress.requests,
                 running: 0,
+                cache_bytes: None,
                 output_tokens,
                 seconds,
                 ..progress

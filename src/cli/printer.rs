@@ -97,10 +97,10 @@ impl Printer {
     }
 }
 
-/// A bar on stderr, its message behind it.
+/// A message on stderr, and a bar in what it leaves of the line.
 fn new_bar(total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:20} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("{msg} {wide_bar}").unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.with_style(style)
 }
 
@@ -117,14 +117,18 @@ fn progress_line(progress: &Progress) -> String {
         Some(seconds) if progress.completed < progress.total => format!(", {} left", duration(seconds)),
         _ => String::new(),
     };
-    format!(
-        "{:4}  {}/{} done, {} running, {} waiting{speed}{remaining}",
-        progress.dtype,
-        progress.completed,
-        progress.total,
-        progress.running,
-        progress.waiting()
-    )
+    let waiting = match progress.waiting() {
+        0 => String::new(),
+        waiting => format!(", {waiting} waiting"),
+    };
+    let Progress { dtype, completed, total, running, .. } = progress;
+    let cache = cache_text(progress.cache_bytes);
+    format!("{dtype:4}  {completed}/{total} done{remaining}{speed}{cache}, {running} running{waiting}")
+}
+
+/// `, cache 12.1 GB`: keys and values of the requests that run.
+pub(super) fn cache_text(cache_bytes: Option<u64>) -> String {
+    cache_bytes.map_or_else(String::new, |held| format!(", cache {}", bytes(held)))
 }
 
 fn end_line(progress: &Progress) -> String {
@@ -170,13 +174,35 @@ mod tests {
             completed_now: 10,
             total: 100,
             running: 8,
+            cache_bytes: Some(12_100_000_000),
             output_tokens: 2000,
             seconds: 20.0,
         };
-        assert_eq!(progress_line(&progress), "f16   30/100 done, 8 running, 62 waiting, 100 tokens/s, 2 min 20 s left");
+        assert_eq!(
+            progress_line(&progress),
+            "f16   30/100 done, 2 min 20 s left, 100 tokens/s, cache 12.1 GB, 8 running, 62 waiting"
+        );
         assert_eq!(end_line(&progress), "f16   30/100 done in 20 s, 100 tokens/s");
-        let begun = Progress { completed_now: 0, completed: 20, output_tokens: 0, ..progress };
-        assert_eq!(progress_line(&begun), "f16   20/100 done, 8 running, 72 waiting");
+        let begun =
+            Progress { completed_now: 0, completed: 20, total: 28, cache_bytes: None, output_tokens: 0, ..progress };
+        assert_eq!(progress_line(&begun), "f16   20/28 done, 8 running");
+    }
+
+    #[test]
+    fn progress_of_many_requests_fits_a_line_of_eighty() {
+        let progress = Progress {
+            dtype: Dtype::F16,
+            completed: 1100,
+            completed_now: 1100,
+            total: 1319,
+            running: 219,
+            cache_bytes: Some(12_100_000_000),
+            output_tokens: 1_421_400,
+            seconds: 10.0,
+        };
+        let line = progress_line(&progress);
+        assert_eq!(line, "f16   1100/1319 done, 2 s left, 142140 tokens/s, cache 12.1 GB, 219 running");
+        assert!(line.len() < 80, "{line}");
     }
 
     #[test]

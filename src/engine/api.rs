@@ -260,6 +260,8 @@ pub enum Event {
         running: usize,
         /// Tokens generated since the run began.
         output_tokens: u64,
+        /// Bytes that keys and values of these requests take or may still take, where the engine knows.
+        cache_bytes: Option<u64>,
     },
     /// A request ended.
     Completed(Completion),

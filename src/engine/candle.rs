@@ -87,7 +87,7 @@ impl Engine for CandleEngine {
                     Err(finish) => break finish,
                 }
                 output_tokens += 1;
-                if sink(Event::Step { running: 1, output_tokens }).is_break() {
+                if sink(Event::Step { running: 1, output_tokens, cache_bytes: None }).is_break() {
                     return Ok(());
                 }
             };

@@ -51,6 +51,8 @@ pub struct Progress {
     pub total: usize,
     /// Requests that the engine works on.
     pub running: usize,
+    /// Bytes that their keys and values take or may still take, where the engine knows.
+    pub cache_bytes: Option<u64>,
     /// Tokens generated in this session.
     pub output_tokens: u64,
     /// Seconds since this session's first request.

@@ -72,6 +72,7 @@ pub(super) fn generate(task: &Task, dtype: Dtype, surroundings: &mut Surrounding
         done_now: 0,
         output_tokens: 0,
         running: 0,
+        cache_bytes: None,
     };
     let writer = Writer { missing: &missing, score: task.score, journal: &mut journal, session: sessions.len() - 1 };
     let (end, generate_seconds, written) = generation.run_beside(writer, engine.as_mut(), surroundings)?;
@@ -162,6 +163,7 @@ struct Generation<'a> {
     done_now: usize,
     output_tokens: u64,
     running: usize,
+    cache_bytes: Option<u64>,
 }
 
 impl Generation<'_> {
@@ -199,9 +201,10 @@ impl Generation<'_> {
     ) -> End {
         let result = engine.run(requests(self.task, self.missing), &mut |event| {
             match event {
-                EngineEvent::Step { running, output_tokens } => {
+                EngineEvent::Step { running, output_tokens, cache_bytes } => {
                     self.running = running;
                     self.output_tokens = output_tokens;
+                    self.cache_bytes = cache_bytes;
                 }
                 EngineEvent::Completed(completion) => {
                     self.done_now += 1;
@@ -243,6 +246,7 @@ impl Generation<'_> {
             completed_now: self.done_now,
             total: self.done_before + self.missing.len(),
             running: self.running,
+            cache_bytes: self.cache_bytes,
             output_tokens: self.output_tokens,
             seconds: self.begun.elapsed().as_secs_f64(),
         }

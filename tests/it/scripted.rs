@@ -45,7 +45,8 @@ impl Engine for Scripted {
             if sink(Event::Completed(completion)).is_break() {
                 return Ok(());
             }
-            let step = Event::Step { running: total - done - 1, output_tokens: 3 * (done as u64 + 1) };
+            let step =
+                Event::Step { running: total - done - 1, output_tokens: 3 * (done as u64 + 1), cache_bytes: None };
             if sink(step).is_break() {
                 return Ok(());
             }

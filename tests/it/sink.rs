@@ -45,7 +45,8 @@ impl Engine for Burst {
             let running = requests.len() - step * a_step;
             let completed: Vec<Event> = ending.iter().map(|request| Event::Completed(completion(request.id))).collect();
             let begun = Instant::now();
-            let _ = sink(Event::Step { running, output_tokens: (requests.len() * (TOKENS + step)) as u64 });
+            let output_tokens = (requests.len() * (TOKENS + step)) as u64;
+            let _ = sink(Event::Step { running, output_tokens, cache_bytes: None });
             for event in completed {
                 let _ = sink(event);
             }

@@ -130,7 +130,9 @@ impl Engine for CpuEngine {
             self.step(&mut running)?;
             let after: usize = running.iter().map(|sequence| sequence.generation.output_tokens()).sum();
             output_tokens += (after - before) as u64;
-            if sink(Event::Step { running: running.len(), output_tokens }).is_break() {
+            let reserved: usize = running.iter().map(|sequence| sequence.reserved_tokens).sum();
+            let cache_bytes = Some(reserved as u64 * self.cache_bytes_a_token());
+            if sink(Event::Step { running: running.len(), output_tokens, cache_bytes }).is_break() {
                 return Ok(());
             }
             let (ended, rest): (Vec<_>, Vec<_>) = running.into_iter().partition(|sequence| sequence.finish.is_some());

@@ -25,6 +25,11 @@ impl BlockPool {
         self.total
     }
 
+    /// Blocks that belong to somebody.
+    pub(crate) fn taken(&self) -> usize {
+        self.total - self.free.len()
+    }
+
     /// Blocks that can be taken now.
     #[cfg(test)]
     fn free(&self) -> usize {

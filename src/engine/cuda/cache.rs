@@ -64,6 +64,11 @@ impl Cache {
         (self.memory.at(2 * layer * self.layer_bytes), self.memory.at((2 * layer + 1) * self.layer_bytes))
     }
 
+    /// Bytes of the blocks that requests hold.
+    pub(crate) fn bytes_taken(&self) -> u64 {
+        (self.memory.bytes() / self.pool.total() * self.pool.taken()) as u64
+    }
+
     /// The tables' address.
     pub(crate) fn tables(&self) -> u64 {
         self.tables.pointer()

@@ -290,8 +290,9 @@ impl Batch<'_> {
             self.sequences.par_iter_mut().zip(brought).map(accept).sum()
         };
         self.output_tokens += counted;
-        let running = self.order.len();
-        if sink(Event::Step { running, output_tokens: self.output_tokens }).is_break() {
+        let (running, output_tokens) = (self.order.len(), self.output_tokens);
+        let cache_bytes = Some(self.engine.cache.bytes_taken());
+        if sink(Event::Step { running, output_tokens, cache_bytes }).is_break() {
             return Ok(ControlFlow::Break(()));
         }
         self.release(sink)
