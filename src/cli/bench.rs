@@ -9,7 +9,7 @@ use super::commands::{catch_interrupts, colour, print_and_keep, print_failures};
 use super::exit::Exit;
 use super::model::ModelArguments;
 use super::plan::table_format;
-use super::printer::{Printer, cache_text, duration, say};
+use super::printer::{Printer, cache_text, duration, running_text, say};
 use crate::bench::{BenchFinished, BenchJob, Event, Progress, Surroundings, execute};
 use crate::engine::Batching;
 use crate::record::BenchPart;
@@ -184,8 +184,9 @@ fn progress_line(progress: &Progress) -> String {
         Some(seconds) if progress.output_tokens < progress.expected_tokens => format!(", {} left", duration(seconds)),
         _ => String::new(),
     };
+    let running = running_text(*running, requests.saturating_sub(completed + running));
     let (name, speed, cache) = (part.name(), speed(progress), cache_text(progress.cache_bytes));
-    format!("{dtype:4}  {name}: {completed}/{requests} done{remaining}{speed}{cache}, {running} running")
+    format!("{dtype:4}  {name}: {completed}/{requests} done{remaining}{speed}{cache}{running}")
 }
 
 fn end_line(progress: &Progress) -> String {
@@ -221,7 +222,7 @@ mod tests {
             part: BenchPart::Workload,
             completed: 3,
             requests: 10,
-            running: 7,
+            running: 6,
             cache_bytes: Some(12_100_000_000),
             output_tokens: 640,
             expected_tokens: 2560,
@@ -229,11 +230,11 @@ mod tests {
         };
         assert_eq!(
             progress_line(&progress),
-            "f16   workload: 3/10 done, 12 s left, 160 tokens/s, cache 12.1 GB, 7 running"
+            "f16   workload: 3/10 done, 12 s left, 160 tokens/s, cache 12.1 GB, 6 running"
         );
         let done =
             Progress { completed: 10, running: 0, cache_bytes: None, output_tokens: 2560, seconds: 16.0, ..progress };
-        assert_eq!(progress_line(&done), "f16   workload: 10/10 done, 160 tokens/s, 0 running");
+        assert_eq!(progress_line(&done), "f16   workload: 10/10 done, 160 tokens/s");
         assert_eq!(end_line(&done), "f16   workload: 10/10 done in 16 s, 160 tokens/s");
     }
 }

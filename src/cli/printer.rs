@@ -117,13 +117,14 @@ fn progress_line(progress: &Progress) -> String {
         Some(seconds) if progress.completed < progress.total => format!(", {} left", duration(seconds)),
         _ => String::new(),
     };
-    let waiting = match progress.waiting() {
-        0 => String::new(),
-        waiting => format!(", {waiting} waiting"),
-    };
     let Progress { dtype, completed, total, running, .. } = progress;
-    let cache = cache_text(progress.cache_bytes);
-    format!("{dtype:4}  {completed}/{total} done{remaining}{speed}{cache}, {running} running{waiting}")
+    let (cache, running) = (cache_text(progress.cache_bytes), running_text(*running, progress.waiting()));
+    format!("{dtype:4}  {completed}/{total} done{remaining}{speed}{cache}{running}")
+}
+
+/// `, 8 running` where others wait: else it is all that are not done, and the line is short.
+pub(super) fn running_text(running: usize, waiting: usize) -> String {
+    if waiting == 0 { String::new() } else { format!(", {running} running") }
 }
 
 /// `, cache 12.1 GB`: keys and values of the requests that run.
@@ -180,12 +181,12 @@ mod tests {
         };
         assert_eq!(
             progress_line(&progress),
-            "f16   30/100 done, 2 min 20 s left, 100 tokens/s, cache 12.1 GB, 8 running, 62 waiting"
+            "f16   30/100 done, 2 min 20 s left, 100 tokens/s, cache 12.1 GB, 8 running"
         );
         assert_eq!(end_line(&progress), "f16   30/100 done in 20 s, 100 tokens/s");
         let begun =
             Progress { completed_now: 0, completed: 20, total: 28, cache_bytes: None, output_tokens: 0, ..progress };
-        assert_eq!(progress_line(&begun), "f16   20/28 done, 8 running");
+        assert_eq!(progress_line(&begun), "f16   20/28 done");
     }
 
     #[test]
@@ -195,13 +196,13 @@ mod tests {
             completed: 1100,
             completed_now: 1100,
             total: 1319,
-            running: 219,
+            running: 200,
             cache_bytes: Some(12_100_000_000),
             output_tokens: 1_421_400,
             seconds: 10.0,
         };
         let line = progress_line(&progress);
-        assert_eq!(line, "f16   1100/1319 done, 2 s left, 142140 tokens/s, cache 12.1 GB, 219 running");
+        assert_eq!(line, "f16   1100/1319 done, 2 s left, 142140 tokens/s, cache 12.1 GB, 200 running");
         assert!(line.len() < 80, "{line}");
     }
 
