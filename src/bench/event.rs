@@ -56,6 +56,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Requests that wait for their turn.
+    pub const fn waiting(&self) -> usize {
+        self.requests.saturating_sub(self.completed + self.running)
+    }
+
     /// Output tokens a second so far.
     pub fn tokens_per_second(&self) -> Option<f64> {
         (self.seconds > 0.0 && self.output_tokens > 0).then(|| self.output_tokens as f64 / self.seconds)

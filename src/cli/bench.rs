@@ -9,7 +9,7 @@ use super::commands::{catch_interrupts, colour, print_and_keep, print_failures};
 use super::exit::Exit;
 use super::model::ModelArguments;
 use super::plan::table_format;
-use super::printer::{Printer, cache_text, duration, running_text, say};
+use super::printer::{Printer, cache_text, duration, remaining_text, running_text, say, speed_text};
 use crate::bench::{BenchFinished, BenchJob, Event, Progress, Surroundings, execute};
 use crate::engine::Batching;
 use crate::record::BenchPart;
@@ -179,24 +179,17 @@ fn tell(printer: &mut Printer, event: Event) {
 }
 
 fn progress_line(progress: &Progress) -> String {
-    let Progress { dtype, part, completed, requests, running, .. } = progress;
-    let remaining = match progress.remaining_seconds() {
-        Some(seconds) if progress.output_tokens < progress.expected_tokens => format!(", {} left", duration(seconds)),
-        _ => String::new(),
-    };
-    let running = running_text(*running, requests.saturating_sub(completed + running));
-    let (name, speed, cache) = (part.name(), speed(progress), cache_text(progress.cache_bytes));
+    let Progress { dtype, part, completed, requests, running, output_tokens, expected_tokens, .. } = progress;
+    let remaining = remaining_text(progress.remaining_seconds().filter(|_| output_tokens < expected_tokens));
+    let (name, speed) = (part.name(), speed_text(progress.tokens_per_second()));
+    let (cache, running) = (cache_text(progress.cache_bytes), running_text(*running, progress.waiting()));
     format!("{dtype:4}  {name}: {completed}/{requests} done{remaining}{speed}{cache}{running}")
 }
 
 fn end_line(progress: &Progress) -> String {
     let Progress { dtype, part, completed, requests, seconds, .. } = progress;
-    let (name, speed) = (part.name(), speed(progress));
+    let (name, speed) = (part.name(), speed_text(progress.tokens_per_second()));
     format!("{dtype:4}  {name}: {completed}/{requests} done in {}{speed}", duration(*seconds))
-}
-
-fn speed(progress: &Progress) -> String {
-    progress.tokens_per_second().map_or_else(String::new, |speed| format!(", {speed:.0} tokens/s"))
 }
 
 /// Prints what was measured, and says what was not.

@@ -112,14 +112,21 @@ fn folder_line(path: &Path, done: usize, total: usize) -> String {
 }
 
 fn progress_line(progress: &Progress) -> String {
-    let speed = progress.tokens_per_second().map_or_else(String::new, |speed| format!(", {speed:.0} tokens/s"));
-    let remaining = match progress.remaining_seconds() {
-        Some(seconds) if progress.completed < progress.total => format!(", {} left", duration(seconds)),
-        _ => String::new(),
-    };
     let Progress { dtype, completed, total, running, .. } = progress;
+    let remaining = remaining_text(progress.remaining_seconds().filter(|_| completed < total));
+    let speed = speed_text(progress.tokens_per_second());
     let (cache, running) = (cache_text(progress.cache_bytes), running_text(*running, progress.waiting()));
     format!("{dtype:4}  {completed}/{total} done{remaining}{speed}{cache}{running}")
+}
+
+/// `, 42 s left`.
+pub(super) fn remaining_text(seconds: Option<f64>) -> String {
+    seconds.map_or_else(String::new, |seconds| format!(", {} left", duration(seconds)))
+}
+
+/// `, 100 tokens/s`.
+pub(super) fn speed_text(tokens_per_second: Option<f64>) -> String {
+    tokens_per_second.map_or_else(String::new, |speed| format!(", {speed:.0} tokens/s"))
 }
 
 /// `, 8 running` where others wait: else it is all that are not done, and the line is short.
@@ -133,17 +140,14 @@ pub(super) fn cache_text(cache_bytes: Option<u64>) -> String {
 }
 
 fn end_line(progress: &Progress) -> String {
-    let speed = progress.tokens_per_second().map_or_else(String::new, |speed| format!(", {speed:.0} tokens/s"));
     let Progress { dtype, completed, total, seconds, .. } = progress;
+    let speed = speed_text(progress.tokens_per_second());
     format!("{dtype:4}  {completed}/{total} done in {}{speed}", duration(*seconds))
 }
 
 fn window_line(progress: &WindowProgress) -> String {
-    let remaining = match progress.remaining_seconds() {
-        Some(seconds) if progress.passes_done < progress.passes => format!(", {} left", duration(seconds)),
-        _ => String::new(),
-    };
-    let WindowProgress { windows_done, windows, scored_tokens, .. } = progress;
+    let WindowProgress { windows_done, windows, scored_tokens, passes_done, passes, .. } = progress;
+    let remaining = remaining_text(progress.remaining_seconds().filter(|_| passes_done < passes));
     format!("window {windows_done}/{windows} done, {scored_tokens} tokens scored{remaining}")
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::args::QuantizeArguments;
 use super::commands::{catch_interrupts, open_hub, start_threads};
 use super::exit::Exit;
-use super::printer::{Printer, duration, say};
+use super::printer::{Printer, duration, remaining_text, say};
 use crate::engine::model::ModelSpec;
 use crate::quantize::{Event, Finished, GROUP_SIZES, Job, Method, Progress, quantize};
 use crate::run::RunError;
@@ -85,7 +85,7 @@ fn tell(printer: &mut Printer, event: Event) {
 }
 
 fn line(progress: &Progress) -> String {
-    let remaining = progress.remaining_seconds().map_or_else(String::new, |s| format!(", {} left", duration(s)));
+    let remaining = remaining_text(progress.remaining_seconds());
     let percent = 100 * progress.done / progress.total.max(1);
     format!("block {} of {}, {percent} % done{remaining}", progress.block, progress.blocks)
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::commands::{catch_interrupts, start_threads};
 use super::exit::Exit;
-use super::printer::{Printer, duration, say};
+use super::printer::{Printer, duration, remaining_text, say};
 use crate::run::RunError;
 use crate::synth::{Finished, Format, Job, Progress, Shape, synthesise};
 use crate::text::{bytes, unknown};
@@ -78,7 +78,7 @@ fn show(printer: &mut Printer, progress: &Progress) {
     let Progress { done_bytes, total_bytes, seconds } = *progress;
     let speed =
         if seconds > 0.0 { format!(", {}/s", bytes((done_bytes as f64 / seconds) as u64)) } else { String::new() };
-    let remaining = progress.remaining_seconds().map_or_else(String::new, |left| format!(", {} left", duration(left)));
+    let remaining = remaining_text(progress.remaining_seconds());
     let line = format!("{} of {}{speed}{remaining}", bytes(done_bytes), bytes(total_bytes));
     printer.show(done_bytes, total_bytes, line, None);
 }

@@ -59,10 +59,10 @@ impl CpuEngine {
         (0..logits.rows()).map(|row| logits.row(row).to_vec()).collect()
     }
 
-    /// Bytes that one token takes in the cache.
-    fn cache_bytes_a_token(&self) -> u64 {
+    /// Bytes that so many tokens take in the cache.
+    fn cache_bytes(&self, tokens: usize) -> u64 {
         let config = &self.model.config;
-        (2 * config.layers * config.kv_heads * config.head_dim * size_of::<f32>()) as u64
+        (tokens * 2 * config.layers * config.kv_heads * config.head_dim * size_of::<f32>()) as u64
     }
 
     /// Computes what all prompts begin with once, to be copied into every request's cache.
@@ -107,13 +107,12 @@ impl Engine for CpuEngine {
             while running.len() < self.info.batch
                 && let Some(request) = waiting.front()
             {
-                let reserved: usize = running.iter().map(|sequence| sequence.reserved_tokens).sum();
-                let need = (reserved + most_tokens(request)) as u64 * self.cache_bytes_a_token();
+                let need = self.cache_bytes(reserved_tokens(&running) + most_tokens(request));
                 if need > cache_budget && !running.is_empty() {
                     break; // it waits until others have left
                 }
                 let Some(request) = waiting.pop_front() else { break };
-                let reserved_tokens = most_tokens(&request);
+                let reserved = most_tokens(&request);
                 let given =
                     if let Work::Score { continuation } = &request.work { continuation.clone() } else { Vec::new() };
                 let tokenizer = Arc::clone(&self.tokenizer);
@@ -124,14 +123,13 @@ impl Engine for CpuEngine {
                     }
                     continue;
                 }
-                running.push(Sequence::new(generation, &given, prefix.clone(), reserved_tokens));
+                running.push(Sequence::new(generation, &given, prefix.clone(), reserved));
             }
             let before: usize = running.iter().map(|sequence| sequence.generation.output_tokens()).sum();
             self.step(&mut running)?;
             let after: usize = running.iter().map(|sequence| sequence.generation.output_tokens()).sum();
             output_tokens += (after - before) as u64;
-            let reserved: usize = running.iter().map(|sequence| sequence.reserved_tokens).sum();
-            let cache_bytes = Some(reserved as u64 * self.cache_bytes_a_token());
+            let cache_bytes = Some(self.cache_bytes(reserved_tokens(&running)));
             if sink(Event::Step { running: running.len(), output_tokens, cache_bytes }).is_break() {
                 return Ok(());
             }
@@ -229,6 +227,11 @@ impl Sequence {
         let fed = cache.length;
         Self { generation, cache, pending, feeding: Vec::new(), fed, first_logits, reserved_tokens, finish: None }
     }
+}
+
+/// Tokens that these can come to hold in the cache.
+fn reserved_tokens(running: &[Sequence]) -> usize {
+    running.iter().map(|sequence| sequence.reserved_tokens).sum()
 }
 
 /// Tokens that a request can come to hold in the cache.

@@ -78,7 +78,7 @@ __device__ __forceinline__ uint2 load_again(const uint2* from) {
 // Chunks split, split + splits, … of one row, at `position` with its blocks in `table`, and tile of heads; `index` numbers the two
 // among all, for the workspace. All threads. Rows: `keys` and `values` of the layer, `workspace`; `load(to, row, at)` for four
 // neighbouring elements of a qkv row, `store(row, at, low, high)` for two of the output. Where it is APART, the row's own key and
-// value are not in the cache yet, and go there from its qkv; every chunk must then have a block.
+// value are not in the cache yet, and go there from its qkv; every chunk must then have a block, which does no other.
 template <typename Rows>
 __device__ INLINE_ATTEND void attend(const Rows rows, int row, int position, const int* table, int tile, int index, int split,
                                      int splits, uint4* shared) {

@@ -233,6 +233,14 @@ template <typename P> __device__ __forceinline__ void list(Directory& all, int& 
     count += P::tiles();
 }
 
+// Calls `with(row, mine, pair)` for all rows and pairs of this block's tiles, the last pair again where there is none. All threads.
+template <typename P, typename With> __device__ __forceinline__ void each_pair(int rows, With with) {
+    for (int i = threadIdx.x; i < rows * P::tiles() * 8; i += THREADS) {
+        const int row = i / (P::tiles() * 8), mine = i % (P::tiles() * 8);
+        with(row, mine, min(P::first_tile(blockIdx.x) * 8 + mine, P::PAIRS - 1));
+    }
+}
+
 // Begins a step: x from the embedding, and no word of the step before has a tag any more. Blocks of a row share it out.
 constexpr int BEGIN_THREADS = 256;
 constexpr int BEGIN_BLOCKS = 16;
@@ -281,18 +289,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     __syncthreads();
 
-    // What finishing takes, looked up once: of the tiles' pairs those that exist.
-    for (int i = threadIdx.x; i < rows * QkvProduct::tiles() * 8; i += THREADS) {
-        const int row = i / (QkvProduct::tiles() * 8), mine = i % (QkvProduct::tiles() * 8);
-        const int pair = min(QkvProduct::first_tile(blockIdx.x) * 8 + mine, QkvProduct::PAIRS - 1);
+    // What finishing takes, looked up once.
+    each_pair<QkvProduct>(rows, [&](int row, int mine, int pair) {
         all.turns[row * Heads::MINE + mine] = Heads::turn(turns, positions[row], pair);
-    }
-    for (int i = threadIdx.x; i < rows * OutputProduct::tiles() * 8; i += THREADS) {
-        const int row = i / (OutputProduct::tiles() * 8), mine = i % (OutputProduct::tiles() * 8);
-        const int pair = min(OutputProduct::first_tile(blockIdx.x) * 8 + mine, OutputProduct::PAIRS - 1);
+    });
+    each_pair<OutputProduct>(rows, [&](int row, int mine, int pair) {
         const word* const from = x + (size_t)row * HIDDEN + 2 * pair;
         all.x[row * Residual::MINE + mine] = make_float2(value(from[0]), value(from[1]));
-    }
+    });
     __syncthreads();
 
     Place place;

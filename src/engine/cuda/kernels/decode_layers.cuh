@@ -7,6 +7,9 @@
 
 #define HALF (HEAD_DIM / 2)
 
+// Pairs of `pairs` that a block finishes at most: whole tiles of eight.
+__host__ __device__ constexpr int most_pairs(int pairs) { return divide_up(divide_up(pairs, 8), GRID_BLOCKS) * 8; }
+
 // The phases of a layer, each of which reads what all blocks have written in the one before. The last layer has one more, the logits.
 enum Phase { QKV_PHASE, ATTEND_PHASE, OUTPUT_PHASE, UP_PHASE, DOWN_PHASE, PHASES_A_LAYER };
 
@@ -197,7 +200,7 @@ template <int K, int STRIDE> struct Normed {
 // q, k and v into qkv [rows, QKV]; a pair is i and i + HALF of one head.
 struct Heads {
     static constexpr int PAIRS = QKV / 2;
-    static constexpr int MINE = divide_up(divide_up(PAIRS, 8), GRID_BLOCKS) * 8;
+    static constexpr int MINE = most_pairs(PAIRS);
     word* qkv;
     const float2* turns;  // of the block's pairs
 
@@ -236,7 +239,7 @@ template <int OUTPUTS> struct Neighbours {
 
 // Added to x [rows, HIDDEN], of which the block keeps its pairs.
 struct Residual : Neighbours<HIDDEN> {
-    static constexpr int MINE = divide_up(divide_up(PAIRS, 8), GRID_BLOCKS) * 8;
+    static constexpr int MINE = most_pairs(PAIRS);
     word* x;
     float2* kept;
 

@@ -64,7 +64,7 @@ template <int MOST_TILES, int QKV_PAIRS, int HIDDEN_PAIRS> struct alignas(128) D
 template <int KIND_, int K_, typename Rows> struct Product : Rows {
     static constexpr int KIND = KIND_, K = K_;
     typedef Layout<KIND, K> L;
-    static constexpr int TILES = divide_up(Rows::PAIRS, 8), MOST_TILES = divide_up(TILES, GRID_BLOCKS);
+    static constexpr int TILES = divide_up(Rows::PAIRS, 8), MOST_TILES = most_pairs(Rows::PAIRS) / 8;
     // Blocks that compute attention of one row's only chunk; and the tiles that are left for them.
     static constexpr int ATTENDING = min_of(KV_HEADS * HEAD_TILES, GRID_BLOCKS);
     static constexpr int LEFT = max_of(TILES - (GRID_BLOCKS - ATTENDING) * MOST_TILES, 0);

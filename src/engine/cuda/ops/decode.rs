@@ -279,7 +279,7 @@ impl Decode {
     }
 
     /// Some phases of a step, in the order of `decode_stream.cuh`, the logits' behind those of all layers. `turns`: f32 `[2, context,
-    /// head_dim / 2]`, cosines, then sines; not read where positions are learned.
+    /// head_dim / 2]`, cosines, then sines: read at the beginning, whatever the phases; not where positions are learned.
     fn phases(
         &self,
         device: &Device,

@@ -174,8 +174,8 @@ struct Bench {
     numbers: Buffer,
     /// Eight blocks of it, which nothing reads.
     cache: Buffer,
-    /// Cosines and sines, of which a step looks its own up whatever phase it begins with.
-    turns: Buffer,
+    /// Cosines and sines `[2, context, head_dim / 2]`, of which a step looks its own up whatever phase it begins with.
+    turns: (Vec<f32>, Buffer),
 }
 
 impl Bench {
@@ -186,7 +186,8 @@ impl Bench {
         let numbers = Buffer::of(device, &(0..MAX_ROWS as i32).collect::<Vec<_>>()).unwrap();
         let block_bytes = config.kv_heads * BLOCK_TOKENS * config.head_dim * decode.shape.element_bytes();
         let cache = Buffer::new(device, MAX_ROWS * block_bytes).unwrap();
-        let turns = Buffer::new(device, config.context_tokens * config.head_dim * size_of::<f32>()).unwrap();
+        let turns = Random::new(18).matrix(2 * CONTEXT, config.head_dim / 2, 0.3);
+        let turns = (turns.clone(), Buffer::of(device, &turns).unwrap());
         let (device, random) = (device.clone(), Random::new(17));
         Self { device, decode, config, dtype, packing, random, numbers, cache, turns }
     }
@@ -231,8 +232,8 @@ impl Bench {
     }
 
     /// One phase of one layer, all of whose linear layers are the same.
-    fn run(&self, phase: usize, rows: Rows, linear: LinearRef, norm: NormRef, turns: u64) {
-        self.run_at(phase, (rows, LONGEST), linear, norm, turns, (self.cache.pointer(), self.cache.pointer()));
+    fn run(&self, phase: usize, rows: Rows, linear: LinearRef, norm: NormRef) {
+        self.run_at(phase, (rows, LONGEST), linear, norm, (self.cache.pointer(), self.cache.pointer()));
     }
 
     fn run_at(
@@ -241,13 +242,16 @@ impl Bench {
         (rows, longest): (Rows, usize),
         linear: LinearRef,
         norm: NormRef,
-        turns: u64,
         (keys, values): (u64, u64),
     ) {
         let layer = LayerRef { attention_norm: norm, linears: [linear; 4], mlp_norm: norm, keys, values };
         self.decode.set_layers(&self.device, &[layer]).unwrap();
-        self.decode.phases(&self.device, phase..phase + 1, (&rows, longest), turns, 0).unwrap();
+        self.launch(phase, (&rows, longest), 0);
         self.device.synchronize().unwrap();
+    }
+
+    fn launch(&self, phase: usize, rows: (&Rows, usize), logits: u64) {
+        self.decode.phases(&self.device, phase..phase + 1, rows, self.turns.1.pointer(), logits).unwrap();
     }
 
     fn norm(&mut self) -> (Vec<f32>, Option<Vec<f32>>) {
@@ -327,7 +331,7 @@ impl Bench {
             let from = if at == 1 { &decode.attention } else { &decode.activation };
             self.give(from, &given(rows, others), 1);
             self.give(&decode.x, &x[..rows * hidden], tag - 1);
-            self.run(phase, self.rows(rows), made.linear(), none, self.turns.pointer());
+            self.run(phase, self.rows(rows), made.linear(), none);
             self.bytes(&decode.x)
         });
         let dots = dots(&made, &input);
@@ -357,7 +361,7 @@ impl Bench {
         let results = self.same_bits("up", width, |rows, others| {
             self.give(&self.decode.x, &given(rows, others), 2);
             self.give(&self.decode.activation, &[], 0);
-            self.run(3, self.rows(rows), made.linear(), norm, self.turns.pointer());
+            self.run(3, self.rows(rows), made.linear(), norm);
             self.bytes(&self.decode.activation)
         });
         let dots = dots(&made, &normed(&self.config, dtype, &x, &weight, bias.as_deref()));
@@ -399,8 +403,7 @@ impl Bench {
             let to = Buffer::new(&self.device, MAX_ROWS * vocabulary * 4).unwrap();
             to.fill(&self.device, 0xff).unwrap();
             self.give(&self.decode.x, &given(rows, others), 3);
-            let turns = self.turns.pointer();
-            self.decode.phases(&self.device, 5..6, (&self.rows(rows), LONGEST), turns, to.pointer()).unwrap();
+            self.launch(5, (&self.rows(rows), LONGEST), to.pointer());
             self.bytes(&to)
         });
         let dots = dots(&made, &normed(&self.config, self.dtype, &x, &weight, bias.as_deref()));
@@ -426,8 +429,6 @@ impl Bench {
         let (x, given) = self.inputs(hidden);
         let (weight_buffer, bias_buffer) = (self.buffer(&weight), bias.as_ref().map(|bias| self.buffer(bias)));
         let norm = NormRef { weight: weight_buffer.pointer(), bias: bias_buffer.as_ref().map(Buffer::pointer) };
-        let turns = self.random.matrix(2 * context, half, 0.3);
-        let turn_buffer = Buffer::of(&self.device, &turns).unwrap();
         // The row before the last only fills the grid.
         let positions: Vec<i32> = vec![0, context as i32 - 1, 63, 64, 1, 127, -1, 65];
         let position_buffer = Buffer::of(&self.device, &positions).unwrap();
@@ -435,10 +436,10 @@ impl Bench {
             self.give(&self.decode.x, &given(rows, others), 1);
             self.give(&self.decode.qkv, &[], 0);
             let rows = Rows { positions: position_buffer.pointer(), ..self.rows(rows) };
-            self.run(0, rows, made.linear(), norm, turn_buffer.pointer());
+            self.run(0, rows, made.linear(), norm);
             self.bytes(&self.decode.qkv)
         });
-        let rotary = matches!(self.config.position, PositionKind::Rotary { .. });
+        let (rotary, turns) = (matches!(self.config.position, PositionKind::Rotary { .. }), &self.turns.0);
         let dots = dots(&made, &normed(&self.config, dtype, &x, &weight, bias.as_deref()));
         for words in results {
             let got = self.values_of(&words, 1);
@@ -512,7 +513,7 @@ impl Bench {
                 table_stride: paged.table_stride,
                 ..self.rows(rows)
             };
-            self.run_at(1, (rows, 1025), nothing, none, self.turns.pointer(), (keys.pointer(), values.pointer()));
+            self.run_at(1, (rows, 1025), nothing, none, (keys.pointer(), values.pointer()));
             [&self.decode.attention, &keys, &values].map(|buffer| self.bytes(buffer))
         };
         let mut least = 1;
