@@ -6,7 +6,7 @@ use super::commands::{is_interrupted, open_hub, print_data, start_threads, with_
 use super::exit::Exit;
 use super::golden_arguments::{AcceptArguments, CheckArguments, GoldenAction, GoldenArguments};
 use super::golden_look::{list, review};
-use super::golden_scope::{Gathered, Scratch};
+use super::golden_scope::Gathered;
 use super::printer::{print_error, say};
 use crate::golden::{
     Candidates, Checked, Entry, Golden, Origin, Status, Store, Suite, SuiteEnd, Terms, annotations, candidates, hold,
@@ -63,10 +63,8 @@ fn check(arguments: &CheckArguments) -> Result<Exit, RunError> {
         start_threads(scope.threads)?;
         let hub = open_hub(scope.offline)?;
         let complete = with_surroundings(|surroundings| {
-            for (number, group) in groups.iter().enumerate() {
-                let scratch = Scratch::new(number);
-                let end = group.job(scratch.path()).and_then(|job| job.run(&group.recipe, &hub, surroundings));
-                let ran = match end {
+            for group in &groups {
+                let ran = match group.run(&hub, surroundings) {
                     Ok(SuiteEnd::Ran(ran)) => ran,
                     Ok(SuiteEnd::Interrupted) => return Ok(false),
                     Ok(SuiteEnd::Orphaned(why)) => {
@@ -275,9 +273,8 @@ fn accept_anew(arguments: &AcceptArguments, terms: Terms) -> Result<Exit, RunErr
     let hub = open_hub(scope.offline)?;
     let mut failed = false;
     let complete = with_surroundings(|surroundings: &mut Surroundings| {
-        for (number, group) in gathered.groups.iter().enumerate() {
-            let scratch = Scratch::new(number);
-            let ran = match group.job(scratch.path())?.run(&group.recipe, &hub, surroundings)? {
+        for group in &gathered.groups {
+            let ran = match group.run(&hub, surroundings)? {
                 SuiteEnd::Ran(ran) => ran,
                 SuiteEnd::Interrupted => return Ok(false),
                 SuiteEnd::Orphaned(why) => {

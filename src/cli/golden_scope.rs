@@ -1,7 +1,7 @@
 //! Which golden files a command is about, and the jobs that run them anew.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Parser as _;
 
@@ -10,8 +10,9 @@ use super::golden_arguments::ScopeArguments;
 use super::plan::{dtypes, resolve};
 use super::quality::resolve_quality;
 use crate::engine::{Dtype, EngineKind};
-use crate::golden::{Checked, Entry, Golden, Recipe, Status, Store, Suite, SuiteJob};
-use crate::run::RunError;
+use crate::golden::{Checked, Entry, Golden, Recipe, Status, Store, Suite, SuiteEnd, SuiteJob};
+use crate::hub::Hub;
+use crate::run::{RunError, Surroundings};
 use crate::text::unknown;
 
 /// Golden files that one job makes.
@@ -179,9 +180,17 @@ fn orphaned(entry: &Entry) -> Checked {
 }
 
 impl Group {
-    /// The job that makes these golden files, its run in `out`.
-    pub(super) fn job(&self, out: &Path) -> Result<SuiteJob, RunError> {
-        job(self.suite, &self.recipe, &self.dtypes, &self.engine, out)
+    /// Runs what of the group's job there still is, in a folder that nobody will look at.
+    pub(super) fn run(&self, hub: &Hub, surroundings: &mut Surroundings) -> Result<SuiteEnd, RunError> {
+        // A name that never was: what a killed process left must not be in the way of one with the same number.
+        let scratch = tempfile::Builder::new().prefix("evalsuite-golden-").tempdir().map_err(|error| {
+            RunError::invalid(
+                format!("cannot make a folder for the run: {error}"),
+                "name a folder that can be written to, and has room, in TMPDIR",
+            )
+        })?;
+        let job = job(self.suite, &self.recipe, &self.dtypes, &self.engine, scratch.path())?;
+        job.run(&self.recipe, hub, surroundings)
     }
 
     /// Where the golden file of a precision lies; `model` is the model's own name.
@@ -232,24 +241,4 @@ pub(super) fn job(
         Command::Quality(arguments) => SuiteJob::Quality(Box::new(resolve_quality(arguments, command, false)?)),
         _ => return Err(refused("this is another command".to_owned())),
     })
-}
-
-/// A folder for a run that nobody will look at, gone with this value.
-pub(super) struct Scratch(PathBuf);
-
-impl Scratch {
-    pub(super) fn new(number: usize) -> Self {
-        Self(std::env::temp_dir().join(format!("evalsuite-golden-{}-{number}", std::process::id())))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Nothing is lost if it stays.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

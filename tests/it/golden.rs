@@ -476,6 +476,35 @@ fn a_review_shows_the_difference_and_takes_one_key() {
     assert_eq!(fs::read(path(world, "gsm8k/m/awq.json")).unwrap(), rejected);
 }
 
+/// Numbers of processes come round again; the folder of a run used to be named by them.
+#[test]
+fn a_folder_left_by_a_killed_process_of_the_same_number_is_not_in_the_way() {
+    let world = accepted();
+    let temporary = tempfile::tempdir().unwrap();
+    // `exec` keeps the shell's number.
+    let script = "mkdir $TMPDIR/evalsuite-golden-$$-0 && touch $TMPDIR/evalsuite-golden-$$-0/plan.json && exec \"$@\"";
+    let check = command(world.path(), "check --ci --suite quality --dtype f32");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(check.get_program()).args(check.get_args()).current_dir(world.path());
+    shell.env("HF_HUB_OFFLINE", "1").env("TMPDIR", temporary.path());
+    let said = says_of(&shell.output().expect("sh starts"), 0, "check");
+    assert!(said.contains("golden: all 1 hold"), "{said}");
+    let left: Vec<_> = fs::read_dir(temporary.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(matches!(&left[..], [one] if one.to_str().unwrap().ends_with("-0")), "{left:?}");
+}
+
+#[test]
+fn without_a_folder_for_the_run_a_check_says_which_it_needs() {
+    let world = accepted();
+    let mut check = command(world.path(), "check --ci --suite quality --dtype f32");
+    let said = says_of(&check.env("TMPDIR", world.path().join("nowhere")).output().unwrap(), 2, "check");
+    assert!(
+        said.contains("cannot make a folder for the run: ") && said.contains("nowhere/evalsuite-golden-"),
+        "{said}"
+    );
+    assert!(said.contains("hint: name a folder that can be written to, and has room, in TMPDIR"), "{said}");
+}
+
 #[test]
 fn ctrl_c_ends_a_check_without_a_verdict() {
     let world = world();
