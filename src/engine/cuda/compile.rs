@@ -4,6 +4,9 @@
 //! a general case. The key of the cache is everything that decides the machine code.
 
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use cudarc::nvrtc::{result, sys};
@@ -121,7 +124,36 @@ fn read_cached(path: &Path) -> Option<Vec<u8>> {
 fn write_cached(path: &Path, image: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let unfinished = folder.join(format!(".{}.unfinished", std::process::id()));
-    std::fs::write(&unfinished, image)?;
-    std::fs::rename(unfinished, path)
+    // A name of its own: other threads and processes compile at the same time, and only what is whole may get the path.
+    let mut unfinished = tempfile::Builder::new()
+        .prefix(".unfinished-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)?;
+    unfinished.write_all(image)?;
+    unfinished.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_written_at_the_same_time_do_not_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |writer: u8| folder.path().join(format!("{writer}.cubin"));
+        // Longer than what one write carries, and of lengths that tell them apart.
+        let image = |writer: u8| [b"\x7fELF".as_slice(), &vec![writer; 300_000 + usize::from(writer)]].concat();
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        write_cached(&path(writer), &image(writer)).unwrap();
+                        assert_eq!(read_cached(&path(writer)), Some(image(writer)));
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 8, "nothing is left beside them");
+    }
 }
