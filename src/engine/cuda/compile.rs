@@ -45,13 +45,13 @@ pub(crate) fn cubin(source: Source, options: &Options, capability: (i32, i32)) -
     let arguments = arguments(options, capability);
     let key = sha256(format!("{}\n{arguments:?}\n{PRELUDE}\n{}", version(), source.text).as_bytes());
     let path = cache_folder().map(|folder| folder.join(format!("{}-{}.cubin", source.name, &key[..32])));
-    if let Some(image) = path.as_deref().and_then(read_cached) {
+    if let Some(image) = path.as_deref().and_then(|path| read_cached(path, &key)) {
         return Ok(image);
     }
     let image = compile(source, &arguments)?;
     if let Some(path) = path {
         // A cache that cannot be written costs the next start a second and nothing else.
-        let _ = write_cached(&path, &image);
+        let _ = write_cached(&path, &key, &image);
     }
     Ok(image)
 }
@@ -117,11 +117,19 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
     })
 }
 
-fn read_cached(path: &Path) -> Option<Vec<u8>> {
-    std::fs::read(path).ok().filter(|image| image.starts_with(b"\x7fELF"))
+/// What stands behind a kept image: one that was cut short, changed or is another kernel's is compiled anew, for the driver
+/// might run it.
+fn seal(key: &str, image: &[u8]) -> String {
+    sha256(&[key.as_bytes(), image].concat())
 }
 
-fn write_cached(path: &Path, image: &[u8]) -> std::io::Result<()> {
+fn read_cached(path: &Path, key: &str) -> Option<Vec<u8>> {
+    let mut image = std::fs::read(path).ok()?;
+    let found = image.split_off(image.len().checked_sub(seal(key, &[]).len())?);
+    (found == seal(key, &image).as_bytes()).then_some(image)
+}
+
+fn write_cached(path: &Path, key: &str, image: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     // A name of its own: other threads and processes compile at the same time, and only what is whole may get the path.
@@ -130,6 +138,7 @@ fn write_cached(path: &Path, image: &[u8]) -> std::io::Result<()> {
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)?;
     unfinished.write_all(image)?;
+    unfinished.write_all(seal(key, image).as_bytes())?;
     unfinished.persist(path)?;
     Ok(())
 }
@@ -143,17 +152,38 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |writer: u8| folder.path().join(format!("{writer}.cubin"));
         // Longer than what one write carries, and of lengths that tell them apart.
-        let image = |writer: u8| [b"\x7fELF".as_slice(), &vec![writer; 300_000 + usize::from(writer)]].concat();
+        let image = |writer: u8| vec![writer; 300_000 + usize::from(writer)];
         std::thread::scope(|scope| {
             for writer in 0..8 {
                 scope.spawn(move || {
                     for _ in 0..20 {
-                        write_cached(&path(writer), &image(writer)).unwrap();
-                        assert_eq!(read_cached(&path(writer)), Some(image(writer)));
+                        write_cached(&path(writer), "key", &image(writer)).unwrap();
+                        assert_eq!(read_cached(&path(writer), "key"), Some(image(writer)));
                     }
                 });
             }
         });
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 8, "nothing is left beside them");
+    }
+
+    #[test]
+    fn an_image_that_is_not_what_was_written_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.cubin");
+        let image = b"\x7fELF and machine code";
+        write_cached(&path, "a", image).unwrap();
+        assert_eq!(read_cached(&path, "a").as_deref(), Some(&image[..]));
+        assert_eq!(read_cached(&path, "b"), None, "another kernel's");
+        let whole = std::fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(read_cached(&path, "a"), None, "cut short after {length} bytes");
+        }
+        for index in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[index] ^= 1;
+            std::fs::write(&path, changed).unwrap();
+            assert_eq!(read_cached(&path, "a"), None, "byte {index} changed");
+        }
     }
 }
