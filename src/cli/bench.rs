@@ -92,8 +92,7 @@ pub struct BenchArguments {
 
 /// Checks the arguments of `bench`. `command` is the whole command line; `colour` is for a terminal's tables.
 pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: bool) -> Result<BenchJob, RunError> {
-    let at_least_one =
-        [("--batch", arguments.batch), ("--repeats", Some(arguments.repeats)), ("--requests", arguments.requests)];
+    let at_least_one = [("--repeats", Some(arguments.repeats)), ("--requests", arguments.requests)];
     if let Some((flag, _)) = at_least_one.into_iter().find(|(_, value)| *value == Some(0)) {
         return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
     }

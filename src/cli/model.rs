@@ -10,6 +10,9 @@ use crate::hub::Hub;
 use crate::run::{RunError, Subject};
 use crate::text::unknown;
 
+/// More than any card has memory for; sizes that are computed from it stay far below what an integer holds.
+const MOST_BATCH: usize = 65_536;
+
 /// The flags that name a model and its engine.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArguments {
@@ -50,8 +53,16 @@ impl ModelArguments {
     /// Checks everything that can be checked without opening a file. `batching` is the command's own, where the user names none.
     pub(super) fn resolve(&self, batching: Batching, batch: Option<usize>) -> Result<Subject, RunError> {
         let engine = engine(&self.engine)?;
-        if self.threads == Some(0) {
-            return Err(RunError::invalid("--threads 0 asks for nothing", "give --threads 1 or more"));
+        for (flag, value) in [("--threads", self.threads), ("--batch", batch)] {
+            if value == Some(0) {
+                return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
+            }
+        }
+        if let Some(batch) = batch.filter(|batch| *batch > MOST_BATCH) {
+            return Err(RunError::invalid(
+                format!("--batch {batch} is more than {MOST_BATCH}"),
+                "give a smaller one, or leave it out for the engine's choice",
+            ));
         }
         let dtypes = dtypes(&self.dtype, engine)?;
         Ok(Subject {

@@ -131,12 +131,8 @@ fn selection(arguments: &Gsm8kArguments) -> Result<Selection, RunError> {
 }
 
 fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), RunError> {
-    let at_least_one = [
-        ("--limit", arguments.limit),
-        ("--max-tokens", arguments.max_tokens),
-        ("--batch", arguments.batch),
-        ("--repeats", Some(arguments.repeats)),
-    ];
+    let at_least_one =
+        [("--limit", arguments.limit), ("--max-tokens", arguments.max_tokens), ("--repeats", Some(arguments.repeats))];
     for (flag, value) in at_least_one {
         if value == Some(0) {
             return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));

@@ -105,10 +105,8 @@ pub fn resolve_quality(
     command: Vec<String>,
     colour: bool,
 ) -> Result<QualityJob, RunError> {
-    for (flag, value) in [("--batch", arguments.batch), ("--max-tokens", arguments.max_tokens)] {
-        if value == Some(0) {
-            return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
-        }
+    if arguments.max_tokens == Some(0) {
+        return Err(RunError::invalid("--max-tokens 0 asks for nothing", "give --max-tokens 1 or more"));
     }
     if let Some(column) = &arguments.ground_truth {
         return Err(RunError::invalid(

@@ -113,6 +113,7 @@ fn numbers_out_of_range_are_refused_before_anything_is_opened() {
         &["--repeats", "3"],
         &["--threads", "0"],
         &["--batch", "0"],
+        &["--batch", "65537"],
         &["--max-tokens", "0"],
         &["--temperature", "NaN"],
         &["--temperature=-1"],
