@@ -254,9 +254,9 @@ pub struct Completion {
 /// What an engine tells while it runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// One step of the running batch is done.
+    /// One step of the running batch is done, and what ended in it has been told.
     Step {
-        /// Requests that are being worked on.
+        /// Requests that are still being worked on.
         running: usize,
         /// Tokens generated since the run began.
         output_tokens: u64,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use evalsuite::engine::model::{ModelSource, ModelSpec};
 use evalsuite::engine::{
-    Batching, Dtype, Engine, EngineKind, Finish, GenerateOptions, OpenOptions, Prompt, Request, Sampling, Work,
+    Batching, Dtype, Engine, EngineKind, Event, Finish, GenerateOptions, OpenOptions, Prompt, Request, Sampling, Work,
     gpu_is_present, open,
 };
 use evalsuite::hub::Hub;
@@ -264,6 +264,31 @@ fn tokens_do_not_depend_on_the_batch() {
                 assert_eq!(fewer[id], all[id], "{dtype}: request {id} differs between batch {batch} and 1319");
             }
         }
+    }
+}
+
+/// A break at a step dropped what had ended in it.
+#[test]
+fn whoever_breaks_off_at_a_step_has_been_told_what_ended_in_it() {
+    let source = source("bundled");
+    for kind in [EngineKind::Cpu, EngineKind::Cuda] {
+        if kind == EngineKind::Cuda && no_gpu() {
+            continue;
+        }
+        let requests = (0..4).map(|id| generate(id, tokens(5, source.config.vocabulary, id as u64), greedy(3)));
+        let mut told = Vec::new();
+        let mut sink = |event| match event {
+            Event::Step { output_tokens: 12, .. } => ControlFlow::Break(()),
+            Event::Step { .. } => ControlFlow::Continue(()),
+            Event::Completed(completion) => {
+                told.push(completion.request);
+                // Nor does it matter that the first of them is answered so.
+                ControlFlow::Break(())
+            }
+        };
+        engine(&source, kind, Dtype::F32, 8).run(requests.collect(), &mut sink).unwrap();
+        told.sort_unstable();
+        assert_eq!(told, [0, 1, 2, 3], "{kind:?}");
     }
 }
 

@@ -129,17 +129,18 @@ impl Engine for CpuEngine {
             self.step(&mut running)?;
             let after: usize = running.iter().map(|sequence| sequence.generation.output_tokens()).sum();
             output_tokens += (after - before) as u64;
-            let cache_bytes = Some(self.cache_bytes(reserved_tokens(&running)));
-            if sink(Event::Step { running: running.len(), output_tokens, cache_bytes }).is_break() {
-                return Ok(());
-            }
             let (ended, rest): (Vec<_>, Vec<_>) = running.into_iter().partition(|sequence| sequence.finish.is_some());
             running = rest;
+            // All that ended are told, whoever breaks off.
+            let mut breaks = false;
             for mut sequence in ended {
                 let Some(finish) = sequence.finish else { continue };
-                if sink(Event::Completed(sequence.generation.complete(finish)?)).is_break() {
-                    return Ok(());
-                }
+                breaks |= sink(Event::Completed(sequence.generation.complete(finish)?)).is_break();
+            }
+            let cache_bytes = Some(self.cache_bytes(reserved_tokens(&running)));
+            breaks |= sink(Event::Step { running: running.len(), output_tokens, cache_bytes }).is_break();
+            if breaks {
+                return Ok(());
             }
         }
         Ok(())

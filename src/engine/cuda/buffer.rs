@@ -157,6 +157,8 @@ impl<T: Element> std::ops::DerefMut for Pinned<T> {
 impl<T: Element> Drop for Pinned<T> {
     fn drop(&mut self) {
         let _ = self.context.bind_to_thread();
+        // A copy may be on its way still, where an error ended whoever would have waited for it.
+        let _ = result::ctx::synchronize();
         // SAFETY: allocated in `new`, freed here only.
         let _ = unsafe { result::free_host(self.pointer.cast()) };
     }

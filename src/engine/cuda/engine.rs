@@ -290,16 +290,15 @@ impl Batch<'_> {
             self.sequences.par_iter_mut().zip(brought).map(accept).sum()
         };
         self.output_tokens += counted;
+        let released = self.release(sink)?;
         let (running, output_tokens) = (self.order.len(), self.output_tokens);
         let cache_bytes = Some(self.engine.cache.bytes_taken());
-        if sink(Event::Step { running, output_tokens, cache_bytes }).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-        self.release(sink)
+        let step = sink(Event::Step { running, output_tokens, cache_bytes });
+        Ok(if released.is_break() { released } else { step })
     }
 
-    /// Tells of every sequence that is over and frees its slot and blocks. Steps in flight may still write there; whoever gets
-    /// them next writes later, for the card does everything in order.
+    /// Frees slot and blocks of every sequence that is over, and tells of all that ended, whatever failed and whoever breaks off.
+    /// Steps in flight may still write there; whoever gets them next writes later, for the card does everything in order.
     fn release(&mut self, sink: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, EngineError> {
         let mut over = Vec::new();
         for slot in &self.order {
@@ -311,19 +310,17 @@ impl Batch<'_> {
             return Ok(ControlFlow::Continue(()));
         }
         self.order.retain(|slot| self.sequences[*slot].is_some());
-        let mut flow = Ok(ControlFlow::Continue(()));
+        let (mut flow, mut failed) = (ControlFlow::Continue(()), None);
         for sequence in over {
             self.engine.cache.pool.give_back(sequence.blocks);
-            if !matches!(flow, Ok(ControlFlow::Continue(()))) {
-                continue;
+            if let Some(completion) = sequence.ended
+                && sink(Event::Completed(completion)).is_break()
+            {
+                flow = ControlFlow::Break(());
             }
-            flow = match (sequence.failed, sequence.ended) {
-                (Some(error), _) => Err(error),
-                (None, Some(completion)) => Ok(sink(Event::Completed(completion))),
-                (None, None) => flow,
-            };
+            failed = failed.or(sequence.failed);
         }
-        flow
+        failed.map_or(Ok(flow), Err)
     }
 
     /// Waits for the card and gives every block back, however the run ended.

@@ -11,7 +11,7 @@ use super::device::{Device, failed};
 use super::element::ElementType;
 use super::layer::{Layer, Linear};
 use super::matmul::{Finish, Matmul, Product, Reduction};
-use super::ops::argmax::Argmax;
+use super::ops::argmax::{self, Argmax};
 use super::ops::attention::{Attention, PagedCache, TokenRows, cut};
 use super::ops::decode::{self, Decode, HeadRef, LayerRef, NormRef};
 use super::ops::elementwise::{Elementwise, NormWeights, Rows};
@@ -131,7 +131,8 @@ impl Activations {
     ) -> Result<Self, EngineError> {
         let rows = |columns: usize| Buffer::new(device, limits.rows() * columns * element.bytes());
         let q = config.heads * config.head_dim;
-        let logits_rows = (LOGITS_BYTES / (config.vocabulary * size_of::<f32>())).clamp(16, limits.wanted().max(16));
+        let most_rows = limits.wanted().clamp(16, argmax::MAX_ROWS);
+        let logits_rows = (LOGITS_BYTES / (config.vocabulary * size_of::<f32>())).clamp(16, most_rows);
         let workspace = Buffer::new(device, attention.workspace_bytes(limits.slots, config.context_tokens))?;
         workspace.fill(device, 0)?;
         Ok(Self {
@@ -292,8 +293,10 @@ impl Model {
         stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(capture)?;
         let launched = self.launch(&shape, cache, at);
         let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-        let graph = stream.end_capture(flags).map_err(capture)?;
+        let graph = stream.end_capture(flags).map_err(capture);
+        // What failed to be launched is why the capture came to nothing.
         launched?;
+        let graph = graph?;
         self.graphs.extend(graph.map(|graph| (key, graph)));
         Ok(())
     }
