@@ -1,21 +1,20 @@
 //! Attention over the paged cache: rows of prompts in tiles, and one row a sequence for generated tokens.
 
+use crate::engine::cuda::BLOCK_TOKENS;
 use crate::engine::cuda::compile::{Options, Source};
 use crate::engine::cuda::device::Device;
+use crate::engine::cuda::element::ElementType;
 use crate::engine::cuda::kernel::{Grid, Kernel, Module};
 use crate::engine::model::ModelConfig;
 use crate::engine::{Dtype, EngineError};
+use crate::text::bytes;
 
-/// Positions in a block of the cache, and in a tile of keys.
-pub(super) const BLOCK_TOKENS: usize = 64;
 /// Rows of a prompt tile's product: positions times the query heads of a KV head.
 const TILE_ROWS: usize = 64;
 /// Positions that a generated token's row is cut into, at fixed places; as in `attention.cuh`.
 pub(super) const CHUNK: usize = 256;
 /// Counters at the start of the workspace, hence (row, head tile) pairs of a split launch; as in `attention.cuh`.
 pub(super) const COUNTERS: usize = 1024;
-/// Shared memory that a block may take on every card the kernels are written for.
-const SHARED_BYTES: usize = 163 * 1024;
 
 /// A tile of a prompt, as the kernel reads it: `{first_row, rows, slot, first_position}`, up to [`Attention::tile`] rows.
 pub(crate) type Tile = [i32; 4];
@@ -83,6 +82,7 @@ impl Attention {
     }
 
     fn of(device: &Device, shape: Shape) -> Result<Self, EngineError> {
+        shape.check_card(&device.name, device.shared_bytes)?;
         let module = Module::load(device, shape.source(), &shape.options())?;
         Ok(Self {
             shape,
@@ -226,9 +226,24 @@ impl Shape {
             (false, true) => 2,
             (false, false) => 4,
         };
-        let shape = Self { token_resident, ..shape };
-        debug_assert!(shape.token_shared_bytes() <= SHARED_BYTES && shape.prompt_shared_bytes() <= SHARED_BYTES);
-        shape
+        Self { token_resident, ..shape }
+    }
+
+    /// Refuses a card whose blocks have less shared memory than the kernels take: 99 KiB on compute capability 8.6, 8.9 and
+    /// 12, where 8.0 has 163 and 9.0 has 227.
+    fn check_card(self, card: &str, shared_bytes: usize) -> Result<(), EngineError> {
+        let need = self.prompt_shared_bytes().max(self.token_shared_bytes());
+        if need <= shared_bytes {
+            return Ok(());
+        }
+        let (head_dim, dtype) = (self.head_dim, self.dtype);
+        let (need, have) = (bytes(need as u64), bytes(shared_bytes as u64));
+        Err(EngineError::invalid(
+            format!(
+                "heads of {head_dim} elements in {dtype} need {need} of a block's shared memory; {card} has {have}"
+            ),
+            "run this precision with `--engine cpu`, or on this card another, such as `--dtype f16`",
+        ))
     }
 
     fn is_f32(self) -> bool {
@@ -262,14 +277,8 @@ impl Shape {
     }
 
     fn options(self) -> Options {
-        let element = match self.dtype {
-            Dtype::F32 => 0,
-            Dtype::Bf16 => 2,
-            // Weights of eight and four bits run beside activations in binary16.
-            Dtype::F16 | Dtype::Int8 | Dtype::Awq => 1,
-        };
         Options::default()
-            .with("ELEMENT", element)
+            .with("ELEMENT", ElementType::of(self.dtype).code())
             .with("HEADS", self.heads)
             .with("KV_HEADS", self.kv_heads)
             .with("HEAD_DIM", self.head_dim)

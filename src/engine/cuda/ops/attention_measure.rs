@@ -132,7 +132,7 @@ fn measure_attention_of_tokens() {
         };
         for (token_warps, token_resident) in configurations.iter().copied() {
             let shape = Shape { token_warps, token_resident, ..shape };
-            if shape.token_shared_bytes() > super::SHARED_BYTES {
+            if shape.token_shared_bytes() > device.shared_bytes {
                 continue;
             }
             let attention = Attention::of(&device, shape).unwrap();

@@ -53,6 +53,21 @@ fn workspaces_hold_every_split() {
 }
 
 #[test]
+fn a_card_whose_blocks_have_too_little_shared_memory_is_refused() {
+    let (ada, ampere) = (99 * 1024, 163 * 1024);
+    for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes() {
+        let shape = Shape::new(heads, kv_heads, head_dim, window, dtype);
+        shape.check_card("an A100", ampere).unwrap();
+        if dtype != Dtype::F32 || head_dim <= 80 {
+            shape.check_card("an L40S", ada).unwrap();
+        }
+    }
+    let text = Shape::new(32, 8, 128, 0, Dtype::F32).check_card("an L40S", ada).unwrap_err().to_string();
+    assert!(text.starts_with("heads of 128 elements in f32 need ") && text.contains("; an L40S has "), "{text}");
+    assert!(text.contains("\nhint: ") && text.contains("--engine cpu") && text.contains("--dtype f16"), "{text}");
+}
+
+#[test]
 fn tokens_match_float64_alone_and_among_others() {
     let Some(device) = card() else { return };
     for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes() {

@@ -2,12 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::attention::{BLOCK_TOKENS, CHUNK, COUNTERS, chunks};
+use super::attention::{CHUNK, COUNTERS, chunks};
 use super::elementwise::{PositionTables, Rows};
 use super::pack::segments_a_block;
+use crate::engine::cuda::BLOCK_TOKENS;
 use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::compile::{Options, Source};
 use crate::engine::cuda::device::Device;
+use crate::engine::cuda::element::ElementType;
 use crate::engine::cuda::kernel::{Argument, Grid, Kernel, Module};
 use crate::engine::model::{Activation, ModelConfig, NormKind, PositionKind};
 use crate::engine::{Dtype, EngineError};
@@ -504,17 +506,12 @@ impl Shape {
             Packing::Int8 => (1, 0),
             Packing::Awq { group_size } => (2, group_size.unwrap_or(0)),
         };
-        let element = match self.dtype {
-            Dtype::F32 => 0,
-            Dtype::F16 | Dtype::Int8 | Dtype::Awq => 1,
-            Dtype::Bf16 => 2,
-        };
         let offset = match config.position {
             PositionKind::Learned { offset } => offset.to_string(),
             PositionKind::Rotary { .. } => "-1".to_owned(),
         };
         Options::default()
-            .with("ELEMENT", element)
+            .with("ELEMENT", ElementType::of(self.dtype).code())
             .with("WEIGHTS", weights)
             .with("GROUP_SIZE", group_size)
             .with("LAYERS", config.layers)
