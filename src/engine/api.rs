@@ -82,6 +82,10 @@ pub struct EngineInfo {
     /// Bytes that the engine holds on a GPU: weights, cache and workspace; `None` without one.
     #[serde(default)]
     pub device_bytes: Option<u64>,
+    /// Where more than engine and version decides the last bits, what: a GPU's kind and the versions of CUDA's libraries. `None`
+    /// on a CPU, where nothing else does.
+    #[serde(default)]
+    pub arithmetic: Option<String>,
 }
 
 /// The text of a prompt and the exact tokens the model is fed.

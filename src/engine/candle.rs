@@ -45,6 +45,7 @@ impl CandleEngine {
             load: LoadTimes { read_seconds: total_seconds, prepare_seconds: 0.0, total_seconds },
             weight_bytes: source.config.parameters() * size,
             device_bytes: None,
+            arithmetic: None,
         };
         Ok(Self { model, tokenizer: Arc::clone(&source.tokenizer), info })
     }

@@ -34,6 +34,21 @@ impl Request {
         }
         Ok(())
     }
+
+    /// Tokens that are generated at most, by the request's own limit and the context's; for a score, its continuation.
+    pub fn most_output_tokens(&self, context_tokens: usize) -> usize {
+        match &self.work {
+            Work::Generate(options) => {
+                options.max_tokens.min(context_tokens.saturating_sub(self.prompt.token_ids.len()))
+            }
+            Work::Score { continuation } => continuation.len(),
+        }
+    }
+
+    /// Tokens that it can come to hold in a cache.
+    pub fn most_tokens(&self, context_tokens: usize) -> usize {
+        self.prompt.token_ids.len() + self.most_output_tokens(context_tokens)
+    }
 }
 
 /// A request in progress. The engine feeds it logits; it says when it is over.
@@ -128,14 +143,9 @@ impl Generation {
         )
     }
 
-    /// Tokens that are generated at most, by the request's own limit and the context's; for a score, its continuation.
+    /// [`Request::most_output_tokens`].
     pub fn most_output_tokens(&self) -> usize {
-        match &self.request.work {
-            Work::Generate(options) => {
-                options.max_tokens.min(self.context_tokens.saturating_sub(self.request.prompt.token_ids.len()))
-            }
-            Work::Score { continuation } => continuation.len(),
-        }
+        self.request.most_output_tokens(self.context_tokens)
     }
 
     /// Ends the request and says what came of it; nothing is left of it afterwards.

@@ -112,19 +112,24 @@ fn missing<'a>(task: &Task<'a>, done: &[StoredCompletion], dtype: Dtype) -> Resu
 /// Adds a session to the folder, unless its engine is another than the run began with.
 fn begin_session(folder: &RunFolder, dtype: Dtype, engine: &EngineInfo) -> Result<Vec<Session>, RunError> {
     let mut sessions = folder.sessions(dtype)?;
-    if let Some(first) = sessions.first()
-        && (&first.engine.name, &first.engine.version) != (&engine.name, &engine.version)
+    if let Some(first) = sessions.first().map(|session| &session.engine)
+        && (&first.name, &first.version, &first.arithmetic) != (&engine.name, &engine.version, &engine.arithmetic)
     {
+        let in_words = |info: &EngineInfo| {
+            let on = info.arithmetic.as_ref().map(|what| format!(" on {what}")).unwrap_or_default();
+            format!("{} {}{on}", info.name, info.version)
+        };
         return Err(RecordError::invalid(
             format!(
-                "the {dtype} run in {} was begun by the engine {} {} and would go on with {} {}",
+                "the {dtype} run in {} was begun by the engine {} and would go on with {}",
                 folder.path().display(),
-                first.engine.name,
-                first.engine.version,
-                engine.name,
-                engine.version
+                in_words(first),
+                in_words(engine)
             ),
-            format!("give `--engine {}`, or leave `--resume` out for a new run", first.engine.name),
+            format!(
+                "give `--engine {}` on such a machine, or leave `--resume` out for a new run: one run is one arithmetic",
+                first.name
+            ),
         )
         .into());
     }

@@ -16,7 +16,9 @@ use evalsuite::run::{Destination, Event, Job, RunError, rescore, show_prompt};
 use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Selection};
 use tempfile::TempDir;
 
-use crate::scripted::{ROWS, dataset, engine, evaluate, evaluate_with, inputs, inputs_of, job, model, subject};
+use crate::scripted::{
+    ROWS, dataset, engine, engine_on, evaluate, evaluate_with, inputs, inputs_of, job, model, subject,
+};
 
 /// In memory where that is possible: these tests sync thousands of small files.
 fn scratch() -> TempDir {
@@ -190,6 +192,25 @@ fn resuming_with_another_engine_is_refused() {
     let text =
         message(evaluate_with(&resuming, &inputs, &mut |options| Ok(engine(options.dtype, "2")), &mut |_, _| {}));
     assert!(text.contains("scripted 1") && text.contains("scripted 2"), "{text}");
+}
+
+#[test]
+fn resuming_on_another_card_is_refused() {
+    let scratch = scratch();
+    let inputs = inputs();
+    let job = job(scratch.path().join("run"));
+    let card = "NVIDIA H200, NVRTC 13.0";
+    let on = |job: &Job, card: &str| {
+        evaluate_with(job, &inputs, &mut |options| Ok(engine_on(options.dtype, "1", Some(card))), &mut |_, _| {})
+    };
+    on(&job, card).unwrap();
+    fs::write(scratch.path().join("run/f16/journal.jsonl"), "").unwrap();
+    let resuming = Job { resume: true, ..job };
+    let text = message(on(&resuming, "NVIDIA A100, NVRTC 13.0"));
+    let part =
+        "begun by the engine scripted 1 on NVIDIA H200, NVRTC 13.0 and would go on with scripted 1 on NVIDIA A100";
+    assert!(text.contains(part), "{text}");
+    on(&resuming, card).unwrap();
 }
 
 #[test]

@@ -81,6 +81,11 @@ fn answer(request: &Request, dtype: Dtype) -> Completion {
 
 /// A scripted engine for a precision; `version` tells two apart.
 pub(crate) fn engine(dtype: Dtype, version: &str) -> Box<dyn Engine> {
+    engine_on(dtype, version, None)
+}
+
+/// The same on some card.
+pub(crate) fn engine_on(dtype: Dtype, version: &str, arithmetic: Option<&str>) -> Box<dyn Engine> {
     Box::new(Scripted {
         info: EngineInfo {
             name: "scripted".to_owned(),
@@ -92,6 +97,7 @@ pub(crate) fn engine(dtype: Dtype, version: &str) -> Box<dyn Engine> {
             load: LoadTimes { read_seconds: 0.25, prepare_seconds: 0.25, total_seconds: 0.5 },
             weight_bytes: 1000,
             device_bytes: None,
+            arithmetic: arithmetic.map(str::to_owned),
         },
     })
 }

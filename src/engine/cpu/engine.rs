@@ -47,6 +47,7 @@ impl CpuEngine {
             load: LoadTimes { read_seconds: total_seconds, prepare_seconds: 0.0, total_seconds },
             weight_bytes: model.weight_bytes() as u64,
             device_bytes: None,
+            arithmetic: None,
         };
         Ok(Self { model, tokenizer: Arc::clone(&source.tokenizer), info })
     }
@@ -107,12 +108,12 @@ impl Engine for CpuEngine {
             while running.len() < self.info.batch
                 && let Some(request) = waiting.front()
             {
-                let need = self.cache_bytes(reserved_tokens(&running) + most_tokens(request));
+                let need = self.cache_bytes(reserved_tokens(&running) + request.most_tokens(self.info.context_tokens));
                 if need > cache_budget && !running.is_empty() {
                     break; // it waits until others have left
                 }
                 let Some(request) = waiting.pop_front() else { break };
-                let reserved = most_tokens(&request);
+                let reserved = request.most_tokens(self.info.context_tokens);
                 let given =
                     if let Work::Score { continuation } = &request.work { continuation.clone() } else { Vec::new() };
                 let tokenizer = Arc::clone(&self.tokenizer);
@@ -233,15 +234,6 @@ impl Sequence {
 /// Tokens that these can come to hold in the cache.
 fn reserved_tokens(running: &[Sequence]) -> usize {
     running.iter().map(|sequence| sequence.reserved_tokens).sum()
-}
-
-/// Tokens that a request can come to hold in the cache.
-fn most_tokens(request: &Request) -> usize {
-    request.prompt.token_ids.len()
-        + match &request.work {
-            Work::Generate(options) => options.max_tokens,
-            Work::Score { continuation } => continuation.len(),
-        }
 }
 
 /// Refuses a model that this machine's memory cannot hold, before half of it is read.

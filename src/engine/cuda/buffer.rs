@@ -1,11 +1,12 @@
 //! Memory on the card, and pinned memory beside it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::sys::{CUdeviceptr, CUresult};
 use cudarc::driver::{CudaContext, result};
 
-use super::device::{Device, failed};
+use super::device::{Device, HELD_BYTES, failed};
 use crate::engine::EngineError;
 
 /// Plain numbers: any bits are a value, and there is no padding.
@@ -36,8 +37,13 @@ impl Buffer {
             // SAFETY: the context is current; the memory is freed once, in drop.
             unsafe { result::malloc_sync(bytes) }
         };
-        let pointer = allocate()
-            .map_err(|error| failed(&format!("reserve {} of memory", crate::text::bytes(bytes as u64)), error))?;
+        let pointer = allocate().map_err(|error| match (error.0, device.memory()) {
+            (CUresult::CUDA_ERROR_OUT_OF_MEMORY, Ok(memory)) => {
+                memory.too_little(&device.name, "the model's next part", bytes)
+            }
+            _ => failed(&format!("reserve {} of memory", crate::text::bytes(bytes as u64)), error),
+        })?;
+        HELD_BYTES.fetch_add(bytes, Ordering::Relaxed);
         Ok(Self { context: Arc::clone(&device.context), pointer, bytes })
     }
 
@@ -109,6 +115,7 @@ impl Drop for Buffer {
         let _ = self.context.bind_to_thread();
         // SAFETY: allocated in `new`, freed here only.
         let _ = unsafe { result::free_sync(self.pointer) };
+        HELD_BYTES.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

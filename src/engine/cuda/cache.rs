@@ -27,22 +27,20 @@ pub(crate) struct Cache {
 const MOST_PERCENT: usize = 95;
 
 impl Cache {
-    /// Takes as much of the free memory as `slots` requests of full length can use, at least room for one. `own` are the
-    /// bytes that the engine holds already.
+    /// Takes as much of the free memory as `slots` requests of full length can use.
     pub(crate) fn new(
         device: &Device,
         config: &ModelConfig,
         element: ElementType,
         slots: usize,
-        own: usize,
     ) -> Result<Self, EngineError> {
         let table_stride = blocks_of(config.context_tokens);
         let block_bytes = Self::block_bytes(config, element);
         let memory = device.memory()?;
         let blocks = (slots * table_stride).min(memory.free / 100 * MOST_PERCENT / block_bytes);
-        if blocks < table_stride {
-            let what = format!("the cache for one request of {} tokens", config.context_tokens);
-            return Err(memory.too_little(&device.name, &what, table_stride * block_bytes, own));
+        if blocks == 0 {
+            let what = format!("the cache of {BLOCK_TOKENS} tokens");
+            return Err(memory.too_little(&device.name, &what, block_bytes));
         }
         Ok(Self {
             memory: Buffer::new(device, blocks * block_bytes)?,
@@ -52,6 +50,18 @@ impl Cache {
             layer_bytes: blocks * block_bytes / (2 * config.layers),
             slots,
         })
+    }
+
+    /// Refuses what does not fit even alone; `what` may come to so many tokens.
+    pub(crate) fn check(&self, what: &str, tokens: usize) -> Result<(), EngineError> {
+        let room = self.pool.total() * BLOCK_TOKENS;
+        if tokens <= room {
+            return Ok(());
+        }
+        Err(EngineError::invalid(
+            format!("{what} may come to {tokens} tokens; beside this model, the GPU has room for the cache of {room}"),
+            "lower `--max-tokens`, shorten the prompts, end other programs on the card, or run with `--engine cpu`",
+        ))
     }
 
     /// Bytes of a block in all layers.

@@ -43,7 +43,8 @@ impl Options {
 /// Machine code for compute capability `(major, minor)`, an ELF image: compiled, or what an earlier run compiled.
 pub(crate) fn cubin(source: Source, options: &Options, capability: (i32, i32)) -> Result<Vec<u8>, EngineError> {
     let arguments = arguments(options, capability);
-    let key = sha256(format!("{}\n{arguments:?}\n{PRELUDE}\n{}", version(), source.text).as_bytes());
+    let (major, minor) = nvrtc_version();
+    let key = sha256(format!("nvrtc {major}.{minor}\n{arguments:?}\n{PRELUDE}\n{}", source.text).as_bytes());
     let path = cache_folder().map(|folder| folder.join(format!("{}-{}.cubin", source.name, &key[..32])));
     if let Some(image) = path.as_deref().and_then(|path| read_cached(path, &key)) {
         return Ok(image);
@@ -100,12 +101,12 @@ fn log(program: sys::nvrtcProgram) -> String {
     CStr::from_bytes_until_nul(&bytes).map(|log| log.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// NVRTC's version.
-fn version() -> String {
+/// NVRTC's version, major and minor; the library must be there.
+pub(super) fn nvrtc_version() -> (i32, i32) {
     let (mut major, mut minor): (c_int, c_int) = (0, 0);
     // SAFETY: both pointers are to live integers.
     let _ = unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) };
-    format!("nvrtc {major}.{minor}")
+    (major, minor)
 }
 
 /// Where compiled kernels are kept: `EVALSUITE_KERNEL_CACHE`, or the user's cache folder.

@@ -1,16 +1,22 @@
 //! The card and CUDA's libraries: found, or refused with the reason.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
 
+use super::compile::nvrtc_version;
 use super::requirements::{
-    CUBLASLT, DRIVER, Library, Memory, NVRTC, check_capability, check_driver, check_ordinal, missing, not_opened,
+    CUBLASLT, DRIVER, Library, Memory, NVRTC, check_capability, check_driver, check_library, check_ordinal, missing,
+    not_opened, version,
 };
 use crate::engine::EngineError;
 use crate::text::bytes;
+
+/// Bytes that the buffers of this process hold on cards: of all its engines, for they share a card.
+pub(super) static HELD_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// An open card with one stream of work.
 #[derive(Debug, Clone)]
@@ -57,7 +63,17 @@ impl Device {
     pub(crate) fn memory(&self) -> Result<Memory, EngineError> {
         let (free, total) =
             self.context.mem_get_info().map_err(|error| failed("ask the card for its memory", error))?;
-        Ok(Memory { free, total })
+        Ok(Memory { free, total, own: HELD_BYTES.load(Ordering::Relaxed) })
+    }
+
+    /// Everything but the engine's own version that decides a result's last bits.
+    pub(crate) fn arithmetic(&self) -> String {
+        let ((major, minor), (nvrtc_major, nvrtc_minor)) = (self.capability, nvrtc_version());
+        // SAFETY: the library was found before the card was opened; it returns a number.
+        let cublaslt = unsafe { cudarc::cublaslt::sys::cublasLtGetVersion() };
+        let cublaslt = format!("{}.{}.{}", cublaslt / 10_000, cublaslt / 100 % 100, cublaslt % 100);
+        let name = &self.name;
+        format!("{name}, compute capability {major}.{minor}, NVRTC {nvrtc_major}.{nvrtc_minor}, cuBLASLt {cublaslt}")
     }
 
     /// Name, size and state.
@@ -65,7 +81,7 @@ impl Device {
         let (major, minor) = self.capability;
         let memory = self.memory().map_or_else(
             |error| first_line(&error),
-            |Memory { free, total }| format!("{} of {} free", bytes(free as u64), bytes(total as u64)),
+            |Memory { free, total, .. }| format!("{} of {} free", bytes(free as u64), bytes(total as u64)),
         );
         format!("{}, compute capability {major}.{minor}, {} multiprocessors, {memory}", self.name, self.multiprocessors)
     }
@@ -88,7 +104,11 @@ pub fn is_present() -> bool {
 
 /// What a GPU engine would find here, by name and in words.
 pub fn describe() -> Vec<(&'static str, String)> {
-    let found = |library: &Library| if loads(library) { "found" } else { "not found" }.to_owned();
+    let found = |library: &Library| match cuda_of(library) {
+        Some(cuda) => check_library(library, cuda)
+            .map_or_else(|error| first_line(&error), |()| format!("found, CUDA {}", version(cuda))),
+        None => if loads(library) { "found" } else { "not found" }.to_owned(),
+    };
     let mut lines: Vec<_> = LIBRARIES.iter().map(|library| (library.file, found(library))).collect();
     let cache = super::compile::cache_folder();
     lines.push(("kernel cache", cache.map_or_else(|| "none".to_owned(), |folder| folder.display().to_string())));
@@ -136,7 +156,26 @@ fn loads(library: &Library) -> bool {
 }
 
 fn require(library: &Library, folders: &[PathBuf]) -> Result<(), EngineError> {
-    if loads(library) { Ok(()) } else { Err(missing(library, folders)) }
+    if !loads(library) {
+        return Err(missing(library, folders));
+    }
+    cuda_of(library).map_or(Ok(()), |cuda| check_library(library, cuda))
+}
+
+/// The CUDA that a library of the toolkit is of: 1000 a major version, 10 a minor one.
+fn cuda_of(library: &Library) -> Option<i32> {
+    if !loads(library) {
+        return None;
+    }
+    match *library {
+        NVRTC => {
+            let (major, minor) = nvrtc_version();
+            Some(1000 * major + 10 * minor)
+        }
+        // SAFETY: the library is there; it returns a number.
+        CUBLASLT => i32::try_from(unsafe { cudarc::cublaslt::sys::cublasLtGetCudartVersion() }).ok(),
+        _ => None,
+    }
 }
 
 /// The newest CUDA that the driver speaks: 1000 a major version, 10 a minor one.

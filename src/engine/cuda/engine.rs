@@ -55,8 +55,7 @@ impl CudaEngine {
         let opened_seconds = begin.elapsed().as_secs_f64();
         let model = Model::load(device, source, dtype, reduction, limits)?;
         let loaded_seconds = begin.elapsed().as_secs_f64();
-        let own = model.weights.bytes() + model.workspace_bytes();
-        let cache = Cache::new(&model.device, config, model.element(), slots, own)?;
+        let cache = Cache::new(&model.device, config, model.element(), slots)?;
         model.attach(&cache)?;
         let total_seconds = begin.elapsed().as_secs_f64();
         let read_seconds = loaded_seconds - opened_seconds;
@@ -70,7 +69,8 @@ impl CudaEngine {
             batch: slots,
             load: LoadTimes { read_seconds, prepare_seconds: total_seconds - read_seconds, total_seconds },
             weight_bytes: model.weights.bytes() as u64,
-            device_bytes: Some((own + cache.bytes()) as u64),
+            device_bytes: Some((model.weights.bytes() + model.workspace_bytes() + cache.bytes()) as u64),
+            arithmetic: Some(model.device.arithmetic()),
         };
         Ok(Self { model, cache, tokenizer: Arc::clone(&source.tokenizer), info })
     }
@@ -89,7 +89,10 @@ impl Engine for CudaEngine {
         let submitted = Instant::now();
         self.model.device.bind()?;
         let (vocabulary, context) = (self.model.config.vocabulary, self.info.context_tokens);
-        requests.iter().try_for_each(|request| request.check(vocabulary, context))?;
+        requests.iter().try_for_each(|request| {
+            request.check(vocabulary, context)?;
+            self.cache.check(&format!("request {}", request.id), request.most_tokens(context))
+        })?;
         let prompts = requests.iter().map(|request| request.prompt.token_ids.as_slice());
         let prefix = self.compute_prefix(shared_prefix(prompts), requests.first())?;
         let mut batch = Batch {
@@ -143,11 +146,11 @@ impl Engine for CudaEngine {
 
 impl CudaEngine {
     fn take_blocks(&mut self, tokens: usize) -> Result<Vec<u32>, EngineError> {
-        let (count, total) = (blocks_of(tokens), self.cache.pool.total());
-        self.cache.pool.take(count).ok_or_else(|| {
+        self.cache.check("a text", tokens)?;
+        self.cache.pool.take(blocks_of(tokens)).ok_or_else(|| {
             EngineError::failed(
-                format!("{tokens} tokens need {count} blocks of the cache, which has {total}"),
-                "shorten the prompts, or end other programs on the card",
+                format!("{tokens} tokens have no room in a cache that nobody uses"),
+                "this is a fault of the engine: report it with the command; `--engine cpu` works instead",
             )
         })
     }
@@ -220,27 +223,23 @@ impl Batch<'_> {
         while self.order.len() < self.engine.cache.slots
             && let Some(request) = self.waiting.front()
         {
+            let context = self.engine.info.context_tokens;
+            let count = blocks_of(request.most_tokens(context)) - self.prefix.len();
+            let Some(blocks) = self.engine.cache.pool.take(count) else {
+                break; // it waits until others have left
+            };
+            let Some(request) = self.waiting.pop_front() else { break };
             let given =
                 if let Work::Score { continuation } = &request.work { continuation.clone() } else { Vec::new() };
             let tokenizer = Arc::clone(&self.engine.tokenizer);
-            let (context, prompt_tokens) = (self.engine.info.context_tokens, request.prompt.token_ids.len());
-            let mut generation = Generation::new(request.clone(), tokenizer, context, self.submitted);
+            let mut generation = Generation::new(request, tokenizer, context, self.submitted);
             if let Some(finish) = generation.is_empty() {
-                self.waiting.pop_front();
+                self.engine.cache.pool.give_back(blocks);
                 if sink(Event::Completed(generation.complete(finish)?)).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
                 continue;
             }
-            let tokens = prompt_tokens + generation.most_output_tokens();
-            let count = blocks_of(tokens) - self.prefix.len();
-            let Some(blocks) = self.engine.cache.pool.take(count) else {
-                if self.order.is_empty() {
-                    self.engine.take_blocks(tokens)?; // even alone it does not fit
-                }
-                break; // it waits until others have left
-            };
-            self.waiting.pop_front();
             let slot = self.sequences.iter().position(Option::is_none).unwrap_or(self.sequences.len());
             self.engine.cache.assign(&self.engine.model.device, slot, &[&self.prefix, &blocks])?;
             let prefix_tokens = self.prefix.len() * super::BLOCK_TOKENS;

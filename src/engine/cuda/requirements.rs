@@ -12,7 +12,7 @@ use crate::text::bytes;
 /// bfloat16 in the tensor cores.
 const OLDEST_CAPABILITY: (i32, i32) = (8, 0);
 
-/// The oldest CUDA that a driver may speak, as drivers tell it: 1000 a major version, 10 a minor one.
+/// The oldest CUDA that a driver may speak and a library may be of, as both tell it: 1000 a major version, 10 a minor one.
 const OLDEST_CUDA: i32 = 13_000;
 
 /// A library of NVIDIA's that is loaded when the engine opens.
@@ -49,14 +49,33 @@ pub(super) fn missing(library: &Library, folders: &[PathBuf]) -> EngineError {
     )
 }
 
+/// Refuses a library by the CUDA that it is of: the loader takes the first of its name, whatever its version.
+pub(super) fn check_library(library: &Library, cuda: i32) -> Result<(), EngineError> {
+    if cuda >= OLDEST_CUDA {
+        return Ok(());
+    }
+    let (name, what) = (library.file.split('.').next().unwrap_or_default(), library.what);
+    Err(EngineError::invalid(
+        format!(
+            "the {name} ({what}) that this machine's loader finds first is of CUDA {}, and 13.0 is needed",
+            version(cuda)
+        ),
+        format!("take its folder out of LD_LIBRARY_PATH, or {INSTALL}; `--engine cpu` works without a GPU"),
+    ))
+}
+
+/// `13.0` of 13000.
+pub(super) fn version(cuda: i32) -> String {
+    format!("{}.{}", cuda / 1000, cuda % 1000 / 10)
+}
+
 /// Refuses a driver by the version of CUDA that it speaks.
 pub(super) fn check_driver(cuda: i32) -> Result<(), EngineError> {
     if cuda >= OLDEST_CUDA {
         return Ok(());
     }
-    let (major, minor) = (cuda / 1000, cuda % 1000 / 10);
     Err(EngineError::invalid(
-        format!("NVIDIA's driver on this machine is too old: it speaks CUDA {major}.{minor}, and 13.0 is needed"),
+        format!("NVIDIA's driver on this machine is too old: it speaks CUDA {}, and 13.0 is needed", version(cuda)),
         "install driver 580 or later (`nvidia-smi` shows the one there is); `--engine cpu` works without it",
     ))
 }
@@ -117,13 +136,14 @@ pub(super) fn not_opened(ordinal: usize, code: CUresult, words: &str) -> EngineE
 pub(crate) struct Memory {
     pub(crate) free: usize,
     pub(crate) total: usize,
+    /// What this process holds already.
+    pub(crate) own: usize,
 }
 
 impl Memory {
-    /// `what` needs more bytes than are free. `own` are this engine's already; whether the rest is other programs' or was
-    /// never there decides what helps.
-    pub(crate) fn too_little(self, card: &str, what: &str, need: usize, own: usize) -> EngineError {
-        let Self { free, total } = self;
+    /// `what` needs more bytes than are free. Whether the rest is other programs' or was never there decides what helps.
+    pub(crate) fn too_little(self, card: &str, what: &str, need: usize) -> EngineError {
+        let Self { free, total, own } = self;
         let others = total.saturating_sub(free + own);
         let words = |count: usize| bytes(count as u64);
         // A tenth: the driver itself and the context of every program take something too.
@@ -142,7 +162,8 @@ impl Memory {
         }
         EngineError::invalid(
             format!("{what} needs {}; {card} has {}, of which {} are free", words(need), words(total), words(free)),
-            "use a smaller model or `--dtype f16`, which takes the least on a GPU, or run with `--engine cpu`",
+            "use a smaller model, a smaller `--batch`, one precision at a time, or `--dtype f16`, which takes the least on a \
+             GPU; or run with `--engine cpu`",
         )
     }
 }
@@ -165,6 +186,14 @@ mod tests {
             let looked = "is not on this machine; looked in the loader's paths, /opt/cuda/lib64, /usr/lib/x\n";
             assert!(text.starts_with(library.file) && text.contains(looked) && text.contains(remedy), "{text}");
         }
+    }
+
+    #[test]
+    fn a_library_of_an_older_cuda_is_not_taken_for_a_newer_one() {
+        assert!(check_library(&NVRTC, 13_000).is_ok() && check_library(&CUBLASLT, 13_020).is_ok());
+        let text = text(check_library(&CUBLASLT, 12_040));
+        assert!(text.starts_with("the libcublasLt (CUDA's matrix library) ") && text.contains("CUDA 12.4,"), "{text}");
+        assert!(text.contains("out of LD_LIBRARY_PATH") && text.contains("nvidia-cublas"), "{text}");
     }
 
     #[test]
@@ -212,8 +241,8 @@ mod tests {
     fn memory_that_others_hold_is_told_from_memory_that_is_not_there() {
         const GIB: usize = 1 << 30;
         let said = |free, need, own| {
-            let memory = Memory { free: free * GIB, total: 80 * GIB };
-            text::<()>(Err(memory.too_little("NVIDIA H100", "a model in f16", need * GIB, own * GIB)))
+            let memory = Memory { free: free * GIB, total: 80 * GIB, own: own * GIB };
+            text::<()>(Err(memory.too_little("NVIDIA H100", "a model in f16", need * GIB)))
         };
         let busy = said(3, 14, 0);
         assert!(

@@ -45,7 +45,7 @@ impl DeviceWeights {
         let _ = layout.everything();
         let (size, memory) = (layout.size, device.memory()?);
         if size > memory.free {
-            return Err(memory.too_little(&device.name, &format!("{} in {dtype}", source.name), size, 0));
+            return Err(memory.too_little(&device.name, &format!("{} in {dtype}", source.name), size));
         }
         let arena = Buffer::new(device, size)?;
         let mut layout = Layout::new(source, element, arena.pointer());
