@@ -112,9 +112,12 @@ fn missing<'a>(task: &Task<'a>, done: &[StoredCompletion], dtype: Dtype) -> Resu
 /// Adds a session to the folder, unless its engine is another than the run began with.
 fn begin_session(folder: &RunFolder, dtype: Dtype, engine: &EngineInfo) -> Result<Vec<Session>, RunError> {
     let mut sessions = folder.sessions(dtype)?;
-    if let Some(first) = sessions.first().map(|session| &session.engine)
-        && (&first.name, &first.version, &first.arithmetic) != (&engine.name, &engine.version, &engine.arithmetic)
-    {
+    // What a run does not note, as those of earlier versions, cannot differ.
+    let differs = |first: &EngineInfo| {
+        (&first.name, &first.version) != (&engine.name, &engine.version)
+            || first.arithmetic.is_some() && first.arithmetic != engine.arithmetic
+    };
+    if let Some(first) = sessions.first().map(|session| &session.engine).filter(|first| differs(first)) {
         let in_words = |info: &EngineInfo| {
             let on = info.arithmetic.as_ref().map(|what| format!(" on {what}")).unwrap_or_default();
             format!("{} {}{on}", info.name, info.version)

@@ -1,6 +1,7 @@
 //! The key and value cache's blocks: which are free, which are whose.
 
 use super::BLOCK_TOKENS;
+use crate::engine::EngineError;
 
 /// Blocks that hold `tokens` positions.
 pub(crate) const fn blocks_of(tokens: usize) -> usize {
@@ -23,6 +24,19 @@ impl BlockPool {
     /// All blocks, free or not.
     pub(crate) fn total(&self) -> usize {
         self.total
+    }
+
+    /// Refuses what does not fit even alone; `what` may come to so many tokens.
+    pub(crate) fn check(&self, what: &str, tokens: usize) -> Result<(), EngineError> {
+        if blocks_of(tokens) <= self.total {
+            return Ok(());
+        }
+        let room = self.total * BLOCK_TOKENS;
+        Err(EngineError::invalid(
+            format!("{what} may come to {tokens} tokens; beside this model, the GPU has room for the cache of {room}"),
+            "ask for fewer tokens (`--max-tokens`, `--window`), shorten the prompts, end other programs on the card, or run \
+             with `--engine cpu`",
+        ))
     }
 
     /// Blocks that belong to somebody.
@@ -56,6 +70,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_can_never_fit_is_refused_with_what_could() {
+        let pool = BlockPool::new(3);
+        assert!([0, 1, 191, 192].iter().all(|tokens| pool.check("request 7", *tokens).is_ok()));
+        let text = pool.check("request 7", 193).unwrap_err().to_string();
+        assert!(
+            text.starts_with("request 7 may come to 193 tokens; ") && text.contains("the cache of 192\n"),
+            "{text}"
+        );
+        assert!(text.contains("hint: ") && text.contains("--max-tokens"), "{text}");
+    }
 
     #[test]
     fn blocks_are_counted_up() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cudarc::driver::sys::{CUdeviceptr, CUresult};
-use cudarc::driver::{CudaContext, result};
+use cudarc::driver::{CudaContext, CudaStream, result};
 
 use super::device::{Device, HELD_BYTES, failed};
 use crate::engine::EngineError;
@@ -123,6 +123,7 @@ impl Drop for Buffer {
 #[derive(Debug)]
 pub(crate) struct Pinned<T: Element> {
     context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
     pointer: *mut T,
     length: usize,
 }
@@ -141,7 +142,7 @@ impl<T: Element> Pinned<T> {
         let pointer = allocate().map_err(|error| failed("lock pages of this machine's memory", error))?.cast::<T>();
         // SAFETY: freshly allocated, of this length.
         unsafe { pointer.write_bytes(0, length) };
-        Ok(Self { context: Arc::clone(&device.context), pointer, length })
+        Ok(Self { context: Arc::clone(&device.context), stream: Arc::clone(&device.stream), pointer, length })
     }
 }
 
@@ -164,8 +165,9 @@ impl<T: Element> std::ops::DerefMut for Pinned<T> {
 impl<T: Element> Drop for Pinned<T> {
     fn drop(&mut self) {
         let _ = self.context.bind_to_thread();
-        // A copy may be on its way still, where an error ended whoever would have waited for it.
-        let _ = result::ctx::synchronize();
+        // A copy may be on its way still, where an error ended whoever would have waited for it. All are in this stream, and no
+        // other engine's is waited for: that would spoil a capture of its.
+        let _ = self.stream.synchronize();
         // SAFETY: allocated in `new`, freed here only.
         let _ = unsafe { result::free_host(self.pointer.cast()) };
     }

@@ -36,6 +36,7 @@ impl Cache {
     ) -> Result<Self, EngineError> {
         let table_stride = blocks_of(config.context_tokens);
         let block_bytes = Self::block_bytes(config, element);
+        let tables = Buffer::new(device, (slots + 1) * table_stride * size_of::<i32>())?;
         let memory = device.memory()?;
         let blocks = (slots * table_stride).min(memory.free / 100 * MOST_PERCENT / block_bytes);
         if blocks == 0 {
@@ -44,24 +45,12 @@ impl Cache {
         }
         Ok(Self {
             memory: Buffer::new(device, blocks * block_bytes)?,
-            tables: Buffer::new(device, (slots + 1) * table_stride * size_of::<i32>())?,
+            tables,
             table_stride,
             pool: BlockPool::new(blocks),
             layer_bytes: blocks * block_bytes / (2 * config.layers),
             slots,
         })
-    }
-
-    /// Refuses what does not fit even alone; `what` may come to so many tokens.
-    pub(crate) fn check(&self, what: &str, tokens: usize) -> Result<(), EngineError> {
-        let room = self.pool.total() * BLOCK_TOKENS;
-        if tokens <= room {
-            return Ok(());
-        }
-        Err(EngineError::invalid(
-            format!("{what} may come to {tokens} tokens; beside this model, the GPU has room for the cache of {room}"),
-            "lower `--max-tokens`, shorten the prompts, end other programs on the card, or run with `--engine cpu`",
-        ))
     }
 
     /// Bytes of a block in all layers.

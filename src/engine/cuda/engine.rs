@@ -91,7 +91,7 @@ impl Engine for CudaEngine {
         let (vocabulary, context) = (self.model.config.vocabulary, self.info.context_tokens);
         requests.iter().try_for_each(|request| {
             request.check(vocabulary, context)?;
-            self.cache.check(&format!("request {}", request.id), request.most_tokens(context))
+            self.cache.pool.check(&format!("request {}", request.id), request.most_tokens(context))
         })?;
         let prompts = requests.iter().map(|request| request.prompt.token_ids.as_slice());
         let prefix = self.compute_prefix(shared_prefix(prompts), requests.first())?;
@@ -146,7 +146,7 @@ impl Engine for CudaEngine {
 
 impl CudaEngine {
     fn take_blocks(&mut self, tokens: usize) -> Result<Vec<u32>, EngineError> {
-        self.cache.check("a text", tokens)?;
+        self.cache.pool.check("a text", tokens)?;
         self.cache.pool.take(blocks_of(tokens)).ok_or_else(|| {
             EngineError::failed(
                 format!("{tokens} tokens have no room in a cache that nobody uses"),

@@ -60,7 +60,11 @@ pub(super) fn check_library(library: &Library, cuda: i32) -> Result<(), EngineEr
             "the {name} ({what}) that this machine's loader finds first is of CUDA {}, and 13.0 is needed",
             version(cuda)
         ),
-        format!("take its folder out of LD_LIBRARY_PATH, or {INSTALL}; `--engine cpu` works without a GPU"),
+        format!(
+            "put a folder first in LD_LIBRARY_PATH where {name}.so is CUDA 13's, a link to {} if need be; `--engine cpu` works \
+             without",
+            library.file
+        ),
     ))
 }
 
@@ -193,7 +197,7 @@ mod tests {
         assert!(check_library(&NVRTC, 13_000).is_ok() && check_library(&CUBLASLT, 13_020).is_ok());
         let text = text(check_library(&CUBLASLT, 12_040));
         assert!(text.starts_with("the libcublasLt (CUDA's matrix library) ") && text.contains("CUDA 12.4,"), "{text}");
-        assert!(text.contains("out of LD_LIBRARY_PATH") && text.contains("nvidia-cublas"), "{text}");
+        assert!(text.contains("where libcublasLt.so is CUDA 13's, a link to libcublasLt.so.13 if"), "{text}");
     }
 
     #[test]
