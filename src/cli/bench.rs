@@ -193,7 +193,9 @@ fn end_line(progress: &Progress) -> String {
 
 /// Prints what was measured, and says what was not.
 fn conclude(job: &BenchJob, finished: &BenchFinished) -> Result<Exit, RunError> {
-    print_and_keep(&finished.report, job.out.as_deref(), |path| finished.record.write(path))?;
+    print_and_keep(&finished.report, job.out.as_deref(), finished.record.interrupted, |path| {
+        finished.record.write(path)
+    })?;
     let exit = print_failures(&finished.failures);
     if finished.record.interrupted {
         say("interrupted: the figures above are of what was done\nhint: `--only` and `--requests` ask for less");

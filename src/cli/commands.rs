@@ -5,6 +5,8 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::sys::signal::{SigHandler, Signal};
+
 use super::args::{Command, Gsm8kArguments, RescoreArguments, ShowArguments};
 use super::bench::bench;
 use super::doctor;
@@ -192,17 +194,26 @@ pub(super) fn print_data(text: &str) -> Result<(), RunError> {
     })
 }
 
-/// Prints a table, then writes the record that it shows: one that finds no room costs nobody the figures.
+/// Prints a table and writes the record that it shows: where one of the two finds no room, the other keeps the figures. What an
+/// interruption left incomplete replaces no file.
 pub(super) fn print_and_keep(
     report: &str,
     out: Option<&Path>,
+    interrupted: bool,
     write: impl FnOnce(&Path) -> Result<(), RecordError>,
 ) -> Result<(), RunError> {
-    print_data(report)?;
-    let Some(path) = out else { return Ok(()) };
-    write(path)?;
-    say(&format!("results: {}", path.display()));
-    Ok(())
+    let printed = print_data(report);
+    match out {
+        Some(path) if interrupted && path.is_file() => {
+            say(&format!("results: none written, for {} is there and this is incomplete", path.display()));
+        }
+        Some(path) => {
+            write(path)?;
+            say(&format!("results: {}", path.display()));
+        }
+        None => {}
+    }
+    printed
 }
 
 /// More than the machines have that this runs on; starting many more takes minutes.
@@ -241,8 +252,28 @@ pub(super) fn catch_interrupts() -> Result<&'static AtomicBool, RunError> {
         }
         say("\ninterrupted: ending after the current step; Ctrl-C again ends at once");
     };
+    let ignored = ignored_signals();
     ctrlc::set_handler(handler).map_err(|error| {
         RunError::invalid(format!("cannot listen for Ctrl-C: {error}"), "run from an ordinary shell")
     })?;
+    for signal in ignored {
+        ignore(signal);
+    }
     Ok(&INTERRUPTED)
+}
+
+/// What whoever started the program wants it to outlive: `nohup` ignores the end of a terminal. These are ignored from here on, until
+/// somebody listens for them.
+fn ignored_signals() -> Vec<Signal> {
+    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]
+        .into_iter()
+        .filter(|signal| matches!(ignore(*signal), Some(SigHandler::SigIgn)))
+        .collect()
+}
+
+/// Ignores a signal; what was done about it before.
+#[expect(unsafe_code, reason = "handlers are set through C; to ignore a signal runs no code of ours")]
+fn ignore(signal: Signal) -> Option<SigHandler> {
+    // SAFETY: no handler is installed, so none can do what a handler may not.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.ok()
 }

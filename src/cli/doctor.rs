@@ -1,10 +1,11 @@
 //! What this machine offers, and where it was found.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::engine::{EngineKind, gpu_description};
+use crate::hub::{HubError, HubSettings};
 use crate::record::Machine;
 use crate::system::available_memory_bytes;
 use crate::text::bytes;
@@ -14,7 +15,8 @@ const HUB_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The whole report.
 pub(super) fn report() -> String {
-    let sections = [versions(), processor(), gpu(), caches(), hub()];
+    let settings = HubSettings::from_variables(|name| std::env::var(name).ok(), false);
+    let sections = [versions(), processor(), gpu(), caches(&settings), hub(&settings)];
     sections.iter().map(|(title, lines)| section(title, lines)).collect::<Vec<_>>().join("\n")
 }
 
@@ -74,17 +76,12 @@ fn gpu() -> Section {
     ("GPU", lines)
 }
 
-fn caches() -> Section {
-    let here = PathBuf::from(".");
-    let lines = vec![folder_line("hub cache", &hub_cache()), folder_line("runs", &here.join("runs"))];
-    ("Folders", lines)
-}
-
-/// As the hub's own clients find it: `HF_HOME`, else `~/.cache/huggingface`.
-fn hub_cache() -> PathBuf {
-    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let root = std::env::var_os("HF_HOME").map_or_else(|| home.join(".cache/huggingface"), PathBuf::from);
-    root.join("hub")
+fn caches(hub: &Result<HubSettings, HubError>) -> Section {
+    let cache = match hub {
+        Ok(settings) => folder_line("hub cache", &settings.cache),
+        Err(error) => line("hub cache", error.what.as_str()),
+    };
+    ("Folders", vec![cache, folder_line("runs", &Path::new(".").join("runs"))])
 }
 
 fn folder_line(name: &str, path: &Path) -> (String, String) {
@@ -98,11 +95,12 @@ fn folder_line(name: &str, path: &Path) -> (String, String) {
     line(name, format!("{} ({free}{state})", path.display()))
 }
 
-fn hub() -> Section {
-    let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".to_owned());
-    let token = if std::env::var_os("HF_TOKEN").is_some() { "HF_TOKEN is set" } else { "HF_TOKEN is not set" };
-    let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0"));
-    let reachable = if offline { "not asked: HF_HUB_OFFLINE is set".to_owned() } else { reach(&endpoint) };
+fn hub(settings: &Result<HubSettings, HubError>) -> Section {
+    let Ok(settings) = settings else { return ("Hub", Vec::new()) };
+    let reachable =
+        if settings.offline { "not asked: HF_HUB_OFFLINE is set".to_owned() } else { reach(&settings.endpoint) };
+    let token = if settings.token.is_some() { "there is one" } else { "none in HF_TOKEN or from `hf auth login`" };
+    let endpoint = settings.endpoint.as_str();
     ("Hub", vec![line("endpoint", endpoint), line("reachable", reachable), line("token", token)])
 }
 

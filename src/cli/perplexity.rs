@@ -126,7 +126,7 @@ fn conclude(job: &PerplexityJob, finished: &PerplexityFinished) -> Result<Exit, 
         say("interrupted before the first window was done: there is nothing to report");
         return Ok(Exit::Interrupted);
     };
-    print_and_keep(report, job.out.as_deref(), |path| finished.record.write(path))?;
+    print_and_keep(report, job.out.as_deref(), windows.done < windows.count, |path| finished.record.write(path))?;
     let exit = print_failures(&finished.failures);
     if windows.done < windows.count {
         say(&format!(

@@ -5,7 +5,7 @@ use crate::engine::model::ModelSpec;
 use crate::engine::{Batching, Dtype, EngineKind};
 use crate::files::read_text;
 use crate::hub::DEFAULT_REVISION;
-use crate::report::{Format, ReportError};
+use crate::report::{Format, ReportError, check_template};
 use crate::run::{Destination, Job, RunError, SamplingOptions};
 use crate::task::{ChatUse, DatasetSpec, Selection};
 use crate::text::unknown;
@@ -65,7 +65,9 @@ pub(super) fn format(arguments: &OutputArguments, colour: bool) -> Result<Format
         what: format!("cannot read the template {}: {error}", path.display()),
         hint: "`--template` takes a tera template; templates/table.md is one to start from".to_owned(),
     })?;
-    Ok(Format::Custom { name: path.display().to_string(), template })
+    let name = path.display().to_string();
+    check_template(&name, &template)?;
+    Ok(Format::Custom { name, template })
 }
 
 pub(super) fn engine(name: &str) -> Result<EngineKind, RunError> {

@@ -28,5 +28,6 @@ pub(crate) use outputs::annotation;
 pub use outputs::{annotations, render_comparison};
 pub use perplexity::PerplexityContext;
 pub use quality::QualityContext;
+pub(crate) use render::check_template;
 pub use render::{render, render_bench, render_perplexity, render_quality};
 pub use templates::Templates;

@@ -112,14 +112,24 @@ impl TemplateEngine {
         origin: &str,
         context: &impl Serialize,
     ) -> Result<String, ReportError> {
-        let fault = |error: &dyn std::fmt::Display| ReportError {
-            what: format!("template {name}: {error}"),
-            hint: format!("templates are tera's; start from a copy of {origin}, whose variables are all there are"),
-        };
+        let fault = |error: &dyn std::fmt::Display| fault(name, origin, error);
         let variables = tera::Context::from_serialize(context).map_err(|error| fault(&error))?;
         self.0.add_raw_template(name, template).map_err(|error| fault(&error))?;
         self.0.render(name, &variables).map_err(|error| fault(&error))
     }
+}
+
+fn fault(name: &str, origin: &str, error: &dyn std::fmt::Display) -> ReportError {
+    ReportError {
+        what: format!("template {name}: {error}"),
+        hint: format!("templates are tera's; start from a copy of {origin}, whose variables are all there are"),
+    }
+}
+
+/// Refuses what is no template before anything is computed for it.
+pub(crate) fn check_template(name: &str, template: &str) -> Result<(), ReportError> {
+    let parsed = engine(false).0.add_raw_template(name, template);
+    parsed.map_err(|error| fault(name, "one in templates/", &error))
 }
 
 fn bundled(name: String) -> (String, &'static str) {

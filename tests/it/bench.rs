@@ -1,9 +1,10 @@
 //! Benchmarks: on engines that tell what they were asked, and as a command on the CPU engine.
 
 use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -283,6 +284,68 @@ fn what_cannot_be_measured_is_refused_before_anything_loads() {
 
 fn bench(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_evalsuite")).arg("bench").args(arguments).output().expect("the program starts")
+}
+
+/// Begins `bench` where the shell did `before`, sends it `signal` once an engine is ready; exit code and what was told.
+fn signalled(before: &str, arguments: &[&str], signal: &str) -> (Option<i32>, String) {
+    let script = format!("{before}; exec \"$0\" bench \"$@\"");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_evalsuite")]).args(arguments);
+    let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sh starts");
+    let mut told = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = String::new();
+    while !lines.contains(": ready in ") {
+        assert!(told.read_line(&mut lines).unwrap() > 0, "it ended before it was ready: {lines}");
+    }
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    told.read_to_string(&mut lines).unwrap();
+    (child.wait_with_output().unwrap().status.code(), lines)
+}
+
+/// `nohup` ignores the end of a terminal; catching it all the same ended runs with it.
+#[test]
+fn a_signal_that_whoever_began_the_run_ignores_is_ignored() {
+    let short = ["--only", "single", "--repeats", "20", "--dtype", "f32", "--engine", "cpu"];
+    let (code, told) = signalled("trap '' HUP", &short, "-HUP");
+    assert!(code == Some(0) && !told.contains("interrupted"), "{code:?}: {told}");
+    let long = ["--only", "single", "--repeats", "3000", "--dtype", "f32", "--engine", "cpu"];
+    let (code, told) = signalled("true", &long, "-HUP");
+    assert!(code == Some(130) && told.contains("interrupted"), "{code:?}: {told}");
+}
+
+#[test]
+fn what_is_interrupted_replaces_no_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = written(folder.path(), "full.json", &json!("what was measured before"));
+    let long = ["--only", "single", "--repeats", "3000", "--dtype", "f32", "--engine", "cpu", "--out", &out];
+    let (code, told) = signalled("true", &long, "-INT");
+    assert!(code == Some(130) && told.contains("results: none written, for "), "{code:?}: {told}");
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "\"what was measured before\"");
+}
+
+#[test]
+fn what_was_measured_is_kept_where_it_cannot_be_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("bad.tera");
+    std::fs::write(&template, "{{ x.y }").unwrap();
+    let output = bench(&["--only", "load", "--template", template.to_str().unwrap()]);
+    let told = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && told.contains("bad.tera: "), "{told}");
+    assert!(!told.contains("loading"), "it ran before it looked at the template: {told}");
+    let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else {
+        eprintln!("SKIPPED: no /dev/full to print to");
+        return;
+    };
+    let out = folder.path().join("out.json");
+    let status = Command::new(env!("CARGO_BIN_EXE_evalsuite"))
+        .args(["bench", "--only", "load", "--repeats", "1", "--dtype", "f32", "--engine", "cpu", "--out"])
+        .arg(&out)
+        .stdout(full)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(2));
+    assert!(BenchRecord::read(&out).unwrap().unwrap().complete);
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -97,9 +97,10 @@ impl Device {
     }
 }
 
-/// Whether a card can be used here, without opening it: the driver loads and sees one, and the libraries are there.
+/// Whether a card is here, without opening it: the driver loads and sees one, and the libraries are there. A driver that fails has a
+/// card, and whoever opens it is told why.
 pub fn is_present() -> bool {
-    LIBRARIES.iter().all(loads) && count().is_ok_and(|count| count > 0)
+    LIBRARIES.iter().all(loads) && count().map_or(true, |count| count > 0)
 }
 
 /// What a GPU engine would find here, by name and in words.
@@ -112,8 +113,9 @@ pub fn describe() -> Vec<(&'static str, String)> {
     let mut lines: Vec<_> = LIBRARIES.iter().map(|library| (library.file, found(library))).collect();
     let cache = super::compile::cache_folder();
     lines.push(("kernel cache", cache.map_or_else(|| "none".to_owned(), |folder| folder.display().to_string())));
-    let count = if loads(&DRIVER) { count().unwrap_or(0) } else { 0 };
-    for ordinal in 0..count {
+    let count = if loads(&DRIVER) { count() } else { Ok(0) };
+    lines.extend(count.as_ref().err().map(|error| ("device", first_line(error))));
+    for ordinal in 0..count.unwrap_or(0) {
         lines.push((
             "device",
             Device::open(ordinal).map_or_else(|error| first_line(&error), |device| device.in_words()),
