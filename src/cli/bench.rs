@@ -8,7 +8,7 @@ use super::args::OutputArguments;
 use super::commands::{catch_interrupts, colour, print_and_keep, print_failures};
 use super::exit::Exit;
 use super::model::ModelArguments;
-use super::plan::table_format;
+use super::plan::{at_least_one, table_format};
 use super::printer::{Printer, cache_text, duration, remaining_text, running_text, say, speed_text};
 use crate::bench::{BenchFinished, BenchJob, Event, Progress, Surroundings, execute};
 use crate::engine::Batching;
@@ -92,10 +92,7 @@ pub struct BenchArguments {
 
 /// Checks the arguments of `bench`. `command` is the whole command line; `colour` is for a terminal's tables.
 pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: bool) -> Result<BenchJob, RunError> {
-    let at_least_one = [("--repeats", Some(arguments.repeats)), ("--requests", arguments.requests)];
-    if let Some((flag, _)) = at_least_one.into_iter().find(|(_, value)| *value == Some(0)) {
-        return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
-    }
+    at_least_one(&[("--repeats", Some(arguments.repeats)), ("--requests", arguments.requests)])?;
     let parts = parts(&arguments.only)?;
     let of_workload =
         [("--workload", arguments.workload.is_some()), ("--shared-prefix", arguments.shared_prefix.is_some())];

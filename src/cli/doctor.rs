@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::engine::{EngineKind, gpu_description};
-use crate::hub::{HubError, HubSettings};
+use crate::hub::{Hub, HubError, HubSettings};
 use crate::record::Machine;
 use crate::system::available_memory_bytes;
 use crate::text::bytes;
@@ -15,8 +15,9 @@ const HUB_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The whole report.
 pub(super) fn report() -> String {
-    let settings = HubSettings::from_variables(|name| std::env::var(name).ok(), false);
-    let sections = [versions(), processor(), gpu(), caches(&settings), hub(&settings)];
+    let client = Hub::from_environment(false);
+    let settings = client.as_ref().map(Hub::settings);
+    let sections = [versions(), processor(), gpu(), caches(settings), hub(settings)];
     sections.iter().map(|(title, lines)| section(title, lines)).collect::<Vec<_>>().join("\n")
 }
 
@@ -76,7 +77,7 @@ fn gpu() -> Section {
     ("GPU", lines)
 }
 
-fn caches(hub: &Result<HubSettings, HubError>) -> Section {
+fn caches(hub: Result<&HubSettings, &HubError>) -> Section {
     let cache = match hub {
         Ok(settings) => folder_line("hub cache", &settings.cache),
         Err(error) => line("hub cache", error.what.as_str()),
@@ -95,7 +96,7 @@ fn folder_line(name: &str, path: &Path) -> (String, String) {
     line(name, format!("{} ({free}{state})", path.display()))
 }
 
-fn hub(settings: &Result<HubSettings, HubError>) -> Section {
+fn hub(settings: Result<&HubSettings, &HubError>) -> Section {
     let Ok(settings) = settings else { return ("Hub", Vec::new()) };
     let reachable =
         if settings.offline { "not asked: HF_HUB_OFFLINE is set".to_owned() } else { reach(&settings.endpoint) };

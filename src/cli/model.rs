@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::commands::{open_hub, start_threads};
-use super::plan::{awq, dtypes, engine};
+use super::plan::{at_least_one, awq, dtypes, engine};
 use crate::engine::model::ModelSpec;
 use crate::engine::{Batching, EngineKind};
 use crate::hub::Hub;
@@ -53,11 +53,7 @@ impl ModelArguments {
     /// Checks everything that can be checked without opening a file. `batching` is the command's own, where the user names none.
     pub(super) fn resolve(&self, batching: Batching, batch: Option<usize>) -> Result<Subject, RunError> {
         let engine = engine(&self.engine)?;
-        for (flag, value) in [("--threads", self.threads), ("--batch", batch)] {
-            if value == Some(0) {
-                return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
-            }
-        }
+        at_least_one(&[("--threads", self.threads), ("--batch", batch)])?;
         if let Some(batch) = batch.filter(|batch| *batch > MOST_BATCH) {
             return Err(RunError::invalid(
                 format!("--batch {batch} is more than {MOST_BATCH}"),

@@ -132,14 +132,22 @@ fn selection(arguments: &Gsm8kArguments) -> Result<Selection, RunError> {
     Ok(Selection { limit: arguments.limit, indices: indices.unwrap_or_default() })
 }
 
-fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), RunError> {
-    let at_least_one =
-        [("--limit", arguments.limit), ("--max-tokens", arguments.max_tokens), ("--repeats", Some(arguments.repeats))];
-    for (flag, value) in at_least_one {
-        if value == Some(0) {
-            return Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")));
+/// Refuses 0 as the value of a flag that counts something.
+pub(super) fn at_least_one(flags: &[(&str, Option<usize>)]) -> Result<(), RunError> {
+    match flags.iter().find(|(_, value)| *value == Some(0)) {
+        Some((flag, _)) => {
+            Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")))
         }
+        None => Ok(()),
     }
+}
+
+fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), RunError> {
+    at_least_one(&[
+        ("--limit", arguments.limit),
+        ("--max-tokens", arguments.max_tokens),
+        ("--repeats", Some(arguments.repeats)),
+    ])?;
     let minimum = arguments.min_accuracy.unwrap_or_default();
     let in_range = [
         ("--temperature", arguments.temperature, arguments.temperature >= 0.0, "0 (greedy) or more"),

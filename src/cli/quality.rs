@@ -8,7 +8,7 @@ use super::args::OutputArguments;
 use super::commands::{colour, conclude_run, print_data, with_surroundings};
 use super::exit::Exit;
 use super::model::ModelArguments;
-use super::plan::{RUNS, chat, format};
+use super::plan::{RUNS, at_least_one, chat, format};
 use super::printer::say;
 use crate::engine::Batching;
 use crate::run::quality::{ImportJob, QualityJob, execute, import};
@@ -105,9 +105,7 @@ pub fn resolve_quality(
     command: Vec<String>,
     colour: bool,
 ) -> Result<QualityJob, RunError> {
-    if arguments.max_tokens == Some(0) {
-        return Err(RunError::invalid("--max-tokens 0 asks for nothing", "give --max-tokens 1 or more"));
-    }
+    at_least_one(&[("--max-tokens", arguments.max_tokens)])?;
     if let Some(column) = &arguments.ground_truth {
         return Err(RunError::invalid(
             format!("--ground-truth {column} names a column of an import, and nothing is imported"),

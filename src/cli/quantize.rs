@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::args::QuantizeArguments;
 use super::commands::{catch_interrupts, open_hub, start_threads};
 use super::exit::Exit;
+use super::plan::at_least_one;
 use super::printer::{Printer, duration, remaining_text, say};
 use crate::engine::model::ModelSpec;
 use crate::quantize::{Event, Finished, GROUP_SIZES, Job, Method, Progress, quantize};
@@ -47,9 +48,7 @@ fn resolve(arguments: &QuantizeArguments) -> Result<Job, RunError> {
             "give 128, 64 or 32, or leave it out for the largest that fits",
         ));
     }
-    if arguments.threads == Some(0) {
-        return Err(RunError::invalid("--threads 0 asks for nothing", "give --threads 1 or more"));
-    }
+    at_least_one(&[("--threads", arguments.threads)])?;
     if method == Method::Rtn && arguments.calibration.is_some() {
         return Err(RunError::invalid(
             "--calibration has no use with --method rtn, which looks at the weights alone",

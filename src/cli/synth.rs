@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::commands::{catch_interrupts, start_threads};
 use super::exit::Exit;
+use super::plan::at_least_one;
 use super::printer::{Printer, duration, remaining_text, say};
 use crate::run::RunError;
 use crate::synth::{Finished, Format, Job, Progress, Shape, synthesise};
@@ -87,9 +88,7 @@ fn resolve(arguments: &SynthArguments) -> Result<Job, RunError> {
     let invalid = |(what, hint): (String, String)| RunError::invalid(what, hint);
     let shape =
         Shape::parse(&arguments.shape).ok_or_else(|| invalid(unknown("shape", &arguments.shape, &Shape::names())))?;
-    if arguments.threads == Some(0) {
-        return Err(RunError::invalid("--threads 0 asks for nothing", "give --threads 1 or more"));
-    }
+    at_least_one(&[("--threads", arguments.threads)])?;
     let group_size = shape.group_size(arguments.group_size)?;
     let format = Format::parse(&arguments.dtype, group_size)
         .ok_or_else(|| invalid(unknown("dtype", &arguments.dtype, &Format::NAMES)))?;

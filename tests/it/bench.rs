@@ -1,7 +1,6 @@
 //! Benchmarks: on engines that tell what they were asked, and as a command on the CPU engine.
 
 use std::collections::HashSet;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -291,15 +290,9 @@ fn signalled(before: &str, arguments: &[&str], signal: &str) -> (Option<i32>, St
     let script = format!("{before}; exec \"$0\" bench \"$@\"");
     let mut shell = Command::new("sh");
     shell.args(["-c", &script, env!("CARGO_BIN_EXE_evalsuite")]).args(arguments);
-    let mut child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sh starts");
-    let mut told = BufReader::new(child.stderr.take().unwrap());
-    let mut lines = String::new();
-    while !lines.contains(": ready in ") {
-        assert!(told.read_line(&mut lines).unwrap() > 0, "it ended before it was ready: {lines}");
-    }
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
-    told.read_to_string(&mut lines).unwrap();
-    (child.wait_with_output().unwrap().status.code(), lines)
+    let child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sh starts");
+    let (output, told) = crate::signal_when(child, ": ready in ", signal);
+    (output.status.code(), told)
 }
 
 /// `nohup` ignores the end of a terminal; catching it all the same ended runs with it.

@@ -511,17 +511,8 @@ fn ctrl_c_ends_a_check_without_a_verdict() {
     let world = world.path();
     says(world, 0, "accept --suite quality --model bundled --dtype f32 -- --only copying --max-tokens 4");
     let mut slow = command(world, "check --suite quality -- --max-tokens 160");
-    let mut child = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut told = std::io::BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("loaded in") {
-        line.clear();
-        assert!(std::io::BufRead::read_line(&mut told, &mut line).unwrap() > 0, "it ended before it had loaded");
-    }
-    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    let mut rest = String::new();
-    std::io::Read::read_to_string(&mut told, &mut rest).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let child = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (output, rest) = crate::signal_when(child, "loaded in", "-INT");
     assert_eq!(output.status.code(), Some(130), "{rest}");
     assert!(output.stdout.is_empty() && rest.contains("interrupted"), "{rest}");
     assert!(!path(world, "quality/bundled/f32.json.new").exists());

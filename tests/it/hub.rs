@@ -1,6 +1,5 @@
 //! The real hub client against a stand-in for the hub.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -264,7 +263,7 @@ fn ctrl_c_while_the_hub_is_asked_again_ends_with_130() {
         std::fs::create_dir_all(cache.path().join("golden/gsm8k/owner--tiny")).unwrap();
         std::fs::copy(&golden, cache.path().join("golden/gsm8k/owner--tiny/f32.json")).unwrap();
         server.fail(Faults { status: Some((503, 100)), ..Faults::default() });
-        let mut child = Command::new(env!("CARGO_BIN_EXE_evalsuite"))
+        let child = Command::new(env!("CARGO_BIN_EXE_evalsuite"))
             .args(arguments)
             .args(["--model", "owner/tiny"])
             .envs([("HF_ENDPOINT", server.endpoint.as_ref()), ("HF_HOME", cache.path().as_os_str())])
@@ -274,16 +273,8 @@ fn ctrl_c_while_the_hub_is_asked_again_ends_with_130() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut told = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("trying again (1 of 3)") {
-            line.clear();
-            assert!(told.read_line(&mut line).unwrap() > 0, "{arguments:?} ended before it tried again");
-        }
-        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-        let mut rest = String::new();
-        told.read_to_string(&mut rest).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(130), "{arguments:?}: {rest}");
+        let (output, rest) = crate::signal_when(child, "trying again (1 of 3)", "-INT");
+        assert_eq!(output.status.code(), Some(130), "{arguments:?}: {rest}");
         assert!(rest.contains("interrupted before owner/tiny") || arguments[..2] == ["golden", "check"], "{rest}");
         assert!(!rest.contains("trying again (3 of 3)"), "{arguments:?} asked on: {rest}");
     }

@@ -1,7 +1,9 @@
 //! Integration tests: one binary, one module a subject.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
 
 use evalsuite::engine::{Completion, Engine, Event, Request};
 
@@ -62,6 +64,20 @@ fn smollm2() -> PathBuf {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/models/SmolLM2-135M-Instruct.Q4_1.gguf"),
         PathBuf::from,
     )
+}
+
+/// Sends a program `signal` once it says `part`; how it ended, and what it said on stderr from then on. Its stderr is piped.
+fn signal_when(mut child: Child, part: &str, signal: &str) -> (Output, String) {
+    let mut told = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(part) {
+        line.clear();
+        assert!(told.read_line(&mut line).unwrap() > 0, "it ended before it said {part}");
+    }
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).unwrap();
+    (child.wait_with_output().unwrap(), rest)
 }
 
 /// What an engine makes of requests, in their order.

@@ -108,12 +108,12 @@ impl Engine for CpuEngine {
             while running.len() < self.info.batch
                 && let Some(request) = waiting.front()
             {
-                let need = self.cache_bytes(reserved_tokens(&running) + request.most_tokens(self.info.context_tokens));
+                let reserved = request.most_tokens(self.info.context_tokens);
+                let need = self.cache_bytes(reserved_tokens(&running) + reserved);
                 if need > cache_budget && !running.is_empty() {
                     break; // it waits until others have left
                 }
                 let Some(request) = waiting.pop_front() else { break };
-                let reserved = request.most_tokens(self.info.context_tokens);
                 let given =
                     if let Work::Score { continuation } = &request.work { continuation.clone() } else { Vec::new() };
                 let tokenizer = Arc::clone(&self.tokenizer);

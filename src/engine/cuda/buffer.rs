@@ -122,7 +122,6 @@ impl Drop for Buffer {
 /// Page-locked memory of this machine, which the card reads and writes by itself.
 #[derive(Debug)]
 pub(crate) struct Pinned<T: Element> {
-    context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     pointer: *mut T,
     length: usize,
@@ -142,7 +141,7 @@ impl<T: Element> Pinned<T> {
         let pointer = allocate().map_err(|error| failed("lock pages of this machine's memory", error))?.cast::<T>();
         // SAFETY: freshly allocated, of this length.
         unsafe { pointer.write_bytes(0, length) };
-        Ok(Self { context: Arc::clone(&device.context), stream: Arc::clone(&device.stream), pointer, length })
+        Ok(Self { stream: Arc::clone(&device.stream), pointer, length })
     }
 }
 
@@ -164,7 +163,7 @@ impl<T: Element> std::ops::DerefMut for Pinned<T> {
 
 impl<T: Element> Drop for Pinned<T> {
     fn drop(&mut self) {
-        let _ = self.context.bind_to_thread();
+        let _ = self.stream.context().bind_to_thread();
         // A copy may be on its way still, where an error ended whoever would have waited for it. All are in this stream, and no
         // other engine's is waited for: that would spoil a capture of its.
         let _ = self.stream.synchronize();
