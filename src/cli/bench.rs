@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::OutputArguments;
-use super::commands::{catch_interrupts, colour, print_and_keep, print_failures};
 use super::exit::Exit;
 use super::model::ModelArguments;
-use super::plan::{at_least_one, table_format};
+use super::output::{OutputArguments, colour, print_and_keep};
 use super::printer::{Printer, cache_text, duration, remaining_text, running_text, say, speed_text};
+use super::session::{catch_interrupts, print_failures};
+use super::values::at_least_one;
 use crate::bench::{BenchFinished, BenchJob, Event, Progress, Surroundings, execute};
 use crate::engine::Batching;
 use crate::record::BenchPart;
@@ -115,7 +115,7 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
         seed: arguments.seed,
         peers: arguments.vs.clone(),
         out: arguments.out.clone(),
-        format: table_format(&arguments.output, colour)?,
+        format: arguments.output.table_format(colour)?,
     })
 }
 
@@ -131,7 +131,7 @@ fn parts(names: &[String]) -> Result<Vec<BenchPart>, RunError> {
 }
 
 /// Runs the command.
-pub(super) fn bench(arguments: &BenchArguments, command: Vec<String>) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &BenchArguments, command: Vec<String>) -> Result<Exit, RunError> {
     let job = resolve_bench(arguments, command, colour())?;
     let hub = arguments.model.start()?;
     let interrupted = catch_interrupts()?;

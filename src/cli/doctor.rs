@@ -4,17 +4,26 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::exit::Exit;
+use super::output::print_data;
 use crate::engine::{EngineKind, gpu_description};
 use crate::hub::{Hub, HubError, HubSettings};
 use crate::record::Machine;
+use crate::run::RunError;
 use crate::system::available_memory_bytes;
 use crate::text::bytes;
 
 /// The longest that a look at the hub may take.
 const HUB_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Runs the command.
+pub(super) fn run() -> Result<Exit, RunError> {
+    print_data(&report())?;
+    Ok(Exit::Success)
+}
+
 /// The whole report.
-pub(super) fn report() -> String {
+fn report() -> String {
     let client = Hub::from_environment(false);
     let settings = client.as_ref().map(Hub::settings);
     let sections = [versions(), processor(), gpu(), caches(settings), hub(settings)];

@@ -1,31 +1,34 @@
-//! The command line: typed, resolved, run, said.
+//! The command line: typed, resolved, run, said. A file a command; what several need stands in files of its own.
 
 mod args;
+mod baseline;
 mod bench;
 mod commands;
 mod doctor;
 mod exit;
 mod golden;
-mod golden_arguments;
-mod golden_look;
-mod golden_scope;
+mod gsm8k;
 mod model;
+mod output;
 mod parser;
 mod perplexity;
-mod plan;
 mod printer;
 mod quality;
 mod quantize;
 mod report;
+mod rescore;
+mod session;
+mod show;
 mod synth;
+mod values;
 
-pub use args::{Arguments, Command, Gsm8kArguments};
+pub use args::{Arguments, Command};
 pub use bench::{BenchArguments, resolve_bench};
 pub use commands::run;
 pub use exit::Exit;
-pub use golden_arguments::{GoldenAction, GoldenArguments};
+pub use golden::{GoldenAction, GoldenArguments};
+pub use gsm8k::{Gsm8kArguments, resolve};
 pub use model::ModelArguments;
 pub use perplexity::{PerplexityArguments, resolve_perplexity};
-pub use plan::resolve;
 pub use quality::{QualityArguments, resolve_quality};
 pub use synth::SynthArguments;

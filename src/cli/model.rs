@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::commands::{open_hub, start_threads};
-use super::plan::{at_least_one, awq, dtypes, engine};
+use super::session::{open_hub, start_threads};
+use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
-use crate::engine::{Batching, EngineKind};
-use crate::hub::Hub;
+use crate::engine::{Batching, Dtype, EngineKind};
+use crate::hub::{DEFAULT_REVISION, Hub};
 use crate::run::{RunError, Subject};
 use crate::text::unknown;
 
@@ -77,6 +77,51 @@ impl ModelArguments {
         start_threads(self.threads)?;
         open_hub(self.offline)
     }
+}
+
+fn engine(name: &str) -> Result<EngineKind, RunError> {
+    EngineKind::parse(name).ok_or_else(|| {
+        let (what, hint) = unknown("engine", name, &EngineKind::NAMES);
+        RunError::invalid(what, hint)
+    })
+}
+
+/// The named precisions, the ground truth first, none twice; none if none is named.
+pub(in crate::cli) fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec<Dtype>, RunError> {
+    let offered = engine.dtypes();
+    let known = Dtype::ALL.map(Dtype::name);
+    let mut dtypes = names
+        .iter()
+        .map(|name| {
+            let dtype = Dtype::ALL.into_iter().find(|dtype| dtype.name() == name.trim()).ok_or_else(|| {
+                let (what, hint) = unknown("dtype", name, &known);
+                RunError::invalid(what, hint)
+            })?;
+            if offered.contains(&dtype) {
+                return Ok(dtype);
+            }
+            let offered = offered.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(", ");
+            Err(RunError::invalid(
+                format!("the engine asked for does not run in {dtype}"),
+                format!("give `--engine cpu`, or one of its own precisions: {offered}"),
+            ))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    dtypes.sort_unstable();
+    dtypes.dedup();
+    Ok(dtypes)
+}
+
+/// Where the AWQ weights are, if the user says.
+fn awq(source: Option<&str>, dtypes: &[Dtype]) -> Result<Option<ModelSpec>, RunError> {
+    let Some(source) = source else { return Ok(None) };
+    if !dtypes.is_empty() && !dtypes.contains(&Dtype::Awq) {
+        return Err(RunError::invalid(
+            format!("--awq {source} is of no use without awq among the precisions"),
+            "add awq to `--dtype`, or leave `--awq` out",
+        ));
+    }
+    Ok(Some(ModelSpec { source: source.to_owned(), revision: DEFAULT_REVISION.to_owned() }))
 }
 
 fn batching_named(name: &str) -> Result<Batching, RunError> {

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::OutputArguments;
-use super::commands::{colour, print_and_keep, print_failures, with_surroundings};
 use super::exit::Exit;
 use super::model::ModelArguments;
-use super::plan::{chat, table_format};
+use super::output::{OutputArguments, colour, print_and_keep};
 use super::printer::say;
+use super::session::{print_failures, with_surroundings};
+use super::values::chat;
 use crate::engine::Batching;
 use crate::run::RunError;
 use crate::run::perplexity::{PerplexityFinished, PerplexityJob, execute};
@@ -107,12 +107,12 @@ pub fn resolve_perplexity(
         limit_tokens: arguments.limit_tokens,
         out: arguments.out.clone(),
         worst: arguments.worst,
-        format: table_format(&arguments.output, colour)?,
+        format: arguments.output.table_format(colour)?,
     })
 }
 
 /// Runs the command.
-pub(super) fn perplexity(arguments: &PerplexityArguments, command: Vec<String>) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &PerplexityArguments, command: Vec<String>) -> Result<Exit, RunError> {
     let job = resolve_perplexity(arguments, command, colour())?;
     let hub = arguments.model.start()?;
     let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;

@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::OutputArguments;
-use super::commands::{colour, conclude_run, print_data, with_surroundings};
 use super::exit::Exit;
 use super::model::ModelArguments;
-use super::plan::{RUNS, at_least_one, chat, format};
+use super::output::{OutputArguments, colour, print_data};
 use super::printer::say;
+use super::session::{conclude_run, destination, with_surroundings};
+use super::values::{at_least_one, chat};
 use crate::engine::Batching;
+use crate::run::RunError;
 use crate::run::quality::{ImportJob, QualityJob, execute, import};
-use crate::run::{Destination, RunError};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -120,15 +120,15 @@ pub fn resolve_quality(
         only: arguments.only.clone(),
         chat: chat(&arguments.chat)?,
         max_tokens: arguments.max_tokens,
-        destination: arguments.out.clone().map_or_else(|| Destination::Under(RUNS.into()), Destination::Folder),
+        destination: destination(arguments.out.as_ref()),
         resume: arguments.resume,
-        format: format(&arguments.output, colour)?,
+        format: arguments.output.format(colour)?,
         diffs: arguments.diffs,
     })
 }
 
 /// Runs the command.
-pub(super) fn quality(arguments: &QualityArguments, command: Vec<String>) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &QualityArguments, command: Vec<String>) -> Result<Exit, RunError> {
     if let Some(file) = &arguments.import {
         return compare_import(arguments, file, command);
     }
@@ -145,7 +145,7 @@ fn compare_import(arguments: &QualityArguments, file: &Path, command: Vec<String
         ground_truth: arguments.ground_truth.clone().unwrap_or_else(|| "ground_truth".to_owned()),
         prompts: arguments.prompts.clone(),
         out: arguments.out.clone(),
-        format: format(&arguments.output, colour())?,
+        format: arguments.output.format(colour())?,
         diffs: arguments.diffs,
     };
     let (_, report) = import(&job)?;

@@ -1,16 +1,59 @@
 //! `evalsuite quantize`: what was typed becomes a job, and its events lines or a bar.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
-use super::args::QuantizeArguments;
-use super::commands::{catch_interrupts, open_hub, start_threads};
+use clap::Args;
+
 use super::exit::Exit;
-use super::plan::at_least_one;
 use super::printer::{Printer, duration, remaining_text, say};
+use super::session::{catch_interrupts, open_hub, start_threads};
+use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
 use crate::quantize::{Event, Finished, GROUP_SIZES, Job, Method, Progress, quantize};
 use crate::run::RunError;
 use crate::text::unknown;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  evalsuite quantize --model ./model --out ./model-awq
+      scales and limits searched for on the bundled problems' train split
+  evalsuite quantize --model ./model.gguf --out ./awq \\
+      --calibration train.jsonl --group-size 64
+      a GGUF file, calibrated on questions and answers of your own
+  evalsuite quantize --model ./model --out ./model-rtn --method rtn
+      plain rounding, to see what the search is worth
+
+Ctrl-C keeps finished blocks in DIR.partial; the same command goes on there.";
+
+/// `evalsuite quantize`.
+#[derive(Debug, Clone, Args)]
+pub struct QuantizeArguments {
+    /// `bundled`, a hub id, a folder, or a .gguf file
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// Folder to make; it must not be there yet
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Inputs that share a scale: 128, 64, or 32 [default: the largest that fits]
+    #[arg(long, value_name = "N")]
+    pub group_size: Option<usize>,
+    /// Plain text, or questions and answers (.jsonl, .parquet) [default: bundled]
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
+    /// `awq`, or `rtn` for plain rounding
+    #[arg(long, default_value = "awq")]
+    pub method: String,
+    /// Revision of a hub model
+    #[arg(long, default_value = crate::hub::DEFAULT_REVISION)]
+    pub revision: String,
+    /// CPU threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Use only what is on this machine; ask no hub
+    #[arg(long)]
+    pub offline: bool,
+}
 
 /// Runs the command.
 pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, RunError> {

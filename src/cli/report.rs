@@ -1,21 +1,19 @@
-//! `evalsuite report`, and `--baseline`, which `gsm8k` has too.
+//! `evalsuite report`: runs side by side.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::commands::{colour, print_data};
+use super::baseline::{BaselineArguments, exit};
 use super::exit::Exit;
+use super::output::{colour, print_data};
 use super::printer::{print_error, say};
 use crate::files::write_atomically;
 use crate::record::StoredRun;
-use crate::report::{
-    Comparison, Gate, Limits, ReportFormat, Templates, no_shared_precision, read_outside, refusal, render_comparison,
-};
-use crate::run::{Job, RunError};
-use crate::task::Protocol;
+use crate::report::{Comparison, ReportFormat, Templates, read_outside, render_comparison};
+use crate::run::RunError;
 
 /// For `--help`.
 pub(super) const EXAMPLES: &str = "\
@@ -54,84 +52,8 @@ pub struct ReportArguments {
     pub baseline: BaselineArguments,
 }
 
-/// Holding a run against a stored one.
-#[derive(Debug, Clone, Args)]
-pub struct BaselineArguments {
-    /// Exit with 1 if the run is worse than this one, paired by sample
-    #[arg(long, value_name = "RUN", help_heading = "Gate")]
-    pub baseline: Option<PathBuf>,
-    /// Percentage points of accuracy that may be lost [default: 2]
-    #[arg(long, value_name = "POINTS", requires = "baseline", allow_negative_numbers = true, help_heading = "Gate")]
-    pub margin: Option<f64>,
-    /// The least tokens/s, as a multiple of the baseline's
-    #[arg(long, value_name = "RATIO", requires = "baseline", allow_negative_numbers = true, help_heading = "Gate")]
-    pub min_speed_ratio: Option<f64>,
-}
-
-/// A stored run, and what it demands.
-#[derive(Debug, Clone)]
-pub(super) struct Baseline {
-    run: StoredRun,
-    limits: Limits,
-}
-
-impl BaselineArguments {
-    /// Reads the baseline, so that a wrong one is known before hours are spent.
-    pub(super) fn open(&self) -> Result<Option<Baseline>, RunError> {
-        let Some(path) = &self.baseline else { return Ok(None) };
-        let limits = Limits {
-            margin_points: self.margin.unwrap_or(Limits::default().margin_points),
-            min_speed_ratio: self.min_speed_ratio,
-        };
-        let numbers = [
-            (
-                "--margin",
-                limits.margin_points,
-                (0.0..=100.0).contains(&limits.margin_points),
-                "percentage points, 0 to 100",
-            ),
-            (
-                "--min-speed-ratio",
-                limits.min_speed_ratio.unwrap_or(1.0),
-                limits.min_speed_ratio.is_none_or(|ratio| ratio > 0.0 && ratio.is_finite()),
-                "a ratio above 0, such as 0.9",
-            ),
-        ];
-        for (flag, value, holds, range) in numbers {
-            if !holds {
-                return Err(RunError::invalid(format!("{flag} {value} is out of range"), format!("give {range}")));
-            }
-        }
-        Ok(Some(Baseline { run: StoredRun::read(path)?, limits }))
-    }
-}
-
-impl Baseline {
-    /// Refuses a job whose run could not be held against it, before hours are spent. Its problems are compared once they are known.
-    pub(super) fn check_job(&self, job: &Job) -> Result<(), RunError> {
-        let (stored, dtypes) = (&self.run.record, &job.subject.dtypes);
-        let protocol = Protocol::open(&job.protocol)?;
-        if protocol.sha256 != stored.plan.protocol.sha256 {
-            let why = format!("its protocol is {}, the baseline's {}", protocol.name, stored.plan.protocol.name);
-            let hint = "give the baseline's `--protocol`, or make a new baseline";
-            return Err(refusal("this run", &self.run, &why, hint).into());
-        }
-        if !dtypes.is_empty() && !stored.dtypes.iter().any(|one| dtypes.contains(&one.dtype)) {
-            return Err(no_shared_precision("this run", &self.run).into());
-        }
-        Ok(())
-    }
-
-    /// Holds a run that has just finished against it, and says what came of it.
-    pub(super) fn check(&self, folder: &Path) -> Result<Exit, RunError> {
-        let runs = [StoredRun::read(folder)?];
-        let gate = Gate::new(&runs, &self.run, self.limits)?;
-        tell(&gate);
-        Ok(exit(Some(&gate)))
-    }
-}
-
-pub(super) fn report(arguments: &ReportArguments, command: Vec<String>) -> Result<Exit, RunError> {
+/// Runs the command.
+pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<Exit, RunError> {
     let to_terminal = colour() && arguments.out.is_none();
     let format = ReportFormat::parse(&arguments.format, to_terminal)?;
     let templates = match &arguments.templates {
@@ -144,7 +66,7 @@ pub(super) fn report(arguments: &ReportArguments, command: Vec<String>) -> Resul
     }
     let baseline = arguments.baseline.open()?;
     let runs = arguments.runs.iter().map(|path| StoredRun::read(path)).collect::<Result<Vec<_>, _>>()?;
-    let gate = baseline.map(|baseline| Gate::new(&runs, &baseline.run, baseline.limits)).transpose()?;
+    let gate = baseline.map(|baseline| baseline.gate(&runs)).transpose()?;
     let comparison = Comparison::new(&runs, outside, gate, command);
     let text = render_comparison(&comparison, &runs, format, &templates)?;
     match &arguments.out {
@@ -170,19 +92,6 @@ pub(super) fn report(arguments: &ReportArguments, command: Vec<String>) -> Resul
         gate.failures().for_each(print_error);
     }
     Ok(exit(comparison.gate.as_ref()))
-}
-
-fn exit(gate: Option<&Gate>) -> Exit {
-    if gate.is_none_or(|gate| gate.passed) { Exit::Success } else { Exit::BelowMinimum }
-}
-
-fn tell(gate: &Gate) {
-    for note in &gate.notes {
-        say(&format!("baseline: {note}"));
-    }
-    for check in &gate.checks {
-        if check.passed { say(&format!("baseline: {}", check.message)) } else { print_error(&check.message) }
-    }
 }
 
 /// GitHub shows what stands in the file that it names so as the step's summary.

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::commands::{catch_interrupts, start_threads};
 use super::exit::Exit;
-use super::plan::at_least_one;
 use super::printer::{Printer, duration, remaining_text, say};
+use super::session::{catch_interrupts, start_threads};
+use super::values::at_least_one;
 use crate::run::RunError;
 use crate::synth::{Finished, Format, Job, Progress, Shape, synthesise};
 use crate::text::{bytes, unknown};

@@ -3,17 +3,19 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use clap::Parser as _;
+use clap::Args;
 
-use super::args::{Arguments, Command};
-use super::golden_arguments::ScopeArguments;
-use super::plan::{dtypes, resolve};
-use super::quality::resolve_quality;
+use super::arguments::ScopeArguments;
+use crate::cli::gsm8k::{Gsm8kArguments, resolve};
+use crate::cli::model::dtypes;
+use crate::cli::quality::{QualityArguments, resolve_quality};
 use crate::engine::{Dtype, EngineKind};
-use crate::golden::{Checked, Entry, Golden, Recipe, Status, Store, Suite, SuiteEnd, SuiteJob};
+use crate::golden::{
+    Candidates, Checked, Entry, Golden, Origin, Recipe, Status, Store, Suite, SuiteEnd, SuiteJob, candidates,
+};
 use crate::hub::Hub;
 use crate::run::{RunError, Surroundings};
-use crate::text::unknown;
+use crate::text::{command_line, unknown};
 
 /// Golden files that one job makes.
 #[derive(Debug)]
@@ -232,13 +234,50 @@ pub(super) fn job(
             behind_the_dashes(suite.name()),
         )
     };
-    let arguments = Arguments::try_parse_from(&words).map_err(|error| {
-        let text = error.to_string();
-        refused(text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
-    })?;
-    Ok(match &arguments.command {
-        Command::Gsm8k(arguments) => SuiteJob::Gsm8k(Box::new(resolve(arguments, command, false)?)),
-        Command::Quality(arguments) => SuiteJob::Quality(Box::new(resolve_quality(arguments, command, false)?)),
-        _ => return Err(refused("this is another command".to_owned())),
+    // The suite's name stands for the program's.
+    let words = &words[1..];
+    Ok(match suite {
+        Suite::Gsm8k => {
+            SuiteJob::Gsm8k(Box::new(resolve(&read::<Gsm8kArguments>(words).map_err(refused)?, command, false)?))
+        }
+        Suite::Quality => {
+            let arguments = read::<QualityArguments>(words).map_err(refused)?;
+            SuiteJob::Quality(Box::new(resolve_quality(&arguments, command, false)?))
+        }
     })
+}
+
+/// A command's arguments from its words, the command's name first; what is wrong with them in one line.
+fn read<A: Args>(words: &[&str]) -> Result<A, String> {
+    let command = A::augment_args(clap::Command::new("suite"));
+    let read = command.try_get_matches_from(words).and_then(|matches| A::from_arg_matches(&matches));
+    read.map_err(|error| {
+        let text = error.to_string();
+        text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    })
+}
+
+/// The golden files that a run's folder would give, of the precisions asked for. Where they belong must be a folder for them.
+pub(super) fn of_run(run: &Path, wanted: &[String], store: &Store) -> Result<Candidates, RunError> {
+    store.entries()?;
+    let all = candidates(run, Origin { recipe: None, protocol: None })?;
+    Ok(all
+        .into_iter()
+        .filter(|(dtype, _)| wanted.is_empty() || wanted.iter().any(|name| name == dtype.name()))
+        .collect())
+}
+
+/// What to say where a command is about golden files that are not there.
+pub(super) fn nothing_in_scope(folder: &Path, suite: Option<Suite>, model: Option<&str>) -> RunError {
+    let suite_flag = suite.map_or("quality", Suite::name);
+    let mut make = vec!["evalsuite", "golden", "accept", "--suite", suite_flag];
+    make.extend(model.iter().flat_map(|model| ["--model", *model]));
+    let of = [
+        suite.map(|suite| format!(" of the suite {}", suite.name())),
+        model.map(|model| format!(" of the model {model}")),
+    ];
+    RunError::invalid(
+        format!("there is no golden file{} in {}", of.into_iter().flatten().collect::<String>(), folder.display()),
+        format!("make one: `{}`; or name another folder with `--golden DIR`", command_line(make)),
+    )
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::exit::HELP as EXIT_CODES;
+use crate::cli::exit::HELP as EXIT_CODES;
 
-pub(super) const EXAMPLES: &str = "\
+pub(in crate::cli) const EXAMPLES: &str = "\
 Examples:
   evalsuite golden accept --suite gsm8k --model ./model --dtype f32,f16 \\
       -- --limit 40

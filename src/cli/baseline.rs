@@ -1,0 +1,107 @@
+//! `--baseline` and its limits, which `gsm8k` and `report` have.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::exit::Exit;
+use super::printer::{print_error, say};
+use crate::record::StoredRun;
+use crate::report::{Gate, Limits, no_shared_precision, refusal};
+use crate::run::{Job, RunError};
+use crate::task::Protocol;
+
+/// Holding a run against a stored one.
+#[derive(Debug, Clone, Args)]
+pub struct BaselineArguments {
+    /// Exit with 1 if the run is worse than this one, paired by sample
+    #[arg(long, value_name = "RUN", help_heading = "Gate")]
+    pub baseline: Option<PathBuf>,
+    /// Percentage points of accuracy that may be lost [default: 2]
+    #[arg(long, value_name = "POINTS", requires = "baseline", allow_negative_numbers = true, help_heading = "Gate")]
+    pub margin: Option<f64>,
+    /// The least tokens/s, as a multiple of the baseline's
+    #[arg(long, value_name = "RATIO", requires = "baseline", allow_negative_numbers = true, help_heading = "Gate")]
+    pub min_speed_ratio: Option<f64>,
+}
+
+/// A stored run, and what it demands.
+#[derive(Debug, Clone)]
+pub(super) struct Baseline {
+    run: StoredRun,
+    limits: Limits,
+}
+
+impl BaselineArguments {
+    /// Reads the baseline, so that a wrong one is known before hours are spent.
+    pub(super) fn open(&self) -> Result<Option<Baseline>, RunError> {
+        let Some(path) = &self.baseline else { return Ok(None) };
+        let limits = Limits {
+            margin_points: self.margin.unwrap_or(Limits::default().margin_points),
+            min_speed_ratio: self.min_speed_ratio,
+        };
+        let numbers = [
+            (
+                "--margin",
+                limits.margin_points,
+                (0.0..=100.0).contains(&limits.margin_points),
+                "percentage points, 0 to 100",
+            ),
+            (
+                "--min-speed-ratio",
+                limits.min_speed_ratio.unwrap_or(1.0),
+                limits.min_speed_ratio.is_none_or(|ratio| ratio > 0.0 && ratio.is_finite()),
+                "a ratio above 0, such as 0.9",
+            ),
+        ];
+        for (flag, value, holds, range) in numbers {
+            if !holds {
+                return Err(RunError::invalid(format!("{flag} {value} is out of range"), format!("give {range}")));
+            }
+        }
+        Ok(Some(Baseline { run: StoredRun::read(path)?, limits }))
+    }
+}
+
+impl Baseline {
+    /// Refuses a job whose run could not be held against it, before hours are spent. Its problems are compared once they are known.
+    pub(super) fn check_job(&self, job: &Job) -> Result<(), RunError> {
+        let (stored, dtypes) = (&self.run.record, &job.subject.dtypes);
+        let protocol = Protocol::open(&job.protocol)?;
+        if protocol.sha256 != stored.plan.protocol.sha256 {
+            let why = format!("its protocol is {}, the baseline's {}", protocol.name, stored.plan.protocol.name);
+            let hint = "give the baseline's `--protocol`, or make a new baseline";
+            return Err(refusal("this run", &self.run, &why, hint).into());
+        }
+        if !dtypes.is_empty() && !stored.dtypes.iter().any(|one| dtypes.contains(&one.dtype)) {
+            return Err(no_shared_precision("this run", &self.run).into());
+        }
+        Ok(())
+    }
+
+    /// Holds runs against it.
+    pub(super) fn gate(&self, runs: &[StoredRun]) -> Result<Gate, RunError> {
+        Ok(Gate::new(runs, &self.run, self.limits)?)
+    }
+
+    /// Holds a run that has just finished against it, and says what came of it.
+    pub(super) fn check(&self, folder: &Path) -> Result<Exit, RunError> {
+        let gate = self.gate(&[StoredRun::read(folder)?])?;
+        tell(&gate);
+        Ok(exit(Some(&gate)))
+    }
+}
+
+/// The exit code that a gate asks for.
+pub(super) fn exit(gate: Option<&Gate>) -> Exit {
+    if gate.is_none_or(|gate| gate.passed) { Exit::Success } else { Exit::BelowMinimum }
+}
+
+fn tell(gate: &Gate) {
+    for note in &gate.notes {
+        say(&format!("baseline: {note}"));
+    }
+    for check in &gate.checks {
+        if check.passed { say(&format!("baseline: {}", check.message)) } else { print_error(&check.message) }
+    }
+}

@@ -1,0 +1,137 @@
+//! `evalsuite golden accept`: pending files, or what runs anew, become the golden files.
+
+use std::path::{Path, PathBuf};
+
+use super::arguments::AcceptArguments;
+use super::ci::refuse_in_ci;
+use super::scope::{nothing_in_scope, of_run};
+use crate::cli::exit::Exit;
+use crate::cli::output::print_data;
+use crate::cli::printer::{print_error, say};
+use crate::cli::session::{open_hub, start_threads, with_surroundings};
+use crate::golden::{Entry, Golden, Status, SuiteEnd, Terms};
+use crate::run::{RunError, Surroundings};
+use crate::task::Tier;
+use crate::text::unknown;
+
+/// Runs the command.
+pub(super) fn accept(arguments: &AcceptArguments) -> Result<Exit, RunError> {
+    refuse_in_ci("accept")?;
+    let scope = &arguments.scope;
+    let terms = terms(arguments)?;
+    let store = scope.store();
+    if let Some(run) = &scope.run {
+        for (dtype, came) in of_run(run, &scope.dtype, &store)? {
+            let golden = came?;
+            take(&store.entry(golden.suite, &golden.model, dtype), golden, terms)?;
+        }
+        return Ok(Exit::Success);
+    }
+    if arguments.rerun || scope.suite.is_some() {
+        return accept_anew(arguments, terms);
+    }
+    if terms != Terms::default() {
+        return Err(RunError::invalid(
+            "--tier and --margin choose how what is run anew is held",
+            "add `--rerun`, or `--suite` and `--model`",
+        ));
+    }
+    let pending: Vec<Entry> = store.entries()?.into_iter().filter(Entry::is_pending).collect();
+    let chosen = if arguments.all { pending } else { chosen(pending, &arguments.paths)? };
+    for entry in &chosen {
+        entry.accept()?;
+        print_data(&format!("accepted  {}", entry.path.display()))?;
+    }
+    if chosen.is_empty() {
+        say(&format!("nothing is pending in {}", store.folder().display()));
+    }
+    Ok(Exit::Success)
+}
+
+fn terms(arguments: &AcceptArguments) -> Result<Terms, RunError> {
+    let tier = arguments.tier.as_deref().map(|name| {
+        Tier::parse(name).ok_or_else(|| {
+            let (what, hint) = unknown("tier", name, &Tier::ALL.map(Tier::name));
+            RunError::invalid(what, hint)
+        })
+    });
+    if let Some(margin) = arguments.margin.filter(|margin| !(*margin > 0.0 && *margin < 100.0)) {
+        return Err(RunError::invalid(
+            format!("--margin {margin} is out of range"),
+            "give percentage points, more than 0 and less than 100",
+        ));
+    }
+    Ok(Terms { tier: tier.transpose()?, margin_points: arguments.margin })
+}
+
+/// The pending files that paths mean.
+fn chosen(pending: Vec<Entry>, paths: &[PathBuf]) -> Result<Vec<Entry>, RunError> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let list = || {
+        let paths: Vec<String> = pending.iter().map(|entry| entry.pending_path().display().to_string()).collect();
+        if paths.is_empty() { "nothing is pending".to_owned() } else { format!("pending are: {}", paths.join(", ")) }
+    };
+    if paths.is_empty() {
+        let hint = format!("name pending files, or give `--all`, `--rerun`, or `--suite`; {}", list());
+        return Err(RunError::invalid("what to accept is not said", hint));
+    }
+    let means = |path: &Path, entry: &Entry| {
+        absolute(&entry.path).starts_with(absolute(path)) || absolute(&entry.pending_path()) == absolute(path)
+    };
+    if let Some(path) = paths.iter().find(|path| !pending.iter().any(|entry| means(path, entry))) {
+        return Err(RunError::invalid(format!("nothing is pending at {}", path.display()), list()));
+    }
+    Ok(pending.into_iter().filter(|entry| paths.iter().any(|path| means(path, entry))).collect())
+}
+
+fn accept_anew(arguments: &AcceptArguments, terms: Terms) -> Result<Exit, RunError> {
+    let scope = &arguments.scope;
+    let (store, suite) = (scope.store(), scope.suite()?);
+    let mut gathered = scope.gather()?;
+    for one in gathered.judged.iter().filter(|one| one.status == Status::Failed) {
+        print_error(&format!("{}: {}", one.entry.in_words(), one.summary));
+    }
+    if gathered.groups.is_empty() {
+        let Some(suite) = suite else {
+            return Err(nothing_in_scope(store.folder(), suite, scope.model.as_deref()));
+        };
+        gathered.groups.push(scope.new_group(suite)?);
+    }
+    start_threads(scope.threads)?;
+    let hub = open_hub(scope.offline)?;
+    let mut failed = false;
+    let complete = with_surroundings(|surroundings: &mut Surroundings| {
+        for group in &gathered.groups {
+            let ran = match group.run(&hub, surroundings)? {
+                SuiteEnd::Ran(ran) => ran,
+                SuiteEnd::Interrupted => return Ok(false),
+                SuiteEnd::Orphaned(why) => {
+                    let hint = "delete the golden file, or give other flags of the suite's command behind `--`";
+                    return Err(RunError::invalid(why, hint));
+                }
+            };
+            for (dtype, came) in ran.candidates {
+                match came {
+                    Ok(golden) => take(&group.entry(&store, &golden.model, dtype), golden, terms)?,
+                    Err(error) => {
+                        print_error(&format!("{dtype}: {error}"));
+                        failed = true;
+                    }
+                }
+            }
+        }
+        Ok(true)
+    })?;
+    if !complete {
+        say("interrupted: what was accepted before stays, the rest is as it was");
+        return Ok(Exit::Interrupted);
+    }
+    Ok(if failed { Exit::EngineFailure } else { Exit::Success })
+}
+
+fn take(entry: &Entry, mut golden: Golden, terms: Terms) -> Result<(), RunError> {
+    // A damaged golden file is what accepting anew repairs.
+    terms.apply(&mut golden, entry.golden().ok().flatten().as_ref())?;
+    entry.write(&golden)?;
+    print_data(&format!("accepted  {}: {} outputs, tier {}", entry.path.display(), golden.outputs.len(), golden.tier))
+}

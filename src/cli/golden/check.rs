@@ -1,0 +1,137 @@
+//! `evalsuite golden check`: run what golden files are of, or take a run, and compare.
+
+use super::arguments::CheckArguments;
+use super::ci::is_ci;
+use super::scope::{Gathered, nothing_in_scope, of_run};
+use crate::cli::exit::Exit;
+use crate::cli::output::print_data;
+use crate::cli::printer::say;
+use crate::cli::session::{is_interrupted, open_hub, start_threads, with_surroundings};
+use crate::golden::{Checked, Entry, Golden, Status, Suite, SuiteEnd, annotations, hold};
+use crate::run::RunError;
+
+/// Outputs told of one golden file; the pending file and `review` have all.
+const SHOWN: usize = 10;
+
+/// Runs the command.
+pub(super) fn check(arguments: &CheckArguments) -> Result<Exit, RunError> {
+    let scope = &arguments.scope;
+    let write = !arguments.ci && !is_ci();
+    let store = scope.store();
+    let mut checked = Vec::new();
+    if let Some(run) = &scope.run {
+        for (dtype, came) in of_run(run, &scope.dtype, &store)? {
+            let golden = came?;
+            let entry = store.entry(golden.suite, &golden.model, dtype);
+            // What is compared is what was run, not how it was.
+            let kept = entry.golden().ok().flatten().map(|old| Golden { recipe: old.recipe, ..golden.clone() });
+            checked.push(hold(&entry, Ok(&kept.unwrap_or(golden)), None, write)?);
+        }
+    } else {
+        let Gathered { groups, judged } = scope.gather()?;
+        if groups.is_empty() && judged.is_empty() {
+            return Err(nothing_in_scope(scope.store().folder(), scope.suite()?, scope.model.as_deref()));
+        }
+        checked.extend(judged);
+        start_threads(scope.threads)?;
+        let hub = open_hub(scope.offline)?;
+        let complete = with_surroundings(|surroundings| {
+            for group in &groups {
+                let ran = match group.run(&hub, surroundings) {
+                    Ok(SuiteEnd::Ran(ran)) => ran,
+                    Ok(SuiteEnd::Interrupted) => return Ok(false),
+                    Ok(SuiteEnd::Orphaned(why)) => {
+                        let orphaned = |entry: &Entry| Checked::new(entry, Status::Orphaned, why.as_str());
+                        checked.extend(group.entries.iter().map(orphaned));
+                        continue;
+                    }
+                    Err(error) if error.is_hub_failure() && is_interrupted() => return Ok(false),
+                    Err(error) => {
+                        checked.extend(group.entries.iter().map(|entry| Checked::failed(entry, &error)));
+                        continue;
+                    }
+                };
+                for (entry, (_, came)) in group.entries.iter().filter_map(|entry| {
+                    Some((entry, ran.candidates.iter().find(|(dtype, _)| dtype.name() == entry.dtype)?))
+                }) {
+                    checked.push(hold(entry, came.as_ref(), Some(&|token| ran.spell(token)), write)?);
+                }
+            }
+            Ok(true)
+        })?;
+        if !complete {
+            say("interrupted: what was compared before is judged and pending, the rest is as it was");
+            return Ok(Exit::Interrupted);
+        }
+    }
+    conclude(&checked, write)
+}
+
+/// Says what a check found: a line for each golden file, its differences below it, the verdict last.
+fn conclude(checked: &[Checked], write: bool) -> Result<Exit, RunError> {
+    let mut lines = Vec::new();
+    for one in checked {
+        lines.push(format!(
+            "{:8}  {}: {}",
+            one.status.name(),
+            one.entry.in_words(),
+            one.summary.replace('\n', "\n          ")
+        ));
+        lines.extend(one.notes.iter().map(|note| format!("          note: {note}")));
+        lines.extend(differences(one));
+    }
+    let bad: Vec<&Checked> = checked.iter().filter(|one| one.status != Status::Ok).collect();
+    lines.push(match bad[..] {
+        [] => format!("golden: all {} hold", checked.len()),
+        [one] => {
+            let summary = one.summary.lines().next().unwrap_or_default();
+            format!("golden: 1 of {} does not hold: {}: {summary}", checked.len(), one.entry.in_words())
+        }
+        _ => {
+            let names: Vec<String> = bad.iter().map(|one| one.entry.in_words()).collect();
+            format!("golden: {} of {} do not hold: {}", bad.len(), checked.len(), names.join(", "))
+        }
+    });
+    if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+        lines.extend(annotations(checked));
+    }
+    print_data(&lines.join("\n"))?;
+    if bad.iter().any(|one| one.is_pending) {
+        say("hint: look at what came with `evalsuite golden review`, or take it with `evalsuite golden accept --all`");
+    } else if !bad.is_empty() && !write {
+        say(
+            "hint: nothing was written, for this is CI; the same command elsewhere leaves what came for `golden review`",
+        );
+    }
+    let any = |status: Status| bad.iter().any(|one| one.status == status);
+    Ok(match bad[..] {
+        [] => Exit::Success,
+        _ if bad.iter().any(|one| one.is_engine_failure) => Exit::EngineFailure,
+        _ if any(Status::Failed) => Exit::UserMistake,
+        _ => Exit::Differs,
+    })
+}
+
+fn differences(one: &Checked) -> Vec<String> {
+    let label = |id: &str| match Suite::parse(&one.entry.suite) {
+        Some(Suite::Gsm8k) => format!("row {id}"),
+        _ => format!("prompt {id}"),
+    };
+    let mut ids: Vec<&str> = Vec::new();
+    let mut lines = Vec::new();
+    for note in &one.differences {
+        if let Some(id) = note.id.as_deref()
+            && ids.last() != Some(&id)
+        {
+            ids.push(id);
+        }
+        if ids.len() <= SHOWN {
+            let place = note.id.as_deref().map_or_else(String::new, |id| format!("{}: ", label(id)));
+            lines.push(format!("          {place}{}", note.what));
+        }
+    }
+    if ids.len() > SHOWN {
+        lines.push(format!("          and {} more outputs", ids.len() - SHOWN));
+    }
+    lines
+}

@@ -1,0 +1,25 @@
+//! `evalsuite golden`: a file an action.
+
+mod accept;
+mod arguments;
+mod check;
+mod ci;
+mod list;
+mod review;
+mod scope;
+
+pub(super) use arguments::EXAMPLES;
+pub use arguments::{GoldenAction, GoldenArguments};
+
+use super::exit::Exit;
+use crate::run::RunError;
+
+/// Runs the command.
+pub(super) fn run(arguments: &GoldenArguments) -> Result<Exit, RunError> {
+    match &arguments.action {
+        GoldenAction::Check(arguments) => check::check(arguments),
+        GoldenAction::Review(arguments) => review::review(arguments),
+        GoldenAction::Accept(arguments) => accept::accept(arguments),
+        GoldenAction::List(arguments) => list::list(arguments),
+    }
+}

@@ -1,0 +1,216 @@
+//! `evalsuite gsm8k`: typed, resolved, run, said.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::baseline::{Baseline, BaselineArguments};
+use super::exit::Exit;
+use super::model::ModelArguments;
+use super::output::{OutputArguments, colour, print_data};
+use super::printer::say;
+use super::session::{conclude_run, destination, with_surroundings};
+use super::values::{at_least_one, chat};
+use crate::engine::Batching;
+use crate::hub::DEFAULT_REVISION;
+use crate::run::{Finished, Inputs, Job, RunError, SamplingOptions, execute, show_prompt};
+use crate::task::{DatasetSpec, Selection};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  evalsuite gsm8k
+      the bundled model on the bundled problems, in every precision
+  evalsuite gsm8k --model HuggingFaceTB/SmolLM2-135M-Instruct \\
+      --dataset openai/gsm8k --limit 100
+      a real model on real problems, the first 100 of them
+  evalsuite gsm8k --model ./model.gguf --dtype f32,f16 --protocol gsm8k-cot
+      a GGUF file, two precisions, lm-evaluation-harness's 8-shot prompt
+  evalsuite gsm8k --show-prompt 0
+      what the model would read, as text and as token ids
+  evalsuite gsm8k --resume
+      go on where Ctrl-C, a crash or a full disk ended the newest run";
+
+/// `evalsuite gsm8k`.
+#[derive(Debug, Clone, Args)]
+pub struct Gsm8kArguments {
+    #[command(flatten)]
+    /// Which model, and by which engine.
+    pub model: ModelArguments,
+    /// Requests that advance together at most [default: the engine's choice]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub batch: Option<usize>,
+
+    /// `bundled`, `openai/gsm8k`, or a .parquet or .jsonl file
+    #[arg(long, value_name = "DATASET", default_value = crate::bundled::NAME, help_heading = "Problems")]
+    pub dataset: String,
+    /// Split of the dataset
+    #[arg(long, default_value = "test", help_heading = "Problems")]
+    pub split: String,
+    /// Only the first N problems; changes no prompt
+    #[arg(long, value_name = "N", help_heading = "Problems", conflicts_with = "samples")]
+    pub limit: Option<usize>,
+    /// Only these rows, such as 3,17,40-60; changes no prompt
+    #[arg(long, value_name = "ROWS", help_heading = "Problems")]
+    pub samples: Option<String>,
+    // How to ask and how to score.
+    #[arg(long, default_value = "stepwise", help_heading = "Problems", help = protocols_help())]
+    #[expect(missing_docs, reason = "a doc comment would take the place of the help that lists the protocols")]
+    pub protocol: String,
+    /// Worked examples instead of the protocol's own
+    #[arg(long, value_name = "FILE", help_heading = "Problems")]
+    pub fewshot: Option<PathBuf>,
+    /// Chat template: auto, never, or required [default: the protocol's]
+    #[arg(long, value_name = "USE", help_heading = "Problems")]
+    pub chat: Option<String>,
+    /// Print the prompt of row N as text and token ids, and run nothing
+    #[arg(long, value_name = "N", help_heading = "Problems")]
+    pub show_prompt: Option<usize>,
+
+    /// Tokens to generate at most [default: the protocol's]
+    #[arg(long, value_name = "N", help_heading = "Generation")]
+    pub max_tokens: Option<usize>,
+    /// 0 is greedy
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true, help_heading = "Generation")]
+    pub temperature: f64,
+    /// Sample from the smallest set of tokens with this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0, help_heading = "Generation")]
+    pub top_p: f64,
+    /// Sample from the K most probable tokens; 0 means all
+    #[arg(long, value_name = "K", default_value_t = 0, help_heading = "Generation")]
+    pub top_k: usize,
+    /// Seed of the run
+    #[arg(long, default_value_t = 0, help_heading = "Generation")]
+    pub seed: u64,
+    /// Completions a problem; every one counts
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Generation")]
+    pub repeats: usize,
+    /// A string that ends a generation, besides the protocol's; repeatable
+    #[arg(long, value_name = "STRING", help_heading = "Generation")]
+    pub stop: Vec<String>,
+
+    /// Run folder [default: `runs/TIME-MODEL-PROTOCOL`, in UTC]
+    #[arg(long, value_name = "DIR", help_heading = "Results")]
+    pub out: Option<PathBuf>,
+    /// Finish what the same command began: in --out, else the newest that fits
+    #[arg(long, help_heading = "Results")]
+    pub resume: bool,
+    /// Exit with 1 if any precision's accuracy (first rule) is below this
+    #[arg(long, value_name = "PERCENT", help_heading = "Results")]
+    pub min_accuracy: Option<f64>,
+    #[command(flatten)]
+    /// What a stored run demands.
+    pub baseline: BaselineArguments,
+    #[command(flatten)]
+    /// How to print the table.
+    pub output: OutputArguments,
+}
+
+fn protocols_help() -> String {
+    format!("How to ask and how to score: a .toml file, or {}", crate::task::Protocol::names().join(", "))
+}
+
+/// Checks the arguments of `gsm8k`. `command` is the whole command line; `colour` is for a terminal's table.
+pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -> Result<Job, RunError> {
+    check_numbers(arguments)?;
+    let subject = arguments.model.resolve(Batching::default(), arguments.batch)?;
+    Ok(Job {
+        command,
+        subject,
+        dataset: DatasetSpec {
+            source: arguments.dataset.clone(),
+            split: arguments.split.clone(),
+            revision: DEFAULT_REVISION.to_owned(),
+            sha256: None,
+        },
+        selection: selection(arguments)?,
+        protocol: arguments.protocol.clone(),
+        fewshot: arguments.fewshot.clone(),
+        chat: arguments.chat.as_deref().map(chat).transpose()?,
+        sampling: SamplingOptions {
+            temperature: arguments.temperature,
+            top_p: arguments.top_p,
+            top_k: arguments.top_k,
+            seed: arguments.seed,
+            repeats: arguments.repeats,
+            max_tokens: arguments.max_tokens,
+            stop_strings: arguments.stop.clone(),
+        },
+        destination: destination(arguments.out.as_ref()),
+        resume: arguments.resume,
+        format: arguments.output.table_format(colour)?,
+    })
+}
+
+fn selection(arguments: &Gsm8kArguments) -> Result<Selection, RunError> {
+    let indices = arguments.samples.as_deref().map(Selection::parse_indices).transpose()?;
+    Ok(Selection { limit: arguments.limit, indices: indices.unwrap_or_default() })
+}
+
+fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), RunError> {
+    at_least_one(&[
+        ("--limit", arguments.limit),
+        ("--max-tokens", arguments.max_tokens),
+        ("--repeats", Some(arguments.repeats)),
+    ])?;
+    let minimum = arguments.min_accuracy.unwrap_or_default();
+    let in_range = [
+        ("--temperature", arguments.temperature, arguments.temperature >= 0.0, "0 (greedy) or more"),
+        ("--top-p", arguments.top_p, arguments.top_p > 0.0 && arguments.top_p <= 1.0, "more than 0, 1 at most"),
+        ("--min-accuracy", minimum, (0.0..=100.0).contains(&minimum), "percent, between 0 and 100"),
+    ];
+    for (flag, value, holds, range) in in_range {
+        if !holds || !value.is_finite() {
+            return Err(RunError::invalid(format!("{flag} {value} is out of range"), format!("give {range}")));
+        }
+    }
+    if arguments.repeats > 1 && arguments.temperature == 0.0 {
+        return Err(RunError::invalid(
+            format!("--repeats {} of greedy decoding would give every answer that often", arguments.repeats),
+            "give a `--temperature` above 0, such as 0.7, or leave `--repeats` out",
+        ));
+    }
+    if arguments.stop.iter().any(String::is_empty) {
+        return Err(RunError::invalid(
+            "--stop \"\" would end every generation at once",
+            "give a string, or leave it out",
+        ));
+    }
+    Ok(())
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Exit, RunError> {
+    let job = resolve(arguments, command, colour())?;
+    let baseline = arguments.baseline.open()?;
+    if let Some(baseline) = &baseline {
+        baseline.check_job(&job)?;
+    }
+    let hub = arguments.model.start()?;
+    if let Some(row) = arguments.show_prompt {
+        print_data(&show_prompt(&Inputs::load(&job, &hub)?, &job, row)?)?;
+        return Ok(Exit::Success);
+    }
+    let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
+    conclude(&job, &finished, arguments.min_accuracy, baseline.as_ref())
+}
+
+/// Prints what came of a run, and whether it is good enough.
+fn conclude(
+    job: &Job,
+    finished: &Finished,
+    min_accuracy: Option<f64>,
+    baseline: Option<&Baseline>,
+) -> Result<Exit, RunError> {
+    let exit = conclude_run(finished, &job.command, &job.destination, job.resume)?;
+    let (Exit::Success, Some((record, _))) = (exit, &finished.results) else { return Ok(exit) };
+    let held = baseline.map_or(Ok(Exit::Success), |baseline| baseline.check(&finished.folder))?;
+    let Some(minimum) = min_accuracy else { return Ok(held) };
+    let exit = Exit::of_accuracy(record, minimum);
+    if exit == Exit::BelowMinimum {
+        let lowest = record.lowest_accuracy();
+        let lowest = lowest.map_or_else(|| "n/a".to_owned(), |lowest| format!("{:.1} %", lowest * 100.0));
+        say(&format!("the lowest accuracy, {lowest}, is below --min-accuracy {minimum} %"));
+        return Ok(exit);
+    }
+    Ok(held)
+}

@@ -1,0 +1,84 @@
+//! What goes to stdout: in which format, by which template, and what happens where it finds no room.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::printer::{print, say};
+use crate::files::read_text;
+use crate::record::RecordError;
+use crate::report::{Format, ReportError, check_template};
+use crate::run::RunError;
+
+/// How a table is printed.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArguments {
+    /// `terminal`, `markdown`, `json`, or `html` (of quality runs)
+    #[arg(long, default_value = "terminal", help_heading = "Results")]
+    pub format: String,
+    /// A tera template of your own instead
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub template: Option<PathBuf>,
+}
+
+impl OutputArguments {
+    /// The format of a command that has tables and no page, with the user's template read; said before hours are spent.
+    pub(super) fn table_format(&self, colour: bool) -> Result<Format, RunError> {
+        let format = self.format(colour)?;
+        if format != Format::Html {
+            return Ok(format);
+        }
+        Err(RunError::invalid(
+            "`--format html` is for quality and report",
+            "`evalsuite report RUN --format html` makes a page of a finished gsm8k run; choose another format here",
+        ))
+    }
+
+    /// The format, with the user's template read.
+    pub(super) fn format(&self, colour: bool) -> Result<Format, RunError> {
+        let format = Format::parse(&self.format, colour)?;
+        let Some(path) = &self.template else { return Ok(format) };
+        let template = read_text(path).map_err(|error| ReportError {
+            what: format!("cannot read the template {}: {error}", path.display()),
+            hint: "`--template` takes a tera template; templates/table.md is one to start from".to_owned(),
+        })?;
+        let name = path.display().to_string();
+        check_template(&name, &template)?;
+        Ok(Format::Custom { name, template })
+    }
+}
+
+/// Colours where a person looks, unless they said no (<https://no-color.org>).
+pub(super) fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Prints data on stdout.
+pub(super) fn print_data(text: &str) -> Result<(), RunError> {
+    print(text).map_err(|error| {
+        RunError::invalid(format!("cannot write to stdout: {error}"), "is the disk full that it is redirected to?")
+    })
+}
+
+/// Prints a table and writes the record that it shows: where one of the two finds no room, the other keeps the figures. What an
+/// interruption left incomplete replaces no file.
+pub(super) fn print_and_keep(
+    report: &str,
+    out: Option<&Path>,
+    interrupted: bool,
+    write: impl FnOnce(&Path) -> Result<(), RecordError>,
+) -> Result<(), RunError> {
+    let printed = print_data(report);
+    match out {
+        Some(path) if interrupted && path.is_file() => {
+            say(&format!("results: none written, for {} is there and this is incomplete", path.display()));
+        }
+        Some(path) => {
+            write(path)?;
+            say(&format!("results: {}", path.display()));
+        }
+        None => {}
+    }
+    printed
+}

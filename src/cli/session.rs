@@ -1,0 +1,143 @@
+//! What every command that runs something needs around it: threads, the hub, Ctrl-C, and the last words.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::signal::{SigHandler, Signal};
+
+use super::exit::Exit;
+use super::output::print_data;
+use super::printer::{Printer, print_error, say};
+use crate::engine::Dtype;
+use crate::hub::Hub;
+use crate::run::{Destination, Finished, RunError, Surroundings};
+use crate::text::command_line;
+
+/// Where runs go unless `--out` says otherwise.
+pub(super) const RUNS: &str = "runs";
+
+/// The folder that `--out` names, else a new one under [`RUNS`].
+pub(super) fn destination(out: Option<&PathBuf>) -> Destination {
+    out.cloned().map_or_else(|| Destination::Under(RUNS.into()), Destination::Folder)
+}
+
+/// Gives a job what surrounds it here: the engines there are, a printer of progress, and Ctrl-C.
+pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut Surroundings) -> Result<T, RunError>) -> Result<T, RunError> {
+    let mut printer = Printer::new();
+    let interrupted = catch_interrupts()?;
+    job(&mut Surroundings {
+        open_engine: &mut crate::engine::open,
+        tell: &mut |event| printer.tell(event),
+        interrupted,
+    })
+}
+
+/// Prints what came of a run with a folder, and says how to go on where it did not finish.
+pub(super) fn conclude_run<R>(
+    finished: &Finished<R>,
+    command: &[String],
+    destination: &Destination,
+    resumed: bool,
+) -> Result<Exit, RunError> {
+    let folder = finished.folder.display();
+    let go_on = resume_command(command, destination, resumed, &finished.folder);
+    let Some((_, report)) = &finished.results else {
+        say(&format!("interrupted: what is done is kept in {folder}\nhint: go on with `{go_on}`"));
+        return Ok(Exit::Interrupted);
+    };
+    print_data(report)?;
+    say(&format!("results: {folder}/record.json"));
+    let exit = print_failures(&finished.failures);
+    if exit != Exit::Success {
+        say(&format!("what is done is kept; try the rest again with `{go_on}`"));
+    }
+    Ok(exit)
+}
+
+/// Prints why precisions did not finish; the exit code that follows.
+pub(super) fn print_failures(failures: &[(Dtype, RunError)]) -> Exit {
+    for (dtype, error) in failures {
+        print_error(&format!("{dtype}: {error}"));
+    }
+    // An engine's failure weighs more than a mistake: the latter may be its consequence.
+    match failures {
+        [] => Exit::Success,
+        failures if failures.iter().any(|(_, error)| error.is_engine_failure()) => Exit::EngineFailure,
+        _ => Exit::UserMistake,
+    }
+}
+
+/// The command that goes on with a run, ready to be pasted into a shell.
+fn resume_command(command: &[String], destination: &Destination, resumed: bool, folder: &Path) -> String {
+    let folder = folder.display().to_string();
+    let mut words: Vec<&str> = command.iter().map(String::as_str).collect();
+    if matches!(destination, Destination::Under(_)) {
+        words.extend(["--out", &folder]);
+    }
+    if !resumed {
+        words.push("--resume");
+    }
+    command_line(words)
+}
+
+/// More than the machines have that this runs on; starting many more takes minutes.
+const MOST_THREADS: usize = 1024;
+
+pub(super) fn start_threads(threads: Option<usize>) -> Result<(), RunError> {
+    let Some(threads) = threads else { return Ok(()) };
+    if threads > MOST_THREADS {
+        return Err(RunError::invalid(
+            format!("--threads {threads} is more than {MOST_THREADS}"),
+            "give at most as many as the machine has cores, or leave it out",
+        ));
+    }
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|error| {
+        RunError::invalid(format!("cannot start {threads} threads: {error}"), "give a smaller number to `--threads`")
+    })
+}
+
+/// Whether Ctrl-C was pressed since it is caught; a signal is the whole process's, and so is this.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// The hub's client, which Ctrl-C ends where it is caught.
+pub(super) fn open_hub(offline: bool) -> Result<Hub, RunError> {
+    Ok(Hub::from_environment(offline)?.until(&INTERRUPTED))
+}
+
+/// The first Ctrl-C asks the run to end after its current step, the second ends the program at once.
+pub(super) fn catch_interrupts() -> Result<&'static AtomicBool, RunError> {
+    let handler = || {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+        say("\ninterrupted: ending after the current step; Ctrl-C again ends at once");
+    };
+    let ignored = ignored_signals();
+    ctrlc::set_handler(handler).map_err(|error| {
+        RunError::invalid(format!("cannot listen for Ctrl-C: {error}"), "run from an ordinary shell")
+    })?;
+    for signal in ignored {
+        ignore(signal);
+    }
+    Ok(&INTERRUPTED)
+}
+
+/// What whoever started the program wants it to outlive: `nohup` ignores the end of a terminal. These are ignored from here on, until
+/// somebody listens for them.
+fn ignored_signals() -> Vec<Signal> {
+    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]
+        .into_iter()
+        .filter(|signal| matches!(ignore(*signal), Some(SigHandler::SigIgn)))
+        .collect()
+}
+
+/// Ignores a signal; what was done about it before.
+#[expect(unsafe_code, reason = "handlers are set through C; to ignore a signal runs no code of ours")]
+fn ignore(signal: Signal) -> Option<SigHandler> {
+    // SAFETY: no handler is installed, so none can do what a handler may not.
+    unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.ok()
+}

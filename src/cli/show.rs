@@ -1,0 +1,46 @@
+//! `evalsuite show`: the table of any command's record again.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::exit::Exit;
+use super::output::{OutputArguments, colour, print_data};
+use super::quality::DIFFS;
+use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
+use crate::report::{render, render_bench, render_perplexity, render_quality};
+use crate::run::RunError;
+
+/// `evalsuite show`.
+#[derive(Debug, Clone, Args)]
+pub struct ShowArguments {
+    /// The run folder, or a record's .json file, of any command
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    #[command(flatten)]
+    /// How to print the table.
+    pub output: OutputArguments,
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, RunError> {
+    let format = arguments.output.format(colour())?;
+    let path = if arguments.run.is_dir() { arguments.run.join("record.json") } else { arguments.run.clone() };
+    if !path.exists() && arguments.run.join("plan.json").exists() {
+        return Err(RunError::invalid(
+            format!("the run in {} has not finished", arguments.run.display()),
+            "finish it: give its command (in plan.json) with `--resume`",
+        ));
+    }
+    let report = if let Some(record) = PerplexityRecord::read(&path)? {
+        render_perplexity(&record, &format, 0)?
+    } else if let Some(record) = BenchRecord::read(&path)? {
+        render_bench(&record, &format)?
+    } else if let Some(record) = QualityRecord::read(&path)? {
+        render_quality(&record, &format, DIFFS)?
+    } else {
+        render(&Record::read(&path)?, &format)?
+    };
+    print_data(&report)?;
+    Ok(Exit::Success)
+}
