@@ -93,7 +93,7 @@ pub(in crate::cli) fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec
     let mut dtypes = names
         .iter()
         .map(|name| {
-            let dtype = Dtype::ALL.into_iter().find(|dtype| dtype.name() == name.trim()).ok_or_else(|| {
+            let dtype = Dtype::parse(name).ok_or_else(|| {
                 let (what, hint) = unknown("dtype", name, &known);
                 RunError::invalid(what, hint)
             })?;

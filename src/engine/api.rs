@@ -6,48 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::EngineError;
-
-/// The precision that weights are held in and that stored activations are rounded to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// IEEE binary32: the ground truth.
-    F32,
-    /// IEEE binary16.
-    F16,
-    /// bfloat16: the upper half of a binary32.
-    Bf16,
-    /// Linear layers within blocks in eight bits, a scale a row; activations, embeddings and output projection in
-    /// binary16.
-    Int8,
-    /// Linear layers within blocks in AWQ's four bits; the rest in binary16.
-    Awq,
-}
-
-impl Dtype {
-    /// Every precision, the ground truth first.
-    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Int8, Self::Awq];
-
-    /// Those that any model's weights can be cast to, the ground truth first.
-    pub const FLOATING: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
-
-    /// The name on the command line and in every file.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-            Self::Int8 => "int8",
-            Self::Awq => "awq",
-        }
-    }
-}
-
-impl std::fmt::Display for Dtype {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
+use super::precision::Precision;
 
 /// Seconds from the engine's constructor to ready for the first request, by what took them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -70,7 +29,7 @@ pub struct EngineInfo {
     /// The device it runs on, in words, with threads and instruction set.
     pub device: String,
     /// Precision.
-    pub dtype: Dtype,
+    pub dtype: Precision,
     /// Longest prompt plus output, in tokens.
     pub context_tokens: usize,
     /// Requests that advance together at most.

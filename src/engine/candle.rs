@@ -13,7 +13,7 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::{llama, mistral, qwen2};
 
 use super::model::{Family, ModelConfig, ModelSource, ModelTokenizer, PositionKind, RotaryScaling, TensorValues};
-use super::{Dtype, Engine, EngineError, EngineInfo, Event, Generation, LoadTimes, Request};
+use super::{Arithmetic, Engine, EngineError, EngineInfo, Event, Generation, LoadTimes, Precision, Request};
 
 /// candle-transformers behind our seam.
 pub struct CandleEngine {
@@ -30,11 +30,10 @@ enum Model {
 
 impl CandleEngine {
     /// Loads a model's weights in `dtype`.
-    pub fn load(source: &ModelSource, dtype: Dtype) -> Result<Self, EngineError> {
+    pub fn load(source: &ModelSource, dtype: Precision) -> Result<Self, EngineError> {
         let begin = Instant::now();
         let model = Model::load(source, dtype)?;
         let total_seconds = begin.elapsed().as_secs_f64();
-        let size = if dtype == Dtype::F32 { 4 } else { 2 };
         let info = EngineInfo {
             name: "candle".to_owned(),
             version: "candle-transformers 0.11".to_owned(),
@@ -43,7 +42,7 @@ impl CandleEngine {
             context_tokens: source.config.context_tokens,
             batch: 1,
             load: LoadTimes { read_seconds: total_seconds, prepare_seconds: 0.0, total_seconds },
-            weight_bytes: source.config.parameters() * size,
+            weight_bytes: dtype.weight_bytes(&source.config),
             device_bytes: None,
             arithmetic: None,
         };
@@ -107,18 +106,18 @@ struct Sequence {
 }
 
 impl Model {
-    fn load(source: &ModelSource, dtype: Dtype) -> Result<Self, EngineError> {
+    fn load(source: &ModelSource, precision: Precision) -> Result<Self, EngineError> {
         let config = &source.config;
-        let candle_dtype = match dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::Bf16 => DType::BF16,
-            Dtype::Int8 | Dtype::Awq => {
-                return Err(EngineError::invalid(
-                    format!("the engine candle does not run in {dtype}"),
-                    "run with `--engine cpu`, which has every precision",
-                ));
-            }
+        if precision.format.is_packed() {
+            return Err(EngineError::invalid(
+                format!("the engine candle does not run in {precision}"),
+                "run with `--engine cpu`, which has every precision",
+            ));
+        }
+        let candle_dtype = match precision.arithmetic {
+            Arithmetic::F32 => DType::F32,
+            Arithmetic::F16 => DType::F16,
+            Arithmetic::Bf16 => DType::BF16,
         };
         let PositionKind::Rotary { theta, scaling: RotaryScaling::None } = config.position else {
             return Err(unsupported(config, "learned or stretched positions"));

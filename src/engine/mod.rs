@@ -1,6 +1,7 @@
 //! Engines: whatever turns token ids into more token ids, behind one seam ([`Engine`]).
 
 mod api;
+mod arithmetic;
 pub mod candle;
 pub mod cpu;
 mod cuda;
@@ -8,13 +9,16 @@ mod error;
 mod generation;
 pub mod model;
 mod open;
+mod precision;
 mod sampling;
 
 pub use api::{
-    Completion, Dtype, Engine, EngineInfo, Event, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling,
-    Timings, TokenDetail, Work,
+    Completion, Engine, EngineInfo, Event, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling, Timings,
+    TokenDetail, Work,
 };
+pub use arithmetic::Arithmetic;
 pub use cuda::{describe as gpu_description, is_present as gpu_is_present};
 pub use error::EngineError;
 pub use generation::Generation;
 pub use open::{Batching, EngineKind, OpenOptions, check_device, open};
+pub use precision::{Precision, Precision as Dtype};

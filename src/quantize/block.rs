@@ -65,16 +65,16 @@ impl Trace<'_> {
 
 /// Runs a batch through a block; the batch's residual stream becomes the next block's input.
 fn trace<'a>(batch: &'a mut Batch, block: &Block, calibration: &Calibration) -> Trace<'a> {
-    let dtype = crate::engine::Dtype::F32;
+    let arithmetic = crate::engine::Arithmetic::F32;
     let Batch { sequences, x, .. } = batch;
-    let attention_input = block.attention_norm.forward(x, dtype);
+    let attention_input = block.attention_norm.forward(x, arithmetic);
     let mixed = calibration.attend(&block.qkv, &attention_input, sequences);
     let attention_output = block.output.forward(&mixed);
-    add(x, &attention_output, dtype);
-    let mlp_input = block.mlp_norm.forward(x, dtype);
+    add(x, &attention_output, arithmetic);
+    let mlp_input = block.mlp_norm.forward(x, arithmetic);
     let activated = calibration.activate(block.up.forward(&mlp_input));
     let mlp_output = block.down.forward(&activated);
-    add(x, &mlp_output, dtype);
+    add(x, &mlp_output, arithmetic);
     Trace { sequences, attention_input, mixed, attention_output, mlp_input, activated, mlp_output }
 }
 

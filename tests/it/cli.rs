@@ -90,7 +90,7 @@ fn help_of_gsm8k_names_every_flag_and_shows_examples() {
 
 #[test]
 fn names_that_are_almost_right_get_the_right_one() {
-    assert!(mistake(&["gsm8k", "--dtype", "fp16"]).contains("did you mean `f16`"));
+    assert!(mistake(&["gsm8k", "--dtype", "f-16"]).contains("did you mean `f16`"));
     assert!(mistake(&["gsm8k", "--engine", "cpuu"]).contains("did you mean `cpu`"));
     assert!(mistake(&["gsm8k", "--format", "markdwon"]).contains("did you mean `markdown`"));
     assert!(mistake(&["gsm8k", "--chat", "nevr"]).contains("did you mean `never`"));
@@ -228,7 +228,7 @@ fn defaults_are_the_bundled_ones_in_every_precision() {
 
 #[test]
 fn flags_become_a_job() {
-    let words = "evalsuite gsm8k --model m --dtype bf16,f32,bf16 --samples 3,17,40-42 --chat required --out here \
+    let words = "evalsuite gsm8k --model m --dtype bf16,f32,bfloat16 --samples 3,17,40-42 --chat required --out here \
                  --resume --temperature 0.5 --repeats 2 --stop X --stop Y";
     let job = resolved(words).unwrap();
     assert_eq!(job.subject.dtypes, [Dtype::F32, Dtype::Bf16], "the ground truth first, none twice");

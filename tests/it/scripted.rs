@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use evalsuite::engine::model::{
     Activation, Family, ModelConfig, ModelSource, ModelSpec, ModelTokenizer, NormKind, PositionKind, RotaryScaling,
-    TensorData, Tensors,
+    TensorData, Tensors, WeightFormat,
 };
 use evalsuite::engine::{
     Batching, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes, OpenOptions,
@@ -134,6 +134,7 @@ pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
         source: "a test double".to_owned(),
         sha256: "5c".repeat(32),
         stored_as: "f32".to_owned(),
+        format: WeightFormat::Dense,
         quantization: None,
         config: ModelConfig {
             family: Family::Llama,

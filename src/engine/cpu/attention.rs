@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::linear::Matrix;
 use super::ops::round;
 use super::simd::{Kernel, Lanes, dot, dots, exp, sum, vectorize};
-use crate::engine::Dtype;
+use crate::engine::Arithmetic;
 use crate::engine::model::ModelConfig;
 
 /// Keys and values of one layer of one sequence, each `[positions, kv_heads · head_dim]`.
@@ -24,7 +24,7 @@ pub(crate) struct QueryRow<'a> {
 
 /// softmax(q · Kᵀ / √d) · V for every row of q `[rows, heads · head_dim]`, causal, within the sliding window; rounded.
 /// `qkv` rows may be longer than q: only their first `heads · head_dim` elements are read.
-pub(crate) fn attention(qkv: &Matrix, rows: &[QueryRow<'_>], config: &ModelConfig, dtype: Dtype) -> Matrix {
+pub(crate) fn attention(qkv: &Matrix, rows: &[QueryRow<'_>], config: &ModelConfig, arithmetic: Arithmetic) -> Matrix {
     let (heads, head_dim) = (config.heads, config.head_dim);
     let mut y = Matrix::zeros(rows.len(), heads * head_dim);
     let positions: usize = rows.iter().map(|row| row.position + 1).sum();
@@ -43,7 +43,7 @@ pub(crate) fn attention(qkv: &Matrix, rows: &[QueryRow<'_>], config: &ModelConfi
             positions: start..rows[row].position + 1,
             out,
         });
-        round(out, dtype);
+        round(out, arithmetic);
     });
     y
 }

@@ -5,7 +5,7 @@ use super::forward::{Cache, Feed};
 use super::linear::{Linear, Matrix};
 use super::load::{Block, Model};
 use crate::engine::model::ModelSource;
-use crate::engine::{Dtype, EngineError};
+use crate::engine::{EngineError, Precision};
 
 /// A model without its blocks: what every block shares. Sequences are whole; each begins at position 0.
 pub(crate) struct Calibration {
@@ -15,12 +15,12 @@ pub(crate) struct Calibration {
 impl Calibration {
     /// Reads what lies outside the blocks.
     pub(crate) fn open(source: &ModelSource) -> Result<Self, EngineError> {
-        Ok(Self { model: Model::load_without_blocks(source, Dtype::F32)? })
+        Ok(Self { model: Model::load_without_blocks(source, Precision::F32)? })
     }
 
     /// Reads one block.
     pub(crate) fn block(source: &ModelSource, layer: usize) -> Result<Block, EngineError> {
-        Block::load(source, layer, Dtype::F32)
+        Block::load(source, layer, Precision::F32)
     }
 
     /// What the first block reads: `[tokens, hidden]`, sequence after sequence.

@@ -238,14 +238,7 @@ fn reserved_tokens(running: &[Sequence]) -> usize {
 
 /// Refuses a model that this machine's memory cannot hold, before half of it is read.
 fn check_memory(source: &ModelSource, dtype: Dtype) -> Result<(), EngineError> {
-    let config = &source.config;
-    let need = match dtype {
-        Dtype::F32 => config.parameters() * 4,
-        Dtype::F16 | Dtype::Bf16 => config.parameters() * 2,
-        Dtype::Int8 => config.parameters() + config.table_parameters(),
-        // Four bits, and a scale and a zero point for some 32 to 128 of them.
-        Dtype::Awq => (config.parameters() - config.table_parameters()) * 5 / 8 + config.table_parameters() * 2,
-    };
+    let need = dtype.weight_bytes(&source.config);
     match available_memory_bytes() {
         Some(available) if need > available => Err(EngineError::invalid(
             format!("{} needs {} of memory in {dtype}; {} are available", source.name, bytes(need), bytes(available)),

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::quantized::{AwqWeights, Int8Weights};
 use super::simd::{Kernel, Lanes, dots, vectorize};
-use crate::engine::Dtype;
+use crate::engine::Arithmetic;
 
 /// A row-major matrix of activations. Values are binary32, already rounded to the run's precision.
 #[derive(Debug, Clone, Default)]
@@ -45,17 +45,16 @@ pub(crate) enum Weights {
 }
 
 impl Weights {
-    /// Rounds binary32 values to nearest, ties to even: to `dtype`, or to binary16 where only linear layers within blocks
-    /// are packed.
-    pub(crate) fn new(values: Vec<f32>, dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::F32 => Self::F32(values),
-            Dtype::F16 | Dtype::Int8 | Dtype::Awq => {
+    /// Rounds binary32 values to nearest, ties to even.
+    pub(crate) fn new(values: Vec<f32>, arithmetic: Arithmetic) -> Self {
+        match arithmetic {
+            Arithmetic::F32 => Self::F32(values),
+            Arithmetic::F16 => {
                 let mut rounded = vec![f16::ZERO; values.len()];
                 rounded.convert_from_f32_slice(&values);
                 Self::F16(rounded)
             }
-            Dtype::Bf16 => {
+            Arithmetic::Bf16 => {
                 let mut rounded = vec![bf16::ZERO; values.len()];
                 rounded.convert_from_f32_slice(&values);
                 Self::Bf16(rounded)

@@ -7,8 +7,9 @@ use super::ops::Norm;
 use super::quantized::{AwqWeights, Int8Weights};
 use crate::engine::model::{
     Activation, AwqTensor, BlockNames, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames,
+    WeightFormat,
 };
-use crate::engine::{Dtype, EngineError};
+use crate::engine::{Arithmetic, EngineError, Precision};
 
 /// One block of the decoder.
 #[derive(Debug)]
@@ -38,7 +39,8 @@ pub(crate) enum Positions {
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) config: ModelConfig,
-    pub(crate) dtype: Dtype,
+    /// What stored activations are rounded to.
+    pub(crate) dtype: Arithmetic,
     /// `[vocabulary, hidden]`; also the output projection where embeddings are tied.
     pub(crate) embedding: Linear,
     pub(crate) positions: Positions,
@@ -50,20 +52,20 @@ pub(crate) struct Model {
 
 impl Model {
     /// Reads every tensor, blocks in parallel.
-    pub(crate) fn load(source: &ModelSource, dtype: Dtype) -> Result<Self, EngineError> {
-        source.check_dtype(dtype)?;
-        let mut model = Self::load_without_blocks(source, dtype)?;
+    pub(crate) fn load(source: &ModelSource, precision: Precision) -> Result<Self, EngineError> {
+        source.check_format(precision.format)?;
+        let mut model = Self::load_without_blocks(source, precision)?;
         let layers = 0..model.config.layers;
         model.blocks =
-            layers.into_par_iter().map(|layer| Block::load(source, layer, dtype)).collect::<Result<_, _>>()?;
+            layers.into_par_iter().map(|layer| Block::load(source, layer, precision)).collect::<Result<_, _>>()?;
         Ok(model)
     }
 
     /// Reads what lies outside the blocks; whoever works on one block at a time reads them with [`Block::load`].
-    pub(crate) fn load_without_blocks(source: &ModelSource, dtype: Dtype) -> Result<Self, EngineError> {
+    pub(crate) fn load_without_blocks(source: &ModelSource, precision: Precision) -> Result<Self, EngineError> {
         let config = source.config.clone();
         let names = TensorNames::new(&config, &source.tensors.names());
-        let loader = Loader { source, config: &config, dtype };
+        let loader = Loader { source, config: &config, precision };
         let hidden = config.hidden;
         let embedding = loader.table(&names.embedding())?;
         let head = if config.tied_embeddings { None } else { Some(loader.table(&names.output())?) };
@@ -76,7 +78,7 @@ impl Model {
             }
         };
         let final_norm = loader.norm(&names.final_norm())?;
-        Ok(Self { embedding, positions, blocks: Vec::new(), final_norm, head, dtype, config })
+        Ok(Self { embedding, positions, blocks: Vec::new(), final_norm, head, dtype: precision.arithmetic, config })
     }
 
     /// Bytes of weights in memory.
@@ -97,16 +99,16 @@ impl Model {
 
 impl Block {
     /// Reads one block.
-    pub(crate) fn load(source: &ModelSource, layer: usize, dtype: Dtype) -> Result<Self, EngineError> {
+    pub(crate) fn load(source: &ModelSource, layer: usize, precision: Precision) -> Result<Self, EngineError> {
         let names = TensorNames::new(&source.config, &source.tensors.names());
-        Loader { source, config: &source.config, dtype }.block(&names.block(layer))
+        Loader { source, config: &source.config, precision }.block(&names.block(layer))
     }
 }
 
 struct Loader<'a> {
     source: &'a ModelSource,
     config: &'a ModelConfig,
-    dtype: Dtype,
+    precision: Precision,
 }
 
 impl Loader<'_> {
@@ -156,10 +158,10 @@ impl Loader<'_> {
                 biases.extend(self.rounded(&name, self.source.values(&name, &[*outputs])?)?);
             }
         }
-        let weights = match self.dtype {
-            Dtype::Int8 => Weights::Int8(Int8Weights::new(&self.stacked(names, outputs, inputs)?, inputs)),
-            Dtype::Awq => self.packed(names, outputs, inputs)?,
-            Dtype::F32 | Dtype::F16 | Dtype::Bf16 => {
+        let weights = match self.precision.format {
+            WeightFormat::Int8 => Weights::Int8(Int8Weights::new(&self.stacked(names, outputs, inputs)?, inputs)),
+            WeightFormat::Awq => self.packed(names, outputs, inputs)?,
+            WeightFormat::Dense => {
                 self.weights(&format!("{}.weight", names[0]), self.stacked(names, outputs, inputs)?)?
             }
         };
@@ -198,13 +200,13 @@ impl Loader<'_> {
     }
 
     fn weights(&self, name: &str, values: Vec<f32>) -> Result<Weights, EngineError> {
-        self.source.check_range(name, &values, self.dtype)?;
-        Ok(Weights::new(values, self.dtype))
+        self.source.check_range(name, &values, self.precision.arithmetic)?;
+        Ok(Weights::new(values, self.precision.arithmetic))
     }
 
     fn rounded(&self, name: &str, mut values: Vec<f32>) -> Result<Vec<f32>, EngineError> {
-        self.source.check_range(name, &values, self.dtype)?;
-        super::ops::round(&mut values, self.dtype);
+        self.source.check_range(name, &values, self.precision.arithmetic)?;
+        super::ops::round(&mut values, self.precision.arithmetic);
         Ok(values)
     }
 }

@@ -6,26 +6,25 @@ use rayon::prelude::*;
 
 use super::linear::Matrix;
 use super::simd::{Kernel, Lanes, dot, exp, sum, vectorize};
-use crate::engine::Dtype;
+use crate::engine::Arithmetic;
 use crate::engine::model::{NormKind, Rotary};
 
 /// Rows that one thread takes at a time in element-wise work.
 const ROWS_A_TASK: usize = 16;
 
 /// Rounds stored activations to the run's precision, to nearest, ties to even.
-pub(crate) fn round(values: &mut [f32], dtype: Dtype) {
+pub(crate) fn round(values: &mut [f32], arithmetic: Arithmetic) {
     const CHUNK: usize = 256;
     for chunk in values.chunks_mut(CHUNK) {
         let length = chunk.len();
-        match dtype {
-            Dtype::F32 => return,
-            // Weights of eight and four bits run beside activations in binary16.
-            Dtype::F16 | Dtype::Int8 | Dtype::Awq => {
+        match arithmetic {
+            Arithmetic::F32 => return,
+            Arithmetic::F16 => {
                 let mut rounded = [f16::ZERO; CHUNK];
                 rounded[..length].convert_from_f32_slice(chunk);
                 rounded[..length].convert_to_f32_slice(chunk);
             }
-            Dtype::Bf16 => {
+            Arithmetic::Bf16 => {
                 let mut rounded = [bf16::ZERO; CHUNK];
                 rounded[..length].convert_from_f32_slice(chunk);
                 rounded[..length].convert_to_f32_slice(chunk);
@@ -35,17 +34,17 @@ pub(crate) fn round(values: &mut [f32], dtype: Dtype) {
 }
 
 /// Works on every row of x, in parallel where there are many, and rounds it.
-pub(crate) fn each_row(x: &mut Matrix, dtype: Dtype, work: impl Fn(usize, &mut [f32]) + Sync) {
+pub(crate) fn each_row(x: &mut Matrix, arithmetic: Arithmetic, work: impl Fn(usize, &mut [f32]) + Sync) {
     let columns = x.columns;
     x.values.par_chunks_mut(columns).enumerate().with_min_len(ROWS_A_TASK).for_each(|(row, values)| {
         work(row, values);
-        round(values, dtype);
+        round(values, arithmetic);
     });
 }
 
 /// x + y, rounded.
-pub(crate) fn add(x: &mut Matrix, y: &Matrix, dtype: Dtype) {
-    each_row(x, dtype, |row, x| x.iter_mut().zip(y.row(row)).for_each(|(x, y)| *x += y));
+pub(crate) fn add(x: &mut Matrix, y: &Matrix, arithmetic: Arithmetic) {
+    each_row(x, arithmetic, |row, x| x.iter_mut().zip(y.row(row)).for_each(|(x, y)| *x += y));
 }
 
 /// A normalisation in front of attention or MLP.
@@ -61,9 +60,9 @@ pub(crate) struct Norm {
 
 impl Norm {
     /// x `[rows, hidden]` → the same shape, rounded.
-    pub(crate) fn forward(&self, x: &Matrix, dtype: Dtype) -> Matrix {
+    pub(crate) fn forward(&self, x: &Matrix, arithmetic: Arithmetic) -> Matrix {
         let mut y = x.clone();
-        each_row(&mut y, dtype, |_, values| vectorize(NormRow { norm: self, values }));
+        each_row(&mut y, arithmetic, |_, values| vectorize(NormRow { norm: self, values }));
         y
     }
 }
@@ -95,12 +94,12 @@ impl Kernel for NormRow<'_> {
 }
 
 /// silu(gate) · up, where each row of x holds gate then up: `[rows, 2 · intermediate]` → `[rows, intermediate]`.
-pub(crate) fn silu_gated(x: &Matrix, dtype: Dtype) -> Matrix {
+pub(crate) fn silu_gated(x: &Matrix, arithmetic: Arithmetic) -> Matrix {
     let mut y = Matrix::zeros(x.rows(), x.columns / 2);
-    each_row(&mut y, dtype, |row, y| {
+    each_row(&mut y, arithmetic, |row, y| {
         // The linear layer's outputs are rounded before the activation reads them, as every engine stores them.
         let mut input = x.row(row).to_vec();
-        round(&mut input, dtype);
+        round(&mut input, arithmetic);
         let (gate, up) = input.split_at(y.len());
         vectorize(SiluRow { gate, up, y });
     });
@@ -123,8 +122,8 @@ impl Kernel for SiluRow<'_> {
 }
 
 /// max(x, 0), rounded.
-pub(crate) fn relu(mut x: Matrix, dtype: Dtype) -> Matrix {
-    each_row(&mut x, dtype, |_, values| values.iter_mut().for_each(|value| *value = value.max(0.0)));
+pub(crate) fn relu(mut x: Matrix, arithmetic: Arithmetic) -> Matrix {
+    each_row(&mut x, arithmetic, |_, values| values.iter_mut().for_each(|value| *value = value.max(0.0)));
     x
 }
 

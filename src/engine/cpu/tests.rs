@@ -7,8 +7,8 @@ use super::linear::{Linear, Matrix, Weights};
 use super::ops::{Norm, Turns, add, round, silu_gated};
 use super::quantized::{AwqWeights, Int8Weights};
 use super::simd::{InstructionSet, Kernel, Lanes, dots, exp, sum, vectorize_for};
-use crate::engine::Dtype;
 use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, Rotary, RotaryScaling};
+use crate::engine::{Arithmetic, Precision};
 
 const SETS: [InstructionSet; 3] = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512];
 
@@ -97,17 +97,17 @@ fn exp_is_within_one_unit_in_the_last_place() {
 }
 
 /// Weights in every precision that a layer of this shape can have.
-fn every_kind(outputs: usize, inputs: usize) -> Vec<(Dtype, Weights)> {
+fn every_kind(outputs: usize, inputs: usize) -> Vec<(Precision, Weights)> {
     let raw = values(outputs * inputs, 1);
-    let floating = Dtype::FLOATING.map(|dtype| (dtype, Weights::new(raw.clone(), dtype)));
+    let floating = Precision::FLOATING.map(|one| (one, Weights::new(raw.clone(), one.arithmetic)));
     let mut all = Vec::from(floating);
-    all.push((Dtype::Int8, Weights::Int8(Int8Weights::new(&raw, inputs))));
+    all.push((Precision::Int8, Weights::Int8(Int8Weights::new(&raw, inputs))));
     if outputs.is_multiple_of(8) {
         let codes = |count, seed| values(count, seed).iter().map(|x| (x.to_bits() >> 3 & 15) as u8).collect::<Vec<_>>();
         let scales = values(outputs * 3, 9).iter().map(|x| half::f16::from_f32(x.abs() + 0.001)).collect::<Vec<_>>();
         let (q, z) = (codes(outputs * inputs, 7), codes(outputs * 3, 8));
         let tensor = AwqTensor::pack(outputs, inputs, inputs / 3, &q, &z, &scales).unwrap();
-        all.push((Dtype::Awq, Weights::Awq(AwqWeights::stack(vec![tensor]))));
+        all.push((Precision::Awq, Weights::Awq(AwqWeights::stack(vec![tensor]))));
     }
     all
 }
@@ -137,10 +137,10 @@ fn a_linear_layer_multiplies_by_the_rounded_weights() {
     let (outputs, inputs) = (9, 80);
     let raw = values(outputs * inputs, 4);
     let x = matrix(3, inputs, 5);
-    for dtype in Dtype::FLOATING {
+    for arithmetic in Arithmetic::ALL {
         let mut rounded = raw.clone();
-        round(&mut rounded, dtype);
-        let linear = Linear { outputs, inputs, weights: Weights::new(raw.clone(), dtype), bias: None };
+        round(&mut rounded, arithmetic);
+        let linear = Linear { outputs, inputs, weights: Weights::new(raw.clone(), arithmetic), bias: None };
         let y = linear.forward(&x);
         for row in 0..3 {
             for output in 0..outputs {
@@ -156,10 +156,10 @@ fn a_linear_layer_multiplies_by_the_rounded_weights() {
 #[test]
 fn rounding_is_to_nearest_even() {
     let mut values = vec![1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0, 70_000.0, 0.1];
-    round(&mut values, Dtype::F16);
+    round(&mut values, Arithmetic::F16);
     assert_eq!(values, [1.0, 1.0 + 4.0 / 2048.0, f32::INFINITY, 0.099_975_586]);
     let mut values = vec![1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0];
-    round(&mut values, Dtype::Bf16);
+    round(&mut values, Arithmetic::Bf16);
     assert_eq!(values, [1.0, 1.0 + 4.0 / 256.0]);
 }
 
@@ -170,7 +170,7 @@ fn norms_match_binary64() {
     for kind in [NormKind::Rms, NormKind::Layer] {
         let layer = kind == NormKind::Layer;
         let norm = Norm { kind, weight: weight.clone(), bias: layer.then(|| bias.clone()), epsilon: 1e-5 };
-        let y = norm.forward(&x, Dtype::F32);
+        let y = norm.forward(&x, Arithmetic::F32);
         for row in 0..2 {
             let exact: Vec<f64> = x.row(row).iter().map(|x| f64::from(*x)).collect();
             let mean = if layer { exact.iter().sum::<f64>() / 100.0 } else { 0.0 };
@@ -189,7 +189,7 @@ fn norms_match_binary64() {
 #[test]
 fn silu_and_addition_match_binary64() {
     let x = matrix(2, 40, 9);
-    let y = silu_gated(&x, Dtype::F32);
+    let y = silu_gated(&x, Arithmetic::F32);
     for row in 0..2 {
         let (gate, up) = x.row(row).split_at(20);
         for i in 0..20 {
@@ -199,9 +199,9 @@ fn silu_and_addition_match_binary64() {
         }
     }
     let mut z = matrix(2, 40, 10);
-    add(&mut z, &x, Dtype::F16);
+    add(&mut z, &x, Arithmetic::F16);
     let mut expected: Vec<f32> = matrix(2, 40, 10).values.iter().zip(&x.values).map(|(a, b)| a + b).collect();
-    round(&mut expected, Dtype::F16);
+    round(&mut expected, Arithmetic::F16);
     assert_eq!(bits(&z.values), bits(&expected));
 }
 
@@ -251,7 +251,7 @@ fn attention_matches_binary64_with_and_without_a_window() {
         let cache = LayerCache { keys: values(23 * 40, 13), values: values(23 * 40, 14) };
         let q = matrix(3, 120, 15);
         let rows: Vec<QueryRow<'_>> = [0, 9, 22].map(|position| QueryRow { cache: &cache, position }).to_vec();
-        let y = attention(&q, &rows, &config, Dtype::F32);
+        let y = attention(&q, &rows, &config, Arithmetic::F32);
         for (row, QueryRow { position, .. }) in rows.iter().enumerate() {
             let start = window.map_or(0, |window| (position + 1_usize).saturating_sub(window));
             for head in 0..6 {

@@ -1,6 +1,6 @@
 //! The types that weights and stored activations have on the card.
 
-use crate::engine::Dtype;
+use crate::engine::Arithmetic;
 
 /// An element type, with the code that kernels know it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,12 +11,12 @@ pub(crate) enum ElementType {
 }
 
 impl ElementType {
-    /// What a precision's activations are stored in.
-    pub(crate) const fn of(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::F32 => Self::F32,
-            Dtype::Bf16 => Self::Bf16,
-            Dtype::F16 | Dtype::Int8 | Dtype::Awq => Self::F16,
+    /// What activations are stored in.
+    pub(crate) const fn of(arithmetic: Arithmetic) -> Self {
+        match arithmetic {
+            Arithmetic::F32 => Self::F32,
+            Arithmetic::F16 => Self::F16,
+            Arithmetic::Bf16 => Self::Bf16,
         }
     }
 

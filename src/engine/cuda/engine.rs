@@ -43,7 +43,7 @@ impl CudaEngine {
     /// Loads a model onto the card that `options` names.
     pub(crate) fn load(source: &ModelSource, options: &OpenOptions) -> Result<Self, EngineError> {
         let begin = Instant::now();
-        source.check_dtype(options.dtype)?;
+        source.check_format(options.dtype.format)?;
         let (dtype, config) = (options.dtype, &source.config);
         let device = Device::open(options.device)?;
         let slots = options.batch.unwrap_or(DEFAULT_BATCH).max(1);

@@ -164,7 +164,7 @@ impl Model {
         reduction: Reduction,
         limits: StepLimits,
     ) -> Result<Self, EngineError> {
-        let (config, element) = (source.config.clone(), ElementType::of(dtype));
+        let (config, element) = (source.config.clone(), ElementType::of(dtype.arithmetic));
         let (elementwise, (attention, (argmax, matmul))) = rayon::join(
             || Elementwise::load(&device, &config, element),
             || {
@@ -177,7 +177,7 @@ impl Model {
         let (elementwise, attention, argmax, mut matmul) = (elementwise?, attention?, argmax?, matmul?);
         let own_kernels = matmul.is_own(&[config.hidden, config.heads * config.head_dim, config.intermediate]);
         let gates = own_kernels && config.activation == Activation::SiluGated;
-        let packing = packing(source, dtype);
+        let packing = packing(source, dtype.format);
         let card = (device.multiprocessors, device.shared_bytes);
         let rows = match reduction {
             Reduction::Invariant => vec![1],

@@ -15,7 +15,7 @@ use super::device::{Device, failed};
 use super::element::ElementType;
 use super::ops::elementwise::Elementwise;
 use crate::engine::model::{ModelSource, TensorValues};
-use crate::engine::{Dtype, EngineError};
+use crate::engine::{Arithmetic, EngineError};
 
 /// Bytes that one thread reads at a time.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -47,7 +47,7 @@ impl Transfer {
 pub(crate) fn transfer(
     device: &Device,
     source: &ModelSource,
-    dtype: Dtype,
+    arithmetic: Arithmetic,
     elementwise: &Elementwise,
     transfers: &[Transfer],
 ) -> Result<(), EngineError> {
@@ -85,7 +85,7 @@ pub(crate) fn transfer(
         if flag != 0 {
             // The card only says that something is wrong; the exact complaint is the CPU's.
             let values = source.values(&transfer.name, &transfer.shape)?;
-            source.check_range(&transfer.name, &values, dtype)?;
+            source.check_range(&transfer.name, &values, arithmetic)?;
         }
     }
     Ok(())

@@ -13,15 +13,17 @@ use super::load::{Transfer, transfer};
 use super::ops::decode::{Packing, WeightsRef, pair_spans};
 use super::ops::elementwise::Elementwise;
 use super::ops::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
-use crate::engine::model::{AwqTensor, ModelSource, TensorNames};
-use crate::engine::{Dtype, EngineError};
+use crate::engine::model::{AwqTensor, ModelSource, TensorNames, WeightFormat};
+use crate::engine::{Arithmetic, EngineError};
 
-/// How a precision packs the linear layers within blocks.
-pub(crate) fn packing(source: &ModelSource, dtype: Dtype) -> Packing {
-    match dtype {
-        Dtype::F32 | Dtype::F16 | Dtype::Bf16 => Packing::Dense,
-        Dtype::Int8 => Packing::Int8,
-        Dtype::Awq => Packing::Awq { group_size: source.quantization.as_ref().and_then(|config| config.group_size) },
+/// How a format packs the linear layers within blocks.
+pub(crate) fn packing(source: &ModelSource, format: WeightFormat) -> Packing {
+    match format {
+        WeightFormat::Dense => Packing::Dense,
+        WeightFormat::Int8 => Packing::Int8,
+        WeightFormat::Awq => {
+            Packing::Awq { group_size: source.quantization.as_ref().and_then(|config| config.group_size) }
+        }
     }
 }
 
@@ -29,7 +31,7 @@ pub(crate) fn packing(source: &ModelSource, dtype: Dtype) -> Packing {
 pub(crate) struct Packer<'a> {
     device: &'a Device,
     source: &'a ModelSource,
-    dtype: Dtype,
+    format: WeightFormat,
     /// Of every block, in the order of [`linears`]: the names of the parts, and whether the card holds codes of them.
     layers: Vec<[Stack; 4]>,
 }
@@ -44,14 +46,14 @@ struct Stack {
 }
 
 impl<'a> Packer<'a> {
-    pub(crate) fn new(device: &'a Device, source: &'a ModelSource, dtype: Dtype) -> Result<Self, EngineError> {
+    pub(crate) fn new(device: &'a Device, source: &'a ModelSource, format: WeightFormat) -> Result<Self, EngineError> {
         let (config, names) = (&source.config, TensorNames::new(&source.config, &source.tensors.names()));
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         // The kernels read eight weights of one group at a time; checkpoints with smaller groups run from dense copies.
         let group_size = source.quantization.as_ref().and_then(|config| config.group_size);
         let fits = [config.hidden, q, config.intermediate].iter().all(|inputs| inputs.is_multiple_of(8))
             && group_size.is_none_or(|group_size| group_size.is_multiple_of(8));
-        if dtype == Dtype::Int8 && !fits {
+        if format == WeightFormat::Int8 && !fits {
             return Err(EngineError::invalid(
                 format!("{} has layers whose inputs are no multiple of 8, which int8 on a GPU needs", source.name),
                 "run int8 with `--engine cpu`",
@@ -59,11 +61,11 @@ impl<'a> Packer<'a> {
         }
         let spans = pair_spans(config);
         let stack = |parts: Vec<(String, usize)>, span| {
-            let packed = match dtype {
-                Dtype::F32 | Dtype::F16 | Dtype::Bf16 => false,
-                Dtype::Int8 => true,
+            let packed = match format {
+                WeightFormat::Dense => false,
+                WeightFormat::Int8 => true,
                 // A stack that is packed in part only stays dense.
-                Dtype::Awq => fits && parts.iter().all(|(name, _)| source.tensors.is_packed(name)),
+                WeightFormat::Awq => fits && parts.iter().all(|(name, _)| source.tensors.is_packed(name)),
             };
             Stack { parts, packed, span }
         };
@@ -76,7 +78,7 @@ impl<'a> Packer<'a> {
                 stack(vec![(names.down, config.hidden)], spans[3]),
             ]
         });
-        Ok(Self { device, source, dtype, layers: layers.collect() })
+        Ok(Self { device, source, format, layers: layers.collect() })
     }
 
     /// Whether the dense copy of this tensor is made from codes.
@@ -98,7 +100,7 @@ impl<'a> Packer<'a> {
             .flat_map(|(layer, stacks)| linears(layer).into_iter().zip(stacks))
             .filter(|(_, stack)| stack.packed)
             .collect();
-        if self.dtype == Dtype::Int8 { self.int8(&pack, stacks) } else { self.awq(&pack, stacks) }
+        if self.format == WeightFormat::Int8 { self.int8(&pack, stacks) } else { self.awq(&pack, stacks) }
     }
 
     fn int8(&self, pack: &Pack, stacks: Vec<(&mut Linear, &Stack)>) -> Result<Vec<Buffer>, EngineError> {
@@ -116,7 +118,7 @@ impl<'a> Packer<'a> {
                 transfers.push(Transfer { name: format!("{name}.weight"), shape: vec![*outputs, inputs], to });
                 row += outputs;
             }
-            transfer(device, self.source, Dtype::F32, &elementwise, &transfers)?;
+            transfer(device, self.source, Arithmetic::F32, &elementwise, &transfers)?;
             let (codes, scales) = (
                 Buffer::new(device, int8_code_bytes(outputs, inputs))?,
                 Buffer::new(device, outputs * size_of::<f32>())?,

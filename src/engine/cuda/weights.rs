@@ -51,11 +51,11 @@ impl DeviceWeights {
         let mut layout = Layout::new(source, element, arena.pointer());
         let places = layout.everything();
         let Places { embedding, learned, mut layers, final_norm, head } = places;
-        let packer = Packer::new(device, source, dtype)?;
+        let packer = Packer::new(device, source, dtype.format)?;
         // A packed layer's dense copy is made from its codes.
         let transfers: Vec<Transfer> =
             layout.transfers.into_iter().filter(|transfer| !packer.makes(&transfer.name)).collect();
-        transfer(device, source, dtype, elementwise, &transfers)?;
+        transfer(device, source, dtype.arithmetic, elementwise, &transfers)?;
         let packed = packer.pack(&mut layers)?;
         let mut positions = PositionTables { learned, ..PositionTables::default() };
         let angles = angles(device, &source.config, &mut positions)?;

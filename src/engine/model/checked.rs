@@ -1,19 +1,19 @@
 //! What every engine checks while it loads: that values are finite, in range, and of the promised shape.
 
-use super::{ModelSource, TensorData, TensorValues};
-use crate::engine::{Dtype, EngineError};
+use super::{ModelSource, Origin, TensorData, TensorValues, WeightFormat};
+use crate::engine::{Arithmetic, EngineError};
 
 impl ModelSource {
-    /// Refuses what a model's files cannot be run in.
-    pub(crate) fn check_dtype(&self, dtype: Dtype) -> Result<(), EngineError> {
-        match (dtype, &self.quantization) {
-            (Dtype::Awq, None) => Err(EngineError::invalid(
-                format!("{} is no AWQ checkpoint: its weights are stored as {}", self.name, self.stored_as),
-                "make one: `evalsuite quantize --model MODEL --out DIR`",
+    /// Refuses a weight format that the files cannot be run in.
+    pub(crate) fn check_format(&self, format: WeightFormat) -> Result<(), EngineError> {
+        match format.entry().origin {
+            Origin::Checkpoint { title, hint } if self.format != format => Err(EngineError::invalid(
+                format!("{} is no {title} checkpoint: its weights are stored as {}", self.name, self.stored_as),
+                hint,
             )),
-            (Dtype::Int8, Some(_)) => Err(EngineError::invalid(
-                format!("{} holds {}, from which no int8 is made", self.name, self.stored_as),
-                "give the full-precision model, or `--dtype awq`",
+            Origin::Packed if self.format.is_packed() => Err(EngineError::invalid(
+                format!("{} holds {}, from which no {} is made", self.name, self.stored_as, format.name()),
+                format!("give the full-precision model, or `--dtype {}`", self.format.name()),
             )),
             _ => Ok(()),
         }
@@ -48,17 +48,14 @@ impl ModelSource {
         }
     }
 
-    /// A weight beyond binary16's range would become infinite.
-    pub(crate) fn check_range(&self, name: &str, values: &[f32], dtype: Dtype) -> Result<(), EngineError> {
-        const LARGEST: f32 = 65_504.0;
-        if matches!(dtype, Dtype::F32 | Dtype::Bf16) {
-            return Ok(());
-        }
-        match values.iter().find(|value| value.abs() > LARGEST) {
+    /// A weight beyond the arithmetic's range would become infinite.
+    pub(crate) fn check_range(&self, name: &str, values: &[f32], arithmetic: Arithmetic) -> Result<(), EngineError> {
+        let Some(largest) = arithmetic.largest() else { return Ok(()) };
+        match values.iter().find(|value| value.abs() > largest) {
             None => Ok(()),
             Some(value) => Err(EngineError::invalid(
-                format!("tensor {name} of {} holds {value}, beyond binary16's largest number {LARGEST}", self.name),
-                format!("this model cannot run in {dtype}: use `--dtype bf16` or `--dtype f32`"),
+                format!("tensor {name} of {} holds {value}, beyond binary16's largest number {largest}", self.name),
+                format!("this model cannot run in {arithmetic}: use `--dtype bf16` or `--dtype f32`"),
             )),
         }
     }

@@ -10,7 +10,7 @@ use super::files::{ModelFiles, read_failure};
 use super::gguf::{self, Header};
 use super::spec::{self, Place};
 use super::weights::{self, AwqTensors, GgufTensors, OpenedWeights, PickleTensors, SafetensorsFiles, WeightFiles};
-use super::{AwqConfig, ModelConfig, ModelSpec, ModelTokenizer, Tensors, config_json, tokenizer_files};
+use super::{AwqConfig, ModelConfig, ModelSpec, ModelTokenizer, Tensors, WeightFormat, config_json, tokenizer_files};
 use crate::bundled;
 use crate::engine::EngineError;
 use crate::files::Blob;
@@ -26,6 +26,8 @@ pub struct ModelSource {
     pub sha256: String,
     /// What the files' tensors were stored in, for the table: `f32`, `bf16`, `Q4_1`, `awq-int4 (group 64)`, …
     pub stored_as: String,
+    /// The format of the files' linear layers.
+    pub format: WeightFormat,
     /// How the weights are packed, where the files are an AWQ checkpoint. The tensors also read as dense ones.
     pub quantization: Option<AwqConfig>,
     /// Shape of the model.
@@ -139,6 +141,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
         source,
         sha256,
         stored_as,
+        format: if quantization.is_some() { WeightFormat::Awq } else { WeightFormat::Dense },
         quantization,
         config,
         tokenizer: Arc::new(tokenizer),
@@ -168,7 +171,19 @@ fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, E
     weights::check(&config, &shapes, &place)?;
     let sha256 = crate::files::sha256(format!("{}  {file_name}\n", tokenizer.sha256).as_bytes());
     let tokenizer = Arc::new(tokenizer);
-    Ok(ModelSource { name, source, sha256, stored_as, quantization: None, config, tokenizer, tensors, files: None })
+    let format = WeightFormat::Dense;
+    Ok(ModelSource {
+        name,
+        source,
+        sha256,
+        stored_as,
+        format,
+        quantization: None,
+        config,
+        tokenizer,
+        tensors,
+        files: None,
+    })
 }
 
 /// Fetches the files that are needed, and only those, all of one commit.

@@ -278,7 +278,7 @@ impl Shape {
 
     fn options(self) -> Options {
         Options::default()
-            .with("ELEMENT", ElementType::of(self.dtype).code())
+            .with("ELEMENT", ElementType::of(self.dtype.arithmetic).code())
             .with("HEADS", self.heads)
             .with("KV_HEADS", self.kv_heads)
             .with("HEAD_DIM", self.head_dim)

@@ -511,7 +511,7 @@ impl Shape {
             PositionKind::Rotary { .. } => "-1".to_owned(),
         };
         Options::default()
-            .with("ELEMENT", ElementType::of(self.dtype).code())
+            .with("ELEMENT", ElementType::of(self.dtype.arithmetic).code())
             .with("WEIGHTS", weights)
             .with("GROUP_SIZE", group_size)
             .with("LAYERS", config.layers)

@@ -4,12 +4,12 @@ use half::{bf16, f16};
 
 use super::decode::{LinearRef, Packing, WeightsRef};
 use super::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
-use crate::engine::Dtype;
 use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::device::Device;
 use crate::engine::cuda::element::ElementType;
 use crate::engine::cuda::testing::Random;
 use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+use crate::engine::{Arithmetic, Dtype};
 
 /// `TinyLlama`'s sizes.
 pub(super) fn tiny() -> ModelConfig {
@@ -104,20 +104,20 @@ pub(super) fn models() -> Vec<(ModelConfig, Dtype, Packing)> {
 
 /// Values in the run's element type.
 pub(super) fn encode(dtype: Dtype, values: &[f32]) -> Vec<u8> {
-    match dtype {
-        Dtype::F32 => values.iter().flat_map(|x| x.to_ne_bytes()).collect(),
-        Dtype::F16 | Dtype::Int8 | Dtype::Awq => values.iter().flat_map(|x| f16::from_f32(*x).to_ne_bytes()).collect(),
-        Dtype::Bf16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_ne_bytes()).collect(),
+    match dtype.arithmetic {
+        Arithmetic::F32 => values.iter().flat_map(|x| x.to_ne_bytes()).collect(),
+        Arithmetic::F16 => values.iter().flat_map(|x| f16::from_f32(*x).to_ne_bytes()).collect(),
+        Arithmetic::Bf16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_ne_bytes()).collect(),
     }
 }
 
 /// The inverse of [`encode`].
 pub(super) fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
     let pairs = || bytes.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]]));
-    match dtype {
-        Dtype::F32 => bytes.chunks_exact(4).map(|x| f32::from_ne_bytes([x[0], x[1], x[2], x[3]])).collect(),
-        Dtype::F16 | Dtype::Int8 | Dtype::Awq => pairs().map(|bits| f16::from_bits(bits).to_f32()).collect(),
-        Dtype::Bf16 => pairs().map(|bits| bf16::from_bits(bits).to_f32()).collect(),
+    match dtype.arithmetic {
+        Arithmetic::F32 => bytes.chunks_exact(4).map(|x| f32::from_ne_bytes([x[0], x[1], x[2], x[3]])).collect(),
+        Arithmetic::F16 => pairs().map(|bits| f16::from_bits(bits).to_f32()).collect(),
+        Arithmetic::Bf16 => pairs().map(|bits| bf16::from_bits(bits).to_f32()).collect(),
     }
 }
 

@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::*;
+use crate::engine::Arithmetic;
 use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::ops::attention::tests::{Cache, LENGTHS, all_shapes};
 use crate::engine::cuda::ops::decode_fixture::{Made, decode, encode, layer_weights, models, rounded, seven, tiny};
@@ -18,7 +19,7 @@ fn every_kernel_compiles() {
         assert!(supports(config, *dtype, *packing, HOPPER), "{config:?}");
     }
     // Every precision in one size; the card's tests compile them all.
-    let few = models().into_iter().filter(|(config, dtype, packing)| match (config.hidden, dtype) {
+    let few = models().into_iter().filter(|(config, dtype, packing)| match (config.hidden, *dtype) {
         (576, Dtype::F32) | (768, Dtype::Bf16) | (2048, Dtype::F16) | (400, Dtype::Int8) => true,
         (576 | 768, Dtype::Awq) => *packing != Packing::Awq { group_size: Some(32) },
         _ => false,
@@ -82,10 +83,10 @@ struct Dot {
 
 /// Half a unit in the last place, relative.
 fn unit(dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::F32 => 2f64.powi(-24),
-        Dtype::F16 | Dtype::Int8 | Dtype::Awq => 2f64.powi(-11),
-        Dtype::Bf16 => 2f64.powi(-8),
+    match dtype.arithmetic {
+        Arithmetic::F32 => 2f64.powi(-24),
+        Arithmetic::F16 => 2f64.powi(-11),
+        Arithmetic::Bf16 => 2f64.powi(-8),
     }
 }
 
