@@ -23,7 +23,7 @@ SHAPES = {
     "tinyllama": dict(HIDDEN=2048, INTERMEDIATE=5632, HEADS=32, KV_HEADS=4, HEAD_DIM=64, LAYERS=22),
     "llama2-7b": dict(HIDDEN=4096, INTERMEDIATE=11008, HEADS=32, KV_HEADS=32, HEAD_DIM=128, LAYERS=32),
 }
-FIXED = dict(VOCABULARY=32000, CONTEXT=2048, WINDOW=0, BLOCK_TOKENS=BLOCK_TOKENS, TOKEN_WARPS=WARPS, EPSILON="1e-5f",
+FIXED = dict(VOCABULARY=32000, CONTEXT=2048, WINDOW=0, BLOCK_TOKENS=BLOCK_TOKENS, DECODE_WARPS=WARPS, EPSILON="1e-5f",
              LAYER_NORM=0, GATED=1, ROTARY=1, POSITION_OFFSET=-1, GRID_BLOCKS=BLOCKS)
 
 
@@ -41,7 +41,7 @@ class Case:
                 (s["HIDDEN"], s["INTERMEDIATE"])]
 
     def compile(self):
-        token = "attention_token_f32.cuh" if self.element == F32 else "attention_token.cuh"
+        token = "attention_decode_f32.cuh" if self.element == F32 else "attention_decode.cuh"
         files = ["prelude.cuh", "attention.cuh", token, "decode_weights.cuh", "decode_layers.cuh", "decode_stream.cuh", "decode.cu"]
         text = "\n".join((KERNELS / file).read_text() for file in files).encode()
         sizes = dict(self.sizes, RING_END=self.ring_end())
@@ -119,7 +119,7 @@ class World:
         self.table = torch.tensor(table, dtype=torch.int64, device="cuda")
         self.workspace = torch.zeros(1 << 20, device="cuda")
         module = self.load(case.image)
-        self.begin, self.decode = module.get_function("begin"), module.get_function("decode")
+        self.begin, self.decode = module.get_function("decode_begin"), module.get_function("decode")
         self.decode.max_dynamic_shared_size_bytes = case.shared_bytes()
 
     @staticmethod

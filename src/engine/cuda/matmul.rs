@@ -1,6 +1,6 @@
 //! Matrix products: y = x · Wᵀ (+ bias) (+ y), sums in binary32 or wider; by our own kernel also with the MLP's gates.
 //!
-//! Products of binary32 on Hopper are our own kernel's (`ops/product.rs`), which is faster than cuBLAS's there and more exact. All
+//! Products of binary32 on Hopper are our own kernel's (`ops/gemm_f32.rs`), which is faster than cuBLAS's there and more exact. All
 //! others are cuBLASLt's. Its safe wrapper asks the heuristic at every call and turns TF32 on for binary32; this one keeps the
 //! algorithm of each shape and computes IEEE binary32.
 
@@ -14,8 +14,8 @@ use cudarc::cublaslt::sys::{self, cudaDataType_t as DataType};
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
-pub(crate) use super::ops::product::{Finish, Product, Reduction};
-use super::ops::product::{ProductKernel, reads, supports};
+pub(crate) use super::ops::gemm_f32::{Finish, Product, Reduction};
+use super::ops::gemm_f32::{ProductKernel, reads, supports};
 use crate::engine::EngineError;
 
 /// Scratch memory that an algorithm may use; what NVIDIA recommends on Hopper.

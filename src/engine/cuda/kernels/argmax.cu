@@ -1,13 +1,21 @@
-// The token that greedy decoding takes: of every row of logits [rows, VOCABULARY] the lowest index of the highest.
+// Greedy decoding's token: tokens[r] = the lowest index i that maximises logits[r, i], or −1 where any logit of the row is not finite.
 //
-// A block takes a part of a row, `parts` blocks a row (grid x is the part, y the row). What it finds is one number whose order
-// is the answer's: the logit's bits, made to sort as numbers do, above the complement of the index. Parts meet in
-// `best` [rows] by an atomic maximum, which no order of arrival changes; the last of them (`arrived` [rows] counts) writes the
-// answer and leaves both at zero for the next launch.
+// logits        f32 [rows, VOCABULARY], row-major
+// best          u64 [rows], arrived u32 [rows]: workspace; zero before a launch and zero again after it
+// out_tokens    i32 [rows]
+// next_tokens   i32 [slots]: next_tokens[slots[r]] = the token (0 where there is none), unless slots[r] < 0
+// slots         i32 [rows]
+//
+// Grid (parts, rows), THREADS threads. The `parts` blocks of a row read interleaved stripes of it. A candidate is one 64-bit key: the
+// logit's bits, mapped so that unsigned order is numeric order, above the complement of the index; the maximum key is the answer.
+// Blocks combine their keys by atomicMax; the last to arrive writes the answer and resets the workspace.
+//
+// Deterministic: a maximum does not depend on the order in which blocks arrive.
+// Host: logits 16-byte aligned where VOCABULARY % 4 == 0; rows ≤ 65535 (grid y).
 
 #define THREADS 256
 
-// Above every finite number.
+// The key of NaN and ±∞; above the keys of all finite numbers.
 #define NOT_FINITE 0xffffffffffffffffull
 
 __device__ __forceinline__ float4 load_four(const float4* from) {
@@ -42,8 +50,8 @@ __device__ __forceinline__ uint64 higher(uint64 a, uint64 b) { return a > b ? a 
 extern "C" __global__ void __launch_bounds__(THREADS) argmax(
     const float* logits, uint64* best, uint32* arrived, int* out_tokens, int* next_tokens, const int* slots) {
     __shared__ uint64 tops[THREADS / 32];
-    let_next_begin();
-    wait_for_previous();
+    launch_dependents();
+    wait_for_previous_kernel();
     const int parts = gridDim.x, row = blockIdx.y;
     const float* from = logits + (size_t)row * VOCABULARY;
     uint64 top = 0;
@@ -78,6 +86,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) argmax(
     const int token = top == NOT_FINITE ? -1 : (int)~(uint32)top;
     out_tokens[row] = token;
     const int slot = load_slot(slots + row);
-    // A row without an answer goes on with token 0: its sequence is about to be ended, and every token must exist.
+    // A row without an answer continues with token 0, a valid id: its sequence is about to be ended.
     if (slot >= 0) next_tokens[slot] = token < 0 ? 0 : token;
 }

@@ -1,48 +1,54 @@
-// What attention's kernels share, in front of attention.cu and attention_f32.cu.
+// What the attention kernels share; in front of attention.cu, attention_f32.cu and decode.cu.
 //
-// Constants: HEADS, KV_HEADS, HEAD_DIM, QKV (elements of a qkv row), WINDOW (0: none), BLOCK_TOKENS 64.
-// qkv [rows][QKV]: queries of all heads, then keys, then values. Cache of a layer: keys and values, each
-// [blocks][KV_HEADS][BLOCK_TOKENS][HEAD_DIM]; position p of slot s lies in block tables[s · table_stride + p / 64] at p % 64.
-// out [rows][HEADS · HEAD_DIM]. A row at position p attends to positions max(0, p + 1 − WINDOW) ..= p.
+//   out[r, h] = softmax(q[r, h] · K[kv]ᵀ / √HEAD_DIM) · V[kv], kv = h / GROUP, over positions max(0, p + 1 − WINDOW) ..= p
 //
-// A generated token's positions are cut into chunks of CHUNK at fixed places. Within a chunk each warp owns fixed positions; a
-// chunk's result is the warps' results merged in order, and a row's result is its chunks' results merged in order. Whether one
-// block computes all chunks of a row or each chunk has a block of its own changes who computes, not what: the bits depend on
-// the row alone.
+// where p = positions[r] is the position of row r. Tensors, row-major:
+//   qkv       element [rows, QKV]: queries [HEADS, HEAD_DIM], then keys and values [KV_HEADS, HEAD_DIM] each; q and k with RoPE applied
+//   keys      element [blocks, KV_HEADS, BLOCK_TOKENS, HEAD_DIM], values the same: the paged KV cache of one layer
+//   tables    i32 [slots, table_stride]: position p of slot s is in block tables[s, p / BLOCK_TOKENS] at p % BLOCK_TOKENS
+//   out       element [rows, HEADS, HEAD_DIM]
+//   workspace u32 [COUNTERS] zeros, then f32 partial results of split rows
+//
+// Decode attention cuts a row's positions into chunks of CHUNK at fixed places (split-KV). Within a chunk each warp owns fixed positions;
+// the warps' results are merged in order of warps, the chunks' in order of chunks. Whether one block computes all chunks of a row or each
+// chunk has its own block changes who computes, not what: a row's bits depend on that row alone.
+//
+// Constants: HEADS, KV_HEADS, HEAD_DIM, QKV = (HEADS + 2 · KV_HEADS) · HEAD_DIM, WINDOW (0: none), BLOCK_TOKENS 64, DECODE_WARPS, SCALE =
+// 1 / √HEAD_DIM.
 
 constexpr int GROUP = HEADS / KV_HEADS;
 constexpr int CHUNK = 256;
-// Split launches have at most this many (row, head tile) pairs: one counter each, at the start of the workspace.
+// Split launches have at most this many (row, head tile) pairs: one arrival counter each, at the start of the workspace.
 constexpr int COUNTERS = 1024;
-#define LOWEST __int_as_float(0xff800000)  // −∞: the score of what is not seen
+#define NEG_INFINITY __int_as_float(0xff800000)  // −∞: the score of a masked position
 
 __device__ __forceinline__ int first_position(int position) {
     return WINDOW > 0 && position + 1 > WINDOW ? position + 1 - WINDOW : 0;
 }
 
-// Exponentials: binary32 takes the library's e^x of scores; half precision takes 2^x of scores that carry the factor log2(e).
+// Exponential of a score difference: e^x in binary32; in half precision 2^x, of scores that are already scaled by log2(e).
 #if ELEMENT == 0
-__device__ __forceinline__ float weight(float difference) { return expf(difference); }
+__device__ __forceinline__ float exp_score(float difference) { return expf(difference); }
 #else
-__device__ __forceinline__ float weight(float difference) { return power_of_two(difference); }
+__device__ __forceinline__ float exp_score(float difference) { return exp2_approx(difference); }
 #endif
 
-// e^(score − highest), for which a row without any position so far (−∞) is no exception.
-__device__ __forceinline__ float finite(float highest) { return highest == LOWEST ? 0.0f : highest; }
+// The maximum to subtract: 0 in place of −∞, for a row that has no unmasked position so far (−∞ − −∞ is no number).
+__device__ __forceinline__ float finite_max(float max_score) { return max_score == NEG_INFINITY ? 0.0f : max_score; }
 
-// Two neighbouring elements of a head's output, not yet divided: Σ weight · value, beside the highest score and Σ weight.
-struct Share {
+// Partial softmax result for two neighbouring elements of a head: output = Σ exp(score − max_score) · value, not yet divided by sum_exp.
+struct Partial {
     float2 output;
-    float highest;
-    float total;
+    float max_score;
+    float sum_exp;
 };
 
-// What `a` and then `b` amount to. Spelled out so that no caller's context contracts it differently.
-__device__ __forceinline__ Share merged(Share a, Share b) {
-    Share y;
-    y.highest = fmaxf(a.highest, b.highest);
-    float from_a = weight(a.highest - finite(y.highest)), from_b = weight(b.highest - finite(y.highest));
-    y.total = __fmaf_rn(a.total, from_a, __fmul_rn(b.total, from_b));
+// Merges partial results, a before b. Rounding intrinsics, so that no caller's context contracts the operations differently.
+__device__ __forceinline__ Partial merge_partials(Partial a, Partial b) {
+    Partial y;
+    y.max_score = fmaxf(a.max_score, b.max_score);
+    float from_a = exp_score(a.max_score - finite_max(y.max_score)), from_b = exp_score(b.max_score - finite_max(y.max_score));
+    y.sum_exp = __fmaf_rn(a.sum_exp, from_a, __fmul_rn(b.sum_exp, from_b));
     y.output.x = __fmaf_rn(a.output.x, from_a, __fmul_rn(b.output.x, from_b));
     y.output.y = __fmaf_rn(a.output.y, from_a, __fmul_rn(b.output.y, from_b));
     return y;
@@ -56,109 +62,111 @@ __device__ __forceinline__ void store_pair(element* to, float low, float high) {
 #endif
 }
 
-// Where decode.cu reads AWQ, whose products need the most registers, attention is kept apart from them (4 %); all else is faster as one.
+// In decode.cu attention is inlined, except for AWQ, whose matrix code needs the most registers: there a call is 4 % faster.
 #if defined(DEPTH) && WEIGHTS == 2
 #define INLINE_ATTEND __noinline__
 #else
 #define INLINE_ATTEND __forceinline__
 #endif
 
-// The second half of the kernels for generated tokens: from the results of WARPS warps to the output of HEADS_NOW heads.
-// outputs [WARPS][HEADS_NOW][HEAD_DIM] (elements at `place`), highest, totals and factors [WARPS][HEADS_NOW].
-template <int WARPS, int HEADS_NOW> struct Gathering {
+// The second half of decode attention: merges the partial results of WARPS warps, then of chunks, into the output of TILE_HEADS heads.
+// Shared memory: f32 outputs [WARPS, TILE_HEADS, HEAD_DIM] (swizzled), max_score, sum_exps and factors [WARPS, TILE_HEADS].
+template <int WARPS, int TILE_HEADS> struct ChunkMerge {
     static constexpr int THREADS = WARPS * 32;
-    static constexpr int PAIRS = HEADS_NOW * HEAD_DIM / 2;
-    static constexpr int OWN = (PAIRS + THREADS - 1) / THREADS;
-    // What it all takes of shared memory, in floats.
-    static constexpr int SHARED = WARPS * HEADS_NOW * (HEAD_DIM + 3);
-    // A chunk in the workspace, in floats: outputs, highest scores, totals.
-    static constexpr int STRIDE = HEADS_NOW * (HEAD_DIM + 2);
+    static constexpr int PAIRS = TILE_HEADS * HEAD_DIM / 2;
+    static constexpr int PAIRS_PER_THREAD = (PAIRS + THREADS - 1) / THREADS;
+    // Size of these arrays, in floats.
+    static constexpr int SHARED = WARPS * TILE_HEADS * (HEAD_DIM + 3);
+    // A chunk's result in the workspace, in floats: outputs, maxima, sums of exponentials.
+    static constexpr int STRIDE = TILE_HEADS * (HEAD_DIM + 2);
 
     float* outputs;
-    float* highest;
-    float* totals;
+    float* max_score;
+    float* sum_exps;
     float* factors;
-    Share state[OWN];
+    Partial state[PAIRS_PER_THREAD];
 
-    __device__ __forceinline__ Gathering(float* shared)
+    __device__ __forceinline__ ChunkMerge(float* shared)
         : outputs(shared),
-          highest(shared + WARPS * HEADS_NOW * HEAD_DIM),
-          totals(highest + WARPS * HEADS_NOW),
-          factors(totals + WARPS * HEADS_NOW) {
+          max_score(shared + WARPS * TILE_HEADS * HEAD_DIM),
+          sum_exps(max_score + WARPS * TILE_HEADS),
+          factors(sum_exps + WARPS * TILE_HEADS) {
 #pragma unroll
-        for (int i = 0; i < OWN; i++) state[i] = Share{make_float2(0.0f, 0.0f), LOWEST, 0.0f};
+        for (int i = 0; i < PAIRS_PER_THREAD; i++) state[i] = Partial{make_float2(0.0f, 0.0f), NEG_INFINITY, 0.0f};
     }
 
-    // Where a warp's element lies. Pairs of a head change places so that lanes that hold different heads meet different banks.
-    __device__ __forceinline__ static int place(int head, int dim) {
+    // Index of an element. Pairs of elements are permuted (XOR swizzle) so that lanes which hold different heads use different banks.
+    __device__ __forceinline__ static int swizzled(int head, int dim) {
         int pair = HEAD_DIM % 8 == 0 ? (dim >> 1) ^ ((head >> 1) & 3) : dim >> 1;
         return head * HEAD_DIM + pair * 2 + (dim & 1);
     }
 
-    // Of all warps' highest scores of a head the highest.
-    __device__ __forceinline__ float top(int head) const {
-        float top = LOWEST;
+    // A head's maximum score over all warps.
+    __device__ __forceinline__ float max_over_warps(int head) const {
+        float new_max = NEG_INFINITY;
 #pragma unroll
-        for (int warp = 0; warp < WARPS; warp++) top = fmaxf(top, highest[warp * HEADS_NOW + head]);
-        return top;
+        for (int warp = 0; warp < WARPS; warp++) new_max = fmaxf(new_max, max_score[warp * TILE_HEADS + head]);
+        return new_max;
     }
 
-    // Merges the warps' results. All threads; ends with the shared memory free again.
-    __device__ __forceinline__ void chunk(Share (&share)[OWN]) {
+    // Merges the warps' results of a chunk. Called by all threads; afterwards the shared memory may be reused.
+    __device__ __forceinline__ void merge_warps(Partial (&partial)[PAIRS_PER_THREAD]) {
         __syncthreads();
-        for (int i = threadIdx.x; i < WARPS * HEADS_NOW; i += THREADS) factors[i] = weight(highest[i] - finite(top(i % HEADS_NOW)));
+        for (int i = threadIdx.x; i < WARPS * TILE_HEADS; i += THREADS) {
+            factors[i] = exp_score(max_score[i] - finite_max(max_over_warps(i % TILE_HEADS)));
+        }
         __syncthreads();
 #pragma unroll
-        for (int i = 0; i < OWN; i++) {
+        for (int i = 0; i < PAIRS_PER_THREAD; i++) {
             int pair = threadIdx.x + i * THREADS;
             if (PAIRS % THREADS == 0 || pair < PAIRS) {
-                int head = pair / (HEAD_DIM / 2), at = place(head, pair % (HEAD_DIM / 2) * 2);
+                int head = pair / (HEAD_DIM / 2), at = swizzled(head, pair % (HEAD_DIM / 2) * 2);
                 float2 sum = make_float2(0.0f, 0.0f);
-                float total = 0.0f;
+                float sum_exp = 0.0f;
 #pragma unroll
                 for (int warp = 0; warp < WARPS; warp++) {
-                    float factor = factors[warp * HEADS_NOW + head];
-                    total = __fmaf_rn(totals[warp * HEADS_NOW + head], factor, total);
-                    float2 part = *(const float2*)&outputs[warp * HEADS_NOW * HEAD_DIM + at];
+                    float factor = factors[warp * TILE_HEADS + head];
+                    sum_exp = __fmaf_rn(sum_exps[warp * TILE_HEADS + head], factor, sum_exp);
+                    float2 part = *(const float2*)&outputs[warp * TILE_HEADS * HEAD_DIM + at];
                     sum.x = __fmaf_rn(part.x, factor, sum.x);
                     sum.y = __fmaf_rn(part.y, factor, sum.y);
                 }
-                share[i] = Share{sum, top(head), total};
+                partial[i] = Partial{sum, max_over_warps(head), sum_exp};
             }
         }
         __syncthreads();
     }
 
-    // The block computes all chunks of its row: merge one more.
-    __device__ __forceinline__ void take() {
-        Share share[OWN];
-        chunk(share);
+    // One block computes all chunks of its row: merges the next one into `state`.
+    __device__ __forceinline__ void add_chunk() {
+        Partial partial[PAIRS_PER_THREAD];
+        merge_warps(partial);
 #pragma unroll
-        for (int i = 0; i < OWN; i++) {
-            if (PAIRS % THREADS == 0 || threadIdx.x + i * THREADS < PAIRS) state[i] = merged(state[i], share[i]);
+        for (int i = 0; i < PAIRS_PER_THREAD; i++) {
+            if (PAIRS % THREADS == 0 || threadIdx.x + i * THREADS < PAIRS) state[i] = merge_partials(state[i], partial[i]);
         }
     }
 
-    // Each chunk has a block: leave this one's in the workspace. The last block to arrive merges them all, in order, and is
-    // told so; the counter is then at 0 again.
-    __device__ __forceinline__ bool leave(float* partials, uint32* counter, int index, int count) {
-        Share share[OWN];
-        chunk(share);
+    // Each chunk has its own block: writes this chunk's result to the workspace. In the last block to arrive, merges all chunks in order
+    // and returns true; the counter is then 0 again.
+    __device__ __forceinline__ bool publish_chunk(float* partials, uint32* counter, int index, int count) {
+        Partial partial[PAIRS_PER_THREAD];
+        merge_warps(partial);
         float* to = partials + index * STRIDE;
 #pragma unroll
-        for (int i = 0; i < OWN; i++) {
+        for (int i = 0; i < PAIRS_PER_THREAD; i++) {
             int pair = threadIdx.x + i * THREADS;
             if (PAIRS % THREADS == 0 || pair < PAIRS) {
-                *(float2*)(to + pair * 2) = share[i].output;
+                *(float2*)(to + pair * 2) = partial[i].output;
                 if (pair % (HEAD_DIM / 2) == 0) {
-                    to[HEADS_NOW * HEAD_DIM + pair / (HEAD_DIM / 2)] = share[i].highest;
-                    to[HEADS_NOW * (HEAD_DIM + 1) + pair / (HEAD_DIM / 2)] = share[i].total;
+                    to[TILE_HEADS * HEAD_DIM + pair / (HEAD_DIM / 2)] = partial[i].max_score;
+                    to[TILE_HEADS * (HEAD_DIM + 1) + pair / (HEAD_DIM / 2)] = partial[i].sum_exp;
                 }
             }
         }
         __threadfence();
         __syncthreads();
-        // `outputs` is free since `chunk`.
+        // `outputs` is free after merge_warps.
         volatile uint32* arrived = (volatile uint32*)outputs;
         if (threadIdx.x == 0) *arrived = atomicInc(counter, (uint32)(count - 1));
         __syncthreads();
@@ -167,28 +175,28 @@ template <int WARPS, int HEADS_NOW> struct Gathering {
         for (int part = 0; part < count; part++) {
             const float* from = partials + part * STRIDE;
 #pragma unroll
-            for (int i = 0; i < OWN; i++) {
+            for (int i = 0; i < PAIRS_PER_THREAD; i++) {
                 int pair = threadIdx.x + i * THREADS;
                 if (PAIRS % THREADS == 0 || pair < PAIRS) {
                     int head = pair / (HEAD_DIM / 2);
-                    Share share;
-                    share.output = __ldcg((const float2*)(from + pair * 2));
-                    share.highest = __ldcg(from + HEADS_NOW * HEAD_DIM + head);
-                    share.total = __ldcg(from + HEADS_NOW * (HEAD_DIM + 1) + head);
-                    state[i] = merged(state[i], share);
+                    Partial partial;
+                    partial.output = __ldcg((const float2*)(from + pair * 2));
+                    partial.max_score = __ldcg(from + TILE_HEADS * HEAD_DIM + head);
+                    partial.sum_exp = __ldcg(from + TILE_HEADS * (HEAD_DIM + 1) + head);
+                    state[i] = merge_partials(state[i], partial);
                 }
             }
         }
         return true;
     }
 
-    // Divides, and gives the first `heads` heads away: two neighbouring elements of the output at a time, and where they lie.
-    template <typename Store> __device__ __forceinline__ void give(int heads, Store store) {
+    // Divides by sum_exp and passes the first `heads` heads to store(index, element, next element).
+    template <typename Store> __device__ __forceinline__ void store_heads(int heads, Store store) {
 #pragma unroll
-        for (int i = 0; i < OWN; i++) {
+        for (int i = 0; i < PAIRS_PER_THREAD; i++) {
             int pair = threadIdx.x + i * THREADS;
             if (pair < heads * (HEAD_DIM / 2)) {
-                store(pair * 2, state[i].output.x / state[i].total, state[i].output.y / state[i].total);
+                store(pair * 2, state[i].output.x / state[i].sum_exp, state[i].output.y / state[i].sum_exp);
             }
         }
     }

@@ -1,11 +1,14 @@
-// The order in which a thread block's warps ask for weights. Part of decode.cu.
+// The order in which the warps of a thread block load weights. Part of decode.cu.
 //
-// Thread blocks take the pairs of a product's outputs in tiles of eight, sixteen rows of weights. A block's warps share out the
-// inputs of a row, block by block (decode_weights.cuh). The tiles of one layer are those of every other but for the addresses: they
-// are listed once. A warp walks through the list layer after layer and asks for its blocks DEPTH ahead of the arithmetic, across the
-// ends of products: while it waits for what others compute, its next weights arrive.
+// The outputs of a GEMM are split into tiles of eight pairs, 16 rows of weights; a thread block has a contiguous range of tiles. Its warps
+// split the inputs of a row, one block of inputs each in turn (decode_weights.cuh). Tiles are the same in every layer except for the
+// matrices' addresses, so they are listed once, in BlockPlan.
+//
+// Each warp has a ring of DEPTH stages in shared memory. WeightStream walks through the warp's list of (layer, GEMM, tile, block) and issues
+// the copy of each block DEPTH steps ahead of its use, across the ends of GEMMs and layers: while the warp waits for activations that other
+// thread blocks compute, its next weights arrive.
 
-// One matrix. scales: AWQ's words of groups, or an f32 for each int8 row.
+// A weight matrix [outputs, K]. scales: AWQ's group words, or f32 [outputs] of int8. bias: element [outputs] or null.
 struct Matrix {
     const uint4* chunks;
     const void* scales;
@@ -14,196 +17,198 @@ struct Matrix {
 struct Norm {
     const element *weight, *bias;
 };
-// A layer of the decoder; `ops/decode.rs` writes them, 18 words each.
+// A decoder layer, 18 64-bit words, written by ops/decode.rs. keys, values: element [blocks, KV_HEADS, BLOCK_TOKENS, HEAD_DIM].
 struct Layer {
     Matrix qkv, output, up, down;
     Norm attention_norm, mlp_norm;
     element *keys, *values;
 };
 
-// Sixteen rows of a matrix.
+// A tile: up to eight pairs of rows of a matrix.
 struct Tile {
-    // Its first pair, and how many it has.
+    // First pair and number of pairs.
     int pair, pairs;
-    // In 16 bytes from the matrix's beginning: where the first row of each pair begins, and then the second. Of AWQ, eight times where
-    // the tile's codes begin, and then its groups.
-    int places[16];
+    // Offsets from the matrix's beginning in units of 16 bytes: [0 … 7] the first rows of the pairs, [8 … 15] the second rows. AWQ: eight
+    // times the tile's codes, eight times its group words.
+    int offsets[16];
 };
 
-// A block's share of a product: its tiles in the list; blocks of a row, its last chunk, and words of groups for each row and block
-// (0: no groups).
-struct Run {
+// A thread block's share of a GEMM: its range of tiles in the list; blocks in a row, index of a row's last chunk, and group words for each
+// row and block (0: no groups).
+struct TileRange {
     int first_tile, tiles, blocks, last_chunk, segments;
 };
 
-// Where a warp is in its way through all products: where the matrix begins for this warp, and AWQ's words of groups; the phase; where
-// the tiles of its run end; blocks of each that are this warp's. What is kept of a Stream while a block attends.
-struct Cursor {
+// A warp's position in the weight stream: beginning of the current matrix's chunks and group words for this warp; phase; end of the tile
+// range; blocks of a row that are this warp's. The second line holds WeightStream's registers while the thread block computes attention.
+struct StreamState {
     const uint4 *chunks, *groups;
     int phase, end_tile, blocks;
     int left, tiles, group_chunks, last_chunk;
     uint32 stage;
-    int now;  // the phase that is computed, which is behind the one whose weights are asked for
+    int current_phase;  // the phase being computed; `phase`, whose weights are being loaded, is ahead of it
 };
 
-// What a block knows of the whole step, at the beginning of its shared memory, in front of the rings.
-template <int MOST_TILES, int QKV_PAIRS, int HIDDEN_PAIRS> struct alignas(128) DirectoryOf {
+// What a thread block keeps for the whole step, at the beginning of its shared memory, in front of the rings.
+template <int MAX_TILES, int QKV_PAIRS, int HIDDEN_PAIRS> struct alignas(128) BlockPlanOf {
     Layer layers[LAYERS];
-    Tile tiles[MOST_TILES];  // of a layer, then of the logits
-    Cursor cursors[WARPS];
-    const uint4* head;  // the logits' matrix
-    Run runs[PHASES_A_LAYER + 1];
+    Tile tiles[MAX_TILES];  // of one layer's GEMMs, then of the logits'
+    StreamState stream_states[WARPS];
+    const uint4* head;  // the logits' weights
+    TileRange tile_ranges[PHASES_A_LAYER + 1];
     int end_phase;
-    // What finishing this block's pairs takes besides their sums: cosine and sine of those of qkv, and those of x as they are.
-    float2 turns[ROWS * QKV_PAIRS], x[ROWS * HIDDEN_PAIRS];
+    // For the epilogues of this thread block's pairs: (cos, sin) of its qkv pairs, and its pairs of the residual stream x.
+    float2 rotations[ROWS * QKV_PAIRS], x[ROWS * HIDDEN_PAIRS];
 };
 
-// A product: what its weights are, and how its tiles are shared out. Rows says which rows are a pair. Each block has a run of tiles,
-// all as long as each other; what is missing to that is missing where attention is computed, for those blocks would be last, and
-// then at the end.
-template <int KIND_, int K_, typename Rows> struct Product : Rows {
+// A GEMM: its weights' layout and the distribution of its tiles over thread blocks. Rows says which weight rows form a pair, and is the
+// epilogue. Thread blocks get ranges of equal length; where tiles run short, those that compute attention get fewer, because they would
+// finish last, and then the last ones.
+template <int KIND_, int K_, typename Rows> struct Gemm : Rows {
     static constexpr int KIND = KIND_, K = K_;
     typedef Layout<KIND, K> L;
-    static constexpr int TILES = divide_up(Rows::PAIRS, 8), MOST_TILES = most_pairs(Rows::PAIRS) / 8;
-    // Blocks that compute attention of one row's only chunk; and the tiles that are left for them.
-    static constexpr int ATTENDING = min_of(KV_HEADS * HEAD_TILES, GRID_BLOCKS);
-    static constexpr int LEFT = max_of(TILES - (GRID_BLOCKS - ATTENDING) * MOST_TILES, 0);
+    static constexpr int TILES = divide_up(Rows::PAIRS, 8), MAX_TILES = max_block_pairs(Rows::PAIRS) / 8;
+    // Thread blocks that compute attention of a single row with a single chunk, and the tiles that are left for them.
+    static constexpr int ATTENTION_BLOCKS = min_of(KV_HEADS * HEAD_TILES, GRID_BLOCKS);
+    static constexpr int ATTENTION_BLOCK_TILES = max_of(TILES - (GRID_BLOCKS - ATTENTION_BLOCKS) * MAX_TILES, 0);
 
     static __host__ __device__ constexpr int first_tile(int block) {
-        return block < ATTENDING ? block * LEFT / ATTENDING : min_of(LEFT + (block - ATTENDING) * MOST_TILES, TILES);
+        return block < ATTENTION_BLOCKS ? block * ATTENTION_BLOCK_TILES / ATTENTION_BLOCKS
+                                        : min_of(ATTENTION_BLOCK_TILES + (block - ATTENTION_BLOCKS) * MAX_TILES, TILES);
     }
-    // This block's.
+    // Number of this thread block's tiles.
     static __device__ __forceinline__ int tiles() { return first_tile(blockIdx.x + 1) - first_tile(blockIdx.x); }
 
-    // Writes this block's tiles. All threads.
-    static __device__ __forceinline__ void list(Tile* to) {
+    // Writes this thread block's tiles. Called by all threads.
+    static __device__ __forceinline__ void list_tiles(Tile* to) {
         static_assert(first_tile(0) == 0 && first_tile(GRID_BLOCKS) == TILES, "every tile has a block");
         for (int i = threadIdx.x; i < tiles() * 16; i += THREADS) {
             Tile& tile = to[i / 16];
             const int first = (first_tile(blockIdx.x) + i / 16) * 8, count = min(8, Rows::PAIRS - first);
             const int pair = first + min(i & 7, count - 1);
             if (KIND == AWQ) {
-                tile.places[i & 15] = first / 8 * L::BLOCKS * ((i & 8) == 0 ? 64 : 4 * L::SEGMENTS);
+                tile.offsets[i & 15] = first / 8 * L::BLOCKS * ((i & 8) == 0 ? 64 : 4 * L::SEGMENTS);
             } else {
                 const int row = (i & 8) == 0 ? Rows::first(pair) : Rows::second(Rows::has_second(pair) ? pair : 0);
-                tile.places[i & 15] = row * L::CHUNKS;
+                tile.offsets[i & 15] = row * L::CHUNKS;
             }
             if ((i & 15) == 0) tile.pair = first, tile.pairs = count;
         }
     }
 };
 
-// A warp's way through the list. Stage is what a block takes in shared memory; RAGGED says whether a row of some matrix ends within
-// a block. What is done for every block is kept short, for it competes with the arithmetic for the schedulers; and what is wanted once
-// a tile or less is kept in the directory, for no register may be spilled: the little cache that is left is far away (microseconds).
-template <typename Directory, typename Stage, int MOST_SEGMENTS, bool RAGGED> struct Stream {
-    // Blocks of the tile that are still to be asked for, 0 behind the last of all; tiles of the run behind this one.
+// A warp's walk through its weights. Stage: a ring stage; RAGGED: whether a row of some matrix ends within a block. The work for every block
+// is kept short, because it competes with the arithmetic for issue slots; what is needed once a tile or less is in shared memory
+// (StreamState), because a spilled register would be read back from L2, up to microseconds away.
+template <typename BlockPlan, typename Stage, int MAX_SEGMENTS, bool RAGGED> struct WeightStream {
+    // Blocks of the tile still to be loaded, 0 after the last of all; tiles of the range after this one.
     int left, tiles;
-    // This lane's next chunks; of AWQ, its codes and its words of groups.
+    // This lane's next chunks: of the first and second row; AWQ: of codes and of group words.
     const uint4 *first, *second;
     int group_chunks, chunk, last_chunk;
 
-    __device__ __forceinline__ void begin(Directory& directory, int first_phase, int thread) {
+    __device__ __forceinline__ void begin(BlockPlan& plan, int first_phase, int thread) {
         left = 0;
-        if ((thread & 31) == 0) directory.cursors[thread >> 5].phase = first_phase - 1;
-        next_run(directory, thread);
+        if ((thread & 31) == 0) plan.stream_states[thread >> 5].phase = first_phase - 1;
+        next_gemm(plan, thread);
     }
 
-    // The next product of which this warp has a block.
-    __device__ __forceinline__ void next_run(Directory& directory, int thread) {
+    // Moves to the next GEMM of which this warp has a block.
+    __device__ __forceinline__ void next_gemm(BlockPlan& plan, int thread) {
         const int warp = thread >> 5;
-        Cursor& cursor = directory.cursors[warp];
+        StreamState& state = plan.stream_states[warp];
         __syncwarp();
-        int phase = cursor.phase;
+        int phase = state.phase;
         while (true) {
             phase++;
-            if (phase >= directory.end_phase) return;
+            if (phase >= plan.end_phase) return;
             const int layer = layer_of(phase), part = phase - layer * PHASES_A_LAYER;
-            const Run& run = directory.runs[part];
+            const TileRange& run = plan.tile_ranges[part];
             const int blocks = (run.blocks - warp + WARPS - 1) / WARPS;
             tiles = run.tiles;
             if (tiles == 0 || blocks == 0) continue;
-            // A layer's matrices in the order of their phases, of which the second has none.
+            // A layer's matrices are in the order of their phases; ATTEND_PHASE has none.
             const bool is_head = part == PHASES_A_LAYER;
-            const Matrix& matrix = (&directory.layers[layer].qkv)[part == QKV_PHASE || is_head ? 0 : part - 1];
+            const Matrix& matrix = (&plan.layers[layer].qkv)[part == QKV_PHASE || is_head ? 0 : part - 1];
             group_chunks = 4 * run.segments;
             const bool in_tiles = WEIGHTS == AWQ && group_chunks > 0;
             last_chunk = run.last_chunk;
             __syncwarp();
             if ((thread & 31) == 0) {
-                cursor.chunks = (is_head ? directory.head : matrix.chunks) + (in_tiles ? 64 : 4) * warp;
-                cursor.groups = in_tiles ? (const uint4*)matrix.scales + group_chunks * warp : cursor.chunks;
-                cursor.phase = phase, cursor.end_tile = run.first_tile + tiles, cursor.blocks = blocks;
+                state.chunks = (is_head ? plan.head : matrix.chunks) + (in_tiles ? 64 : 4) * warp;
+                state.groups = in_tiles ? (const uint4*)matrix.scales + group_chunks * warp : state.chunks;
+                state.phase = phase, state.end_tile = run.first_tile + tiles, state.blocks = blocks;
             }
             __syncwarp();
-            next_tile(directory, thread);
+            next_tile(plan, thread);
             return;
         }
     }
 
-    __device__ __forceinline__ void next_tile(Directory& directory, int thread) {
+    __device__ __forceinline__ void next_tile(BlockPlan& plan, int thread) {
         const int warp = thread >> 5, lane = thread & 31;
-        const Cursor& cursor = directory.cursors[warp];
-        const int* const places = directory.tiles[cursor.end_tile - tiles].places + (lane >> 2);
-        const int mine = WEIGHTS == AWQ && group_chunks > 0 ? lane : lane & 3;
-        tiles--, left = cursor.blocks;
-        first = cursor.chunks + (places[0] + mine);
-        second = (WEIGHTS == AWQ ? cursor.groups : cursor.chunks) + (places[8] + mine);
-        if (RAGGED) chunk = 4 * warp + mine;
+        const StreamState& state = plan.stream_states[warp];
+        const int* const offsets = plan.tiles[state.end_tile - tiles].offsets + (lane >> 2);
+        const int lane_chunk = WEIGHTS == AWQ && group_chunks > 0 ? lane : lane & 3;
+        tiles--, left = state.blocks;
+        first = state.chunks + (offsets[0] + lane_chunk);
+        second = (WEIGHTS == AWQ ? state.groups : state.chunks) + (offsets[8] + lane_chunk);
+        if (RAGGED) chunk = 4 * warp + lane_chunk;
     }
 
-    // Leaves the registers to others, and takes them again.
-    __device__ __forceinline__ void rest(Directory& directory, int thread) const {
-        Cursor& cursor = directory.cursors[thread >> 5];
+    // Saves the registers to shared memory, and restores them.
+    __device__ __forceinline__ void save(BlockPlan& plan, int thread) const {
+        StreamState& state = plan.stream_states[thread >> 5];
         if ((thread & 31) == 0) {
-            cursor.left = left, cursor.tiles = tiles, cursor.group_chunks = group_chunks, cursor.last_chunk = last_chunk;
+            state.left = left, state.tiles = tiles, state.group_chunks = group_chunks, state.last_chunk = last_chunk;
         }
         __syncwarp();
     }
-    __device__ __forceinline__ void resume(Directory& directory, int thread) {
-        const Cursor& cursor = directory.cursors[thread >> 5];
-        left = 0, tiles = cursor.tiles, group_chunks = cursor.group_chunks, last_chunk = cursor.last_chunk;
-        if (cursor.left == 0) return;
+    __device__ __forceinline__ void restore(BlockPlan& plan, int thread) {
+        const StreamState& state = plan.stream_states[thread >> 5];
+        left = 0, tiles = state.tiles, group_chunks = state.group_chunks, last_chunk = state.last_chunk;
+        if (state.left == 0) return;
         tiles++;
-        next_tile(directory, thread);
-        for (; left > cursor.left; left--) pass();
+        next_tile(plan, thread);
+        for (; left > state.left; left--) advance_block();
     }
 
-    // Goes on to the next block of the tile.
-    __device__ __forceinline__ void pass() {
+    // Moves to this warp's next block of the tile.
+    __device__ __forceinline__ void advance_block() {
         const bool in_tiles = WEIGHTS == AWQ && group_chunks > 0;
         first += (in_tiles ? 64 : 4) * WARPS;
         second += (in_tiles ? group_chunks : 4) * WARPS;
         if (RAGGED) chunk += 4 * WARPS;
     }
 
-    // Asks for the next block, if there is one, and closes a group of copies in any case. stage: this lane's part of a stage.
-    __device__ __forceinline__ void load(Directory& directory, uint32 stage, int thread) {
+    // Issues the copies of the next block, if there is one, and commits a copy group in any case. stage: shared-memory address of this
+    // lane's part of the stage.
+    __device__ __forceinline__ void load(BlockPlan& plan, uint32 stage, int thread) {
         if (left > 0) {
             const int lane = thread & 31;
             if (WEIGHTS == AWQ && group_chunks > 0) {
                 copy_weights(stage, first);
                 copy_weights(stage + SECOND, first + 32);
 #pragma unroll
-                for (int i = 0; i < 4 * MOST_SEGMENTS; i += 32) {
+                for (int i = 0; i < 4 * MAX_SEGMENTS; i += 32) {
                     copy_weights_if(lane + i < group_chunks, stage + GROUPS + i * 16, second + i);
                 }
             } else {
-                // Behind the end of a row its last chunk is read again, and meets zeros.
+                // Past the end of a row its last chunk is loaded again; it meets activations that are 0.
                 const int over = RAGGED ? max(chunk - last_chunk, 0) : 0;
                 copy_weights(stage, first - over);
                 copy_weights(stage + SECOND, second - over);
             }
-            pass();
+            advance_block();
             left--;
             if (left == 0) {
                 if (tiles > 0) {
-                    next_tile(directory, thread);
+                    next_tile(plan, thread);
                 } else {
-                    next_run(directory, thread);
+                    next_gemm(plan, thread);
                 }
             }
         }
-        close_copies();
+        commit_copies();
     }
 };

@@ -1,13 +1,24 @@
-// What lies between the matrix products of the big-batch path: embeddings, norms, rotary embedding and cache writes,
-// activations; and the casts of loading.
+// The operations between the GEMMs of the large-batch path (prefill, and decode of many sequences), and the cast of loaded weights:
 //
-// Rows are tokens; every kernel gives a row to one block (norms, embeddings, rotations) or packs of PACK elements to threads.
-// A row's result depends on that row alone, in an order fixed by the row's length. Kernels of a step first wait for the one
-// before them, as they may be launched while it ends.
+//   embed               x[r] = table[tokens[r]] (+ position_table[positions[r] + POSITION_OFFSET])
+//   norm_rows           h[r] = (x − mean) / √(variance + ε) · weight + bias (LAYER_NORM), or x / √(mean(x²) + ε) · weight (RMSNorm)
+//   gather_rows         x_rows[r] = x[indices[r]], attention_rows[r] = attention[indices[r]]
+//   rope_and_store_kv   q in place: q · cos + rotate_half(q) · sin; k likewise and v as it is into the paged KV cache
+//   silu_gated, relu    y = silu(gate) · up; y = max(x, 0)
+//   cast                f32, f16 or bf16 of a file → element
 //
-// Constants: ELEMENT, PACK (elements a 16-byte access, or fewer where sizes do not divide), HIDDEN, INTERMEDIATE, HEADS,
-// KV_HEADS, HEAD_DIM, BLOCK_TOKENS, LAYER_NORM (0 root mean square, 1 mean and variance), ROTARY (0, 1),
-// POSITION_OFFSET (of learned positions, -1 where there are none).
+// Shapes, all row-major: x, h [rows, HIDDEN]; qkv [rows, (HEADS + 2 · KV_HEADS) · HEAD_DIM], queries, keys, values; KV cache of a layer:
+// keys, values [blocks, KV_HEADS, BLOCK_TOKENS, HEAD_DIM], position p of slot s in block tables[s · table_stride + p / BLOCK_TOKENS] at
+// p % BLOCK_TOKENS; cosines, sines f32 [context, HEAD_DIM / 2]. Everything else is of `element`; arithmetic is binary32, rounded once.
+//
+// A row is one token. embed, norm_rows, gather_rows and rope_and_store_kv take one block a row; the activations take one thread for
+// PACK elements. A row's result depends on that row alone, and its sums run in an order fixed by HIDDEN: bits do not depend on the batch.
+//
+// Host: every row's size is a multiple of PACK elements (16 bytes where sizes allow) and pointers are aligned to PACK elements. Kernels
+// may be launched with programmatic dependent launch: each waits for the previous one before it reads anything.
+//
+// Constants: ELEMENT, PACK, HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, HEAD_DIM, BLOCK_TOKENS, LAYER_NORM (0 RMSNorm, 1 LayerNorm), ROTARY
+// (0, 1), POSITION_OFFSET (of learned positions, −1 where there are none).
 
 #define THREADS 256
 #define QKV ((HEADS + 2 * KV_HEADS) * HEAD_DIM)
@@ -15,12 +26,12 @@
 
 struct alignas(sizeof(element) * PACK) pack { element at[PACK]; };
 
-// x[row] = embedding[token] (+ positions[position + offset]). A token of -1 stands for next_tokens[slot]: the one that the card
-// itself chose last for this sequence.
+// x[row] = table[token] (+ position_table[position + POSITION_OFFSET]). A token of −1 stands for next_tokens[slot]: the one that was
+// sampled on the device in the sequence's last step.
 extern "C" __global__ void embed(const int* tokens, const int* next_tokens, const int* positions, const int* slots,
                                  const element* table, const element* position_table, element* x) {
-    wait_for_previous();
-    let_next_begin();
+    wait_for_previous_kernel();
+    launch_dependents();
     int row = blockIdx.x;
     int token = tokens[row];
     if (token < 0) token = max(next_tokens[slots[row]], 0);
@@ -40,15 +51,15 @@ extern "C" __global__ void embed(const int* tokens, const int* next_tokens, cons
     }
 }
 
-// h[row] = norm(x[list[row]]) · weight (+ bias), or of x[row] where there is no list.
-extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const element* x, const int* list, const element* weight,
-                                                           const element* bias, float epsilon, element* h) {
-    wait_for_previous();
-    let_next_begin();
+// h[row] = norm(x[indices[row]]) · weight (+ bias); indices null: of x[row]. Two passes over registers: mean, then squared deviations.
+extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const element* x, const int* indices, const element* weight,
+                                                                const element* bias, float epsilon, element* h) {
+    wait_for_previous_kernel();
+    launch_dependents();
     __shared__ float scratch[THREADS / 32];
     constexpr int PACKS = HIDDEN / PACK;
     constexpr int EACH = (PACKS + THREADS - 1) / THREADS;
-    size_t row = list ? list[blockIdx.x] : blockIdx.x;
+    size_t row = indices ? indices[blockIdx.x] : blockIdx.x;
     const pack* from = (const pack*)(x + row * HIDDEN);
     float value[EACH][PACK];
     float sum = 0.0f;
@@ -104,28 +115,28 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const element* x
 template <int WIDTH> __device__ __forceinline__ void copy_row(const element* from, element* to) {
     for (int i = threadIdx.x; i < WIDTH / PACK; i += blockDim.x) ((pack*)to)[i] = ((const pack*)from)[i];
 }
-extern "C" __global__ void take_rows(const element* x, const element* attention, const int* list, element* x_to,
-                                     element* attention_to) {
-    wait_for_previous();
-    let_next_begin();
+extern "C" __global__ void gather_rows(const element* x, const element* attention, const int* indices, element* x_to,
+                                       element* attention_to) {
+    wait_for_previous_kernel();
+    launch_dependents();
     constexpr int WIDTH = HEADS * HEAD_DIM;
-    const size_t row = list[blockIdx.x], to = blockIdx.x;
+    const size_t row = indices[blockIdx.x], to = blockIdx.x;
     copy_row<HIDDEN>(x + row * HIDDEN, x_to + to * HIDDEN);
     copy_row<WIDTH>(attention + row * WIDTH, attention_to + to * WIDTH);
 }
 
-// Turns q in place and writes turned k and v into the layer's cache `[blocks][KV_HEADS][BLOCK_TOKENS][HEAD_DIM]`.
-// cosines and sines are `[context][HALF]`.
-extern "C" __global__ void rotate_and_store(element* qkv, const int* positions, const int* slots, const int* tables,
-                                            int table_stride, const float* cosines, const float* sines, element* keys,
-                                            element* values) {
-    wait_for_previous();
-    let_next_begin();
+// RoPE with halves rotated as in Hugging Face's layout: (a, b) = elements i and i + HALF of a head become (a cos − b sin, b cos + a sin).
+// q is rotated in place, k on its way into the cache, v copied there. cosines and sines f32 [context, HALF].
+extern "C" __global__ void rope_and_store_kv(element* qkv, const int* positions, const int* slots, const int* tables,
+                                             int table_stride, const float* cosines, const float* sines, element* keys,
+                                             element* values) {
+    wait_for_previous_kernel();
+    launch_dependents();
     int row = blockIdx.x, position = positions[row];
     element* q = qkv + (size_t)row * QKV;
     const element* v = q + (HEADS + KV_HEADS) * HEAD_DIM;
     size_t block = tables[(size_t)slots[row] * table_stride + position / BLOCK_TOKENS];
-    // Of head 0 at this position; a head is BLOCK_TOKENS * HEAD_DIM further.
+    // Offset of KV head 0 at this position; the next head is BLOCK_TOKENS * HEAD_DIM further.
     size_t place = (block * KV_HEADS * BLOCK_TOKENS + position % BLOCK_TOKENS) * HEAD_DIM;
 #if ROTARY
     constexpr int PACKS = HALF / PACK;
@@ -160,10 +171,10 @@ extern "C" __global__ void rotate_and_store(element* qkv, const int* positions, 
     }
 }
 
-// y = silu(gate) · up; a row of x holds gate, then up.
+// y [rows, INTERMEDIATE] = silu(gate) · up; x [rows, 2 · INTERMEDIATE] holds gate, then up.
 extern "C" __global__ void silu_gated(const element* x, int rows, element* y) {
-    wait_for_previous();
-    let_next_begin();
+    wait_for_previous_kernel();
+    launch_dependents();
     constexpr int PACKS = INTERMEDIATE / PACK;
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (size_t)rows * PACKS) return;
@@ -177,10 +188,10 @@ extern "C" __global__ void silu_gated(const element* x, int rows, element* y) {
     *(pack*)(y + row * INTERMEDIATE + at) = gate;
 }
 
-// y = max(x, 0).
+// y = max(x, 0), both [rows, INTERMEDIATE].
 extern "C" __global__ void relu(const element* x, int rows, element* y) {
-    wait_for_previous();
-    let_next_begin();
+    wait_for_previous_kernel();
+    launch_dependents();
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (size_t)rows * (INTERMEDIATE / PACK)) return;
     pack value = ((const pack*)x)[i];
@@ -189,8 +200,8 @@ extern "C" __global__ void relu(const element* x, int rows, element* y) {
     ((pack*)y)[i] = value;
 }
 
-// Casts `count` values of a file's type (0 binary32, 1 binary16, 2 bfloat16) to the element type. `flag` is set where a value is
-// not finite, before or after.
+// Casts `count` values of a file's type (kind: 0 binary32, 1 binary16, 2 bfloat16) to the element type; sets *flag where a value is not
+// finite before or after.
 extern "C" __global__ void cast(const void* from, int kind, element* to, int count, int* flag) {
     bool bad = false;
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {

@@ -1,8 +1,13 @@
-// What every kernel may use. NVRTC brings no cuda_fp16.h: half precision is spelled here in PTX, so that the program does not
-// depend on a toolkit's headers.
+// Device functions that every kernel file may use; compiled in front of each of them.
 //
-// ELEMENT (0 binary32, 1 binary16, 2 bfloat16) chooses the type that weights and stored activations have; sums are binary32
-// everywhere.
+// Types     element: the type of weights and stored activations, chosen by the constant ELEMENT (0 binary32 float, 1 binary16 half_t,
+//           2 bfloat16 bfloat_t). Arithmetic on elements happens in binary32: `widen` converts to float, `narrow` rounds to nearest even.
+// PTX       NVRTC ships no cuda_fp16.h, so conversions, tensor-core and asynchronous-copy instructions are written as inline PTX and
+//           no toolkit headers are needed.
+// Order     warp_sum and block_sum add in one fixed order (butterfly within a warp, then warps 0, 1, 2, …): the same inputs give the
+//           same bits in every launch.
+// Host      blockDim.x is a multiple of 32. Pointers of 16-byte accesses (copy_async, load_matrices, load_no_allocate<4>) are 16-byte
+//           aligned.
 
 typedef unsigned char uint8;
 typedef signed char int8;
@@ -46,7 +51,7 @@ typedef half_t element;
 typedef bfloat_t element;
 #endif
 
-// Two elements in 32 bits, to and from binary32; the lower half is the first.
+// Two 16-bit elements in a 32-bit word, to and from binary32; element 0 is the lower half.
 template <typename T> __device__ __forceinline__ float2 widen2(uint32 pair) {
     float2 y;
     T low, high;
@@ -60,10 +65,10 @@ template <typename T> __device__ __forceinline__ uint32 narrow2(float low, float
     return (uint32)narrow<T>(low).bits | ((uint32)narrow<T>(high).bits << 16);
 }
 
-// x as it is when stored: rounded to the element type.
+// x rounded to the element type, as storing and reading it again would.
 __device__ __forceinline__ float stored(float x) { return widen(narrow<element>(x)); }
 
-// Sums and maxima over a warp; every lane gets the result. The order is fixed.
+// Sum and maximum over a warp; every lane gets the result. Fixed order.
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll
     for (int offset = 16; offset > 0; offset >>= 1) x += __shfl_xor_sync(0xffffffffu, x, offset);
@@ -75,7 +80,7 @@ __device__ __forceinline__ float warp_max(float x) {
     return x;
 }
 
-// Sum over a block of THREADS threads; every thread gets it. `scratch` holds THREADS / 32 floats and is free again after it.
+// Sum over a block of THREADS threads; every thread gets it. scratch [THREADS / 32] in shared memory may be reused afterwards.
 template <int THREADS> __device__ __forceinline__ float block_sum(float x, float* scratch) {
     x = warp_sum(x);
     if (THREADS == 32) return x;
@@ -88,19 +93,20 @@ template <int THREADS> __device__ __forceinline__ float block_sum(float x, float
     return total;
 }
 
-// Programmatic dependent launch: wait for the kernel before this one, and let the next one begin. Without it both do nothing.
-__device__ __forceinline__ void wait_for_previous() {
+// Programmatic dependent launch (compute capability 9.0 and later): wait until the previous kernel of the stream has finished and its
+// writes are visible; allow the next kernel to start. No-ops in a launch without the attribute.
+__device__ __forceinline__ void wait_for_previous_kernel() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-__device__ __forceinline__ void let_next_begin() {
+__device__ __forceinline__ void launch_dependents() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
 
-// Two numbers rounded to the element type in 32 bits; the lower half is the first. One instruction.
+// narrow2<element> in one instruction.
 #if ELEMENT != 0
 __device__ __forceinline__ uint32 pack2(float low, float high) {
     uint32 pair;
@@ -112,10 +118,12 @@ __device__ __forceinline__ uint32 pack2(float low, float high) {
     return pair;
 }
 
-// d += a · b on a warp's tensor core: a 16 × 16 by rows, b 16 × 8 by columns, d 16 × 8 in binary32. With g = lane / 4 and
-// t = lane % 4 a lane holds a: (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8), each with its right neighbour;
-// b: (2t, g), (2t + 8, g), each with the one below; d: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
-__device__ __forceinline__ void multiply_add(
+// mma.m16n8k16: d += a · b on a warp's tensor core. a [16, 16] row-major, b [16, 8] column-major, d [16, 8] in binary32.
+// Fragment layout, with g = lane / 4 and t = lane % 4; (row, column), 16-bit operands two to a register:
+//   a0 (g, 2t..2t+1)   a1 (g+8, 2t..2t+1)   a2 (g, 2t+8..2t+9)   a3 (g+8, 2t+8..2t+9)
+//   b0 (2t..2t+1, g)   b1 (2t+8..2t+9, g)
+//   d0 (g, 2t)   d1 (g, 2t+1)   d2 (g+8, 2t)   d3 (g+8, 2t+1)
+__device__ __forceinline__ void mma(
     float (&d)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1) {
 #if ELEMENT == 1
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -127,8 +135,8 @@ __device__ __forceinline__ void multiply_add(
 }
 #endif
 
-// Four 8 × 8 matrices of 16-bit elements from shared memory; lane i names row i % 8 of matrix i / 8 (16 bytes, aligned). Of each
-// a lane gets (lane / 4, 2 · (lane % 4)) and its right neighbour; transposed, of the matrix turned over.
+// ldmatrix.x4: four 8 × 8 matrices of 16-bit elements from shared memory. Lane i passes the address of row i % 8 of matrix i / 8
+// (16 bytes, aligned). Register m of a lane receives (lane / 4, 2 · (lane % 4) .. + 1) of matrix m, or of its transpose.
 __device__ __forceinline__ void load_matrices(uint32 (&to)[4], uint32 row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -145,27 +153,27 @@ __device__ __forceinline__ void load_matrices_transposed(uint32 (&to)[4], const 
                  : "memory");
 }
 
-// An 8 × 8 matrix of 16-bit elements, spread over a warp as above, turned over.
+// movmatrix: transposes an 8 × 8 matrix of 16-bit elements that is spread over a warp as above.
 __device__ __forceinline__ uint32 transposed(uint32 x) {
     uint32 y;
     asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
     return y;
 }
 
-// 16 bytes from global to shared memory without passing through registers; zeros where `wanted` is false, and nothing is read.
-__device__ __forceinline__ void copy_later(void* to, const void* from, bool wanted) {
+// cp.async: 16 bytes from global to shared memory without registers in between; writes zeros and reads nothing where !valid.
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((uint32)__cvta_generic_to_shared(to)), "l"(from),
-                 "r"(wanted ? 16 : 0)
+                 "r"(valid ? 16 : 0)
                  : "memory");
 }
-// Closes a group of copies; then, waits until at most `PENDING` of this thread's groups are still under way.
-__device__ __forceinline__ void close_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Closes this thread's group of asynchronous copies; waits until at most PENDING of its groups are incomplete.
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int PENDING> __device__ __forceinline__ void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// 16, 8 or 4 bytes that are read once: they do not displace what the first-level cache holds.
-template <int WORDS> __device__ __forceinline__ void load_once(uint32* to, const void* from) {
+// Loads WORDS (4, 2, 1) 32-bit words that are read once, without allocating them in the L1 cache.
+template <int WORDS> __device__ __forceinline__ void load_no_allocate(uint32* to, const void* from) {
     if (WORDS == 4) {
         asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
                      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -177,8 +185,8 @@ template <int WORDS> __device__ __forceinline__ void load_once(uint32* to, const
     }
 }
 
-// 2^x to two units in the last place; 1 at 0 and 0 at −∞, exactly.
-__device__ __forceinline__ float power_of_two(float x) {
+// 2^x within two units in the last place; exactly 1 at 0 and 0 at −∞.
+__device__ __forceinline__ float exp2_approx(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;

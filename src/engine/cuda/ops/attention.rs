@@ -86,8 +86,8 @@ impl Attention {
         let module = Module::load(device, shape.source(), &shape.options())?;
         Ok(Self {
             shape,
-            prompt: module.kernel("attention_prompt", shape.prompt_shared_bytes())?,
-            token: module.kernel("attention_token", shape.token_shared_bytes())?,
+            prompt: module.kernel("attention_prefill", shape.prompt_shared_bytes())?,
+            token: module.kernel("attention_decode", shape.token_shared_bytes())?,
         })
     }
 
@@ -269,7 +269,7 @@ impl Shape {
                 name: "attention",
                 text: concat!(
                     include_str!("../kernels/attention.cuh"),
-                    include_str!("../kernels/attention_token.cuh"),
+                    include_str!("../kernels/attention_decode.cuh"),
                     include_str!("../kernels/attention.cu")
                 ),
             }
@@ -285,8 +285,8 @@ impl Shape {
             .with("QKV", (self.heads + 2 * self.kv_heads) * self.head_dim)
             .with("WINDOW", self.window)
             .with("BLOCK_TOKENS", BLOCK_TOKENS)
-            .with("TOKEN_WARPS", self.token_warps)
-            .with("TOKEN_RESIDENT", self.token_resident)
+            .with("DECODE_WARPS", self.token_warps)
+            .with("DECODE_BLOCKS_PER_SM", self.token_resident)
             .with("SCALE", format!("{:?}f", 1.0 / (self.head_dim as f32).sqrt()))
     }
 

@@ -190,7 +190,7 @@ impl Decode {
         let shape = Shape::new(config, dtype, packing, (device.multiprocessors, device.shared_bytes));
         let load = |variant: Variant| {
             let module = Module::load(device, shape.source(), &shape.options(variant))?;
-            Ok((variant, module.kernel("decode", shape.most_shared_bytes)?, module.kernel("begin", 0)?))
+            Ok((variant, module.kernel("decode", shape.most_shared_bytes)?, module.kernel("decode_begin", 0)?))
         };
         let kernels: Vec<_> = shape.variants().into_par_iter().map(load).collect::<Result<_, EngineError>>()?;
         let begin = kernels.first().map(|(_, _, begin)| begin.clone()).ok_or_else(|| {
@@ -492,9 +492,9 @@ impl Shape {
             };
         }
         let text = if self.is_f32() {
-            source!("../kernels/attention_token_f32.cuh")
+            source!("../kernels/attention_decode_f32.cuh")
         } else {
-            source!("../kernels/attention_token.cuh")
+            source!("../kernels/attention_decode.cuh")
         };
         Source { name: "decode", text }
     }
@@ -525,7 +525,7 @@ impl Shape {
             .with("CONTEXT", config.context_tokens)
             .with("WINDOW", config.sliding_window.unwrap_or(0))
             .with("BLOCK_TOKENS", BLOCK_TOKENS)
-            .with("TOKEN_WARPS", WARPS)
+            .with("DECODE_WARPS", WARPS)
             .with("SCALE", format!("{:?}f", 1.0 / (config.head_dim as f32).sqrt()))
             .with("EPSILON", format!("{:?}f", config.norm_epsilon as f32))
             .with("LAYER_NORM", u8::from(config.norm == NormKind::Layer))

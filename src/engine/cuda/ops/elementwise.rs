@@ -77,8 +77,8 @@ impl Elementwise {
         Ok(Self {
             embed: kernel("embed")?,
             norm: kernel("norm_rows")?,
-            take_rows: kernel("take_rows")?,
-            rotate_and_store: kernel("rotate_and_store")?,
+            take_rows: kernel("gather_rows")?,
+            rotate_and_store: kernel("rope_and_store_kv")?,
             activate: kernel(if gated { "silu_gated" } else { "relu" })?,
             cast: kernel("cast")?,
             element,

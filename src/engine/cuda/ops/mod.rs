@@ -6,5 +6,5 @@ pub(super) mod decode;
 #[cfg(test)]
 mod decode_fixture;
 pub(super) mod elementwise;
+pub(super) mod gemm_f32;
 pub(super) mod pack;
-pub(super) mod product;

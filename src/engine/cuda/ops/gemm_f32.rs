@@ -14,11 +14,11 @@ use crate::engine::cuda::compile::{Options, Source};
 use crate::engine::cuda::device::Device;
 use crate::engine::cuda::kernel::{Grid, Kernel, Module};
 
-const SOURCE: Source = Source { name: "product", text: include_str!("../kernels/product.cu") };
+const SOURCE: Source = Source { name: "gemm_f32", text: include_str!("../kernels/gemm_f32.cu") };
 
 /// The cards whose tensor cores multiply binary64 as fast as their other units multiply binary32. Later ones do not.
 const CAPABILITY: (i32, i32) = (9, 0);
-/// Outputs of a tile, inputs of a step, threads of a block; as in `product.cu`.
+/// Outputs of a tile, inputs of a step, threads of a block; as in `gemm_f32.cu`.
 const TILE: usize = 64;
 const STEP: usize = 32;
 const THREADS: usize = 128;
@@ -95,7 +95,7 @@ impl ProductKernel {
         let load = |tile_rows: usize| -> Result<[Kernel; 2], EngineError> {
             let module = Module::load(device, SOURCE, &options(tile_rows))?;
             let kernel = |name| module.kernel(name, shared_bytes(tile_rows));
-            Ok([kernel("product_plain")?, kernel("product_gated")?])
+            Ok([kernel("gemm_f32_plain")?, kernel("gemm_f32_gated")?])
         };
         let (few, many) = rayon::join(|| load(TILE_ROWS[0]), || load(TILE_ROWS[1]));
         let blocks = RESIDENT * device.multiprocessors;
@@ -142,7 +142,7 @@ fn options(tile_rows: usize) -> Options {
     Options::default().with("TILE_ROWS", tile_rows)
 }
 
-/// Stages of a step of the tile's rows of x and of W, as many as `product.cu` has.
+/// Stages of a step of the tile's rows of x and of W, as many as `gemm_f32.cu` has.
 fn shared_bytes(tile_rows: usize) -> usize {
     let stages = if tile_rows == TILE_ROWS[1] { 3 } else { 6 };
     stages * (tile_rows + TILE) * STEP * size_of::<f32>()
@@ -201,5 +201,5 @@ impl Schedule {
 }
 
 #[cfg(test)]
-#[path = "product_tests.rs"]
+#[path = "gemm_f32_tests.rs"]
 mod tests;
