@@ -2,7 +2,7 @@
 
 Usage (on a machine with a GPU, PyTorch and CuPy): python3 benches/decode_kernel.py [-DNAME=VALUE …]
 Options of the compiler come last and override ours, for experiments. Layout of arguments and shared memory as in
-src/engine/cuda/ops/decode.rs. Weights of TinyLlama's and Llama-2-7B's shapes are random; one request at position 192.
+src/engine/cuda/ops/decode. Weights of TinyLlama's and Llama-2-7B's shapes are random; one request at position 192.
 """
 import concurrent.futures
 import ctypes
@@ -41,8 +41,8 @@ class Case:
                 (s["HIDDEN"], s["INTERMEDIATE"])]
 
     def compile(self):
-        token = "attention_decode_f32.cuh" if self.element == F32 else "attention_decode.cuh"
-        files = ["prelude.cuh", "attention.cuh", token, "decode_weights.cuh", "decode_layers.cuh", "decode_stream.cuh", "decode.cu"]
+        attention = "attention_decode_f32.cuh" if self.element == F32 else "attention_decode.cuh"
+        files = ["prelude.cuh", "attention.cuh", attention, "decode_weights.cuh", "decode_layers.cuh", "decode_stream.cuh", "decode.cu"]
         text = "\n".join((KERNELS / file).read_text() for file in files).encode()
         sizes = dict(self.sizes, RING_END=self.ring_end())
         options = ["--gpu-architecture=sm_90a", "--std=c++17", *(f"-D{k}={v}" for k, v in sizes.items()), *sys.argv[1:]]
@@ -72,15 +72,15 @@ class Case:
         stride = lambda inputs: -(-inputs // 128) * 128 + 32  # no less than any layout's
         pass_pairs = 64 if self.rows <= 2 else 32
         inputs = max(inputs for _, inputs in self.matrices())
-        product = WARPS * self.rows * pass_pairs * 8 + self.rows * stride(inputs) * bytes_each
+        gemm = WARPS * self.rows * pass_pairs * 8 + self.rows * stride(inputs) * bytes_each
         heads = min(s["HEADS"] // s["KV_HEADS"], 2 if self.element == F32 else 16)
         queries = (heads + 2) * s["HEAD_DIM"] * 4 if self.element == F32 else -(-heads // 8) * s["HEAD_DIM"] * 16 + 4 * s["HEAD_DIM"]
         attention = WARPS * heads * (s["HEAD_DIM"] + 3) * 4 + queries
-        return self.ring_end() + max(product, attention)
+        return self.ring_end() + max(gemm, attention)
 
 
 class World:
-    """A model and a step of it on the card."""
+    """A model and a step of it in device memory."""
 
     def __init__(self, case):
         s, self.case = case.sizes, case
@@ -112,10 +112,10 @@ class World:
         zeros = lambda columns: torch.zeros(rows, columns, dtype=words, device="cuda")
         self.words = [zeros(c) for c in (s["HIDDEN"], s["QKV"], s["HEADS"] * s["HEAD_DIM"], s["INTERMEDIATE"])]
         self.logits = torch.zeros(rows, s["VOCABULARY"], device="cuda")
-        whole = lambda values: torch.tensor(values, dtype=torch.int32, device="cuda")
-        self.tables, self.numbers = whole(range(rows * 8)).reshape(rows, 8), whole(range(rows))
-        self.positions = whole([POSITION] * rows)
-        self.turns = torch.randn(2, s["CONTEXT"], s["HEAD_DIM"] // 2, device="cuda") * 0.7
+        int32 = lambda values: torch.tensor(values, dtype=torch.int32, device="cuda")
+        self.tables, self.numbers = int32(range(rows * 8)).reshape(rows, 8), int32(range(rows))
+        self.positions = int32([POSITION] * rows)
+        self.cos_sin = torch.randn(2, s["CONTEXT"], s["HEAD_DIM"] // 2, device="cuda") * 0.7
         self.table = torch.tensor(table, dtype=torch.int64, device="cuda")
         self.workspace = torch.zeros(1 << 20, device="cuda")
         module = self.load(case.image)
@@ -132,13 +132,13 @@ class World:
         return module
 
     def step(self, splits=2):
-        s, address, whole = self.case.sizes, lambda tensor: cupy.uint64(tensor.data_ptr()), cupy.int32
+        s, address, int32 = self.case.sizes, lambda tensor: cupy.uint64(tensor.data_ptr()), cupy.int32
         rows, words = self.rows, [cupy.uint64(part.data_ptr()) for part in self.words]
         numbers, positions, none = address(self.numbers), address(self.positions), cupy.uint64(0)
         self.begin((rows * 16,), (256,), (numbers, numbers, positions, numbers, address(self.embedding), none, *words))
-        arguments = (address(self.table), address(self.head), address(self.norm), none, whole(0), whole(5 * s["LAYERS"] + 1),
-                     whole(rows), *words, address(self.logits), address(self.tables), whole(8), positions, numbers,
-                     address(self.turns), whole(splits), address(self.workspace))
+        arguments = (address(self.table), address(self.head), address(self.norm), none, int32(0), int32(5 * s["LAYERS"] + 1),
+                     int32(rows), *words, address(self.logits), address(self.tables), int32(8), positions, numbers,
+                     address(self.cos_sin), int32(splits), address(self.workspace))
         self.decode((BLOCKS,), (32 * WARPS,), arguments, shared_mem=self.case.shared_bytes())
 
     def reference(self):
@@ -147,8 +147,8 @@ class World:
         stored = lambda x: x.to(self.type).double()
         norm = lambda x, weight: stored(x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5) * weight.double())
 
-        def turned(x):
-            cosine, sine = (self.turns[part][self.positions.long()][:, None].double() for part in (0, 1))
+        def rotated(x):
+            cosine, sine = (self.cos_sin[part][self.positions.long()][:, None].double() for part in (0, 1))
             a, b = x[..., :half], x[..., half:]
             return torch.cat([a * cosine - b * sine, b * cosine + a * sine], -1)
 
@@ -156,7 +156,7 @@ class World:
         for layer in self.layers:
             qkv, output, up, down = (held[0].double() for held in layer["matrices"])
             parts = stored(norm(x, layer["norms"][0]) @ qkv.T).reshape(rows, -1, s["HEAD_DIM"])
-            query, key = stored(turned(parts[:, :heads])), stored(turned(parts[:, heads:heads + kv_heads]))
+            query, key = stored(rotated(parts[:, :heads])), stored(rotated(parts[:, heads:heads + kv_heads]))
             outputs = []
             for row in range(rows):
                 place = int(self.positions[row])

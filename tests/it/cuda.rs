@@ -142,7 +142,7 @@ fn smaller_precisions_stay_near_the_cpu_engine_in_the_same_precision() {
     }
 }
 
-/// As above. Steps of many rows multiply by a dense copy, which rounds each weight to eleven bits more: one of the same size as
+/// As above. The large-batch path multiplies by a dense copy, which rounds each weight to eleven bits more: one of the same size as
 /// that of what it is multiplied by, and a sum of many such averages them.
 #[test]
 fn awq_logits_stay_near_the_cpu_engine() {
@@ -195,7 +195,7 @@ fn f32_logits_are_transformers() {
     }
 }
 
-/// Steps of many rows, and steps of few with their own order of summation.
+/// The large-batch path, and the small-batch path with its own order of summation.
 #[test]
 fn greedy_tokens_are_the_cpu_engines() {
     if no_gpu() {
@@ -207,7 +207,7 @@ fn greedy_tokens_are_the_cpu_engines() {
         (0..40).map(|id| generate(id, prompt(id), GenerateOptions { details, ..greedy(40) })).collect()
     };
     let reference = complete(engine(&source, EngineKind::Cpu, Dtype::F32, 16).as_mut(), requests(true));
-    // The card chooses where no details are wanted, and only then are the kernels for few rows taken.
+    // Tokens are sampled on the device where no details are asked for, and only then is the fused decode kernel used.
     for (batching, batch, details) in [
         (Batching::Invariant, 16, true),
         (Batching::Invariant, 16, false),

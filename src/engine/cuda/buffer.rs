@@ -1,4 +1,4 @@
-//! Memory on the card, and pinned memory beside it.
+//! Device memory, and pinned host memory.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ impl Element for f32 {}
 impl Element for half::f16 {}
 impl Element for half::bf16 {}
 
-/// Bytes on the card, freed when dropped. Contents are whatever was there.
+/// Device memory, freed when dropped; uninitialised.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     context: Arc<CudaContext>,
@@ -71,16 +71,16 @@ impl Buffer {
         self.bytes
     }
 
-    /// Enqueues a copy of `values` to the byte `offset`. From pageable memory the driver copies them aside before it returns;
-    /// pinned memory must stay as it is until the stream has passed.
+    /// Enqueues a copy of `values` to the byte `offset`. From pageable memory the driver makes its own copy before it returns; pinned
+    /// memory must stay unchanged until the stream has executed the copy.
     pub(crate) fn write<T: Element>(&self, device: &Device, offset: usize, values: &[T]) -> Result<(), EngineError> {
         assert!(offset + size_of_val(values) <= self.bytes, "a copy beyond the buffer's end");
         // SAFETY: the range lies inside the buffer, as was just checked.
         unsafe { result::memcpy_htod_async(self.at(offset), values, device.stream.cu_stream()) }
-            .map_err(|error| failed("copy to the card", error))
+            .map_err(|error| failed("copy from the host", error))
     }
 
-    /// Enqueues a copy from the byte `offset` into `values`; they are valid once the stream has passed.
+    /// Enqueues a copy from the byte `offset` into `values`; they are valid once the stream has executed the copy.
     pub(crate) fn read_later<T: Element>(
         &self,
         device: &Device,
@@ -90,7 +90,7 @@ impl Buffer {
         assert!(offset + size_of_val(values) <= self.bytes, "a copy from beyond the buffer's end");
         // SAFETY: as above.
         unsafe { result::memcpy_dtoh_async(values, self.at(offset), device.stream.cu_stream()) }
-            .map_err(|error| failed("copy from the card", error))
+            .map_err(|error| failed("copy to the host", error))
     }
 
     /// `count` elements from the byte `offset`, waiting for everything enqueued before.
@@ -111,7 +111,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // The driver waits for work that still uses the memory. A failure here has been met elsewhere before.
+        // The driver waits for work that still uses the memory. A failure here has been reported elsewhere before.
         let _ = self.context.bind_to_thread();
         // SAFETY: allocated in `new`, freed here only.
         let _ = unsafe { result::free_sync(self.pointer) };
@@ -119,7 +119,7 @@ impl Drop for Buffer {
     }
 }
 
-/// Page-locked memory of this machine, which the card reads and writes by itself.
+/// Page-locked host memory, which the device reads and writes directly.
 #[derive(Debug)]
 pub(crate) struct Pinned<T: Element> {
     stream: Arc<CudaStream>,
@@ -135,7 +135,7 @@ impl<T: Element> Pinned<T> {
     pub(crate) fn new(device: &Device, length: usize) -> Result<Self, EngineError> {
         let allocate = || {
             device.context.bind_to_thread()?;
-            // SAFETY: freed once, in drop. Flags 0: cached, for the processor reads it too.
+            // SAFETY: freed once, in drop. Flags 0: cached, because the host reads it too.
             unsafe { result::malloc_host((length * size_of::<T>()).max(1), 0) }
         };
         let pointer = allocate().map_err(|error| failed("lock pages of this machine's memory", error))?.cast::<T>();
@@ -164,8 +164,8 @@ impl<T: Element> std::ops::DerefMut for Pinned<T> {
 impl<T: Element> Drop for Pinned<T> {
     fn drop(&mut self) {
         let _ = self.stream.context().bind_to_thread();
-        // A copy may be on its way still, where an error ended whoever would have waited for it. All are in this stream, and no
-        // other engine's is waited for: that would spoil a capture of its.
+        // A copy may still be in flight where an error ended whoever would have waited for it. All are in this stream; other engines'
+        // streams are not waited for, because that would invalidate a capture of theirs.
         let _ = self.stream.synchronize();
         // SAFETY: allocated in `new`, freed here only.
         let _ = unsafe { result::free_host(self.pointer.cast()) };

@@ -1,4 +1,4 @@
-//! The card and CUDA's libraries: found, or refused with the reason.
+//! The GPU and CUDA's libraries: found, or refused with the reason.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,14 +15,14 @@ use super::requirements::{
 use crate::engine::EngineError;
 use crate::text::bytes;
 
-/// Bytes that the buffers of this process hold on cards: of all its engines, for they share a card.
+/// Bytes of device memory that this process holds, of all its engines: they may share a GPU.
 pub(super) static HELD_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// An open card with one stream of work.
+/// An open GPU with one stream of work.
 #[derive(Debug, Clone)]
 pub(crate) struct Device {
     pub(crate) context: Arc<CudaContext>,
-    /// Everything of an engine runs in this stream, in the order it was enqueued.
+    /// All work of an engine runs in this stream, in the order in which it was enqueued.
     pub(crate) stream: Arc<CudaStream>,
     /// `NVIDIA H200`.
     pub(crate) name: String,
@@ -35,9 +35,9 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Opens the card with this number.
+    /// Opens the GPU with this number.
     pub(crate) fn open(ordinal: usize) -> Result<Self, EngineError> {
-        // The driver is asked of nobody but the loader.
+        // The driver is only looked for in the loader's paths.
         require(&DRIVER, &[])?;
         check_driver(driver_version()?)?;
         check_ordinal(ordinal, count()?)?;
@@ -59,17 +59,16 @@ impl Device {
         Ok(device)
     }
 
-    /// The card's memory as it is now.
+    /// The device memory as it is now.
     pub(crate) fn memory(&self) -> Result<Memory, EngineError> {
-        let (free, total) =
-            self.context.mem_get_info().map_err(|error| failed("ask the card for its memory", error))?;
+        let (free, total) = self.context.mem_get_info().map_err(|error| failed("report its memory", error))?;
         Ok(Memory { free, total, own: HELD_BYTES.load(Ordering::Relaxed) })
     }
 
     /// Everything but the engine's own version that decides a result's last bits.
     pub(crate) fn arithmetic(&self) -> String {
         let ((major, minor), (nvrtc_major, nvrtc_minor)) = (self.capability, nvrtc_version());
-        // SAFETY: the library was found before the card was opened; it returns a number.
+        // SAFETY: the library was found before the device was opened; it returns a number.
         let cublaslt = unsafe { cudarc::cublaslt::sys::cublasLtGetVersion() };
         let cublaslt = format!("{}.{}.{}", cublaslt / 10_000, cublaslt / 100 % 100, cublaslt % 100);
         let name = &self.name;
@@ -86,9 +85,9 @@ impl Device {
         format!("{}, compute capability {major}.{minor}, {} multiprocessors, {memory}", self.name, self.multiprocessors)
     }
 
-    /// Makes the card current for this thread; launches need it.
+    /// Makes the device's context current for this thread; launches need it.
     pub(crate) fn bind(&self) -> Result<(), EngineError> {
-        self.context.bind_to_thread().map_err(|error| failed("be chosen by this thread", error))
+        self.context.bind_to_thread().map_err(|error| failed("be made current for this thread", error))
     }
 
     /// Waits for everything that was enqueued.
@@ -97,8 +96,8 @@ impl Device {
     }
 }
 
-/// Whether a card is here, without opening it: the driver loads and sees one, and the libraries are there. A driver that fails has a
-/// card, and whoever opens it is told why.
+/// Whether there is a GPU, without opening it: the driver loads and sees one, and the libraries are there. A driver that fails counts as
+/// a GPU, so that opening it reports why.
 pub fn is_present() -> bool {
     LIBRARIES.iter().all(loads) && count().map_or(true, |count| count > 0)
 }
@@ -133,12 +132,12 @@ pub(crate) fn failed(what: &str, error: DriverError) -> EngineError {
     use cudarc::driver::sys::cudaError_enum as Code;
     let hint = match error.0 {
         Code::CUDA_ERROR_OUT_OF_MEMORY => {
-            "the card's memory is full: end other programs on it (`nvidia-smi` lists them), or give a smaller `--batch`"
+            "the GPU's memory is full: end other programs on it (`nvidia-smi` lists them), or give a smaller `--batch`"
         }
         Code::CUDA_ERROR_ILLEGAL_ADDRESS | Code::CUDA_ERROR_LAUNCH_FAILED => {
             "this is a fault of the engine: report it with the command; `--engine cpu` works instead"
         }
-        _ => "`nvidia-smi` shows the card's state; `--engine cpu` works without it",
+        _ => "`nvidia-smi` shows the GPU's state; `--engine cpu` works without it",
     };
     EngineError::failed(format!("the GPU could not {what}: {}", words(error)), hint)
 }
@@ -164,7 +163,7 @@ fn require(library: &Library, folders: &[PathBuf]) -> Result<(), EngineError> {
     cuda_of(library).map_or(Ok(()), |cuda| check_library(library, cuda))
 }
 
-/// The CUDA that a library of the toolkit is of: 1000 a major version, 10 a minor one.
+/// The CUDA version of a library of the toolkit: 1000 a major version, 10 a minor one.
 fn cuda_of(library: &Library) -> Option<i32> {
     if !loads(library) {
         return None;
@@ -180,19 +179,19 @@ fn cuda_of(library: &Library) -> Option<i32> {
     }
 }
 
-/// The newest CUDA that the driver speaks: 1000 a major version, 10 a minor one.
+/// The newest CUDA version that the driver supports: 1000 a major version, 10 a minor one.
 fn driver_version() -> Result<i32, EngineError> {
     let mut version = 0;
-    // SAFETY: the driver is there; it writes one number to where it is told to, and needs no initialisation for it.
+    // SAFETY: the driver is there; it writes one number to the address, and needs no initialisation.
     let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) }.result();
-    asked.map(|()| version).map_err(|error| failed("tell its driver's version", error))
+    asked.map(|()| version).map_err(|error| failed("report its driver's version", error))
 }
 
-/// Cards that the driver sees.
+/// GPUs that the driver sees.
 fn count() -> Result<usize, EngineError> {
     match CudaContext::device_count() {
         Ok(count) => Ok(count as usize),
-        // So it is said by a driver without a card.
+        // What a driver without a GPU reports.
         Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => Ok(0),
         Err(error) => Err(not_opened(0, error.0, &words(error))),
     }
@@ -210,13 +209,13 @@ fn words(error: DriverError) -> String {
 pub(crate) fn find_libraries() {
     static DONE: OnceLock<Vec<libloading::Library>> = OnceLock::new();
     DONE.get_or_init(|| {
-        // NVRTC opens its built-in functions by name, too late for a search of ours: they come first.
+        // NVRTC opens its built-in functions by name after our search: load them first.
         let builtins = "libnvrtc-builtins.so.13";
         ["libnvrtc.so.13", "libcublasLt.so.13"].iter().flat_map(|name| load_first(name, builtins)).collect()
     });
 }
 
-/// The first library of this name, from the loader's paths or from a folder, there with what begins with `companion`.
+/// The first library of this name, from the loader's paths or from a folder, there together with files that begin with `companion`.
 fn load_first(name: &str, companion: &str) -> Vec<libloading::Library> {
     // SAFETY: NVIDIA's libraries do nothing on loading that could break this process.
     let load = |path: &Path| unsafe { libloading::Library::new(path) }.ok();

@@ -1,4 +1,4 @@
-//! The types that weights and stored activations have on the card.
+//! The types of weights and stored activations in device memory.
 
 use crate::engine::Arithmetic;
 

@@ -1,4 +1,4 @@
-//! The decoder's equations as launches: one step of any rows.
+//! One step as kernel launches: prefill and decode rows through all layers, logits, sampling.
 
 use std::collections::HashMap;
 
@@ -10,9 +10,9 @@ use super::cache::Cache;
 use super::device::{Device, failed};
 use super::element::ElementType;
 use super::layer::{Layer, Linear};
-use super::matmul::{Finish, Matmul, Product, Reduction};
+use super::matmul::{Epilogue, Gemm, Matmul, Reduction};
 use super::ops::argmax::{self, Argmax};
-use super::ops::attention::{Attention, PagedCache, TokenRows, cut};
+use super::ops::attention::{Attention, DecodeRows, PagedCache, cut};
 use super::ops::decode::{self, Decode, HeadRef, LayerRef, NormRef};
 use super::ops::elementwise::{Elementwise, NormWeights, Rows};
 use super::packing::packing;
@@ -22,14 +22,14 @@ use super::weights::DeviceWeights;
 use crate::engine::model::{Activation, ModelConfig, ModelSource};
 use crate::engine::{Dtype, EngineError};
 
-/// Bytes of logits that are held at a time; more rows take turns.
+/// Bytes of logits that are held at a time; more rows are processed in parts.
 const LOGITS_BYTES: usize = 512 << 20;
 
-/// Kernels of steps of up to this many rows begin while the one before them ends, where all are ours. In longer ones the gaps
-/// between kernels weigh little.
+/// Steps of up to this many rows use programmatic dependent launch where all kernels are ours. In longer ones the gaps between kernels
+/// matter little.
 const OVERLAPPING_ROWS: usize = 512;
 
-/// Rows of a step that reads one prompt, about: that many are prepared for.
+/// A typical number of rows of a step that prefills one prompt: algorithms are prepared for it.
 const USUAL_PROMPT_ROWS: usize = 128;
 
 /// What one step may hold.
@@ -54,7 +54,7 @@ impl StepLimits {
     }
 }
 
-/// What decides a step's launches, over and above the contents of its arrays.
+/// What decides a step's launches besides the contents of its arrays.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     rows: usize,
@@ -66,7 +66,7 @@ struct Shape {
 }
 
 impl Shape {
-    /// Whether it can be captured and replayed: few rows, all of which generate, their tokens chosen by the card.
+    /// Whether it can be captured and replayed: few rows, all of which decode and are sampled on the device.
     fn is_small(&self) -> bool {
         self.rows <= SMALL_ROWS && self.generating == self.rows && self.for_card == self.rows
     }
@@ -77,7 +77,7 @@ impl Shape {
     }
 }
 
-/// A model on the card, and the memory that its steps work in.
+/// A model in device memory, and the buffers of its steps.
 pub(crate) struct Model {
     pub(crate) device: Device,
     pub(crate) config: ModelConfig,
@@ -87,17 +87,17 @@ pub(crate) struct Model {
     attention: Attention,
     argmax: Argmax,
     matmul: Matmul,
-    /// Whether every kernel of a step of many rows is ours.
+    /// Whether every kernel of the large-batch path is ours.
     own_kernels: bool,
-    /// Whether products apply the MLP's gates themselves.
+    /// Whether the GEMM's epilogue applies the MLP's gates.
     gates: bool,
-    /// For steps of few rows, where their order of summation may differ from that of many.
+    /// The small-batch path, where its order of summation may differ from the large-batch path's.
     decode: Option<Decode>,
     reduction: Reduction,
     pub(crate) limits: StepLimits,
     activations: Activations,
     pub(crate) step_buffers: StepBuffers,
-    /// i32 `[slots + 1]`: the token that the card chose last for each.
+    /// i32 `[slots + 1]`: the token that was sampled last on the device for each.
     next_tokens: Buffer,
     /// Logits for the host, as many as were ever wanted.
     host_logits: Option<Pinned<f32>>,
@@ -105,13 +105,13 @@ pub(crate) struct Model {
     graphs: HashMap<(usize, usize), CudaGraph>,
 }
 
-/// Row-major `[rows, …]`, as many rows as a step may feed.
+/// Row-major `[rows, …]`, as many rows as a step may have.
 struct Activations {
     x: Buffer,
     h: Buffer,
     qkv: Buffer,
     attention: Buffer,
-    /// Empty where products apply gates.
+    /// Empty where the GEMM's epilogue applies gates.
     up: Buffer,
     activation: Buffer,
     /// f32 `[logits_rows, vocabulary]`.
@@ -178,23 +178,23 @@ impl Model {
         let own_kernels = matmul.is_own(&[config.hidden, config.heads * config.head_dim, config.intermediate]);
         let gates = own_kernels && config.activation == Activation::SiluGated;
         let packing = packing(source, dtype.format);
-        let card = (device.multiprocessors, device.shared_bytes);
+        let gpu = (device.multiprocessors, device.shared_bytes);
         let rows = match reduction {
             Reduction::Invariant => vec![1],
             Reduction::Fastest => vec![USUAL_PROMPT_ROWS, limits.slots, limits.prompt_rows],
         };
-        let products: Vec<Product> = rows.into_iter().flat_map(|rows| products(&config, rows)).collect();
+        let gemms: Vec<Gemm> = rows.into_iter().flat_map(|rows| gemms(&config, rows)).collect();
         let (weights, prepared) = rayon::join(
             || DeviceWeights::load(&device, source, dtype, &elementwise),
-            || matmul.prepare(&device, &products, reduction),
+            || matmul.prepare(&device, &gemms, reduction),
         );
         let weights = weights?;
         prepared?;
-        let few_rows = reduction == Reduction::Fastest
-            && decode::supports(&config, dtype, packing, card)
-            && weights.layers.iter().all(|layer| decode::reads(&config, packing, &layer.for_few()));
+        let fused = reduction == Reduction::Fastest
+            && decode::supports(&config, dtype, packing, gpu)
+            && weights.layers.iter().all(|layer| decode::reads(&config, packing, &layer.decode_refs()));
         let head = HeadRef { norm: norm(&weights.final_norm), table: weights.head.weights };
-        let decode = if few_rows { Some(Decode::load(&device, &config, dtype, packing, head)?) } else { None };
+        let decode = if fused { Some(Decode::load(&device, &config, dtype, packing, head)?) } else { None };
         let up = if gates { 0 } else { weights.layers.first().map_or(0, |layer| layer.up.outputs) };
         let activations = Activations::new(&device, &config, element, limits, &attention, up)?;
         let tiles = limits.prompt_rows.div_ceil(attention.tile()) + limits.slots;
@@ -223,23 +223,23 @@ impl Model {
         })
     }
 
-    /// What is stored.
+    /// The element type.
     pub(crate) fn element(&self) -> ElementType {
         self.element
     }
 
-    /// Bytes on the card that are neither weights nor cache.
+    /// Bytes of device memory that are neither weights nor KV cache.
     pub(crate) fn workspace_bytes(&self) -> usize {
         self.activations.bytes() + self.step_buffers.bytes() + self.decode.as_ref().map_or(0, Decode::bytes)
     }
 
-    /// Says where the cache lies whose steps will come.
+    /// Sets the KV cache of the steps to come.
     pub(crate) fn attach(&self, cache: &Cache) -> Result<(), EngineError> {
         let Some(decode) = &self.decode else { return Ok(()) };
         let layer = |(index, layer): (usize, &Layer)| {
             let (keys, values) = cache.layer(index);
             let (attention_norm, mlp_norm) = (norm(&layer.attention_norm), norm(&layer.mlp_norm));
-            LayerRef { attention_norm, linears: layer.for_few(), mlp_norm, keys, values }
+            LayerRef { attention_norm, linears: layer.decode_refs(), mlp_norm, keys, values }
         };
         let layers: Vec<LayerRef> = self.weights.layers.iter().enumerate().map(layer).collect();
         decode.set_layers(&self.device, &layers)
@@ -278,7 +278,7 @@ impl Model {
         step.segments.iter().flat_map(cut).flatten().collect()
     }
 
-    /// A small step of generating rows, captured once for each number of rows and bucket of lengths.
+    /// A small decode step, captured once as a CUDA graph for each number of rows and bucket of lengths.
     fn replay(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
         let shape = Shape { longest: Attention::bucket(shape.longest), ..*shape };
         let key = (shape.rows, shape.longest);
@@ -303,15 +303,21 @@ impl Model {
 
     fn launch(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
         match &self.decode {
-            Some(decode) if shape.is_small() && shape.rows <= decode.most_rows() => {
-                self.launch_few(decode, shape, cache, at)
+            Some(decode) if shape.is_small() && shape.rows <= decode.max_rows() => {
+                self.launch_small_batch(decode, shape, cache, at)
             }
-            _ => self.launch_many(shape, cache, at),
+            _ => self.launch_large_batch(shape, cache, at),
         }
     }
 
-    /// A step of few generating rows: one kernel for all layers.
-    fn launch_few(&self, decode: &Decode, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
+    /// The small-batch path: one fused kernel for all layers, then greedy sampling.
+    fn launch_small_batch(
+        &self,
+        decode: &Decode,
+        shape: &Shape,
+        cache: &Cache,
+        at: &StepAddresses,
+    ) -> Result<(), EngineError> {
         let (device, logits) = (&self.device, self.activations.logits.pointer());
         let rows = self.rows(shape, cache, at);
         decode.step(device, &rows, shape.longest, self.weights.embedding, &self.weights.positions, logits)?;
@@ -332,8 +338,8 @@ impl Model {
         }
     }
 
-    fn token_rows(&self, shape: &Shape, at: &StepAddresses) -> TokenRows {
-        TokenRows {
+    fn token_rows(&self, shape: &Shape, at: &StepAddresses) -> DecodeRows {
+        DecodeRows {
             positions: at.positions,
             slots: at.slots,
             first_row: 0,
@@ -344,46 +350,46 @@ impl Model {
         }
     }
 
-    /// A step of any rows: matrix products and what lies between them. Where all of it is our own and the step is short, each
-    /// kernel begins while the one before it ends: all wait for it before they touch anything but weights.
-    fn launch_many(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
+    /// The large-batch path, for any rows: GEMMs, attention and element-wise kernels. Where all kernels are ours and the step is short, each
+    /// starts while the previous one ends (programmatic dependent launch) and waits for it before it touches anything but weights.
+    fn launch_large_batch(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
         let device = &self.device;
         let a = &self.activations;
         let (mut x, mut h, qkv, mut attention) = (a.x.pointer(), a.h.pointer(), a.qkv.pointer(), a.attention.pointer());
         let (up, activation) = (a.up.pointer(), a.activation.pointer());
         let overlaps = self.overlaps(shape);
         let rows = Rows { overlaps, ..self.rows(shape, cache, at) };
-        let token_rows = TokenRows { overlaps, ..self.token_rows(shape, at) };
+        let token_rows = DecodeRows { overlaps, ..self.token_rows(shape, at) };
         let (mut count, mut list) = (rows.count, Some(at.wanted_rows));
         self.elementwise.embed(device, &rows, self.weights.embedding, &self.weights.positions, x)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             let is_last = index + 1 == self.weights.layers.len();
             let (keys, values) = cache.layer(index);
             self.elementwise.norm(device, (count, overlaps), x, None, &layer.attention_norm, h)?;
-            self.project(&layer.qkv, (count, overlaps), h, qkv, Finish::Store)?;
-            self.elementwise.rotate_and_store(device, &rows, &self.weights.positions, qkv, keys, values)?;
+            self.project(&layer.qkv, (count, overlaps), h, qkv, Epilogue::Store)?;
+            self.elementwise.rope_and_store_kv(device, &rows, &self.weights.positions, qkv, keys, values)?;
             if is_last && shape.wanted() == 0 {
                 return Ok(()); // the cache is all that such a step is for
             }
             let paged = PagedCache { keys, values, tables: cache.tables(), table_stride: cache.table_stride };
-            self.attention.token(device, qkv, paged, &token_rows, attention)?;
-            self.attention.prompt(device, qkv, paged, (at.tiles, shape.tiles), attention, overlaps)?;
+            self.attention.decode(device, qkv, paged, &token_rows, attention)?;
+            self.attention.prefill(device, qkv, paged, (at.tiles, shape.tiles), attention, overlaps)?;
             if is_last && shape.wanted() < count {
-                // Behind the last keys and values a row matters to its own logits only. h and qkv are free by now, and x will be.
+                // After the last keys and values, only rows whose logits are needed go on. h and qkv are free by now, and x will be.
                 let wanted = (shape.wanted(), overlaps);
-                self.elementwise.take_rows(device, wanted, at.wanted_rows, (x, attention), (h, qkv))?;
+                self.elementwise.gather_rows(device, wanted, at.wanted_rows, (x, attention), (h, qkv))?;
                 (x, h, attention) = (h, x, qkv);
                 (count, list) = (shape.wanted(), None);
             }
-            self.project(&layer.output, (count, overlaps), attention, x, Finish::Add)?;
+            self.project(&layer.output, (count, overlaps), attention, x, Epilogue::Add)?;
             self.elementwise.norm(device, (count, overlaps), x, None, &layer.mlp_norm, h)?;
             if self.gates {
-                self.project(&layer.up, (count, overlaps), h, activation, Finish::Gate)?;
+                self.project(&layer.up, (count, overlaps), h, activation, Epilogue::Gate)?;
             } else {
-                self.project(&layer.up, (count, overlaps), h, up, Finish::Store)?;
+                self.project(&layer.up, (count, overlaps), h, up, Epilogue::Store)?;
                 self.elementwise.activate(device, (count, overlaps), up, activation)?;
             }
-            self.project(&layer.down, (count, overlaps), activation, x, Finish::Add)?;
+            self.project(&layer.down, (count, overlaps), activation, x, Epilogue::Add)?;
         }
         self.choose(shape, at, (x, h), list)
     }
@@ -398,15 +404,15 @@ impl Model {
         (rows, overlaps): (usize, bool),
         x: u64,
         y: u64,
-        finish: Finish,
+        epilogue: Epilogue,
     ) -> Result<(), EngineError> {
         let Linear { outputs, inputs, weights, bias, .. } = *linear;
-        let product = Product { rows, outputs, inputs, weights, bias, x, y, finish, wide: false, overlaps };
-        self.matmul.multiply(&self.device, &product, self.reduction)
+        let gemm = Gemm { rows, outputs, inputs, weights, bias, x, y, epilogue, f32_output: false, overlaps };
+        self.matmul.launch(&self.device, &gemm, self.reduction)
     }
 
-    /// Logits of the wanted rows, in turns where they are many: the host's are copied, the card's become tokens. The wanted are
-    /// the rows of x that `list` names, or all in their order without one; h is free.
+    /// Logits at the logits indices, in parts where they are many: the host's are copied, from the others the device samples. `list` names
+    /// the rows of x, or there is none and they are all of x in order; h is free.
     fn choose(
         &mut self,
         shape: &Shape,
@@ -422,17 +428,17 @@ impl Model {
         let (device, a) = (&self.device, &self.activations);
         let mut begin = 0;
         while begin < wanted {
-            // A turn is either for the host or for the card.
+            // A part is either for the host or for the device.
             let end = if begin < for_host { for_host } else { wanted }.min(begin + a.logits_rows);
             let count = end - begin;
             let words = (begin * size_of::<i32>()) as u64;
             let first = if list.is_none() { begin * self.config.hidden * self.element.bytes() } else { 0 };
             let list = list.map(|list| list + words);
-            // What stands before may be a copy to the host, which takes no part in overlapping.
+            // The previous operation may be a copy to the host, which dependent launches do not apply to.
             self.elementwise.norm(device, (count, false), x + first as u64, list, &self.weights.final_norm, h)?;
             let Linear { outputs, inputs, weights, bias, .. } = self.weights.head;
             let (x, y) = (h, a.logits.pointer());
-            let product = Product {
+            let gemm = Gemm {
                 rows: count,
                 outputs,
                 inputs,
@@ -440,11 +446,11 @@ impl Model {
                 bias,
                 x,
                 y,
-                finish: Finish::Store,
-                wide: true,
+                epilogue: Epilogue::Store,
+                f32_output: true,
                 overlaps,
             };
-            self.matmul.multiply(device, &product, self.reduction)?;
+            self.matmul.launch(device, &gemm, self.reduction)?;
             if begin < for_host {
                 if let Some(logits) = &mut self.host_logits {
                     a.logits.read_later(device, 0, &mut logits[begin * vocabulary..end * vocabulary])?;
@@ -471,19 +477,19 @@ fn norm(weights: &NormWeights) -> NormRef {
     NormRef { weight: weights.weight, bias: (weights.bias != 0).then_some(weights.bias) }
 }
 
-/// The kinds of products that [`Model::launch_many`] makes, of so many rows, without addresses; a bias of 1 stands for one.
-fn products(config: &ModelConfig, rows: usize) -> [Product; 5] {
+/// The kinds of GEMMs of [`Model::launch_large_batch`], of so many rows, without addresses; a bias of 1 stands for one.
+fn gemms(config: &ModelConfig, rows: usize) -> [Gemm; 5] {
     let (hidden, intermediate, q) = (config.hidden, config.intermediate, config.heads * config.head_dim);
     let up = if config.activation == Activation::SiluGated { 2 * intermediate } else { intermediate };
-    let product = |outputs, inputs, bias, finish, wide| {
+    let gemm = |outputs, inputs, bias, epilogue, f32_output| {
         let (weights, x, y, overlaps) = (0, 0, 0, false);
-        Product { rows, outputs, inputs, weights, bias: u64::from(bias), x, y, finish, wide, overlaps }
+        Gemm { rows, outputs, inputs, weights, bias: u64::from(bias), x, y, epilogue, f32_output, overlaps }
     };
     [
-        product(q + 2 * config.kv_heads * config.head_dim, hidden, config.qkv_bias, Finish::Store, false),
-        product(hidden, q, config.output_bias, Finish::Add, false),
-        product(up, hidden, config.mlp_bias, Finish::Store, false),
-        product(hidden, intermediate, config.mlp_bias, Finish::Add, false),
-        product(config.vocabulary, hidden, false, Finish::Store, true),
+        gemm(q + 2 * config.kv_heads * config.head_dim, hidden, config.qkv_bias, Epilogue::Store, false),
+        gemm(hidden, q, config.output_bias, Epilogue::Add, false),
+        gemm(up, hidden, config.mlp_bias, Epilogue::Store, false),
+        gemm(hidden, intermediate, config.mlp_bias, Epilogue::Add, false),
+        gemm(config.vocabulary, hidden, false, Epilogue::Store, true),
     ]
 }

@@ -15,7 +15,7 @@ use super::compile::{Options, Source, cubin};
 use super::device::{Device, failed};
 use crate::engine::EngineError;
 
-/// The kernels of one source file, loaded on a card.
+/// The kernels of one source file, loaded on a device.
 #[derive(Debug)]
 pub(crate) struct Module {
     loaded: Arc<Loaded>,
@@ -47,7 +47,7 @@ impl Module {
         let image = cubin(source, options, device.capability)?;
         let load = || {
             device.context.bind_to_thread()?;
-            // SAFETY: the image is a whole ELF file made for this very card.
+            // SAFETY: the image is a whole ELF file compiled for this device.
             unsafe { result::module::load_data(image.as_ptr().cast()) }
         };
         let module = load().map_err(|error| failed(&format!("load the kernels of {}", source.name), error))?;
@@ -55,8 +55,8 @@ impl Module {
         Ok(Self { loaded, name: source.name })
     }
 
-    /// One kernel of it. `shared_bytes` is the most dynamic shared memory that a launch will ask for. Up to 48 KB are had without
-    /// asking, the kernel's own arrays included, which are small.
+    /// One kernel of it. `shared_bytes` is the most dynamic shared memory of its launches. Up to 48 KB, static arrays (which are small)
+    /// included, need no attribute.
     pub(crate) fn kernel(&self, name: &str, shared_bytes: usize) -> Result<Kernel, EngineError> {
         let find = || {
             self.loaded.context.bind_to_thread()?;
@@ -89,7 +89,7 @@ unsafe impl Send for Kernel {}
 // SAFETY: as for the module.
 unsafe impl Sync for Kernel {}
 
-/// How many threads a launch has, and how it follows what came before.
+/// A launch's size, and how it follows the launch before it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grid {
     /// Blocks in x, y, z.
@@ -137,15 +137,15 @@ impl From<f32> for Argument {
 impl Kernel {
     /// Enqueues the kernel. Nothing is launched where the grid is empty.
     ///
-    /// The pairs in `ops/` own the promise that arguments match the kernel's parameters and that every address is valid for
-    /// what the kernel does with it.
+    /// The callers in `ops/` guarantee that arguments match the kernel's parameters and that every address is valid for what the kernel
+    /// does with it.
     pub(crate) fn launch(&self, device: &Device, grid: Grid, arguments: &[Argument]) -> Result<(), EngineError> {
         let overlaps = CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
         self.enqueue(device, grid, arguments, grid.overlaps.then_some(overlaps))
     }
 
-    /// The same for blocks that wait for each other: all run at once, or the launch fails.
-    pub(crate) fn launch_together(
+    /// The same for blocks that wait for each other: all are resident at once, or the launch fails.
+    pub(crate) fn launch_cooperative(
         &self,
         device: &Device,
         grid: Grid,
@@ -154,7 +154,7 @@ impl Kernel {
         self.enqueue(device, grid, arguments, Some(CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE))
     }
 
-    /// `switch`: the attribute that is turned on, if any; one whose value is a number, 1 for yes.
+    /// `switch`: a launch attribute to turn on, whose value is an int.
     fn enqueue(
         &self,
         device: &Device,
@@ -172,7 +172,7 @@ impl Kernel {
             // SAFETY: all-zero bytes are a valid attribute.
             let mut attribute: CUlaunchAttribute = unsafe { MaybeUninit::zeroed().assume_init() };
             attribute.id = id;
-            // Of the union's fields those of both switches are an int at its beginning.
+            // The union's fields for both attributes are an int at its beginning.
             attribute.value.cooperative = 1;
             attribute
         });

@@ -1,9 +1,9 @@
-//! A block of the decoder on the card, as addresses.
+//! A layer of the decoder, as device addresses.
 
 use super::ops::decode::{LinearRef, WeightsRef};
 use super::ops::elementwise::NormWeights;
 
-/// A linear layer on the card.
+/// A linear layer in device memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Linear {
     pub(crate) outputs: usize,
@@ -12,19 +12,19 @@ pub(crate) struct Linear {
     pub(crate) weights: u64,
     /// element `[outputs]`, 0 for none.
     pub(crate) bias: u64,
-    /// The same weights as few rows read them, where they are packed.
+    /// The same weights as the fused decode kernel reads them, where they are packed.
     pub(crate) packed: Option<WeightsRef>,
 }
 
 impl Linear {
-    /// As the kernel for few rows takes it.
-    fn for_few(&self) -> LinearRef {
+    /// As the fused decode kernel takes it.
+    fn decode_ref(&self) -> LinearRef {
         let weights = self.packed.unwrap_or(WeightsRef::Dense(self.weights));
         LinearRef { weights, bias: (self.bias != 0).then_some(self.bias) }
     }
 }
 
-/// One block of the decoder.
+/// One layer of the decoder.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layer {
     pub(crate) attention_norm: NormWeights,
@@ -38,8 +38,8 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    /// Its linear layers as the kernel for few rows takes them.
-    pub(crate) fn for_few(&self) -> [LinearRef; 4] {
-        [&self.qkv, &self.output, &self.up, &self.down].map(Linear::for_few)
+    /// Its linear layers as the fused decode kernel takes them.
+    pub(crate) fn decode_refs(&self) -> [LinearRef; 4] {
+        [&self.qkv, &self.output, &self.up, &self.down].map(Linear::decode_ref)
     }
 }

@@ -1,6 +1,6 @@
-//! Weights from disk to the card: read by several threads into pinned memory, copied while the next part is read, cast there.
+//! Weights from disk to device memory: read by several threads into pinned memory, copied while the next part is read, cast there.
 //!
-//! Straight from a memory map the driver copies up to eleven times slower; a few reusable pinned buffers keep the card's bus busy.
+//! Straight from a memory map the driver copies up to eleven times slower; a few reusable pinned buffers keep the bus busy.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -20,13 +20,13 @@ use crate::engine::{Arithmetic, EngineError};
 /// Bytes that one thread reads at a time.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// Pinned buffers in circulation: half being filled, half on their way to the card.
+/// Pinned buffers in circulation: half being filled, half being copied to the device.
 const CHUNKS: usize = 16;
 
 /// Threads that read.
 const READERS: usize = 8;
 
-/// A tensor's way: from its name in the files to its place on the card.
+/// A tensor to transfer: its name in the files and its place in device memory.
 #[derive(Debug, Clone)]
 pub(crate) struct Transfer {
     /// Name in the files.
@@ -83,7 +83,7 @@ pub(crate) fn transfer(
     device.synchronize()?;
     for (transfer, flag) in transfers.iter().zip(flags.read::<i32>(device, 0, transfers.len())?) {
         if flag != 0 {
-            // The card only says that something is wrong; the exact complaint is the CPU's.
+            // The kernel only flags that something is wrong; the CPU finds out what.
             let values = source.values(&transfer.name, &transfer.shape)?;
             source.check_range(&transfer.name, &values, arithmetic)?;
         }
@@ -129,7 +129,7 @@ fn element_named(name: &str) -> Option<ElementType> {
     }
 }
 
-/// A pinned buffer on its round.
+/// A pinned buffer in circulation.
 struct Chunk {
     memory: Pinned<u8>,
     bytes: usize,
@@ -158,7 +158,7 @@ impl Reader<'_> {
             };
             match read {
                 Ok(true) => {}
-                Ok(false) => return, // the other side has left
+                Ok(false) => return, // the receiver is gone
                 Err(error) => {
                     let _ = self.filled.send(Err(error));
                     return;
@@ -220,7 +220,7 @@ impl Reader<'_> {
         Ok(true)
     }
 
-    /// Takes a free chunk, fills it, hands it on. False where nobody takes it any more.
+    /// Takes a free chunk, fills it, sends it. False where the receiver is gone.
     fn send(
         &self,
         tensor: usize,
@@ -237,7 +237,7 @@ impl Reader<'_> {
     }
 }
 
-/// The card's end: chunks are copied into a ring of staging memory and cast from there.
+/// The device's side: chunks are copied into a ring of staging memory and cast from there.
 struct Upload<'a> {
     device: &'a Device,
     elementwise: &'a Elementwise,
@@ -247,7 +247,7 @@ struct Upload<'a> {
 }
 
 impl<'a> Upload<'a> {
-    /// Chunks on their way at most; as many again can be filled meanwhile.
+    /// Chunks being copied at most; as many again can be filled meanwhile.
     const IN_FLIGHT: usize = CHUNKS / 2;
 
     fn new(device: &'a Device, elementwise: &'a Elementwise, flags: &'a Buffer) -> Result<Self, EngineError> {
@@ -264,26 +264,26 @@ impl<'a> Upload<'a> {
         free: &Sender<Chunk>,
     ) -> Result<(), EngineError> {
         let mut in_flight: VecDeque<Chunk> = VecDeque::new();
-        let mut turn = 0;
+        let mut slot = 0;
         while let Ok(chunk) = filled.recv() {
             let chunk = chunk?;
             if in_flight.len() == Self::IN_FLIGHT
                 && let Some(done) = in_flight.pop_front()
             {
-                self.events[turn].synchronize().map_err(|error| failed("copy weights", error))?;
+                self.events[slot].synchronize().map_err(|error| failed("copy weights", error))?;
                 let _ = free.send(done);
             }
-            let (device, offset) = (self.device, turn * CHUNK_BYTES);
+            let (device, offset) = (self.device, slot * CHUNK_BYTES);
             self.staging.write(device, offset, &chunk.memory[..chunk.bytes])?;
             let to = transfers[chunk.tensor].to + (chunk.first * self.elementwise.element().bytes()) as u64;
             let count = chunk.bytes / chunk.element.bytes();
             let flag = self.flags.at(chunk.tensor * size_of::<i32>());
             self.elementwise.cast(device, self.staging.at(offset), chunk.element, to, count, flag)?;
-            self.events[turn].record(&device.stream).map_err(|error| failed("record an event", error))?;
+            self.events[slot].record(&device.stream).map_err(|error| failed("record an event", error))?;
             in_flight.push_back(chunk);
-            turn = (turn + 1) % Self::IN_FLIGHT;
+            slot = (slot + 1) % Self::IN_FLIGHT;
         }
-        // Pinned memory must stay until the card has read it.
+        // Pinned memory must stay until the device has read it.
         self.device.synchronize()
     }
 }

@@ -1,7 +1,7 @@
-//! Matrix products: y = x · Wᵀ (+ bias) (+ y), sums in binary32 or wider; by our own kernel also with the MLP's gates.
+//! GEMMs: y = x · Wᵀ (+ bias) (+ y), sums in binary32 or wider; in binary32 on Hopper also with the MLP's gates.
 //!
-//! Products of binary32 on Hopper are our own kernel's (`ops/gemm_f32.rs`), which is faster than cuBLAS's there and more exact. All
-//! others are cuBLASLt's. Its safe wrapper asks the heuristic at every call and turns TF32 on for binary32; this one keeps the
+//! Binary32 on Hopper is computed by our own kernel (`ops/gemm_f32.rs`), which is faster there than cuBLAS's and more exact; everything
+//! else by cuBLASLt. Its safe wrapper asks the heuristic at every call and turns TF32 on for binary32; this one keeps the
 //! algorithm of each shape and computes IEEE binary32.
 
 use std::collections::HashMap;
@@ -14,34 +14,34 @@ use cudarc::cublaslt::sys::{self, cudaDataType_t as DataType};
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
-pub(crate) use super::ops::gemm_f32::{Finish, Product, Reduction};
-use super::ops::gemm_f32::{ProductKernel, reads, supports};
+pub(crate) use super::ops::gemm_f32::{Epilogue, Gemm, Reduction};
+use super::ops::gemm_f32::{GemmF32, reads, supports};
 use crate::engine::EngineError;
 
 /// Scratch memory that an algorithm may use; what NVIDIA recommends on Hopper.
 const WORKSPACE_BYTES: usize = 64 << 20;
 
-/// The number of rows that invariant products choose their one algorithm for.
+/// The number of rows for which invariant GEMMs choose their one algorithm.
 const INVARIANT_ROWS: usize = 1024;
 
-/// Rows and outputs of the products that are made for nothing but to have kernels loaded.
+/// Rows and outputs of the GEMMs that are run only to have kernels loaded.
 const SMALL: (usize, usize) = (16, 128);
 
-/// cuBLASLt with the algorithms found so far, and our own kernel where the card has it.
+/// cuBLASLt with the algorithms found so far, and our own kernel where the GPU supports it.
 #[derive(Debug)]
 pub(crate) struct Matmul {
     handle: sys::cublasLtHandle_t,
     workspace: Buffer,
     element: ElementType,
     /// For binary32 on Hopper.
-    product: Option<ProductKernel>,
+    own: Option<GemmF32>,
     algorithms: Mutex<HashMap<Shape, sys::cublasLtMatmulAlgo_t>>,
 }
 
 // SAFETY: the handle may be used from any thread.
 unsafe impl Send for Matmul {}
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the product")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the GEMM")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
     outputs: usize,
@@ -49,7 +49,7 @@ struct Shape {
     rows: usize,
     bias: bool,
     accumulate: bool,
-    wide: bool,
+    f32_output: bool,
     invariant: bool,
 }
 
@@ -60,75 +60,65 @@ impl Matmul {
         device.bind()?;
         let handle = result::create_handle().map_err(|error| failed("open", error))?;
         let workspace = Buffer::new(device, WORKSPACE_BYTES)?;
-        let product = if element == ElementType::F32 { ProductKernel::load(device)? } else { None };
-        Ok(Self { handle, workspace, element, product, algorithms: Mutex::new(HashMap::new()) })
+        let own = if element == ElementType::F32 { GemmF32::load(device)? } else { None };
+        Ok(Self { handle, workspace, element, own, algorithms: Mutex::new(HashMap::new()) })
     }
 
-    /// Whether our own kernel does every product of these numbers of inputs.
+    /// Whether our own kernel computes every GEMM of these numbers of inputs.
     pub(crate) fn is_own(&self, inputs: &[usize]) -> bool {
-        self.product.is_some() && inputs.iter().all(|inputs| reads(*inputs))
+        self.own.is_some() && inputs.iter().all(|inputs| reads(*inputs))
     }
 
-    /// Enqueues a product.
-    pub(crate) fn multiply(&self, device: &Device, product: &Product, reduction: Reduction) -> Result<(), EngineError> {
-        if product.rows == 0 {
+    /// Enqueues a GEMM.
+    pub(crate) fn launch(&self, device: &Device, gemm: &Gemm, reduction: Reduction) -> Result<(), EngineError> {
+        if gemm.rows == 0 {
             return Ok(());
         }
-        if let Some(kernel) = self.product.as_ref().filter(|_| supports(product)) {
-            return kernel.multiply(device, product, reduction);
+        if let Some(kernel) = self.own.as_ref().filter(|_| supports(gemm)) {
+            return kernel.launch(device, gemm, reduction);
         }
-        assert!(product.finish != Finish::Gate, "{product:?} is only for our own kernel");
-        let algorithm = self.algorithm(product, reduction)?;
-        self.call(device, product, &algorithm).map_err(|error| {
-            failed(&format!("multiply {} rows by [{}, {}]", product.rows, product.outputs, product.inputs), error)
+        assert!(gemm.epilogue != Epilogue::Gate, "{gemm:?} is supported by our own kernel only");
+        let algorithm = self.algorithm(gemm, reduction)?;
+        self.call(device, gemm, &algorithm).map_err(|error| {
+            failed(&format!("multiply {} rows by [{}, {}]", gemm.rows, gemm.outputs, gemm.inputs), error)
         })
     }
 
-    /// Finds the algorithms of products like these, and has cuBLASLt load their kernels, which it otherwise does at first use: for
+    /// Finds the algorithms of GEMMs like these, and has cuBLASLt load their kernels, which it otherwise does at first use: for
     /// 0.2 s on an H100. Of the addresses only whether there is a bias counts, 0 for none.
-    pub(crate) fn prepare(
-        &mut self,
-        device: &Device,
-        products: &[Product],
-        reduction: Reduction,
-    ) -> Result<(), EngineError> {
-        if self.product.is_some() {
+    pub(crate) fn prepare(&mut self, device: &Device, gemms: &[Gemm], reduction: Reduction) -> Result<(), EngineError> {
+        if self.own.is_some() {
             return Ok(()); // our own kernel is loaded
         }
         device.bind()?;
         let (rows, outputs) = SMALL;
-        let inputs = products.iter().map(|product| product.inputs).max().unwrap_or(0);
+        let inputs = gemms.iter().map(|gemm| gemm.inputs).max().unwrap_or(0);
         let bytes = |count: usize| (count * size_of::<f32>()).next_multiple_of(256);
         let sizes = [rows * inputs, outputs * inputs, rows * outputs, outputs].map(bytes);
         let scratch = Buffer::new(device, sizes.iter().sum())?;
-        for product in products {
+        for gemm in gemms {
             // A bias must lie where one can, or cuBLASLt has no algorithm.
-            let bias = if product.bias == 0 { 0 } else { scratch.at(sizes[0] + sizes[1] + sizes[2]) };
-            let product = Product { bias, ..*product };
-            let algorithm = self.algorithm(&product, reduction)?;
-            let small = Product {
-                rows: product.rows.min(rows),
-                outputs: product.outputs.min(outputs),
+            let bias = if gemm.bias == 0 { 0 } else { scratch.at(sizes[0] + sizes[1] + sizes[2]) };
+            let gemm = Gemm { bias, ..*gemm };
+            let algorithm = self.algorithm(&gemm, reduction)?;
+            let small = Gemm {
+                rows: gemm.rows.min(rows),
+                outputs: gemm.outputs.min(outputs),
                 x: scratch.at(0),
                 weights: scratch.at(sizes[0]),
                 y: scratch.at(sizes[0] + sizes[1]),
-                ..product
+                ..gemm
             };
-            // What cannot do so small a product is loaded at first use after all.
+            // An algorithm that does not support so small a GEMM is loaded at first use after all.
             let _ = self.call(device, &small, &algorithm);
         }
         device.synchronize()
     }
 
-    fn call(
-        &self,
-        device: &Device,
-        product: &Product,
-        algorithm: &sys::cublasLtMatmulAlgo_t,
-    ) -> Result<(), CublasError> {
-        let call = Call::new(self.element, product)?;
+    fn call(&self, device: &Device, gemm: &Gemm, algorithm: &sys::cublasLtMatmulAlgo_t) -> Result<(), CublasError> {
+        let call = Call::new(self.element, gemm)?;
         let one = 1.0_f32;
-        let beta = if product.finish == Finish::Add { 1.0_f32 } else { 0.0 };
+        let beta = if gemm.epilogue == Epilogue::Add { 1.0_f32 } else { 0.0 };
         // SAFETY: the layouts describe the memory that the caller's addresses stand for; scalars live through the call.
         unsafe {
             result::matmul(
@@ -136,13 +126,13 @@ impl Matmul {
                 call.description,
                 (&raw const one).cast(),
                 (&raw const beta).cast(),
-                product.weights as *const c_void,
+                gemm.weights as *const c_void,
                 call.weights,
-                product.x as *const c_void,
+                gemm.x as *const c_void,
                 call.x,
-                product.y as *const c_void,
+                gemm.y as *const c_void,
                 call.y,
-                product.y as *mut c_void,
+                gemm.y as *mut c_void,
                 call.y,
                 algorithm,
                 self.workspace.pointer() as *mut c_void,
@@ -152,22 +142,22 @@ impl Matmul {
         }
     }
 
-    fn algorithm(&self, product: &Product, reduction: Reduction) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
+    fn algorithm(&self, gemm: &Gemm, reduction: Reduction) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
         let invariant = reduction == Reduction::Invariant;
         let shape = Shape {
-            outputs: product.outputs,
-            inputs: product.inputs,
-            rows: if invariant { INVARIANT_ROWS } else { bucket(product.rows) },
-            bias: product.bias != 0,
-            accumulate: product.finish == Finish::Add,
-            wide: product.wide,
+            outputs: gemm.outputs,
+            inputs: gemm.inputs,
+            rows: if invariant { INVARIANT_ROWS } else { bucket(gemm.rows) },
+            bias: gemm.bias != 0,
+            accumulate: gemm.epilogue == Epilogue::Add,
+            f32_output: gemm.f32_output,
             invariant,
         };
         let mut algorithms = self.algorithms.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(algorithm) = algorithms.get(&shape) {
             return Ok(*algorithm);
         }
-        let typical = Product { rows: shape.rows, ..*product };
+        let typical = Gemm { rows: shape.rows, ..*gemm };
         let candidates = self.ask(&typical, invariant).map_err(|error| failed("choose an algorithm", error))?;
         let unsupported = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
         let algorithm = *candidates.first().ok_or_else(|| failed("choose an algorithm", unsupported))?;
@@ -176,10 +166,10 @@ impl Matmul {
     }
 
     /// The heuristic's choices, the best first; in invariant mode those that do not split the sum.
-    fn ask(&self, product: &Product, invariant: bool) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
+    fn ask(&self, gemm: &Gemm, invariant: bool) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Preference;
         const MOST: usize = 32;
-        let call = Call::new(self.element, product)?;
+        let call = Call::new(self.element, gemm)?;
         let preference = result::create_matmul_pref()?;
         // SAFETY: an all-zero result is a valid one; `found` says how many were filled in.
         let mut results: [sys::cublasLtMatmulHeuristicResult_t; MOST] = unsafe { std::mem::zeroed() };
@@ -259,7 +249,7 @@ fn bucket(rows: usize) -> usize {
     }
 }
 
-/// A product in cuBLASLt's column-major words: D `[outputs, rows]` = Wᵀ · x.
+/// A GEMM in cuBLASLt's column-major terms: D `[outputs, rows]` = Wᵀ · x.
 struct Call {
     description: sys::cublasLtMatmulDesc_t,
     weights: sys::cublasLtMatrixLayout_t,
@@ -268,14 +258,14 @@ struct Call {
 }
 
 impl Call {
-    fn new(element: ElementType, product: &Product) -> Result<Self, CublasError> {
+    fn new(element: ElementType, gemm: &Gemm) -> Result<Self, CublasError> {
         let kind = match element {
             ElementType::F32 => DataType::CUDA_R_32F,
             ElementType::F16 => DataType::CUDA_R_16F,
             ElementType::Bf16 => DataType::CUDA_R_16BF,
         };
-        let wide = if product.wide { DataType::CUDA_R_32F } else { kind };
-        let (outputs, inputs, rows) = (product.outputs as u64, product.inputs as u64, product.rows as u64);
+        let f32_output = if gemm.f32_output { DataType::CUDA_R_32F } else { kind };
+        let (outputs, inputs, rows) = (gemm.outputs as u64, gemm.inputs as u64, gemm.rows as u64);
         let call = Self {
             description: result::create_matmul_desc(
                 sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
@@ -283,13 +273,13 @@ impl Call {
             )?,
             weights: result::create_matrix_layout(kind, inputs, outputs, inputs as i64)?,
             x: result::create_matrix_layout(kind, inputs, rows, inputs as i64)?,
-            y: result::create_matrix_layout(wide, outputs, rows, outputs as i64)?,
+            y: result::create_matrix_layout(f32_output, outputs, rows, outputs as i64)?,
         };
         call.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &1_i32)?;
-        if product.bias != 0 {
+        if gemm.bias != 0 {
             let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as i32;
             call.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
-            call.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &product.bias)?;
+            call.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &gemm.bias)?;
         }
         Ok(call)
     }

@@ -1,9 +1,9 @@
-//! The engine on NVIDIA GPUs: kernels of our own and cuBLASLt's matrix products, in the same binary that runs without a
+//! The engine on NVIDIA GPUs: kernels of our own and cuBLASLt's GEMMs, in the same binary that runs without a
 //! GPU. Nothing of CUDA is needed to build; its libraries are looked for when the engine opens.
 //!
-//! `device.rs` finds the libraries and the card, `requirements.rs` says whether they will do, `compile.rs` turns
+//! `device.rs` finds the libraries and the GPU, `requirements.rs` says whether they will do, `compile.rs` turns
 //! `kernels/*.cu` into machine code and keeps it on disk, `buffer.rs` and `kernel.rs` hold memory and launches: the only
-//! floors that speak to the driver. `ops/` pairs each kernel with its launch.
+//! modules that call the driver. `ops/` pairs each kernel with its launch.
 #![expect(unsafe_code, reason = "the driver's interface is C; each call says why it is sound")]
 
 mod blocks;

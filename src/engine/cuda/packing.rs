@@ -1,7 +1,7 @@
-//! Weights of four and eight bits on the card: codes for steps of few rows, and a dense copy for steps of many.
+//! Weights of four and eight bits: codes for the small-batch path, and a dense copy for the large-batch path.
 //!
-//! A product over many rows is bound by arithmetic, and the tensor cores want binary16: there the codes would only have to be
-//! unpacked again and again. So both are held; `weight_bytes` counts both.
+//! A GEMM of many rows is bound by arithmetic, and tensor cores multiply binary16: there the codes would have to be unpacked again and
+//! again. So both are held; `weight_bytes` counts both.
 
 use rayon::prelude::*;
 
@@ -32,7 +32,7 @@ pub(crate) struct Packer<'a> {
     device: &'a Device,
     source: &'a ModelSource,
     format: WeightFormat,
-    /// Of every block, in the order of [`linears`]: the names of the parts, and whether the card holds codes of them.
+    /// Of every block, in the order of [`linears`]: the names of the parts, and whether they are packed.
     layers: Vec<[Stack; 4]>,
 }
 
@@ -89,7 +89,7 @@ impl<'a> Packer<'a> {
             .is_some_and(|layer| stacks.flat_map(|stack| &stack.parts).any(|(name, _)| name == layer))
     }
 
-    /// Packs what is to be packed, fills the dense copies, and tells `layers` where the codes are. The buffers hold them.
+    /// Packs what is to be packed, fills the dense copies, and sets the codes' addresses in `layers`. The returned buffers own them.
     pub(crate) fn pack(&self, layers: &mut [Layer]) -> Result<Vec<Buffer>, EngineError> {
         if self.layers.iter().flatten().all(|stack| !stack.packed) {
             return Ok(Vec::new());
@@ -159,7 +159,7 @@ impl<'a> Packer<'a> {
                     scales: scales.pointer(),
                 };
                 pack.awq(device, &shape, &source, packed, first_output)?;
-                // The checkpoint's own layout is freed with this turn of the loop.
+                // The copy in the checkpoint's layout is freed at the end of this iteration.
                 device.synchronize()?;
                 first_output += part.outputs;
             }

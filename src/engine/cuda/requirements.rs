@@ -1,5 +1,4 @@
-//! What the engine asks of a machine, and what is said where it is not there: decisions on plain values, which
-//! `device.rs` finds out.
+//! What the engine requires of a machine, and the errors where it is missing: decisions on plain values that `device.rs` queries.
 
 use std::path::PathBuf;
 
@@ -12,7 +11,7 @@ use crate::text::bytes;
 /// bfloat16 in the tensor cores.
 const OLDEST_CAPABILITY: (i32, i32) = (8, 0);
 
-/// The oldest CUDA that a driver may speak and a library may be of, as both tell it: 1000 a major version, 10 a minor one.
+/// The oldest CUDA version of driver and libraries, as both report it: 1000 a major version, 10 a minor one.
 const OLDEST_CUDA: i32 = 13_000;
 
 /// A library of NVIDIA's that is loaded when the engine opens.
@@ -38,7 +37,7 @@ pub(super) const NVRTC: Library = Library { file: "libnvrtc.so.13", what: "CUDA'
 pub(super) const CUBLASLT: Library =
     Library { file: "libcublasLt.so.13", what: "CUDA's matrix library", remedy: INSTALL };
 
-/// A library that does not load, and `folders` in which it was looked for beside the loader's paths.
+/// A library that does not load; `folders`: where it was looked for besides the loader's paths.
 pub(super) fn missing(library: &Library, folders: &[PathBuf]) -> EngineError {
     let folders = folders.iter().map(|folder| folder.display().to_string());
     let places: Vec<String> = std::iter::once("the loader's paths".to_owned()).chain(folders).collect();
@@ -49,7 +48,7 @@ pub(super) fn missing(library: &Library, folders: &[PathBuf]) -> EngineError {
     )
 }
 
-/// Refuses a library by the CUDA that it is of: the loader takes the first of its name, whatever its version.
+/// Refuses a library by its CUDA version: the loader takes the first of its name, whatever its version.
 pub(super) fn check_library(library: &Library, cuda: i32) -> Result<(), EngineError> {
     if cuda >= OLDEST_CUDA {
         return Ok(());
@@ -73,7 +72,7 @@ pub(super) fn version(cuda: i32) -> String {
     format!("{}.{}", cuda / 1000, cuda % 1000 / 10)
 }
 
-/// Refuses a driver by the version of CUDA that it speaks.
+/// Refuses a driver by the CUDA version that it supports.
 pub(super) fn check_driver(cuda: i32) -> Result<(), EngineError> {
     if cuda >= OLDEST_CUDA {
         return Ok(());
@@ -84,7 +83,7 @@ pub(super) fn check_driver(cuda: i32) -> Result<(), EngineError> {
     ))
 }
 
-/// Refuses a number that is no card's. `count` cards are there.
+/// Refuses a number that is no GPU's; there are `count` GPUs.
 pub(super) fn check_ordinal(ordinal: usize, count: usize) -> Result<(), EngineError> {
     if ordinal < count {
         return Ok(());
@@ -99,24 +98,22 @@ pub(super) fn check_ordinal(ordinal: usize, count: usize) -> Result<(), EngineEr
     ))
 }
 
-/// Refuses a card that is older than the kernels.
-pub(super) fn check_capability(ordinal: usize, card: &str, (major, minor): (i32, i32)) -> Result<(), EngineError> {
+/// Refuses a GPU that is older than the kernels support.
+pub(super) fn check_capability(ordinal: usize, gpu: &str, (major, minor): (i32, i32)) -> Result<(), EngineError> {
     if (major, minor) >= OLDEST_CAPABILITY {
         return Ok(());
     }
     Err(EngineError::invalid(
-        format!(
-            "GPU {ordinal}, {card}, is too old a card: compute capability {major}.{minor}, and 8.0 (Ampere) is needed"
-        ),
-        "choose another card with `--device`, or run with `--engine cpu`",
+        format!("GPU {ordinal}, {gpu}, is too old: compute capability {major}.{minor}, and 8.0 (Ampere) is needed"),
+        "choose another GPU with `--device`, or run with `--engine cpu`",
     ))
 }
 
-/// What a driver's refusal to open a card means; `words` are the driver's own.
+/// What a driver's refusal to open a GPU means; `words`: the driver's message.
 pub(super) fn not_opened(ordinal: usize, code: CUresult, words: &str) -> EngineError {
     let hint = match code {
         CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE => {
-            "another program holds the card exclusively: wait for it, choose `--device`, or run with `--engine cpu`"
+            "another program holds the GPU exclusively: wait for it, choose `--device`, or run with `--engine cpu`"
         }
         CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH | CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
             "libcuda and the kernel's driver are of different versions: restart after an update of the driver, and take \
@@ -127,15 +124,15 @@ pub(super) fn not_opened(ordinal: usize, code: CUresult, words: &str) -> EngineE
              `--engine cpu`"
         }
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-            "other programs hold all of the card's memory: end them (`nvidia-smi` lists them), choose `--device`, or run \
+            "other programs hold all of the GPU's memory: end them (`nvidia-smi` lists them), choose `--device`, or run \
              with `--engine cpu`"
         }
-        _ => "`nvidia-smi` shows the card's state; `--engine cpu` works without it",
+        _ => "`nvidia-smi` shows the GPU's state; `--engine cpu` works without it",
     };
     EngineError::invalid(format!("GPU {ordinal} cannot be opened: {words}"), hint)
 }
 
-/// A card's memory in bytes.
+/// Device memory in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {
     pub(crate) free: usize,
@@ -146,7 +143,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// `what` needs more bytes than are free. Whether the rest is other programs' or was never there decides what helps.
-    pub(crate) fn too_little(self, card: &str, what: &str, need: usize) -> EngineError {
+    pub(crate) fn too_little(self, gpu: &str, what: &str, need: usize) -> EngineError {
         let Self { free, total, own } = self;
         let others = total.saturating_sub(free + own);
         let words = |count: usize| bytes(count as u64);
@@ -155,17 +152,17 @@ impl Memory {
         if fits_alone && others > spare {
             return EngineError::invalid(
                 format!(
-                    "{what} needs {}; of {card}'s {} only {} are free: other programs hold {}",
+                    "{what} needs {}; of {gpu}'s {} only {} are free: other programs hold {}",
                     words(need),
                     words(total),
                     words(free),
                     words(others)
                 ),
-                "end them (`nvidia-smi` lists them), choose another card with `--device`, or run with `--engine cpu`",
+                "end them (`nvidia-smi` lists them), choose another GPU with `--device`, or run with `--engine cpu`",
             );
         }
         EngineError::invalid(
-            format!("{what} needs {}; {card} has {}, of which {} are free", words(need), words(total), words(free)),
+            format!("{what} needs {}; {gpu} has {}, of which {} are free", words(need), words(total), words(free)),
             "use a smaller model, a smaller `--batch`, one precision at a time, or `--dtype f16`, which takes the least on a \
              GPU; or run with `--engine cpu`",
         )
@@ -210,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_card_is_numbered_from_0() {
+    fn gpus_are_numbered_from_0() {
         assert!(check_ordinal(0, 1).is_ok() && check_ordinal(7, 8).is_ok());
         assert!(text(check_ordinal(0, 0)).contains("there is no GPU 0: the driver sees 0\nhint: check `nvidia-smi`"));
         let hint = |ordinal, count| check_ordinal(ordinal, count).unwrap_err().to_string();
@@ -219,19 +216,19 @@ mod tests {
     }
 
     #[test]
-    fn a_card_before_ampere_is_too_old() {
+    fn a_gpu_before_ampere_is_too_old() {
         for capability in [(8, 0), (8, 9), (9, 0), (12, 0)] {
-            assert!(check_capability(0, "a card", capability).is_ok(), "{capability:?}");
+            assert!(check_capability(0, "a GPU", capability).is_ok(), "{capability:?}");
         }
         let text = text(check_capability(1, "Tesla T4", (7, 5)));
-        assert!(text.starts_with("GPU 1, Tesla T4, is too old a card: compute capability 7.5, and 8.0"), "{text}");
+        assert!(text.starts_with("GPU 1, Tesla T4, is too old: compute capability 7.5, and 8.0"), "{text}");
     }
 
     #[test]
-    fn a_card_that_does_not_open_says_what_is_in_the_way() {
+    fn a_gpu_that_does_not_open_says_what_is_in_the_way() {
         for (code, part) in [
             (CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE, "exclusively"),
-            (CUresult::CUDA_ERROR_OUT_OF_MEMORY, "other programs hold all of the card's memory"),
+            (CUresult::CUDA_ERROR_OUT_OF_MEMORY, "other programs hold all of the GPU's memory"),
             (CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, "different versions"),
             (CUresult::CUDA_ERROR_STUB_LIBRARY, "stub"),
             (CUresult::CUDA_ERROR_UNKNOWN, "nvidia-smi"),

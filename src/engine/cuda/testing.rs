@@ -8,8 +8,8 @@ use super::device::{Device, find_libraries, is_present};
 use super::element::ElementType;
 use crate::engine::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
 
-/// The card, or a loud line and nothing.
-pub(super) fn card() -> Option<Device> {
+/// The GPU, or a loud line and nothing.
+pub(super) fn gpu() -> Option<Device> {
     if is_present() {
         return Some(Device::open(0).unwrap());
     }
@@ -17,12 +17,12 @@ pub(super) fn card() -> Option<Device> {
     None
 }
 
-/// Compiles every source for the oldest card and for Hopper, for which NVRTC suffices; without it, a loud line.
+/// Compiles every source for the oldest supported GPU and for Hopper, for which NVRTC suffices; without it, a loud line.
 pub(super) fn compiles(sources: impl IntoIterator<Item = (Source, Options)>) {
     compiles_for(&[(8, 0), (9, 0)], sources);
 }
 
-/// The same for cards of these compute capabilities.
+/// The same for these compute capabilities.
 pub(super) fn compiles_for(capabilities: &[(i32, i32)], sources: impl IntoIterator<Item = (Source, Options)>) {
     find_libraries();
     // SAFETY: asks whether a library loads.
@@ -135,7 +135,7 @@ pub(super) fn values(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|index| if index % 97 == 13 { 30.0 * next() } else { next() }).collect()
 }
 
-/// As the card stores them.
+/// Rounded to the element type, as device memory holds them.
 pub(super) fn rounded(values: &[f32], element: ElementType) -> Vec<f32> {
     let round = |value: &f32| match element {
         ElementType::F32 => *value,
@@ -154,42 +154,42 @@ fn bytes_of(values: &[f32], element: ElementType) -> Vec<u8> {
     values.iter().flat_map(bytes).collect()
 }
 
-/// On the card, as elements.
+/// In device memory, as elements.
 pub(super) fn upload(device: &Device, values: &[f32], element: ElementType) -> Buffer {
     Buffer::of(device, &bytes_of(values, element)).unwrap()
 }
 
-/// Memory between two walls of 0xFF, itself 0xFF (not a number in every element type) until something is written.
+/// Memory between two guards of 0xFF, itself 0xFF (NaN in every element type) until something is written.
 pub(super) struct Guarded {
     buffer: Buffer,
     bytes: usize,
 }
 
-const WALL: usize = 4096;
+const GUARD: usize = 4096;
 
 impl Guarded {
     pub(super) fn new(device: &Device, bytes: usize) -> Self {
-        let buffer = Buffer::new(device, bytes + 2 * WALL).unwrap();
+        let buffer = Buffer::new(device, bytes + 2 * GUARD).unwrap();
         buffer.fill(device, 0xff).unwrap();
         Self { buffer, bytes }
     }
 
     pub(super) fn of(device: &Device, values: &[f32], element: ElementType) -> Self {
         let guarded = Self::new(device, values.len() * element.bytes());
-        guarded.buffer.write(device, WALL, &bytes_of(values, element)).unwrap();
+        guarded.buffer.write(device, GUARD, &bytes_of(values, element)).unwrap();
         guarded
     }
 
     pub(super) fn pointer(&self) -> u64 {
-        self.buffer.at(WALL)
+        self.buffer.at(GUARD)
     }
 
-    /// What is inside; the walls must stand.
+    /// What is inside; the guards must be untouched.
     pub(super) fn bytes(&self, device: &Device) -> Vec<u8> {
-        let all: Vec<u8> = self.buffer.read(device, 0, self.bytes + 2 * WALL).unwrap();
-        let inside = WALL..WALL + self.bytes;
+        let all: Vec<u8> = self.buffer.read(device, 0, self.bytes + 2 * GUARD).unwrap();
+        let inside = GUARD..GUARD + self.bytes;
         assert!(
-            all[..WALL].iter().chain(&all[inside.end..]).all(|byte| *byte == 0xff),
+            all[..GUARD].iter().chain(&all[inside.end..]).all(|byte| *byte == 0xff),
             "something was written beside the output"
         );
         all[inside].to_vec()
@@ -212,7 +212,7 @@ pub(super) fn read(device: &Device, guarded: &Guarded, count: usize, element: El
 /// Each value lies within the rounding of its element type and a binary32 sum of `terms` terms, the latter relative to the largest
 /// expected value: a sum in any order errs by at most terms · 2⁻²⁴ of the sum of magnitudes, and √terms · 2⁻²⁴ of it is what random
 /// signs leave; four of these, since outliers dominate single terms.
-pub(super) fn closeness(what: &str, found: &[f32], expected: &[f64], element: ElementType, terms: usize) {
+pub(super) fn assert_close(what: &str, found: &[f32], expected: &[f64], element: ElementType, terms: usize) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
     let unit = match element {
@@ -231,8 +231,8 @@ pub(super) fn closeness(what: &str, found: &[f32], expected: &[f64], element: El
     }
 }
 
-/// Times a launch by events around many of them, and prints the median beside the floor of the bytes that it must move.
-/// `launch` is given a number that never repeats, to rotate buffers beyond the second-level cache.
+/// Times a launch by events around many of them, and prints the median beside the time that reading its bytes takes at least.
+/// `launch` is given a number that never repeats, to rotate buffers beyond the L2 cache.
 pub(super) fn report(device: &Device, name: &str, bytes: usize, launch: impl Fn(usize)) {
     const LAUNCHES: usize = 40;
     let timing = Some(cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT);
@@ -247,6 +247,6 @@ pub(super) fn report(device: &Device, name: &str, bytes: usize, launch: impl Fn(
     times.sort_by(f32::total_cmp);
     let median = times[times.len() / 2];
     // 4.65 TB/s, what an H200 reads.
-    let floor = bytes as f32 / 4.65e6;
-    println!("{name}: {median:.2} µs, {:.0} GB/s, floor {floor:.2} µs", bytes as f32 / median / 1000.0);
+    let least = bytes as f32 / 4.65e6;
+    println!("{name}: {median:.2} µs, {:.0} GB/s, at least {least:.2} µs", bytes as f32 / median / 1000.0);
 }

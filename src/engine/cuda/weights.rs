@@ -1,4 +1,4 @@
-//! A model's weights on the card: one allocation, every matrix at an address of its own.
+//! A model's weights in device memory: one allocation, every matrix at an address of its own.
 
 use super::buffer::Buffer;
 use super::device::Device;
@@ -13,7 +13,7 @@ use crate::engine::{Dtype, EngineError};
 /// Matrices begin at multiples of this, so that every kernel may load its widest words.
 const ALIGNMENT: usize = 256;
 
-/// Everything that a model has learned, on the card.
+/// All weights of a model, in device memory.
 #[derive(Debug)]
 pub(crate) struct DeviceWeights {
     /// Holds what the addresses below point to.
@@ -62,7 +62,7 @@ impl DeviceWeights {
         Ok(Self { arena, angles, packed, embedding, positions, layers, final_norm, head })
     }
 
-    /// Bytes on the card.
+    /// Bytes of device memory.
     pub(crate) fn bytes(&self) -> usize {
         self.arena.bytes()
             + self.angles.as_ref().map_or(0, Buffer::bytes)
@@ -70,7 +70,7 @@ impl DeviceWeights {
     }
 }
 
-/// Cosines and sines of every position, where positions are rotary.
+/// Cosines and sines of every position f32 `[2, context, head_dim / 2]`, where positions are rotary.
 fn angles(device: &Device, config: &ModelConfig, tables: &mut PositionTables) -> Result<Option<Buffer>, EngineError> {
     let PositionKind::Rotary { theta, scaling } = config.position else { return Ok(None) };
     let positions: Vec<usize> = (0..config.context_tokens).collect();

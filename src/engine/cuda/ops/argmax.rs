@@ -1,4 +1,4 @@
-//! The highest logit of every row.
+//! Greedy sampling: the highest logit of every row.
 
 use crate::engine::EngineError;
 use crate::engine::cuda::buffer::Buffer;
@@ -9,18 +9,18 @@ use crate::engine::cuda::kernel::{Grid, Kernel, Module};
 const SOURCE: Source = Source { name: "argmax", text: include_str!("../kernels/argmax.cu") };
 /// Threads of a block; as in `argmax.cu`.
 const THREADS: usize = 256;
-/// Logits that a thread reads before another block is worth its while.
+/// Logits that a thread reads at least before a row is split over more blocks.
 const LOGITS_A_THREAD: usize = 8;
 /// Rows of one launch at most.
 pub(crate) const MAX_ROWS: usize = 2048;
 
-/// Greedy decoding's choice.
+/// The kernel of one vocabulary, and its workspace.
 #[derive(Debug)]
 pub(crate) struct Argmax {
     kernel: Kernel,
     vocabulary: usize,
     multiprocessors: usize,
-    /// `[MAX_ROWS]` of u64 and of u32; launches find zeros and leave zeros.
+    /// u64 `[MAX_ROWS]` and u32 `[MAX_ROWS]`; zero before and after a launch.
     workspace: Buffer,
 }
 
@@ -65,17 +65,17 @@ fn options(vocabulary: usize) -> Options {
     Options::default().with("VOCABULARY", vocabulary)
 }
 
-/// Blocks a row: enough that few rows fill the card, and no more than have something to do.
+/// Blocks a row: enough for few rows to fill the GPU, and no more than have something to do.
 fn parts(vocabulary: usize, rows: usize, multiprocessors: usize) -> usize {
     let useful = vocabulary.div_ceil(THREADS * LOGITS_A_THREAD);
-    let wanted = (2 * multiprocessors).div_ceil(rows.max(1));
-    useful.min(wanted).max(1)
+    let filling = (2 * multiprocessors).div_ceil(rows.max(1));
+    useful.min(filling).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::cuda::testing::{Random, card, compiles};
+    use crate::engine::cuda::testing::{Random, compiles, gpu};
 
     #[test]
     fn the_kernel_compiles() {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn it_takes_the_first_of_the_highest() {
-        let Some(device) = card() else { return };
+        let Some(device) = gpu() else { return };
         for vocabulary in [5, 2049, 32_000, 50_272, 151_936] {
             let argmax = Argmax::load(&device, vocabulary).unwrap();
             for rows in [1, 2, 7, 300, MAX_ROWS] {
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     #[ignore = "a measurement"]
     fn measure_argmax() {
-        let Some(device) = card() else { return };
+        let Some(device) = gpu() else { return };
         for (vocabulary, rows) in [(32_000, 1), (32_000, 8), (151_936, 1), (32_000, 1319)] {
             let argmax = Argmax::load(&device, vocabulary).unwrap();
             let sets = (1 << 28) / (rows * vocabulary * 4) + 1;

@@ -1,4 +1,4 @@
-//! Attention over the paged cache: rows of prompts in tiles, and one row a sequence for generated tokens.
+//! Attention over the paged KV cache: prefill of rows in tiles, and decode of one row a sequence.
 
 use crate::engine::cuda::BLOCK_TOKENS;
 use crate::engine::cuda::compile::{Options, Source};
@@ -9,34 +9,34 @@ use crate::engine::model::ModelConfig;
 use crate::engine::{Dtype, EngineError};
 use crate::text::bytes;
 
-/// Rows of a prompt tile's product: positions times the query heads of a KV head.
+/// Query rows of a prefill tile: positions times the query heads of a KV head.
 const TILE_ROWS: usize = 64;
-/// Positions that a generated token's row is cut into, at fixed places; as in `attention.cuh`.
+/// Positions of a chunk of decode attention; as in `attention.cuh`.
 pub(super) const CHUNK: usize = 256;
 /// Counters at the start of the workspace, hence (row, head tile) pairs of a split launch; as in `attention.cuh`.
 pub(super) const COUNTERS: usize = 1024;
 
-/// A tile of a prompt, as the kernel reads it: `{first_row, rows, slot, first_position}`, up to [`Attention::tile`] rows.
+/// A prefill tile, as the kernel reads it: `{first_row, rows, slot, first_position}`, up to [`Attention::tile`] rows.
 pub(crate) type Tile = [i32; 4];
 
-/// A layer's cache and who owns what of it. All are addresses on the card.
+/// A layer's KV cache and the block tables, as device addresses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PagedCache {
-    /// `[blocks, kv_heads, 64, head_dim]` of the element type, already turned.
+    /// `[blocks, kv_heads, 64, head_dim]` of the element type, with RoPE applied.
     pub(crate) keys: u64,
     /// The same shape.
     pub(crate) values: u64,
     /// i32 `[slots, table_stride]`: the block that holds positions `64 i … 64 i + 63` of a slot.
     pub(crate) tables: u64,
-    /// Entries of a slot.
+    /// Entries of a slot's table.
     pub(crate) table_stride: usize,
 }
 
-/// Rows that are one generated token each.
+/// Decode rows: one token of a sequence each.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TokenRows {
-    /// i32 `[rows]`: the row's position; it attends to this one and those before. Below 0: the row only fills the grid, and
-    /// its output is left alone.
+pub(crate) struct DecodeRows {
+    /// i32 `[rows]`: the row's position; it attends to this one and those before. Below 0: a padding row, whose output is not
+    /// written.
     pub(crate) positions: u64,
     /// i32 `[rows]`.
     pub(crate) slots: u64,
@@ -56,8 +56,8 @@ pub(crate) struct TokenRows {
 #[derive(Debug)]
 pub(crate) struct Attention {
     shape: Shape,
-    prompt: Kernel,
-    token: Kernel,
+    prefill: Kernel,
+    decode: Kernel,
 }
 
 /// What decides the constants.
@@ -69,10 +69,10 @@ struct Shape {
     /// 0: none.
     window: usize,
     dtype: Dtype,
-    /// Warps of a block of the kernel for generated tokens.
-    token_warps: usize,
-    /// Such blocks that a multiprocessor is to hold, which bounds a thread's registers.
-    token_resident: usize,
+    /// Warps of a block of the decode kernel.
+    decode_warps: usize,
+    /// Blocks of it that a multiprocessor is to hold, which limits a thread's registers.
+    decode_blocks_per_sm: usize,
 }
 
 impl Attention {
@@ -82,12 +82,12 @@ impl Attention {
     }
 
     fn of(device: &Device, shape: Shape) -> Result<Self, EngineError> {
-        shape.check_card(&device.name, device.shared_bytes)?;
+        shape.check_gpu(&device.name, device.shared_bytes)?;
         let module = Module::load(device, shape.source(), &shape.options())?;
         Ok(Self {
             shape,
-            prompt: module.kernel("attention_prefill", shape.prompt_shared_bytes())?,
-            token: module.kernel("attention_decode", shape.token_shared_bytes())?,
+            prefill: module.kernel("attention_prefill", shape.prefill_shared_bytes())?,
+            decode: module.kernel("attention_decode", shape.decode_shared_bytes())?,
         })
     }
 
@@ -96,14 +96,14 @@ impl Attention {
         longest.next_multiple_of(CHUNK)
     }
 
-    /// Rows of a prompt that one tile holds at most.
+    /// Rows that a prefill tile holds at most.
     pub(crate) fn tile(&self) -> usize {
         self.shape.tile()
     }
 
-    /// Attention of prompt rows. `qkv` `[R, (heads + 2 · kv_heads) · head_dim]` turned, `tiles` of the rows, `out`
+    /// Enqueues prefill attention. `qkv` `[R, (heads + 2 · kv_heads) · head_dim]` with RoPE applied, `tiles` of the rows, `out`
     /// `[R, heads · head_dim]`. The cache holds every position up to each row's own. `overlaps`: programmatic dependent launch.
-    pub(crate) fn prompt(
+    pub(crate) fn prefill(
         &self,
         device: &Device,
         qkv: u64,
@@ -116,7 +116,7 @@ impl Attention {
         let grid = Grid {
             blocks: (count * self.shape.kv_heads, 1, 1),
             threads: if self.shape.is_f32() { 256 } else { 128 },
-            shared_bytes: self.shape.prompt_shared_bytes(),
+            shared_bytes: self.shape.prefill_shared_bytes(),
             overlaps,
         };
         let arguments = [
@@ -128,35 +128,35 @@ impl Attention {
             tiles.into(),
             out.into(),
         ];
-        self.prompt.launch(device, grid, &arguments)
+        self.prefill.launch(device, grid, &arguments)
     }
 
-    /// Attention of generated tokens: shapes as for [`Attention::prompt`].
-    pub(crate) fn token(
+    /// Enqueues decode attention; shapes as for [`Attention::prefill`].
+    pub(crate) fn decode(
         &self,
         device: &Device,
         qkv: u64,
         cache: PagedCache,
-        rows: &TokenRows,
+        rows: &DecodeRows,
         out: u64,
     ) -> Result<(), EngineError> {
-        self.token_in(device, qkv, cache, rows, self.shape.splits(rows.count, rows.longest), out)
+        self.decode_in(device, qkv, cache, rows, self.shape.splits(rows.count, rows.longest), out)
     }
 
-    /// The same with a block for each of `splits` chunks of a row, or with one block for all of them.
-    fn token_in(
+    /// The same with a block for each of `splits` chunks of a row, or with one block (1) for all of them.
+    fn decode_in(
         &self,
         device: &Device,
         qkv: u64,
         cache: PagedCache,
-        rows: &TokenRows,
+        rows: &DecodeRows,
         splits: usize,
         out: u64,
     ) -> Result<(), EngineError> {
         let grid = Grid {
             blocks: (rows.count * self.shape.tiles_a_row(), splits, 1),
-            threads: self.shape.token_warps * 32,
-            shared_bytes: self.shape.token_shared_bytes(),
+            threads: self.shape.decode_warps * 32,
+            shared_bytes: self.shape.decode_shared_bytes(),
             overlaps: rows.overlaps,
         };
         let arguments = [
@@ -171,7 +171,7 @@ impl Attention {
             rows.workspace.into(),
             out.into(),
         ];
-        self.token.launch(device, grid, &arguments)
+        self.decode.launch(device, grid, &arguments)
     }
 
     /// Bytes of workspace for launches of up to `rows` rows and `longest` positions.
@@ -218,31 +218,29 @@ impl Shape {
 
     fn new(heads: usize, kv_heads: usize, head_dim: usize, window: usize, dtype: Dtype) -> Self {
         let is_f32 = dtype == Dtype::F32;
-        // Measured on an H200: four blocks of four warps come nearest to the memory's rate in half precision. Wide heads in large
-        // groups need more registers than that leaves them.
-        let shape = Self { heads, kv_heads, head_dim, window, dtype, token_warps: 4, token_resident: 1 };
-        let token_resident = match (is_f32, head_dim > 64 && shape.heads_a_tile() > 8) {
+        // Measured on an H200: four blocks of four warps come closest to the memory's bandwidth in half precision. Wide heads in large
+        // groups need more registers than that leaves.
+        let shape = Self { heads, kv_heads, head_dim, window, dtype, decode_warps: 4, decode_blocks_per_sm: 1 };
+        let decode_blocks_per_sm = match (is_f32, head_dim > 64 && shape.heads_a_tile() > 8) {
             (true, _) => 1,
             (false, true) => 2,
             (false, false) => 4,
         };
-        Self { token_resident, ..shape }
+        Self { decode_blocks_per_sm, ..shape }
     }
 
-    /// Refuses a card whose blocks have less shared memory than the kernels take: 99 KiB on compute capability 8.6, 8.9 and
+    /// Refuses a GPU whose thread blocks have less shared memory than the kernels take: 99 KiB on compute capability 8.6, 8.9 and
     /// 12, where 8.0 has 163 and 9.0 has 227.
-    fn check_card(self, card: &str, shared_bytes: usize) -> Result<(), EngineError> {
-        let need = self.prompt_shared_bytes().max(self.token_shared_bytes());
+    fn check_gpu(self, gpu: &str, shared_bytes: usize) -> Result<(), EngineError> {
+        let need = self.prefill_shared_bytes().max(self.decode_shared_bytes());
         if need <= shared_bytes {
             return Ok(());
         }
         let (head_dim, dtype) = (self.head_dim, self.dtype);
         let (need, have) = (bytes(need as u64), bytes(shared_bytes as u64));
         Err(EngineError::invalid(
-            format!(
-                "heads of {head_dim} elements in {dtype} need {need} of a block's shared memory; {card} has {have}"
-            ),
-            "run this precision with `--engine cpu`, or on this card another, such as `--dtype f16`",
+            format!("heads of {head_dim} elements in {dtype} need {need} of a block's shared memory; {gpu} has {have}"),
+            "run this precision with `--engine cpu`, or use another precision on this GPU, such as `--dtype f16`",
         ))
     }
 
@@ -285,13 +283,13 @@ impl Shape {
             .with("QKV", (self.heads + 2 * self.kv_heads) * self.head_dim)
             .with("WINDOW", self.window)
             .with("BLOCK_TOKENS", BLOCK_TOKENS)
-            .with("DECODE_WARPS", self.token_warps)
-            .with("DECODE_BLOCKS_PER_SM", self.token_resident)
+            .with("DECODE_WARPS", self.decode_warps)
+            .with("DECODE_BLOCKS_PER_SM", self.decode_blocks_per_sm)
             .with("SCALE", format!("{:?}f", 1.0 / (self.head_dim as f32).sqrt()))
     }
 
-    /// Query, key and value tile, and in binary32 the weights; rows padded by 16 bytes.
-    fn prompt_shared_bytes(self) -> usize {
+    /// Query, key and value tiles, and in binary32 the softmax weights; rows padded by 16 bytes.
+    fn prefill_shared_bytes(self) -> usize {
         let rows = TILE_ROWS + 2 * BLOCK_TOKENS;
         if self.is_f32() {
             rows * (self.head_dim + 4) * 4 + TILE_ROWS * (BLOCK_TOKENS + 4) * 4
@@ -300,7 +298,7 @@ impl Shape {
         }
     }
 
-    /// Tiles of query heads of one KV head in the kernel for generated tokens.
+    /// Tiles into which the decode kernel splits the query heads of one KV head.
     fn head_tiles(self) -> usize {
         self.group().div_ceil(if self.is_f32() { 8 } else { 16 })
     }
@@ -309,15 +307,15 @@ impl Shape {
         self.group().div_ceil(self.head_tiles())
     }
 
-    /// Blocks of a row that is not split.
+    /// Thread blocks of a row that is not split.
     fn tiles_a_row(self) -> usize {
         self.kv_heads * self.head_tiles()
     }
 
-    /// The warps' results and the queries; in binary32 also weights, and a key and a value tile a warp.
-    fn token_shared_bytes(self) -> usize {
+    /// The warps' partial results and the queries; in binary32 also softmax weights, and a key and a value tile a warp.
+    fn decode_shared_bytes(self) -> usize {
         const STEP: usize = 32;
-        let (warps, heads, head_dim) = (self.token_warps, self.heads_a_tile(), self.head_dim);
+        let (warps, heads, head_dim) = (self.decode_warps, self.heads_a_tile(), self.head_dim);
         let mut floats = warps * heads * (head_dim + 3);
         if self.is_f32() {
             floats += heads * head_dim + warps * STEP * (heads.next_multiple_of(4) + (head_dim + 4) + head_dim);
@@ -328,7 +326,7 @@ impl Shape {
         floats * 4
     }
 
-    /// Blocks that share a row of a launch: one a chunk while that helps to fill the card, else one for all chunks.
+    /// Thread blocks that share a row: one a chunk while that helps to fill the GPU, else one for all chunks.
     fn splits(self, rows: usize, longest: usize) -> usize {
         // Four blocks on each of some 130 multiprocessors. The number decides speed, not bits.
         const ENOUGH: usize = 520;
@@ -341,9 +339,9 @@ impl Shape {
     }
 
     fn workspace_bytes(self, rows: usize, longest: usize) -> usize {
-        let most_rows = (COUNTERS / self.tiles_a_row()).min(rows);
+        let max_rows = (COUNTERS / self.tiles_a_row()).min(rows);
         let chunk_bytes = self.heads_a_tile() * (self.head_dim + 2) * 4;
-        COUNTERS * 4 + most_rows * self.tiles_a_row() * self.chunks(longest) * chunk_bytes
+        COUNTERS * 4 + max_rows * self.tiles_a_row() * self.chunks(longest) * chunk_bytes
     }
 }
 

@@ -1,12 +1,12 @@
-//! What attention costs on a card: `cargo test --release --lib measure_attention -- --ignored --nocapture`.
+//! What attention costs on a GPU: `cargo test --release --lib measure_attention -- --ignored --nocapture`.
 
 use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
 
 use super::{
-    Attention, BLOCK_TOKENS, Buffer, Device, Dtype, PagedCache, Random, Shape, TokenRows, card, cut, element_bytes,
+    Attention, BLOCK_TOKENS, Buffer, DecodeRows, Device, Dtype, PagedCache, Random, Shape, cut, element_bytes, gpu,
 };
 
-/// Bytes a second that the card reads; the floor's measure.
+/// Bytes a second that the GPU reads: what times are compared with.
 const BANDWIDTH: f64 = 4.3e12;
 
 /// Sequences with a cache of random numbers, blocks in random order.
@@ -102,7 +102,7 @@ fn microseconds(device: &Device, mut work: impl FnMut()) -> f64 {
 #[test]
 #[ignore = "needs a GPU of its own"]
 fn measure_attention_of_tokens() {
-    let Some(device) = card() else { return };
+    let Some(device) = gpu() else { return };
     // About 220 tokens each, as GSM8K's questions with half their answers.
     let lengths = |rows: usize| -> Vec<usize> { (0..rows).map(|i| 150 + i * 53 % 141).collect() };
     let tiny = |dtype| Shape::new(32, 4, 64, 0, dtype);
@@ -123,22 +123,22 @@ fn measure_attention_of_tokens() {
             Buffer::of(&device, &lengths.iter().map(|length| *length as i32 - 1).collect::<Vec<_>>()).unwrap();
         let slots = Buffer::of(&device, &(0..rows as i32).collect::<Vec<_>>()).unwrap();
         let longest = *lengths.iter().max().unwrap();
-        // Each block once; what is shared comes from the second-level cache and is counted beside it.
+        // Each block once; what is shared comes from the L2 cache and is counted beside it.
         let (own, all) = (load.bytes(load.blocks * BLOCK_TOKENS), load.bytes(lengths.iter().sum()));
         let configurations: &[(usize, usize)] = if shape.is_f32() {
             &[(4, 1), (4, 2), (8, 1)]
         } else {
             &[(8, 2), (8, 3), (8, 1), (4, 3), (4, 4), (4, 5), (4, 6)]
         };
-        for (token_warps, token_resident) in configurations.iter().copied() {
-            let shape = Shape { token_warps, token_resident, ..shape };
-            if shape.token_shared_bytes() > device.shared_bytes {
+        for (decode_warps, decode_blocks_per_sm) in configurations.iter().copied() {
+            let shape = Shape { decode_warps, decode_blocks_per_sm, ..shape };
+            if shape.decode_shared_bytes() > device.shared_bytes {
                 continue;
             }
             let attention = Attention::of(&device, shape).unwrap();
             let workspace = Buffer::new(&device, attention.workspace_bytes(rows, longest)).unwrap();
             workspace.fill(&device, 0).unwrap();
-            let rows = TokenRows {
+            let rows = DecodeRows {
                 positions: positions.pointer(),
                 slots: slots.pointer(),
                 first_row: 0,
@@ -148,10 +148,10 @@ fn measure_attention_of_tokens() {
                 overlaps: false,
             };
             let time = microseconds(&device, || {
-                attention.token(&device, qkv.pointer(), load.paged(), &rows, out.pointer()).unwrap();
+                attention.decode(&device, qkv.pointer(), load.paged(), &rows, out.pointer()).unwrap();
             });
             println!(
-                "{name} rows, {:?}, {token_warps} warps × {token_resident}: {time:.1} µs, {:.0} GB/s read, floor {:.1} µs",
+                "{name} rows, {:?}, {decode_warps} warps × {decode_blocks_per_sm}: {time:.1} µs, {:.0} GB/s read, floor {:.1} µs",
                 shape.dtype,
                 all / time / 1e3,
                 all.min(own) / BANDWIDTH * 1e6,
@@ -164,7 +164,7 @@ fn measure_attention_of_tokens() {
 #[ignore = "needs a GPU of its own"]
 fn measure_attention_of_one_request() {
     const LAUNCHES: usize = 256;
-    let Some(device) = card() else { return };
+    let Some(device) = gpu() else { return };
     for (name, shape, tokens) in [
         ("TinyLlama", Shape::new(32, 4, 64, 0, Dtype::F16), 300),
         ("TinyLlama", Shape::new(32, 4, 64, 0, Dtype::F16), 128),
@@ -172,7 +172,7 @@ fn measure_attention_of_one_request() {
         ("TinyLlama", Shape::new(32, 4, 64, 0, Dtype::F32), 300),
         ("Llama-2-7B", Shape::new(32, 32, 128, 0, Dtype::F16), 300),
     ] {
-        // A sequence a launch, so that nothing is read twice; together they are larger than the second-level cache.
+        // A sequence a launch, so that nothing is read twice; together they are larger than the L2 cache.
         let load = Load::new(&device, shape, &[tokens; LAUNCHES], 0);
         let attention = Attention::of(&device, shape).unwrap();
         let (qkv, out) = (load.queries(&device, LAUNCHES), load.out(&device, LAUNCHES));
@@ -183,7 +183,7 @@ fn measure_attention_of_one_request() {
         for overlaps in [false, true] {
             device.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
             for first_row in 0..LAUNCHES {
-                let rows = TokenRows {
+                let rows = DecodeRows {
                     positions: positions.pointer(),
                     slots: slots.pointer(),
                     first_row,
@@ -192,7 +192,7 @@ fn measure_attention_of_one_request() {
                     workspace: workspace.pointer(),
                     overlaps,
                 };
-                attention.token(&device, qkv.pointer(), load.paged(), &rows, out.pointer()).unwrap();
+                attention.decode(&device, qkv.pointer(), load.paged(), &rows, out.pointer()).unwrap();
             }
             let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
             let graph = device.stream.end_capture(flags).unwrap().unwrap();
@@ -206,7 +206,7 @@ fn measure_attention_of_one_request() {
 #[test]
 #[ignore = "needs a GPU of its own"]
 fn measure_attention_of_prompts() {
-    let Some(device) = card() else { return };
+    let Some(device) = gpu() else { return };
     let tiny = |dtype| Shape::new(32, 4, 64, 0, dtype);
     for (name, shape, prompts, shared, own) in [
         ("TinyLlama", tiny(Dtype::F16), 1319, 0, 92),
@@ -225,9 +225,9 @@ fn measure_attention_of_prompts() {
         let tiles_buffer = Buffer::of(&device, tiles.as_flattened()).unwrap();
         let time = microseconds(&device, || {
             let tiles = (tiles_buffer.pointer(), tiles.len());
-            attention.prompt(&device, qkv.pointer(), load.paged(), tiles, out.pointer(), false).unwrap();
+            attention.prefill(&device, qkv.pointer(), load.paged(), tiles, out.pointer(), false).unwrap();
         });
-        // Two products of head_dim multiply-adds for each head and pair of positions.
+        // Two dot products of head_dim multiply-adds for each head and pair of positions.
         let pairs = prompts * (own * shared + own * (own + 1) / 2);
         let operations = (4 * pairs * shape.heads * shape.head_dim) as f64;
         println!(

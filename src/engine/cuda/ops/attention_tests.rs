@@ -1,11 +1,11 @@
-//! Attention's kernels: they compile everywhere, and on a card they match float64 and depend on their own row alone.
+//! Attention's kernels: they compile everywhere, and on a GPU they match float64 and depend on their own row alone.
 
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::*;
 use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::testing::{card, compiles};
+use crate::engine::cuda::testing::{compiles, gpu};
 
 /// Heads, KV heads, elements of a head, window: `TinyLlama`, `SmolLM2`, groups of 7 and 14, Mistral's of 4 with a window,
 /// groups of 1 in OPT's sizes, a group in two tiles of heads.
@@ -47,34 +47,34 @@ fn workspaces_hold_every_split() {
     let chunk = 8 * 66 * 4;
     assert_eq!(shape.splits(1, 300), 2);
     assert_eq!(shape.workspace_bytes(1, 300), 4096 + 4 * 2 * chunk);
-    assert_eq!(shape.splits(1319, 2000), 1, "a full card needs no splits");
+    assert_eq!(shape.splits(1319, 2000), 1, "a full GPU needs no splits");
     // Positions 0 ..= 199, 100 ..= 299: a window of 200 touches at most two chunks, wherever it lies.
     assert_eq!(Shape::new(32, 8, 128, 200, Dtype::F16).chunks(4000), 2);
 }
 
 #[test]
-fn a_card_whose_blocks_have_too_little_shared_memory_is_refused() {
+fn a_gpu_whose_blocks_have_too_little_shared_memory_is_refused() {
     let (ada, ampere) = (99 * 1024, 163 * 1024);
     for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes() {
         let shape = Shape::new(heads, kv_heads, head_dim, window, dtype);
-        shape.check_card("an A100", ampere).unwrap();
+        shape.check_gpu("an A100", ampere).unwrap();
         if dtype != Dtype::F32 || head_dim <= 80 {
-            shape.check_card("an L40S", ada).unwrap();
+            shape.check_gpu("an L40S", ada).unwrap();
         }
     }
-    let text = Shape::new(32, 8, 128, 0, Dtype::F32).check_card("an L40S", ada).unwrap_err().to_string();
+    let text = Shape::new(32, 8, 128, 0, Dtype::F32).check_gpu("an L40S", ada).unwrap_err().to_string();
     assert!(text.starts_with("heads of 128 elements in f32 need ") && text.contains("; an L40S has "), "{text}");
     assert!(text.contains("\nhint: ") && text.contains("--engine cpu") && text.contains("--dtype f16"), "{text}");
 }
 
 #[test]
-fn tokens_match_float64_alone_and_among_others() {
-    let Some(device) = card() else { return };
+fn decode_matches_float64_alone_and_among_others() {
+    let Some(device) = gpu() else { return };
     for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes() {
         let shape = Shape::new(heads, kv_heads, head_dim, window, dtype);
         let attention = Attention::of(&device, shape).unwrap();
         let cache = Cache::new(&device, shape);
-        // A row that no one asked for; each sequence's last position; other positions of the same sequences; and another.
+        // A row that is not part of the launch; each sequence's last position; other positions of the same sequences; and another.
         let others = (0..200).map(|i| (i % LENGTHS.len(), i * 37 % LENGTHS[i % LENGTHS.len()]));
         let rows: Vec<(usize, usize)> = LENGTHS.iter().map(|length| length - 1).enumerate().chain(others).collect();
         let (first_row, count) = (1, rows.len());
@@ -86,9 +86,8 @@ fn tokens_match_float64_alone_and_among_others() {
         let slots = Buffer::of(&device, &column(|row| row.0)).unwrap();
         let qkv = cache.queries(count + 2, 3);
         let qkv_buffer = Buffer::of(&device, &encoded(&qkv, dtype)).unwrap();
-        let most_chunks = shape.chunks(1025);
-        let bytes =
-            COUNTERS * 4 + count * shape.tiles_a_row() * most_chunks * shape.heads_a_tile() * (head_dim + 2) * 4;
+        let max_chunks = shape.chunks(1025);
+        let bytes = COUNTERS * 4 + count * shape.tiles_a_row() * max_chunks * shape.heads_a_tile() * (head_dim + 2) * 4;
         let workspace = Buffer::new(&device, bytes).unwrap();
         workspace.fill(&device, 0xff).unwrap();
         workspace.write(&device, 0, &vec![0_u8; COUNTERS * 4]).unwrap();
@@ -96,8 +95,8 @@ fn tokens_match_float64_alone_and_among_others() {
             let out = cache.poisoned_out(&device, rows.len() + 2);
             let (positions, slots, workspace) = (positions.pointer(), slots.pointer(), workspace.pointer());
             let longest = 1025;
-            let rows = TokenRows { positions, slots, first_row, count, longest, workspace, overlaps: count == 1 };
-            attention.token_in(&device, qkv_buffer.pointer(), cache.paged(), &rows, splits, out.pointer()).unwrap();
+            let rows = DecodeRows { positions, slots, first_row, count, longest, workspace, overlaps: count == 1 };
+            attention.decode_in(&device, qkv_buffer.pointer(), cache.paged(), &rows, splits, out.pointer()).unwrap();
             out.read(&device, 0, out.bytes()).unwrap()
         };
         let together = run(first_row, count, 1);
@@ -114,11 +113,11 @@ fn tokens_match_float64_alone_and_among_others() {
         // Split launches have a counter for each (row, tile); there are not enough for all rows at once.
         let part = count.min(COUNTERS / shape.tiles_a_row());
         for _ in 0..3 {
-            let split = run(first_row, part, most_chunks);
+            let split = run(first_row, part, max_chunks);
             assert!(split[..(part + 1) * width] == together[..(part + 1) * width], "{shape:?}: split rows differ");
         }
         for row in (first_row..first_row + LENGTHS.len()).chain([57, count]) {
-            for splits in [1, most_chunks] {
+            for splits in [1, max_chunks] {
                 let alone = run(row, 1, splits);
                 let here = row * width..(row + 1) * width;
                 assert!(alone[here.clone()] == together[here.clone()], "{shape:?}: row {row} alone differs");
@@ -131,8 +130,8 @@ fn tokens_match_float64_alone_and_among_others() {
 }
 
 #[test]
-fn rows_that_fill_the_grid_are_left_alone() {
-    let Some(device) = card() else { return };
+fn padding_rows_are_not_written() {
+    let Some(device) = gpu() else { return };
     for dtype in DTYPES {
         let shape = Shape::new(8, 2, 64, 0, dtype);
         let attention = Attention::of(&device, shape).unwrap();
@@ -145,8 +144,8 @@ fn rows_that_fill_the_grid_are_left_alone() {
         workspace.fill(&device, 0).unwrap();
         let out = cache.poisoned_out(&device, 3);
         let (positions, slots, workspace) = (positions.pointer(), slots.pointer(), workspace.pointer());
-        let rows = TokenRows { positions, slots, first_row: 0, count: 3, longest: 300, workspace, overlaps: false };
-        attention.token(&device, qkv_buffer.pointer(), cache.paged(), &rows, out.pointer()).unwrap();
+        let rows = DecodeRows { positions, slots, first_row: 0, count: 3, longest: 300, workspace, overlaps: false };
+        attention.decode(&device, qkv_buffer.pointer(), cache.paged(), &rows, out.pointer()).unwrap();
         let bytes: Vec<u8> = out.read(&device, 0, out.bytes()).unwrap();
         cache.check(&qkv, &decoded(&bytes, dtype), 1, 6, 64);
         let width = bytes.len() / 3;
@@ -155,8 +154,8 @@ fn rows_that_fill_the_grid_are_left_alone() {
 }
 
 #[test]
-fn prompts_match_float64_however_they_are_cut() {
-    let Some(device) = card() else { return };
+fn prefill_matches_float64_however_it_is_tiled() {
+    let Some(device) = gpu() else { return };
     for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes() {
         let shape = Shape::new(heads, kv_heads, head_dim, window, dtype);
         let attention = Attention::of(&device, shape).unwrap();
@@ -171,7 +170,7 @@ fn prompts_match_float64_however_they_are_cut() {
             let out = cache.poisoned_out(&device, rows);
             let tiles_buffer = Buffer::of(&device, tiles.as_flattened()).unwrap();
             let tiles = (tiles_buffer.pointer(), tiles.len());
-            attention.prompt(&device, qkv_buffer.pointer(), cache.paged(), tiles, out.pointer(), false).unwrap();
+            attention.prefill(&device, qkv_buffer.pointer(), cache.paged(), tiles, out.pointer(), false).unwrap();
             out.read(&device, 0, out.bytes()).unwrap()
         };
         let tile = attention.tile();
@@ -253,7 +252,7 @@ impl Random {
     }
 }
 
-/// A layer's cache of one sequence for each of [`LENGTHS`], here and on the card.
+/// A layer's cache of one sequence for each of [`LENGTHS`], here and in device memory.
 pub(crate) struct Cache {
     shape: Shape,
     pub(crate) keys: Vec<f32>,
@@ -315,7 +314,7 @@ impl Cache {
                 }
             }
         }
-        // As the card holds them.
+        // As device memory holds them.
         let round = |values: &[f32]| decoded(&encoded(values, dtype), dtype);
         let (keys, values) = (round(&keys), round(&values));
         let buffers = [

@@ -1,4 +1,4 @@
-//! What lies between the matrix products of the big-batch path, and the casts of loading.
+//! The operations between the GEMMs of the large-batch path, and the casts of loading.
 
 use crate::engine::EngineError;
 use crate::engine::cuda::BLOCK_TOKENS;
@@ -18,8 +18,8 @@ const THREADS: usize = 256;
 pub(crate) struct Elementwise {
     embed: Kernel,
     norm: Kernel,
-    take_rows: Kernel,
-    rotate_and_store: Kernel,
+    gather_rows: Kernel,
+    rope_and_store_kv: Kernel,
     activate: Kernel,
     cast: Kernel,
     element: ElementType,
@@ -29,7 +29,7 @@ pub(crate) struct Elementwise {
     pack: usize,
 }
 
-/// A norm's weights on the card.
+/// A norm's weights, as device addresses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NormWeights {
     /// `[hidden]`.
@@ -39,11 +39,11 @@ pub(crate) struct NormWeights {
     pub(crate) epsilon: f32,
 }
 
-/// Addresses that say which rows a step feeds.
+/// The rows of a step, as device addresses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows {
     pub(crate) count: usize,
-    /// i32 `[rows]`; −1 for the token that the card chose last for the row's slot.
+    /// i32 `[rows]`; −1 for the token that was sampled last on the device for the row's slot.
     pub(crate) tokens: u64,
     /// i32 `[rows]`.
     pub(crate) positions: u64,
@@ -58,7 +58,7 @@ pub(crate) struct Rows {
     pub(crate) overlaps: bool,
 }
 
-/// Where positions enter, on the card.
+/// What depends on positions, as device addresses.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct PositionTables {
     /// f32 `[context][head_dim / 2]`, 0 where positions are learned.
@@ -77,8 +77,8 @@ impl Elementwise {
         Ok(Self {
             embed: kernel("embed")?,
             norm: kernel("norm_rows")?,
-            take_rows: kernel("gather_rows")?,
-            rotate_and_store: kernel("rope_and_store_kv")?,
+            gather_rows: kernel("gather_rows")?,
+            rope_and_store_kv: kernel("rope_and_store_kv")?,
             activate: kernel(if gated { "silu_gated" } else { "relu" })?,
             cast: kernel("cast")?,
             element,
@@ -93,7 +93,7 @@ impl Elementwise {
         self.element
     }
 
-    /// x `[rows, hidden]` = the tokens' embeddings. The first of a step: nothing that it could begin beside stands before it.
+    /// x `[rows, hidden]` = the tokens' embeddings. The first kernel of a step, so that it never overlaps a previous one.
     pub(crate) fn embed(
         &self,
         device: &Device,
@@ -108,39 +108,39 @@ impl Elementwise {
         self.embed.launch(device, grid, &arguments)
     }
 
-    /// h `[rows, hidden]` = norm of x's rows, or of the rows that `list` (i32 `[rows]`) names. Here and below, `overlaps` means
+    /// h `[rows, hidden]` = norm of x's rows, or of the rows that `indices` (i32 `[rows]`) name. Here and below, `overlaps` means
     /// programmatic dependent launch.
     pub(crate) fn norm(
         &self,
         device: &Device,
         (rows, overlaps): (usize, bool),
         x: u64,
-        list: Option<u64>,
+        indices: Option<u64>,
         weights: &NormWeights,
         h: u64,
     ) -> Result<(), EngineError> {
-        let list = list.unwrap_or(0);
+        let indices = indices.unwrap_or(0);
         let arguments =
-            [x.into(), list.into(), weights.weight.into(), weights.bias.into(), weights.epsilon.into(), h.into()];
+            [x.into(), indices.into(), weights.weight.into(), weights.bias.into(), weights.epsilon.into(), h.into()];
         self.norm.launch(device, Grid { overlaps, ..Grid::line(rows, THREADS) }, &arguments)
     }
 
-    /// Copies the rows that `list` (i32 `[rows]`) names, in its order: of x `[…, hidden]` and of attention
-    /// `[…, heads · head_dim]`, `from` both, to `to` both, which is other memory.
-    pub(crate) fn take_rows(
+    /// Gathers the rows that `indices` (i32 `[rows]`) name, in their order: of x `[…, hidden]` and of attention `[…, heads ·
+    /// head_dim]`, from `from` to `to`, which do not overlap.
+    pub(crate) fn gather_rows(
         &self,
         device: &Device,
         (rows, overlaps): (usize, bool),
-        list: u64,
+        indices: u64,
         from: (u64, u64),
         to: (u64, u64),
     ) -> Result<(), EngineError> {
-        let arguments = [from.0, from.1, list, to.0, to.1].map(Into::into);
-        self.take_rows.launch(device, Grid { overlaps, ..Grid::line(rows, THREADS) }, &arguments)
+        let arguments = [from.0, from.1, indices, to.0, to.1].map(Into::into);
+        self.gather_rows.launch(device, Grid { overlaps, ..Grid::line(rows, THREADS) }, &arguments)
     }
 
-    /// Turns q within qkv `[rows, …]` and writes k and v into a layer's cache.
-    pub(crate) fn rotate_and_store(
+    /// RoPE: rotates q within qkv `[rows, …]` in place, and writes rotated k, and v, into a layer's cache.
+    pub(crate) fn rope_and_store_kv(
         &self,
         device: &Device,
         rows: &Rows,
@@ -161,7 +161,7 @@ impl Elementwise {
             values.into(),
         ];
         let grid = Grid { overlaps: rows.overlaps, ..Grid::line(rows.count, THREADS) };
-        self.rotate_and_store.launch(device, grid, &arguments)
+        self.rope_and_store_kv.launch(device, grid, &arguments)
     }
 
     /// The MLP's non-linearity: up `[rows, 2 · intermediate]` (or `[rows, intermediate]`) → y `[rows, intermediate]`.
@@ -223,235 +223,5 @@ fn options(config: &ModelConfig, element: ElementType) -> Options {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::cuda::buffer::Buffer;
-    use crate::engine::cuda::testing::{CONFIGS, Guarded, card, closeness, compiles, read, rounded, upload, values};
-    use crate::engine::model::Rotary;
-
-    const ELEMENTS: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Bf16];
-
-    /// Every family at odd numbers of rows, in every element type.
-    fn everywhere(test: impl Fn(&Device, &ModelConfig, ElementType, &Elementwise, usize)) {
-        let Some(device) = card() else { return };
-        for config in CONFIGS {
-            let config = config();
-            for element in ELEMENTS {
-                let kernels = Elementwise::load(&device, &config, element).unwrap();
-                for rows in [1, 7, 130] {
-                    test(&device, &config, element, &kernels, rows);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn kernels_compile_without_a_card() {
-        let both = |config: fn() -> ModelConfig| ELEMENTS.map(|element| (SOURCE, options(&config(), element)));
-        compiles(CONFIGS.into_iter().flat_map(both));
-    }
-
-    #[test]
-    fn norms_match_binary64() {
-        everywhere(|device, config, element, kernels, rows| {
-            let n = config.hidden;
-            let x = rounded(&values(rows * n, 1), element);
-            let (weight, bias) = (rounded(&values(n, 2), element), rounded(&values(n, 3), element));
-            let on_card = [&x, &weight, &bias].map(|values| upload(device, values, element));
-            let list: Vec<i32> = (0..rows as i32).rev().collect();
-            let list = Buffer::of(device, &list).unwrap();
-            let weights = NormWeights { weight: on_card[1].pointer(), bias: on_card[2].pointer(), epsilon: 1e-5 };
-            let y = Guarded::new(device, rows * n * element.bytes());
-            kernels
-                .norm(device, (rows, rows == 7), on_card[0].pointer(), Some(list.pointer()), &weights, y.pointer())
-                .unwrap();
-            let mut expected = Vec::new();
-            for row in (0..rows).rev() {
-                let row: Vec<f64> = x[row * n..(row + 1) * n].iter().map(|x| f64::from(*x)).collect();
-                let layer = config.norm == NormKind::Layer;
-                let mean = if layer { row.iter().sum::<f64>() / n as f64 } else { 0.0 };
-                let square = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
-                let scale = 1.0 / (square + f64::from(1e-5_f32)).sqrt();
-                let bias = |i: usize| if layer { f64::from(bias[i]) } else { 0.0 };
-                expected.extend((0..n).map(|i| (row[i] - mean) * scale * f64::from(weight[i]) + bias(i)));
-            }
-            closeness("norm", &read(device, &y, rows * n, element), &expected, element, n);
-        });
-    }
-
-    #[test]
-    fn rows_are_taken_as_they_are() {
-        everywhere(|device, config, element, kernels, rows| {
-            let widths = [config.hidden, config.heads * config.head_dim];
-            let held = widths.map(|width| rounded(&values(2 * rows * width, 7), element));
-            let on_card = held.each_ref().map(|values| upload(device, values, element));
-            // Any order, every other row.
-            let list: Vec<usize> = (0..rows).map(|row| 2 * (rows - 1 - row) + row % 2).collect();
-            let list_on_card = Buffer::of(device, &list.iter().map(|row| *row as i32).collect::<Vec<_>>()).unwrap();
-            let taken = widths.map(|width| Guarded::new(device, rows * width * element.bytes()));
-            let from = (on_card[0].pointer(), on_card[1].pointer());
-            let to = (taken[0].pointer(), taken[1].pointer());
-            kernels.take_rows(device, (rows, rows == 7), list_on_card.pointer(), from, to).unwrap();
-            for ((width, held), taken) in widths.into_iter().zip(&held).zip(&taken) {
-                let expected: Vec<f32> =
-                    list.iter().flat_map(|row| held[row * width..(row + 1) * width].to_vec()).collect();
-                assert_eq!(read(device, taken, rows * width, element), expected);
-            }
-        });
-    }
-
-    #[test]
-    fn activations_match_binary64() {
-        everywhere(|device, config, element, kernels, rows| {
-            let n = config.intermediate;
-            let gated = config.activation == Activation::SiluGated;
-            let x = rounded(&values(rows * n * if gated { 2 } else { 1 }, 4), element);
-            let on_card = upload(device, &x, element);
-            let y = Guarded::new(device, rows * n * element.bytes());
-            kernels.activate(device, (rows, rows == 7), on_card.pointer(), y.pointer()).unwrap();
-            let expected: Vec<f64> = (0..rows * n)
-                .map(|i| {
-                    let (row, at) = (i / n, i % n);
-                    if gated {
-                        let (gate, up) = (f64::from(x[row * 2 * n + at]), f64::from(x[row * 2 * n + n + at]));
-                        gate / (1.0 + (-gate).exp()) * up
-                    } else {
-                        f64::from(x[i]).max(0.0)
-                    }
-                })
-                .collect();
-            closeness("activation", &read(device, &y, rows * n, element), &expected, element, 4);
-        });
-    }
-
-    #[test]
-    fn rotation_and_cache_match_binary64() {
-        everywhere(|device, config, element, kernels, rows| {
-            let (heads, kv_heads, d) = (config.heads, config.kv_heads, config.head_dim);
-            let width = (heads + 2 * kv_heads) * d;
-            let x = rounded(&values(rows * width, 5), element);
-            let qkv = Guarded::of(device, &x, element);
-            // Two sequences whose blocks lie in any order; odd rows belong to the second.
-            let (stride, blocks) = (4, 8);
-            let tables: [i32; 8] = [5, 0, 7, 2, 1, 6, 3, 4];
-            let positions: Vec<i32> = (0..rows as i32).map(|row| row / 2 + 60).collect();
-            let slots: Vec<i32> = (0..rows as i32).map(|row| row % 2).collect();
-            let arrays = [&tables[..], &positions, &slots].map(|array| Buffer::of(device, array).unwrap());
-            let at = Rows {
-                count: rows,
-                tokens: 0,
-                positions: arrays[1].pointer(),
-                slots: arrays[2].pointer(),
-                next_tokens: 0,
-                tables: arrays[0].pointer(),
-                table_stride: stride,
-                overlaps: rows == 7,
-            };
-            let rotary = matches!(config.position, PositionKind::Rotary { .. });
-            let all: Vec<usize> = (0..200).collect();
-            let (cosines, sines) = match config.position {
-                PositionKind::Rotary { theta, scaling } => Rotary::new(theta, scaling, d).turns(&all),
-                PositionKind::Learned { .. } => (vec![1.0; 200 * d / 2], vec![0.0; 200 * d / 2]),
-            };
-            let angles = [&cosines, &sines].map(|table| Buffer::of(device, table).unwrap());
-            let tables_on_card =
-                PositionTables { cosines: angles[0].pointer(), sines: angles[1].pointer(), learned: 0 };
-            let size = blocks * kv_heads * BLOCK_TOKENS * d;
-            let caches = [0, 1].map(|_| Guarded::new(device, size * element.bytes()));
-            kernels
-                .rotate_and_store(device, &at, &tables_on_card, qkv.pointer(), caches[0].pointer(), caches[1].pointer())
-                .unwrap();
-            let turned = read(device, &qkv, rows * width, element);
-            let [keys, values] = caches.each_ref().map(|cache| read(device, cache, size, element));
-            for row in 0..rows {
-                let (position, slot) = (positions[row] as usize, slots[row] as usize);
-                let block = tables[slot * stride + position / BLOCK_TOKENS] as usize;
-                let half = d / 2;
-                for head in 0..heads + 2 * kv_heads {
-                    let at = row * width + head * d;
-                    let rotates = rotary && head < heads + kv_heads;
-                    let expected: Vec<f64> = (0..d)
-                        .map(|i| {
-                            let j = position * half + i % half;
-                            let (a, b) = (f64::from(x[at + i % half]), f64::from(x[at + half + i % half]));
-                            let (c, s) = (f64::from(cosines[j]), f64::from(sines[j]));
-                            match (rotates, i < half) {
-                                (false, _) => f64::from(x[at + i]),
-                                (true, true) => a * c - b * s,
-                                (true, false) => b * c + a * s,
-                            }
-                        })
-                        .collect();
-                    let found = if head < heads {
-                        &turned[at..at + d]
-                    } else {
-                        let (cache, head) = if head < heads + kv_heads {
-                            (&keys, head - heads)
-                        } else {
-                            (&values, head - heads - kv_heads)
-                        };
-                        let place = ((block * kv_heads + head) * BLOCK_TOKENS + position % BLOCK_TOKENS) * d;
-                        &cache[place..place + d]
-                    };
-                    // Two products and a sum, whose operands may cancel: relative to their size, not to the result.
-                    closeness("rotation", found, &expected, element, 4);
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn embeddings_and_casts_are_exact() {
-        everywhere(|device, config, element, kernels, rows| {
-            let n = config.hidden;
-            let table = values(50 * n, 6);
-            let PositionKind::Learned { offset } = config.position else {
-                let (from, flag) = (Buffer::of(device, &table).unwrap(), Buffer::of(device, &[0_i32]).unwrap());
-                let to = Guarded::new(device, table.len() * element.bytes());
-                kernels
-                    .cast(device, from.pointer(), ElementType::F32, to.pointer(), table.len(), flag.pointer())
-                    .unwrap();
-                assert_eq!(read(device, &to, table.len(), element), rounded(&table, element));
-                assert_eq!(flag.read::<i32>(device, 0, 1).unwrap(), [0]);
-                let tokens: Vec<i32> =
-                    (0..rows as i32).map(|row| if row % 3 == 2 { -1 } else { row * 7 % 50 }).collect();
-                let (slots, next) = (vec![1; rows], [9, 33]);
-                let arrays = [&tokens[..], &slots, &next].map(|array| Buffer::of(device, array).unwrap());
-                let at = Rows {
-                    count: rows,
-                    tokens: arrays[0].pointer(),
-                    positions: arrays[1].pointer(),
-                    slots: arrays[1].pointer(),
-                    next_tokens: arrays[2].pointer(),
-                    tables: 0,
-                    table_stride: 0,
-                    overlaps: false,
-                };
-                let x = Guarded::new(device, rows * n * element.bytes());
-                kernels.embed(device, &at, to.pointer(), &PositionTables::default(), x.pointer()).unwrap();
-                let expected: Vec<f32> = tokens
-                    .iter()
-                    .map(|token| if *token < 0 { 33 } else { *token as usize })
-                    .flat_map(|token| rounded(&table[token * n..(token + 1) * n], element))
-                    .collect();
-                assert_eq!(read(device, &x, rows * n, element), expected);
-                return;
-            };
-            assert_eq!(offset, 2);
-        });
-    }
-
-    #[test]
-    fn a_value_that_does_not_fit_is_flagged() {
-        let Some(device) = card() else { return };
-        let kernels = Elementwise::load(&device, &CONFIGS[0](), ElementType::F16).unwrap();
-        for (value, flagged) in [(65_504.0_f32, 0), (65_520.0, 1), (f32::NAN, 1), (f32::NEG_INFINITY, 1)] {
-            let mut values = vec![1.0_f32; 5000];
-            values[4321] = value;
-            let (from, flag) = (Buffer::of(&device, &values).unwrap(), Buffer::of(&device, &[0_i32]).unwrap());
-            let to = Guarded::new(&device, 5000 * 2);
-            kernels.cast(&device, from.pointer(), ElementType::F32, to.pointer(), 5000, flag.pointer()).unwrap();
-            assert_eq!(flag.read::<i32>(&device, 0, 1).unwrap(), [flagged], "{value}");
-        }
-    }
-}
+#[path = "elementwise_tests.rs"]
+mod tests;

@@ -3,11 +3,11 @@ use rayon::prelude::*;
 
 use super::*;
 use crate::engine::cuda::element::ElementType;
-use crate::engine::cuda::testing::{Guarded, card, compiles_for, read, upload, values};
+use crate::engine::cuda::testing::{Guarded, compiles_for, gpu, read, upload, values};
 
 #[test]
 fn the_kernel_compiles() {
-    // Older cards have no such instruction.
+    // Older GPUs have no such instruction.
     compiles_for(&[CAPABILITY], TILE_ROWS.map(|rows| (SOURCE, options(rows))));
 }
 
@@ -30,7 +30,7 @@ fn walk(schedule: Schedule, tiles: usize, steps: usize, blocks: usize, block: us
     ((0..end).map(find).collect(), whole)
 }
 
-/// What the kernel takes for granted of a schedule.
+/// What the kernel relies on in a schedule.
 fn check(shape: (usize, usize, usize), tile_rows: usize, blocks: usize, reduction: Reduction) {
     let (rows, outputs, inputs) = shape;
     let schedule = Schedule::new(shape, tile_rows, blocks, reduction);
@@ -127,7 +127,7 @@ fn sixteen_rows_are_few() {
 
 #[test]
 fn operands_that_cannot_be_read_are_left_to_cublaslt() {
-    let product = Product {
+    let gemm = Gemm {
         rows: 7,
         outputs: 64,
         inputs: 64,
@@ -135,26 +135,26 @@ fn operands_that_cannot_be_read_are_left_to_cublaslt() {
         bias: 0,
         x: 512,
         y: 4,
-        finish: Finish::Store,
-        wide: false,
+        epilogue: Epilogue::Store,
+        f32_output: false,
         overlaps: false,
     };
-    assert!(supports(&product));
-    assert!(!supports(&Product { inputs: 62, ..product }));
-    assert!(!supports(&Product { x: 520, ..product }));
-    assert!(!supports(&Product { outputs: 1 << 26, ..product }));
-    assert!(supports(&Product { finish: Finish::Gate, ..product }));
-    assert!(!supports(&Product { finish: Finish::Gate, outputs: 63, ..product }));
+    assert!(supports(&gemm));
+    assert!(!supports(&Gemm { inputs: 62, ..gemm }));
+    assert!(!supports(&Gemm { x: 520, ..gemm }));
+    assert!(!supports(&Gemm { outputs: 1 << 26, ..gemm }));
+    assert!(supports(&Gemm { epilogue: Epilogue::Gate, ..gemm }));
+    assert!(!supports(&Gemm { epilogue: Epilogue::Gate, outputs: 63, ..gemm }));
 }
 
-/// A product's operands, here and on the card.
+/// A GEMM's operands, here and in device memory.
 struct Operands {
     outputs: usize,
     inputs: usize,
     y: Vec<f32>,
-    x_on_card: Buffer,
-    w_on_card: Buffer,
-    bias_on_card: Buffer,
+    x_on_device: Buffer,
+    w_on_device: Buffer,
+    bias_on_device: Buffer,
     /// f64 `[rows, outputs]` each: x · Wᵀ, and the same of magnitudes.
     exact: Vec<(f64, f64)>,
     bias: Vec<f32>,
@@ -172,39 +172,39 @@ impl Operands {
         };
         let w = &w;
         let exact = x.par_chunks(inputs).flat_map_iter(|x| w.chunks(inputs).map(move |w| dot(x, w))).collect();
-        let [x_on_card, w_on_card, bias_on_card] =
+        let [x_on_device, w_on_device, bias_on_device] =
             [&x, w, &bias].map(|values| upload(device, values, ElementType::F32));
-        Self { outputs, inputs, y, x_on_card, w_on_card, bias_on_card, exact, bias }
+        Self { outputs, inputs, y, x_on_device, w_on_device, bias_on_device, exact, bias }
     }
 
     /// The first `rows` rows.
-    fn multiply(
+    fn launch(
         &self,
         device: &Device,
-        kernel: &ProductKernel,
+        kernel: &GemmF32,
         rows: usize,
-        (with_bias, finish): (bool, Finish),
+        (with_bias, epilogue): (bool, Epilogue),
         reduction: Reduction,
     ) -> Vec<f32> {
-        let count = rows * if finish == Finish::Gate { self.outputs / 2 } else { self.outputs };
-        let y = if finish == Finish::Add {
+        let count = rows * if epilogue == Epilogue::Gate { self.outputs / 2 } else { self.outputs };
+        let y = if epilogue == Epilogue::Add {
             Guarded::of(device, &self.y[..count], ElementType::F32)
         } else {
             Guarded::new(device, count * size_of::<f32>())
         };
-        let product = Product {
+        let gemm = Gemm {
             rows,
             outputs: self.outputs,
             inputs: self.inputs,
-            weights: self.w_on_card.pointer(),
-            bias: if with_bias { self.bias_on_card.pointer() } else { 0 },
-            x: self.x_on_card.pointer(),
+            weights: self.w_on_device.pointer(),
+            bias: if with_bias { self.bias_on_device.pointer() } else { 0 },
+            x: self.x_on_device.pointer(),
             y: y.pointer(),
-            finish,
-            wide: false,
+            epilogue,
+            f32_output: false,
             overlaps: false,
         };
-        kernel.multiply(device, &product, reduction).unwrap();
+        kernel.launch(device, &gemm, reduction).unwrap();
         read(device, &y, count, ElementType::F32)
     }
 
@@ -213,9 +213,9 @@ impl Operands {
     /// Products of two 24-bit significands fit into 53 bits. A sum of n of them and two more terms, in any order, rounds n + 1
     /// times in binary64, each time by at most 2⁻⁵³ of a partial sum, none of which exceeds the sum of magnitudes. The test's own
     /// sum errs as much. Only then is there a rounding to binary32, of 2⁻²⁴ of what is rounded.
-    fn sum(&self, at: usize, (with_bias, finish): (bool, Finish)) -> (f64, f64) {
+    fn sum(&self, at: usize, (with_bias, epilogue): (bool, Epilogue)) -> (f64, f64) {
         let bias = if with_bias { f64::from(self.bias[at % self.outputs]) } else { 0.0 };
-        let before = if finish == Finish::Add { f64::from(self.y[at]) } else { 0.0 };
+        let before = if epilogue == Epilogue::Add { f64::from(self.y[at]) } else { 0.0 };
         let (exact, magnitude) = self.exact[at];
         let (exact, magnitude) = (exact + bias + before, magnitude + bias.abs() + before.abs());
         (exact, 2.0_f64.powi(-24) * exact.abs() + (self.inputs + 2) as f64 * 2.0_f64.powi(-52) * magnitude)
@@ -224,8 +224,8 @@ impl Operands {
     /// The same of silu(gate) · up, index `at` of `[rows, outputs / 2]`.
     ///
     /// silu's slope stays below 1.1, and it errs by a few units of binary32 itself: two of the exponential, one each of a sum, a
-    /// quotient and the product. Where e⁻ᵍ overflows silu is −0, and is below 2⁻¹²⁰ indeed.
-    fn gated(&self, at: usize, extras: (bool, Finish)) -> (f64, f64) {
+    /// quotient and the gemm. Where e⁻ᵍ overflows silu is −0, and is below 2⁻¹²⁰ indeed.
+    fn gated(&self, at: usize, extras: (bool, Epilogue)) -> (f64, f64) {
         let half = self.outputs / 2;
         let gate = at / half * self.outputs + at % half;
         let ((gate, of_gate), (up, of_up)) = (self.sum(gate, extras), self.sum(gate + half, extras));
@@ -234,20 +234,20 @@ impl Operands {
         (silu * up, error + 5.0 * 2.0_f64.powi(-23) * (silu * up).abs() + 2.0_f64.powi(-120) * up.abs())
     }
 
-    fn check(&self, found: &[f32], extras: (bool, Finish), what: &str) {
+    fn check(&self, found: &[f32], extras: (bool, Epilogue), what: &str) {
         for (index, found) in found.iter().enumerate() {
             let (exact, allowed) =
-                if extras.1 == Finish::Gate { self.gated(index, extras) } else { self.sum(index, extras) };
+                if extras.1 == Epilogue::Gate { self.gated(index, extras) } else { self.sum(index, extras) };
             let error = (f64::from(*found) - exact).abs();
             assert!(error <= allowed, "{what} [{index}]: {found}, not {exact}: {error:e} > {allowed:e}");
         }
     }
 }
 
-fn kernel(device: &Device) -> Option<ProductKernel> {
-    let kernel = ProductKernel::load(device).unwrap();
+fn kernel(device: &Device) -> Option<GemmF32> {
+    let kernel = GemmF32::load(device).unwrap();
     if kernel.is_none() {
-        eprintln!("SKIPPED: {} has no kernel of our own for binary32 products", device.name);
+        eprintln!("SKIPPED: {} has no kernel of our own for binary32 gemms", device.name);
     }
     kernel
 }
@@ -255,25 +255,25 @@ fn kernel(device: &Device) -> Option<ProductKernel> {
 #[test]
 fn products_are_rounded_once_and_do_not_depend_on_the_number_of_rows() {
     const MOST: usize = 1319;
-    let Some(device) = card() else { return };
+    let Some(device) = gpu() else { return };
     let Some(kernel) = kernel(&device) else { return };
     for (outputs, inputs) in [(515, 196), (70, 228), (960, 576), (2560, 2048)] {
         let operands = Operands::new(&device, MOST, outputs, inputs);
-        let both = |finish| [(false, finish), (true, finish)];
-        for extras in [Finish::Store, Finish::Add, Finish::Gate].into_iter().flat_map(both) {
-            if extras.1 == Finish::Gate && outputs % 2 == 1 {
+        let both = |epilogue| [(false, epilogue), (true, epilogue)];
+        for extras in [Epilogue::Store, Epilogue::Add, Epilogue::Gate].into_iter().flat_map(both) {
+            if extras.1 == Epilogue::Gate && outputs % 2 == 1 {
                 continue;
             }
-            let all = operands.multiply(&device, &kernel, MOST, extras, Reduction::Invariant);
+            let all = operands.launch(&device, &kernel, MOST, extras, Reduction::Invariant);
             for rows in [1, 7, 16, 17, 65, 300, MOST] {
                 let what = format!("{rows} rows by [{outputs}, {inputs}], bias {}, {:?}", extras.0, extras.1);
-                let found = operands.multiply(&device, &kernel, rows, extras, Reduction::Invariant);
+                let found = operands.launch(&device, &kernel, rows, extras, Reduction::Invariant);
                 operands.check(&found, extras, &what);
                 let same = found.iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "{what}: not what {MOST} rows give");
                 // Twice: the second finds what the first left in `arrivals`.
                 for _ in 0..2 {
-                    let found = operands.multiply(&device, &kernel, rows, extras, Reduction::Fastest);
+                    let found = operands.launch(&device, &kernel, rows, extras, Reduction::Fastest);
                     operands.check(&found, extras, &what);
                 }
             }
@@ -281,11 +281,11 @@ fn products_are_rounded_once_and_do_not_depend_on_the_number_of_rows() {
     }
 }
 
-/// z += gated(x · Wᵀ) · Vᵀ, as an MLP has it, the second product beginning while the first ends.
+/// z += gated(x · Wᵀ) · Vᵀ, as an MLP has it, the second gemm beginning while the first ends.
 #[test]
 fn overlapping_products_wait_for_what_they_read() {
     let (hidden, middle) = (576, 1536);
-    let Some(device) = card() else { return };
+    let Some(device) = gpu() else { return };
     let Some(kernel) = kernel(&device) else { return };
     for rows in [1, 65, 300] {
         let before = values(rows * hidden, 5);
@@ -294,14 +294,14 @@ fn overlapping_products_wait_for_what_they_read() {
         let chain = |overlaps: bool, reduction| {
             let y = Guarded::new(&device, rows * middle * size_of::<f32>());
             let z = Guarded::of(&device, &before, ElementType::F32);
-            let product = |(outputs, inputs), weights: &Buffer, x, y, finish| {
-                let (weights, wide) = (weights.pointer(), false);
-                Product { rows, outputs, inputs, weights, bias: 0, x, y, finish, wide, overlaps }
+            let gemm = |(outputs, inputs), weights: &Buffer, x, y, epilogue| {
+                let (weights, f32_output) = (weights.pointer(), false);
+                Gemm { rows, outputs, inputs, weights, bias: 0, x, y, epilogue, f32_output, overlaps }
             };
-            let first = product((2 * middle, hidden), &w, x.pointer(), y.pointer(), Finish::Gate);
-            let second = product((hidden, middle), &v, y.pointer(), z.pointer(), Finish::Add);
-            for product in [first, second] {
-                kernel.multiply(&device, &product, reduction).unwrap();
+            let first = gemm((2 * middle, hidden), &w, x.pointer(), y.pointer(), Epilogue::Gate);
+            let second = gemm((hidden, middle), &v, y.pointer(), z.pointer(), Epilogue::Add);
+            for gemm in [first, second] {
+                kernel.launch(&device, &gemm, reduction).unwrap();
             }
             read(&device, &z, rows * hidden, ElementType::F32)
         };

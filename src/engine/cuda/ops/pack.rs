@@ -11,7 +11,7 @@ const SOURCE: Source = Source { name: "pack", text: include_str!("../kernels/pac
 const AWQ_BLOCK: usize = 128;
 const THREADS: usize = 256;
 
-/// A matrix of four-bit weights as the kernel for few rows reads it.
+/// A matrix of four-bit weights as the fused decode kernel reads it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AwqShape {
     /// Rows, a multiple of 2 `span`.
@@ -32,7 +32,7 @@ impl AwqShape {
         self.inputs.div_ceil(AWQ_BLOCK)
     }
 
-    /// Inputs of a block that surely share a scale.
+    /// Inputs of a segment: the longest equal parts of a block within which all inputs share a scale.
     fn segment(&self) -> usize {
         AWQ_BLOCK / segments_a_block(self.group_size)
     }
@@ -62,10 +62,10 @@ pub(crate) fn int8_code_bytes(outputs: usize, inputs: usize) -> usize {
     outputs * inputs.next_multiple_of(16)
 }
 
-/// An AWQ tensor as checkpoints hold it (`engine/model/awq.rs`), on the card.
+/// An AWQ tensor as checkpoints hold it (`engine/model/awq.rs`), in device memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AwqSource {
-    /// N, a multiple of 8.
+    /// A multiple of 8.
     pub(crate) outputs: usize,
     /// i32 `[inputs, outputs / 8]`.
     pub(crate) qweight: u64,
@@ -75,7 +75,7 @@ pub(crate) struct AwqSource {
     pub(crate) scales: u64,
 }
 
-/// The packing kernels.
+/// The repacking kernels.
 #[derive(Debug)]
 pub(crate) struct Pack {
     awq_codes: Kernel,
@@ -115,7 +115,10 @@ impl Pack {
     ) -> Result<(), EngineError> {
         let &AwqSource { outputs, qweight, qzeros, scales } = source;
         let &AwqShape { inputs, group_size, span, .. } = shape;
-        assert!(outputs.is_multiple_of(8) && inputs.is_multiple_of(group_size), "a tensor that was not checked");
+        assert!(
+            outputs.is_multiple_of(8) && inputs.is_multiple_of(group_size),
+            "{outputs} outputs of {inputs} inputs in groups of {group_size}"
+        );
         let words = outputs / 8;
         // Four threads a word.
         let grid = Grid { blocks: (words.div_ceil(32), shape.blocks(), 1), ..Grid::line(0, 128) };
@@ -156,7 +159,7 @@ impl Pack {
     }
 
     /// Quantises a dense matrix `[outputs, inputs]`: `codes` ([`int8_code_bytes`]) and `scales` f32 `[outputs]`, as the
-    /// processor's engine does (`engine/cpu/quantized.rs`).
+    /// CPU engine does (`engine/cpu/quantized.rs`).
     pub(crate) fn int8(
         &self,
         device: &Device,
@@ -193,7 +196,7 @@ mod tests {
 
     use super::*;
     use crate::engine::cuda::buffer::{Buffer, Element};
-    use crate::engine::cuda::testing::{Random, card, compiles};
+    use crate::engine::cuda::testing::{Random, compiles, gpu};
     use crate::engine::model::AwqTensor;
 
     #[test]
@@ -212,7 +215,7 @@ mod tests {
 
     #[test]
     fn awq_becomes_the_dense_matrix_of_its_values() {
-        let Some(device) = card() else { return };
+        let Some(device) = gpu() else { return };
         let pack = Pack::load(&device).unwrap();
         let mut random = Random::new(3);
         let sizes = [
@@ -312,8 +315,8 @@ mod tests {
     }
 
     #[test]
-    fn int8_is_the_processors_int8() {
-        let Some(device) = card() else { return };
+    fn int8_is_the_cpu_engines_int8() {
+        let Some(device) = gpu() else { return };
         let pack = Pack::load(&device).unwrap();
         quantizes(&device, &pack, ElementType::F32, |x| (x, x));
         quantizes(&device, &pack, ElementType::F16, |x| (f16::from_f32(x), f16::from_f32(x).to_f32()));

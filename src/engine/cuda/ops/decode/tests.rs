@@ -1,14 +1,18 @@
-//! The kernel for few rows: it compiles everywhere, and on a card each of its phases matches float64 and does not depend on other
-//! rows.
+//! The fused decode kernel: it compiles everywhere, and on a GPU each of its phases matches float64 and does not depend on other rows.
 
 use rayon::prelude::*;
 
+use super::fixture::{
+    Made, decode, encode, layer_linear, layer_weights, models, norm_values, rounded, seven, tagged_values, tiny,
+};
+use super::plain;
+use super::shape::DEPTHS;
 use super::*;
 use crate::engine::Arithmetic;
-use crate::engine::cuda::buffer::Buffer;
+use crate::engine::cuda::BLOCK_TOKENS;
 use crate::engine::cuda::ops::attention::tests::{Cache, LENGTHS, all_shapes};
-use crate::engine::cuda::ops::decode_fixture::{Made, decode, encode, layer_weights, models, rounded, seven, tiny};
-use crate::engine::cuda::testing::{Random, card, compiles};
+use crate::engine::cuda::testing::{Random, compiles, gpu};
+use crate::engine::model::{Activation, NormKind, PositionKind};
 
 /// Multiprocessors, and a block's shared memory.
 const HOPPER: (usize, usize) = (132, 227 * 1024);
@@ -18,25 +22,27 @@ fn every_kernel_compiles() {
     for (config, dtype, packing) in &models() {
         assert!(supports(config, *dtype, *packing, HOPPER), "{config:?}");
     }
-    // Every precision in one size; the card's tests compile them all.
+    // Every precision in one size; tests on a GPU compile them all.
     let few = models().into_iter().filter(|(config, dtype, packing)| match (config.hidden, *dtype) {
         (576, Dtype::F32) | (768, Dtype::Bf16) | (2048, Dtype::F16) | (400, Dtype::Int8) => true,
         (576 | 768, Dtype::Awq) => *packing != Packing::Awq { group_size: Some(32) },
         _ => false,
     });
-    // And one on a card that has more heads than blocks.
+    // And one on a GPU that has fewer multiprocessors than the model has heads.
     let small = (16, 99 * 1024);
     let wide = ModelConfig { heads: 20, kv_heads: 20, head_dim: 64, ..tiny() };
-    let cards = few.map(|model| (model, HOPPER)).chain([((wide, Dtype::F16, Packing::Dense), small)]);
-    let sources = cards.flat_map(|((config, dtype, packing), card)| {
-        let shape = Shape::new(&config, dtype, packing, card);
-        shape.variants().into_iter().map(move |variant| (shape.source(), shape.options(variant))).collect::<Vec<_>>()
+    let cases = few.map(|model| (model, HOPPER)).chain([((wide, Dtype::F16, Packing::Dense), small)]);
+    let sources = cases.flat_map(|((config, dtype, packing), gpu)| {
+        let shape = Shape::new(&config, dtype, packing, gpu);
+        let mut sources = vec![(plain::SOURCE, shape.options(shape.variants()[0]))];
+        sources.extend(shape.variants().into_iter().map(|variant| (shape.source(), shape.options(variant))));
+        sources
     });
     compiles(sources);
 }
 
 #[test]
-fn what_does_not_fit_is_left_to_the_other_path() {
+fn what_the_kernel_does_not_support_takes_the_large_batch_path() {
     let config = tiny();
     assert!(supports(&config, Dtype::Awq, Packing::Awq { group_size: None }, HOPPER));
     assert!(!supports(&config, Dtype::Awq, Packing::Awq { group_size: Some(96) }, HOPPER), "96 does not divide 2048");
@@ -62,7 +68,7 @@ fn variants_take_as_many_rows_as_shared_memory_holds() {
         let shape = Shape::new(&seven(), dtype, packing, HOPPER);
         let variants = shape.variants();
         assert!(variants.iter().all(|variant| DEPTHS.contains(&variant.depth)), "{variants:?}");
-        assert!(variants.iter().all(|variant| shape.shared_bytes(*variant) <= shape.most_shared_bytes), "{variants:?}");
+        assert!(variants.iter().all(|variant| shape.shared_bytes(*variant) <= shape.max_shared_bytes), "{variants:?}");
         assert!(variants.is_sorted_by(|a, b| a.rows < b.rows), "{variants:?}");
     }
 }
@@ -163,7 +169,7 @@ fn near(got: f32, wanted: f64, error: f64, place: impl Fn() -> String) {
     assert!(off <= error, "{}: {got}, not {wanted} ± {error:e}", place());
 }
 
-/// One model's kernels and what they are fed.
+/// One model's kernels and their inputs.
 struct Bench {
     device: Device,
     decode: Decode,
@@ -175,8 +181,8 @@ struct Bench {
     numbers: Buffer,
     /// Eight blocks of it, which nothing reads.
     cache: Buffer,
-    /// Cosines and sines `[2, context, head_dim / 2]`, of which a step looks its own up whatever phase it begins with.
-    turns: (Vec<f32>, Buffer),
+    /// Cosines and sines f32 `[2, context, head_dim / 2]`, which every launch reads.
+    cos_sin: (Vec<f32>, Buffer),
 }
 
 impl Bench {
@@ -187,10 +193,10 @@ impl Bench {
         let numbers = Buffer::of(device, &(0..MAX_ROWS as i32).collect::<Vec<_>>()).unwrap();
         let block_bytes = config.kv_heads * BLOCK_TOKENS * config.head_dim * decode.shape.element_bytes();
         let cache = Buffer::new(device, MAX_ROWS * block_bytes).unwrap();
-        let turns = Random::new(18).matrix(2 * CONTEXT, config.head_dim / 2, 0.3);
-        let turns = (turns.clone(), Buffer::of(device, &turns).unwrap());
+        let cos_sin = Random::new(18).matrix(2 * CONTEXT, config.head_dim / 2, 0.3);
+        let cos_sin = (cos_sin.clone(), Buffer::of(device, &cos_sin).unwrap());
         let (device, random) = (device.clone(), Random::new(17));
-        Self { device, decode, config, dtype, packing, random, numbers, cache, turns }
+        Self { device, decode, config, dtype, packing, random, numbers, cache, cos_sin }
     }
 
     fn name(&self, what: &str) -> String {
@@ -207,7 +213,7 @@ impl Bench {
         Buffer::of(&self.device, &encode(self.dtype, values)).unwrap()
     }
 
-    /// Rows of tagged words, and 0xff behind them, in one of the buffers between phases.
+    /// Rows of tagged words, and 0xff behind them, in one of the buffers through which phases exchange activations.
     fn give(&self, to: &Buffer, values: &[f32], tag: u16) {
         to.fill(&self.device, 0xff).unwrap();
         to.write(&self.device, 0, &self.words(values, tag)).unwrap();
@@ -219,13 +225,8 @@ impl Bench {
         encode(self.dtype, values).chunks(bytes).flat_map(|value| [value, &tag].concat()).collect()
     }
 
-    /// The inverse; all must have the tag.
     fn values_of(&self, words: &[u8], tag: u16) -> Vec<f32> {
-        let bytes = self.decode.shape.element_bytes();
-        let (values, tags): (Vec<&[u8]>, Vec<&[u8]>) = words.chunks(2 * bytes).map(|word| word.split_at(bytes)).unzip();
-        let tagged = |found: &&[u8]| found[..2] == tag.to_ne_bytes() && found[2..].iter().all(|byte| *byte == 0);
-        assert!(tags.iter().all(tagged), "{}: a word without the tag {tag}", self.name("words"));
-        decode(self.dtype, &values.concat())
+        tagged_values(self.dtype, words, tag, &self.name("words"))
     }
 
     fn bytes(&self, buffer: &Buffer) -> Vec<u8> {
@@ -252,24 +253,16 @@ impl Bench {
     }
 
     fn launch(&self, phase: usize, rows: (&Rows, usize), logits: u64) {
-        self.decode.phases(&self.device, phase..phase + 1, rows, self.turns.1.pointer(), logits).unwrap();
+        self.decode.phases(&self.device, phase..phase + 1, rows, self.cos_sin.1.pointer(), logits).unwrap();
     }
 
     fn norm(&mut self) -> (Vec<f32>, Option<Vec<f32>>) {
-        let hidden = self.config.hidden;
-        let weight = self.values(1, hidden, 0.3).iter().map(|w| 1.0 + w).collect::<Vec<f32>>();
-        let bias = (self.config.norm == NormKind::Layer).then(|| self.values(1, hidden, 0.2));
-        (rounded(self.dtype, &weight), bias)
+        norm_values(&self.config, self.dtype, &mut self.random)
     }
 
-    /// Weights of the linear layer number `at` in a block.
+    /// Weights of the linear layer number `at` in a decoder layer.
     fn made(&mut self, at: usize) -> Made {
-        let has_bias = [self.config.qkv_bias, self.config.output_bias, self.config.mlp_bias, self.config.mlp_bias][at];
-        let shape = &self.decode.shape;
-        let inputs = inputs(&self.config)[at];
-        let group_size = if let Packing::Awq { group_size } = self.packing { group_size.unwrap_or(inputs) } else { 0 };
-        let (size, span) = ([2 * shape.pairs()[at], inputs], pair_spans(&self.config)[at]);
-        layer_weights(&self.device, self.dtype, self.packing, size, (group_size, span), has_bias, &mut self.random)
+        layer_linear(&self.device, &self.config, self.dtype, self.packing, at, &mut self.random)
     }
 
     /// Runs `launch` with as many rows as each variant takes, which the caller holds against the reference; then with fewer, and
@@ -430,7 +423,7 @@ impl Bench {
         let (x, given) = self.inputs(hidden);
         let (weight_buffer, bias_buffer) = (self.buffer(&weight), bias.as_ref().map(|bias| self.buffer(bias)));
         let norm = NormRef { weight: weight_buffer.pointer(), bias: bias_buffer.as_ref().map(Buffer::pointer) };
-        // The row before the last only fills the grid.
+        // The row before the last is a padding row.
         let positions: Vec<i32> = vec![0, context as i32 - 1, 63, 64, 1, 127, -1, 65];
         let position_buffer = Buffer::of(&self.device, &positions).unwrap();
         let results = self.same_bits("qkv", width * self.decode.shape.word_bytes(), |rows, others| {
@@ -440,7 +433,7 @@ impl Bench {
             self.run(0, rows, made.linear(), norm);
             self.bytes(&self.decode.qkv)
         });
-        let (rotary, turns) = (matches!(self.config.position, PositionKind::Rotary { .. }), &self.turns.0);
+        let (rotary, cos_sin) = (matches!(self.config.position, PositionKind::Rotary { .. }), &self.cos_sin.0);
         let dots = dots(&made, &normed(&self.config, dtype, &x, &weight, bias.as_deref()));
         for words in results {
             let got = self.values_of(&words, 1);
@@ -450,11 +443,11 @@ impl Bench {
                         break;
                     }
                     let (i, base) = (at % head_dim, at - at % head_dim);
-                    let turned = rotary && at < query + kv_heads * head_dim;
-                    let (wanted, error) = if turned {
+                    let rotated = rotary && at < query + kv_heads * head_dim;
+                    let (wanted, error) = if rotated {
                         let (a, b) = (dots[base + i % half], dots[base + half + i % half]);
                         let place = positions[row] as usize * half + i % half;
-                        let (cosine, sine) = (f64::from(turns[place]), f64::from(turns[context * half + place]));
+                        let (cosine, sine) = (f64::from(cos_sin[place]), f64::from(cos_sin[context * half + place]));
                         let (a_error, b_error) = (a.stored_error(dtype, true), b.stored_error(dtype, true));
                         let (own, other, value) = if i < half {
                             (a_error, b_error, a.value * cosine - b.value * sine)
@@ -534,13 +527,13 @@ impl Bench {
                 assert!(some[..rows * bytes] == all[..rows * bytes], "{}: {rows} rows", self.name("attention"));
                 assert!(some[rows * bytes..].iter().all(|byte| *byte == 0xff), "{}", self.name("attention"));
             }
-            // Rows that only fill the grid give zeros, which somebody waits for.
+            // Padding rows give zeros, which the next phase waits for.
             let [filled, ..] = launch(variant.rows, &fill_buffer);
             let filled = self.values_of(&filled[..variant.rows * bytes], 1);
             for (row, position) in fills.iter().enumerate().take(variant.rows) {
                 let here = row * out_width..(row + 1) * out_width;
                 let wanted = if *position < 0 { &vec![0.0; out_width] } else { &got[here.clone()] };
-                assert!(filled[here] == *wanted, "{}: row {row} beside idle ones", self.name("attention"));
+                assert!(filled[here] == *wanted, "{}: row {row} beside padding rows", self.name("attention"));
             }
             least = variant.rows + 1;
         }
@@ -548,7 +541,7 @@ impl Bench {
 }
 
 fn each_model(check: impl Fn(&mut Bench)) {
-    let Some(device) = card() else { return };
+    let Some(device) = gpu() else { return };
     for model in models() {
         check(&mut Bench::new(&device, model));
     }
@@ -581,7 +574,7 @@ fn logits_match_float64() {
 
 #[test]
 fn attention_matches_float64() {
-    let Some(device) = card() else { return };
+    let Some(device) = gpu() else { return };
     for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes() {
         let sliding_window = (window > 0).then_some(window);
         let sizes = ModelConfig { hidden: 64, intermediate: 64, vocabulary: 64, context_tokens: 1100, ..tiny() };

@@ -1,9 +1,9 @@
-//! Models and weights that the tests of the kernel for few rows run on.
+//! Models and weights that the tests of the fused decode kernel run on.
 
 use half::{bf16, f16};
 
-use super::decode::{LinearRef, Packing, WeightsRef};
-use super::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
+use super::super::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
+use super::layers::{LinearRef, Packing, WeightsRef, inputs, is_gated, pair_spans};
 use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::device::Device;
 use crate::engine::cuda::element::ElementType;
@@ -126,7 +126,24 @@ pub(super) fn rounded(dtype: Dtype, values: &[f32]) -> Vec<f32> {
     decode(dtype, &encode(dtype, values))
 }
 
-/// A linear layer on the card, and what it is.
+/// The values of tagged words, all of which must have this tag.
+pub(super) fn tagged_values(dtype: Dtype, words: &[u8], tag: u16, what: &str) -> Vec<f32> {
+    let bytes = ElementType::of(dtype.arithmetic).bytes();
+    let (values, tags): (Vec<&[u8]>, Vec<&[u8]>) = words.chunks(2 * bytes).map(|word| word.split_at(bytes)).unzip();
+    let tagged = |found: &&[u8]| found[..2] == tag.to_ne_bytes() && found[2..].iter().all(|byte| *byte == 0);
+    assert!(tags.iter().all(tagged), "{what}: a word without the tag {tag}");
+    decode(dtype, &values.concat())
+}
+
+/// A norm's weight, and its bias where it has one.
+pub(super) fn norm_values(config: &ModelConfig, dtype: Dtype, random: &mut Random) -> (Vec<f32>, Option<Vec<f32>>) {
+    let mut values = |spread| rounded(dtype, &random.matrix(1, config.hidden, spread));
+    let weight = values(0.3).iter().map(|w| 1.0 + w).collect::<Vec<f32>>();
+    let bias = (config.norm == NormKind::Layer).then(|| values(0.2));
+    (rounded(dtype, &weight), bias)
+}
+
+/// A linear layer in device memory, and what it is.
 pub(super) struct Made {
     pub(super) inputs: usize,
     /// `[outputs, inputs]`, exactly.
@@ -143,6 +160,24 @@ impl Made {
     pub(super) fn linear(&self) -> LinearRef {
         LinearRef { weights: self.weights, bias: self.bias_buffer.as_ref().map(Buffer::pointer) }
     }
+}
+
+/// The linear layer number `at` of a decoder layer.
+pub(super) fn layer_linear(
+    device: &Device,
+    config: &ModelConfig,
+    dtype: Dtype,
+    packing: Packing,
+    at: usize,
+    random: &mut Random,
+) -> Made {
+    let has_bias = [config.qkv_bias, config.output_bias, config.mlp_bias, config.mlp_bias][at];
+    let qkv = (config.heads + 2 * config.kv_heads) * config.head_dim;
+    let up = if is_gated(config) { 2 * config.intermediate } else { config.intermediate };
+    let (outputs, inputs) = ([qkv, config.hidden, up, config.hidden][at], inputs(config)[at]);
+    let group_size = if let Packing::Awq { group_size } = packing { group_size.unwrap_or(inputs) } else { 0 };
+    let span = pair_spans(config)[at];
+    layer_weights(device, dtype, packing, [outputs, inputs], (group_size, span), has_bias, random)
 }
 
 /// Random weights `[outputs, inputs]`, packed by the kernels of `pack.rs`; four bits in groups, rows at a distance of `span` paired.
