@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::printer::{print_error, say};
-use crate::record::StoredRun;
-use crate::report::{Gate, Limits, no_shared_precision, refusal};
-use crate::run::{Job, RunError};
+use crate::compare::{Gate, Limits, no_shared_precision, refusal};
+use crate::jobs::JobError;
+use crate::jobs::eval::{EvalJob, StoredRun};
 use crate::task::Protocol;
 
 /// Holding a run against a stored one.
@@ -34,7 +34,7 @@ pub(super) struct Baseline {
 
 impl BaselineArguments {
     /// Reads the baseline, so that a wrong one is known before hours are spent.
-    pub(super) fn open(&self) -> Result<Option<Baseline>, RunError> {
+    pub(super) fn open(&self) -> Result<Option<Baseline>, JobError> {
         let Some(path) = &self.baseline else { return Ok(None) };
         let limits = Limits {
             margin_points: self.margin.unwrap_or(Limits::default().margin_points),
@@ -56,7 +56,7 @@ impl BaselineArguments {
         ];
         for (flag, value, holds, range) in numbers {
             if !holds {
-                return Err(RunError::invalid(format!("{flag} {value} is out of range"), format!("give {range}")));
+                return Err(JobError::invalid(format!("{flag} {value} is out of range"), format!("give {range}")));
             }
         }
         Ok(Some(Baseline { run: StoredRun::read(path)?, limits }))
@@ -65,7 +65,7 @@ impl BaselineArguments {
 
 impl Baseline {
     /// Refuses a job whose run could not be held against it, before hours are spent. Its problems are compared once they are known.
-    pub(super) fn check_job(&self, job: &Job) -> Result<(), RunError> {
+    pub(super) fn check_job(&self, job: &EvalJob) -> Result<(), JobError> {
         let (stored, dtypes) = (&self.run.record, &job.subject.dtypes);
         let protocol = Protocol::open(&job.protocol)?;
         if protocol.sha256 != stored.plan.protocol.sha256 {
@@ -80,12 +80,12 @@ impl Baseline {
     }
 
     /// Holds runs against it.
-    pub(super) fn gate(&self, runs: &[StoredRun]) -> Result<Gate, RunError> {
+    pub(super) fn gate(&self, runs: &[StoredRun]) -> Result<Gate, JobError> {
         Ok(Gate::new(runs, &self.run, self.limits)?)
     }
 
     /// Holds a run that has just finished against it, and says what came of it.
-    pub(super) fn check(&self, folder: &Path) -> Result<Exit, RunError> {
+    pub(super) fn check(&self, folder: &Path) -> Result<Exit, JobError> {
         let gate = self.gate(&[StoredRun::read(folder)?])?;
         tell(&gate);
         Ok(exit(Some(&gate)))

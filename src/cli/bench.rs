@@ -10,10 +10,9 @@ use super::output::{OutputArguments, colour, print_and_keep};
 use super::printer::{Printer, cache_text, duration, remaining_text, running_text, say, speed_text};
 use super::session::{catch_interrupts, print_failures};
 use super::values::at_least_one;
-use crate::bench::{BenchFinished, BenchJob, Event, Progress, Surroundings, execute};
 use crate::engine::Batching;
-use crate::record::BenchPart;
-use crate::run::RunError;
+use crate::jobs::JobError;
+use crate::jobs::bench::{BenchContext, BenchEvent, BenchFinished, BenchJob, BenchPart, BenchProgress, execute};
 use crate::text::{bytes, unknown};
 
 pub(super) const EXAMPLES: &str = "\
@@ -91,14 +90,14 @@ pub struct BenchArguments {
 }
 
 /// Checks the arguments of `bench`. `command` is the whole command line; `colour` is for a terminal's tables.
-pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: bool) -> Result<BenchJob, RunError> {
+pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: bool) -> Result<BenchJob, JobError> {
     at_least_one(&[("--repeats", Some(arguments.repeats)), ("--requests", arguments.requests)])?;
     let parts = parts(&arguments.only)?;
     let of_workload =
         [("--workload", arguments.workload.is_some()), ("--shared-prefix", arguments.shared_prefix.is_some())];
     if let Some((flag, _)) = of_workload.into_iter().find(|(_, given)| *given && !parts.contains(&BenchPart::Workload))
     {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("{flag} has no use without the part `workload`"),
             "add workload to `--only`, or leave one of the two out",
         ));
@@ -120,18 +119,18 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
 }
 
 /// The named parts in the order in which they run; all if none is named.
-fn parts(names: &[String]) -> Result<Vec<BenchPart>, RunError> {
+fn parts(names: &[String]) -> Result<Vec<BenchPart>, JobError> {
     let known = BenchPart::ALL.map(BenchPart::name);
     if let Some(stranger) = names.iter().find(|name| !known.contains(&name.trim())) {
         let (what, hint) = unknown("part", stranger, &known);
-        return Err(RunError::invalid(what, hint));
+        return Err(JobError::invalid(what, hint));
     }
     let named = |part: &BenchPart| names.is_empty() || names.iter().any(|name| name.trim() == part.name());
     Ok(BenchPart::ALL.into_iter().filter(named).collect())
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &BenchArguments, command: Vec<String>) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &BenchArguments, command: Vec<String>) -> Result<Exit, JobError> {
     let job = resolve_bench(arguments, command, colour())?;
     let hub = arguments.model.start()?;
     let interrupted = catch_interrupts()?;
@@ -139,7 +138,7 @@ pub(super) fn run(arguments: &BenchArguments, command: Vec<String>) -> Result<Ex
     let finished = execute(
         &job,
         &hub,
-        &mut Surroundings {
+        &mut BenchContext {
             open_engine: &mut crate::engine::open,
             tell: &mut |event| tell(&mut printer, event),
             interrupted,
@@ -148,15 +147,15 @@ pub(super) fn run(arguments: &BenchArguments, command: Vec<String>) -> Result<Ex
     conclude(&job, &finished)
 }
 
-fn tell(printer: &mut Printer, event: Event) {
+fn tell(printer: &mut Printer, event: BenchEvent) {
     match event {
-        Event::Note(note) => say(&format!("note: {note}")),
-        Event::Loading { dtype, repetition: 1, repetitions: 1 } => say(&format!("{dtype:4}  loading")),
-        Event::Loading { dtype, repetition: 1, repetitions } => {
+        BenchEvent::Note(note) => say(&format!("note: {note}")),
+        BenchEvent::Loading { dtype, repetition: 1, repetitions: 1 } => say(&format!("{dtype:4}  loading")),
+        BenchEvent::Loading { dtype, repetition: 1, repetitions } => {
             say(&format!("{dtype:4}  loading, {repetitions} times"));
         }
-        Event::Loading { .. } => {}
-        Event::Loaded(info, run) => say(&format!(
+        BenchEvent::Loading { .. } => {}
+        BenchEvent::Loaded(info, run) => say(&format!(
             "{:4}  {} engine on {}: ready in {:.3} s, first token after {:.3} s, {} of weights",
             info.dtype,
             info.name,
@@ -165,31 +164,31 @@ fn tell(printer: &mut Printer, event: Event) {
             run.first_token_seconds,
             bytes(info.weight_bytes)
         )),
-        Event::Progress(progress) => {
+        BenchEvent::Progress(progress) => {
             let (done, total) = (progress.output_tokens, progress.expected_tokens);
             printer.show(done, total, progress_line(&progress), Some(end_line(&progress)));
         }
-        Event::Ended => printer.end(),
-        Event::Failed { dtype, message } => say(&format!("{dtype:4}  failed: {message}")),
+        BenchEvent::Ended => printer.end(),
+        BenchEvent::Failed { dtype, message } => say(&format!("{dtype:4}  failed: {message}")),
     }
 }
 
-fn progress_line(progress: &Progress) -> String {
-    let Progress { dtype, part, completed, requests, running, output_tokens, expected_tokens, .. } = progress;
+fn progress_line(progress: &BenchProgress) -> String {
+    let BenchProgress { dtype, part, completed, requests, running, output_tokens, expected_tokens, .. } = progress;
     let remaining = remaining_text(progress.remaining_seconds().filter(|_| output_tokens < expected_tokens));
     let (name, speed) = (part.name(), speed_text(progress.tokens_per_second()));
     let (cache, running) = (cache_text(progress.cache_bytes), running_text(*running, progress.waiting()));
     format!("{dtype:4}  {name}: {completed}/{requests} done{remaining}{speed}{cache}{running}")
 }
 
-fn end_line(progress: &Progress) -> String {
-    let Progress { dtype, part, completed, requests, seconds, .. } = progress;
+fn end_line(progress: &BenchProgress) -> String {
+    let BenchProgress { dtype, part, completed, requests, seconds, .. } = progress;
     let (name, speed) = (part.name(), speed_text(progress.tokens_per_second()));
     format!("{dtype:4}  {name}: {completed}/{requests} done in {}{speed}", duration(*seconds))
 }
 
 /// Prints what was measured, and says what was not.
-fn conclude(job: &BenchJob, finished: &BenchFinished) -> Result<Exit, RunError> {
+fn conclude(job: &BenchJob, finished: &BenchFinished) -> Result<Exit, JobError> {
     print_and_keep(&finished.report, job.out.as_deref(), finished.record.interrupted, |path| {
         finished.record.write(path)
     })?;
@@ -208,7 +207,7 @@ mod tests {
 
     #[test]
     fn progress_says_speed_and_what_is_left() {
-        let progress = Progress {
+        let progress = BenchProgress {
             dtype: Dtype::F16,
             part: BenchPart::Workload,
             completed: 3,
@@ -223,8 +222,14 @@ mod tests {
             progress_line(&progress),
             "f16   workload: 3/10 done, 12 s left, 160 tokens/s, cache 12.1 GB, 6 running"
         );
-        let done =
-            Progress { completed: 10, running: 0, cache_bytes: None, output_tokens: 2560, seconds: 16.0, ..progress };
+        let done = BenchProgress {
+            completed: 10,
+            running: 0,
+            cache_bytes: None,
+            output_tokens: 2560,
+            seconds: 16.0,
+            ..progress
+        };
         assert_eq!(progress_line(&done), "f16   workload: 10/10 done, 160 tokens/s");
         assert_eq!(end_line(&done), "f16   workload: 10/10 done in 16 s, 160 tokens/s");
     }

@@ -8,8 +8,8 @@ use super::exit::Exit;
 use super::output::print_data;
 use crate::engine::{EngineKind, gpu_description};
 use crate::hub::{Hub, HubError, HubSettings};
+use crate::jobs::JobError;
 use crate::record::Machine;
-use crate::run::RunError;
 use crate::system::available_memory_bytes;
 use crate::text::bytes;
 
@@ -17,7 +17,7 @@ use crate::text::bytes;
 const HUB_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs the command.
-pub(super) fn run() -> Result<Exit, RunError> {
+pub(super) fn run() -> Result<Exit, JobError> {
     print_data(&report())?;
     Ok(Exit::Success)
 }

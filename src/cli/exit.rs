@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::record::Record;
-use crate::run::RunError;
+use crate::jobs::JobError;
+use crate::jobs::eval::EvalRecord;
 
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +36,14 @@ Exit codes:
 impl Exit {
     /// `--min-accuracy`: the lowest accuracy of any precision under the protocol's first rule, against `minimum`
     /// percent. No accuracy at all is below any minimum.
-    pub fn of_accuracy(record: &Record, minimum: f64) -> Self {
+    pub fn of_accuracy(record: &EvalRecord, minimum: f64) -> Self {
         let reached = record.lowest_accuracy().is_some_and(|accuracy| accuracy * 100.0 >= minimum);
         if reached { Self::Success } else { Self::BelowMinimum }
     }
 }
 
-impl From<&RunError> for Exit {
-    fn from(error: &RunError) -> Self {
+impl From<&JobError> for Exit {
+    fn from(error: &JobError) -> Self {
         if error.is_engine_failure() { Self::EngineFailure } else { Self::UserMistake }
     }
 }

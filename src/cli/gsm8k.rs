@@ -13,7 +13,8 @@ use super::session::{conclude_run, destination, with_surroundings};
 use super::values::{at_least_one, chat};
 use crate::engine::Batching;
 use crate::hub::DEFAULT_REVISION;
-use crate::run::{Finished, Inputs, Job, RunError, SamplingOptions, execute, show_prompt};
+use crate::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions, execute, show_prompt};
+use crate::jobs::{Finished, JobError};
 use crate::task::{DatasetSpec, Selection};
 
 pub(super) const EXAMPLES: &str = "\
@@ -110,10 +111,10 @@ fn protocols_help() -> String {
 }
 
 /// Checks the arguments of `gsm8k`. `command` is the whole command line; `colour` is for a terminal's table.
-pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -> Result<Job, RunError> {
+pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -> Result<EvalJob, JobError> {
     check_numbers(arguments)?;
     let subject = arguments.model.resolve(Batching::default(), arguments.batch)?;
-    Ok(Job {
+    Ok(EvalJob {
         command,
         subject,
         dataset: DatasetSpec {
@@ -141,12 +142,12 @@ pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -
     })
 }
 
-fn selection(arguments: &Gsm8kArguments) -> Result<Selection, RunError> {
+fn selection(arguments: &Gsm8kArguments) -> Result<Selection, JobError> {
     let indices = arguments.samples.as_deref().map(Selection::parse_indices).transpose()?;
     Ok(Selection { limit: arguments.limit, indices: indices.unwrap_or_default() })
 }
 
-fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), RunError> {
+fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), JobError> {
     at_least_one(&[
         ("--limit", arguments.limit),
         ("--max-tokens", arguments.max_tokens),
@@ -160,17 +161,17 @@ fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), RunError> {
     ];
     for (flag, value, holds, range) in in_range {
         if !holds || !value.is_finite() {
-            return Err(RunError::invalid(format!("{flag} {value} is out of range"), format!("give {range}")));
+            return Err(JobError::invalid(format!("{flag} {value} is out of range"), format!("give {range}")));
         }
     }
     if arguments.repeats > 1 && arguments.temperature == 0.0 {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("--repeats {} of greedy decoding would give every answer that often", arguments.repeats),
             "give a `--temperature` above 0, such as 0.7, or leave `--repeats` out",
         ));
     }
     if arguments.stop.iter().any(String::is_empty) {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             "--stop \"\" would end every generation at once",
             "give a string, or leave it out",
         ));
@@ -179,7 +180,7 @@ fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), RunError> {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Exit, JobError> {
     let job = resolve(arguments, command, colour())?;
     let baseline = arguments.baseline.open()?;
     if let Some(baseline) = &baseline {
@@ -187,7 +188,7 @@ pub(super) fn run(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Ex
     }
     let hub = arguments.model.start()?;
     if let Some(row) = arguments.show_prompt {
-        print_data(&show_prompt(&Inputs::load(&job, &hub)?, &job, row)?)?;
+        print_data(&show_prompt(&EvalInputs::load(&job, &hub)?, &job, row)?)?;
         return Ok(Exit::Success);
     }
     let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
@@ -196,11 +197,11 @@ pub(super) fn run(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Ex
 
 /// Prints what came of a run, and whether it is good enough.
 fn conclude(
-    job: &Job,
-    finished: &Finished,
+    job: &EvalJob,
+    finished: &Finished<EvalRecord>,
     min_accuracy: Option<f64>,
     baseline: Option<&Baseline>,
-) -> Result<Exit, RunError> {
+) -> Result<Exit, JobError> {
     let exit = conclude_run(finished, &job.command, &job.destination, job.resume)?;
     let (Exit::Success, Some((record, _))) = (exit, &finished.results) else { return Ok(exit) };
     let held = baseline.map_or(Ok(Exit::Success), |baseline| baseline.check(&finished.folder))?;

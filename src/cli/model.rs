@@ -7,7 +7,7 @@ use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
 use crate::engine::{Batching, Dtype, EngineKind};
 use crate::hub::{DEFAULT_REVISION, Hub};
-use crate::run::{RunError, Subject};
+use crate::jobs::{JobError, Target};
 use crate::text::unknown;
 
 /// More than any card has memory for; sizes that are computed from it stay far below what an integer holds.
@@ -51,17 +51,17 @@ pub struct ModelArguments {
 
 impl ModelArguments {
     /// Checks everything that can be checked without opening a file. `batching` is the command's own, where the user names none.
-    pub(super) fn resolve(&self, batching: Batching, batch: Option<usize>) -> Result<Subject, RunError> {
+    pub(super) fn resolve(&self, batching: Batching, batch: Option<usize>) -> Result<Target, JobError> {
         let engine = engine(&self.engine)?;
         at_least_one(&[("--threads", self.threads), ("--batch", batch)])?;
         if let Some(batch) = batch.filter(|batch| *batch > MOST_BATCH) {
-            return Err(RunError::invalid(
+            return Err(JobError::invalid(
                 format!("--batch {batch} is more than {MOST_BATCH}"),
                 "give a smaller one, or leave it out for the engine's choice",
             ));
         }
         let dtypes = dtypes(&self.dtype, engine)?;
-        Ok(Subject {
+        Ok(Target {
             model: ModelSpec { source: self.source.clone(), revision: self.revision.clone() },
             awq: awq(self.awq.as_deref(), &dtypes)?,
             dtypes,
@@ -73,21 +73,21 @@ impl ModelArguments {
     }
 
     /// Starts the threads that were asked for, and the hub's client.
-    pub(super) fn start(&self) -> Result<Hub, RunError> {
+    pub(super) fn start(&self) -> Result<Hub, JobError> {
         start_threads(self.threads)?;
         open_hub(self.offline)
     }
 }
 
-fn engine(name: &str) -> Result<EngineKind, RunError> {
+fn engine(name: &str) -> Result<EngineKind, JobError> {
     EngineKind::parse(name).ok_or_else(|| {
         let (what, hint) = unknown("engine", name, &EngineKind::NAMES);
-        RunError::invalid(what, hint)
+        JobError::invalid(what, hint)
     })
 }
 
 /// The named precisions, the ground truth first, none twice; none if none is named.
-pub(in crate::cli) fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec<Dtype>, RunError> {
+pub(in crate::cli) fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec<Dtype>, JobError> {
     let offered = engine.dtypes();
     let known = Dtype::ALL.map(Dtype::name);
     let mut dtypes = names
@@ -95,13 +95,13 @@ pub(in crate::cli) fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec
         .map(|name| {
             let dtype = Dtype::parse(name).ok_or_else(|| {
                 let (what, hint) = unknown("dtype", name, &known);
-                RunError::invalid(what, hint)
+                JobError::invalid(what, hint)
             })?;
             if offered.contains(&dtype) {
                 return Ok(dtype);
             }
             let offered = offered.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(", ");
-            Err(RunError::invalid(
+            Err(JobError::invalid(
                 format!("the engine asked for does not run in {dtype}"),
                 format!("give `--engine cpu`, or one of its own precisions: {offered}"),
             ))
@@ -113,10 +113,10 @@ pub(in crate::cli) fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec
 }
 
 /// Where the AWQ weights are, if the user says.
-fn awq(source: Option<&str>, dtypes: &[Dtype]) -> Result<Option<ModelSpec>, RunError> {
+fn awq(source: Option<&str>, dtypes: &[Dtype]) -> Result<Option<ModelSpec>, JobError> {
     let Some(source) = source else { return Ok(None) };
     if !dtypes.is_empty() && !dtypes.contains(&Dtype::Awq) {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("--awq {source} is of no use without awq among the precisions"),
             "add awq to `--dtype`, or leave `--awq` out",
         ));
@@ -124,11 +124,11 @@ fn awq(source: Option<&str>, dtypes: &[Dtype]) -> Result<Option<ModelSpec>, RunE
     Ok(Some(ModelSpec { source: source.to_owned(), revision: DEFAULT_REVISION.to_owned() }))
 }
 
-fn batching_named(name: &str) -> Result<Batching, RunError> {
+fn batching_named(name: &str) -> Result<Batching, JobError> {
     let found = Batching::ALL.into_iter().find(|batching| batching.name() == name.trim());
     found.ok_or_else(|| {
         let (what, hint) = unknown("batching", name, &Batching::ALL.map(Batching::name));
-        RunError::invalid(what, hint)
+        JobError::invalid(what, hint)
     })
 }
 

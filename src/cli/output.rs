@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::printer::{print, say};
 use crate::files::read_text;
+use crate::jobs::JobError;
 use crate::record::RecordError;
 use crate::report::{Format, ReportError, check_template};
-use crate::run::RunError;
 
 /// How a table is printed.
 #[derive(Debug, Clone, Args)]
@@ -24,24 +24,24 @@ pub struct OutputArguments {
 
 impl OutputArguments {
     /// The format of a command that has tables and no page, with the user's template read; said before hours are spent.
-    pub(super) fn table_format(&self, colour: bool) -> Result<Format, RunError> {
+    pub(super) fn table_format(&self, colour: bool) -> Result<Format, JobError> {
         let format = self.format(colour)?;
         if format != Format::Html {
             return Ok(format);
         }
-        Err(RunError::invalid(
+        Err(JobError::invalid(
             "`--format html` is for quality and report",
             "`evalsuite report RUN --format html` makes a page of a finished gsm8k run; choose another format here",
         ))
     }
 
     /// The format, with the user's template read.
-    pub(super) fn format(&self, colour: bool) -> Result<Format, RunError> {
+    pub(super) fn format(&self, colour: bool) -> Result<Format, JobError> {
         let format = Format::parse(&self.format, colour)?;
         let Some(path) = &self.template else { return Ok(format) };
         let template = read_text(path).map_err(|error| ReportError {
             what: format!("cannot read the template {}: {error}", path.display()),
-            hint: "`--template` takes a tera template; templates/table.md is one to start from".to_owned(),
+            hint: "`--template` takes a tera template; templates/eval.md is one to start from".to_owned(),
         })?;
         let name = path.display().to_string();
         check_template(&name, &template)?;
@@ -55,9 +55,9 @@ pub(super) fn colour() -> bool {
 }
 
 /// Prints data on stdout.
-pub(super) fn print_data(text: &str) -> Result<(), RunError> {
+pub(super) fn print_data(text: &str) -> Result<(), JobError> {
     print(text).map_err(|error| {
-        RunError::invalid(format!("cannot write to stdout: {error}"), "is the disk full that it is redirected to?")
+        JobError::invalid(format!("cannot write to stdout: {error}"), "is the disk full that it is redirected to?")
     })
 }
 
@@ -68,7 +68,7 @@ pub(super) fn print_and_keep(
     out: Option<&Path>,
     interrupted: bool,
     write: impl FnOnce(&Path) -> Result<(), RecordError>,
-) -> Result<(), RunError> {
+) -> Result<(), JobError> {
     let printed = print_data(report);
     match out {
         Some(path) if interrupted && path.is_file() => {

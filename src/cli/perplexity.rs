@@ -11,8 +11,8 @@ use super::printer::say;
 use super::session::{print_failures, with_surroundings};
 use super::values::chat;
 use crate::engine::Batching;
-use crate::run::RunError;
-use crate::run::perplexity::{PerplexityFinished, PerplexityJob, execute};
+use crate::jobs::JobError;
+use crate::jobs::perplexity::{PerplexityFinished, PerplexityJob, execute};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -81,7 +81,7 @@ pub fn resolve_perplexity(
     arguments: &PerplexityArguments,
     command: Vec<String>,
     colour: bool,
-) -> Result<PerplexityJob, RunError> {
+) -> Result<PerplexityJob, JobError> {
     let at_least = [
         ("--window", arguments.window, 2),
         ("--stride", arguments.stride, 1),
@@ -89,7 +89,7 @@ pub fn resolve_perplexity(
     ];
     for (flag, value, least) in at_least {
         if let Some(value) = value.filter(|value| *value < least) {
-            return Err(RunError::invalid(
+            return Err(JobError::invalid(
                 format!("{flag} {value} leaves nothing to score"),
                 format!("give {flag} {least} or more"),
             ));
@@ -112,7 +112,7 @@ pub fn resolve_perplexity(
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &PerplexityArguments, command: Vec<String>) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &PerplexityArguments, command: Vec<String>) -> Result<Exit, JobError> {
     let job = resolve_perplexity(arguments, command, colour())?;
     let hub = arguments.model.start()?;
     let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
@@ -120,7 +120,7 @@ pub(super) fn run(arguments: &PerplexityArguments, command: Vec<String>) -> Resu
 }
 
 /// Prints what was measured, and says what was not.
-fn conclude(job: &PerplexityJob, finished: &PerplexityFinished) -> Result<Exit, RunError> {
+fn conclude(job: &PerplexityJob, finished: &PerplexityFinished) -> Result<Exit, JobError> {
     let windows = &finished.record.windows;
     let Some(report) = &finished.report else {
         say("interrupted before the first window was done: there is nothing to report");

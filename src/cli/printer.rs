@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::run::{Event, Progress, WindowProgress};
+use crate::jobs::{Event, Progress, WindowProgress};
 use crate::text::bytes;
 
 /// Prints data. A reader that went away (`| head`) has what it wanted; any other failure is said.

@@ -11,8 +11,8 @@ use super::printer::say;
 use super::session::{conclude_run, destination, with_surroundings};
 use super::values::{at_least_one, chat};
 use crate::engine::Batching;
-use crate::run::RunError;
-use crate::run::quality::{ImportJob, QualityJob, execute, import};
+use crate::jobs::JobError;
+use crate::jobs::quality::{ImportJob, QualityJob, execute, import};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -104,10 +104,10 @@ pub fn resolve_quality(
     arguments: &QualityArguments,
     command: Vec<String>,
     colour: bool,
-) -> Result<QualityJob, RunError> {
+) -> Result<QualityJob, JobError> {
     at_least_one(&[("--max-tokens", arguments.max_tokens)])?;
     if let Some(column) = &arguments.ground_truth {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("--ground-truth {column} names a column of an import, and nothing is imported"),
             "add `--import FILE`, or leave `--ground-truth` out: a run is compared with f32, or else its most exact dtype",
         ));
@@ -128,7 +128,7 @@ pub fn resolve_quality(
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &QualityArguments, command: Vec<String>) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &QualityArguments, command: Vec<String>) -> Result<Exit, JobError> {
     if let Some(file) = &arguments.import {
         return compare_import(arguments, file, command);
     }
@@ -138,7 +138,7 @@ pub(super) fn run(arguments: &QualityArguments, command: Vec<String>) -> Result<
     conclude_run(&finished, &job.command, &job.destination, job.resume)
 }
 
-fn compare_import(arguments: &QualityArguments, file: &Path, command: Vec<String>) -> Result<Exit, RunError> {
+fn compare_import(arguments: &QualityArguments, file: &Path, command: Vec<String>) -> Result<Exit, JobError> {
     let job = ImportJob {
         command,
         file: file.to_path_buf(),

@@ -10,8 +10,8 @@ use super::printer::{Printer, duration, remaining_text, say};
 use super::session::{catch_interrupts, open_hub, start_threads};
 use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
+use crate::jobs::JobError;
 use crate::quantize::{Event, Finished, GROUP_SIZES, Job, Method, Progress, quantize};
-use crate::run::RunError;
 use crate::text::unknown;
 
 pub(super) const EXAMPLES: &str = "\
@@ -56,7 +56,7 @@ pub struct QuantizeArguments {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, JobError> {
     let job = resolve(arguments)?;
     start_threads(arguments.threads)?;
     let hub = open_hub(arguments.offline)?;
@@ -80,20 +80,20 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, RunError> {
     })
 }
 
-fn resolve(arguments: &QuantizeArguments) -> Result<Job, RunError> {
+fn resolve(arguments: &QuantizeArguments) -> Result<Job, JobError> {
     let method = Method::parse(&arguments.method).ok_or_else(|| {
         let (what, hint) = unknown("method", &arguments.method, &Method::NAMES);
-        RunError::invalid(what, hint)
+        JobError::invalid(what, hint)
     })?;
     if let Some(size) = arguments.group_size.filter(|size| !GROUP_SIZES.contains(size)) {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("--group-size {size} is not one that other programs read"),
             "give 128, 64 or 32, or leave it out for the largest that fits",
         ));
     }
     at_least_one(&[("--threads", arguments.threads)])?;
     if method == Method::Rtn && arguments.calibration.is_some() {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             "--calibration has no use with --method rtn, which looks at the weights alone",
             "leave one of the two out",
         ));

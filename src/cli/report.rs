@@ -10,10 +10,11 @@ use super::baseline::{BaselineArguments, exit};
 use super::exit::Exit;
 use super::output::{colour, print_data};
 use super::printer::{print_error, say};
+use crate::compare::{Comparison, Report, read_outside, report_format};
 use crate::files::write_atomically;
-use crate::record::StoredRun;
-use crate::report::{Comparison, ReportFormat, Templates, read_outside, render_comparison};
-use crate::run::RunError;
+use crate::jobs::JobError;
+use crate::jobs::eval::StoredRun;
+use crate::report::Templates;
 
 /// For `--help`.
 pub(super) const EXAMPLES: &str = "\
@@ -53,9 +54,9 @@ pub struct ReportArguments {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<Exit, JobError> {
     let to_terminal = colour() && arguments.out.is_none();
-    let format = ReportFormat::parse(&arguments.format, to_terminal)?;
+    let format = report_format(&arguments.format)?;
     let templates = match &arguments.templates {
         Some(folder) => Templates::with_folder(folder)?,
         None => Templates::bundled(),
@@ -68,7 +69,8 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
     let runs = arguments.runs.iter().map(|path| StoredRun::read(path)).collect::<Result<Vec<_>, _>>()?;
     let gate = baseline.map(|baseline| baseline.gate(&runs)).transpose()?;
     let comparison = Comparison::new(&runs, outside, gate, command);
-    let text = render_comparison(&comparison, &runs, format, &templates)?;
+    let made_from = Report { comparison: &comparison, runs: &runs, templates: &templates, colour: to_terminal };
+    let text = format.render(&made_from)?;
     match &arguments.out {
         Some(path) => {
             let mut bytes = text.into_bytes();
@@ -76,7 +78,7 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
                 bytes.push(b'\n');
             }
             write_atomically(path, &bytes).map_err(|error| {
-                RunError::invalid(
+                JobError::invalid(
                     format!("cannot write {}: {error}", path.display()),
                     "give `--out` a file in a folder that is there and may be written to",
                 )
@@ -85,8 +87,8 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
         }
         None => print_data(&text)?,
     }
-    if format == ReportFormat::Github {
-        append_summary(&render_comparison(&comparison, &runs, ReportFormat::Markdown, &templates)?)?;
+    if format.name() == "github" {
+        append_summary(&report_format("markdown")?.render(&made_from)?)?;
     }
     if let Some(gate) = &comparison.gate {
         gate.failures().for_each(print_error);
@@ -95,7 +97,7 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
 }
 
 /// GitHub shows what stands in the file that it names so as the step's summary.
-fn append_summary(markdown: &str) -> Result<(), RunError> {
+fn append_summary(markdown: &str) -> Result<(), JobError> {
     let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else { return Ok(()) };
     let path = PathBuf::from(path);
     let append = || -> std::io::Result<()> {
@@ -103,7 +105,7 @@ fn append_summary(markdown: &str) -> Result<(), RunError> {
         writeln!(file, "{}", markdown.trim_end())
     };
     append().map_err(|error| {
-        RunError::invalid(
+        JobError::invalid(
             format!("cannot append to the step summary {}: {error}", path.display()),
             "unset GITHUB_STEP_SUMMARY, or let it name a file that may be written to",
         )

@@ -8,8 +8,8 @@ use super::exit::Exit;
 use super::output::{OutputArguments, colour, print_data};
 use super::printer::say;
 use super::session::open_hub;
-use crate::report::render;
-use crate::run::{RunError, rescore};
+use crate::jobs::JobError;
+use crate::jobs::eval::{render, rescore};
 
 /// `evalsuite rescore`.
 #[derive(Debug, Clone, Args)]
@@ -29,7 +29,7 @@ pub struct RescoreArguments {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &RescoreArguments) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &RescoreArguments) -> Result<Exit, JobError> {
     let format = arguments.output.table_format(colour())?;
     let hub = open_hub(arguments.offline)?;
     let (record, path) = rescore(&arguments.run, &arguments.protocol, &hub)?;

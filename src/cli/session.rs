@@ -10,7 +10,7 @@ use super::output::print_data;
 use super::printer::{Printer, print_error, say};
 use crate::engine::Dtype;
 use crate::hub::Hub;
-use crate::run::{Destination, Finished, RunError, Surroundings};
+use crate::jobs::{Destination, Finished, JobContext, JobError};
 use crate::text::command_line;
 
 /// Where runs go unless `--out` says otherwise.
@@ -22,14 +22,10 @@ pub(super) fn destination(out: Option<&PathBuf>) -> Destination {
 }
 
 /// Gives a job what surrounds it here: the engines there are, a printer of progress, and Ctrl-C.
-pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut Surroundings) -> Result<T, RunError>) -> Result<T, RunError> {
+pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut JobContext) -> Result<T, JobError>) -> Result<T, JobError> {
     let mut printer = Printer::new();
     let interrupted = catch_interrupts()?;
-    job(&mut Surroundings {
-        open_engine: &mut crate::engine::open,
-        tell: &mut |event| printer.tell(event),
-        interrupted,
-    })
+    job(&mut JobContext { open_engine: &mut crate::engine::open, tell: &mut |event| printer.tell(event), interrupted })
 }
 
 /// Prints what came of a run with a folder, and says how to go on where it did not finish.
@@ -38,7 +34,7 @@ pub(super) fn conclude_run<R>(
     command: &[String],
     destination: &Destination,
     resumed: bool,
-) -> Result<Exit, RunError> {
+) -> Result<Exit, JobError> {
     let folder = finished.folder.display();
     let go_on = resume_command(command, destination, resumed, &finished.folder);
     let Some((_, report)) = &finished.results else {
@@ -55,7 +51,7 @@ pub(super) fn conclude_run<R>(
 }
 
 /// Prints why precisions did not finish; the exit code that follows.
-pub(super) fn print_failures(failures: &[(Dtype, RunError)]) -> Exit {
+pub(super) fn print_failures(failures: &[(Dtype, JobError)]) -> Exit {
     for (dtype, error) in failures {
         print_error(&format!("{dtype}: {error}"));
     }
@@ -83,16 +79,16 @@ fn resume_command(command: &[String], destination: &Destination, resumed: bool, 
 /// More than the machines have that this runs on; starting many more takes minutes.
 const MOST_THREADS: usize = 1024;
 
-pub(super) fn start_threads(threads: Option<usize>) -> Result<(), RunError> {
+pub(super) fn start_threads(threads: Option<usize>) -> Result<(), JobError> {
     let Some(threads) = threads else { return Ok(()) };
     if threads > MOST_THREADS {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("--threads {threads} is more than {MOST_THREADS}"),
             "give at most as many as the machine has cores, or leave it out",
         ));
     }
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|error| {
-        RunError::invalid(format!("cannot start {threads} threads: {error}"), "give a smaller number to `--threads`")
+        JobError::invalid(format!("cannot start {threads} threads: {error}"), "give a smaller number to `--threads`")
     })
 }
 
@@ -104,12 +100,12 @@ pub(super) fn is_interrupted() -> bool {
 }
 
 /// The hub's client, which Ctrl-C ends where it is caught.
-pub(super) fn open_hub(offline: bool) -> Result<Hub, RunError> {
+pub(super) fn open_hub(offline: bool) -> Result<Hub, JobError> {
     Ok(Hub::from_environment(offline)?.until(&INTERRUPTED))
 }
 
 /// The first Ctrl-C asks the run to end after its current step, the second ends the program at once.
-pub(super) fn catch_interrupts() -> Result<&'static AtomicBool, RunError> {
+pub(super) fn catch_interrupts() -> Result<&'static AtomicBool, JobError> {
     let handler = || {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
             std::process::exit(Exit::Interrupted as i32);
@@ -118,7 +114,7 @@ pub(super) fn catch_interrupts() -> Result<&'static AtomicBool, RunError> {
     };
     let ignored = ignored_signals();
     ctrlc::set_handler(handler).map_err(|error| {
-        RunError::invalid(format!("cannot listen for Ctrl-C: {error}"), "run from an ordinary shell")
+        JobError::invalid(format!("cannot listen for Ctrl-C: {error}"), "run from an ordinary shell")
     })?;
     for signal in ignored {
         ignore(signal);

@@ -7,9 +7,11 @@ use clap::Args;
 use super::exit::Exit;
 use super::output::{OutputArguments, colour, print_data};
 use super::quality::DIFFS;
-use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
-use crate::report::{render, render_bench, render_perplexity, render_quality};
-use crate::run::RunError;
+use crate::jobs::JobError;
+use crate::jobs::bench::{BenchRecord, render_bench};
+use crate::jobs::eval::{EvalRecord, render};
+use crate::jobs::perplexity::{PerplexityRecord, render_perplexity};
+use crate::jobs::quality::{QualityRecord, render_quality};
 
 /// `evalsuite show`.
 #[derive(Debug, Clone, Args)]
@@ -23,11 +25,11 @@ pub struct ShowArguments {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, JobError> {
     let format = arguments.output.format(colour())?;
     let path = if arguments.run.is_dir() { arguments.run.join("record.json") } else { arguments.run.clone() };
     if !path.exists() && arguments.run.join("plan.json").exists() {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("the run in {} has not finished", arguments.run.display()),
             "finish it: give its command (in plan.json) with `--resume`",
         ));
@@ -39,7 +41,7 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, RunError> {
     } else if let Some(record) = QualityRecord::read(&path)? {
         render_quality(&record, &format, DIFFS)?
     } else {
-        render(&Record::read(&path)?, &format)?
+        render(&EvalRecord::read(&path)?, &format)?
     };
     print_data(&report)?;
     Ok(Exit::Success)

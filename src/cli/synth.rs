@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::printer::{Printer, duration, remaining_text, say};
 use super::session::{catch_interrupts, start_threads};
 use super::values::at_least_one;
-use crate::run::RunError;
+use crate::jobs::JobError;
 use crate::synth::{Finished, Format, Job, Progress, Shape, synthesise};
 use crate::text::{bytes, unknown};
 
@@ -53,7 +53,7 @@ pub struct SynthArguments {
 }
 
 /// Runs the command.
-pub(super) fn run(arguments: &SynthArguments) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &SynthArguments) -> Result<Exit, JobError> {
     let job = resolve(arguments)?;
     start_threads(arguments.threads)?;
     let interrupted = catch_interrupts()?;
@@ -84,8 +84,8 @@ fn show(printer: &mut Printer, progress: &Progress) {
     printer.show(done_bytes, total_bytes, line, None);
 }
 
-fn resolve(arguments: &SynthArguments) -> Result<Job, RunError> {
-    let invalid = |(what, hint): (String, String)| RunError::invalid(what, hint);
+fn resolve(arguments: &SynthArguments) -> Result<Job, JobError> {
+    let invalid = |(what, hint): (String, String)| JobError::invalid(what, hint);
     let shape =
         Shape::parse(&arguments.shape).ok_or_else(|| invalid(unknown("shape", &arguments.shape, &Shape::names())))?;
     at_least_one(&[("--threads", arguments.threads)])?;
@@ -93,7 +93,7 @@ fn resolve(arguments: &SynthArguments) -> Result<Job, RunError> {
     let format = Format::parse(&arguments.dtype, group_size)
         .ok_or_else(|| invalid(unknown("dtype", &arguments.dtype, &Format::NAMES)))?;
     if let Some(size) = arguments.group_size.filter(|_| !matches!(format, Format::Awq { .. })) {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("--group-size {size} has no use with --dtype {}", arguments.dtype),
             "leave it out, or give `--dtype awq`",
         ));

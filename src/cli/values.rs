@@ -1,27 +1,27 @@
 //! Values that flags of several commands take.
 
-use crate::run::RunError;
+use crate::jobs::JobError;
 use crate::task::ChatUse;
 use crate::text::unknown;
 
 /// When prompts go through the model's chat template.
-pub(super) fn chat(name: &str) -> Result<ChatUse, RunError> {
+pub(super) fn chat(name: &str) -> Result<ChatUse, JobError> {
     match name {
         "auto" => Ok(ChatUse::Auto),
         "never" => Ok(ChatUse::Never),
         "required" => Ok(ChatUse::Required),
         other => {
             let (what, hint) = unknown("use of the chat template", other, &["auto", "never", "required"]);
-            Err(RunError::invalid(what, hint))
+            Err(JobError::invalid(what, hint))
         }
     }
 }
 
 /// Refuses 0 as the value of a flag that counts something.
-pub(super) fn at_least_one(flags: &[(&str, Option<usize>)]) -> Result<(), RunError> {
+pub(super) fn at_least_one(flags: &[(&str, Option<usize>)]) -> Result<(), JobError> {
     match flags.iter().find(|(_, value)| *value == Some(0)) {
         Some((flag, _)) => {
-            Err(RunError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")))
+            Err(JobError::invalid(format!("{flag} 0 asks for nothing"), format!("give {flag} 1 or more")))
         }
         None => Ok(()),
     }

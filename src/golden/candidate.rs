@@ -8,11 +8,12 @@ use super::{
     RuleInput, Scored, Suite,
 };
 use crate::engine::{Dtype, Finish};
+use crate::jobs::JobError;
+use crate::jobs::eval::EvalRecord;
+use crate::jobs::quality::{Origin as QualityOrigin, PromptQuality, QualityPlan, QualityRecord};
 use crate::record::{
-    AwqPlan, GenerationPlan, ModelPlan, Origin as QualityOrigin, PromptQuality, QualityPlan, QualityRecord, Record,
-    RunFolder, Session, StoredCompletion, StoredSample, read_journal, utc_now,
+    AwqPlan, GenerationPlan, ModelPlan, RunFolder, Session, StoredCompletion, StoredSample, read_journal, utc_now,
 };
-use crate::run::RunError;
 use crate::task::{PromptSet, Protocol, Tier};
 use crate::text::command_line;
 
@@ -26,20 +27,20 @@ pub struct Origin<'a> {
 }
 
 /// One golden file a precision, or why there is none.
-pub type Candidates = Vec<(Dtype, Result<Golden, RunError>)>;
+pub type Candidates = Vec<(Dtype, Result<Golden, JobError>)>;
 
 /// What would be the golden files of a finished run.
-pub fn candidates(run: &Path, origin: Origin) -> Result<Candidates, RunError> {
+pub fn candidates(run: &Path, origin: Origin) -> Result<Candidates, JobError> {
     let file = run.join("record.json");
     if !file.exists() {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("there is no finished run in {}", run.display()),
             "give the folder of a finished `gsm8k` or `quality` run; they lie under `runs/` unless `--out` said otherwise",
         ));
     }
     match QualityRecord::read(&file)? {
         Some(record) => quality(run, &record, origin),
-        None => gsm8k(run, &Record::read(&file)?, origin),
+        None => gsm8k(run, &EvalRecord::read(&file)?, origin),
     }
 }
 
@@ -99,12 +100,12 @@ fn command(suite: Suite, recipe: &Recipe, dtype: Dtype) -> String {
     command_line(words.into_iter().chain(recipe.arguments.iter().map(String::as_str)))
 }
 
-fn unfinished(dtype: Dtype, failure: Option<&str>) -> RunError {
+fn unfinished(dtype: Dtype, failure: Option<&str>) -> JobError {
     let why = failure.and_then(|failure| failure.lines().next()).unwrap_or("some outputs are missing");
-    RunError::invalid(format!("{dtype} did not finish: {why}"), "see what the run said, and run again")
+    JobError::invalid(format!("{dtype} did not finish: {why}"), "see what the run said, and run again")
 }
 
-fn gsm8k(run: &Path, record: &Record, origin: Origin) -> Result<Candidates, RunError> {
+fn gsm8k(run: &Path, record: &EvalRecord, origin: Origin) -> Result<Candidates, JobError> {
     let plan = &record.plan;
     let samples: Vec<StoredSample> = read_journal(&run.join("samples.jsonl"))?;
     let prompts: HashMap<usize, String> = samples.into_iter().map(|line| (line.sample, line.prompt)).collect();
@@ -134,7 +135,7 @@ fn gsm8k(run: &Path, record: &Record, origin: Origin) -> Result<Candidates, RunE
         recipe: origin.recipe.cloned().unwrap_or_else(|| Recipe::of_command(&plan.command)),
         tier: None,
     };
-    let one = |dtype: Dtype| -> Result<Golden, RunError> {
+    let one = |dtype: Dtype| -> Result<Golden, JobError> {
         let of_record = record.dtypes.iter().find(|one| one.dtype == dtype);
         let mut stored: Vec<StoredCompletion> = read_journal(&run.join(dtype.name()).join("journal.jsonl"))?;
         if stored.len() != plan.completions_per_dtype() {
@@ -169,9 +170,9 @@ fn completion_output(stored: StoredCompletion, prompts: &HashMap<usize, String>)
     }
 }
 
-fn quality(run: &Path, record: &QualityRecord, origin: Origin) -> Result<Candidates, RunError> {
+fn quality(run: &Path, record: &QualityRecord, origin: Origin) -> Result<Candidates, JobError> {
     let (QualityOrigin::Run(plan), [model]) = (&record.origin, &record.models[..]) else {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("{} compares answers made elsewhere", run.display()),
             "golden files are made of runs: give the folder of one",
         ));
@@ -192,7 +193,7 @@ fn quality(run: &Path, record: &QualityRecord, origin: Origin) -> Result<Candida
         version: plan.prompts.version,
         sha256: plan.prompts.sha256.clone(),
     };
-    let one = |dtype: Dtype| -> Result<Golden, RunError> {
+    let one = |dtype: Dtype| -> Result<Golden, JobError> {
         let column = model.columns.iter().find(|column| column.column == dtype.name());
         let outputs = model.prompts.iter().map(|prompt| answer_output(prompt, dtype, set.as_ref()));
         let Some(outputs) = outputs.collect::<Option<Vec<Output>>>() else {
@@ -206,7 +207,7 @@ fn quality(run: &Path, record: &QualityRecord, origin: Origin) -> Result<Candida
 }
 
 /// The set that a run asked, if it is still what it was: prompts choose their tiers in it.
-fn set_of(plan: &QualityPlan) -> Result<Option<PromptSet>, RunError> {
+fn set_of(plan: &QualityPlan) -> Result<Option<PromptSet>, JobError> {
     let path = (plan.prompts.source != crate::bundled::NAME).then(|| Path::new(&plan.prompts.source));
     if path.is_some_and(|path| !path.exists()) {
         return Ok(None);

@@ -1,7 +1,7 @@
 //! One golden file held against what came now, and what becomes of the difference.
 
 use super::{Comparison, Entry, Golden, Note, Terms, compare};
-use crate::run::RunError;
+use crate::jobs::JobError;
 
 /// What is the matter with a golden file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Checked {
     }
 
     /// It could not be compared.
-    pub fn failed(entry: &Entry, error: &RunError) -> Self {
+    pub fn failed(entry: &Entry, error: &JobError) -> Self {
         Self { is_engine_failure: error.is_engine_failure(), ..Self::new(entry, Status::Failed, error.to_string()) }
     }
 }
@@ -77,10 +77,10 @@ impl Checked {
 /// what was pending is forgotten where there is none any more.
 pub fn hold(
     entry: &Entry,
-    came: Result<&Golden, &RunError>,
+    came: Result<&Golden, &JobError>,
     spell: Option<&dyn Fn(u32) -> String>,
     write: bool,
-) -> Result<Checked, RunError> {
+) -> Result<Checked, JobError> {
     let new = match came {
         Ok(new) => new,
         Err(error) => return Ok(Checked::failed(entry, error)),

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::Recipe;
 use crate::engine::{Dtype, Finish};
 use crate::files::read_text;
+use crate::jobs::JobError;
 use crate::record::GenerationPlan;
-use crate::run::RunError;
 use crate::score::Verdict;
 use crate::task::Tier;
 
@@ -231,17 +231,17 @@ impl Golden {
     }
 
     /// Reads a golden file; one of a newer format is refused.
-    pub fn read(path: &Path) -> Result<Self, RunError> {
+    pub fn read(path: &Path) -> Result<Self, JobError> {
         #[derive(Deserialize)]
         struct Version {
             golden_format: Option<u32>,
         }
         let text = read_text(path).map_err(|error| {
             let hint = "check the path and its permissions; golden files lie in `--golden DIR`, ./golden by default";
-            RunError::invalid(format!("cannot read {}: {error}", path.display()), hint)
+            JobError::invalid(format!("cannot read {}: {error}", path.display()), hint)
         })?;
         let damaged = |error: &serde_json::Error| {
-            RunError::invalid(
+            JobError::invalid(
                 format!("{}:{}: not a golden file: {error}", path.display(), error.line()),
                 "restore the file from version control, or delete it and make it anew with `evalsuite golden accept`",
             )
@@ -249,11 +249,11 @@ impl Golden {
         let version: Version = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
         match version.golden_format {
             Some(GOLDEN_FORMAT) => serde_json::from_str(&text).map_err(|error| damaged(&error)),
-            Some(format) => Err(RunError::invalid(
+            Some(format) => Err(JobError::invalid(
                 format!("{}: golden format {format}, but this evalsuite reads {GOLDEN_FORMAT}", path.display()),
                 "use the version of evalsuite that wrote it (the field `provenance.evalsuite`), or accept it anew",
             )),
-            None => Err(RunError::invalid(
+            None => Err(JobError::invalid(
                 format!("{}:1: not a golden file: there is no `golden_format`", path.display()),
                 "move the file out of the folder of golden files, or restore it from version control",
             )),

@@ -2,7 +2,7 @@
 
 use super::{Golden, SuiteJob};
 use crate::hub::Hub;
-use crate::run::RunError;
+use crate::jobs::JobError;
 use crate::task::{Dataset, PromptSet};
 
 /// How far what a golden file holds and what its suite asks reach each other.
@@ -15,7 +15,7 @@ pub struct Reach {
 }
 
 /// Looks into the prompt set or the dataset of a golden file; `job` is its recipe, resolved.
-pub fn reach(golden: &Golden, job: &SuiteJob, hub: &Hub) -> Result<Reach, RunError> {
+pub fn reach(golden: &Golden, job: &SuiteJob, hub: &Hub) -> Result<Reach, JobError> {
     let (known, asked): (Vec<String>, Vec<String>) = match job {
         SuiteJob::Quality(job) => {
             let set = PromptSet::open(job.prompts.as_deref())?;

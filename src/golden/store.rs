@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Golden, Suite};
 use crate::engine::Dtype;
 use crate::files::write_atomically;
-use crate::run::RunError;
+use crate::jobs::JobError;
 use crate::text::command_line;
 
 const PENDING: &str = "new";
@@ -55,28 +55,28 @@ impl Entry {
     }
 
     /// The golden file, if there is one.
-    pub fn golden(&self) -> Result<Option<Golden>, RunError> {
+    pub fn golden(&self) -> Result<Option<Golden>, JobError> {
         self.exists().then(|| Golden::read(&self.path)).transpose()
     }
 
     /// Leaves a golden file pending, with what the check said of it.
-    pub fn write_pending(&self, golden: &Golden) -> Result<(), RunError> {
+    pub fn write_pending(&self, golden: &Golden) -> Result<(), JobError> {
         write(&self.pending_path(), golden)
     }
 
     /// Writes the golden file; nothing is pending any more.
-    pub fn write(&self, golden: &Golden) -> Result<(), RunError> {
+    pub fn write(&self, golden: &Golden) -> Result<(), JobError> {
         write(&self.path, &Golden { changes: Vec::new(), ..golden.clone() })?;
         self.reject()
     }
 
     /// Makes what is pending the golden file.
-    pub fn accept(&self) -> Result<(), RunError> {
+    pub fn accept(&self) -> Result<(), JobError> {
         self.write(&Golden::read(&self.pending_path())?)
     }
 
     /// Forgets what is pending, if anything is.
-    pub fn reject(&self) -> Result<(), RunError> {
+    pub fn reject(&self) -> Result<(), JobError> {
         let path = self.pending_path();
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(refused("remove", &path, &error)),
@@ -105,7 +105,7 @@ impl Store {
 
     /// Every golden file and everything pending, by suite, model and dtype; none where there is no such folder. A folder
     /// with a run in it is refused: what a run wrote must not be taken for golden files that nobody asks for any more.
-    pub fn entries(&self) -> Result<Vec<Entry>, RunError> {
+    pub fn entries(&self) -> Result<Vec<Entry>, JobError> {
         let mut found = Vec::new();
         self.refuse_run(&self.folder)?;
         for (suite, suite_path) in children(&self.folder)?.into_iter().filter(|(_, path)| path.is_dir()) {
@@ -126,7 +126,7 @@ impl Store {
         Ok(found)
     }
 
-    fn refuse_run(&self, place: &Path) -> Result<(), RunError> {
+    fn refuse_run(&self, place: &Path) -> Result<(), JobError> {
         if !["plan.json", "record.json"].iter().any(|file| place.join(file).is_file()) {
             return Ok(());
         }
@@ -139,7 +139,7 @@ impl Store {
         let check = command_line(["evalsuite", "golden", "check", "--run", &run]);
         let hint = "`--golden` takes the folder that `evalsuite golden accept` writes, ./golden unless said otherwise; \
                     a run is compared with its files by";
-        Err(RunError::invalid(what, format!("{hint} `{check}`")))
+        Err(JobError::invalid(what, format!("{hint} `{check}`")))
     }
 }
 
@@ -150,7 +150,7 @@ pub(super) fn folder_name(model: &str) -> String {
     if name.trim_matches('.').is_empty() { "model".to_owned() } else { name }
 }
 
-fn children(folder: &Path) -> Result<Vec<(String, PathBuf)>, RunError> {
+fn children(folder: &Path) -> Result<Vec<(String, PathBuf)>, JobError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(|error| refused("read", folder, &error))?,
@@ -159,17 +159,17 @@ fn children(folder: &Path) -> Result<Vec<(String, PathBuf)>, RunError> {
     Ok(named.collect())
 }
 
-fn write(path: &Path, golden: &Golden) -> Result<(), RunError> {
+fn write(path: &Path, golden: &Golden) -> Result<(), JobError> {
     let text = golden.to_text().map_err(|error| {
-        RunError::invalid(format!("cannot write {}: {error}", path.display()), "this is a fault of evalsuite")
+        JobError::invalid(format!("cannot write {}: {error}", path.display()), "this is a fault of evalsuite")
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     fs::create_dir_all(folder).map_err(|error| refused("make the folder", folder, &error))?;
     write_atomically(path, text.as_bytes()).map_err(|error| refused("write", path, &error))
 }
 
-fn refused(action: &str, path: &Path, error: &io::Error) -> RunError {
-    RunError::invalid(
+fn refused(action: &str, path: &Path, error: &io::Error) -> JobError {
+    JobError::invalid(
         format!("cannot {action} {}: {error}", path.display()),
         "golden files lie in `--golden DIR`, ./golden by default: choose a folder that you may write to, with room in it",
     )

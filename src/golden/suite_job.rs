@@ -7,15 +7,16 @@ use super::candidate::{Candidates, Origin, candidates};
 use super::{Recipe, Suite};
 use crate::engine::model::ModelTokenizer;
 use crate::hub::Hub;
-use crate::run::quality::{QualityInputs, QualityJob, spelling};
-use crate::run::{Inputs, Job, RunError, Surroundings};
+use crate::jobs::eval::{EvalInputs, EvalJob};
+use crate::jobs::quality::{QualityInputs, QualityJob, spelling};
+use crate::jobs::{JobContext, JobError};
 use crate::task::PromptSet;
 
 /// What makes a suite's outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SuiteJob {
     /// A dataset under a protocol.
-    Gsm8k(Box<Job>),
+    Gsm8k(Box<EvalJob>),
     /// A prompt set.
     Quality(Box<QualityJob>),
 }
@@ -56,10 +57,10 @@ impl SuiteJob {
     }
 
     /// Runs what of the job there still is: rows and prompts that are no more are left out.
-    pub fn run(&self, recipe: &Recipe, hub: &Hub, surroundings: &mut Surroundings) -> Result<SuiteEnd, RunError> {
+    pub fn run(&self, recipe: &Recipe, hub: &Hub, surroundings: &mut JobContext) -> Result<SuiteEnd, JobError> {
         match self {
             Self::Gsm8k(job) => {
-                let inputs = Inputs::load(job, hub)?;
+                let inputs = EvalInputs::load(job, hub)?;
                 let mut job = job.as_ref().clone();
                 let rows = inputs.dataset.samples.len();
                 if !keep_known(&mut job.selection.indices, |row| *row < rows) {
@@ -67,7 +68,7 @@ impl SuiteJob {
                         "no row of it is in the dataset any more, which has {rows}"
                     )));
                 }
-                let finished = crate::run::evaluate(&job, &inputs, surroundings)?;
+                let finished = crate::jobs::eval::evaluate(&job, &inputs, surroundings)?;
                 let tokenizer = Arc::clone(&inputs.model.tokenizer);
                 let origin = Origin { recipe: Some(recipe), protocol: Some(&job.protocol) };
                 ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)
@@ -80,7 +81,7 @@ impl SuiteJob {
                     return Ok(SuiteEnd::Orphaned(format!("no prompt of it is in the set {} any more", set.name)));
                 }
                 let inputs = QualityInputs::load(&job, hub)?;
-                let finished = crate::run::quality::evaluate(&job, &inputs, surroundings)?;
+                let finished = crate::jobs::quality::evaluate(&job, &inputs, surroundings)?;
                 let tokenizer = Arc::clone(&inputs.model.tokenizer);
                 let origin = Origin { recipe: Some(recipe), protocol: None };
                 ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)
@@ -99,10 +100,10 @@ fn keep_known<T>(chosen: &mut Vec<T>, known: impl Fn(&T) -> bool) -> bool {
 fn ran(
     folder: &Path,
     has_results: bool,
-    failures: Vec<(crate::engine::Dtype, RunError)>,
+    failures: Vec<(crate::engine::Dtype, JobError)>,
     origin: Origin,
     tokenizer: Arc<ModelTokenizer>,
-) -> Result<SuiteEnd, RunError> {
+) -> Result<SuiteEnd, JobError> {
     if !has_results {
         return Ok(SuiteEnd::Interrupted);
     }

@@ -1,7 +1,7 @@
 //! How strictly outputs are held: chosen when a golden file is accepted, and refused where nothing could be held.
 
 use super::{Golden, Output};
-use crate::run::RunError;
+use crate::jobs::JobError;
 use crate::score::paired_score_interval;
 use crate::task::Tier;
 
@@ -21,13 +21,13 @@ impl Terms {
 
     /// Writes the terms into a golden file that takes the place of `old`. Terms under which nothing could ever fail, or
     /// nothing ever pass, are refused.
-    pub fn apply(self, golden: &mut Golden, old: Option<&Golden>) -> Result<(), RunError> {
+    pub fn apply(self, golden: &mut Golden, old: Option<&Golden>) -> Result<(), JobError> {
         golden.tier = self.tier.or(old.map(|old| old.tier)).unwrap_or(golden.tier);
         let held: &Golden = golden;
         let of = |tier: Tier| held.outputs.iter().filter(move |output| held.tier_of(output) == tier);
         let unjudged = |output: &&Output| output.is_good().is_none();
         if let Some(output) = of(Tier::Answer).chain(of(Tier::Statistical)).find(unjudged) {
-            return Err(RunError::invalid(
+            return Err(JobError::invalid(
                 format!(
                     "the prompt `{}` declares no check: in the tier {} nothing of it would be held",
                     output.id,
@@ -45,7 +45,7 @@ impl Terms {
         if let Some((low, _)) = paired_score_interval(1, 0, n)
             && low * -100.0 >= margin
         {
-            return Err(RunError::invalid(
+            return Err(JobError::invalid(
                 format!(
                     "{n} outputs are too few for a margin of {margin} points: with one answer lost the interval reaches \
                      {:.1}",

@@ -5,12 +5,9 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-
+use super::json::write_json;
 use super::{
-    Journal, Outcome, Plan, RecordError, RunPlan, Session, StoredCompletion, StoredSample, read_journal, session,
-    stored,
+    Journal, Outcome, RecordError, RunPlan, Session, StoredCompletion, StoredSample, read_journal, samples, session,
 };
 use crate::engine::Dtype;
 use crate::files::write_atomically;
@@ -120,7 +117,7 @@ impl RunFolder {
 
     /// Writes `samples.jsonl`.
     pub fn write_samples(&self, samples: &[StoredSample]) -> Result<(), RecordError> {
-        stored::write_samples(&self.path, samples)
+        samples::write_samples(&self.path, samples)
     }
 
     /// Writes `record.json`.
@@ -129,7 +126,7 @@ impl RunFolder {
     }
 
     /// Reads the plan of a run folder, held or not.
-    pub fn read_plan(path: &Path) -> Result<Plan, RecordError> {
+    pub fn read_plan<P: RunPlan>(path: &Path) -> Result<P, RecordError> {
         read_plan(path)
     }
 
@@ -165,48 +162,6 @@ fn read_plan<P: RunPlan>(path: &Path) -> Result<P, RecordError> {
             "the file was changed, or another version of evalsuite wrote it; start a new run",
         )
     })
-}
-
-/// The fields that tell one kind of record from another.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(super) struct Versions {
-    #[serde(rename = "bench_format")]
-    pub(super) bench: Option<u32>,
-    #[serde(rename = "perplexity_format")]
-    pub(super) perplexity: Option<u32>,
-    #[serde(rename = "quality_format")]
-    pub(super) quality: Option<u32>,
-}
-
-/// Reads a record of the kind that has a `version`; `None` where the file holds JSON of another kind. Another version than `format`
-/// is refused.
-pub(super) fn read_json<T: DeserializeOwned>(
-    path: &Path,
-    version: impl FnOnce(Versions) -> Option<u32>,
-    format: u32,
-    what: &str,
-) -> Result<Option<T>, RecordError> {
-    let bytes = fs::read(path).map_err(RecordError::io("read", path))?;
-    let Some(found) = serde_json::from_slice::<Versions>(&bytes).ok().and_then(version) else { return Ok(None) };
-    if found != format {
-        return Err(RecordError::invalid(
-            format!("{}: format {found}, but this evalsuite reads {format}", path.display()),
-            "use the version of evalsuite that wrote it (the field `evalsuite`)",
-        ));
-    }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-        RecordError::invalid(
-            format!("{}: not a record of a {what}: {error}", path.display()),
-            "the file was changed, or another version of evalsuite wrote it; run again, or use that version",
-        )
-    })
-}
-
-/// Writes pretty JSON, whole or not at all.
-pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), RecordError> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| RecordError::io("write", path)(error.into()))?;
-    bytes.push(b'\n');
-    write_atomically(path, &bytes).map_err(RecordError::io("write", path))
 }
 
 fn differences<P: RunPlan>(was: &P, is: &P) -> Result<Vec<String>, RecordError> {

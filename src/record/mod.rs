@@ -1,4 +1,4 @@
-//! What a run leaves behind: its folder, its journals, its record.
+//! What a run leaves behind, whatever its job: its folder, its plan, its journals, its sessions.
 //!
 //! ```text
 //! RUN/plan.json             what decides every answer; `--resume` compares it
@@ -11,42 +11,24 @@
 //! ```
 
 mod answers;
-mod bench;
 mod clock;
 mod error;
 mod folder;
 mod journal;
+mod json;
 mod machine;
-mod perplexity;
 mod plan;
-mod quality;
-mod quality_summary;
-mod result;
+mod samples;
 mod session;
-mod stored;
-mod summary;
 
 pub use answers::answers;
-pub use bench::{
-    BENCH_FORMAT, BenchPart, BenchPlan, BenchRecord, BenchRow, DtypeBench, Lengths, LoadRun, ManyRun, Peers, Range,
-    ReadThrough, SingleRun, WorkloadPlan,
-};
 pub use clock::{utc_now, utc_stamp};
 pub use error::RecordError;
 pub use folder::RunFolder;
 pub use journal::{Journal, Outcome, StoredCompletion, read_journal};
+pub(crate) use json::{Versions, read_json, write_json};
 pub use machine::{Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
-pub use perplexity::{
-    Divergence, DtypePerplexity, Opinion, PERPLEXITY_FORMAT, PerplexityRecord, Reading, Spread, TextPlan, WindowPlan,
-    WorstToken,
-};
-pub use plan::{AwqPlan, DatasetPlan, Difference, GenerationPlan, ModelPlan, Plan, ProtocolPlan, RunPlan};
-pub use quality::{
-    Answer, AnswerCloseness, Closeness, ColumnQuality, FirstDivergence, ImportPlan, KindQuality, ModelQuality, Origin,
-    PromptQuality, PromptSetPlan, QUALITY_FORMAT, QualityPlan, QualityRecord, ShownToken,
-};
-pub use quality_summary::{Asked, compare};
-pub use result::{DtypeRecord, FORMAT, Record, RuleRecord};
+pub use plan::{AwqPlan, Difference, GenerationPlan, ModelPlan, RunPlan};
+pub use samples::StoredSample;
+pub(crate) use samples::read_samples;
 pub use session::Session;
-pub use stored::{StoredRun, StoredSample};
-pub use summary::{Measured, summarise};

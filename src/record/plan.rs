@@ -1,42 +1,10 @@
-//! `plan.json`: what decides every answer and score of a run.
+//! `plan.json`: what the plans of all jobs share, and how two plans are compared.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::model::Family;
-use crate::engine::{Batching, Dtype};
-
-/// What a run was asked for, with the hash of everything it reads. Written before the first token.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
-    /// The version of evalsuite.
-    pub evalsuite: String,
-    /// The command line, word by word.
-    pub command: Vec<String>,
-    /// When the run began, UTC.
-    pub started: String,
-    /// The model.
-    pub model: ModelPlan,
-    /// The model's AWQ form, where the run reads it from files of its own.
-    #[serde(default)]
-    pub awq: Option<AwqPlan>,
-    /// The problems.
-    pub dataset: DatasetPlan,
-    /// The protocol.
-    pub protocol: ProtocolPlan,
-    /// Sampling and limits.
-    pub generation: GenerationPlan,
-    /// The engine asked for: `auto`, `cpu`, …
-    pub engine: String,
-    /// Requests that advance together at most, if the user said so.
-    pub batch: Option<usize>,
-    /// Whether tokens may depend on the batch.
-    #[serde(default)]
-    pub batching: Batching,
-    /// Precisions, the ground truth first.
-    pub dtypes: Vec<Dtype>,
-}
 
 /// A model's provenance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,44 +39,6 @@ pub struct AwqPlan {
     pub stored_as: String,
 }
 
-/// A dataset's provenance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DatasetPlan {
-    /// For tables.
-    pub name: String,
-    /// `bundled`, a path, or a hub address with commit.
-    pub source: String,
-    /// What opens it again: `bundled`, an absolute path, or a hub id.
-    pub requested: String,
-    /// A hub dataset's revision.
-    pub revision: String,
-    /// The split.
-    pub split: String,
-    /// Of the file.
-    pub sha256: String,
-    /// Rows in the file.
-    pub rows: usize,
-    /// Rows that the run takes.
-    pub chosen: usize,
-    /// Which: `all`, `first 20`, `3,17,40-60`.
-    pub selection: String,
-}
-
-/// A protocol's provenance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProtocolPlan {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: u32,
-    /// Of its file's text.
-    pub sha256: String,
-    /// Whether prompts went through the model's chat template.
-    pub chat: bool,
-    /// SHA-256 of the worked examples, where there are any.
-    pub fewshot_sha256: Option<String>,
-}
-
 /// How completions were generated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GenerationPlan {
@@ -138,12 +68,6 @@ pub trait RunPlan: Serialize + DeserializeOwned {
         let mut found = Vec::new();
         compare("", &serde_json::to_value(self)?, &serde_json::to_value(other)?, &mut found);
         Ok(found)
-    }
-}
-
-impl RunPlan for Plan {
-    fn command(&self) -> &[String] {
-        &self.command
     }
 }
 
@@ -178,18 +102,6 @@ const INDIFFERENT: [&str; 11] = [
     "prompts.name",
     "prompts.source",
 ];
-
-impl Plan {
-    /// The precision that holds the model's weights as they were trained, if the run has it.
-    pub fn ground_truth(&self) -> Option<Dtype> {
-        (!self.model.quantized && self.dtypes.contains(&Dtype::F32)).then_some(Dtype::F32)
-    }
-
-    /// The plan's total of completions a dtype.
-    pub fn completions_per_dtype(&self) -> usize {
-        self.dataset.chosen * self.generation.repeats
-    }
-}
 
 fn compare(field: &str, was: &Value, is: &Value, found: &mut Vec<Difference>) {
     if let (Value::Object(was), Value::Object(is)) = (was, is) {

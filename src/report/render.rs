@@ -7,33 +7,12 @@ use tera::{Kwargs, State, Tera, TeraResult, Value};
 
 use super::diff_lines::{mark, wrap_text};
 use super::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
-use super::{BenchContext, Context, Format, PerplexityContext, QualityContext, ReportError};
+use super::{Format, ReportError};
 use crate::bundled::TEMPLATES;
-use crate::record::{BenchRecord, PerplexityRecord, QualityRecord, Record};
 use crate::text::bytes;
 
-/// A record as text in a format.
-pub fn render(record: &Record, format: &Format) -> Result<String, ReportError> {
-    render_by("table", &Context::new(record), format)
-}
-
-/// A perplexity as text in a format, with this many of the worst tokens of each precision.
-pub fn render_perplexity(record: &PerplexityRecord, format: &Format, worst: usize) -> Result<String, ReportError> {
-    render_by("perplexity", &PerplexityContext::new(record, worst), format)
-}
-
-/// A benchmark as text in a format.
-pub fn render_bench(record: &BenchRecord, format: &Format) -> Result<String, ReportError> {
-    render_by("bench", &BenchContext::new(record), format)
-}
-
-/// A quality run as text in a format, with the word diffs of at most `diffs` answers a model; a page shows all.
-pub fn render_quality(record: &QualityRecord, format: &Format, diffs: usize) -> Result<String, ReportError> {
-    render_by("quality", &QualityContext::new(record, diffs), format)
-}
-
 /// By the templates of this name, or by the user's.
-fn render_by(
+pub(crate) fn render_by(
     templates: &str,
     context: &Result<impl Serialize, serde_json::Error>,
     format: &Format,

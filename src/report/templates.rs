@@ -54,12 +54,12 @@ impl Templates {
     }
 
     /// A file's text as it is.
-    pub(super) fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.files.iter().find(|(file, _, _)| *file == name).map_or_else(String::new, |(_, _, text)| text.clone())
     }
 
     /// A template filled in; a name that ends in `.html` escapes what is put into it.
-    pub(super) fn fill(&self, name: &str, variables: &impl Serialize, colour: bool) -> Result<String, ReportError> {
+    pub(crate) fn fill(&self, name: &str, variables: &impl Serialize, colour: bool) -> Result<String, ReportError> {
         let shown = self.files.iter().find(|(file, _, _)| *file == name).map_or(name, |(_, shown, _)| shown);
         engine(colour).render(shown, &self.text(name), &format!("templates/{name}"), variables)
     }

@@ -1,14 +1,14 @@
 //! Numbers as people read them.
 
 /// Stands wherever nothing was measured; never 0.
-pub(super) const NOTHING: &str = "n/a";
+pub(crate) const NOTHING: &str = "n/a";
 
-pub(super) fn nothing() -> String {
+pub(crate) fn nothing() -> String {
     NOTHING.to_owned()
 }
 
 /// Three digits where they say something: `0.004`, `1.25`, `312.5`.
-pub(super) fn seconds_in_words(seconds: f64) -> String {
+pub(crate) fn seconds_in_words(seconds: f64) -> String {
     let digits = if seconds < 1.0 {
         3
     } else if seconds < 100.0 {
@@ -20,18 +20,18 @@ pub(super) fn seconds_in_words(seconds: f64) -> String {
 }
 
 /// A fraction of 1 as percent: `78.5`.
-pub(super) fn percent(fraction: f64) -> String {
+pub(crate) fn percent(fraction: f64) -> String {
     format!("{:.1}", fraction * 100.0)
 }
 
 /// A difference of fractions as percentage points: `-0.5`, `+0.0`.
-pub(super) fn points(difference: f64) -> String {
+pub(crate) fn points(difference: f64) -> String {
     // Adding 0 turns a negative zero, which would print as `-0.0`, into a positive one.
     format!("{:+.1}", (difference * 1000.0).round() / 10.0 + 0.0)
 }
 
 /// `1319` as `1,319`.
-pub(super) fn thousands(count: u64) -> String {
+pub(crate) fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -44,7 +44,7 @@ pub(super) fn thousands(count: u64) -> String {
 }
 
 /// `134515008` as `134.5 M`.
-pub(super) fn count_in_words(count: u64) -> String {
+pub(crate) fn count_in_words(count: u64) -> String {
     match count {
         0..1_000_000 => thousands(count),
         1_000_000..1_000_000_000 => format!("{:.1} M", count as f64 / 1e6),
@@ -53,7 +53,7 @@ pub(super) fn count_in_words(count: u64) -> String {
 }
 
 /// `0.625`, `<0.001`.
-pub(super) fn p_value(p: f64) -> String {
+pub(crate) fn p_value(p: f64) -> String {
     if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use evalsuite::engine::Dtype;
-use evalsuite::record::Record;
+use evalsuite::jobs::eval::EvalRecord;
 use tempfile::TempDir;
 
 use crate::awq_writer::Checkpoint;
@@ -30,11 +30,11 @@ fn gsm8k(world: &Path, arguments: &str) -> Output {
         .expect("the program starts")
 }
 
-fn run(world: &Path, arguments: &str) -> (Record, String) {
+fn run(world: &Path, arguments: &str) -> (EvalRecord, String) {
     let output = gsm8k(world, arguments);
     assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
     let out = arguments.split_whitespace().skip_while(|word| *word != "--out").nth(1).unwrap();
-    let record = Record::read(&world.join(out).join("record.json")).unwrap();
+    let record = EvalRecord::read(&world.join(out).join("record.json")).unwrap();
     (record, String::from_utf8(output.stdout).unwrap())
 }
 
@@ -137,7 +137,7 @@ fn the_bundled_model_answers_as_well_in_every_precision_as_its_readme_says() {
         .output()
         .expect("the program starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let record = Record::read(&folder.path().join("run/record.json")).unwrap();
+    let record = EvalRecord::read(&folder.path().join("run/record.json")).unwrap();
     assert_eq!(record.dtypes.len(), 4);
     for row in &record.dtypes {
         let accuracy = row.rules[0].accuracy.as_ref().unwrap();

@@ -7,14 +7,16 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use evalsuite::bench::{BenchFinished, BenchInputs, BenchJob, Event, RequestLengths, Surroundings, Workload, evaluate};
 use evalsuite::engine::{
     Completion, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Finish, GenerateOptions, LoadTimes,
     Request, Timings, Work,
 };
-use evalsuite::record::{BenchPart, BenchRecord};
-use evalsuite::report::{Format, render_bench};
-use evalsuite::run::RunError;
+use evalsuite::jobs::JobError;
+use evalsuite::jobs::bench::{
+    BenchContext, BenchEvent, BenchFinished, BenchInputs, BenchJob, RequestLengths, Workload, evaluate,
+};
+use evalsuite::jobs::bench::{BenchPart, BenchRecord, render_bench};
+use evalsuite::report::Format;
 use serde_json::{Value, json};
 
 use crate::tiny_model::open;
@@ -125,11 +127,15 @@ fn run_with(
         let engine = Recorder { info: info(options.dtype), runs: Arc::clone(runs), missing };
         Ok(Box::new(engine) as Box<dyn Engine>)
     };
-    evaluate(job, inputs, &mut Surroundings { open_engine: &mut open_engine, tell: &mut |_: Event| (), interrupted })
-        .unwrap()
+    evaluate(
+        job,
+        inputs,
+        &mut BenchContext { open_engine: &mut open_engine, tell: &mut |_: BenchEvent| (), interrupted },
+    )
+    .unwrap()
 }
 
-fn inputs(job: &BenchJob, folder: &Path, workload: Workload) -> Result<BenchInputs, RunError> {
+fn inputs(job: &BenchJob, folder: &Path, workload: Workload) -> Result<BenchInputs, JobError> {
     BenchInputs::new(job, Arc::new(open(&folder.join("m")).unwrap()), None, workload)
 }
 

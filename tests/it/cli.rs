@@ -6,7 +6,8 @@ use std::process::{Command, Output, Stdio};
 use clap::Parser as _;
 use evalsuite::cli::{Arguments, Command as Subcommand, resolve};
 use evalsuite::engine::{Dtype, EngineKind};
-use evalsuite::run::{Destination, Job, RunError};
+use evalsuite::jobs::eval::EvalJob;
+use evalsuite::jobs::{Destination, JobError};
 use evalsuite::task::ChatUse;
 
 fn program() -> Command {
@@ -35,7 +36,7 @@ fn mistake(arguments: &[&str]) -> String {
     message
 }
 
-fn resolved(words: &str) -> Result<Job, RunError> {
+fn resolved(words: &str) -> Result<EvalJob, JobError> {
     let arguments = Arguments::try_parse_from(words.split_whitespace()).expect("clap takes it");
     let Subcommand::Gsm8k(arguments) = arguments.command else { panic!("not gsm8k") };
     resolve(&arguments, words.split_whitespace().map(str::to_owned).collect(), false)

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use evalsuite::record::StoredRun;
-use evalsuite::report::{Comparison, ReportFormat, Templates, render_comparison};
+use crate::comparisons::render;
+use evalsuite::compare::Comparison;
+use evalsuite::jobs::eval::StoredRun;
+use evalsuite::report::Templates;
 
 use crate::devtools::{Page, chromium};
 use crate::report_runs::{large_run, scripted_run};
@@ -13,7 +15,7 @@ const PHONE: (u32, u32) = (390, 844);
 
 fn write_page(folder: &Path, runs: &[StoredRun]) -> PathBuf {
     let comparison = Comparison::new(runs, Vec::new(), None, vec!["evalsuite".to_owned()]);
-    let page = render_comparison(&comparison, runs, ReportFormat::Html, &Templates::bundled()).unwrap();
+    let page = render(&comparison, runs, "html", &Templates::bundled()).unwrap();
     let path = folder.join("report.html");
     std::fs::write(&path, page).unwrap();
     path

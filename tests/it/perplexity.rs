@@ -10,10 +10,10 @@ use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::{ModelSource, ModelSpec};
 use evalsuite::engine::{Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Request, open};
 use evalsuite::hub::Hub;
-use evalsuite::record::{DtypePerplexity, PerplexityRecord, Reading};
+use evalsuite::jobs::perplexity::{DtypePerplexity, PerplexityRecord, Reading};
+use evalsuite::jobs::perplexity::{PerplexityFinished, PerplexityInputs, PerplexityJob, evaluate};
+use evalsuite::jobs::{Event, JobContext, JobError};
 use evalsuite::report::Format;
-use evalsuite::run::perplexity::{PerplexityFinished, PerplexityInputs, PerplexityJob, evaluate};
-use evalsuite::run::{Event, RunError, Surroundings};
 use evalsuite::task::{ChatUse, Content, Corpus, Sample};
 use serde::Deserialize;
 
@@ -70,7 +70,7 @@ fn job(dtypes: &[Dtype]) -> PerplexityJob {
     }
 }
 
-fn run(job: &PerplexityJob, inputs: &PerplexityInputs) -> Result<PerplexityFinished, RunError> {
+fn run(job: &PerplexityJob, inputs: &PerplexityInputs) -> Result<PerplexityFinished, JobError> {
     run_with(job, inputs, &mut |_, _| {}, &mut |engine| engine)
 }
 
@@ -79,9 +79,9 @@ fn run_with(
     inputs: &PerplexityInputs,
     tell: &mut dyn FnMut(Event, &AtomicBool),
     wrap: &mut dyn FnMut(Box<dyn Engine>) -> Box<dyn Engine>,
-) -> Result<PerplexityFinished, RunError> {
+) -> Result<PerplexityFinished, JobError> {
     let interrupted = AtomicBool::new(false);
-    let mut surroundings = Surroundings {
+    let mut surroundings = JobContext {
         open_engine: &mut |source, options| open(source, options).map(&mut *wrap),
         tell: &mut |event| tell(event, &interrupted),
         interrupted: &interrupted,

@@ -9,7 +9,7 @@ use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::{ModelSource, ModelSpec};
 use evalsuite::engine::{Dtype, Finish};
 use evalsuite::hub::Hub;
-use evalsuite::record::{ModelQuality, Origin, QualityRecord};
+use evalsuite::jobs::quality::{ModelQuality, Origin, QualityRecord};
 use evalsuite::task::PromptSet;
 use tempfile::TempDir;
 

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Instant;
 
+use crate::comparisons::render;
+use evalsuite::compare::{Comparison, read_outside};
 use evalsuite::engine::Finish;
-use evalsuite::record::{MemoryScope, PeakMemory, StoredRun};
-use evalsuite::report::{Comparison, ReportFormat, Templates, read_outside, render_comparison};
+use evalsuite::jobs::eval::StoredRun;
+use evalsuite::record::{MemoryScope, PeakMemory};
+use evalsuite::report::Templates;
 use proptest::prelude::*;
 use quick_junit::TestCaseStatus;
 use serde_json::Value;
@@ -18,20 +21,12 @@ fn compare(runs: &[StoredRun]) -> Comparison {
     Comparison::new(runs, Vec::new(), None, vec!["evalsuite".to_owned(), "report".to_owned()])
 }
 
-fn rendered(runs: &[StoredRun], format: ReportFormat) -> String {
-    render_comparison(&compare(runs), runs, format, &Templates::bundled()).unwrap()
+fn rendered(runs: &[StoredRun], format: &str) -> String {
+    render(&compare(runs), runs, format, &Templates::bundled()).unwrap()
 }
 
-const TERMINAL: ReportFormat = ReportFormat::Terminal { colour: false };
-const EVERY: [ReportFormat; 7] = [
-    TERMINAL,
-    ReportFormat::Markdown,
-    ReportFormat::Html,
-    ReportFormat::Csv,
-    ReportFormat::Json,
-    ReportFormat::Junit,
-    ReportFormat::Github,
-];
+const TERMINAL: &str = "terminal";
+const EVERY: [&str; 7] = [TERMINAL, "markdown", "html", "csv", "json", "junit", "github"];
 
 /// What the page's script reads.
 fn page_data(page: &str) -> Value {
@@ -64,7 +59,7 @@ fn the_table_and_the_verdict_say_what_the_run_says() {
     let rows: Vec<&str> = text.lines().filter(|line| line.contains("scripted 1") && line.contains("f16")).collect();
     let [accuracy, speed] = rows[..] else { panic!("not two rows of f16: {text}") };
     assert!(accuracy.contains("60.0") && speed.contains("0.500"), "{text}");
-    let markdown = rendered(&runs, ReportFormat::Markdown);
+    let markdown = rendered(&runs, "markdown");
     assert!(markdown.contains("| f16 | f32 | -40.0 |") && markdown.contains(&"5c".repeat(32)), "{markdown}");
 }
 
@@ -86,7 +81,7 @@ fn a_report_of_large_runs_with_long_names_fits_80_columns() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/elsewhere.json");
     for runs in [vec![run.clone()], vec![run, other]] {
         let comparison = Comparison::new(&runs, read_outside(&example).unwrap(), None, Vec::new());
-        let text = render_comparison(&comparison, &runs, TERMINAL, &Templates::bundled()).unwrap();
+        let text = render(&comparison, &runs, TERMINAL, &Templates::bundled()).unwrap();
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{} columns: {line}\n{text}", line.chars().count());
         }
@@ -100,7 +95,7 @@ fn a_report_of_large_runs_with_long_names_fits_80_columns() {
 fn json_is_the_whole_comparison_under_a_version() {
     let scratch = tempfile::tempdir().unwrap();
     let runs = [scripted_run(&scratch.path().join("run"))];
-    let json: Value = serde_json::from_str(&rendered(&runs, ReportFormat::Json)).unwrap();
+    let json: Value = serde_json::from_str(&rendered(&runs, "json")).unwrap();
     assert_eq!(json["format"], 1);
     assert_eq!(json["rows"].as_array().unwrap().len(), 2);
     assert_eq!((&json["rows"][1]["label"], &json["rows"][1]["reference"]), (&"f16".into(), &0.into()));
@@ -116,7 +111,7 @@ fn json_is_the_whole_comparison_under_a_version() {
 fn csv_parses_back_one_line_a_sample_and_precision() {
     let scratch = tempfile::tempdir().unwrap();
     let runs = [scripted_run(&scratch.path().join("run"))];
-    let text = rendered(&runs, ReportFormat::Csv);
+    let text = rendered(&runs, "csv");
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header = reader.headers().unwrap().clone();
     let column = |name: &str| header.iter().position(|own| own == name).unwrap_or_else(|| panic!("no {name}"));
@@ -137,7 +132,7 @@ fn csv_parses_back_one_line_a_sample_and_precision() {
 fn junit_counts_wrong_answers_as_skipped_and_never_as_failures() {
     let scratch = tempfile::tempdir().unwrap();
     let runs = [scripted_run(&scratch.path().join("run"))];
-    let report = quick_junit::Report::deserialize_from_str(&rendered(&runs, ReportFormat::Junit)).unwrap();
+    let report = quick_junit::Report::deserialize_from_str(&rendered(&runs, "junit")).unwrap();
     assert_eq!((report.tests, report.failures, report.errors), (12, 0, 0));
     let names: Vec<&str> = report.test_suites.iter().map(|suite| suite.name.as_str()).collect();
     assert_eq!(names, ["f32", "f16"]);
@@ -147,7 +142,7 @@ fn junit_counts_wrong_answers_as_skipped_and_never_as_failures() {
     };
     assert_eq!(skipped(&report.test_suites[0]), Vec::<String>::new());
     assert_eq!(skipped(&report.test_suites[1]), ["sample 0", "sample 3"]);
-    let text = rendered(&runs, ReportFormat::Junit);
+    let text = rendered(&runs, "junit");
     assert!(text.contains("<skipped message=\"wrong: ") && text.contains("name=\"sample 3\""), "{text}");
 }
 
@@ -160,10 +155,10 @@ fn a_failed_precision_is_an_error_everywhere() {
     run.record.dtypes[1].failure = Some("the device <gave> up\nhint: none".to_owned());
     let runs = [run];
     assert!(rendered(&runs, TERMINAL).contains("f16 did not finish: the device <gave> up"));
-    assert!(rendered(&runs, ReportFormat::Html).contains("the device &lt;gave&gt; up"));
-    let annotations = rendered(&runs, ReportFormat::Github);
+    assert!(rendered(&runs, "html").contains("the device &lt;gave&gt; up"));
+    let annotations = rendered(&runs, "github");
     assert!(annotations.contains("::error title=f16 did not finish::the device <gave> up%0Ahint"), "{annotations}");
-    let report = quick_junit::Report::deserialize_from_str(&rendered(&runs, ReportFormat::Junit)).unwrap();
+    let report = quick_junit::Report::deserialize_from_str(&rendered(&runs, "junit")).unwrap();
     assert_eq!(report.errors, 1);
 }
 
@@ -171,7 +166,7 @@ fn a_failed_precision_is_an_error_everywhere() {
 fn the_page_is_one_file_that_asks_for_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let runs = [scripted_run(&scratch.path().join("run"))];
-    let page = rendered(&runs, ReportFormat::Html);
+    let page = rendered(&runs, "html");
     for outward in ["src=", "<link", "@import", "url(", "fetch(", "XMLHttpRequest"] {
         assert!(!page.contains(outward), "{outward}");
     }
@@ -202,7 +197,7 @@ fn runs_on_different_problems_stand_together_and_are_not_compared() {
     let same_side = |index: usize| index / 2;
     assert!(comparison.pairs.iter().all(|pair| same_side(pair.reference) == same_side(pair.other)));
     assert_eq!(comparison.rows[3].reference, Some(2));
-    assert_eq!(page_data(&rendered(&runs, ReportFormat::Html))["groups"].as_array().unwrap().len(), 2);
+    assert_eq!(page_data(&rendered(&runs, "html"))["groups"].as_array().unwrap().len(), 2);
     for format in EVERY {
         assert!(!rendered(&runs, format).is_empty(), "{format:?}");
     }
@@ -225,8 +220,8 @@ fn rows_measured_elsewhere_stand_in_every_table() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/elsewhere.json");
     let outside = read_outside(&example).unwrap();
     let comparison = Comparison::new(&runs, outside, None, Vec::new());
-    for format in [TERMINAL, ReportFormat::Markdown, ReportFormat::Html, ReportFormat::Json] {
-        let text = render_comparison(&comparison, &runs, format, &Templates::bundled()).unwrap();
+    for format in [TERMINAL, "markdown", "html", "json"] {
+        let text = render(&comparison, &runs, format, &Templates::bundled()).unwrap();
         assert!(text.contains("other-engine 2.1") && text.contains("an invented example"), "{format:?}: {text}");
     }
     let row = comparison.rows.last().unwrap();
@@ -268,13 +263,13 @@ fn templates_of_ones_own_take_the_place_of_ours() {
     std::fs::write(folder.join("report.txt"), "{{ rows | length }} rows").unwrap();
     std::fs::write(folder.join("report.css"), "/* of my own */").unwrap();
     let templates = Templates::with_folder(&folder).unwrap();
-    let of = |format| render_comparison(&compare(&runs), &runs, format, &templates);
+    let of = |format| render(&compare(&runs), &runs, format, &templates);
     assert_eq!(of(TERMINAL).unwrap(), "2 rows");
-    assert!(of(ReportFormat::Html).unwrap().contains("/* of my own */"), "the rest is ours");
+    assert!(of("html").unwrap().contains("/* of my own */"), "the rest is ours");
     for broken in ["one\ntwo {{ rows | lenght }}", "one\ntwo {% if %}", "one\ntwo {{ nothing.there }}"] {
         std::fs::write(folder.join("report.txt"), broken).unwrap();
         let templates = Templates::with_folder(&folder).unwrap();
-        let message = render_comparison(&compare(&runs), &runs, TERMINAL, &templates).unwrap_err().to_string();
+        let message = render(&compare(&runs), &runs, TERMINAL, &templates).unwrap_err().to_string();
         for part in ["report.txt", "2:", "hint: "] {
             assert!(message.contains(part), "{part} is not in {message}");
         }
@@ -312,7 +307,7 @@ fn a_run_of_before_questions_were_kept_is_shown_without_them() {
     for format in EVERY {
         assert!(!rendered(&runs, format).is_empty(), "{format:?}");
     }
-    let page = rendered(&runs, ReportFormat::Html);
+    let page = rendered(&runs, "html");
     assert!(page.contains("the folder holds no questions"));
     assert_eq!(page_data(&page)["groups"][0]["samples"][0]["q"], Value::Null);
 }
@@ -350,7 +345,7 @@ fn a_run_of_gsm8ks_size_becomes_a_page_quickly() {
     large_run(scratch.path(), 1319);
     let begun = Instant::now();
     let runs = [StoredRun::read(&scratch.path().join("large")).unwrap()];
-    let page = rendered(&runs, ReportFormat::Html);
+    let page = rendered(&runs, "html");
     let seconds = begun.elapsed().as_secs_f64();
     eprintln!("a page of 3 × 1319 samples: {:.1} MB in {seconds:.2} s", page.len() as f64 / 1e6);
     // Three answers of 640 bytes, a question and a reference a row are 3.2 MB; the 2 kB that all prompts share come once.
@@ -388,7 +383,7 @@ proptest! {
         });
         let runs = [run];
 
-        let page = rendered(&runs, ReportFormat::Html);
+        let page = rendered(&runs, "html");
         // The data's script and the page's own: no text opens or ends another.
         prop_assert_eq!(page.matches("</script>").count(), 2);
         prop_assert_eq!(page.matches("<script").count(), 2);
@@ -396,22 +391,22 @@ proptest! {
         prop_assert_eq!(&data["groups"][0]["samples"][2]["c"][0][0], &Value::from(text.clone()));
         prop_assert_eq!(&data["groups"][0]["samples"][2]["q"], &Value::from(text.clone()));
 
-        let csv = rendered(&runs, ReportFormat::Csv);
+        let csv = rendered(&runs, "csv");
         let mut reader = csv::Reader::from_reader(csv.as_bytes());
         let lines: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
         prop_assert_eq!(lines.len(), 10);
         prop_assert_eq!(lines[2].iter().next_back(), Some(text.as_str()));
 
-        let json: Value = serde_json::from_str(&rendered(&runs, ReportFormat::Json)).unwrap();
+        let json: Value = serde_json::from_str(&rendered(&runs, "json")).unwrap();
         prop_assert_eq!(&json["rows"][0]["model"], &Value::from(text.clone()));
 
-        let junit = rendered(&runs, ReportFormat::Junit);
+        let junit = rendered(&runs, "junit");
         let report = quick_junit::Report::deserialize_from_str(&junit);
         prop_assert!(report.is_ok(), "{:?}", report.err());
         prop_assert_eq!(report.unwrap().tests, 12);
 
-        prop_assert!(rendered(&runs, ReportFormat::Github).lines().all(|line| line.starts_with("::")));
-        rendered(&runs, ReportFormat::Markdown);
+        prop_assert!(rendered(&runs, "github").lines().all(|line| line.starts_with("::")));
+        rendered(&runs, "markdown");
         rendered(&runs, TERMINAL);
     }
 }

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::comparisons::render;
+use evalsuite::compare::{Comparison, Gate, GateSubject, Limits};
 use evalsuite::engine::Dtype;
-use evalsuite::record::StoredRun;
-use evalsuite::report::{Comparison, Gate, Limits, ReportFormat, Subject, Templates, render_comparison};
+use evalsuite::jobs::eval::StoredRun;
+use evalsuite::report::Templates;
 
 use crate::report_runs::{counted_anew, large_run, scripted_run, write_run};
 
@@ -57,7 +59,7 @@ fn the_precision_that_lost_is_named_with_how_much() {
     assert!(failed[0].starts_with("f16: accuracy -5.0 points on 240 questions (12 lost, 0 gained)"), "{failed:?}");
     assert!(failed[0].contains("below the margin of -2.0"), "{failed:?}");
     let check = gate.checks.iter().find(|check| !check.passed).unwrap();
-    assert_eq!((check.dtype, check.subject, check.paired.unwrap().lost), (Dtype::F16, Subject::Accuracy, 12));
+    assert_eq!((check.dtype, check.subject, check.paired.unwrap().lost), (Dtype::F16, GateSubject::Accuracy, 12));
     let (low, high) = check.interval.unwrap();
     assert!(low < -0.05 && high > -0.05 && low > -0.10 && high < -0.02, "{low} {high}");
     assert!(self::gate(&worse, &baseline, Limits { margin_points: 10.0, min_speed_ratio: None }).passed);
@@ -144,18 +146,18 @@ fn every_format_says_that_the_gate_failed() {
     let gate = gate(&worse, &baseline, Limits::default());
     let runs = [worse];
     let comparison = Comparison::new(&runs, Vec::new(), Some(gate), Vec::new());
-    let of = |format| render_comparison(&comparison, &runs, format, &Templates::bundled()).unwrap();
+    let of = |format| render(&comparison, &runs, format, &Templates::bundled()).unwrap();
     for (format, part) in [
-        (ReportFormat::Terminal { colour: false }, "FAIL  f16: accuracy -12.5 points"),
-        (ReportFormat::Markdown, "| **FAIL** | f16: accuracy -12.5 points"),
-        (ReportFormat::Html, "<li class=\"fail\"><b>fail</b> f16: accuracy -12.5 points"),
-        (ReportFormat::Github, "::error title=accuracy gate::f16: accuracy -12.5 points"),
-        (ReportFormat::Json, "\"passed\": false"),
-        (ReportFormat::Junit, "<failure message=\"f16: accuracy -12.5 points"),
+        ("terminal", "FAIL  f16: accuracy -12.5 points"),
+        ("markdown", "| **FAIL** | f16: accuracy -12.5 points"),
+        ("html", "<li class=\"fail\"><b>fail</b> f16: accuracy -12.5 points"),
+        ("github", "::error title=accuracy gate::f16: accuracy -12.5 points"),
+        ("json", "\"passed\": false"),
+        ("junit", "<failure message=\"f16: accuracy -12.5 points"),
     ] {
         assert!(of(format).contains(part), "{part} is not in {}", of(format));
     }
-    let junit = quick_junit::Report::deserialize_from_str(&of(ReportFormat::Junit)).unwrap();
+    let junit = quick_junit::Report::deserialize_from_str(&of("junit")).unwrap();
     assert_eq!((junit.failures, junit.tests), (1, 3 * 240 + 3 + 3));
     assert!(comparison.verdict.starts_with("FAIL, 1 of 3 checks: "), "{}", comparison.verdict);
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use evalsuite::engine::{Dtype, Finish, Timings};
-use evalsuite::record::{Measured, Outcome, StoredCompletion, StoredRun, StoredSample, summarise};
+use evalsuite::jobs::eval::{Measured, StoredRun, summarise};
+use evalsuite::record::{Outcome, StoredCompletion, StoredSample};
 use evalsuite::score::Extraction;
 
 use crate::scripted::{evaluate, inputs, job};

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use evalsuite::cli::Exit;
 use evalsuite::engine::{Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, OpenOptions, Request};
 use evalsuite::hub::Hub;
-use evalsuite::record::{Record, RunFolder};
-use evalsuite::report::{Format, render};
-use evalsuite::run::{Destination, Event, Job, RunError, rescore, show_prompt};
+use evalsuite::jobs::eval::{EvalJob, EvalRecord, render, rescore, show_prompt};
+use evalsuite::jobs::{Destination, Event, JobError};
+use evalsuite::record::RunFolder;
+use evalsuite::report::Format;
 use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Selection};
 use tempfile::TempDir;
 
@@ -30,7 +31,7 @@ fn answers(folder: &Path) -> String {
     fs::read_to_string(folder.join("answers.jsonl")).unwrap()
 }
 
-fn message<T: std::fmt::Debug>(result: Result<T, RunError>) -> String {
+fn message<T: std::fmt::Debug>(result: Result<T, JobError>) -> String {
     let text = result.expect_err("this must fail").to_string();
     assert!(text.contains("\nhint: "), "no hint: {text}");
     text
@@ -46,18 +47,18 @@ fn a_run_leaves_journal_answers_and_record() {
     let [f32, f16] = &record.dtypes[..] else { panic!("two precisions") };
     assert_eq!((f32.n, f32.answered, f32.cut, f32.output_tokens), (ROWS, ROWS, 1, 3 * ROWS as u64));
     assert_eq!(f32.load_seconds, Some(0.5));
-    let strict = |dtype: &evalsuite::record::DtypeRecord| dtype.rules[0].accuracy.unwrap();
+    let strict = |dtype: &evalsuite::jobs::eval::DtypeRecord| dtype.rules[0].accuracy.unwrap();
     // The script's numbers end in 0, so that the unescaped dot of the strict rule costs no digit that matters.
     assert_eq!(strict(f32).n, ROWS);
     assert!(f32.rules.iter().all(|rule| rule.against_f32.is_none()));
     // Rows 0 and 3 are wrong in f16, by script.
-    let flexible = |dtype: &evalsuite::record::DtypeRecord| {
+    let flexible = |dtype: &evalsuite::jobs::eval::DtypeRecord| {
         dtype.rules.iter().find(|rule| rule.rule.starts_with("flexible")).unwrap().clone()
     };
     let paired = flexible(f16).against_f32.unwrap();
     assert_eq!(flexible(f32).accuracy.unwrap().successes - flexible(f16).accuracy.unwrap().successes, paired.lost);
     assert_eq!((paired.lost, paired.gained), (2, 0));
-    assert_eq!(Record::read(&finished.folder.join("record.json")).unwrap(), record);
+    assert_eq!(EvalRecord::read(&finished.folder.join("record.json")).unwrap(), record);
     assert_eq!(answers(&finished.folder).lines().count(), 2 * ROWS);
     let hash = evalsuite::files::sha256(answers(&finished.folder).as_bytes());
     assert_eq!(record.answers_sha256, Some(hash));
@@ -69,12 +70,12 @@ fn a_run_killed_at_any_byte_of_its_journal_resumes_to_the_same_bytes() {
     let inputs = inputs();
     let folder = scratch.path().join("run");
     let selection = Selection { limit: Some(2), indices: Vec::new() };
-    let job = Job { selection, subject: subject("scripted", &[Dtype::F32]), ..job(folder.clone()) };
+    let job = EvalJob { selection, subject: subject("scripted", &[Dtype::F32]), ..job(folder.clone()) };
     evaluate(&job, &inputs).unwrap();
     let expected = answers(&folder);
     let journal = folder.join("f32/journal.jsonl");
     let whole = fs::read(&journal).unwrap();
-    let resuming = Job { resume: true, ..job };
+    let resuming = EvalJob { resume: true, ..job };
     for length in 0..=whole.len() {
         fs::write(&journal, &whole[..length]).unwrap();
         fs::remove_file(folder.join("answers.jsonl")).unwrap();
@@ -100,7 +101,7 @@ fn an_interrupted_run_keeps_what_is_done_and_generates_only_the_rest() {
     assert!(broken.results.is_none());
     assert!(!broken.folder.join("record.json").exists());
     let mut generated = 0;
-    let resuming = Job { resume: true, ..job };
+    let resuming = EvalJob { resume: true, ..job };
     evaluate_with(&resuming, &inputs, &mut |options| Ok(engine(options.dtype, "1")), &mut |event, _| {
         if let Event::Progress(progress) = event {
             generated = generated.max(progress.completed_now);
@@ -109,7 +110,7 @@ fn an_interrupted_run_keeps_what_is_done_and_generates_only_the_rest() {
     })
     .unwrap();
     assert_eq!(answers(&broken.folder), answers(&whole.folder));
-    let record = Record::read(&broken.folder.join("record.json")).unwrap();
+    let record = EvalRecord::read(&broken.folder.join("record.json")).unwrap();
     assert_eq!(record.dtypes[0].sessions.len(), 2);
     assert_eq!(record.dtypes[1].sessions.len(), 1);
     assert_eq!(generated, ROWS, "f16 had nothing yet");
@@ -118,7 +119,7 @@ fn an_interrupted_run_keeps_what_is_done_and_generates_only_the_rest() {
 #[test]
 fn all_that_an_engine_handed_out_before_an_interruption_is_in_the_journal_in_its_order() {
     let scratch = scratch();
-    let mut job = Job { subject: subject("scripted", &[Dtype::F32]), ..job(scratch.path().join("run")) };
+    let mut job = EvalJob { subject: subject("scripted", &[Dtype::F32]), ..job(scratch.path().join("run")) };
     job.sampling.temperature = 0.7;
     job.sampling.repeats = 400;
     let mut open = |options: &OpenOptions| Ok(engine(options.dtype, "1"));
@@ -142,7 +143,7 @@ fn resuming_a_finished_run_opens_no_engine() {
     let job = job(scratch.path().join("run"));
     evaluate(&job, &inputs).unwrap();
     let before = answers(&scratch.path().join("run"));
-    let resuming = Job { resume: true, ..job };
+    let resuming = EvalJob { resume: true, ..job };
     let again = evaluate_with(&resuming, &inputs, &mut |_| panic!("nothing is missing"), &mut |_, _| {}).unwrap();
     assert_eq!(answers(&again.folder), before);
 }
@@ -154,7 +155,7 @@ fn resuming_under_another_plan_names_every_difference() {
     let folder = scratch.path().join("run");
     let begun = job(folder.clone());
     evaluate(&begun, &inputs).unwrap();
-    let mut other = Job { resume: true, ..begun.clone() };
+    let mut other = EvalJob { resume: true, ..begun.clone() };
     other.subject.dtypes = vec![Dtype::F32];
     other.sampling.max_tokens = Some(65);
     other.sampling.seed = 9;
@@ -177,7 +178,7 @@ fn resuming_under_another_plan_names_every_difference() {
     let mut source = model(None);
     std::sync::Arc::get_mut(&mut source).unwrap().sha256 = "66".repeat(32);
     another_model.model = source;
-    let text = message(evaluate(&Job { resume: true, ..begun }, &another_model));
+    let text = message(evaluate(&EvalJob { resume: true, ..begun }, &another_model));
     assert!(text.contains("model.sha256: was 5c5c"), "{text}");
 }
 
@@ -188,7 +189,7 @@ fn resuming_with_another_engine_is_refused() {
     let job = job(scratch.path().join("run"));
     evaluate(&job, &inputs).unwrap();
     fs::write(scratch.path().join("run/f16/journal.jsonl"), "").unwrap();
-    let resuming = Job { resume: true, ..job };
+    let resuming = EvalJob { resume: true, ..job };
     let text =
         message(evaluate_with(&resuming, &inputs, &mut |options| Ok(engine(options.dtype, "2")), &mut |_, _| {}));
     assert!(text.contains("scripted 1") && text.contains("scripted 2"), "{text}");
@@ -200,12 +201,12 @@ fn resuming_on_another_card_is_refused() {
     let inputs = inputs();
     let job = job(scratch.path().join("run"));
     let card = "NVIDIA H200, NVRTC 13.0";
-    let on = |job: &Job, card: &str| {
+    let on = |job: &EvalJob, card: &str| {
         evaluate_with(job, &inputs, &mut |options| Ok(engine_on(options.dtype, "1", Some(card))), &mut |_, _| {})
     };
     on(&job, card).unwrap();
     fs::write(scratch.path().join("run/f16/journal.jsonl"), "").unwrap();
-    let resuming = Job { resume: true, ..job };
+    let resuming = EvalJob { resume: true, ..job };
     let text = message(on(&resuming, "NVIDIA A100, NVRTC 13.0"));
     let part =
         "begun by the engine scripted 1 on NVIDIA H200, NVRTC 13.0 and would go on with scripted 1 on NVIDIA A100";
@@ -222,7 +223,7 @@ fn a_changed_journal_is_refused() {
     let journal = scratch.path().join("run/f32/journal.jsonl");
     let text = fs::read_to_string(&journal).unwrap();
     let first = text.lines().next().unwrap();
-    let resuming = Job { resume: true, ..job };
+    let resuming = EvalJob { resume: true, ..job };
     fs::write(&journal, format!("{text}{first}\n")).unwrap();
     assert!(message(evaluate(&resuming, &inputs)).contains("is there twice"));
     fs::write(&journal, text.replacen("\"prompt_sha256\":\"", "\"prompt_sha256\":\"f", 1)).unwrap();
@@ -239,13 +240,13 @@ fn a_folder_is_neither_overwritten_nor_shared() {
     let job = job(folder.clone());
     evaluate(&job, &inputs).unwrap();
     assert!(message(evaluate(&job, &inputs)).contains("something in"));
-    let plan = RunFolder::read_plan(&folder).unwrap();
+    let plan = RunFolder::read_plan::<evalsuite::jobs::eval::EvalPlan>(&folder).unwrap();
     let (held, _) = RunFolder::resume(&folder, &plan).unwrap();
     let in_use = format!("in use by another evalsuite (process {})", std::process::id());
-    assert!(message(evaluate(&Job { resume: true, ..job.clone() }, &inputs)).contains(&in_use));
+    assert!(message(evaluate(&EvalJob { resume: true, ..job.clone() }, &inputs)).contains(&in_use));
     assert!(message(evaluate(&job, &inputs)).contains(&in_use));
     drop(held);
-    evaluate(&Job { resume: true, ..job }, &inputs).unwrap();
+    evaluate(&EvalJob { resume: true, ..job }, &inputs).unwrap();
 }
 
 #[test]
@@ -253,9 +254,9 @@ fn resume_without_a_folder_finds_the_newest_run_of_the_same_plan() {
     let scratch = scratch();
     let inputs = inputs();
     let runs = Destination::Under(scratch.path().to_path_buf());
-    let resuming = Job { destination: runs.clone(), resume: true, ..job(PathBuf::new()) };
+    let resuming = EvalJob { destination: runs.clone(), resume: true, ..job(PathBuf::new()) };
     assert!(message(evaluate(&resuming, &inputs)).contains("no run under"));
-    let begun = Job { destination: runs, ..job(PathBuf::new()) };
+    let begun = EvalJob { destination: runs, ..job(PathBuf::new()) };
     let first = evaluate(&begun, &inputs).unwrap().folder;
     let mut other = begun.clone();
     other.sampling.seed = 5;
@@ -286,7 +287,7 @@ fn one_precision_that_does_not_load_loses_nothing_of_the_others() {
     assert!(record.dtypes[0].rules[0].accuracy.is_none(), "nothing measured is not 0");
     assert!(table.contains("n/a") && table.contains("f32 did not finish: out of memory"), "{table}");
     assert_eq!(Exit::of_accuracy(&record, 0.0), Exit::BelowMinimum, "no accuracy reaches no minimum");
-    evaluate(&Job { resume: true, ..job }, &inputs).unwrap();
+    evaluate(&EvalJob { resume: true, ..job }, &inputs).unwrap();
     assert_eq!(answers(&broken.folder), answers(&whole.folder));
 }
 
@@ -319,7 +320,7 @@ fn repeats_count_every_completion_under_its_own_seed() {
     let f32_seeds: std::collections::HashSet<String> = lines.iter().take(3 * ROWS).map(|line| texts(&line)).collect();
     assert_eq!(f32_seeds.len(), 3 * ROWS, "every repeat of every sample has its own seed");
     // Neither --limit nor --samples changes an answer.
-    let some = Job {
+    let some = EvalJob {
         selection: Selection { limit: None, indices: vec![3] },
         destination: Destination::Folder(scratch.path().join("some")),
         ..sampled
@@ -375,11 +376,11 @@ fn a_full_disk_stops_the_engine_and_keeps_what_is_done() {
     assert!(text.contains("disk is full"), "{text}");
     assert!(fs::metadata(folder.join("f32/journal.jsonl")).unwrap().len() > 4000);
     let grown = Command::new("mount").args(["-o", "remount,size=8m", disk]).status().unwrap().success();
-    let resumed = evaluate(&Job { resume: true, ..job.clone() }, &inputs).map(|finished| answers(&finished.folder));
+    let resumed = evaluate(&EvalJob { resume: true, ..job.clone() }, &inputs).map(|finished| answers(&finished.folder));
     let unmounted = Command::new("umount").args(["-l", disk]).status().unwrap().success();
     assert!(grown && unmounted);
     let elsewhere = crate::run::scratch();
-    let job = Job { destination: Destination::Folder(elsewhere.path().join("run")), ..job };
+    let job = EvalJob { destination: Destination::Folder(elsewhere.path().join("run")), ..job };
     assert_eq!(resumed.unwrap(), answers(&evaluate(&job, &inputs).unwrap().folder));
 }
 
@@ -457,7 +458,7 @@ fn reports_fit_their_readers() {
     assert_eq!(console::strip_ansi_codes(&colours), table);
     let markdown = render(&record, &Format::Markdown).unwrap();
     assert!(markdown.contains("| f16 |") && !markdown.contains("\n\n\n"), "{markdown}");
-    let json: Record = serde_json::from_str(&render(&record, &Format::Json).unwrap()).unwrap();
+    let json: EvalRecord = serde_json::from_str(&render(&record, &Format::Json).unwrap()).unwrap();
     assert_eq!(json, record);
     let own = Format::Custom {
         name: "own".to_owned(),
@@ -473,7 +474,7 @@ fn reports_fit_their_readers() {
 fn without_f32_the_table_says_that_there_is_no_ground_truth() {
     let scratch = scratch();
     let inputs = inputs();
-    let alone = Job { subject: subject("scripted", &[Dtype::F16, Dtype::Bf16]), ..job(scratch.path().join("run")) };
+    let alone = EvalJob { subject: subject("scripted", &[Dtype::F16, Dtype::Bf16]), ..job(scratch.path().join("run")) };
     let (record, table) = evaluate(&alone, &inputs).unwrap().results.unwrap();
     assert!(table.contains("no ground truth"), "{table}");
     assert!(record.dtypes.iter().flat_map(|dtype| &dtype.rules).all(|rule| rule.against_f32.is_none()));
@@ -486,7 +487,7 @@ fn a_record_of_another_format_is_refused() {
     let path = finished.folder.join("record.json");
     let text = fs::read_to_string(&path).unwrap().replacen("\"format\": 1", "\"format\": 2", 1);
     fs::write(&path, text).unwrap();
-    let text = Record::read(&path).unwrap_err().to_string();
+    let text = EvalRecord::read(&path).unwrap_err().to_string();
     assert!(text.contains("format 2") && text.contains("reads format 1"), "{text}");
 }
 
@@ -507,14 +508,14 @@ fn rescoring_applies_another_protocols_rules_to_the_same_answers() {
     };
     let dataset = Dataset::open(&spec, &hub).unwrap();
     let inputs = inputs_of(model(None), dataset, "gsm8k-cot-zeroshot", ChatUse::Never).unwrap();
-    let job = Job { dataset: spec, ..job(scratch.path().join("run")) };
+    let job = EvalJob { dataset: spec, ..job(scratch.path().join("run")) };
     let finished = evaluate(&job, &inputs).unwrap();
     let (original, _) = finished.results.unwrap();
 
     let (same, path) = rescore(&finished.folder, "gsm8k-cot-zeroshot", &hub).unwrap();
     assert_eq!(path, finished.folder.join("rescore-gsm8k-cot-zeroshot.json"));
-    assert_eq!(Record::read(&path).unwrap(), same);
-    let rules = |record: &Record| record.dtypes.iter().map(|dtype| dtype.rules.clone()).collect::<Vec<_>>();
+    assert_eq!(EvalRecord::read(&path).unwrap(), same);
+    let rules = |record: &EvalRecord| record.dtypes.iter().map(|dtype| dtype.rules.clone()).collect::<Vec<_>>();
     assert_eq!(rules(&same), rules(&original));
     assert_eq!(same.dtypes[0].output_tokens_per_second, original.dtypes[0].output_tokens_per_second);
 

@@ -14,10 +14,9 @@ use evalsuite::engine::{
     Batching, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes, OpenOptions,
     Request, Timings, Work,
 };
+use evalsuite::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions};
+use evalsuite::jobs::{Destination, Event as RunEvent, Finished, JobContext, JobError, Target};
 use evalsuite::report::Format;
-use evalsuite::run::{
-    Destination, Event as RunEvent, Finished, Inputs, Job, RunError, SamplingOptions, Subject, Surroundings,
-};
 use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Fewshot, Protocol, Sample, Selection};
 
 /// Questions ask for `index + 100`; every third f16 answer is wrong, so that precisions differ.
@@ -186,7 +185,7 @@ pub(crate) fn dataset() -> Dataset {
 }
 
 /// The scripted model and problems under a zero-shot protocol without chat template.
-pub(crate) fn inputs() -> Inputs {
+pub(crate) fn inputs() -> EvalInputs {
     inputs_of(model(None), dataset(), "gsm8k-cot-zeroshot", ChatUse::Never).expect("the scripted inputs are sound")
 }
 
@@ -195,15 +194,15 @@ pub(crate) fn inputs_of(
     dataset: Dataset,
     protocol: &str,
     chat: ChatUse,
-) -> Result<Inputs, RunError> {
+) -> Result<EvalInputs, JobError> {
     let mut protocol = Protocol::open(protocol)?;
     protocol.chat = chat;
-    Inputs::new(model, dataset, protocol, (Fewshot::None, None))
+    EvalInputs::new(model, dataset, protocol, (Fewshot::None, None))
 }
 
 /// A model in some precisions, on the CPU.
-pub(crate) fn subject(model: &str, dtypes: &[Dtype]) -> Subject {
-    Subject {
+pub(crate) fn subject(model: &str, dtypes: &[Dtype]) -> Target {
+    Target {
         model: ModelSpec { source: model.to_owned(), revision: "main".to_owned() },
         awq: None,
         dtypes: dtypes.to_vec(),
@@ -215,8 +214,8 @@ pub(crate) fn subject(model: &str, dtypes: &[Dtype]) -> Subject {
 }
 
 /// A greedy job in two precisions, into `folder`.
-pub(crate) fn job(folder: PathBuf) -> Job {
-    Job {
+pub(crate) fn job(folder: PathBuf) -> EvalJob {
+    EvalJob {
         command: ["evalsuite", "gsm8k"].map(str::to_owned).to_vec(),
         subject: subject("scripted", &[Dtype::F32, Dtype::F16]),
         dataset: DatasetSpec {
@@ -245,7 +244,7 @@ pub(crate) fn job(folder: PathBuf) -> Job {
 }
 
 /// Runs a job on the scripted engine to its end.
-pub(crate) fn evaluate(job: &Job, inputs: &Inputs) -> Result<Finished, RunError> {
+pub(crate) fn evaluate(job: &EvalJob, inputs: &EvalInputs) -> Result<Finished<EvalRecord>, JobError> {
     evaluate_with(job, inputs, &mut |options| Ok(engine(options.dtype, "1")), &mut |_, _| {})
 }
 
@@ -254,16 +253,16 @@ pub(crate) type Open<'a> = dyn FnMut(&OpenOptions) -> Result<Box<dyn Engine>, En
 
 /// Runs a job with the test's own engines; `tell` may set the flag that interrupts.
 pub(crate) fn evaluate_with(
-    job: &Job,
-    inputs: &Inputs,
+    job: &EvalJob,
+    inputs: &EvalInputs,
     open: &mut Open,
     tell: &mut dyn FnMut(RunEvent, &AtomicBool),
-) -> Result<Finished, RunError> {
+) -> Result<Finished<EvalRecord>, JobError> {
     let interrupted = AtomicBool::new(false);
-    evalsuite::run::evaluate(
+    evalsuite::jobs::eval::evaluate(
         job,
         inputs,
-        &mut Surroundings {
+        &mut JobContext {
             open_engine: &mut |_, options| open(options),
             tell: &mut |event| tell(event, &interrupted),
             interrupted: &interrupted,

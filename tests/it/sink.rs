@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use evalsuite::engine::{
     Completion, Dtype, Engine, EngineError, EngineInfo, Event, Finish, OpenOptions, Request, Timings,
 };
-use evalsuite::run::{Event as RunEvent, Job};
+use evalsuite::jobs::Event as RunEvent;
+use evalsuite::jobs::eval::EvalJob;
 use evalsuite::task::{ChatUse, Dataset, Sample};
 
 use crate::scripted::{dataset, engine, evaluate_with, inputs_of, job, model, subject};
@@ -77,7 +78,7 @@ fn round(steps: usize) -> (f64, f64) {
     let sample = |index| Sample { index, ..dataset().samples[0].clone() };
     let dataset = Dataset { samples: (0..REQUESTS).map(sample).collect(), ..dataset() };
     let inputs = inputs_of(model(None), dataset, "gsm8k-cot-zeroshot", ChatUse::Never).unwrap();
-    let job = Job { subject: subject("scripted", &[Dtype::F16]), ..job(folder.path().join("run")) };
+    let job = EvalJob { subject: subject("scripted", &[Dtype::F16]), ..job(folder.path().join("run")) };
     let told = Arc::new(Mutex::new(None));
     let mut open = |options: &OpenOptions| -> Result<Box<dyn Engine>, EngineError> {
         let info = engine(options.dtype, "1").info().clone();

@@ -10,12 +10,12 @@ use crate::cli::output::print_data;
 use crate::cli::printer::{print_error, say};
 use crate::cli::session::{open_hub, start_threads, with_surroundings};
 use crate::golden::{Entry, Golden, Status, SuiteEnd, Terms};
-use crate::run::{RunError, Surroundings};
+use crate::jobs::{JobContext, JobError};
 use crate::task::Tier;
 use crate::text::unknown;
 
 /// Runs the command.
-pub(super) fn accept(arguments: &AcceptArguments) -> Result<Exit, RunError> {
+pub(super) fn accept(arguments: &AcceptArguments) -> Result<Exit, JobError> {
     refuse_in_ci("accept")?;
     let scope = &arguments.scope;
     let terms = terms(arguments)?;
@@ -31,7 +31,7 @@ pub(super) fn accept(arguments: &AcceptArguments) -> Result<Exit, RunError> {
         return accept_anew(arguments, terms);
     }
     if terms != Terms::default() {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             "--tier and --margin choose how what is run anew is held",
             "add `--rerun`, or `--suite` and `--model`",
         ));
@@ -48,15 +48,15 @@ pub(super) fn accept(arguments: &AcceptArguments) -> Result<Exit, RunError> {
     Ok(Exit::Success)
 }
 
-fn terms(arguments: &AcceptArguments) -> Result<Terms, RunError> {
+fn terms(arguments: &AcceptArguments) -> Result<Terms, JobError> {
     let tier = arguments.tier.as_deref().map(|name| {
         Tier::parse(name).ok_or_else(|| {
             let (what, hint) = unknown("tier", name, &Tier::ALL.map(Tier::name));
-            RunError::invalid(what, hint)
+            JobError::invalid(what, hint)
         })
     });
     if let Some(margin) = arguments.margin.filter(|margin| !(*margin > 0.0 && *margin < 100.0)) {
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("--margin {margin} is out of range"),
             "give percentage points, more than 0 and less than 100",
         ));
@@ -65,7 +65,7 @@ fn terms(arguments: &AcceptArguments) -> Result<Terms, RunError> {
 }
 
 /// The pending files that paths mean.
-fn chosen(pending: Vec<Entry>, paths: &[PathBuf]) -> Result<Vec<Entry>, RunError> {
+fn chosen(pending: Vec<Entry>, paths: &[PathBuf]) -> Result<Vec<Entry>, JobError> {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let list = || {
         let paths: Vec<String> = pending.iter().map(|entry| entry.pending_path().display().to_string()).collect();
@@ -73,18 +73,18 @@ fn chosen(pending: Vec<Entry>, paths: &[PathBuf]) -> Result<Vec<Entry>, RunError
     };
     if paths.is_empty() {
         let hint = format!("name pending files, or give `--all`, `--rerun`, or `--suite`; {}", list());
-        return Err(RunError::invalid("what to accept is not said", hint));
+        return Err(JobError::invalid("what to accept is not said", hint));
     }
     let means = |path: &Path, entry: &Entry| {
         absolute(&entry.path).starts_with(absolute(path)) || absolute(&entry.pending_path()) == absolute(path)
     };
     if let Some(path) = paths.iter().find(|path| !pending.iter().any(|entry| means(path, entry))) {
-        return Err(RunError::invalid(format!("nothing is pending at {}", path.display()), list()));
+        return Err(JobError::invalid(format!("nothing is pending at {}", path.display()), list()));
     }
     Ok(pending.into_iter().filter(|entry| paths.iter().any(|path| means(path, entry))).collect())
 }
 
-fn accept_anew(arguments: &AcceptArguments, terms: Terms) -> Result<Exit, RunError> {
+fn accept_anew(arguments: &AcceptArguments, terms: Terms) -> Result<Exit, JobError> {
     let scope = &arguments.scope;
     let (store, suite) = (scope.store(), scope.suite()?);
     let mut gathered = scope.gather()?;
@@ -100,14 +100,14 @@ fn accept_anew(arguments: &AcceptArguments, terms: Terms) -> Result<Exit, RunErr
     start_threads(scope.threads)?;
     let hub = open_hub(scope.offline)?;
     let mut failed = false;
-    let complete = with_surroundings(|surroundings: &mut Surroundings| {
+    let complete = with_surroundings(|surroundings: &mut JobContext| {
         for group in &gathered.groups {
             let ran = match group.run(&hub, surroundings)? {
                 SuiteEnd::Ran(ran) => ran,
                 SuiteEnd::Interrupted => return Ok(false),
                 SuiteEnd::Orphaned(why) => {
                     let hint = "delete the golden file, or give other flags of the suite's command behind `--`";
-                    return Err(RunError::invalid(why, hint));
+                    return Err(JobError::invalid(why, hint));
                 }
             };
             for (dtype, came) in ran.candidates {
@@ -129,7 +129,7 @@ fn accept_anew(arguments: &AcceptArguments, terms: Terms) -> Result<Exit, RunErr
     Ok(if failed { Exit::EngineFailure } else { Exit::Success })
 }
 
-fn take(entry: &Entry, mut golden: Golden, terms: Terms) -> Result<(), RunError> {
+fn take(entry: &Entry, mut golden: Golden, terms: Terms) -> Result<(), JobError> {
     // A damaged golden file is what accepting anew repairs.
     terms.apply(&mut golden, entry.golden().ok().flatten().as_ref())?;
     entry.write(&golden)?;

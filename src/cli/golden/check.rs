@@ -8,13 +8,13 @@ use crate::cli::output::print_data;
 use crate::cli::printer::say;
 use crate::cli::session::{is_interrupted, open_hub, start_threads, with_surroundings};
 use crate::golden::{Checked, Entry, Golden, Status, Suite, SuiteEnd, annotations, hold};
-use crate::run::RunError;
+use crate::jobs::JobError;
 
 /// Outputs told of one golden file; the pending file and `review` have all.
 const SHOWN: usize = 10;
 
 /// Runs the command.
-pub(super) fn check(arguments: &CheckArguments) -> Result<Exit, RunError> {
+pub(super) fn check(arguments: &CheckArguments) -> Result<Exit, JobError> {
     let scope = &arguments.scope;
     let write = !arguments.ci && !is_ci();
     let store = scope.store();
@@ -68,7 +68,7 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<Exit, RunError> {
 }
 
 /// Says what a check found: a line for each golden file, its differences below it, the verdict last.
-fn conclude(checked: &[Checked], write: bool) -> Result<Exit, RunError> {
+fn conclude(checked: &[Checked], write: bool) -> Result<Exit, JobError> {
     let mut lines = Vec::new();
     for one in checked {
         lines.push(format!(

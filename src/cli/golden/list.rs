@@ -9,10 +9,10 @@ use crate::cli::output::print_data;
 use crate::engine::Dtype;
 use crate::golden::{Entry, Status, Store, Suite, reach};
 use crate::hub::Hub;
-use crate::run::RunError;
+use crate::jobs::JobError;
 
 /// Runs the command.
-pub(super) fn list(arguments: &FolderArguments) -> Result<Exit, RunError> {
+pub(super) fn list(arguments: &FolderArguments) -> Result<Exit, JobError> {
     let store = Store::new(&arguments.golden);
     let hub = Hub::from_environment(true)?;
     let entries = store.entries()?;

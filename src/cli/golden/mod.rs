@@ -12,10 +12,10 @@ pub(super) use arguments::EXAMPLES;
 pub use arguments::{GoldenAction, GoldenArguments};
 
 use super::exit::Exit;
-use crate::run::RunError;
+use crate::jobs::JobError;
 
 /// Runs the command.
-pub(super) fn run(arguments: &GoldenArguments) -> Result<Exit, RunError> {
+pub(super) fn run(arguments: &GoldenArguments) -> Result<Exit, JobError> {
     match &arguments.action {
         GoldenAction::Check(arguments) => check::check(arguments),
         GoldenAction::Review(arguments) => review::review(arguments),

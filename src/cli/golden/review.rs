@@ -10,10 +10,10 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{colour, print_data};
 use crate::cli::printer::say;
 use crate::golden::{Entry, Golden, Store, show};
-use crate::run::RunError;
+use crate::jobs::JobError;
 
 /// Runs the command.
-pub(super) fn review(arguments: &FolderArguments) -> Result<Exit, RunError> {
+pub(super) fn review(arguments: &FolderArguments) -> Result<Exit, JobError> {
     let store = Store::new(&arguments.golden);
     let pending: Vec<Entry> = store.entries()?.into_iter().filter(Entry::is_pending).collect();
     if pending.is_empty() {
@@ -23,13 +23,13 @@ pub(super) fn review(arguments: &FolderArguments) -> Result<Exit, RunError> {
     let term = Term::stdout();
     if is_ci() || !term.is_term() || !std::io::stdin().is_terminal() {
         let paths: Vec<String> = pending.iter().map(|entry| entry.pending_path().display().to_string()).collect();
-        return Err(RunError::invalid(
+        return Err(JobError::invalid(
             format!("golden review asks for keys, and this is no terminal; pending: {}", paths.join(", ")),
             "run it in a terminal, or take files by name with `evalsuite golden accept PATHS`",
         ));
     }
     let failure = |error: std::io::Error| {
-        RunError::invalid(
+        JobError::invalid(
             format!("the terminal failed: {error}"),
             "take files by name with `evalsuite golden accept PATHS`",
         )

@@ -14,7 +14,7 @@ use crate::golden::{
     Candidates, Checked, Entry, Golden, Origin, Recipe, Status, Store, Suite, SuiteEnd, SuiteJob, candidates,
 };
 use crate::hub::Hub;
-use crate::run::{RunError, Surroundings};
+use crate::jobs::{JobContext, JobError};
 use crate::text::{command_line, unknown};
 
 /// Golden files that one job makes.
@@ -44,21 +44,21 @@ impl ScopeArguments {
         Store::new(&self.folder.golden)
     }
 
-    pub(super) fn suite(&self) -> Result<Option<Suite>, RunError> {
+    pub(super) fn suite(&self) -> Result<Option<Suite>, JobError> {
         let Some(name) = &self.suite else { return Ok(None) };
         Suite::parse(name).map(Some).ok_or_else(|| {
             let (what, hint) = unknown("suite", name, &Suite::ALL.map(Suite::name));
-            RunError::invalid(what, hint)
+            JobError::invalid(what, hint)
         })
     }
 
     /// The golden files in scope, in groups of one job each. A precision that was asked for and has none joins its
     /// model's first group.
-    pub(super) fn gather(&self) -> Result<Gathered, RunError> {
+    pub(super) fn gather(&self) -> Result<Gathered, JobError> {
         let suite = self.suite()?;
         if let Some(flag) = Recipe::not_heeded(&self.arguments) {
             let hint = behind_the_dashes(suite.map_or("SUITE", Suite::name));
-            return Err(RunError::invalid(format!("golden does not heed `{flag}` behind `--`"), hint));
+            return Err(JobError::invalid(format!("golden does not heed `{flag}` behind `--`"), hint));
         }
         let wanted = dtypes(&self.dtype, EngineKind::Auto)?;
         let mut gathered = Gathered::default();
@@ -129,7 +129,7 @@ impl ScopeArguments {
     }
 
     /// A group for a suite and a model that have no golden files yet.
-    pub(super) fn new_group(&self, suite: Suite) -> Result<Group, RunError> {
+    pub(super) fn new_group(&self, suite: Suite) -> Result<Group, JobError> {
         let model = self.model.clone().unwrap_or_else(|| crate::bundled::NAME.to_owned());
         let recipe = Recipe { model, awq: self.awq.clone(), arguments: self.arguments.clone() };
         let dtypes = dtypes(&self.dtype, EngineKind::Auto)?;
@@ -183,10 +183,10 @@ fn orphaned(entry: &Entry) -> Checked {
 
 impl Group {
     /// Runs what of the group's job there still is, in a folder that nobody will look at.
-    pub(super) fn run(&self, hub: &Hub, surroundings: &mut Surroundings) -> Result<SuiteEnd, RunError> {
+    pub(super) fn run(&self, hub: &Hub, surroundings: &mut JobContext) -> Result<SuiteEnd, JobError> {
         // A name that never was: what a killed process left must not be in the way of one with the same number.
         let scratch = tempfile::Builder::new().prefix("evalsuite-golden-").tempdir().map_err(|error| {
-            RunError::invalid(
+            JobError::invalid(
                 format!("cannot make a folder for the run: {error}"),
                 "name a folder that can be written to, and has room, in TMPDIR",
             )
@@ -216,7 +216,7 @@ pub(super) fn job(
     dtypes: &[Dtype],
     engine: &str,
     out: &Path,
-) -> Result<SuiteJob, RunError> {
+) -> Result<SuiteJob, JobError> {
     let list = dtypes.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(",");
     let out = out.display().to_string();
     let mut words = vec!["evalsuite", suite.name(), "--model", &recipe.model, "--engine", engine, "--out", &out];
@@ -229,7 +229,7 @@ pub(super) fn job(
     words.extend(recipe.arguments.iter().map(String::as_str));
     let command: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     let refused = |what: String| {
-        RunError::invalid(
+        JobError::invalid(
             format!("{} cannot be run by these flags: {what}", suite.name()),
             behind_the_dashes(suite.name()),
         )
@@ -258,7 +258,7 @@ fn read<A: Args>(words: &[&str]) -> Result<A, String> {
 }
 
 /// The golden files that a run's folder would give, of the precisions asked for. Where they belong must be a folder for them.
-pub(super) fn of_run(run: &Path, wanted: &[String], store: &Store) -> Result<Candidates, RunError> {
+pub(super) fn of_run(run: &Path, wanted: &[String], store: &Store) -> Result<Candidates, JobError> {
     store.entries()?;
     let all = candidates(run, Origin { recipe: None, protocol: None })?;
     Ok(all
@@ -268,7 +268,7 @@ pub(super) fn of_run(run: &Path, wanted: &[String], store: &Store) -> Result<Can
 }
 
 /// What to say where a command is about golden files that are not there.
-pub(super) fn nothing_in_scope(folder: &Path, suite: Option<Suite>, model: Option<&str>) -> RunError {
+pub(super) fn nothing_in_scope(folder: &Path, suite: Option<Suite>, model: Option<&str>) -> JobError {
     let suite_flag = suite.map_or("quality", Suite::name);
     let mut make = vec!["evalsuite", "golden", "accept", "--suite", suite_flag];
     make.extend(model.iter().flat_map(|model| ["--model", *model]));
@@ -276,7 +276,7 @@ pub(super) fn nothing_in_scope(folder: &Path, suite: Option<Suite>, model: Optio
         suite.map(|suite| format!(" of the suite {}", suite.name())),
         model.map(|model| format!(" of the model {model}")),
     ];
-    RunError::invalid(
+    JobError::invalid(
         format!("there is no golden file{} in {}", of.into_iter().flatten().collect::<String>(), folder.display()),
         format!("make one: `{}`; or name another folder with `--golden DIR`", command_line(make)),
     )

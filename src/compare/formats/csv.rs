@@ -1,0 +1,92 @@
+//! CSV: one line a sample, repeat and row of the table.
+
+use super::{Report, ReportFormat};
+use crate::compare::comparison::Comparison;
+use crate::compare::samples::{Questions, divergence_of};
+use crate::compare::source::{Source, sources};
+use crate::jobs::eval::StoredRun;
+use crate::record::StoredCompletion;
+use crate::report::ReportError;
+
+/// `--format csv`.
+#[derive(Debug)]
+pub(super) struct Csv;
+
+impl ReportFormat for Csv {
+    fn name(&self) -> &'static str {
+        "csv"
+    }
+
+    fn description(&self) -> &'static str {
+        "a line a sample and variant"
+    }
+
+    fn render(&self, report: &Report) -> Result<String, ReportError> {
+        csv(report.comparison, report.runs)
+    }
+}
+
+/// Nothing measured is an empty cell.
+fn csv(comparison: &Comparison, runs: &[StoredRun]) -> Result<String, ReportError> {
+    let fault = |error: &dyn std::fmt::Display| ReportError::fault("CSV", error);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(header(comparison)).map_err(|error| fault(&error))?;
+    let questions: Vec<Questions> = runs.iter().map(Questions::new).collect();
+    let sources = sources(runs);
+    for (index, source) in sources.iter().enumerate() {
+        let divergence = divergence_of(comparison, &sources, index);
+        for completion in source.completions() {
+            let mut cells = common(comparison, index, source, completion);
+            let question = questions[source.run].of(completion.sample);
+            cells.push(question.map_or_else(String::new, |sample| sample.question.clone()));
+            cells.push(question.map_or_else(String::new, |sample| sample.answer.clone()));
+            cells.push(divergence.of(completion).map_or_else(String::new, |first| first.to_string()));
+            for rule in &comparison.rules {
+                let score = completion.scores.iter().find(|score| score.rule == *rule);
+                cells.push(score.and_then(|score| score.value.clone()).unwrap_or_default());
+                cells.push(score.map_or_else(String::new, |score| score.correct.to_string()));
+            }
+            cells.push(completion.text.clone());
+            writer.write_record(&cells).map_err(|error| fault(&error))?;
+        }
+    }
+    let bytes = writer.into_inner().map_err(|error| fault(&error))?;
+    String::from_utf8(bytes).map_err(|error| fault(&error))
+}
+
+fn header(comparison: &Comparison) -> Vec<String> {
+    let fixed = [
+        "row",
+        "run",
+        "model",
+        "dtype",
+        "sample",
+        "repeat",
+        "finish",
+        "prompt_tokens",
+        "output_tokens",
+        "total_seconds",
+        "question",
+        "reference",
+        "first_divergence",
+    ];
+    let rules = comparison.rules.iter().flat_map(|rule| [format!("{rule}_value"), format!("{rule}_correct")]);
+    fixed.into_iter().map(str::to_owned).chain(rules).chain(["text".to_owned()]).collect()
+}
+
+fn common(comparison: &Comparison, index: usize, source: &Source, completion: &StoredCompletion) -> Vec<String> {
+    let row = &comparison.rows[index];
+    vec![
+        row.label.clone(),
+        comparison.runs[source.run].folder.clone(),
+        row.model.clone().unwrap_or_default(),
+        row.precision.clone(),
+        completion.sample.to_string(),
+        completion.repeat.to_string(),
+        completion.finish.name().to_owned(),
+        completion.prompt_tokens.to_string(),
+        completion.token_ids.len().to_string(),
+        format!("{:.6}", completion.timings.total_seconds),
+        // question, reference and the first divergence follow
+    ]
+}

@@ -1,0 +1,65 @@
+//! Annotations for GitHub Actions: workflow commands, one a line
+//! (<https://docs.github.com/actions/reference/workflow-commands-for-github-actions>).
+
+use super::{Report, ReportFormat};
+use crate::compare::comparison::Comparison;
+use crate::report::ReportError;
+use crate::report::annotation;
+use crate::report::words::{p_value, points};
+
+/// `--format github`.
+#[derive(Debug)]
+pub(super) struct Github;
+
+impl ReportFormat for Github {
+    fn name(&self) -> &'static str {
+        "github"
+    }
+
+    fn description(&self) -> &'static str {
+        "annotations of GitHub Actions"
+    }
+
+    fn render(&self, report: &Report) -> Result<String, ReportError> {
+        Ok(annotations(report.comparison))
+    }
+}
+
+/// `::error` for what a gate or an engine failed, `::warning` for damage beyond chance and for answers that were cut off,
+/// `::notice` for the verdict.
+pub fn annotations(comparison: &Comparison) -> String {
+    let mut lines = Vec::new();
+    let primary = comparison.rules.first().map_or("", String::as_str);
+    for check in comparison.gate.iter().flat_map(|gate| &gate.checks).filter(|check| !check.passed) {
+        lines.push(command("error", &format!("{} gate", check.subject.name()), &check.message));
+    }
+    for row in &comparison.rows {
+        if let Some(failure) = &row.failure {
+            lines.push(command("error", &format!("{} did not finish", row.label), failure));
+        }
+        let score = row.scores.iter().find(|score| score.rule == primary && score.is_damage);
+        if let Some(pair) = score.and_then(|score| score.against) {
+            let reference = row.reference.and_then(|index| comparison.rows.get(index));
+            let message = format!(
+                "{} is worse than {}: {} points, {} lost, {} gained, p {} (exact McNemar)",
+                row.label,
+                reference.map_or("f32", |reference| reference.label.as_str()),
+                points(pair.difference),
+                pair.lost,
+                pair.gained,
+                p_value(pair.mcnemar_p)
+            );
+            lines.push(command("warning", "accuracy", &message));
+        }
+        if let Some(cut) = row.cut.filter(|cut| *cut > 0) {
+            let message = format!("{}: {cut} answers were cut off by the limit of tokens or the context", row.label);
+            lines.push(command("warning", "cut off", &message));
+        }
+    }
+    lines.push(command("notice", "evalsuite", &comparison.verdict));
+    lines.join("\n")
+}
+
+fn command(kind: &str, title: &str, message: &str) -> String {
+    annotation(kind, None, title, message)
+}

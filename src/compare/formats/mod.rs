@@ -1,0 +1,53 @@
+//! A comparison in every report format: one file a format, and its line in [`ALL`].
+
+mod csv;
+mod github;
+mod json;
+mod junit;
+mod markdown;
+mod page;
+mod terminal;
+
+use super::comparison::Comparison;
+use crate::jobs::eval::StoredRun;
+use crate::report::{ReportError, Templates};
+use crate::text::unknown;
+
+pub use github::annotations;
+
+/// What a report is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// Rows, pairs, verdict.
+    pub comparison: &'a Comparison,
+    /// The runs behind the rows, with every completion.
+    pub runs: &'a [StoredRun],
+    /// Where templates come from.
+    pub templates: &'a Templates,
+    /// Whether a terminal that shows colours reads it.
+    pub colour: bool,
+}
+
+/// One format.
+pub trait ReportFormat: std::fmt::Debug + Sync {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What it is, in a line.
+    fn description(&self) -> &'static str;
+
+    /// The report as text.
+    fn render(&self, report: &Report) -> Result<String, ReportError>;
+}
+
+/// Every format, the default first.
+pub const ALL: [&dyn ReportFormat; 7] =
+    [&terminal::Terminal, &markdown::Markdown, &page::Html, &csv::Csv, &json::Json, &junit::Junit, &github::Github];
+
+/// A format by name.
+pub fn report_format(name: &str) -> Result<&'static dyn ReportFormat, ReportError> {
+    ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+        let (what, hint) = unknown("format", name, &ALL.map(ReportFormat::name));
+        ReportError { what, hint }
+    })
+}

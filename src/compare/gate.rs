@@ -1,0 +1,283 @@
+//! A run against a stored one: is it still as good, is it still as fast?
+
+use std::fmt::Display;
+
+use serde::Serialize;
+
+use super::divergence::same_answers;
+use super::pairs::paired_by_sample;
+use crate::engine::Dtype;
+use crate::jobs::eval::{DtypeRecord, EvalPlan, StoredRun};
+use crate::record::{RunPlan as _, StoredCompletion};
+use crate::report::ReportError;
+use crate::report::words::points;
+use crate::score::paired_score_interval;
+use crate::score::statistics::Paired;
+
+/// What a run must keep of its baseline.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Percentage points of accuracy that may be lost.
+    pub margin_points: f64,
+    /// The least tokens/s, as a multiple of the baseline's; `None` gates on no speed.
+    pub min_speed_ratio: Option<f64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { margin_points: 2.0, min_speed_ratio: None }
+    }
+}
+
+/// What came of holding runs against a baseline.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gate {
+    /// The baseline's folder.
+    pub baseline: String,
+    /// Percentage points of accuracy that may be lost.
+    pub margin_points: f64,
+    /// The least tokens/s, as a multiple of the baseline's.
+    pub min_speed_ratio: Option<f64>,
+    /// Every check passed.
+    pub passed: bool,
+    /// One a run, precision and subject.
+    pub checks: Vec<Check>,
+    /// What else differs from the baseline, and what could not be compared.
+    pub notes: Vec<String>,
+}
+
+/// One check of one precision.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Check {
+    /// Index of the run.
+    pub run: usize,
+    /// The precision.
+    pub dtype: Dtype,
+    /// What was checked.
+    pub subject: GateSubject,
+    /// Whether it holds.
+    pub passed: bool,
+    /// A sentence with the figures.
+    pub message: String,
+    /// Accuracy: this run against the baseline under the first rule, paired by sample.
+    pub paired: Option<Paired>,
+    /// Accuracy: Tango's 95 % interval of the difference, fractions of 1.
+    pub interval: Option<(f64, f64)>,
+    /// Speed: tokens/s as a multiple of the baseline's.
+    pub speed_ratio: Option<f64>,
+}
+
+/// What a check is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GateSubject {
+    /// Not worse by more than the margin.
+    Accuracy,
+    /// Not slower than the ratio allows.
+    Speed,
+}
+
+impl GateSubject {
+    /// As in the JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Speed => "speed",
+        }
+    }
+}
+
+impl Gate {
+    /// Holds runs against a baseline, precision by precision. Runs on other problems or by another protocol are refused,
+    /// and so are runs that share no precision with it.
+    pub fn new(runs: &[StoredRun], baseline: &StoredRun, limits: Limits) -> Result<Self, ReportError> {
+        let mut checks = Vec::new();
+        let mut notes = Vec::new();
+        for (index, run) in runs.iter().enumerate() {
+            refuse_strangers(run, baseline)?;
+            notes.extend(differences(run, baseline));
+            let before = checks.len();
+            // Of several runs each says which it is.
+            let prefix = if runs.len() > 1 { format!("{} ", run.path.display()) } else { String::new() };
+            for record in &run.record.dtypes {
+                match baseline.record.dtypes.iter().find(|stored| stored.dtype == record.dtype) {
+                    Some(stored) => {
+                        let own = check(index, (run, record), (baseline, stored), limits)?;
+                        checks.extend(
+                            own.into_iter().map(|check| Check { message: prefix.clone() + &check.message, ..check }),
+                        );
+                    }
+                    None => notes.push(format!("{}: not in the baseline, so not checked", record.dtype)),
+                }
+            }
+            for stored in &baseline.record.dtypes {
+                if run.record.dtypes.iter().all(|record| record.dtype != stored.dtype) {
+                    notes.push(format!("{}: only in the baseline, so not checked", stored.dtype));
+                }
+            }
+            if checks.len() == before {
+                return Err(no_shared_precision(run.path.display(), baseline));
+            }
+        }
+        Ok(Self {
+            baseline: baseline.path.display().to_string(),
+            margin_points: limits.margin_points,
+            min_speed_ratio: limits.min_speed_ratio,
+            passed: checks.iter().all(|check| check.passed),
+            checks,
+            notes,
+        })
+    }
+
+    /// The failed checks' messages, one a line.
+    pub fn failures(&self) -> impl Iterator<Item = &str> {
+        self.checks.iter().filter(|check| !check.passed).map(|check| check.message.as_str())
+    }
+}
+
+/// Why a run, as it is called here, cannot be held against a baseline.
+pub(crate) fn refusal(run: impl Display, baseline: &StoredRun, why: &str, hint: &str) -> ReportError {
+    ReportError {
+        what: format!("{run} cannot be held against the baseline {}: {why}", baseline.path.display()),
+        hint: hint.to_owned(),
+    }
+}
+
+/// Without a precision in common nothing can be paired.
+pub(crate) fn no_shared_precision(run: impl Display, baseline: &StoredRun) -> ReportError {
+    refusal(run, baseline, "they share no precision", "give both runs the same `--dtype`")
+}
+
+fn refuse_strangers(run: &StoredRun, baseline: &StoredRun) -> Result<(), ReportError> {
+    let (own, stored) = (&run.record.plan, &baseline.record.plan);
+    let hashes = [
+        ("dataset", &own.dataset.name, &own.dataset.sha256, &stored.dataset.name, &stored.dataset.sha256),
+        ("protocol", &own.protocol.name, &own.protocol.sha256, &stored.protocol.name, &stored.protocol.sha256),
+    ];
+    for (what, name, sha256, stored_name, stored_sha256) in hashes {
+        if sha256 != stored_sha256 {
+            return Err(refusal(
+                run.path.display(),
+                baseline,
+                &format!(
+                    "its {what} is {name} (sha256 {sha256}), the baseline's {stored_name} (sha256 {stored_sha256})"
+                ),
+                &format!("run both on the same {what}: make a new baseline, or give the baseline's `--{what}`"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What else decides answers and is not the same: named, not refused, for it may be what is being compared.
+fn differences(run: &StoredRun, baseline: &StoredRun) -> Vec<String> {
+    let of_plans = |own: &EvalPlan, stored: &EvalPlan| stored.differences(own).unwrap_or_default();
+    let plans = of_plans(&run.record.plan, &baseline.record.plan);
+    let mut notes: Vec<String> = plans
+        .iter()
+        .filter(|difference| difference.field != "dtypes")
+        .map(|difference| shortened(&difference.to_string()))
+        .collect();
+    if run.record.machine.cpu != baseline.record.machine.cpu {
+        let (was, is) = (&baseline.record.machine.cpu, &run.record.machine.cpu);
+        notes.push(format!("machine: was {was}, is {is}; speeds do not compare"));
+    }
+    notes
+}
+
+/// Enough of a difference to know it by: whole plans may stand in it.
+fn shortened(text: &str) -> String {
+    const LENGTH: usize = 120;
+    if text.chars().count() <= LENGTH { text.to_owned() } else { text.chars().take(LENGTH).chain(['…']).collect() }
+}
+
+fn check(
+    index: usize,
+    (run, own): (&StoredRun, &DtypeRecord),
+    (baseline, stored): (&StoredRun, &DtypeRecord),
+    limits: Limits,
+) -> Result<Vec<Check>, ReportError> {
+    let blank = Check {
+        run: index,
+        dtype: own.dtype,
+        subject: GateSubject::Accuracy,
+        passed: false,
+        message: String::new(),
+        paired: None,
+        interval: None,
+        speed_ratio: None,
+    };
+    if let Some(failure) = &own.failure {
+        let why = failure.lines().next().unwrap_or_default();
+        return Ok(vec![Check { message: format!("{}: did not finish: {why}", own.dtype), ..blank }]);
+    }
+    let rule = own.rules.first().map_or("", |rule| rule.rule.as_str());
+    let (answers, stored_answers) = (completions(run, own.dtype), completions(baseline, own.dtype));
+    let Some((paired, interval)) = paired_by_sample(stored_answers, answers, rule).and_then(with_interval) else {
+        return Err(refusal(
+            run.path.display(),
+            baseline,
+            &format!("in {} they share no question", own.dtype),
+            "run both on the same `--samples`",
+        ));
+    };
+    let mut checks = vec![accuracy(&blank, paired, interval, same_answers(stored_answers, answers), limits)];
+    if let Some(least) = limits.min_speed_ratio {
+        checks.push(speed(&blank, own.output_tokens_per_second, stored.output_tokens_per_second, least));
+    }
+    Ok(checks)
+}
+
+fn completions(run: &StoredRun, dtype: Dtype) -> &[StoredCompletion] {
+    run.completions.iter().find(|(own, _)| *own == dtype).map_or(&[], |(_, completions)| completions)
+}
+
+fn with_interval(paired: Paired) -> Option<(Paired, (f64, f64))> {
+    let n = paired.both_right + paired.lost + paired.gained + paired.both_wrong;
+    Some((paired, paired_score_interval(paired.lost, paired.gained, n)?))
+}
+
+/// Non-inferior where the whole interval lies above −margin; answers that are the same to the last token are the same.
+fn accuracy(blank: &Check, paired: Paired, interval: (f64, f64), identical: bool, limits: Limits) -> Check {
+    let Limits { margin_points, .. } = limits;
+    let kept = interval.0 * 100.0 > -margin_points;
+    let passed = kept || identical;
+    let n = paired.both_right + paired.lost + paired.gained + paired.both_wrong;
+    let figures = format!(
+        "accuracy {} points on {n} questions ({} lost, {} gained), 95 % interval [{}, {}]",
+        points(paired.difference),
+        paired.lost,
+        paired.gained,
+        points(interval.0),
+        points(interval.1)
+    );
+    let dtype = blank.dtype;
+    let message = if identical {
+        format!("{dtype}: every answer is the baseline's, token for token, on {n} questions")
+    } else if kept {
+        format!("{dtype}: {figures}, above the margin of -{margin_points:.1}")
+    } else if paired.lost <= paired.gained {
+        format!(
+            "{dtype}: {figures}, reaches below the margin of -{margin_points:.1}: nothing was lost on balance, but {n} \
+             questions are too few to show it; give more, or a `--margin` above {:.1}",
+            -interval.0 * 100.0
+        )
+    } else {
+        format!("{dtype}: {figures}, reaches below the margin of -{margin_points:.1}")
+    };
+    Check { passed, message, paired: Some(paired), interval: Some(interval), ..blank.clone() }
+}
+
+fn speed(blank: &Check, own: Option<f64>, stored: Option<f64>, least: f64) -> Check {
+    let dtype = blank.dtype;
+    let ratio = own.zip(stored).map(|(own, stored)| own / stored);
+    let message = match (own.zip(stored), ratio) {
+        (Some((own, stored)), Some(ratio)) => {
+            let relation = if ratio >= least { "at least" } else { "below" };
+            format!("{dtype}: {own:.1} tokens/s against {stored:.1}, a ratio of {ratio:.3}, {relation} {least}")
+        }
+        _ => format!("{dtype}: no speed was measured, so {least} of the baseline's is not shown"),
+    };
+    let passed = ratio.is_some_and(|ratio| ratio >= least);
+    Check { subject: GateSubject::Speed, passed, message, speed_ratio: ratio, ..blank.clone() }
+}

@@ -1,0 +1,52 @@
+//! What tells runs apart: only what differs between them.
+
+use crate::jobs::eval::StoredRun;
+
+/// One name a run, no two alike: nothing where there is one run, `cpu` and `cuda` where the engine differs.
+pub(in crate::compare) fn run_names(runs: &[StoredRun]) -> Vec<String> {
+    let parts: [fn(&StoredRun) -> String; 6] = [
+        |run| last_part(&run.record.plan.model.name),
+        engine,
+        |run| run.record.plan.dataset.name.clone(),
+        |run| run.record.plan.protocol.name.clone(),
+        |run| run.record.plan.dataset.selection.clone(),
+        |run| run.record.plan.awq.as_ref().map_or_else(String::new, |awq| last_part(&awq.name)),
+    ];
+    let mut names = vec![String::new(); runs.len()];
+    for part in parts {
+        if all_distinct(&names) {
+            break;
+        }
+        let words: Vec<String> = runs.iter().map(part).collect();
+        let tells_apart = words.iter().any(|word| *word != words[0]) && words.iter().all(|word| !word.is_empty());
+        if tells_apart {
+            for (name, word) in names.iter_mut().zip(words) {
+                *name = if name.is_empty() { word } else { format!("{name} {word}") };
+            }
+        }
+    }
+    if !all_distinct(&names) {
+        names = runs.iter().zip(names).map(|(run, name)| format!("{name} {}", folder(run)).trim().to_owned()).collect();
+    }
+    if !all_distinct(&names) {
+        names = names.iter().enumerate().map(|(index, name)| format!("{name} #{}", index + 1)).collect();
+    }
+    names
+}
+
+fn all_distinct(names: &[String]) -> bool {
+    names.iter().enumerate().all(|(index, name)| !names[..index].contains(name))
+}
+
+fn last_part(name: &str) -> String {
+    name.rsplit('/').next().unwrap_or(name).to_owned()
+}
+
+fn engine(run: &StoredRun) -> String {
+    let session = run.record.dtypes.iter().flat_map(|dtype| &dtype.sessions).next();
+    session.map_or_else(String::new, |session| session.engine.name.clone())
+}
+
+fn folder(run: &StoredRun) -> String {
+    run.path.file_name().map_or_else(|| run.path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}

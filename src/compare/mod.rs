@@ -1,0 +1,24 @@
+//! Stored runs side by side: paired comparison, verdict, and the gate of a baseline, in every report format.
+
+mod comparison;
+mod divergence;
+mod formats;
+mod gate;
+mod labels;
+mod outside;
+mod pairs;
+mod provenance;
+mod rows;
+mod samples;
+mod source;
+mod verdict;
+
+pub use comparison::{COMPARISON_FORMAT, Comparison};
+pub use divergence::Divergence;
+pub use formats::{ALL as REPORT_FORMATS, Report, ReportFormat, annotations, report_format};
+pub use gate::{Check, Gate, GateSubject, Limits};
+pub(crate) use gate::{no_shared_precision, refusal};
+pub use outside::{OutsideRow, read_outside};
+pub use pairs::Pair;
+pub use provenance::Provenance;
+pub use rows::{Row, Score};

@@ -1,0 +1,63 @@
+//! Every two rows on the same questions: what was lost, what was gained, and whether that is more than chance.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::source::Source;
+use crate::record::StoredCompletion;
+use crate::score::statistics::{Paired, paired};
+
+/// Two rows under one rule, on the completions that both have.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pair {
+    /// The rule.
+    pub rule: String,
+    /// Index of the row that is held to be the reference: the earlier one.
+    pub reference: usize,
+    /// Index of the other row.
+    pub other: usize,
+    /// Completions that both have.
+    pub n: usize,
+    /// Counts, difference, interval and test.
+    #[serde(flatten)]
+    pub paired: Paired,
+}
+
+/// Under every rule, of every two rows that answered the same questions by the same protocol.
+pub(in crate::compare) fn pairs(sources: &[Source], rules: &[String]) -> Vec<Pair> {
+    let mut wanted = Vec::new();
+    for rule in rules {
+        for other in 0..sources.len() {
+            let alike = (0..other).filter(|reference| sources[*reference].questions() == sources[other].questions());
+            wanted.extend(alike.map(|reference| (rule, reference, other)));
+        }
+    }
+    let pair = |(rule, reference, other): (&String, usize, usize)| {
+        let paired = paired_by_sample(sources[reference].completions(), sources[other].completions(), rule)?;
+        let n = paired.both_right + paired.lost + paired.gained + paired.both_wrong;
+        Some(Pair { rule: rule.clone(), reference, other, n, paired })
+    };
+    wanted.into_par_iter().filter_map(pair).collect()
+}
+
+/// Two series of completions on the samples that both have; `None` where there is none, or the rule is not theirs.
+pub(in crate::compare) fn paired_by_sample(
+    reference: &[StoredCompletion],
+    other: &[StoredCompletion],
+    rule: &str,
+) -> Option<Paired> {
+    let verdicts: HashMap<(usize, usize), bool> = reference.iter().filter_map(|one| verdict(one, rule)).collect();
+    let common = other.iter().filter_map(|one| {
+        let (key, right) = verdict(one, rule)?;
+        Some((*verdicts.get(&key)?, right))
+    });
+    let (reference, other): (Vec<bool>, Vec<bool>) = common.unzip();
+    paired(&reference, &other)
+}
+
+fn verdict(completion: &StoredCompletion, rule: &str) -> Option<((usize, usize), bool)> {
+    let score = completion.scores.iter().find(|score| score.rule == rule)?;
+    Some(((completion.sample, completion.repeat), score.correct))
+}

@@ -1,0 +1,167 @@
+//! The rows of the table.
+
+use serde::Serialize;
+
+use super::pairs::Pair;
+use super::source::Source;
+use crate::engine::Dtype;
+use crate::jobs::eval::DtypeRecord;
+use crate::record::MemoryScope;
+use crate::score::statistics::{Paired, Proportion};
+
+/// One run and precision, or one measured elsewhere. `None` means that nothing was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Tells it from every other row: `awq`; of several runs `cpu awq`.
+    pub label: String,
+    /// What tells its run from the others; empty where there is one run.
+    pub name: String,
+    /// Index of the run; `None` for a row measured elsewhere.
+    pub run: Option<usize>,
+    /// The model's name.
+    pub model: Option<String>,
+    /// The engine's name and version.
+    pub engine: String,
+    /// `f32`, `awq`, …
+    pub precision: String,
+    /// The device in words.
+    pub device: Option<String>,
+    /// Index of the row that it is compared with: f32 of its own run, else of another run of the same model.
+    pub reference: Option<usize>,
+    /// Completions; with repeats, every repeat of every sample counts.
+    pub n: Option<usize>,
+    /// Completions whose text is not empty.
+    pub answered: Option<usize>,
+    /// Completions that a limit of tokens or the context cut off.
+    pub cut: Option<usize>,
+    /// One a rule of the comparison, in its order.
+    pub scores: Vec<Score>,
+    /// Tokens generated.
+    pub output_tokens: Option<u64>,
+    /// Wall time of generating, prompts included.
+    pub generate_seconds: Option<f64>,
+    /// Output tokens a second of generating.
+    pub tokens_per_second: Option<f64>,
+    /// The same, as a multiple of the reference's, where that is of the same run.
+    pub speed_ratio: Option<f64>,
+    /// Seconds until the engine was ready.
+    pub load_seconds: Option<f64>,
+    /// The most memory that was resident at once.
+    pub peak_memory_bytes: Option<u64>,
+    /// The peak covers the whole process, not this precision alone.
+    pub memory_is_process_wide: bool,
+    /// Why the precision did not finish, if it did not.
+    pub failure: Option<String>,
+    /// Of a row measured elsewhere.
+    pub note: Option<String>,
+    /// Where a row measured elsewhere comes from.
+    pub source: Option<String>,
+}
+
+/// What one rule made of one row.
+#[derive(Debug, Clone, Serialize)]
+pub struct Score {
+    /// The rule.
+    pub rule: String,
+    /// Completions in which it found a value.
+    pub extracted: Option<usize>,
+    /// Right ones of n, with Wilson's interval.
+    pub accuracy: Option<Proportion>,
+    /// Against the row's reference.
+    pub against: Option<Paired>,
+    /// More was lost than gained, and that is more than chance at 5 %.
+    pub is_damage: bool,
+}
+
+/// The row that each row is compared with.
+pub(in crate::compare) fn references(sources: &[Source]) -> Vec<Option<usize>> {
+    let is_f32 = |source: &Source| source.stored.completions[source.dtype].0 == Dtype::F32;
+    let reference = |own: &Source| {
+        if is_f32(own) {
+            return None;
+        }
+        let model = &own.stored.record.plan.model.sha256;
+        let fits = |other: &Source| {
+            is_f32(other) && other.stored.record.plan.model.sha256 == *model && other.questions() == own.questions()
+        };
+        let of_own_run = sources.iter().position(|other| fits(other) && other.run == own.run);
+        of_own_run.or_else(|| sources.iter().position(fits))
+    };
+    sources.iter().map(reference).collect()
+}
+
+pub(in crate::compare) fn rows(
+    sources: &[Source],
+    names: &[String],
+    references: &[Option<usize>],
+    pairs: &[Pair],
+    rules: &[String],
+) -> Vec<Row> {
+    let record = |index: usize| &sources[index].stored.record.dtypes[sources[index].dtype];
+    let row = |((index, source), reference): ((usize, &Source), &Option<usize>)| {
+        let own = record(index);
+        let name = names.get(source.run).map_or("", String::as_str);
+        let same_run = reference.filter(|reference| sources[*reference].run == source.run);
+        let of_reference = same_run.and_then(|reference| record(reference).output_tokens_per_second);
+        let speed_ratio = own.output_tokens_per_second.zip(of_reference).map(|(own, reference)| own / reference);
+        let score = |rule: &String| score(own, rule, against(pairs, rule, *reference, index));
+        let engine = own.sessions.first().map(|session| &session.engine);
+        let measured = own.n > 0;
+        Row {
+            label: format!("{name} {}", own.dtype).trim_start().to_owned(),
+            name: name.to_owned(),
+            run: Some(source.run),
+            model: Some(source.stored.record.plan.model.name.clone()),
+            engine: engine.map_or_else(String::new, |engine| format!("{} {}", engine.name, engine.version)),
+            precision: own.dtype.to_string(),
+            device: engine.map(|engine| engine.device.clone()),
+            reference: *reference,
+            n: Some(own.n),
+            answered: measured.then_some(own.answered),
+            cut: measured.then_some(own.cut),
+            scores: rules.iter().map(score).collect(),
+            output_tokens: measured.then_some(own.output_tokens),
+            generate_seconds: own.generate_seconds,
+            tokens_per_second: own.output_tokens_per_second,
+            speed_ratio,
+            load_seconds: own.load_seconds,
+            peak_memory_bytes: own.peak_memory.map(|peak| peak.bytes),
+            memory_is_process_wide: own.peak_memory.is_some_and(|peak| peak.scope == MemoryScope::Process),
+            failure: own.failure.clone(),
+            note: None,
+            source: None,
+        }
+    };
+    sources.iter().enumerate().zip(references).map(row).collect()
+}
+
+/// The pair of a row with its reference; the reference may stand on either side of it.
+fn against(pairs: &[Pair], rule: &str, reference: Option<usize>, row: usize) -> Option<Paired> {
+    let reference = reference?;
+    let between =
+        |pair: &&Pair| pair.rule == rule && (pair.reference, pair.other) == (reference.min(row), reference.max(row));
+    let pair = pairs.iter().find(between)?;
+    Some(if pair.reference == reference { pair.paired } else { mirrored(pair.paired) })
+}
+
+fn mirrored(pair: Paired) -> Paired {
+    Paired {
+        lost: pair.gained,
+        gained: pair.lost,
+        difference: -pair.difference,
+        difference_low: -pair.difference_high,
+        difference_high: -pair.difference_low,
+        ..pair
+    }
+}
+
+fn score(record: &DtypeRecord, rule: &str, against: Option<Paired>) -> Score {
+    let own = record.rules.iter().find(|own| own.rule == rule);
+    Score {
+        rule: rule.to_owned(),
+        extracted: own.filter(|_| record.n > 0).map(|own| own.extracted),
+        accuracy: own.and_then(|own| own.accuracy),
+        is_damage: against.is_some_and(|pair| pair.mcnemar_p < 0.05 && pair.lost > pair.gained),
+        against,
+    }
+}

@@ -1,0 +1,30 @@
+//! A row of the table and the completions behind it.
+
+use crate::jobs::eval::StoredRun;
+use crate::record::StoredCompletion;
+
+/// A row's completions with the run that they belong to.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::compare) struct Source<'a> {
+    pub(in crate::compare) run: usize,
+    pub(in crate::compare) stored: &'a StoredRun,
+    pub(in crate::compare) dtype: usize,
+}
+
+impl<'a> Source<'a> {
+    pub(in crate::compare) fn completions(self) -> &'a [StoredCompletion] {
+        &self.stored.completions[self.dtype].1
+    }
+
+    /// Rows that answered the same questions under the same rules.
+    pub(in crate::compare) fn questions(self) -> (&'a str, &'a str) {
+        let plan = &self.stored.record.plan;
+        (&plan.dataset.sha256, &plan.protocol.sha256)
+    }
+}
+
+/// The rows that runs give, in order.
+pub(in crate::compare) fn sources(runs: &[StoredRun]) -> Vec<Source<'_>> {
+    let of_run = |(run, stored): (usize, &'_ StoredRun)| (0..stored.completions.len()).map(move |dtype| (run, dtype));
+    runs.iter().enumerate().flat_map(of_run).map(|(run, dtype)| Source { run, stored: &runs[run], dtype }).collect()
+}

@@ -1,0 +1,191 @@
+//! Load: everything that a job names, opened and checked, and the plan that follows from it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::EvalJob;
+use super::{DatasetPlan, EvalPlan, ProtocolPlan};
+use crate::engine::Dtype;
+use crate::engine::model::ModelSource;
+use crate::hub::Hub;
+use crate::jobs::{JobError, awq_plan, chat_template, engine_name, model_plan};
+use crate::record::{GenerationPlan, utc_now};
+use crate::task::{ChatTemplate, Dataset, Fewshot, Protocol, Sample, Selection};
+
+/// More than anybody waits for, and few enough to be held.
+const MOST_COMPLETIONS: usize = 10_000_000;
+
+/// What a run reads.
+pub struct EvalInputs {
+    /// The model's files.
+    pub model: Arc<ModelSource>,
+    /// Its AWQ form, where that lies in files of its own.
+    pub awq: Option<Arc<ModelSource>>,
+    /// The problems.
+    pub dataset: Dataset,
+    /// The protocol, with the user's changes.
+    pub protocol: Protocol,
+    /// Worked examples.
+    pub fewshot: Fewshot,
+    /// SHA-256 of the file that they came from.
+    pub fewshot_sha256: Option<String>,
+    /// The model's chat template, if the run uses it.
+    pub chat: Option<ChatTemplate>,
+    /// What the user should know about them.
+    pub notes: Vec<String>,
+}
+
+impl EvalInputs {
+    /// Opens what `job` names.
+    pub fn load(job: &EvalJob, hub: &Hub) -> Result<Self, JobError> {
+        // The cheap and the local first: a misspelt protocol should not wait for a download.
+        let mut protocol = Protocol::open(&job.protocol)?;
+        protocol.chat = job.chat.unwrap_or(protocol.chat);
+        let dataset = Dataset::open(&job.dataset, hub)?;
+        let rows = dataset.samples.len();
+        let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), &job.dataset, hub, rows)?;
+        let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
+        let mut inputs = Self::new(model, dataset, protocol, (fewshot, fewshot_sha256))?;
+        inputs.find_awq(job, hub)?;
+        inputs.dtypes(job)?;
+        Ok(inputs)
+    }
+
+    /// From parts that are open already; settles whether the chat template is used.
+    pub fn new(
+        model: Arc<ModelSource>,
+        dataset: Dataset,
+        protocol: Protocol,
+        (fewshot, fewshot_sha256): (Fewshot, Option<String>),
+    ) -> Result<Self, JobError> {
+        let mut notes = Vec::new();
+        let chat = chat_template(&model, protocol.chat, &format!("protocol {}", protocol.name), &mut notes)?;
+        Ok(Self { model, awq: None, dataset, protocol, fewshot, fewshot_sha256, chat, notes })
+    }
+
+    /// The samples that the job takes.
+    pub fn chosen(&self, selection: &Selection) -> Result<Vec<&Sample>, JobError> {
+        let chosen = selection.choose(&self.dataset.samples)?;
+        if chosen.is_empty() {
+            return Err(JobError::invalid("no sample is chosen", "raise `--limit`, or name rows with `--samples`"));
+        }
+        Ok(chosen)
+    }
+
+    /// Tokens to generate at most.
+    pub fn max_tokens(&self, job: &EvalJob) -> usize {
+        job.sampling.max_tokens.unwrap_or(self.protocol.max_tokens)
+    }
+
+    /// Strings that end a generation: the protocol's, then the user's.
+    pub fn stop_strings(&self, job: &EvalJob) -> Vec<String> {
+        let mut all = self.protocol.stop_strings.clone();
+        all.extend(job.sampling.stop_strings.iter().filter(|stop| !self.protocol.stop_strings.contains(stop)).cloned());
+        all
+    }
+
+    /// What decides the run's answers and scores. `chosen` is the number of samples taken.
+    pub fn plan(&self, job: &EvalJob, chosen: usize) -> Result<EvalPlan, JobError> {
+        let sampling = &job.sampling;
+        if chosen.saturating_mul(sampling.repeats) > MOST_COMPLETIONS {
+            return Err(JobError::invalid(
+                format!(
+                    "--repeats {} of {chosen} samples are more than {MOST_COMPLETIONS} completions",
+                    sampling.repeats
+                ),
+                "lower `--repeats` or `--limit`",
+            ));
+        }
+        let dtypes = self.dtypes(job)?;
+        Ok(EvalPlan {
+            evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
+            command: job.command.clone(),
+            started: utc_now(),
+            model: model_plan(&self.model),
+            awq: awq_plan(self.awq.as_ref(), &dtypes),
+            dataset: DatasetPlan {
+                name: self.dataset.name.clone(),
+                source: self.dataset.source.clone(),
+                requested: reopenable(&job.dataset.source),
+                revision: job.dataset.revision.clone(),
+                split: self.dataset.split.clone(),
+                sha256: self.dataset.sha256.clone(),
+                rows: self.dataset.samples.len(),
+                chosen,
+                selection: selection_in_words(&job.selection),
+            },
+            protocol: ProtocolPlan {
+                name: self.protocol.name.clone(),
+                version: self.protocol.version,
+                sha256: self.protocol.sha256.clone(),
+                chat: self.chat.is_some(),
+                fewshot_sha256: self.fewshot_sha256.clone(),
+            },
+            generation: GenerationPlan {
+                temperature: sampling.temperature,
+                top_p: sampling.top_p,
+                top_k: sampling.top_k,
+                seed: sampling.seed,
+                repeats: sampling.repeats,
+                max_tokens: self.max_tokens(job),
+                stop_strings: self.stop_strings(job),
+            },
+            engine: engine_name(job.subject.engine).to_owned(),
+            batch: job.subject.batch,
+            batching: job.subject.batching,
+            dtypes,
+        })
+    }
+
+    /// Opens the model's AWQ form where the job may use it.
+    pub(super) fn find_awq(&mut self, job: &EvalJob, hub: &Hub) -> Result<(), JobError> {
+        self.awq = job.subject.find_awq(&self.model, hub, &mut self.notes)?;
+        Ok(())
+    }
+
+    /// The precisions that the job runs in: those it names, or every one that the model offers.
+    pub fn dtypes(&self, job: &EvalJob) -> Result<Vec<Dtype>, JobError> {
+        job.subject.dtypes(&job.command, &self.model, self.awq.is_some())
+    }
+
+    /// The files that a precision is loaded from.
+    pub fn model_in(&self, dtype: Dtype) -> &Arc<ModelSource> {
+        self.awq.as_ref().filter(|_| dtype == Dtype::Awq).unwrap_or(&self.model)
+    }
+}
+
+/// A dataset's name, or its path so that it can be opened from any working folder.
+fn reopenable(source: &str) -> String {
+    std::fs::canonicalize(Path::new(source))
+        .ok()
+        .filter(|path| path.is_file())
+        .map_or_else(|| source.to_owned(), |path| path.display().to_string())
+}
+
+/// `all`, `first 20`, or `3,17,40-60`.
+fn selection_in_words(selection: &Selection) -> String {
+    if selection.indices.is_empty() {
+        return selection.limit.map_or_else(|| "all".to_owned(), |limit| format!("first {limit}"));
+    }
+    let runs = selection.indices.chunk_by(|a, b| a + 1 == *b);
+    let words: Vec<String> = runs
+        .filter_map(|run| match (run.first()?, run.last()?) {
+            (first, last) if first == last => Some(first.to_string()),
+            (first, last) => Some(format!("{first}-{last}")),
+        })
+        .collect();
+    words.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selections_in_words() {
+        let words = |limit, indices: &[usize]| selection_in_words(&Selection { limit, indices: indices.to_vec() });
+        assert_eq!(words(None, &[]), "all");
+        assert_eq!(words(Some(20), &[]), "first 20");
+        assert_eq!(words(None, &[3, 17, 40, 41, 42]), "3,17,40-42");
+    }
+}

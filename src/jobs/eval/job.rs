@@ -1,0 +1,53 @@
+//! A job: what the user asked for, checked as far as that goes without opening a file.
+
+use std::path::PathBuf;
+
+use crate::jobs::{Destination, Target};
+use crate::report::Format;
+use crate::task::{ChatUse, DatasetSpec, Selection};
+
+/// One evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvalJob {
+    /// The command line, word by word, for provenance.
+    pub command: Vec<String>,
+    /// What it runs.
+    pub subject: Target,
+    /// The problems.
+    pub dataset: DatasetSpec,
+    /// Which of them.
+    pub selection: Selection,
+    /// A built-in protocol's name, or a file.
+    pub protocol: String,
+    /// Worked examples, instead of the protocol's own.
+    pub fewshot: Option<PathBuf>,
+    /// Instead of the protocol's own.
+    pub chat: Option<ChatUse>,
+    /// Sampling and limits.
+    pub sampling: SamplingOptions,
+    /// Where the results go.
+    pub destination: Destination,
+    /// Go on with what is there.
+    pub resume: bool,
+    /// How the table is printed.
+    pub format: Format,
+}
+
+/// How completions are chosen and bounded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingOptions {
+    /// 0 is greedy.
+    pub temperature: f64,
+    /// Nucleus; 1 is all.
+    pub top_p: f64,
+    /// 0 is all.
+    pub top_k: usize,
+    /// Of the whole run.
+    pub seed: u64,
+    /// Completions a sample.
+    pub repeats: usize,
+    /// Instead of the protocol's own limit.
+    pub max_tokens: Option<usize>,
+    /// Besides the protocol's own.
+    pub stop_strings: Vec<String>,
+}

@@ -1,0 +1,153 @@
+//! `record.json`: a run's results with everything needed to believe them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{EvalPlan, ProtocolPlan};
+use crate::engine::Dtype;
+use crate::record::{Machine, PeakMemory, RecordError, Session, Versions, write_json};
+use crate::score::statistics::{Paired, Proportion};
+
+/// The version of `record.json`; raised when a field changes its meaning.
+pub const EVAL_FORMAT: u32 = 1;
+
+/// A run's results and provenance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalRecord {
+    /// [`EVAL_FORMAT`].
+    pub format: u32,
+    /// What was asked for, with every hash.
+    pub plan: EvalPlan,
+    /// Of rescored answers: the protocol that they were made with. `plan.protocol` then names whose rules scored them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated_under: Option<ProtocolPlan>,
+    /// The precision that holds the model's weights as they were trained: f32, or none where f32 is not in the run or the
+    /// files hold quantised weights.
+    #[serde(default)]
+    pub ground_truth: Option<Dtype>,
+    /// When it ended, UTC.
+    pub finished: String,
+    /// The machine of the last session.
+    pub machine: Machine,
+    /// Whether every dtype has every completion.
+    pub complete: bool,
+    /// SHA-256 of `answers.jsonl`.
+    pub answers_sha256: Option<String>,
+    /// What the user was told before and during the run.
+    pub notes: Vec<String>,
+    /// One a precision, the ground truth first.
+    pub dtypes: Vec<DtypeRecord>,
+}
+
+/// What one precision achieved. `None` means that nothing was measured, never zero.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DtypeRecord {
+    /// Which.
+    pub dtype: Dtype,
+    /// Why it did not finish, if it did not.
+    pub failure: Option<String>,
+    /// Completions; with repeats, every repeat of every sample counts.
+    pub n: usize,
+    /// Completions whose text is not empty.
+    pub answered: usize,
+    /// Completions that a limit of tokens or the context cut off.
+    pub cut: usize,
+    /// One a rule, in the protocol's order.
+    pub rules: Vec<RuleRecord>,
+    /// Tokens fed, over all completions.
+    pub prompt_tokens: u64,
+    /// Tokens generated, over all completions.
+    pub output_tokens: u64,
+    /// Wall time of generating, over all sessions, prompts included.
+    pub generate_seconds: Option<f64>,
+    /// `output_tokens / generate_seconds`.
+    pub output_tokens_per_second: Option<f64>,
+    /// Wall time of the first session's loading.
+    pub load_seconds: Option<f64>,
+    /// The highest of all sessions.
+    pub peak_memory: Option<PeakMemory>,
+    /// Each opening of an engine.
+    pub sessions: Vec<Session>,
+}
+
+/// What one rule made of one precision's completions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuleRecord {
+    /// The rule.
+    pub rule: String,
+    /// Completions in which it found a value.
+    pub extracted: usize,
+    /// Right ones, of n, with Wilson's interval; with repeats the interval takes them as independent.
+    pub accuracy: Option<Proportion>,
+    /// Against f32 on the completions that both have; `None` for f32 itself and where f32 is not in the run.
+    pub against_f32: Option<Paired>,
+}
+
+impl EvalRecord {
+    /// Reads a record; one of a newer format is refused.
+    pub fn read(path: &Path) -> Result<Self, RecordError> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let bytes = std::fs::read(path).map_err(RecordError::io("read", path))?;
+        let invalid = |error: serde_json::Error| {
+            RecordError::invalid(
+                format!("{}: not a record of a run: {error}", path.display()),
+                "the file was changed, or another version of evalsuite wrote it; run again, or use that version",
+            )
+        };
+        let Version { format } = serde_json::from_slice(&bytes)
+            .map_err(|error| other_kind(path, &bytes).unwrap_or_else(|| invalid(error)))?;
+        if format != EVAL_FORMAT {
+            return Err(RecordError::invalid(
+                format!("{}: format {format}, but this evalsuite reads format {EVAL_FORMAT}", path.display()),
+                "use the version of evalsuite that wrote it (the field `plan.evalsuite`)",
+            ));
+        }
+        serde_json::from_slice(&bytes).map_err(invalid)
+    }
+
+    /// Writes a record, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), RecordError> {
+        write_json(path, self)
+    }
+
+    /// The lowest accuracy of the protocol's first rule over all dtypes, as a fraction of 1; `None` if some dtype has
+    /// none. `--min-accuracy` reads this.
+    pub fn lowest_accuracy(&self) -> Option<f64> {
+        let of = |dtype: &DtypeRecord| dtype.rules.first()?.accuracy.map(|accuracy| accuracy.value);
+        self.dtypes.iter().map(of).try_fold(1.0, |lowest: f64, value| Some(lowest.min(value?)))
+    }
+}
+
+/// Names a record of another kind.
+fn other_kind(path: &Path, bytes: &[u8]) -> Option<RecordError> {
+    let Versions { bench, perplexity, quality } = serde_json::from_slice(bytes).ok()?;
+    let kinds = [(quality, "quality run"), (bench, "benchmark"), (perplexity, "perplexity")];
+    let (_, what) = kinds.into_iter().find(|(version, _)| version.is_some())?;
+    Some(RecordError::invalid(
+        format!("{}: the record of a {what}, not of a run on questions with answers", path.display()),
+        "show it with `evalsuite show`",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_kind_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        for (field, what) in [("quality_format", "quality run"), ("bench_format", "benchmark")] {
+            std::fs::write(&path, format!("{{\"{field}\": 1}}")).unwrap();
+            let message = EvalRecord::read(&path).unwrap_err().to_string();
+            assert!(
+                message.contains(&format!("the record of a {what}")) && message.contains("hint: show it"),
+                "{message}"
+            );
+        }
+    }
+}

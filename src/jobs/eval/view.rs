@@ -1,0 +1,249 @@
+//! What a template sees: the record's numbers, and the same as text that is ready to print.
+
+use crate::report::{Format, ReportError, decoding, model, render_by};
+use serde::Serialize;
+
+use super::{DtypeRecord, EvalPlan, EvalRecord, ProtocolPlan, RuleRecord};
+use crate::bundled;
+use crate::record::MemoryScope;
+use crate::report::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
+use crate::score::statistics::{Paired, Proportion};
+use crate::text::bytes;
+
+/// A record as text in a format.
+pub fn render(record: &EvalRecord, format: &Format) -> Result<String, ReportError> {
+    render_by("eval", &EvalView::new(record), format)
+}
+
+/// The variables of a report template. Everything here is text, ready to print; `record` holds every number.
+#[derive(Debug, Clone, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a template asks each of them by its name")]
+pub struct EvalView<'a> {
+    /// The whole record, field by field as in `record.json`.
+    pub record: &'a EvalRecord,
+    /// The same as JSON text.
+    pub record_json: String,
+    /// `bundled (llama, 1.9 M parameters, stored as f32)`.
+    pub model: String,
+    /// `bundled-awq, awq-int4 (group 64)`: the model's AWQ form, where it lies in files of its own.
+    pub awq: Option<String>,
+    /// `bundled, split test: 200 of 200 rows`.
+    pub dataset: String,
+    /// `stepwise (version 1), through the model's chat template`.
+    pub protocol: String,
+    /// `gsm8k-cot (version 1)`: of rescored answers, whose rules scored them.
+    pub rules: Option<String>,
+    /// `greedy, at most 512 tokens`.
+    pub decoding: String,
+    /// `cpu 0.1.0 on 2 threads, AVX2`, of the first session there was.
+    pub engine: String,
+    /// The model is the one compiled into the program.
+    pub bundled_model: bool,
+    /// The problems are the ones compiled into the program.
+    pub bundled_dataset: bool,
+    /// The files hold quantised weights: f32 is arithmetic, not the ground truth.
+    pub quantized_model: bool,
+    /// The files are an AWQ checkpoint.
+    pub awq_model: bool,
+    /// f32 is among the precisions.
+    pub has_reference: bool,
+    /// Some precision is compared with f32.
+    pub has_comparison: bool,
+    /// Some peak of memory covers the whole process.
+    pub memory_is_process_wide: bool,
+    /// Several completions a sample.
+    pub repeats: usize,
+    /// One a precision and rule.
+    pub accuracies: Vec<AccuracyRow>,
+    /// One a precision other than f32 and rule, where f32 is in the run.
+    pub comparisons: Vec<ComparisonRow>,
+    /// One a precision.
+    pub speeds: Vec<SpeedRow>,
+    /// Precisions that did not finish: (name, first line of why).
+    pub failures: Vec<(String, String)>,
+}
+
+/// Accuracy of one precision under one rule.
+#[derive(Debug, Clone, Serialize)]
+pub struct AccuracyRow {
+    /// `f32`
+    pub dtype: String,
+    /// First row of its precision.
+    pub first: bool,
+    /// `strict`
+    pub rule: String,
+    /// `1,319`
+    pub n: String,
+    /// Not empty.
+    pub answered: String,
+    /// A value was found.
+    pub extracted: String,
+    /// The value is right.
+    pub correct: String,
+    /// `78.5`, percent of n.
+    pub accuracy: String,
+    /// `[72.3, 83.6]`, percent.
+    pub interval: String,
+    /// `-0.5` percentage points against f32, or `n/a`.
+    pub delta: String,
+}
+
+/// One precision against f32 under one rule.
+#[derive(Debug, Clone, Serialize)]
+pub struct ComparisonRow {
+    /// `f16`
+    pub dtype: String,
+    /// First row of its precision.
+    pub first: bool,
+    /// `strict`
+    pub rule: String,
+    /// Completions that both have.
+    pub n: String,
+    /// `-0.5`, percentage points.
+    pub delta: String,
+    /// `[-1.5, +0.5]`
+    pub interval: String,
+    /// Right in f32 only.
+    pub lost: String,
+    /// Right in this one only.
+    pub gained: String,
+    /// `0.625`
+    pub p: String,
+    /// p is below 0.05 and more was lost than gained.
+    pub is_damage: bool,
+}
+
+/// Speed, load time and memory of one precision.
+#[derive(Debug, Clone, Serialize)]
+pub struct SpeedRow {
+    /// `f32`
+    pub dtype: String,
+    /// `cpu`
+    pub engine: String,
+    /// The device in words.
+    pub device: String,
+    /// Output tokens a second.
+    pub tokens_per_second: String,
+    /// Seconds.
+    pub load_seconds: String,
+    /// `120.3 MB`
+    pub peak_memory: String,
+    /// Generated over all completions.
+    pub output_tokens: String,
+    /// Cut off by the limit of tokens or the context.
+    pub cut: String,
+    /// Completions.
+    pub n: String,
+    /// Seconds of generating.
+    pub generate_seconds: String,
+}
+
+impl<'a> EvalView<'a> {
+    /// Of a record.
+    pub fn new(record: &'a EvalRecord) -> Result<Self, serde_json::Error> {
+        let plan = &record.plan;
+        let process_wide =
+            |dtype: &DtypeRecord| dtype.peak_memory.is_some_and(|peak| peak.scope == MemoryScope::Process);
+        let comparisons: Vec<ComparisonRow> = record.dtypes.iter().flat_map(comparison_rows).collect();
+        Ok(Self {
+            record,
+            record_json: serde_json::to_string_pretty(record)?,
+            model: model(&plan.model),
+            awq: plan.awq.as_ref().map(|awq| format!("{}, {}", awq.name, awq.stored_as)),
+            dataset: dataset(plan),
+            protocol: protocol(record.generated_under.as_ref().unwrap_or(&plan.protocol)),
+            rules: record.generated_under.as_ref().map(|_| rules(&plan.protocol)),
+            decoding: decoding(&plan.generation),
+            engine: engine(record),
+            bundled_model: plan.model.source == bundled::NAME,
+            bundled_dataset: plan.dataset.source == bundled::NAME,
+            quantized_model: plan.model.quantized,
+            awq_model: plan.model.stored_as.starts_with("awq"),
+            has_reference: plan.dtypes.contains(&crate::engine::Dtype::F32),
+            has_comparison: !comparisons.is_empty(),
+            memory_is_process_wide: record.dtypes.iter().any(process_wide),
+            repeats: plan.generation.repeats,
+            accuracies: record.dtypes.iter().flat_map(accuracy_rows).collect(),
+            comparisons,
+            speeds: record.dtypes.iter().map(speed_row).collect(),
+            failures: record.dtypes.iter().filter_map(failure).collect(),
+        })
+    }
+}
+
+pub(crate) fn dataset(plan: &EvalPlan) -> String {
+    let dataset = &plan.dataset;
+    let which = if dataset.selection == "all" { String::new() } else { format!(" ({})", dataset.selection) };
+    format!("{}, split {}: {} of {} rows{which}", dataset.name, dataset.split, dataset.chosen, dataset.rows)
+}
+
+pub(crate) fn protocol(protocol: &ProtocolPlan) -> String {
+    let way = if protocol.chat { "through the model's chat template" } else { "plain text" };
+    format!("{}, {way}", rules(protocol))
+}
+
+fn rules(protocol: &ProtocolPlan) -> String {
+    format!("{} (version {})", protocol.name, protocol.version)
+}
+
+fn engine(record: &EvalRecord) -> String {
+    let first = record.dtypes.iter().flat_map(|dtype| &dtype.sessions).map(|session| &session.engine).next();
+    first.map_or_else(nothing, |engine| format!("{} {} on {}", engine.name, engine.version, engine.device))
+}
+
+fn accuracy_rows(dtype: &DtypeRecord) -> Vec<AccuracyRow> {
+    let row = |(index, rule): (usize, &RuleRecord)| AccuracyRow {
+        dtype: dtype.dtype.to_string(),
+        first: index == 0,
+        rule: rule.rule.clone(),
+        n: thousands(dtype.n as u64),
+        answered: thousands(dtype.answered as u64),
+        extracted: thousands(rule.extracted as u64),
+        correct: rule.accuracy.map_or_else(nothing, |accuracy| thousands(accuracy.successes as u64)),
+        accuracy: rule.accuracy.map_or_else(nothing, |accuracy| percent(accuracy.value)),
+        interval: rule
+            .accuracy
+            .map_or_else(nothing, |Proportion { low, high, .. }| format!("[{}, {}]", percent(low), percent(high))),
+        delta: rule.against_f32.map_or_else(nothing, |paired| points(paired.difference)),
+    };
+    dtype.rules.iter().enumerate().map(row).collect()
+}
+
+fn comparison_rows(dtype: &DtypeRecord) -> Vec<ComparisonRow> {
+    let compared = dtype.rules.iter().filter_map(|rule| Some((&rule.rule, rule.against_f32?)));
+    let row = |(index, (rule, paired)): (usize, (&String, Paired))| ComparisonRow {
+        dtype: dtype.dtype.to_string(),
+        first: index == 0,
+        rule: rule.clone(),
+        n: thousands((paired.both_right + paired.lost + paired.gained + paired.both_wrong) as u64),
+        delta: points(paired.difference),
+        interval: format!("[{}, {}]", points(paired.difference_low), points(paired.difference_high)),
+        lost: thousands(paired.lost as u64),
+        gained: thousands(paired.gained as u64),
+        p: p_value(paired.mcnemar_p),
+        is_damage: paired.mcnemar_p < 0.05 && paired.lost > paired.gained,
+    };
+    compared.enumerate().map(row).collect()
+}
+
+fn speed_row(dtype: &DtypeRecord) -> SpeedRow {
+    let engine = dtype.sessions.first().map(|session| &session.engine);
+    let seconds = |value: Option<f64>| value.map_or_else(nothing, seconds_in_words);
+    SpeedRow {
+        dtype: dtype.dtype.to_string(),
+        engine: engine.map_or_else(nothing, |engine| engine.name.clone()),
+        device: engine.map_or_else(nothing, |engine| engine.device.clone()),
+        tokens_per_second: dtype.output_tokens_per_second.map_or_else(nothing, |speed| format!("{speed:.1}")),
+        load_seconds: seconds(dtype.load_seconds),
+        peak_memory: dtype.peak_memory.map_or_else(nothing, |peak| bytes(peak.bytes)),
+        output_tokens: if dtype.n == 0 { nothing() } else { thousands(dtype.output_tokens) },
+        cut: if dtype.n == 0 { nothing() } else { thousands(dtype.cut as u64) },
+        n: thousands(dtype.n as u64),
+        generate_seconds: seconds(dtype.generate_seconds),
+    }
+}
+
+fn failure(dtype: &DtypeRecord) -> Option<(String, String)> {
+    let why = dtype.failure.as_deref()?.lines().next().unwrap_or_default();
+    Some((dtype.dtype.to_string(), why.to_owned()))
+}

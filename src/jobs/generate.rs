@@ -1,0 +1,303 @@
+//! Generate: one precision after the other through an engine, every completion to the journal's writer as it ends.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Instant;
+
+use super::writer::{Handed, Missing, Score, Writer};
+use super::{Event, JobContext, JobError, Prepared, Progress, Target};
+use crate::engine::model::ModelSource;
+use crate::engine::{
+    Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work,
+};
+use crate::random::split_mix;
+use crate::record::{
+    GenerationPlan, MemoryScope, RecordError, RunFolder, Session, StoredCompletion, peak_memory, reset_peak_memory,
+    utc_now,
+};
+
+/// How one precision ended.
+pub(super) enum End {
+    /// Every completion is there.
+    Complete,
+    /// The user broke off; what is done is kept.
+    Interrupted,
+    /// Its engine failed; what is done is kept.
+    Failed(JobError),
+}
+
+/// What every precision's generation reads.
+pub(super) struct Task<'a> {
+    /// What is run.
+    pub(super) subject: &'a Target,
+    /// Sampling and limits.
+    pub(super) generation: &'a GenerationPlan,
+    /// Keep every token's logit margin.
+    pub(super) margins: bool,
+    /// The files that a precision is loaded from.
+    pub(super) model_in: &'a dyn Fn(Dtype) -> Arc<ModelSource>,
+    /// What the rules make of a completion.
+    pub(super) score: &'a Score<'a>,
+    /// In row order.
+    pub(super) prepared: &'a [Prepared],
+    /// Where completions go.
+    pub(super) folder: &'a RunFolder,
+}
+
+/// Generates what a precision's journal lacks.
+pub(super) fn generate(task: &Task, dtype: Dtype, surroundings: &mut JobContext) -> Result<End, JobError> {
+    let (mut journal, done) = task.folder.journal(dtype)?;
+    let missing = missing(task, &done, dtype)?;
+    if missing.is_empty() {
+        return Ok(End::Complete);
+    }
+    let scope = reset_peak_memory();
+    (surroundings.tell)(Event::Loading(dtype));
+    let mut engine = match (surroundings.open_engine)(&(task.model_in)(dtype), &task.subject.open_options(dtype)) {
+        Ok(engine) => engine,
+        Err(error) => return Ok(End::Failed(error.into())),
+    };
+    (surroundings.tell)(Event::Loaded(engine.info().clone()));
+    let sessions = begin_session(task.folder, dtype, engine.info())?;
+    let mut generation = Generation {
+        task,
+        dtype,
+        missing: &missing,
+        begun: Instant::now(),
+        done_before: done.len(),
+        done_now: 0,
+        output_tokens: 0,
+        running: 0,
+        cache_bytes: None,
+    };
+    let writer = Writer { missing: &missing, score: task.score, journal: &mut journal, session: sessions.len() - 1 };
+    let (end, generate_seconds, written) = generation.run_beside(writer, engine.as_mut(), surroundings)?;
+    let closed = end_session(task.folder, dtype, sessions, generate_seconds, scope);
+    (surroundings.tell)(Event::Ended(dtype));
+    // A full disk fails both; of the two, the journal is what the user's answers are in.
+    written.and(closed)?;
+    Ok(end)
+}
+
+/// What the journal lacks, by sample and repeat. What it has must belong to these very prompts.
+fn missing<'a>(task: &Task<'a>, done: &[StoredCompletion], dtype: Dtype) -> Result<Vec<Missing<'a>>, JobError> {
+    let repeats = task.generation.repeats;
+    let mut seen = HashSet::new();
+    for stored in done {
+        let position = task.prepared.binary_search_by_key(&stored.sample, |prepared| prepared.sample);
+        let prepared = position.ok().and_then(|position| task.prepared.get(position));
+        let belongs = prepared.is_some_and(|prepared| prepared.prompt_sha256 == stored.prompt_sha256);
+        if !belongs || stored.repeat >= repeats || !seen.insert((stored.sample, stored.repeat)) {
+            return Err(RecordError::invalid(
+                format!(
+                    "{}: the {dtype} journal's completion of sample {}, repeat {} is not one of this run, or is there \
+                     twice",
+                    task.folder.path().display(),
+                    stored.sample,
+                    stored.repeat
+                ),
+                "the journal or a prompt was changed; start a new run",
+            )
+            .into());
+        }
+    }
+    let all = task.prepared.iter().flat_map(|prepared| (0..repeats).map(move |repeat| Missing { prepared, repeat }));
+    Ok(all.filter(|one| !seen.contains(&(one.prepared.sample, one.repeat))).collect())
+}
+
+/// Adds a session to the folder, unless its engine is another than the run began with.
+fn begin_session(folder: &RunFolder, dtype: Dtype, engine: &EngineInfo) -> Result<Vec<Session>, JobError> {
+    let mut sessions = folder.sessions(dtype)?;
+    // What a run does not note, as those of earlier versions, cannot differ.
+    let differs = |first: &EngineInfo| {
+        (&first.name, &first.version) != (&engine.name, &engine.version)
+            || first.arithmetic.is_some() && first.arithmetic != engine.arithmetic
+    };
+    if let Some(first) = sessions.first().map(|session| &session.engine).filter(|first| differs(first)) {
+        let in_words = |info: &EngineInfo| {
+            let on = info.arithmetic.as_ref().map(|what| format!(" on {what}")).unwrap_or_default();
+            format!("{} {}{on}", info.name, info.version)
+        };
+        return Err(RecordError::invalid(
+            format!(
+                "the {dtype} run in {} was begun by the engine {} and would go on with {}",
+                folder.path().display(),
+                in_words(first),
+                in_words(engine)
+            ),
+            format!(
+                "give `--engine {}` on such a machine, or leave `--resume` out for a new run: one run is one arithmetic",
+                first.name
+            ),
+        )
+        .into());
+    }
+    sessions.push(Session {
+        started: utc_now(),
+        engine: engine.clone(),
+        threads: rayon::current_num_threads(),
+        generate_seconds: None,
+        peak_memory: None,
+    });
+    folder.write_sessions(dtype, &sessions)?;
+    Ok(sessions)
+}
+
+fn end_session(
+    folder: &RunFolder,
+    dtype: Dtype,
+    mut sessions: Vec<Session>,
+    generate_seconds: f64,
+    scope: MemoryScope,
+) -> Result<(), JobError> {
+    if let Some(session) = sessions.last_mut() {
+        session.generate_seconds = Some(generate_seconds);
+        session.peak_memory = peak_memory(scope);
+    }
+    Ok(folder.write_sessions(dtype, &sessions)?)
+}
+
+/// One engine's way through the missing completions.
+struct Generation<'a> {
+    task: &'a Task<'a>,
+    dtype: Dtype,
+    missing: &'a [Missing<'a>],
+    begun: Instant,
+    done_before: usize,
+    done_now: usize,
+    output_tokens: u64,
+    running: usize,
+    cache_bytes: Option<u64>,
+}
+
+impl Generation<'_> {
+    /// Runs the engine with the writer beside it: how the engine ended, after how many seconds, and whether everything
+    /// that it handed out by then is on the disk. The writer is through with it, whatever ended the engine.
+    fn run_beside(
+        &mut self,
+        writer: Writer,
+        engine: &mut dyn Engine,
+        surroundings: &mut JobContext,
+    ) -> Result<(End, f64, Result<(), JobError>), JobError> {
+        // Without a bound, for the job is one: its record will read all its completions back at once.
+        let (sender, handed) = channel();
+        thread::scope(|scope| {
+            let writer = thread::Builder::new().spawn_scoped(scope, move || writer.run(&handed)).map_err(|error| {
+                JobError::invalid(
+                    format!("cannot start the thread that writes the journal: {error}"),
+                    "end other programs, or raise the limit of threads (`ulimit -u`)",
+                )
+            })?;
+            let end = self.run(engine, surroundings, sender, &|| writer.is_finished());
+            let seconds = self.begun.elapsed().as_secs_f64();
+            let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok((end, seconds, written))
+        })
+    }
+
+    /// Runs the engine until it is done, the user breaks off, or there is nobody left to write its completions down.
+    fn run(
+        &mut self,
+        engine: &mut dyn Engine,
+        surroundings: &mut JobContext,
+        sender: Sender<Handed>,
+        writer_ended: &dyn Fn() -> bool,
+    ) -> End {
+        let result = engine.run(requests(self.task, self.missing), &mut |event| {
+            match event {
+                EngineEvent::Step { running, output_tokens, cache_bytes } => {
+                    self.running = running;
+                    self.output_tokens = output_tokens;
+                    self.cache_bytes = cache_bytes;
+                }
+                EngineEvent::Completed(completion) => {
+                    self.done_now += 1;
+                    // Refused only after the writer's end, and that is asked for below.
+                    let _ = sender.send(Handed { completion, at_seconds: self.begun.elapsed().as_secs_f64() });
+                }
+            }
+            (surroundings.tell)(Event::Progress(self.progress()));
+            if writer_ended() || surroundings.interrupted.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        // The writer takes this as the end.
+        drop(sender);
+        if let Err(error) = result {
+            return End::Failed(error.into());
+        }
+        if self.done_now == self.missing.len() {
+            return End::Complete;
+        }
+        if surroundings.interrupted.load(Ordering::Relaxed) {
+            return End::Interrupted;
+        }
+        let info = engine.info();
+        let (name, version, done, all) = (&info.name, &info.version, self.done_now, self.missing.len());
+        let error = EngineError::failed(
+            format!("the engine {name} {version} ended after {done} of {all} requests without saying why"),
+            "give the same command with `--resume`; if it happens again, another `--engine`",
+        );
+        End::Failed(error.into())
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            dtype: self.dtype,
+            completed: self.done_before + self.done_now,
+            completed_now: self.done_now,
+            total: self.done_before + self.missing.len(),
+            running: self.running,
+            cache_bytes: self.cache_bytes,
+            output_tokens: self.output_tokens,
+            seconds: self.begun.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// One request a missing completion; its id is the position in the list.
+fn requests(task: &Task, missing: &[Missing]) -> Vec<Request> {
+    let generation = task.generation;
+    let stop_strings: Arc<[String]> = generation.stop_strings.iter().cloned().collect();
+    let request = |(id, one): (usize, &Missing)| Request {
+        id,
+        prompt: Arc::clone(&one.prepared.prompt),
+        work: Work::Generate(GenerateOptions {
+            max_tokens: generation.max_tokens,
+            stop_strings: Arc::clone(&stop_strings),
+            sampling: Sampling {
+                temperature: generation.temperature,
+                top_p: generation.top_p,
+                top_k: generation.top_k,
+                seed: request_seed(generation.seed, one.prepared.sample, one.repeat),
+            },
+            details: task.margins,
+            ..GenerateOptions::default()
+        }),
+    };
+    missing.iter().enumerate().map(request).collect()
+}
+
+/// A request's seed: by row and repeat, so that neither `--limit` nor the order of work changes an answer.
+fn request_seed(seed: u64, sample: usize, repeat: usize) -> u64 {
+    split_mix(split_mix(split_mix(seed) ^ sample as u64) ^ repeat as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_of_a_run_has_its_own_seed() {
+        let seeds: HashSet<u64> =
+            (0..2000).flat_map(|sample| (0..8).map(move |repeat| request_seed(0, sample, repeat))).collect();
+        assert_eq!(seeds.len(), 16_000);
+        assert_ne!(request_seed(0, 1, 0), request_seed(1, 1, 0));
+    }
+}

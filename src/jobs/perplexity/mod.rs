@@ -1,0 +1,22 @@
+//! Perplexity: how well each precision predicts a text, and how far its distributions diverge from f32's.
+//! `pipeline.rs` is the file that knows every stage.
+
+mod documents;
+mod inputs;
+mod job;
+mod measure;
+mod pipeline;
+mod record;
+mod summary;
+mod view;
+mod windows;
+
+pub use inputs::PerplexityInputs;
+pub use job::PerplexityJob;
+pub use pipeline::{PerplexityFinished, evaluate, execute};
+pub use record::{
+    Divergence, DtypePerplexity, Opinion, PERPLEXITY_FORMAT, PerplexityRecord, Reading, Spread, TextPlan, WindowPlan,
+    WorstToken,
+};
+pub use view::{PerplexityView, render_perplexity};
+pub use windows::Window;

@@ -1,0 +1,204 @@
+//! The results of `evalsuite perplexity`, with everything needed to believe them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Dtype, EngineInfo};
+use crate::record::{AwqPlan, Machine, ModelPlan, RecordError, read_json, write_json};
+use crate::score::{Estimate, Exponential};
+
+/// The version of a perplexity's file; raised when a field changes its meaning.
+pub const PERPLEXITY_FORMAT: u32 = 1;
+
+/// How well each precision of a model predicts a text, and how far it diverges from f32.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PerplexityRecord {
+    /// [`PERPLEXITY_FORMAT`].
+    pub perplexity_format: u32,
+    /// The version of evalsuite.
+    pub evalsuite: String,
+    /// The command line, word by word.
+    pub command: Vec<String>,
+    /// When the run began, UTC.
+    pub started: String,
+    /// When it ended, UTC.
+    pub finished: String,
+    /// The machine.
+    pub machine: Machine,
+    /// CPU threads.
+    pub threads: usize,
+    /// The model.
+    pub model: ModelPlan,
+    /// Its AWQ form, where awq runs from files of its own.
+    pub awq: Option<AwqPlan>,
+    /// The text.
+    pub text: TextPlan,
+    /// How the text was cut.
+    pub windows: WindowPlan,
+    /// The engine asked for: `auto`, `cpu`, …
+    pub engine: String,
+    /// Whether every window went through every precision.
+    pub complete: bool,
+    /// What the user was told.
+    pub notes: Vec<String>,
+    /// One a precision, the ground truth first.
+    pub dtypes: Vec<DtypePerplexity>,
+}
+
+/// A text's provenance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextPlan {
+    /// For tables.
+    pub name: String,
+    /// `bundled`, a path, or a hub address with commit.
+    pub source: String,
+    /// Of the file.
+    pub sha256: String,
+    /// Of all that was tokenised.
+    pub text_sha256: String,
+    /// Rows of a dataset; `None` for a plain text.
+    pub rows: Option<usize>,
+    /// How it becomes documents.
+    pub reading: Reading,
+    /// The token that stands before the text, or before each row; `None` where the tokenizer puts none there.
+    pub bos: Option<String>,
+    /// Length of all that was tokenised.
+    pub bytes: usize,
+    /// Its length in tokens, BOS included.
+    pub tokens: usize,
+}
+
+/// How a text becomes documents, which are read each by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// A plain text is one document, all of it scored but the first token.
+    #[default]
+    Plain,
+    /// Rows are joined to one such document: question, line break, answer; a blank line between rows.
+    Joined,
+    /// Each row is a document: the question through the model's chat template, then the answer, which alone is scored.
+    Chat,
+}
+
+/// The sliding window. Window i of a text, or of a row, holds the tokens from i · stride on, `window` of them at most;
+/// it scores those that no window before it did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowPlan {
+    /// Tokens in a window.
+    pub window: usize,
+    /// Tokens from a window's begin to the next one's.
+    pub stride: usize,
+    /// Windows.
+    pub count: usize,
+    /// Windows that went through every precision.
+    pub done: usize,
+    /// Tokens before a scored token at least, but for the first window.
+    pub least_context: usize,
+    /// What the user limited the text to.
+    pub limit_tokens: Option<usize>,
+    /// Tokens that the windows cover: the text's, or the limit.
+    pub tokens: usize,
+    /// Observations that the standard errors are taken over: windows of a text, rows read by themselves.
+    pub blocks: usize,
+    /// Tokens scored by the windows that are done.
+    pub scored_tokens: usize,
+    /// Bytes of text that these tokens stand for.
+    pub scored_bytes: usize,
+}
+
+/// What one precision makes of the text. `None` means that nothing was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DtypePerplexity {
+    /// Which.
+    pub dtype: Dtype,
+    /// Why it did not finish, if it did not.
+    pub failure: Option<String>,
+    /// Its engine.
+    pub engine: Option<EngineInfo>,
+    /// Seconds in the engine, over all windows that are done.
+    pub seconds: Option<f64>,
+    /// Mean negative log-probability of a scored token, in nats.
+    pub nats_per_token: Option<Estimate>,
+    /// exp(nats per token).
+    pub perplexity: Option<Exponential>,
+    /// Nats of all scored tokens / ln 2 / the bytes that they stand for.
+    pub bits_per_byte: Option<Estimate>,
+    /// Against f32 on the same tokens; `None` for f32 itself and where f32 is not in the run.
+    pub against_f32: Option<Divergence>,
+}
+
+/// One precision against f32, token by token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// KL(f32 ‖ this), nats a token.
+    pub kl: Spread,
+    /// Share of tokens before which both have the same most probable token, as a fraction of 1.
+    pub same_best: Estimate,
+    /// Log-probability of the text's token, this less f32's, nats: negative where this one predicts worse.
+    pub log_probability_change: Estimate,
+    /// Perplexity of this one / of f32, with the error of the paired difference.
+    pub perplexity_ratio: Exponential,
+    /// The tokens with the largest divergence, the largest first.
+    pub worst: Vec<WorstToken>,
+}
+
+/// How a series is spread. Quantiles are interpolated linearly.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Mean, with its standard error.
+    pub mean: Estimate,
+    /// Half are below it.
+    pub median: f64,
+    /// 90 % are below it.
+    pub p90: f64,
+    /// 95 % are below it.
+    pub p95: f64,
+    /// 99 % are below it.
+    pub p99: f64,
+    /// 99.9 % are below it.
+    pub p99_9: f64,
+    /// The largest.
+    pub maximum: f64,
+}
+
+/// A token at which two precisions disagree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstToken {
+    /// Its place among the text's tokens, from 0, BOS counted.
+    pub position: usize,
+    /// KL(f32 ‖ this) before it, nats.
+    pub kl: f64,
+    /// The text before it.
+    pub context: String,
+    /// The token itself.
+    pub token: String,
+    /// What f32 makes of it.
+    pub f32: Opinion,
+    /// What this precision makes of it.
+    pub this: Opinion,
+}
+
+/// What a precision thinks of one token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Opinion {
+    /// The token that it expects most.
+    pub best: String,
+    /// How probable that is, as a fraction of 1.
+    pub best_probability: f64,
+    /// How probable the text's token is.
+    pub token_probability: f64,
+}
+
+impl PerplexityRecord {
+    /// Writes a record, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), RecordError> {
+        write_json(path, self)
+    }
+
+    /// Reads a record; `None` where the file holds JSON of another kind.
+    pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
+        read_json(path, |versions| versions.perplexity, PERPLEXITY_FORMAT, "perplexity")
+    }
+}

@@ -1,0 +1,326 @@
+//! What a perplexity's template sees: the record's numbers, and the same as text that is ready to print.
+
+use crate::report::{Format, ReportError, render_by};
+use serde::Serialize;
+
+use super::{Divergence, DtypePerplexity, Opinion, PerplexityRecord, Reading, WorstToken};
+use crate::engine::Dtype;
+use crate::report::model;
+use crate::report::words::{nothing, seconds_in_words, thousands};
+use crate::score::Estimate;
+use crate::text::bytes;
+
+/// Characters of context that a worst token is shown with.
+const CONTEXT_CHARACTERS: usize = 36;
+
+/// A perplexity as text in a format, with this many of the worst tokens of each precision.
+pub fn render_perplexity(record: &PerplexityRecord, format: &Format, worst: usize) -> Result<String, ReportError> {
+    render_by("perplexity", &PerplexityView::new(record, worst), format)
+}
+
+/// The variables of a perplexity's template. Everything here is text, ready to print; `record` holds every number.
+#[derive(Debug, Clone, Serialize)]
+pub struct PerplexityView<'a> {
+    /// The whole record, field by field.
+    pub record: &'a PerplexityRecord,
+    /// The same as JSON text.
+    pub record_json: String,
+    /// `bundled (llama, 1.8 M parameters, stored as f32)`.
+    pub model: String,
+    /// `bundled-awq, awq-int4 (group 64)`: the model's AWQ form, where it lies in files of its own.
+    pub awq: Option<String>,
+    /// `bundled, 240 rows, 61.2 kB: 20,311 tokens`.
+    pub text: String,
+    /// `20,310 tokens, 61,203 bytes`.
+    pub scored: String,
+    /// How the text becomes documents, and which of their tokens are scored.
+    pub reading: &'static str,
+    /// `79 of 512 tokens at most, 256 apart`.
+    pub windows: String,
+    /// How tokens and windows belong together, in one sentence.
+    pub rule: String,
+    /// What stands before the text.
+    pub bos: String,
+    /// `cpu 0.1.0 on CPU, 2 threads, AVX2`.
+    pub engine: String,
+    /// What the user broke off, if they did.
+    pub interrupted: Option<String>,
+    /// f32 is among the precisions.
+    pub has_reference: bool,
+    /// Some precision is compared with f32.
+    pub has_comparison: bool,
+    /// One a precision.
+    pub perplexities: Vec<PerplexityRow>,
+    /// One a precision other than f32, where f32 is in the run.
+    pub divergences: Vec<DivergenceRow>,
+    /// `(dtype, why)` of every precision that did not finish.
+    pub failures: Vec<(String, String)>,
+}
+
+/// One precision's own figures.
+#[derive(Debug, Clone, Serialize)]
+pub struct PerplexityRow {
+    /// `f32`
+    pub dtype: String,
+    /// Nats a token.
+    pub nats: String,
+    /// Its standard error.
+    pub nats_error: String,
+    /// exp(nats).
+    pub perplexity: String,
+    /// Its standard error.
+    pub perplexity_error: String,
+    /// Its 95 % interval.
+    pub interval: String,
+    /// Bits a byte of text.
+    pub bits_per_byte: String,
+    /// Seconds in the engine.
+    pub seconds: String,
+    /// Seconds until it was ready.
+    pub load_seconds: String,
+    /// Weights in memory.
+    pub weights: String,
+}
+
+/// One precision against f32 on the same tokens.
+#[derive(Debug, Clone, Serialize)]
+pub struct DivergenceRow {
+    /// `f16`
+    pub dtype: String,
+    /// Perplexity against f32's, percent: `+0.0123`.
+    pub perplexity_change: String,
+    /// Its standard error.
+    pub perplexity_change_error: String,
+    /// Log-probability of the text's token, nats: negative where it is worse than f32's.
+    pub log_probability_change: String,
+    /// Its standard error.
+    pub log_probability_change_error: String,
+    /// Worse than f32 by more than 1.96 standard errors.
+    pub is_damage: bool,
+    /// Percent of tokens with the same most probable token.
+    pub same_best: String,
+    /// Its standard error, percentage points.
+    pub same_best_error: String,
+    /// Mean KL divergence, nats a token.
+    pub kl_mean: String,
+    /// Its standard error.
+    pub kl_mean_error: String,
+    /// Half are below.
+    pub kl_median: String,
+    /// 90 % are below.
+    pub kl_p90: String,
+    /// 95 % are below.
+    pub kl_p95: String,
+    /// 99 % are below.
+    pub kl_p99: String,
+    /// 99.9 % are below.
+    pub kl_p99_9: String,
+    /// The largest.
+    pub kl_maximum: String,
+    /// The tokens with the largest divergence, as many as were asked for.
+    pub worst: Vec<WorstRow>,
+}
+
+/// A token at which a precision and f32 disagree.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorstRow {
+    /// Its place in the text.
+    pub position: String,
+    /// KL divergence, nats.
+    pub kl: String,
+    /// The end of the text before it, quoted.
+    pub context: String,
+    /// The token, quoted.
+    pub token: String,
+    /// f32's first choice, quoted, and its probability in percent.
+    pub f32_best: (String, String),
+    /// This precision's.
+    pub this_best: (String, String),
+    /// The text's token's probability in f32, percent.
+    pub f32_token: String,
+    /// In this precision.
+    pub this_token: String,
+}
+
+impl<'a> PerplexityView<'a> {
+    /// Of a record, with this many of the worst tokens of each precision.
+    pub fn new(record: &'a PerplexityRecord, worst: usize) -> Result<Self, serde_json::Error> {
+        let windows = &record.windows;
+        let divergences: Vec<DivergenceRow> =
+            record.dtypes.iter().filter_map(|dtype| divergence_row(dtype, worst)).collect();
+        let each = if record.text.reading == Reading::Chat { "each row" } else { "the text" };
+        let least = thousands(windows.least_context as u64);
+        Ok(Self {
+            record,
+            record_json: serde_json::to_string_pretty(record)?,
+            model: model(&record.model),
+            awq: record.awq.as_ref().map(|awq| format!("{}, {}", awq.name, awq.stored_as)),
+            text: text(record),
+            scored: format!(
+                "{} tokens, {} bytes",
+                thousands(windows.scored_tokens as u64),
+                thousands(windows.scored_bytes as u64)
+            ),
+            windows: format!(
+                "{} of {} tokens at most, {} apart",
+                thousands(windows.count as u64),
+                thousands(windows.window as u64),
+                thousands(windows.stride as u64)
+            ),
+            reading: match record.text.reading {
+                Reading::Plain => "one text, every token scored but the first",
+                Reading::Joined => "rows joined to one text, every token scored but the first",
+                Reading::Chat => "each row by itself: the question as chat, then the answer, scored",
+            },
+            rule: format!("each token once, with {least} or more before it (fewer near the begin)"),
+            bos: record.text.bos.clone().map_or_else(|| "none".to_owned(), |bos| format!("{bos} before {each}")),
+            engine: record
+                .dtypes
+                .iter()
+                .find_map(|dtype| dtype.engine.as_ref())
+                .map_or_else(nothing, |engine| format!("{} {} on {}", engine.name, engine.version, engine.device)),
+            interrupted: (windows.done < windows.count)
+                .then(|| format!("interrupted: these figures are of the first {} windows", windows.done)),
+            has_reference: record.dtypes.iter().any(|dtype| dtype.dtype == Dtype::F32),
+            has_comparison: !divergences.is_empty(),
+            perplexities: record.dtypes.iter().map(perplexity_row).collect(),
+            divergences,
+            failures: record.dtypes.iter().filter_map(failure).collect(),
+        })
+    }
+}
+
+fn text(record: &PerplexityRecord) -> String {
+    let (text, windows) = (&record.text, &record.windows);
+    let rows = text.rows.map_or_else(String::new, |rows| format!("{} rows, ", thousands(rows as u64)));
+    let limit = if windows.tokens < text.tokens {
+        format!(", the first {}", thousands(windows.tokens as u64))
+    } else {
+        String::new()
+    };
+    format!("{}, {rows}{}: {} tokens{limit}", text.name, bytes(text.bytes as u64), thousands(text.tokens as u64))
+}
+
+fn perplexity_row(dtype: &DtypePerplexity) -> PerplexityRow {
+    let (nats, perplexity) = (dtype.nats_per_token, dtype.perplexity);
+    let fixed = |value: Option<f64>| value.map_or_else(nothing, |value| format!("{value:.4}"));
+    // Perplexities run from 1 to 1e5: five digits or so, and as many decimals for the error as for the value.
+    let decimals = match perplexity.map_or(0.0, |perplexity| perplexity.value) {
+        ..100.0 => 3,
+        ..10_000.0 => 1,
+        _ => 0,
+    };
+    let digits = |value: Option<f64>| value.map_or_else(nothing, |value| format!("{value:.decimals$}"));
+    let engine = dtype.engine.as_ref();
+    PerplexityRow {
+        dtype: dtype.dtype.to_string(),
+        nats: fixed(nats.map(|nats| nats.value)),
+        nats_error: fixed(nats.and_then(|nats| nats.standard_error)),
+        perplexity: digits(perplexity.map(|perplexity| perplexity.value)),
+        perplexity_error: digits(perplexity.and_then(|perplexity| perplexity.standard_error)),
+        interval: perplexity
+            .and_then(|perplexity| perplexity.low.zip(perplexity.high))
+            .map_or_else(nothing, |(low, high)| format!("[{low:.decimals$}, {high:.decimals$}]")),
+        bits_per_byte: fixed(dtype.bits_per_byte.map(|bits| bits.value)),
+        seconds: dtype.seconds.map_or_else(nothing, seconds_in_words),
+        load_seconds: engine.map_or_else(nothing, |engine| seconds_in_words(engine.load.total_seconds)),
+        weights: engine.map_or_else(nothing, |engine| bytes(engine.weight_bytes)),
+    }
+}
+
+fn divergence_row(dtype: &DtypePerplexity, worst: usize) -> Option<DivergenceRow> {
+    let Divergence { kl, same_best, log_probability_change: change, perplexity_ratio: ratio, worst: tokens } =
+        dtype.against_f32.as_ref()?;
+    let error = |estimate: &Estimate| estimate.standard_error.map_or_else(nothing, significant);
+    Some(DivergenceRow {
+        dtype: dtype.dtype.to_string(),
+        perplexity_change: signed((ratio.value - 1.0) * 100.0),
+        perplexity_change_error: ratio.standard_error.map_or_else(nothing, |error| significant(error * 100.0)),
+        log_probability_change: signed(change.value),
+        log_probability_change_error: error(change),
+        is_damage: ratio.low.is_some_and(|low| low > 1.0),
+        same_best: format!("{:.2}", same_best.value * 100.0),
+        same_best_error: same_best.standard_error.map_or_else(nothing, |error| format!("{:.2}", error * 100.0)),
+        kl_mean: significant(kl.mean.value),
+        kl_mean_error: error(&kl.mean),
+        kl_median: significant(kl.median),
+        kl_p90: significant(kl.p90),
+        kl_p95: significant(kl.p95),
+        kl_p99: significant(kl.p99),
+        kl_p99_9: significant(kl.p99_9),
+        kl_maximum: significant(kl.maximum),
+        worst: tokens.iter().take(worst).map(worst_row).collect(),
+    })
+}
+
+fn worst_row(worst: &WorstToken) -> WorstRow {
+    let best = |opinion: &Opinion| (quoted(&opinion.best), percentage(opinion.best_probability));
+    WorstRow {
+        position: thousands(worst.position as u64),
+        kl: significant(worst.kl),
+        context: quoted_end(&worst.context, CONTEXT_CHARACTERS),
+        token: quoted(&worst.token),
+        f32_best: best(&worst.f32),
+        this_best: best(&worst.this),
+        f32_token: percentage(worst.f32.token_probability),
+        this_token: percentage(worst.this.token_probability),
+    }
+}
+
+fn failure(dtype: &DtypePerplexity) -> Option<(String, String)> {
+    let why = dtype.failure.as_deref()?.lines().next().unwrap_or_default();
+    Some((dtype.dtype.to_string(), why.to_owned()))
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.escape_debug())
+}
+
+/// The last `length` characters, line breaks and the like spelled out.
+fn quoted_end(text: &str, length: usize) -> String {
+    let escaped: Vec<char> = text.escape_debug().collect();
+    let end = escaped.get(escaped.len().saturating_sub(length)..).unwrap_or_default();
+    let cut = if end.len() < escaped.len() { "…" } else { "" };
+    format!("\"{cut}{}\"", end.iter().collect::<String>())
+}
+
+/// Three digits that say something: `0.0123`, `1.23e-6`, `12.3`, `4321`.
+fn significant(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let size = value.abs();
+    if !(1e-3..1e6).contains(&size) {
+        return format!("{value:.2e}");
+    }
+    let magnitude = size.log10().floor() as i32;
+    format!("{value:.*}", (2 - magnitude).max(0) as usize)
+}
+
+/// A fraction of 1, which may be tiny, in percent.
+fn percentage(fraction: f64) -> String {
+    significant(fraction * 100.0)
+}
+
+fn signed(value: f64) -> String {
+    let text = significant(value);
+    if value > 0.0 { format!("+{text}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits_say_something() {
+        let shown = [0.0, 0.012_34, 1.234e-6, 12.34, 4321.0, -0.5, 1.0].map(significant);
+        assert_eq!(shown, ["0", "0.0123", "1.23e-6", "12.3", "4321", "-0.500", "1.00"]);
+        assert_eq!([0.25, -0.25, 0.0].map(signed), ["+0.250", "-0.250", "0"]);
+    }
+
+    #[test]
+    fn the_end_of_a_context_is_quoted() {
+        assert_eq!(quoted_end("one\ntwo", 36), "\"one\\ntwo\"");
+        assert_eq!(quoted_end("one two", 3), "\"…two\"");
+    }
+}

@@ -1,0 +1,70 @@
+//! Prompts that are ready for an engine, and what would spoil a run silently.
+
+use std::sync::Arc;
+
+use super::JobError;
+use crate::engine::Prompt;
+use crate::engine::model::ModelSource;
+
+/// A sample that is ready for an engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prepared {
+    /// Row of the dataset.
+    pub sample: usize,
+    /// The dataset's question.
+    pub question: String,
+    /// The dataset's answer.
+    pub answer: String,
+    /// What the model reads.
+    pub prompt: Arc<Prompt>,
+    /// Of the prompt's text.
+    pub prompt_sha256: String,
+}
+
+/// Refuses a prompt that would spoil a run silently; `name` stands for it in messages.
+pub(super) fn check(name: &str, prompt: &Prompt, model: &ModelSource, chat: bool) -> Result<(), JobError> {
+    let ids = &prompt.token_ids;
+    let tokenizer = &model.tokenizer;
+    let context = model.config.context_tokens;
+    if ids.is_empty() {
+        return Err(JobError::invalid(
+            format!("the prompt of {name} is empty"),
+            "look at it with `--show-prompt`, and at the protocol's prompt",
+        ));
+    }
+    if let (Some(bos), [first, second, ..]) = (tokenizer.bos_id, ids.as_slice())
+        && (*first, *second) == (bos, bos)
+    {
+        return Err(JobError::invalid(
+            format!(
+                "the prompt of {name} begins with the token {} (id {bos}) twice",
+                tokenizer.bos_token.as_deref().unwrap_or("BOS")
+            ),
+            format!(
+                "the tokenizer adds it by itself: take it out of the {}, or give `--chat {}`",
+                if chat { "model's chat template" } else { "protocol's prompt" },
+                if chat { "never" } else { "required" },
+            ),
+        ));
+    }
+    if ids.len() >= context {
+        return Err(JobError::invalid(
+            format!("the prompt of {name} has {} tokens, but the model's context holds {context}", ids.len()),
+            "choose a protocol with fewer examples, or a model with a longer context",
+        ));
+    }
+    Ok(())
+}
+
+/// Answers that the context may cut before the token limit does.
+pub(super) fn little_room(prepared: &[Prepared], context_tokens: usize, max_tokens: usize) -> Option<String> {
+    let longest = prepared.iter().max_by_key(|one| one.prompt.token_ids.len())?;
+    let room = context_tokens.saturating_sub(longest.prompt.token_ids.len());
+    (room < max_tokens).then(|| {
+        format!(
+            "the model's context of {context_tokens} tokens leaves room for {room} behind the longest prompt (sample {}), \
+             not for the limit of {max_tokens}: what it cuts is counted as cut",
+            longest.sample
+        )
+    })
+}

@@ -1,0 +1,158 @@
+//! Where a job's numbers come from: the model, its AWQ form, its chat template, in the words of plans and records.
+
+use std::sync::Arc;
+
+use super::JobError;
+use crate::engine::model::{Activation, ModelConfig, ModelSource, NormKind, PositionKind};
+use crate::engine::{Dtype, EngineKind};
+use crate::record::{AwqPlan, ModelPlan};
+use crate::task::{ChatTemplate, ChatUse};
+
+/// A model's provenance.
+pub(crate) fn model_plan(model: &ModelSource) -> ModelPlan {
+    ModelPlan {
+        name: model.name.clone(),
+        source: model.source.clone(),
+        sha256: model.sha256.clone(),
+        stored_as: model.stored_as.clone(),
+        quantized: model.is_quantized(),
+        family: model.config.family,
+        parameters: parameters(&model.config),
+    }
+}
+
+/// The provenance of a model's AWQ form, where one of the precisions runs it.
+pub(crate) fn awq_plan(awq: Option<&Arc<ModelSource>>, dtypes: &[Dtype]) -> Option<AwqPlan> {
+    let awq = awq.filter(|_| dtypes.contains(&Dtype::Awq))?;
+    Some(AwqPlan {
+        name: awq.name.clone(),
+        source: awq.source.clone(),
+        sha256: awq.sha256.clone(),
+        stored_as: awq.stored_as.clone(),
+    })
+}
+
+/// What the user should know about the weights: where four bits come from, and what f32 is not.
+pub(crate) fn weight_notes(model: &ModelPlan, awq: Option<&AwqPlan>, dtypes: &[Dtype]) -> Vec<String> {
+    let form = awq.map(|awq| format!("awq runs {} of {}", awq.stored_as, awq.source));
+    let arithmetic = (model.quantized && dtypes.contains(&Dtype::F32)).then(|| {
+        format!(
+            "the weights of {} are stored as {}: f32 here is the arithmetic, not the ground truth",
+            model.name, model.stored_as
+        )
+    });
+    form.into_iter().chain(arithmetic).collect()
+}
+
+/// The model's chat template, where it is to be used; `who` asks for it.
+pub(crate) fn chat_template(
+    model: &ModelSource,
+    chat: ChatUse,
+    who: &str,
+    notes: &mut Vec<String>,
+) -> Result<Option<ChatTemplate>, JobError> {
+    let template = match chat {
+        ChatUse::Never => None,
+        ChatUse::Auto | ChatUse::Required => model.tokenizer.chat_template.as_deref(),
+    };
+    match (chat, template) {
+        (ChatUse::Required, None) => {
+            return Err(JobError::invalid(
+                format!("{who} needs a chat template, and the model {} has none", model.name),
+                "choose the instruction-tuned variant of the model, or give `--chat never` for plain text",
+            ));
+        }
+        (ChatUse::Auto, None) => notes.push(format!(
+            "the model {} has no chat template: prompts are plain text (`--chat required` makes this an error)",
+            model.name
+        )),
+        _ => {}
+    }
+    let token = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (bos, eos) = (token(&model.tokenizer.bos_token), token(&model.tokenizer.eos_token));
+    Ok(template.map(|source| ChatTemplate::new(source, &bos, &eos)).transpose()?)
+}
+
+/// The name of an engine in every file.
+pub(crate) fn engine_name(kind: EngineKind) -> &'static str {
+    match kind {
+        EngineKind::Auto => "auto",
+        EngineKind::Cpu => "cpu",
+        EngineKind::Cuda => "cuda",
+        EngineKind::Candle => "candle",
+    }
+}
+
+/// Parameters of a decoder of this shape.
+fn parameters(config: &ModelConfig) -> u64 {
+    let (hidden, intermediate) = (config.hidden, config.intermediate);
+    let (query, key_value) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    let bias = |present: bool, width: usize| if present { width } else { 0 };
+    let learned = |width: usize| match config.norm {
+        NormKind::Rms => width,
+        NormKind::Layer => 2 * width,
+    };
+    let attention = hidden * (query + 2 * key_value)
+        + bias(config.qkv_bias, query + 2 * key_value)
+        + query * hidden
+        + bias(config.output_bias, hidden);
+    let mlp = match config.activation {
+        Activation::SiluGated => 3 * hidden * intermediate + bias(config.mlp_bias, 2 * intermediate + hidden),
+        Activation::Relu => 2 * hidden * intermediate + bias(config.mlp_bias, intermediate + hidden),
+    };
+    let positions = match config.position {
+        PositionKind::Rotary { .. } => 0,
+        PositionKind::Learned { offset } => (config.context_tokens + offset) * hidden,
+    };
+    let tables = config.vocabulary * hidden * if config.tied_embeddings { 1 } else { 2 };
+    (tables + positions + config.layers * (attention + mlp + 2 * learned(hidden)) + learned(hidden)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::model::{Family, RotaryScaling};
+
+    #[test]
+    fn parameters_of_published_models() {
+        let smollm2 = ModelConfig {
+            family: Family::Llama,
+            vocabulary: 49_152,
+            hidden: 576,
+            intermediate: 1536,
+            layers: 30,
+            heads: 9,
+            kv_heads: 3,
+            head_dim: 64,
+            context_tokens: 8192,
+            norm: NormKind::Rms,
+            norm_epsilon: 1e-5,
+            activation: Activation::SiluGated,
+            position: PositionKind::Rotary { theta: 1e5, scaling: RotaryScaling::None },
+            sliding_window: None,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            tied_embeddings: true,
+        };
+        assert_eq!(parameters(&smollm2), 134_515_008);
+        let opt_125m = ModelConfig {
+            family: Family::Opt,
+            vocabulary: 50_272,
+            hidden: 768,
+            intermediate: 3072,
+            layers: 12,
+            heads: 12,
+            kv_heads: 12,
+            context_tokens: 2048,
+            norm: NormKind::Layer,
+            activation: Activation::Relu,
+            position: PositionKind::Learned { offset: 2 },
+            qkv_bias: true,
+            output_bias: true,
+            mlp_bias: true,
+            ..smollm2
+        };
+        assert_eq!(parameters(&opt_125m), 125_239_296);
+    }
+}

@@ -1,0 +1,73 @@
+//! From an engine's hands into the journal, on a thread of its own: an engine waits neither for rules nor for a disk.
+
+use std::sync::mpsc::Receiver;
+
+use super::{JobError, Prepared};
+use crate::engine::{Completion, EngineError};
+use crate::record::{Journal, StoredCompletion};
+use crate::score::Extraction;
+
+/// What the rules make of a completion's text, given the sample's answer.
+pub(super) type Score<'a> = dyn Fn(&str, &str) -> Vec<Extraction> + Sync + 'a;
+
+/// A completion that is still missing.
+#[derive(Clone, Copy)]
+pub(super) struct Missing<'a> {
+    pub(super) prepared: &'a Prepared,
+    pub(super) repeat: usize,
+}
+
+/// A completion as an engine handed it out.
+pub(super) struct Handed {
+    pub(super) completion: Completion,
+    /// Seconds from the session's first request until then.
+    pub(super) at_seconds: f64,
+}
+
+/// Scores completions and writes them down.
+pub(super) struct Writer<'a> {
+    /// By request.
+    pub(super) missing: &'a [Missing<'a>],
+    pub(super) score: &'a Score<'a>,
+    pub(super) journal: &'a mut Journal,
+    /// Index of the session.
+    pub(super) session: usize,
+}
+
+impl Writer<'_> {
+    /// Works until the engine's side has hung up; then every completion is on the disk. What has gathered during one
+    /// sync shares the next, so a slow disk makes syncs fewer and never makes anybody wait. The first failure ends it.
+    pub(super) fn run(self, handed: &Receiver<Handed>) -> Result<(), JobError> {
+        while let Ok(first) = handed.recv() {
+            for one in std::iter::once(first).chain(handed.try_iter()) {
+                self.journal.append(&self.store(one)?)?;
+            }
+            self.journal.sync()?;
+        }
+        Ok(())
+    }
+
+    fn store(&self, Handed { completion, at_seconds }: Handed) -> Result<StoredCompletion, JobError> {
+        let Some(Missing { prepared, repeat }) = self.missing.get(completion.request) else {
+            return Err(EngineError::failed(
+                format!("the engine completed request {}, which it was never given", completion.request),
+                "this is a fault of the engine; choose another with `--engine`",
+            )
+            .into());
+        };
+        Ok(StoredCompletion {
+            sample: prepared.sample,
+            repeat: *repeat,
+            prompt_sha256: prepared.prompt_sha256.clone(),
+            prompt_tokens: prepared.prompt.token_ids.len(),
+            scores: (self.score)(&completion.text, &prepared.answer),
+            margins: completion.details.iter().map(|detail| detail.margin).collect(),
+            token_ids: completion.token_ids,
+            text: completion.text,
+            finish: completion.finish,
+            timings: completion.timings,
+            session: self.session,
+            at_seconds,
+        })
+    }
+}

@@ -1,0 +1,38 @@
+//! `samples.jsonl`: what a run asked.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{RecordError, read_journal};
+use crate::files::write_atomically;
+
+const SAMPLES: &str = "samples.jsonl";
+
+/// A line of `samples.jsonl`: what the model was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSample {
+    /// Row of the dataset.
+    pub sample: usize,
+    /// The dataset's question.
+    pub question: String,
+    /// The dataset's answer.
+    pub answer: String,
+    /// What the model read, as text.
+    pub prompt: String,
+}
+
+/// The questions in a run folder, in row order; none in folders of before they were kept.
+pub(crate) fn read_samples(folder: &Path) -> Result<Vec<StoredSample>, RecordError> {
+    read_journal(&folder.join(SAMPLES))
+}
+
+pub(super) fn write_samples(folder: &Path, samples: &[StoredSample]) -> Result<(), RecordError> {
+    let path = folder.join(SAMPLES);
+    let mut bytes = Vec::new();
+    for sample in samples {
+        serde_json::to_writer(&mut bytes, sample).map_err(|error| RecordError::io("write", &path)(error.into()))?;
+        bytes.push(b'\n');
+    }
+    write_atomically(&path, &bytes).map_err(RecordError::io("write", &path))
+}
