@@ -54,7 +54,20 @@ pub const PROTOCOLS: &[(&str, &str)] = &[
     ("gsm8k-cot", include_str!("../prompts/protocols/gsm8k-cot.toml")),
     ("gsm8k-cot-zeroshot", include_str!("../prompts/protocols/gsm8k-cot-zeroshot.toml")),
     ("gsm8k-cot-llama", include_str!("../prompts/protocols/gsm8k-cot-llama.toml")),
+    ("boxed", include_str!("../prompts/protocols/boxed.toml")),
 ];
+
+/// The tasks under `datasets/tasks/`, as (name, TOML text).
+pub const TASKS: &[(&str, &str)] = &[
+    ("gsm8k", include_str!("../datasets/tasks/gsm8k.toml")),
+    ("gsm8k-platinum", include_str!("../datasets/tasks/gsm8k-platinum.toml")),
+    ("svamp", include_str!("../datasets/tasks/svamp.toml")),
+    ("mgsm", include_str!("../datasets/tasks/mgsm.toml")),
+    ("math-500", include_str!("../datasets/tasks/math-500.toml")),
+];
+
+/// A protocol file with every key and what it does: what `evalsuite protocol new` writes.
+pub const PROTOCOL_TEMPLATE: &str = include_str!("../prompts/protocol-template.toml");
 
 /// The built-in quality set.
 pub const QUALITY: &str = include_str!("../prompts/quality/quality.toml");

@@ -1,4 +1,4 @@
-//! Extraction rules: regular expressions over a completion, faithful to lm-evaluation-harness, and our own `numeric`.
+//! Extraction rules: regular expressions over a completion, faithful to lm-evaluation-harness, and our own `numeric` and `boxed`.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::ops::Range;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::{normalize, numeric};
+use super::{boxed, normalize, number, numeric};
 
 /// Which match counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +24,45 @@ pub enum Reference {
     /// The full answer.
     #[serde(rename = "full")]
     Full,
-    /// The text after the last `####`, trimmed; all of it where there is none.
+    /// The reference value, under the name that GSM8K gives it: the text after the last `####`.
     #[serde(rename = "after ####")]
     AfterMark,
+    /// The reference value: what the task's reference rule finds in the answer.
+    #[serde(rename = "value")]
+    Value,
+}
+
+impl Reference {
+    /// As a protocol file writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::AfterMark => "after ####",
+            Self::Value => "value",
+        }
+    }
+}
+
+/// What a completion is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// The dataset's full answer.
+    pub full: &'a str,
+    /// The part of it that counts.
+    pub value: &'a str,
+}
+
+/// A full answer in GSM8K's form: what counts follows the last `####`, and is all of it where there is none.
+impl<'a> From<&'a str> for Answer<'a> {
+    fn from(full: &'a str) -> Self {
+        Self { full, value: full.rsplit("####").next().unwrap_or(full).trim() }
+    }
+}
+
+impl<'a> From<&'a String> for Answer<'a> {
+    fn from(full: &'a String) -> Self {
+        Self::from(full.as_str())
+    }
 }
 
 /// A rule as a protocol file declares it, compiled.
@@ -41,6 +77,7 @@ pub struct Rule {
 enum Extractor {
     Pattern { regex: Regex, take: Take, reference: Reference },
     Numeric,
+    Boxed,
 }
 
 /// A rule that cannot be used.
@@ -71,9 +108,23 @@ impl Rule {
     }
 
     /// The suite's own extractor: the number that a reader would call the answer, compared by exact value with the
-    /// number after the reference's last `####`. `src/score/numeric.rs` says precisely how it reads.
+    /// reference value. `src/score/numeric.rs` says precisely how it reads.
     pub fn numeric(name: &str) -> Self {
         Self { name: name.to_owned(), extractor: Extractor::Numeric }
+    }
+
+    /// What stands in the last `\boxed{…}`, compared by exact value with the reference value. `src/score/boxed.rs` says precisely how
+    /// it reads.
+    pub fn boxed(name: &str) -> Self {
+        Self { name: name.to_owned(), extractor: Extractor::Boxed }
+    }
+
+    /// What a pattern is compared with; extractors compare values.
+    pub fn reference(&self) -> Option<Reference> {
+        match &self.extractor {
+            Extractor::Pattern { reference, .. } => Some(*reference),
+            Extractor::Numeric | Extractor::Boxed => None,
+        }
     }
 
     /// What the rule does, in words: they change whenever its declaration does.
@@ -84,10 +135,12 @@ impl Rule {
                 let reference = match reference {
                     Reference::Full => "the full answer",
                     Reference::AfterMark => "what follows ####",
+                    Reference::Value => "the reference value",
                 };
                 format!("the {take} match of /{regex}/ against {reference}")
             }
             Extractor::Numeric => "the extractor numeric".to_owned(),
+            Extractor::Boxed => "the extractor boxed".to_owned(),
         }
     }
 
@@ -95,13 +148,17 @@ impl Rule {
         match &self.extractor {
             Extractor::Pattern { regex, take, .. } => extract_pattern(regex, *take, completion),
             Extractor::Numeric => numeric::extract(completion),
+            Extractor::Boxed => boxed::extract(completion),
         }
     }
 
     fn is_correct(&self, value: &str, references: &References) -> bool {
         match &self.extractor {
             Extractor::Pattern { reference, .. } => normalize(value) == references.normalized(*reference),
-            Extractor::Numeric => numeric::equal(value, references.after_mark()),
+            Extractor::Numeric => numeric::equal(value, references.answer.value),
+            Extractor::Boxed => {
+                boxed::number(value).is_some_and(|value| number::whole_number(references.answer.value) == Some(value))
+            }
         }
     }
 }
@@ -120,29 +177,25 @@ fn extract_pattern(regex: &Regex, take: Take, text: &str) -> Option<Range<usize>
     (!trimmed.is_empty()).then(|| start..start + trimmed.len())
 }
 
-/// The forms of one answer, each made when first asked for.
+/// One answer, its two forms normalised when first asked for.
 struct References<'a> {
-    answer: &'a str,
+    answer: Answer<'a>,
     full: OnceCell<String>,
-    after_mark: OnceCell<String>,
+    value: OnceCell<String>,
 }
 
 impl References<'_> {
-    fn after_mark(&self) -> &str {
-        self.answer.rsplit("####").next().unwrap_or(self.answer).trim()
-    }
-
     fn normalized(&self, reference: Reference) -> &str {
         match reference {
-            Reference::Full => self.full.get_or_init(|| normalize(self.answer)),
-            Reference::AfterMark => self.after_mark.get_or_init(|| normalize(self.after_mark())),
+            Reference::Full => self.full.get_or_init(|| normalize(self.answer.full)),
+            Reference::AfterMark | Reference::Value => self.value.get_or_init(|| normalize(self.answer.value)),
         }
     }
 }
 
-/// Applies every rule to a completion. `answer` is the dataset's full answer field (GSM8K's `… #### N`).
-pub fn score(rules: &[Rule], completion: &str, answer: &str) -> Vec<Extraction> {
-    let references = References { answer, full: OnceCell::new(), after_mark: OnceCell::new() };
+/// Applies every rule to a completion. A plain text as `answer` is a full answer in GSM8K's form (`… #### N`).
+pub fn score<'a>(rules: &[Rule], completion: &str, answer: impl Into<Answer<'a>>) -> Vec<Extraction> {
+    let references = References { answer: answer.into(), full: OnceCell::new(), value: OnceCell::new() };
     let apply = |rule: &Rule| {
         let span = rule.extract(completion);
         let value = span.clone().and_then(|span| completion.get(span));
@@ -203,6 +256,21 @@ mod tests {
         assert!(score(&rules, "1,234.", "so\n#### 1234").iter().all(|e| e.correct));
         // No space behind the mark: the full answer keeps everything, as it does in lm-evaluation-harness.
         assert_eq!(score(&rules, "7", "so\n####7").iter().map(|e| e.correct).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn a_tasks_reference_value_is_what_counts() {
+        let rules = [
+            Rule::pattern("value", r"(\S+)$", Take::Last, Reference::Value).unwrap(),
+            Rule::pattern("mark", r"(\S+)$", Take::Last, Reference::AfterMark).unwrap(),
+            Rule::numeric("numeric"),
+            Rule::boxed("boxed"),
+        ];
+        let answer = Answer { full: "It is \\boxed{\\frac{1}{2}}.", value: "0.5" };
+        let right = |text: &str| score(&rules, text, answer).iter().map(|one| one.correct).collect::<Vec<_>>();
+        assert_eq!(right("#### 0.5"), [true, true, true, false]);
+        assert_eq!(right("so \\boxed{\\frac{2}{4}}"), [false, false, false, true]);
+        assert_eq!(right("\\boxed{x}, the answer is 0.50"), [false, false, true, false]);
     }
 
     #[test]

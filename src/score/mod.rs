@@ -2,6 +2,7 @@
 //! Imports nothing of this program: text in, numbers out.
 
 mod agreement;
+mod boxed;
 mod check;
 mod divergence;
 mod estimate;
@@ -11,13 +12,16 @@ mod noninferiority;
 mod number;
 mod numeric;
 pub mod statistics;
+mod value;
 mod word_diff;
 
 pub use agreement::{TextAgreement, first_divergence, token_agreement};
+pub use boxed::last_box;
 pub use check::{Check, CheckError, Verdict};
 pub use divergence::Distribution;
 pub use estimate::{Estimate, Exponential, quantile};
-pub use extract::{Extraction, Reference, Rule, RuleError, Take, score};
+pub use extract::{Answer, Extraction, Reference, Rule, RuleError, Take, score};
 pub use metrics::normalize;
 pub use noninferiority::paired_score_interval;
+pub use value::{boxed_value, exact_value};
 pub use word_diff::{Change, DiffPart, word_diff};

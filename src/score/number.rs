@@ -20,6 +20,53 @@ impl Number {
     }
 }
 
+/// The number that all of a text is, spaces around it aside: as [`first_number`] reads one, also with a plus sign in front, or with an
+/// exponent (`1.5e3`), as programs write numbers.
+pub(super) fn whole_number(text: &str) -> Option<Number> {
+    let text = text.trim();
+    let text = text
+        .strip_prefix('+')
+        .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text);
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    // Programs write `3.` where people mean the end of a sentence.
+    let mantissa =
+        mantissa.strip_suffix('.').filter(|rest| rest.ends_with(|c: char| c.is_ascii_digit())).unwrap_or(mantissa);
+    let token = first_number(mantissa, 0..mantissa.len())?;
+    let value = token.value.filter(|_| token.span == (0..mantissa.len()))?;
+    if value.numerator == 0 {
+        return Some(value);
+    }
+    let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
+    if exponent < 0 {
+        Number::new(value.numerator, value.denominator.checked_mul(power)?)
+    } else {
+        Number::new(value.numerator.checked_mul(power)?, value.denominator)
+    }
+}
+
+/// The shortest way to write a number exactly: `3`, `2.5`, `1/3`.
+pub(super) fn written(Number { numerator, denominator }: Number) -> String {
+    let places = (0..=38_u32).find(|places| 10_i128.checked_pow(*places).is_some_and(|power| power % denominator == 0));
+    let scaled = places.and_then(|places| {
+        let scaled = numerator.unsigned_abs().checked_mul(10_u128.pow(places) / denominator.unsigned_abs())?;
+        Some((scaled.to_string(), places as usize))
+    });
+    let sign = if numerator < 0 { "-" } else { "" };
+    match scaled {
+        Some((digits, 0)) => format!("{sign}{digits}"),
+        Some((digits, places)) => {
+            let digits = format!("{digits:0>width$}", width = places + 1);
+            let (whole, part) = digits.split_at(digits.len() - places);
+            format!("{sign}{whole}.{part}")
+        }
+        None => format!("{numerator}/{denominator}"),
+    }
+}
+
 fn greatest_common_divisor(mut a: u128, mut b: u128) -> u128 {
     while b != 0 {
         (a, b) = (b, a % b);
@@ -235,6 +282,51 @@ mod tests {
     fn a_number_too_long_for_128_bits_equals_nothing() {
         assert_eq!(read(&"9".repeat(60)).1, None);
         assert_eq!(read(&format!("0.{}", "1".repeat(60))).1, None);
+    }
+
+    #[test]
+    fn a_whole_text_is_a_number_or_none() {
+        let canonical = |text: &str| whole_number(text).map(written);
+        for (text, expected) in [
+            ("18", "18"),
+            (" 145.0 ", "145"),
+            ("3.", "3"),
+            ("+7", "7"),
+            ("-0", "0"),
+            ("1e3", "1000"),
+            ("-2.50E-1", "-0.25"),
+            ("0e999", "0"),
+            ("1,234", "1234"),
+            ("$1,234.50", "1234.5"),
+            ("2/6", "1/3"),
+            ("0.1", "0.1"),
+            ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ] {
+            assert_eq!(canonical(text).as_deref(), Some(expected), "{text}");
+        }
+        for text in ["", "18 apples", "3,5", "1e", "e3", "NaN", "inf", "+-3", "1e99", "x", "1-2", "3..", "#3"] {
+            assert_eq!(canonical(text), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_number_written_in_any_way_has_one_canonical_writing(value: i64, zeros in 0usize..6, places in 0u32..6) {
+            let canonical = |text: &str| whole_number(text).map(written).unwrap();
+            proptest::prop_assert_eq!(canonical(&value.to_string()), value.to_string());
+            proptest::prop_assert_eq!(canonical(&format!("{value}.{}", "0".repeat(zeros + 1))), value.to_string());
+            let scaled = canonical(&format!("{value}e-{places}"));
+            proptest::prop_assert_eq!(canonical(&format!("{scaled}{}", if scaled.contains('.') { "00" } else { "" })), scaled.clone());
+            proptest::prop_assert_eq!(canonical(&format!("{scaled}e{places}")), value.to_string());
+        }
+
+        #[test]
+        fn any_double_is_read_as_its_shortest_decimal(value: f64) {
+            let shortest = format!("{value}");
+            if let Some(number) = whole_number(&shortest) {
+                proptest::prop_assert_eq!(written(number).parse::<f64>().unwrap(), value);
+            }
+        }
     }
 
     proptest::proptest! {

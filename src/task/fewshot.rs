@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::examples::read_examples;
 use super::random::PythonRandom;
-use super::{Dataset, DatasetSpec, FewshotKind, Protocol, TaskError, dataset};
+use super::{Dataset, DatasetSpec, FewshotKind, Protocol, Task, TaskError, dataset};
 use crate::hub::Hub;
 
 /// Worked examples that stand in front of the question.
@@ -20,13 +21,14 @@ pub enum Fewshot {
 impl Fewshot {
     /// The examples for a protocol, and the SHA-256 of the file they come from (`None` where there are none).
     ///
-    /// `file` is a jsonl file with `question` and `target` on each line; it takes the place of whatever the protocol
-    /// would draw. Without it, a protocol that draws does so from the train split of `dataset`, for all of the `rows`
-    /// rows of the dataset in turn: which samples a run takes never changes an example.
+    /// `file` is a data file with the columns `question` and `target`, or a task's YAML file of lm-evaluation-harness; it takes the
+    /// place of whatever the protocol would draw. Without it, a protocol that draws does so from where the task says, the train
+    /// split of `dataset` as a rule, for all of the `rows` rows of the dataset in turn: which samples a run takes never changes an
+    /// example.
     pub fn load(
         protocol: &Protocol,
         file: Option<&Path>,
-        dataset: &DatasetSpec,
+        (task, dataset): (&Task, &DatasetSpec),
         hub: &Hub,
         rows: usize,
     ) -> Result<(Self, Option<String>), TaskError> {
@@ -44,13 +46,15 @@ impl Fewshot {
             (None, Some(FewshotKind::File { found_in })) => Err(TaskError::invalid(
                 format!("protocol `{}` needs {} worked examples", protocol.name, protocol.fewshot_count),
                 format!(
-                    "give them by `--fewshot FILE`, a jsonl file with one {{\"question\": …, \"target\": …}} a line; \
-                     published in {found_in}"
+                    "give them by `--fewshot FILE`, a jsonl file with one {{\"question\": …, \"target\": …}} a line, or the YAML \
+                     file that they are published in as it is: {found_in}"
                 ),
             )),
             (None, Some(FewshotKind::Train { seed })) => {
-                let train = Dataset::open(&dataset::train_split(dataset)?, hub)?;
-                let draws = Draws { protocol, seed: *seed, from_itself: dataset.split == train.split };
+                let spec = dataset::train_split(task, dataset)?;
+                let train = Dataset::open_as(task, &spec, hub)?;
+                let from_itself = (&dataset.source, &dataset.split) == (&spec.source, &spec.split);
+                let draws = Draws { protocol, seed: *seed, from_itself };
                 Ok((Self::PerSample(draws.all(&train, rows)?), Some(train.sha256)))
             }
         }
@@ -67,7 +71,7 @@ impl Fewshot {
 }
 
 fn from_file(protocol: &Protocol, file: &Path) -> Result<(Fewshot, Option<String>), TaskError> {
-    let (examples, sha256) = dataset::read_examples(file)?;
+    let (examples, sha256) = read_examples(file)?;
     if examples.len() != protocol.fewshot_count {
         return Err(TaskError::invalid(
             format!(
@@ -77,7 +81,7 @@ fn from_file(protocol: &Protocol, file: &Path) -> Result<(Fewshot, Option<String
                 protocol.name,
                 protocol.fewshot_count
             ),
-            "keep exactly so many lines in the file: their number is part of the protocol",
+            "keep exactly so many in the file: their number is part of the protocol",
         ));
     }
     Ok((Fewshot::Fixed(examples), Some(sha256)))

@@ -1,20 +1,24 @@
-//! Tasks: rows of a dataset, and the protocols that turn a row into a prompt.
+//! Tasks: what a dataset's columns hold, its rows, and the protocols that turn a row into a prompt.
 
 mod chat;
 mod corpus;
 mod dataset;
+mod definition;
 mod error;
+mod examples;
 mod fewshot;
 mod prompt_set;
 mod protocol;
 mod random;
 mod sample;
+mod toml_text;
 
 pub use chat::{ChatTemplate, Message};
 pub use corpus::{Content, Corpus};
 pub use dataset::{Dataset, DatasetSpec};
+pub use definition::{FewshotSource, Task};
 pub use error::TaskError;
 pub use fewshot::Fewshot;
 pub use prompt_set::{PromptSet, SetPrompt, Tier};
-pub use protocol::{ChatUse, FewshotKind, Protocol, Rendered};
+pub use protocol::{ChatUse, FewshotKind, Protocol, Rendered, new_protocol};
 pub use sample::{Sample, Selection};

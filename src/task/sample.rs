@@ -11,6 +11,24 @@ pub struct Sample {
     pub question: String,
     /// The full answer; GSM8K's ends in `#### N`.
     pub answer: String,
+    /// What of it a completion is compared with.
+    pub reference: String,
+    /// Rows of the same cluster are not independent of one another; `None` where each stands for itself.
+    pub cluster: Option<String>,
+}
+
+impl Sample {
+    /// A sample in GSM8K's form: the reference is what follows the answer's last `####`, or all of it.
+    pub fn new(index: usize, question: impl Into<String>, answer: impl Into<String>) -> Self {
+        let (question, answer) = (question.into(), answer.into());
+        let reference = crate::score::Answer::from(&answer).value.to_owned();
+        Self { index, question, answer, reference, cluster: None }
+    }
+
+    /// What a completion is compared with.
+    pub fn expected(&self) -> crate::score::Answer<'_> {
+        crate::score::Answer { full: &self.answer, value: &self.reference }
+    }
 }
 
 /// Which samples a run takes: `--limit N` or `--samples 3,17,40-60`. Never changes any prompt.
@@ -59,18 +77,27 @@ impl Selection {
             return Ok(samples.iter().take(limit).collect());
         }
         let row = |&index: &usize| {
-            samples.get(index).ok_or_else(|| {
-                let last = samples.len().saturating_sub(1);
-                TaskError::invalid(
-                    format!("there is no sample {index}: the dataset has {} rows", samples.len()),
-                    format!("rows are numbered from 0, so the last is {last}"),
-                )
-            })
+            let found = samples.binary_search_by_key(&index, |sample| sample.index);
+            found.ok().and_then(|at| samples.get(at)).ok_or_else(|| missing(samples, index))
         };
         // Every index is looked up before the limit cuts: a wrong one is a mistake wherever it stands.
         let chosen: Vec<&Sample> = self.indices.iter().map(row).collect::<Result<_, _>>()?;
         Ok(chosen.into_iter().take(limit).collect())
     }
+}
+
+fn missing(samples: &[Sample], index: usize) -> TaskError {
+    let rows = samples.last().map_or(0, |sample| sample.index + 1);
+    if index < rows {
+        return TaskError::invalid(
+            format!("sample {index} is left out: its reference is no number"),
+            "name another row, or leave `--samples` out",
+        );
+    }
+    TaskError::invalid(
+        format!("there is no sample {index}: the dataset has {rows} rows"),
+        format!("rows are numbered from 0, so the last is {}", rows.saturating_sub(1)),
+    )
 }
 
 fn parse_row(number: &str, part: &str, text: &str) -> Result<usize, TaskError> {
@@ -103,7 +130,7 @@ mod tests {
     }
 
     fn samples(count: usize) -> Vec<Sample> {
-        (0..count).map(|index| Sample { index, question: String::new(), answer: String::new() }).collect()
+        (0..count).map(|index| Sample::new(index, "", "")).collect()
     }
 
     fn rows(selection: &Selection, count: usize) -> Vec<usize> {
@@ -116,6 +143,15 @@ mod tests {
         assert_eq!(rows(&Selection { limit: Some(2), indices: vec![] }, 3), [0, 1]);
         assert_eq!(rows(&Selection { limit: Some(9), indices: vec![] }, 3), [0, 1, 2]);
         assert_eq!(rows(&Selection { limit: Some(1), indices: vec![1, 2] }, 3), [1]);
+    }
+
+    #[test]
+    fn rows_that_are_left_out_keep_the_others_numbers() {
+        let samples: Vec<Sample> = samples(5).into_iter().filter(|sample| sample.index != 2).collect();
+        let chosen = |indices: &[usize]| Selection { limit: None, indices: indices.to_vec() }.choose(&samples);
+        assert_eq!(chosen(&[1, 3]).unwrap().iter().map(|sample| sample.index).collect::<Vec<_>>(), [1, 3]);
+        assert!(chosen(&[2]).unwrap_err().to_string().contains("sample 2 is left out"));
+        assert!(chosen(&[5]).unwrap_err().to_string().contains("there is no sample 5"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use evalsuite::hub::Hub;
-use evalsuite::task::{Dataset, DatasetSpec, Fewshot, Protocol};
+use evalsuite::task::{Dataset, DatasetSpec, Fewshot, Protocol, Task};
 
 use crate::shared_file;
 
@@ -84,12 +84,14 @@ fn every_fault_of_a_jsonl_file_names_its_line() {
     for (line, reason) in [
         ("{\"question\": \"q\", \"ans", "no JSON object"),
         ("[1, 2]", "no JSON object"),
-        ("{\"question\": \" \", \"answer\": \"#### 1\"}", "has no question"),
-        ("{\"answer\": \"#### 1\"}", "has no question"),
-        ("{\"question\": \"q\", \"answer\": null}", "has no answer"),
-        ("{\"question\": \"q\", \"answer\": 18}", "`answer` that is no text: 18"),
-        ("{\"question\": \"q\", \"answer\": \"18\"}", "without `#### N`"),
-        ("{\"question\": \"q\", \"answer\": \"so #### \"}", "without `#### N`"),
+        ("{\"question\": \" \", \"answer\": \"#### 1\"}", "has no `question`"),
+        ("{\"answer\": \"#### 1\"}", "has no column `question`"),
+        ("{\"question\": \"q\", \"answer\": null}", "has no `answer`"),
+        ("{\"question\": 7, \"answer\": \"#### 1\"}", "`question` that is no text: 7"),
+        ("{\"question\": \"q\", \"answer\": [18]}", "`answer` that is no text: [18]"),
+        ("{\"question\": \"q\", \"answer\": 18}", "has an `answer` without `#### VALUE`"),
+        ("{\"question\": \"q\", \"answer\": \"18\"}", "has an `answer` without `#### VALUE`"),
+        ("{\"question\": \"q\", \"answer\": \"so #### \"}", "has an `answer` without `#### VALUE`"),
     ] {
         let message = open(&write(folder.path(), "a.jsonl", format!("{good}\n{line}\n"))).unwrap_err();
         assert!(message.contains("line 3 of") && message.contains("a.jsonl") && message.contains(reason), "{message}");
@@ -113,7 +115,7 @@ fn what_is_no_dataset_is_said() {
     bundled.split = "tset".to_owned();
     assert!(open(&bundled).unwrap_err().contains("did you mean `test`"));
     let folder = tempfile::tempdir().unwrap();
-    assert!(open(&spec(folder.path().to_str().unwrap())).unwrap_err().contains("no parquet and no jsonl file"));
+    assert!(open(&spec(folder.path().to_str().unwrap())).unwrap_err().contains("no parquet, JSON or CSV file"));
 }
 
 #[test]
@@ -205,7 +207,7 @@ mod written {
         let folder = tempfile::tempdir().unwrap();
         let bytes = file(BOTH, &[Some("q #### 1"), None], Compression::UNCOMPRESSED);
         let message = open(&write(folder.path(), "a.parquet", bytes)).unwrap_err();
-        assert!(message.contains("row 1 of") && message.contains("has no question"), "{message}");
+        assert!(message.contains("row 1 of") && message.contains("has no `question`"), "{message}");
         let none = open(&write(folder.path(), "a.parquet", file(BOTH, &[], Compression::SNAPPY))).unwrap_err();
         assert!(none.contains("holds no rows"), "{none}");
     }
@@ -250,7 +252,8 @@ fn the_train_split_of_a_file_lies_beside_it() {
     let test = write(folder.path(), "my-test.jsonl", row(0));
     let protocol = Protocol::open("gsm8k").unwrap();
     let hub = Hub::from_environment(true).unwrap();
-    let load = |spec: &DatasetSpec, rows| Fewshot::load(&protocol, None, spec, &hub, rows);
+    let task = Task::gsm8k().unwrap();
+    let load = |spec: &DatasetSpec, rows| Fewshot::load(&protocol, None, (&task, spec), &hub, rows);
     let message = load(&test, 1).unwrap_err().to_string();
     assert!(message.contains("none beside it") && message.contains("--fewshot FILE"), "{message}");
     let mut train = write(folder.path(), "my-train.jsonl", (0..4).map(row).collect::<String>());

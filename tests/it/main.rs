@@ -42,6 +42,7 @@ mod scoring;
 mod scripted;
 mod sink;
 mod synth;
+mod tasks;
 mod tiny_model;
 
 /// The folder of real data that is no part of the project: where `EVALSUITE_SHARED` says, or beside the checkout.

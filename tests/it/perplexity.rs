@@ -306,11 +306,7 @@ fn a_precision_that_overflows_fails_alone() {
 fn rows_are_read_each_by_itself_through_the_chat_template() {
     let place = tiny_model::folder();
     let model = Arc::new(tiny_model::open(place.path()).unwrap());
-    let row = |index: usize, question: &str, answer: &str| Sample {
-        index,
-        question: question.to_owned(),
-        answer: answer.to_owned(),
-    };
+    let row = Sample::new;
     let rows = vec![row(0, "a", "ab ab 12"), row(1, "b 1", "2")];
     let corpus = Corpus { content: Content::Rows(rows), ..plain("") };
     let job = PerplexityJob { window: None, stride: None, ..job(&[Dtype::F32]) };

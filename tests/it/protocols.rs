@@ -1,11 +1,13 @@
 //! Prompts: the published hashes, the few-shot draws, and real chat templates.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use evalsuite::files::sha256;
 use evalsuite::hub::Hub;
-use evalsuite::task::{ChatTemplate, ChatUse, Dataset, DatasetSpec, Fewshot, Message, Protocol, Sample, TaskError};
+use evalsuite::task::{
+    ChatTemplate, ChatUse, Dataset, DatasetSpec, Fewshot, Message, Protocol, Sample, Task, TaskError,
+};
 use serde::Deserialize;
 
 use crate::shared_file;
@@ -16,6 +18,15 @@ fn hub() -> Hub {
 
 fn spec(source: &str, split: &str) -> DatasetSpec {
     DatasetSpec { source: source.to_owned(), split: split.to_owned(), revision: String::new(), sha256: None }
+}
+
+fn load(
+    protocol: &Protocol,
+    file: Option<&Path>,
+    spec: &DatasetSpec,
+    rows: usize,
+) -> Result<(Fewshot, Option<String>), TaskError> {
+    Fewshot::load(protocol, file, (&Task::gsm8k().unwrap(), spec), &hub(), rows)
 }
 
 #[derive(Deserialize)]
@@ -39,7 +50,7 @@ fn check_prompts(task: &str, fewshot: Option<&str>) {
     let spec = spec(folder.to_str().unwrap(), "test");
     let dataset = Dataset::open(&spec, &hub()).unwrap();
     let file: Option<PathBuf> = fewshot.map(|name| shared_file(name).expect("the shared folder is incomplete"));
-    let (fewshot, hash) = Fewshot::load(&protocol, file.as_deref(), &spec, &hub(), dataset.samples.len()).unwrap();
+    let (fewshot, hash) = load(&protocol, file.as_deref(), &spec, dataset.samples.len()).unwrap();
     assert_eq!(hash.is_some(), published.num_fewshot > 0);
     let render = |sample: &Sample| protocol.render(sample, &fewshot, None).unwrap();
     assert_eq!(render(&dataset.samples[0]).text, published.first_prompt);
@@ -82,7 +93,7 @@ fn five_shots_are_drawn_as_published_and_do_not_depend_on_how_many_rows_follow()
     let test = spec(train.with_file_name("test.jsonl").to_str().unwrap(), "test");
     let train = Dataset::open(&spec(train.to_str().unwrap(), "train"), &hub()).unwrap();
     let protocol = Protocol::open("gsm8k").unwrap();
-    let load = |rows| match Fewshot::load(&protocol, None, &test, &hub(), rows).unwrap() {
+    let load = |rows| match load(&protocol, None, &test, rows).unwrap() {
         (Fewshot::PerSample(examples), Some(hash)) => (examples, hash),
         other => panic!("{other:?}"),
     };
@@ -97,7 +108,7 @@ fn five_shots_are_drawn_as_published_and_do_not_depend_on_how_many_rows_follow()
 }
 
 fn sample(question: &str) -> Sample {
-    Sample { index: 0, question: question.to_owned(), answer: "#### 1".to_owned() }
+    Sample::new(0, question, "#### 1")
 }
 
 #[test]
@@ -145,7 +156,7 @@ fn examples_that_are_missing_or_too_many_are_said() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("shots.jsonl");
     let cot = Protocol::open("gsm8k-cot").unwrap();
-    let load = |protocol: &Protocol, file| Fewshot::load(protocol, file, &spec("bundled", "test"), &hub(), 1);
+    let load = |protocol: &Protocol, file| load(protocol, file, &spec("bundled", "test"), 1);
     let text = message(load(&cot, None));
     assert!(
         text.contains("--fewshot FILE") && text.contains("gsm8k-cot.yaml") && text.contains("\"target\""),

@@ -87,7 +87,8 @@ fn our_own_extractor_agrees_with_the_labels_of_marked_answers() {
 
 #[test]
 fn every_protocol_is_scored_by_the_faithful_rules_and_by_ours() {
-    for name in Protocol::names() {
+    // `boxed` asks for what no published rule of GSM8K finds.
+    for name in Protocol::names().into_iter().filter(|name| *name != "boxed") {
         let protocol = Protocol::open(name).unwrap();
         let mut rules: Vec<&str> = protocol.rules.iter().map(|rule| rule.name.as_str()).collect();
         assert_eq!(rules[0], if name == "stepwise" { "numeric" } else { "strict" }, "{name}");

@@ -170,10 +170,9 @@ pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
 }
 
 pub(crate) fn dataset() -> Dataset {
-    let sample = |index: usize| Sample {
-        index,
-        question: format!("{index} and 1000 less 900 , times ten ?"),
-        answer: format!("It is so.\n#### {}0", index + 100),
+    let sample = |index: usize| {
+        let question = format!("{index} and 1000 less 900 , times ten ?");
+        Sample::new(index, question, format!("It is so.\n#### {}0", index + 100))
     };
     Dataset {
         name: "scripted".to_owned(),
@@ -181,6 +180,7 @@ pub(crate) fn dataset() -> Dataset {
         split: "test".to_owned(),
         sha256: "da".repeat(32),
         samples: (0..ROWS).map(sample).collect(),
+        left_out: Vec::new(),
     }
 }
 

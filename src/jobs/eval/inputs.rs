@@ -10,7 +10,7 @@ use crate::engine::model::ModelSource;
 use crate::hub::Hub;
 use crate::jobs::{JobError, awq_plan, chat_template, engine_name, model_plan};
 use crate::record::{GenerationPlan, utc_now};
-use crate::task::{ChatTemplate, Dataset, Fewshot, Protocol, Sample, Selection};
+use crate::task::{ChatTemplate, Dataset, Fewshot, Protocol, Sample, Selection, Task};
 
 /// More than anybody waits for, and few enough to be held.
 const MOST_COMPLETIONS: usize = 10_000_000;
@@ -43,7 +43,7 @@ impl EvalInputs {
         protocol.chat = job.chat.unwrap_or(protocol.chat);
         let dataset = Dataset::open(&job.dataset, hub)?;
         let rows = dataset.samples.len();
-        let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), &job.dataset, hub, rows)?;
+        let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), (&Task::gsm8k()?, &job.dataset), hub, rows)?;
         let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
         let mut inputs = Self::new(model, dataset, protocol, (fewshot, fewshot_sha256))?;
         inputs.find_awq(job, hub)?;

@@ -132,11 +132,7 @@ mod tests {
 
     #[test]
     fn rows_are_joined_as_documented() {
-        let row = |index, question: &str, answer: &str| Sample {
-            index,
-            question: question.to_owned(),
-            answer: answer.to_owned(),
-        };
+        let row = Sample::new;
         let rows = [row(0, "1+1?", "2.\n#### 2"), row(1, "Q", "#### 3")];
         assert_eq!(joined(&rows), "1+1?\n2.\n#### 2\n\nQ\n#### 3");
     }

@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use super::data_file::{DataFile, read_file};
+use super::names;
 use super::sources::Source;
-use super::{DataFile, DatasetSpec, names};
+use super::spec::DatasetSpec;
 use crate::bundled;
 use crate::hub::{DEFAULT_REVISION, Hub, RepositoryKind};
 use crate::task::TaskError;
+use crate::task::definition::Task;
 
 /// The files of one split with their provenance.
 pub(super) struct Located {
@@ -42,7 +45,7 @@ pub(super) fn locate(spec: &DatasetSpec, hub: &Hub) -> Result<Located, TaskError
         Kind::Bundled => from_program(&spec.split)?,
         Kind::File(path) => from_file(&path)?,
         Kind::Folder(path) => from_folder(&path, &spec.split)?,
-        Kind::Hub { repository, config } => from_hub(spec, hub, repository, config)?,
+        Kind::Hub(address) => from_hub(spec, hub, &address)?,
     };
     if let Some(sha256) = &spec.sha256 {
         located.expected = vec![sha256.clone()];
@@ -50,25 +53,38 @@ pub(super) fn locate(spec: &DatasetSpec, hub: &Hub) -> Result<Located, TaskError
     Ok(located)
 }
 
-/// The train split of the same dataset: for a file, the file beside it with `train` in the place of the split's name.
-pub(in crate::task) fn train_split(spec: &DatasetSpec) -> Result<DatasetSpec, TaskError> {
-    let mut train = DatasetSpec { split: "train".to_owned(), sha256: None, ..spec.clone() };
-    if let Kind::File(path) = Kind::of(&spec.source)?
-        && spec.split != train.split
-    {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let sibling = path.with_file_name(name.replacen(&spec.split, "train", 1));
-        if sibling == path || !sibling.is_file() {
-            return Err(TaskError::invalid(
-                format!("the protocol draws its examples from the train split, and {} has none beside it", spec.source),
-                format!(
-                    "put the train split in the same folder, named like the file with `train` for `{}`; or give fixed \
-                     examples by `--fewshot FILE`",
-                    spec.split
-                ),
-            ));
+/// Where worked examples are drawn from: the dataset that the task names, or the train split of the same dataset. For a file, that is
+/// the file beside it with `train` in the place of the split's name.
+pub(in crate::task) fn train_split(task: &Task, spec: &DatasetSpec) -> Result<DatasetSpec, TaskError> {
+    let split = task.fewshot.as_ref().map_or("train", |fewshot| fewshot.split.as_str());
+    let mut train = DatasetSpec { split: split.to_owned(), sha256: None, ..spec.clone() };
+    if let Some(dataset) = task.fewshot.as_ref().and_then(|fewshot| fewshot.dataset.as_ref()) {
+        return Ok(DatasetSpec { source: dataset.clone(), revision: String::new(), ..train });
+    }
+    if spec.split == train.split {
+        return Ok(train);
+    }
+    let none = || {
+        TaskError::invalid(
+            format!("the protocol draws its examples from the {split} split, and {} has none beside it", spec.source),
+            format!(
+                "put the {split} split in the same folder, named like the file with `{split}` for `{}`; or give fixed \
+                 examples by `--fewshot FILE`",
+                spec.split
+            ),
+        )
+    };
+    match Kind::of(&spec.source)? {
+        Kind::File(path) => {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let sibling = path.with_file_name(name.replacen(&spec.split, split, 1));
+            if sibling == path || !sibling.is_file() {
+                return Err(none());
+            }
+            train.source = sibling.to_string_lossy().into_owned();
         }
-        train.source = sibling.to_string_lossy().into_owned();
+        Kind::Hub(HubAddress { file: Some(_), .. }) => return Err(none()),
+        _ => {}
     }
     Ok(train)
 }
@@ -77,7 +93,15 @@ enum Kind<'a> {
     Bundled,
     File(PathBuf),
     Folder(PathBuf),
-    Hub { repository: &'a str, config: Option<&'a str> },
+    Hub(HubAddress<'a>),
+}
+
+/// `openai/gsm8k`, `openai/gsm8k/main`, or `juletxara/mgsm:mgsm_de.tsv`.
+#[derive(Debug, PartialEq, Eq)]
+struct HubAddress<'a> {
+    repository: &'a str,
+    config: Option<&'a str>,
+    file: Option<&'a str>,
 }
 
 impl<'a> Kind<'a> {
@@ -87,27 +111,44 @@ impl<'a> Kind<'a> {
         if source == bundled::NAME {
             return Ok(Self::Bundled);
         }
+        if let Some((repository, file)) = source.split_once(':')
+            && is_hub_id(repository)
+            && names::is_data(file)
+            && !path.exists()
+        {
+            return Ok(Self::Hub(HubAddress { repository, config: None, file: Some(file) }));
+        }
         if names::is_data(source) {
             return Ok(Self::File(path.to_path_buf()));
         }
         if path.is_dir() {
             return Ok(Self::Folder(path.to_path_buf()));
         }
-        let slashes: Vec<usize> = source.match_indices('/').map(|(at, _)| at).collect();
-        let is_id = !source.starts_with(['.', '/', '~']) && source.split('/').all(|part| !part.is_empty());
-        match slashes.as_slice() {
-            _ if path.is_file() || !is_id => Err(unknown(source)),
-            [_] => Ok(Self::Hub { repository: source, config: None }),
-            [_, second] => Ok(Self::Hub { repository: &source[..*second], config: Some(&source[second + 1..]) }),
-            _ => Err(unknown(source)),
+        let (repository, config) = match source.match_indices('/').nth(1) {
+            Some((second, _)) => (&source[..second], Some(&source[second + 1..])),
+            None => (source, None),
+        };
+        let is_config = |config: &str| !config.is_empty() && !config.contains('/');
+        if path.is_file() || !is_hub_id(repository) || !config.is_none_or(is_config) {
+            return Err(unknown(source));
         }
+        Ok(Self::Hub(HubAddress { repository, config, file: None }))
     }
+}
+
+/// `owner/name`.
+fn is_hub_id(text: &str) -> bool {
+    let mut parts = text.split('/');
+    !text.starts_with(['.', '/', '~'])
+        && !text.contains(':')
+        && parts.by_ref().take(2).filter(|part| !part.is_empty()).count() == 2
+        && parts.next().is_none()
 }
 
 fn unknown(source: &str) -> TaskError {
     TaskError::invalid(
         format!("`{source}` is no dataset"),
-        "give `bundled`, a hub id such as openai/gsm8k, a .parquet or .jsonl file, or a folder of such files",
+        "give `bundled`, a hub id such as openai/gsm8k, a .parquet, .jsonl, .json, .csv or .tsv file, or a folder of such files",
     )
 }
 
@@ -118,14 +159,6 @@ fn from_program(split: &str) -> Result<Located, TaskError> {
     };
     let files = vec![DataFile { label: format!("(bundled)/{split}.parquet"), bytes: bytes.to_vec() }];
     Ok(Located { name: bundled::NAME.to_owned(), source: bundled::NAME.to_owned(), files, expected: Vec::new() })
-}
-
-/// Reads a file of the user's.
-pub(super) fn read_file(path: &Path) -> Result<DataFile, TaskError> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        TaskError::invalid(format!("cannot read {}: {error}", path.display()), "check the path and its permissions")
-    })?;
-    Ok(DataFile { label: path.display().to_string(), bytes })
 }
 
 fn absolute(path: &Path) -> String {
@@ -166,11 +199,14 @@ fn list(folder: &Path) -> Result<Vec<String>, TaskError> {
     Ok(result)
 }
 
-fn from_hub(spec: &DatasetSpec, hub: &Hub, repository: &str, config: Option<&str>) -> Result<Located, TaskError> {
-    let known = Source::find(repository, config)?;
+fn from_hub(spec: &DatasetSpec, hub: &Hub, address: &HubAddress) -> Result<Located, TaskError> {
+    let &HubAddress { repository, config, file } = address;
+    let known = if file.is_none() { Source::find(repository, config)? } else { None };
     let pinned = known.as_ref().map_or(DEFAULT_REVISION, |source| source.revision.as_str());
     let revision = if spec.revision.is_empty() { pinned } else { spec.revision.as_str() };
-    let (paths, expected) = if let Some(source) = &known {
+    let (paths, expected) = if let Some(file) = file {
+        (vec![file.to_owned()], Vec::new())
+    } else if let Some(source) = &known {
         let split = source.split(&spec.split)?;
         // The hashes are those of one revision; at another, other bytes are what was asked for.
         let expected = if revision == pinned { split.sha256.clone() } else { Vec::new() };
@@ -223,11 +259,17 @@ mod tests {
     }
 
     #[test]
-    fn hub_ids_may_name_a_config() {
-        assert!(matches!(Kind::of("openai/gsm8k"), Ok(Kind::Hub { repository: "openai/gsm8k", config: None })));
-        let with_config = Kind::of("openai/gsm8k/socratic");
-        assert!(matches!(with_config, Ok(Kind::Hub { repository: "openai/gsm8k", config: Some("socratic") })));
-        for source in ["gsm8k", "a//b", "/a/b", "./a/b", "a/b/c/d", "", "Cargo.toml"] {
+    fn hub_ids_may_name_a_config_or_a_file() {
+        let address = |source| match Kind::of(source) {
+            Ok(Kind::Hub(HubAddress { repository, config, file })) => (repository, config, file),
+            _ => panic!("{source} is no address"),
+        };
+        assert_eq!(address("openai/gsm8k"), ("openai/gsm8k", None, None));
+        assert_eq!(address("openai/gsm8k/socratic"), ("openai/gsm8k", Some("socratic"), None));
+        assert_eq!(address("a/b:c/d_e.tsv"), ("a/b", None, Some("c/d_e.tsv")));
+        assert!(matches!(Kind::of("a/b.jsonl"), Ok(Kind::File(_))));
+        assert!(matches!(Kind::of("./a/b:c.jsonl"), Ok(Kind::File(_))));
+        for source in ["gsm8k", "a//b", "/a/b", "./a/b", "a/b/c/d", "a/b/", "a/b:c", "", "Cargo.toml"] {
             assert!(Kind::of(source).is_err_and(|error| error.to_string().contains("hint: ")), "{source}");
         }
     }

@@ -4,20 +4,38 @@ use std::collections::BTreeMap;
 
 use crate::task::TaskError;
 
-const EXTENSIONS: [&str; 3] = [".parquet", ".jsonl", ".json"];
+/// How a data file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Parquet,
+    Json,
+    Csv,
+}
+
+/// Of several files for one split, those of the first of these are taken.
+const EXTENSIONS: [(&str, Format); 5] = [
+    (".parquet", Format::Parquet),
+    (".jsonl", Format::Json),
+    (".json", Format::Json),
+    (".csv", Format::Csv),
+    (".tsv", Format::Csv),
+];
 /// Where several configs have the split and none is named, the first of these that has it is meant.
 const USUAL_CONFIGS: [&str; 4] = ["main", "default", "data", ""];
 
-pub(super) fn is_data(name: &str) -> bool {
-    EXTENSIONS.iter().any(|extension| name.ends_with(extension))
+impl Format {
+    /// What a file's name says that it is.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        EXTENSIONS.iter().find(|(extension, _)| name.ends_with(extension)).map(|(_, format)| *format)
+    }
 }
 
-pub(super) fn is_parquet(name: &str) -> bool {
-    name.ends_with(EXTENSIONS[0])
+pub(super) fn is_data(name: &str) -> bool {
+    Format::of(name).is_some()
 }
 
 /// The files of a split among all `names` of a dataset: `<config>/<split>-00000-of-00002.parquet` and its fellows,
-/// `<config>/<split>.parquet`, `<split>.jsonl`; parquet before jsonl.
+/// `<config>/<split>.parquet`, `<split>.jsonl`; parquet before jsonl, and CSV last.
 pub(super) fn of_split(
     dataset: &str,
     names: &[String],
@@ -34,8 +52,10 @@ pub(super) fn of_split(
         None => USUAL_CONFIGS.iter().find_map(|usual| configs.remove(usual)),
     };
     let Some(mut files) = chosen else { return Err(missing(dataset, names, &configs, config, split)) };
-    if files.iter().any(|name| is_parquet(name)) {
-        files.retain(|name| is_parquet(name));
+    if let Some((first, _)) =
+        EXTENSIONS.iter().find(|(extension, _)| files.iter().any(|name| name.ends_with(extension)))
+    {
+        files.retain(|name| name.ends_with(first));
     }
     files.sort_unstable();
     check_shards(dataset, &files)?;
@@ -87,8 +107,8 @@ fn missing(
     splits.sort_unstable();
     splits.dedup();
     if splits.is_empty() {
-        let hint = "a dataset is made of .parquet, .jsonl or .json files named after their split";
-        return TaskError::invalid(format!("{dataset} has no parquet and no jsonl file"), hint);
+        let hint = "a dataset is made of .parquet, .jsonl, .json, .csv or .tsv files named after their split";
+        return TaskError::invalid(format!("{dataset} has no parquet, JSON or CSV file"), hint);
     }
     let (what, hint) = crate::text::unknown("split", split, &splits);
     TaskError::invalid(format!("{what} of {dataset}"), hint)
@@ -131,6 +151,7 @@ mod tests {
     fn a_split_that_does_not_exist_gives_the_nearest() {
         let message = choose(HUB, None, "tset").unwrap_err();
         assert!(message.contains("unknown split `tset` of a/b") && message.contains("`test`"), "{message}");
-        assert!(choose(&["README.md"], None, "test").unwrap_err().contains("no parquet and no jsonl"));
+        assert!(choose(&["README.md"], None, "test").unwrap_err().contains("no parquet, JSON or CSV file"));
+        assert_eq!(choose(&["test.csv", "test.json", "train.csv"], None, "test").unwrap(), ["test.json"]);
     }
 }

@@ -11,64 +11,71 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
 
-use super::{DataFile, Row, shortened};
+use super::data_file::{DataFile, shortened};
+use super::row::{Cell, Row, no_column};
 use crate::task::TaskError;
 
-const COLUMNS: [&str; 2] = ["question", "answer"];
-
-pub(super) fn read(file: &DataFile) -> Result<Vec<Row>, TaskError> {
+pub(super) fn read(file: &DataFile, columns: &[&str]) -> Result<Vec<Row>, TaskError> {
     // The `parquet` crate checks most of what it reads and panics on some of the rest (of 40,000 files with damaged
     // bytes, one): to the user that is a damaged file like any other.
-    std::panic::catch_unwind(|| read_rows(file))
+    std::panic::catch_unwind(|| read_rows(file, columns))
         .unwrap_or_else(|_| Err(broken(file, "its pages contradict themselves")))
 }
 
-fn read_rows(file: &DataFile) -> Result<Vec<Row>, TaskError> {
+fn read_rows(file: &DataFile, columns: &[&str]) -> Result<Vec<Row>, TaskError> {
     let broken = |error: ParquetError| broken(file, &error.to_string());
     let reader = SerializedFileReader::new(Bytes::copy_from_slice(&file.bytes)).map_err(broken)?;
-    check_columns(&reader, file)?;
-    let projection = projection(reader.metadata().file_metadata().schema(), &file.label)?;
+    check_columns(&reader, file, columns)?;
+    let projection = projection(reader.metadata().file_metadata().schema(), &file.label, columns)?;
     let rows = reader.get_row_iter(Some(projection)).map_err(broken)?;
     let mut result = Vec::new();
     for (number, row) in rows.enumerate() {
         let row = row.map_err(broken)?;
         let place = format!("row {number} of {}", file.label);
-        let [question, answer] = COLUMNS.map(|column| {
-            let field = row.get_column_iter().find(|(name, _)| *name == column).map(|(_, field)| field);
-            text(field, column, &place)
+        let cells = columns.iter().map(|column| {
+            let field = row.get_column_iter().find(|(name, _)| name == column).map(|(_, field)| field);
+            field.and_then(cell)
         });
-        result.push(Row { question: question?, answer: answer?, place });
+        result.push(Row { cells: cells.collect(), place });
     }
     Ok(result)
 }
 
-fn text(field: Option<&Field>, column: &str, place: &str) -> Result<Option<String>, TaskError> {
-    match field {
-        None | Some(Field::Null) => Ok(None),
-        Some(Field::Str(text)) => Ok(Some(text.clone())),
-        Some(Field::Bytes(bytes)) if std::str::from_utf8(bytes.data()).is_ok() => {
-            Ok(Some(String::from_utf8_lossy(bytes.data()).into_owned()))
-        }
-        Some(_) => Err(TaskError::invalid(
-            format!("{place} has a `{column}` that is no text"),
-            format!("write the column `{column}` as UTF-8 strings"),
-        )),
-    }
+fn cell(field: &Field) -> Option<Cell> {
+    Some(match field {
+        Field::Null => return None,
+        Field::Str(text) => Cell::Text(text.clone()),
+        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+            Ok(text) => Cell::Text(text.to_owned()),
+            Err(_) => Cell::Other("bytes that are no UTF-8".to_owned()),
+        },
+        Field::Byte(_) | Field::Short(_) | Field::Int(_) | Field::Long(_) | Field::Decimal(_) => number(field),
+        Field::UByte(_) | Field::UShort(_) | Field::UInt(_) | Field::ULong(_) => number(field),
+        Field::Float16(value) if value.is_finite() => number(field),
+        Field::Float(value) if value.is_finite() => number(field),
+        Field::Double(value) if value.is_finite() => number(field),
+        other => Cell::Other(other.to_string()),
+    })
 }
 
-/// The schema with the two columns alone: others may hold anything, in any codec.
-fn projection(schema: &Type, label: &str) -> Result<Type, TaskError> {
+/// A number by its shortest decimal writing, which the `parquet` crate gives.
+fn number(field: &Field) -> Cell {
+    Cell::number(&field.to_string())
+}
+
+/// The schema with the wanted columns alone: others may hold anything, in any codec.
+fn projection(schema: &Type, label: &str, columns: &[&str]) -> Result<Type, TaskError> {
     let fields = schema.get_fields();
-    let find = |column: &str| {
-        fields.iter().find(|field| field.name() == column).map(Arc::clone).ok_or_else(|| {
-            let present = fields.iter().map(|field| field.name()).collect::<Vec<_>>().join(", ");
-            TaskError::invalid(
-                format!("{label} has no column `{column}`"),
-                format!("a dataset needs the columns `question` and `answer`; this file has: {present}"),
-            )
+    let find = |column: &&str| {
+        fields.iter().find(|field| field.name() == *column).map(Arc::clone).ok_or_else(|| {
+            let present: Vec<&str> = fields.iter().map(|field| field.name()).collect();
+            no_column(label, column, &present)
         })
     };
-    let columns = COLUMNS.into_iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    let mut wanted = columns.to_vec();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let columns = wanted.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     Type::group_type_builder(schema.name()).with_fields(columns).build().map_err(|error| {
         TaskError::invalid(
             format!("{label} has a schema that cannot be read: {}", shortened(&error.to_string())),
@@ -79,10 +86,11 @@ fn projection(schema: &Type, label: &str) -> Result<Type, TaskError> {
 
 /// What the footer says of the columns must fit the file, and their codec must be known: the `parquet` crate panics on
 /// an offset below zero.
-fn check_columns(reader: &SerializedFileReader<Bytes>, file: &DataFile) -> Result<(), TaskError> {
+fn check_columns(reader: &SerializedFileReader<Bytes>, file: &DataFile, wanted: &[&str]) -> Result<(), TaskError> {
     let length = file.bytes.len() as i64;
     let columns = reader.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns);
-    for column in columns.filter(|column| column.column_path().parts().first().is_some_and(|p| COLUMNS.contains(&&**p)))
+    for column in
+        columns.filter(|column| column.column_path().parts().first().is_some_and(|p| wanted.contains(&p.as_str())))
     {
         let name = column.column_path().string();
         let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());

@@ -1,40 +1,19 @@
-//! Reads and checks a protocol's TOML text.
-//!
-//! Keys: `name`, `version`, `description`, `source`, `chat` (`never`, `auto`, `required`), `system` (optional),
-//! `prompt` (holds `{question}`), `target` (holds `{answer}`), `target_delimiter`, `shot_separator`, `stops`,
-//! `max_tokens`, `reference` (`full` or `after ####`), a table `[fewshot]` (`kind` = `train` with `seed`, or `file`
-//! with `found_in`; `count`) and one `[[rule]]` or more (`name`, and `pattern` with `take` = `first` or `last`, or
-//! `extractor` = `numeric`).
+//! Reads and checks a protocol's TOML text; `keys.rs` tells its keys.
 
 use std::ops::Range;
 
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
+use super::keys::{FEWSHOT_KEYS, KEYS, RULE_KEYS, names};
 use super::{ChatUse, FewshotKind, Protocol, TaskError};
 use crate::score::{Reference, Rule, Take};
+use crate::task::toml_text::TomlText;
 
 const DEFAULT_MAX_TOKENS: usize = 256;
-const KEYS: &[&str] = &[
-    "name",
-    "version",
-    "description",
-    "source",
-    "chat",
-    "system",
-    "prompt",
-    "target",
-    "target_delimiter",
-    "shot_separator",
-    "stops",
-    "max_tokens",
-    "reference",
-    "fewshot",
-    "rule",
-];
-const FEWSHOT_KEYS: &[&str] = &["kind", "count", "seed", "found_in"];
-const RULE_KEYS: &[&str] = &["name", "pattern", "take", "extractor"];
+const EXTRACTORS: [&str; 2] = ["numeric", "boxed"];
+const KEYS_TOLD: &str =
+    "docs/protocols.md tells every key; `evalsuite protocol new NAME` writes a file with all of them";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,13 +62,13 @@ struct RuleTable {
 
 /// Compiles a protocol from its text; `label` names it in messages.
 pub(super) fn parse(label: &str, text: &str) -> Result<Protocol, TaskError> {
-    let place = Place { label, text };
-    place.check_keys()?;
-    let file: ProtocolFile = toml::from_str(text).map_err(|error| place.syntax(&error))?;
-    place.check_values(&file)?;
-    let rules = file.rule.iter().map(|rule| place.rule(rule, file.reference)).collect::<Result<_, _>>()?;
+    let checks = Checks(TomlText { kind: "protocol", label, text, keys_told: KEYS_TOLD });
+    checks.0.check_keys(&names(KEYS), &[("fewshot", &names(FEWSHOT_KEYS)), ("rule", &names(RULE_KEYS))])?;
+    let file: ProtocolFile = toml::from_str(text).map_err(|error| checks.0.syntax(&error))?;
+    checks.check_values(&file)?;
+    let rules = file.rule.iter().map(|rule| checks.rule(rule, file.reference)).collect::<Result<_, _>>()?;
     let fewshot_count = file.fewshot.as_ref().map_or(0, |table| table.get_ref().count);
-    let fewshot_kind = file.fewshot.as_ref().map(|table| place.fewshot_kind(table)).transpose()?;
+    let fewshot_kind = file.fewshot.as_ref().map(|table| checks.fewshot_kind(table)).transpose()?;
     Ok(Protocol {
         name: file.name.into_inner(),
         version: file.version,
@@ -110,49 +89,12 @@ pub(super) fn parse(label: &str, text: &str) -> Result<Protocol, TaskError> {
     })
 }
 
-/// The text that messages point into.
-struct Place<'a> {
-    label: &'a str,
-    text: &'a str,
-}
+/// A protocol's text, whose values are checked beyond what TOML asks.
+struct Checks<'a>(TomlText<'a>);
 
-impl Place<'_> {
+impl Checks<'_> {
     fn error(&self, span: &Range<usize>, what: &str, hint: impl Into<String>) -> TaskError {
-        let line = 1 + self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count();
-        TaskError::invalid(format!("protocol {}, line {line}: {what}", self.label), hint)
-    }
-
-    fn syntax(&self, error: &toml::de::Error) -> TaskError {
-        let hint = "the keys of a protocol are told in src/task/protocol/file.rs; prompts/protocols/ has examples";
-        match error.span() {
-            Some(span) => self.error(&span, error.message(), hint),
-            None => TaskError::invalid(format!("protocol {}: {}", self.label, error.message()), hint),
-        }
-    }
-
-    fn check_keys(&self) -> Result<(), TaskError> {
-        let table = DeTable::parse(self.text).map_err(|error| self.syntax(&error))?;
-        self.check_table(table.get_ref(), KEYS)?;
-        let inner = |name: &str| table.get_ref().get(name).map(Spanned::get_ref);
-        if let Some(DeValue::Table(fewshot)) = inner("fewshot") {
-            self.check_table(fewshot, FEWSHOT_KEYS)?;
-        }
-        if let Some(DeValue::Array(rules)) = inner("rule") {
-            for rule in rules.iter().filter_map(|rule| rule.get_ref().as_table()) {
-                self.check_table(rule, RULE_KEYS)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn check_table(&self, table: &DeTable, known: &[&str]) -> Result<(), TaskError> {
-        match table.keys().find(|key| !known.contains(&key.get_ref().as_ref())) {
-            Some(key) => {
-                let (what, hint) = crate::text::unknown("key", key.get_ref(), known);
-                Err(self.error(&key.span(), &what, hint))
-            }
-            None => Ok(()),
-        }
+        self.0.error(span, what, hint)
     }
 
     fn check_values(&self, file: &ProtocolFile) -> Result<(), TaskError> {
@@ -227,15 +169,18 @@ impl Place<'_> {
                     self.error(&pattern.span(), &what, hint)
                 })
             }
-            (None, None, Some(extractor)) if extractor.get_ref() == "numeric" => Ok(Rule::numeric(&table.name)),
-            (None, None, Some(extractor)) => {
-                let (what, hint) = crate::text::unknown("extractor", extractor.get_ref(), &["numeric"]);
-                Err(self.error(&extractor.span(), &what, hint))
-            }
+            (None, None, Some(extractor)) => match extractor.get_ref().as_str() {
+                "numeric" => Ok(Rule::numeric(&table.name)),
+                "boxed" => Ok(Rule::boxed(&table.name)),
+                other => {
+                    let (what, hint) = crate::text::unknown("extractor", other, &EXTRACTORS);
+                    Err(self.error(&extractor.span(), &what, hint))
+                }
+            },
             _ => Err(self.error(
                 &rule.span(),
                 &format!("rule `{}` says neither or too much of what it extracts", table.name),
-                "give it `pattern` and `take` (`first` or `last`), or else `extractor = \"numeric\"` alone",
+                "give it `pattern` and `take` (`first` or `last`), or else `extractor` (`numeric` or `boxed`) alone",
             )),
         }
     }

@@ -1,6 +1,8 @@
 //! Protocols: versioned data files that say how a sample becomes a prompt and how a completion is scored.
 
+mod explain;
 mod file;
+mod keys;
 mod render;
 
 use std::path::Path;
@@ -9,6 +11,8 @@ use serde::Deserialize;
 
 use super::TaskError;
 use crate::score::Rule;
+
+pub use explain::new_protocol;
 
 /// Whether a protocol's prompt goes through the model's chat template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -63,7 +67,8 @@ pub struct Protocol {
     pub fewshot_kind: Option<FewshotKind>,
     /// Extraction rules; the first is the one that `--min-accuracy` reads.
     pub rules: Vec<Rule>,
-    system: Option<String>,
+    /// A system message; `--system` may set it.
+    pub system: Option<String>,
     prompt: String,
     target: String,
     target_delimiter: String,
@@ -83,6 +88,12 @@ impl Protocol {
     /// Names of the built-in protocols.
     pub fn names() -> Vec<&'static str> {
         crate::bundled::PROTOCOLS.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// Every built-in protocol's name and one-line description.
+    pub fn list() -> Vec<(&'static str, String)> {
+        let described = |name| (name, Self::open(name).map(|protocol| protocol.description).unwrap_or_default());
+        Self::names().into_iter().map(described).collect()
     }
 
     /// A built-in protocol by name, or a file's by path (anything with a `/` or ending in `.toml`).
