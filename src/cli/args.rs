@@ -7,13 +7,14 @@ use super::exit::HELP as EXIT_CODES;
 use super::golden::GoldenArguments;
 use super::gsm8k::Gsm8kArguments;
 use super::perplexity::PerplexityArguments;
+use super::protocol::ProtocolArguments;
 use super::quality::QualityArguments;
 use super::quantize::QuantizeArguments;
 use super::report::ReportArguments;
 use super::rescore::RescoreArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
-use super::{bench, golden, gsm8k, perplexity, quality, quantize, report, synth};
+use super::{bench, golden, gsm8k, perplexity, protocol, quality, quantize, report, synth};
 
 /// Does a language model still think straight in FP16 and in AWQ-int4, and what does that buy in speed and load time?
 #[derive(Debug, Parser)]
@@ -51,6 +52,9 @@ pub enum Command {
     /// Put runs side by side, as a table, a page or for CI, and gate on a baseline
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", report::EXAMPLES))]
     Report(Box<ReportArguments>),
+    /// Write, check and explain the files that say how to ask and how to score
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", protocol::EXAMPLES))]
+    Protocol(ProtocolArguments),
     /// Write a model as an AWQ-int4 checkpoint that vLLM and transformers read too
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", quantize::EXAMPLES))]
     Quantize(QuantizeArguments),

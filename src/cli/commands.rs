@@ -7,7 +7,7 @@ use super::exit::Exit;
 use super::parser::parse;
 use super::printer::print_error;
 use super::session::is_interrupted;
-use super::{bench, doctor, golden, gsm8k, perplexity, quality, quantize, report, rescore, show, synth};
+use super::{bench, doctor, golden, gsm8k, perplexity, protocol, quality, quantize, report, rescore, show, synth};
 
 /// Runs the program on a command line, the program's own name first.
 pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
@@ -26,6 +26,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
         Command::Rescore(arguments) => rescore::run(arguments),
         Command::Show(arguments) => show::run(arguments),
         Command::Report(arguments) => report::run(arguments, command),
+        Command::Protocol(arguments) => protocol::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
         Command::Synth(arguments) => synth::run(arguments),
         Command::Doctor => doctor::run(),

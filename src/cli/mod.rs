@@ -13,6 +13,7 @@ mod output;
 mod parser;
 mod perplexity;
 mod printer;
+mod protocol;
 mod quality;
 mod quantize;
 mod report;

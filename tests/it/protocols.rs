@@ -292,3 +292,38 @@ fn the_use_of_a_template_is_the_protocols_and_may_be_overridden() {
     let required = protocol(&WITH_SYSTEM.replace("\"auto\"", "\"required\""));
     assert!(message(render(&required, None)).contains("needs a chat template"));
 }
+
+fn evalsuite(folder: &Path, words: &[&str]) -> (i32, String, String) {
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_evalsuite")).args(words).current_dir(folder).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_new_protocol_is_written_once_checked_and_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| evalsuite(folder.path(), words);
+    let (code, stdout, stderr) = run(&["protocol", "new", "mine"]);
+    assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
+    assert!(stderr.contains("written: mine.toml"), "{stderr}");
+    let (code, _, stderr) = run(&["protocol", "new", "mine.toml"]);
+    assert!(code == 2 && stderr.contains("hint: give another name"), "{code}: {stderr}");
+    let (code, stdout, stderr) = run(&["protocol", "check", "mine.toml", "--completion", "#### 36"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(
+        stdout.contains("protocol mine, version 1, is sound") && stdout.contains("strict finds \"36\": right"),
+        "{stdout}"
+    );
+    let (_, stdout, _) = run(&["protocol", "check", "mine.toml", "--question", "2 + 2?", "--answer", "#### 4"]);
+    assert!(stdout.contains("\n2 + 2?\n\nReason step by step."), "{stdout}");
+    let (code, stdout, _) = run(&["protocol", "explain", "mine.toml"]);
+    assert!(code == 0 && stdout.contains("max_tokens = 512"), "{stdout}");
+    let text = std::fs::read_to_string(folder.path().join("mine.toml")).unwrap();
+    std::fs::write(folder.path().join("mine.toml"), text.replace("max_tokens =", "max_token =")).unwrap();
+    let (code, _, stderr) = run(&["protocol", "check", "mine.toml"]);
+    assert!(
+        code == 2 && stderr.contains("unknown key `max_token`") && stderr.contains("`max_tokens`"),
+        "{code}: {stderr}"
+    );
+}

@@ -43,7 +43,8 @@ impl EvalInputs {
         protocol.chat = job.chat.unwrap_or(protocol.chat);
         let dataset = Dataset::open(&job.dataset, hub)?;
         let rows = dataset.samples.len();
-        let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), (&Task::gsm8k()?, &job.dataset), hub, rows)?;
+        let (fewshot, fewshot_sha256) =
+            Fewshot::load(&protocol, job.fewshot.as_deref(), (&Task::gsm8k()?, &job.dataset), hub, rows)?;
         let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
         let mut inputs = Self::new(model, dataset, protocol, (fewshot, fewshot_sha256))?;
         inputs.find_awq(job, hub)?;

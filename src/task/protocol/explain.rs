@@ -183,6 +183,15 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_tells_every_key() {
+        let page = include_str!("../../../docs/protocols.md");
+        for (key, meaning) in KEYS.iter().chain(FEWSHOT_KEYS).chain(RULE_KEYS) {
+            assert!(page.contains(&format!("| `{key}` | {meaning} |")), "docs/protocols.md on `{key}`: {meaning}");
+        }
+        assert!(Protocol::names().iter().all(|name| page.contains(&format!("| `{name}` |"))));
+    }
+
+    #[test]
     fn the_template_has_every_key_and_is_sound() {
         let (path, text) = new_protocol("mine").unwrap();
         assert_eq!(path, std::path::Path::new("mine.toml"));
