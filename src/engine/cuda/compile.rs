@@ -57,7 +57,7 @@ pub(crate) fn cubin(source: Source, options: &Options, capability: (i32, i32)) -
     Ok(image)
 }
 
-/// Hopper's own instructions need the architecture-specific target; it runs on nothing else, which is all that is asked.
+/// Hopper-only instructions need the architecture-specific target (`sm_90a`), whose code runs on no other architecture.
 fn arguments(options: &Options, (major, minor): (i32, i32)) -> Vec<String> {
     let suffix = if major >= 9 { "a" } else { "" };
     let fixed = [format!("--gpu-architecture=sm_{major}{minor}{suffix}"), "--std=c++17".to_owned()];
@@ -118,16 +118,16 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
     })
 }
 
-/// What stands behind a kept image: one that was cut short, changed or is another kernel's is compiled anew, for the driver
-/// might run it.
-fn seal(key: &str, image: &[u8]) -> String {
+/// The checksum that follows an image in the cache: a truncated or changed image, or another kernel's, is compiled anew, because the
+/// driver might run it.
+fn checksum(key: &str, image: &[u8]) -> String {
     sha256(&[key.as_bytes(), image].concat())
 }
 
 fn read_cached(path: &Path, key: &str) -> Option<Vec<u8>> {
     let mut image = std::fs::read(path).ok()?;
-    let found = image.split_off(image.len().checked_sub(seal(key, &[]).len())?);
-    (found == seal(key, &image).as_bytes()).then_some(image)
+    let found = image.split_off(image.len().checked_sub(checksum(key, &[]).len())?);
+    (found == checksum(key, &image).as_bytes()).then_some(image)
 }
 
 fn write_cached(path: &Path, key: &str, image: &[u8]) -> std::io::Result<()> {
@@ -139,7 +139,7 @@ fn write_cached(path: &Path, key: &str, image: &[u8]) -> std::io::Result<()> {
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)?;
     unfinished.write_all(image)?;
-    unfinished.write_all(seal(key, image).as_bytes())?;
+    unfinished.write_all(checksum(key, image).as_bytes())?;
     unfinished.persist(path)?;
     Ok(())
 }

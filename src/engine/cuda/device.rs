@@ -235,7 +235,7 @@ fn load_first(name: &str, companion: &str) -> Vec<libloading::Library> {
     Vec::new()
 }
 
-/// Where CUDA's libraries may lie: named by the user, the toolkit's place, pip's packages.
+/// Folders of CUDA's libraries: named by the user, the toolkit's, pip's packages.
 fn folders() -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut folders: Vec<PathBuf> = Vec::new();

@@ -91,7 +91,7 @@ pub(crate) fn transfer(
     Ok(())
 }
 
-/// A part of a tensor that lies in a file as it is, or a whole tensor that has to be computed.
+/// A part of a tensor that can be copied from a file, or a whole tensor that has to be computed.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     tensor: usize,

@@ -97,7 +97,7 @@ impl Matmul {
         let sizes = [rows * inputs, outputs * inputs, rows * outputs, outputs].map(bytes);
         let scratch = Buffer::new(device, sizes.iter().sum())?;
         for gemm in gemms {
-            // A bias must lie where one can, or cuBLASLt has no algorithm.
+            // A bias needs a valid address, or cuBLASLt finds no algorithm.
             let bias = if gemm.bias == 0 { 0 } else { scratch.at(sizes[0] + sizes[1] + sizes[2]) };
             let gemm = Gemm { bias, ..*gemm };
             let algorithm = self.algorithm(&gemm, reduction)?;

@@ -26,7 +26,7 @@ fn expected(x: &[f32], w: &[f32], b: &[f32], y: &[f32], inputs: usize) -> Vec<f6
 }
 
 #[test]
-fn products_match_binary64_and_do_not_depend_on_the_number_of_rows() {
+fn gemms_match_binary64_and_do_not_depend_on_the_number_of_rows() {
     let Some(device) = gpu() else { return };
     // Binary32 by our own kernel where there is one, and once more by cuBLASLt.
     for (element, alone) in
@@ -83,8 +83,8 @@ fn products_match_binary64_and_do_not_depend_on_the_number_of_rows() {
                 assert!(same, "{element:?} [{outputs}, {inputs}]: {rows} rows differ from {most}");
             }
             let fast = launch(7, false, Reduction::Fastest);
-            // cuBLASLt may round the gemm, and then the sum with the bias, before it adds y: three roundings, each of
-            // what stands there at that time, besides the sum's own error.
+            // cuBLASLt may round the product, and then the sum with the bias, before it adds y: three roundings, each of the value at that
+            // point, besides the sum's own error.
             let parts = expected(&x[..7 * inputs], &w, &vec![0.0; outputs], &vec![0.0; 7 * outputs], inputs);
             let unit = match element {
                 ElementType::F32 => 2.0_f64.powi(-24),
@@ -108,7 +108,7 @@ fn products_match_binary64_and_do_not_depend_on_the_number_of_rows() {
     }
 }
 
-/// What binary32 gemms bring at `TinyLlama`'s shapes, by our own kernel and by cuBLASLt.
+/// The throughput of binary32 GEMMs at `TinyLlama`'s shapes, by our own kernel and by cuBLASLt.
 #[test]
 #[ignore = "a measurement"]
 fn measure_f32_gemms() {

@@ -1,7 +1,7 @@
 //! The engine on NVIDIA GPUs: kernels of our own and cuBLASLt's GEMMs, in the same binary that runs without a
-//! GPU. Nothing of CUDA is needed to build; its libraries are looked for when the engine opens.
+//! GPU. Nothing of CUDA is needed to build; its libraries are loaded when the engine opens (`README.md`).
 //!
-//! `device.rs` finds the libraries and the GPU, `requirements.rs` says whether they will do, `compile.rs` turns
+//! `device.rs` finds the libraries and the GPU, `requirements.rs` decides whether they suffice, `compile.rs` turns
 //! `kernels/*.cu` into machine code and keeps it on disk, `buffer.rs` and `kernel.rs` hold memory and launches: the only
 //! modules that call the driver. `ops/` pairs each kernel with its launch.
 #![expect(unsafe_code, reason = "the driver's interface is C; each call says why it is sound")]

@@ -209,7 +209,7 @@ pub(super) fn read(device: &Device, guarded: &Guarded, count: usize, element: El
     values
 }
 
-/// Each value lies within the rounding of its element type and a binary32 sum of `terms` terms, the latter relative to the largest
+/// Each value is within the rounding of its element type and a binary32 sum of `terms` terms, the latter relative to the largest
 /// expected value: a sum in any order errs by at most terms · 2⁻²⁴ of the sum of magnitudes, and √terms · 2⁻²⁴ of it is what random
 /// signs leave; four of these, since outliers dominate single terms.
 pub(super) fn assert_close(what: &str, found: &[f32], expected: &[f64], element: ElementType, terms: usize) {

@@ -111,7 +111,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const element* x
     }
 }
 
-// The rows of x and of attention that the list names, one behind the other.
+// x_to[r] = x[indices[r]], attention_to[r] = attention[indices[r]].
 template <int WIDTH> __device__ __forceinline__ void copy_row(const element* from, element* to) {
     for (int i = threadIdx.x; i < WIDTH / PACK; i += blockDim.x) ((pack*)to)[i] = ((const pack*)from)[i];
 }

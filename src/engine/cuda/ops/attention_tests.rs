@@ -268,14 +268,14 @@ impl Cache {
         Self::new(device, Shape::of(config, dtype).unwrap())
     }
 
-    /// Where a position of a sequence lies in `keys` and `values`.
+    /// Index of a position of a sequence in `keys` and `values`.
     pub(crate) fn at(&self, slot: usize, kv_head: usize, position: usize) -> usize {
         let block = self.tables[slot * self.stride + position / BLOCK_TOKENS] as usize;
         ((block * self.shape.kv_heads + kv_head) * BLOCK_TOKENS + position % BLOCK_TOKENS) * self.shape.head_dim
     }
 
-    /// Blocks lie in any order; slots 7 and 8 share their first two. What no position fills is no number, and neither are
-    /// the table's entries behind a sequence a block.
+    /// Blocks are in random order; slots 7 and 8 share their first two. Unused positions hold NaN, and unused table entries no valid
+    /// block.
     fn new(device: &Device, shape: Shape) -> Self {
         let Shape { kv_heads, head_dim, dtype, .. } = shape;
         let mut random = Random(1);

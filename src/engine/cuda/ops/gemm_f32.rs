@@ -28,7 +28,7 @@ const RESIDENT: usize = 2;
 const PART_BYTES: usize = TILE_ROWS[1] * TILE * size_of::<f64>();
 /// Row tiles that are numbered before the next column of tiles; see `Tiles` in `gemm_f32.cu`.
 const PANEL: usize = 16;
-/// Sharing out the last round pays from so many idle steps a block on, because partial sums have to be written and added up.
+/// The last round is shared out from so many idle steps a block on, because partial sums have to be written and added up.
 const STEPS_OF_SHARING: usize = 6;
 
 /// Whether a row's bits may depend on how many rows share its step.

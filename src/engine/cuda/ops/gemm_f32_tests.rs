@@ -11,7 +11,7 @@ fn the_kernel_compiles() {
     compiles_for(&[CAPABILITY], TILE_ROWS.map(|rows| (SOURCE, options(rows))));
 }
 
-/// The (tile, step) pairs of one block in its order, as the kernel's `Work` finds them; behind how many of them the shared begin.
+/// The (tile, step) pairs of one block in its order, as the kernel's `Work` finds them, and how many precede its shared ones.
 fn walk(schedule: Schedule, tiles: usize, steps: usize, blocks: usize, block: usize) -> (Vec<(usize, usize)>, usize) {
     let Schedule { rounds, share, .. } = schedule;
     let rounds_here = rounds - usize::from(rounds > 0 && block + (rounds - 1) * blocks >= tiles);
@@ -253,7 +253,7 @@ fn kernel(device: &Device) -> Option<GemmF32> {
 }
 
 #[test]
-fn products_are_rounded_once_and_do_not_depend_on_the_number_of_rows() {
+fn gemms_are_rounded_once_and_do_not_depend_on_the_number_of_rows() {
     const MOST: usize = 1319;
     let Some(device) = gpu() else { return };
     let Some(kernel) = kernel(&device) else { return };
@@ -283,7 +283,7 @@ fn products_are_rounded_once_and_do_not_depend_on_the_number_of_rows() {
 
 /// z += gated(x · Wᵀ) · Vᵀ, as an MLP has it, the second gemm beginning while the first ends.
 #[test]
-fn overlapping_products_wait_for_what_they_read() {
+fn overlapping_gemms_wait_for_what_they_read() {
     let (hidden, middle) = (576, 1536);
     let Some(device) = gpu() else { return };
     let Some(kernel) = kernel(&device) else { return };

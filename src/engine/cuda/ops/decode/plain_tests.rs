@@ -75,7 +75,7 @@ struct World {
     _held: (Made, Norm, Vec<Buffer>),
 }
 
-/// What a step leaves behind, as numbers, `[rows, …]` each.
+/// The results of a step, as numbers, `[rows, …]` each.
 struct Outcome {
     /// x, qkv, attention, activation and logits.
     tensors: [Vec<f32>; 5],
@@ -273,8 +273,8 @@ impl World {
         }
     }
 
-    /// Both round every stored number to the element type, which binary32 sums in another order, and softmax weights rounded to sixteen
-    /// bits, make a few roundings different: relative to the largest number of the row, as whole models are compared (`tests/it/cuda.rs`).
+    /// Both round every stored number to the element type; sums in another order, and softmax weights that the fused kernel rounds to 16
+    /// bits, make some of these roundings differ. The bound is that of whole models (`tests/it/cuda.rs`), relative to a row's largest number.
     fn near(&self, what: &str, found: &[f32], expected: &[f32]) {
         let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(f64::from(value.abs())));
         let part = match self.dtype.arithmetic {

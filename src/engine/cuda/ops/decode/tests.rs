@@ -78,7 +78,7 @@ const CONTEXT: usize = 1100;
 /// Positions of the longest row, where a phase has no use for them.
 const LONGEST: usize = 300;
 
-/// What a dot product of `w` and `h` is, and what may be lost on the way.
+/// A dot product of `w` and `h`, and what bounds its rounding error.
 #[derive(Clone, Copy, Default)]
 struct Dot {
     value: f64,
@@ -98,9 +98,9 @@ fn unit(dtype: Dtype) -> f64 {
 
 impl Dot {
     /// Of the sum before it is rounded. Inputs that come from a norm were rounded from numbers that differ in the last bits
-    /// of binary32, so that a few of them (a fiftieth at the most) lie a unit, 2u, beside the reference's: a random walk of
+    /// of binary32, so that a few of them (a fiftieth at the most) are a unit, 2u, off the reference's: a random walk of
     /// √(K/50) steps, √(1/50) · 2u · norm, held to seven of its deviations, 2u · norm. Sums in binary32: fewer than 64
-    /// additions in a chain, and tensor cores cut off what lies below 2⁻²³ of a sum.
+    /// additions in a chain, and tensor cores truncate what is below 2⁻²³ of a sum.
     fn error(&self, dtype: Dtype, normed: bool) -> f64 {
         let flips = if !normed {
             0.0
@@ -213,7 +213,7 @@ impl Bench {
         Buffer::of(&self.device, &encode(self.dtype, values)).unwrap()
     }
 
-    /// Rows of tagged words, and 0xff behind them, in one of the buffers through which phases exchange activations.
+    /// Writes rows of tagged words, followed by 0xff, to one of the buffers through which phases exchange activations.
     fn give(&self, to: &Buffer, values: &[f32], tag: u16) {
         to.fill(&self.device, 0xff).unwrap();
         to.write(&self.device, 0, &self.words(values, tag)).unwrap();
