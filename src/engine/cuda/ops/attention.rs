@@ -22,7 +22,7 @@ pub(crate) type Tile = [i32; 4];
 /// A layer's KV cache and the block tables, as device addresses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PagedCache {
-    /// `[blocks, kv_heads, 64, head_dim]` of the element type, with RoPE applied.
+    /// `[blocks, kv_heads, 64, head_dim]` of the element type, with `RoPE` applied.
     pub(crate) keys: u64,
     /// The same shape.
     pub(crate) values: u64,
@@ -101,7 +101,7 @@ impl Attention {
         self.shape.tile()
     }
 
-    /// Enqueues prefill attention. `qkv` `[R, (heads + 2 · kv_heads) · head_dim]` with RoPE applied, `tiles` of the rows, `out`
+    /// Enqueues prefill attention. `qkv` `[R, (heads + 2 · kv_heads) · head_dim]` with `RoPE` applied, `tiles` of the rows, `out`
     /// `[R, heads · head_dim]`. The cache holds every position up to each row's own. `overlaps`: programmatic dependent launch.
     pub(crate) fn prefill(
         &self,

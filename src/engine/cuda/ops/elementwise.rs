@@ -139,7 +139,7 @@ impl Elementwise {
         self.gather_rows.launch(device, Grid { overlaps, ..Grid::line(rows, THREADS) }, &arguments)
     }
 
-    /// RoPE: rotates q within qkv `[rows, …]` in place, and writes rotated k, and v, into a layer's cache.
+    /// `RoPE`: rotates q within qkv `[rows, …]` in place, and writes rotated k, and v, into a layer's cache.
     pub(crate) fn rope_and_store_kv(
         &self,
         device: &Device,

@@ -1,8 +1,8 @@
 //! The kernels of `decode_plain.cu`, launched one after another.
 
 use super::layers::{LayerRef, LinearRef, NormRef, inputs, is_gated};
-use super::shape::Shape;
-use super::{HeadRef, MAX_ROWS, pair_spans};
+use super::shape::{MAX_ROWS, Shape};
+use super::{HeadRef, pair_spans};
 use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::compile::Source;
 use crate::engine::cuda::device::Device;

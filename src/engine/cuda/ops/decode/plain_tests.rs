@@ -5,7 +5,8 @@ use super::fixture::{
     Made, decode, encode, layer_linear, layer_weights, models, norm_values, rounded, smol, tagged_values,
 };
 use super::plain::Plain;
-use super::{Decode, HeadRef, LayerRef, MAX_ROWS, NormRef, Packing, WeightsRef};
+use super::shape::MAX_ROWS;
+use super::{Decode, HeadRef, LayerRef, NormRef, Packing, WeightsRef};
 use crate::engine::cuda::BLOCK_TOKENS;
 use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::device::Device;
