@@ -1,11 +1,9 @@
-//! The seam between the suite and whatever generates: [`Engine`], [`Request`], [`Completion`].
+//! What goes into an engine and what comes out of it: [`Request`], [`Completion`], [`EngineInfo`].
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::EngineError;
 use super::precision::Precision;
 
 /// Seconds from the engine's constructor to ready for the first request, by what took them.
@@ -102,6 +100,8 @@ pub struct GenerateOptions {
     pub sampling: Sampling,
     /// Report a [`TokenDetail`] for every generated token.
     pub details: bool,
+    /// Tell of every token as soon as it is there, not only of the whole completion.
+    pub stream: bool,
 }
 
 impl Default for GenerateOptions {
@@ -113,6 +113,7 @@ impl Default for GenerateOptions {
             ignore_eos: false,
             sampling: Sampling::default(),
             details: false,
+            stream: false,
         }
     }
 }
@@ -120,7 +121,7 @@ impl Default for GenerateOptions {
 /// One unit of work for an engine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// The caller's number; it comes back in [`Completion::request`].
+    /// The caller's number; it comes back in [`Completion::request`]. No two requests in an engine at a time have the same.
     pub id: usize,
     /// What the model reads.
     pub prompt: Arc<Prompt>,
@@ -212,51 +213,6 @@ pub struct Completion {
     pub details: Vec<TokenDetail>,
     /// When.
     pub timings: Timings,
-}
-
-/// What an engine tells while it runs.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// One step of the running batch is done, and what ended in it has been told.
-    Step {
-        /// Requests that are still being worked on.
-        running: usize,
-        /// Tokens generated since the run began.
-        output_tokens: u64,
-        /// Bytes that keys and values of these requests take or may still take, where the engine knows.
-        cache_bytes: Option<u64>,
-    },
-    /// A request ended.
-    Completed(Completion),
-}
-
-/// Whatever completes requests: a CPU, a GPU, a server.
-pub trait Engine {
-    /// What it is and how it was loaded.
-    fn info(&self) -> &EngineInfo;
-
-    /// Works through `requests`, in any order, and tells `sink` as each ends. `sink` may break off the run: what has
-    /// ended has been told, the rest is dropped, and the result is `Ok`.
-    fn run(
-        &mut self,
-        requests: Vec<Request>,
-        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<(), EngineError>;
-
-    /// Feeds `tokens` to an empty context and gives `sink` the logits that predict each of `tokens[from..]`: rows of
-    /// `[vocabulary]` one after the other, in the order of the tokens, any number of whole rows a call, so that neither
-    /// side ever holds more than it wants to. `from` is at least 1, for nothing predicts the first token. `sink` may
-    /// break off; then the result is `Ok`.
-    fn predict(
-        &mut self,
-        tokens: &[u32],
-        from: usize,
-        sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        let _ = (tokens, from, sink);
-        Err(EngineError::invalid(
-            format!("the engine {} does not tell whole distributions of the next token", self.info().name),
-            "run with `--engine cpu`, which does",
-        ))
-    }
+    /// Tokens of the prompt that were not computed, because an earlier request had the same beginning.
+    pub cached_tokens: usize,
 }

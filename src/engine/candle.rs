@@ -4,7 +4,6 @@
 //! meant to be: whoever doubts a number runs it again with `--engine candle`.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,14 +11,29 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{llama, mistral, qwen2};
 
+use super::batch::{Queue, Queued, duplicate};
+use super::generation::Accepted;
 use super::model::{Family, ModelConfig, ModelSource, ModelTokenizer, PositionKind, RotaryScaling, TensorValues};
-use super::{Arithmetic, Engine, EngineError, EngineInfo, Event, Generation, LoadTimes, Precision, Request};
+use super::{
+    Arithmetic, Capacity, Engine, EngineError, EngineInfo, Event, Generation, Limits, LoadTimes, Precision, Request,
+};
 
-/// candle-transformers behind our seam.
+/// candle-transformers behind our interface.
 pub struct CandleEngine {
     model: Model,
     tokenizer: Arc<ModelTokenizer>,
     info: EngineInfo,
+    limits: Limits,
+    queue: Queue,
+    running: Option<Running>,
+}
+
+/// The request that is being worked on.
+struct Running {
+    generation: Generation,
+    sequence: Sequence,
+    /// Tokens to compute next.
+    tokens: Vec<u32>,
 }
 
 enum Model {
@@ -46,7 +60,53 @@ impl CandleEngine {
             device_bytes: None,
             arithmetic: None,
         };
-        Ok(Self { model, tokenizer: Arc::clone(&source.tokenizer), info })
+        let limits =
+            Limits { vocabulary: source.config.vocabulary, context_tokens: info.context_tokens, cache_tokens: None };
+        let tokenizer = Arc::clone(&source.tokenizer);
+        Ok(Self { model, tokenizer, info, limits, queue: Queue::default(), running: None })
+    }
+}
+
+impl CandleEngine {
+    /// The request that is being worked on, or the next one.
+    fn take_running(&mut self) -> Result<Option<Running>, EngineError> {
+        if let Some(running) = self.running.take() {
+            return Ok(Some(running));
+        }
+        let Some(Queued { request, submitted }) = self.queue.pop() else { return Ok(None) };
+        let tokens = request.prompt.token_ids.clone();
+        let generation = Generation::new(request, Arc::clone(&self.tokenizer), self.info.context_tokens, submitted);
+        Ok(Some(Running { generation, sequence: self.model.begin()?, tokens }))
+    }
+
+    fn advance(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let Some(mut running) = self.take_running()? else { return Ok(()) };
+        let before = running.generation.output_tokens();
+        let accepted = match running.generation.finished_before_start() {
+            Some(finish) => Ok(Accepted::Finished(finish)),
+            None => {
+                let logits = self.model.forward(&mut running.sequence, &running.tokens)?;
+                running.generation.accept(&logits)
+            }
+        };
+        let new_tokens = (running.generation.output_tokens() - before) as u64;
+        events.extend(running.generation.streamed().map(Event::Token));
+        let request = running.generation.request_id();
+        let ended = match accepted {
+            Ok(Accepted::Next(token)) => {
+                running.tokens = vec![token];
+                self.running = Some(running);
+                None
+            }
+            Ok(Accepted::Finished(finish)) => Some(running.generation.complete(finish)),
+            Err(error) => Some(Err(error)),
+        };
+        events.extend(ended.map(|ended| match ended {
+            Ok(completion) => Event::Completed(completion),
+            Err(error) => Event::Failed { request, error },
+        }));
+        events.push(Event::Step { running: usize::from(self.running.is_some()), new_tokens, cache_bytes: None });
+        Ok(())
     }
 }
 
@@ -55,47 +115,34 @@ impl Engine for CandleEngine {
         &self.info
     }
 
-    fn run(
-        &mut self,
-        requests: Vec<Request>,
-        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        let submitted = Instant::now();
-        let mut output_tokens = 0;
-        for request in requests {
-            let prompt = Arc::clone(&request.prompt);
-            if prompt.token_ids.is_empty() || prompt.token_ids.len() >= self.info.context_tokens {
-                return Err(EngineError::invalid(
-                    format!("request {} has {} tokens", request.id, prompt.token_ids.len()),
-                    format!(
-                        "a prompt has at least one token and fewer than the context's {}",
-                        self.info.context_tokens
-                    ),
-                ));
-            }
-            let tokenizer = Arc::clone(&self.tokenizer);
-            let mut generation = Generation::new(request, tokenizer, self.info.context_tokens, submitted);
-            let mut sequence = self.model.begin()?;
-            let mut next = prompt.token_ids.clone();
-            let finish = loop {
-                if let Some(finish) = generation.is_empty() {
-                    break finish;
-                }
-                let logits = self.model.forward(&mut sequence, &next)?;
-                match generation.accept(&logits)? {
-                    Ok(token) => next = vec![token],
-                    Err(finish) => break finish,
-                }
-                output_tokens += 1;
-                if sink(Event::Step { running: 1, output_tokens, cache_bytes: None }).is_break() {
-                    return Ok(());
-                }
-            };
-            if sink(Event::Completed(generation.complete(finish)?)).is_break() {
-                return Ok(());
-            }
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn submit(&mut self, request: Request) -> Result<(), EngineError> {
+        self.limits.check(&request)?;
+        if self.running.as_ref().is_some_and(|running| running.generation.request_id() == request.id) {
+            return Err(duplicate(request.id));
         }
-        Ok(())
+        self.queue.push(request)
+    }
+
+    fn step(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let stepped = self.advance(events);
+        if stepped.is_err() {
+            self.queue.clear();
+        }
+        stepped
+    }
+
+    fn cancel(&mut self, request: usize) -> bool {
+        let runs = self.running.take_if(|running| running.generation.request_id() == request).is_some();
+        runs || self.queue.remove(request)
+    }
+
+    fn capacity(&self) -> Capacity {
+        let running = usize::from(self.running.is_some());
+        Capacity { running, queued: self.queue.len(), free_slots: 1 - running, free_tokens: None }
     }
 }
 

@@ -5,38 +5,13 @@ use std::time::Instant;
 
 use super::EngineError;
 use super::api::{Completion, Finish, GenerateOptions, Request, Timings, TokenDetail, Work};
+use super::interface::Token;
 use super::model::ModelTokenizer;
 use super::sampling::{Sampler, detail};
 
 impl Request {
-    /// Refuses what no engine can work on: an empty prompt, a token beyond `vocabulary`, more tokens than `context_tokens`.
-    pub fn check(&self, vocabulary: usize, context_tokens: usize) -> Result<(), EngineError> {
-        let (ids, id) = (&self.prompt.token_ids, self.id);
-        if ids.is_empty() {
-            return Err(EngineError::invalid(
-                format!("request {id} has an empty prompt"),
-                "a model continues at least one token: check the protocol's template",
-            ));
-        }
-        let given: &[u32] = if let Work::Score { continuation } = &self.work { continuation } else { &[] };
-        if let Some(token) = ids.iter().chain(given).find(|token| **token as usize >= vocabulary) {
-            return Err(EngineError::invalid(
-                format!("request {id} holds token {token}, but the vocabulary ends at {vocabulary}"),
-                "tokenizer and weights belong to different models: fetch both from one place",
-            ));
-        }
-        let length = ids.len() + given.len();
-        if length >= context_tokens + usize::from(!given.is_empty()) {
-            return Err(EngineError::invalid(
-                format!("request {id} has {length} tokens, but the model's context holds {context_tokens}"),
-                "shorten the prompt or take fewer few-shot examples",
-            ));
-        }
-        Ok(())
-    }
-
     /// Tokens that are generated at most, by the request's own limit and the context's; for a score, its continuation.
-    pub fn most_output_tokens(&self, context_tokens: usize) -> usize {
+    pub fn max_output_tokens(&self, context_tokens: usize) -> usize {
         match &self.work {
             Work::Generate(options) => {
                 options.max_tokens.min(context_tokens.saturating_sub(self.prompt.token_ids.len()))
@@ -46,12 +21,21 @@ impl Request {
     }
 
     /// Tokens that it can come to hold in a cache.
-    pub fn most_tokens(&self, context_tokens: usize) -> usize {
-        self.prompt.token_ids.len() + self.most_output_tokens(context_tokens)
+    pub fn max_total_tokens(&self, context_tokens: usize) -> usize {
+        self.prompt.token_ids.len() + self.max_output_tokens(context_tokens)
     }
 }
 
-/// A request in progress. The engine feeds it logits; it says when it is over.
+/// What follows from a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// The request goes on: this is the next token to compute.
+    Next(u32),
+    /// The request is over.
+    Finished(Finish),
+}
+
+/// A request in progress. The engine gives it logits; it says when it is over.
 #[derive(Debug)]
 pub struct Generation {
     request: Request,
@@ -65,6 +49,9 @@ pub struct Generation {
     submitted: Instant,
     began: Instant,
     first_token_seconds: Option<f64>,
+    /// Tokens that the caller wants to see and has not been told of.
+    streamed: Vec<Token>,
+    cached_tokens: usize,
 }
 
 impl Generation {
@@ -85,10 +72,22 @@ impl Generation {
             submitted,
             began: Instant::now(),
             first_token_seconds: None,
+            streamed: Vec::new(),
+            cached_tokens: 0,
         }
     }
 
-    /// The tokens to feed before the first call of [`Generation::accept`]: the prompt.
+    /// [`Request::id`].
+    pub fn request_id(&self) -> usize {
+        self.request.id
+    }
+
+    /// Counts prompt tokens that were found in the prefix cache.
+    pub fn add_cached_tokens(&mut self, tokens: usize) {
+        self.cached_tokens += tokens;
+    }
+
+    /// The tokens to compute before the first call of [`Generation::accept`]: the prompt.
     pub fn prompt_ids(&self) -> &[u32] {
         &self.request.prompt.token_ids
     }
@@ -98,8 +97,13 @@ impl Generation {
         self.token_ids.len()
     }
 
-    /// Takes the logits behind the last token fed. Returns the next token to feed, or why the request is over.
-    pub fn accept(&mut self, logits: &[f32]) -> Result<Result<u32, Finish>, EngineError> {
+    /// The tokens since the last call, where the request asked to see each.
+    pub fn streamed(&mut self) -> std::vec::Drain<'_, Token> {
+        self.streamed.drain(..)
+    }
+
+    /// Takes the logits `[vocabulary]` at the last position computed: the next token to compute, or why the request is over.
+    pub fn accept(&mut self, logits: &[f32]) -> Result<Accepted, EngineError> {
         if let Some(value) = logits.iter().find(|value| !value.is_finite()) {
             return Err(self.overflow(&format!("{value} as a logit")));
         }
@@ -107,7 +111,7 @@ impl Generation {
             Work::Generate(options) => (self.sampler.choose(logits), options.details),
             Work::Score { continuation } => match continuation.get(self.token_ids.len()) {
                 Some(token) => (*token, true),
-                None => return Ok(Err(Finish::Scored)),
+                None => return Ok(Accepted::Finished(Finish::Scored)),
             },
         };
         if wants_detail {
@@ -123,17 +127,26 @@ impl Generation {
     }
 
     /// Takes the token that the engine chose, `None` where a logit was not finite. Returns as [`Generation::accept`] does.
-    pub fn accept_token(&mut self, token: Option<u32>) -> Result<Result<u32, Finish>, EngineError> {
+    pub fn accept_token(&mut self, token: Option<u32>) -> Result<Accepted, EngineError> {
         match token {
             Some(token) => self.take(token),
             None => Err(self.overflow("a logit that is not finite")),
         }
     }
 
-    fn take(&mut self, token: u32) -> Result<Result<u32, Finish>, EngineError> {
+    fn take(&mut self, token: u32) -> Result<Accepted, EngineError> {
         self.token_ids.push(token);
         self.first_token_seconds.get_or_insert_with(|| self.began.elapsed().as_secs_f64());
-        Ok(self.finish_after(token)?.map_or(Ok(token), Err))
+        if matches!(&self.request.work, Work::Generate(options) if options.stream) {
+            self.streamed.push(Token {
+                request: self.request.id,
+                index: self.token_ids.len() - 1,
+                token,
+                detail: self.details.last().copied(),
+                seconds: self.submitted.elapsed().as_secs_f64(),
+            });
+        }
+        Ok(self.finish_after(token)?.map_or(Accepted::Next(token), Accepted::Finished))
     }
 
     fn overflow(&self, what: &str) -> EngineError {
@@ -143,9 +156,9 @@ impl Generation {
         )
     }
 
-    /// [`Request::most_output_tokens`].
-    pub fn most_output_tokens(&self) -> usize {
-        self.request.most_output_tokens(self.context_tokens)
+    /// [`Request::max_output_tokens`].
+    pub fn max_output_tokens(&self) -> usize {
+        self.request.max_output_tokens(self.context_tokens)
     }
 
     /// Ends the request and says what came of it; nothing is left of it afterwards.
@@ -167,11 +180,12 @@ impl Generation {
                 first_token_seconds: self.first_token_seconds.unwrap_or_default(),
                 total_seconds: self.began.elapsed().as_secs_f64(),
             },
+            cached_tokens: self.cached_tokens,
         })
     }
 
     /// Whether the request asks for nothing at all; then it is over before it begins.
-    pub fn is_empty(&self) -> Option<Finish> {
+    pub fn finished_before_start(&self) -> Option<Finish> {
         match &self.request.work {
             Work::Generate(options) => (options.max_tokens == 0).then_some(Finish::Length),
             Work::Score { continuation } => continuation.is_empty().then_some(Finish::Scored),

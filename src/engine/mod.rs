@@ -1,24 +1,26 @@
-//! Engines: whatever turns token ids into more token ids, behind one seam ([`Engine`]).
+//! Engines: whatever turns token ids into more token ids, behind one interface ([`Engine`]).
 
 mod api;
 mod arithmetic;
+mod batch;
 pub mod candle;
 pub mod cpu;
 mod cuda;
 mod error;
 mod generation;
+mod interface;
 pub mod model;
 mod open;
 mod precision;
 mod sampling;
 
 pub use api::{
-    Completion, Engine, EngineInfo, Event, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling, Timings,
-    TokenDetail, Work,
+    Completion, EngineInfo, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling, Timings, TokenDetail, Work,
 };
 pub use arithmetic::Arithmetic;
 pub use cuda::{describe as gpu_description, is_present as gpu_is_present};
 pub use error::EngineError;
-pub use generation::Generation;
+pub use generation::{Accepted, Generation};
+pub use interface::{Capacity, Engine, Event, Limits, Token};
 pub use open::{Batching, EngineKind, OpenOptions, check_device, open};
 pub use precision::{Precision, Precision as Dtype};

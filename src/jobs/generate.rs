@@ -209,9 +209,9 @@ impl Generation<'_> {
     ) -> End {
         let result = engine.run(requests(self.task, self.missing), &mut |event| {
             match event {
-                EngineEvent::Step { running, output_tokens, cache_bytes } => {
+                EngineEvent::Step { running, new_tokens, cache_bytes } => {
                     self.running = running;
-                    self.output_tokens = output_tokens;
+                    self.output_tokens += new_tokens;
                     self.cache_bytes = cache_bytes;
                 }
                 EngineEvent::Completed(completion) => {
@@ -219,6 +219,7 @@ impl Generation<'_> {
                     // Refused only after the writer's end, and that is asked for below.
                     let _ = sender.send(Handed { completion, at_seconds: self.begun.elapsed().as_secs_f64() });
                 }
+                EngineEvent::Token(_) | EngineEvent::Failed { .. } => (), // neither is asked for, nor told by a run
             }
             (surroundings.tell)(Event::Progress(self.progress()));
             if writer_ended() || surroundings.interrupted.load(Ordering::Relaxed) {

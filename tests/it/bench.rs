@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use evalsuite::engine::{
-    Completion, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Finish, GenerateOptions, LoadTimes,
-    Request, Timings, Work,
+    Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Finish, GenerateOptions,
+    LoadTimes, Request, Timings, Work,
 };
 use evalsuite::jobs::JobError;
 use evalsuite::jobs::bench::{
@@ -50,6 +50,22 @@ impl Engine for Recorder {
         &self.info
     }
 
+    fn submit(&mut self, _: Request) -> Result<(), EngineError> {
+        unreachable!("a benchmark runs whole batches")
+    }
+
+    fn step(&mut self, _: &mut Vec<EngineEvent>) -> Result<(), EngineError> {
+        unreachable!("a benchmark runs whole batches")
+    }
+
+    fn cancel(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity::default()
+    }
+
     fn run(
         &mut self,
         requests: Vec<Request>,
@@ -69,6 +85,7 @@ impl Engine for Recorder {
                     first_token_seconds: 1.0,
                     total_seconds: options.max_tokens as f64,
                 },
+                cached_tokens: 0,
             };
             if sink(EngineEvent::Completed(completion)).is_break() {
                 return Ok(());

@@ -276,10 +276,13 @@ fn whoever_breaks_off_at_a_step_has_been_told_what_ended_in_it() {
             continue;
         }
         let requests = (0..4).map(|id| generate(id, tokens(5, source.config.vocabulary, id as u64), greedy(3)));
-        let mut told = Vec::new();
+        let (mut told, mut generated) = (Vec::new(), 0);
         let mut sink = |event| match event {
-            Event::Step { output_tokens: 12, .. } => ControlFlow::Break(()),
-            Event::Step { .. } => ControlFlow::Continue(()),
+            Event::Step { new_tokens, .. } => {
+                generated += new_tokens;
+                if generated == 12 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+            Event::Token(_) | Event::Failed { .. } => panic!("neither was asked for"),
             Event::Completed(completion) => {
                 told.push(completion.request);
                 // Nor does it matter that the first of them is answered so.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::{ModelSource, ModelSpec};
-use evalsuite::engine::{Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Request, open};
+use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Request, open};
 use evalsuite::hub::Hub;
 use evalsuite::jobs::perplexity::{DtypePerplexity, PerplexityRecord, Reading};
 use evalsuite::jobs::perplexity::{PerplexityFinished, PerplexityInputs, PerplexityJob, evaluate};
@@ -265,8 +265,20 @@ impl Engine for Overflowing {
         self.0.info()
     }
 
-    fn run(&mut self, _: Vec<Request>, _: &mut dyn FnMut(EngineEvent) -> ControlFlow<()>) -> Result<(), EngineError> {
+    fn submit(&mut self, _: Request) -> Result<(), EngineError> {
         unreachable!("nothing is generated here")
+    }
+
+    fn step(&mut self, _: &mut Vec<EngineEvent>) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn cancel(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity::default()
     }
 
     fn predict(

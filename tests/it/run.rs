@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use evalsuite::cli::Exit;
-use evalsuite::engine::{Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, OpenOptions, Request};
+use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, OpenOptions, Request};
 use evalsuite::hub::Hub;
 use evalsuite::jobs::eval::{EvalJob, EvalRecord, render, rescore, show_prompt};
 use evalsuite::jobs::{Destination, Event, JobError};
@@ -339,6 +339,22 @@ impl Engine for Restless {
         self.0.info()
     }
 
+    fn submit(&mut self, request: Request) -> Result<(), EngineError> {
+        self.0.submit(request)
+    }
+
+    fn step(&mut self, events: &mut Vec<EngineEvent>) -> Result<(), EngineError> {
+        self.0.step(events)
+    }
+
+    fn cancel(&mut self, request: usize) -> bool {
+        self.0.cancel(request)
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.0.capacity()
+    }
+
     fn run(
         &mut self,
         requests: Vec<Request>,
@@ -346,7 +362,7 @@ impl Engine for Restless {
     ) -> Result<(), EngineError> {
         self.0.run(requests, sink)?;
         let begun = Instant::now();
-        while sink(EngineEvent::Step { running: 1, output_tokens: 0, cache_bytes: None }).is_continue() {
+        while sink(EngineEvent::Step { running: 1, new_tokens: 0, cache_bytes: None }).is_continue() {
             assert!(begun.elapsed() < Duration::from_secs(60), "nobody told the engine that its work is in vain");
             std::thread::sleep(Duration::from_millis(1));
         }

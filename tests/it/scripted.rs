@@ -1,7 +1,6 @@
 //! A test double, and said so: an engine that answers from a script, and a model that is nothing but a tokenizer.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,8 +10,8 @@ use evalsuite::engine::model::{
     TensorData, Tensors, WeightFormat,
 };
 use evalsuite::engine::{
-    Batching, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes, OpenOptions,
-    Request, Timings, Work,
+    Batching, Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes,
+    OpenOptions, Request, Timings, Work,
 };
 use evalsuite::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions};
 use evalsuite::jobs::{Destination, Event as RunEvent, Finished, JobContext, JobError, Target};
@@ -22,9 +21,10 @@ use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Fewshot, Protocol, Sample, 
 /// Questions ask for `index + 100`; every third f16 answer is wrong, so that precisions differ.
 pub(crate) const ROWS: usize = 5;
 
-/// The engine: answers by arithmetic on the question, at once.
+/// The engine: answers by arithmetic on the question, one request a step.
 struct Scripted {
     info: EngineInfo,
+    requests: Vec<Request>,
 }
 
 impl Engine for Scripted {
@@ -32,25 +32,29 @@ impl Engine for Scripted {
         &self.info
     }
 
-    fn run(
-        &mut self,
-        requests: Vec<Request>,
-        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        let total = requests.len();
+    fn submit(&mut self, request: Request) -> Result<(), EngineError> {
+        self.limits().check(&request)?;
+        self.requests.push(request);
+        Ok(())
+    }
+
+    fn step(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
         // Last first, so that nothing may rely on the order.
-        for (done, request) in requests.into_iter().rev().enumerate() {
-            let completion = answer(&request, self.info.dtype);
-            if sink(Event::Completed(completion)).is_break() {
-                return Ok(());
-            }
-            let step =
-                Event::Step { running: total - done - 1, output_tokens: 3 * (done as u64 + 1), cache_bytes: None };
-            if sink(step).is_break() {
-                return Ok(());
-            }
+        if let Some(request) = self.requests.pop() {
+            events.push(Event::Completed(answer(&request, self.info.dtype)));
+            events.push(Event::Step { running: self.requests.len(), new_tokens: 3, cache_bytes: None });
         }
         Ok(())
+    }
+
+    fn cancel(&mut self, request: usize) -> bool {
+        let before = self.requests.len();
+        self.requests.retain(|waiting| waiting.id != request);
+        self.requests.len() < before
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity { running: self.requests.len(), free_slots: 1, ..Capacity::default() }
     }
 }
 
@@ -75,6 +79,7 @@ fn answer(request: &Request, dtype: Dtype) -> Completion {
         finish: if number == 4 { Finish::Length } else { Finish::EndOfSequence },
         details: Vec::new(),
         timings: Timings { queued_seconds: 0.0, first_token_seconds: 0.001, total_seconds: 0.002 },
+        cached_tokens: 0,
     }
 }
 
@@ -86,6 +91,7 @@ pub(crate) fn engine(dtype: Dtype, version: &str) -> Box<dyn Engine> {
 /// The same on some card.
 pub(crate) fn engine_on(dtype: Dtype, version: &str, arithmetic: Option<&str>) -> Box<dyn Engine> {
     Box::new(Scripted {
+        requests: Vec::new(),
         info: EngineInfo {
             name: "scripted".to_owned(),
             version: version.to_owned(),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use evalsuite::engine::{
-    Completion, Dtype, Engine, EngineError, EngineInfo, Event, Finish, OpenOptions, Request, Timings,
+    Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, Event, Finish, OpenOptions, Request, Timings,
 };
 use evalsuite::jobs::Event as RunEvent;
 use evalsuite::jobs::eval::EvalJob;
@@ -35,6 +35,22 @@ impl Engine for Burst {
         &self.info
     }
 
+    fn submit(&mut self, _: Request) -> Result<(), EngineError> {
+        unreachable!("whole runs only")
+    }
+
+    fn step(&mut self, _: &mut Vec<Event>) -> Result<(), EngineError> {
+        unreachable!("whole runs only")
+    }
+
+    fn cancel(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity::default()
+    }
+
     fn run(
         &mut self,
         requests: Vec<Request>,
@@ -46,8 +62,8 @@ impl Engine for Burst {
             let running = requests.len() - step * a_step;
             let completed: Vec<Event> = ending.iter().map(|request| Event::Completed(completion(request.id))).collect();
             let begun = Instant::now();
-            let output_tokens = (requests.len() * (TOKENS + step)) as u64;
-            let _ = sink(Event::Step { running, output_tokens, cache_bytes: None });
+            let new_tokens = (ending.len() * TOKENS) as u64;
+            let _ = sink(Event::Step { running, new_tokens, cache_bytes: None });
             for event in completed {
                 let _ = sink(event);
             }
@@ -68,6 +84,7 @@ fn completion(request: usize) -> Completion {
         finish: Finish::EndOfSequence,
         details: Vec::new(),
         timings: Timings { queued_seconds: 0.0, first_token_seconds: 0.001, total_seconds: 0.002 },
+        cached_tokens: 0,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The decoder's equations block by block and in binary32, for those who look for other weights that compute nearly
 //! the same.
 
-use super::forward::{Cache, Feed};
+use super::forward::SequenceInput;
+use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::{Linear, Matrix};
 use super::load::{Block, Model};
 use crate::engine::model::ModelSource;
@@ -25,14 +26,16 @@ impl Calibration {
 
     /// What the first block reads: `[tokens, hidden]`, sequence after sequence.
     pub(crate) fn embed(&self, sequences: &[Vec<u32>]) -> Matrix {
-        self.with_feeds(sequences, |feeds, positions| self.model.embed(feeds, positions))
+        with_inputs(sequences, |inputs, positions| self.model.embed(inputs, positions))
     }
 
     /// Attention up to its output projection, under these weights: h `[tokens, hidden]` → `[tokens, heads · head_dim]`.
     pub(crate) fn attend(&self, qkv: &Linear, h: &Matrix, sequences: &[Vec<u32>]) -> Matrix {
-        self.with_feeds(sequences, |feeds, positions| {
+        // Of one layer at a time.
+        let mut cache = KvCache::of_layers(1, &self.model.config);
+        with_inputs(sequences, |inputs, positions| {
             let turns = self.model.turns(positions);
-            self.model.attend(qkv, h, feeds, 0, turns.as_ref())
+            self.model.attend(qkv, h, inputs, (&mut cache, 0), turns.as_ref())
         })
     }
 
@@ -40,11 +43,19 @@ impl Calibration {
     pub(crate) fn activate(&self, h: Matrix) -> Matrix {
         self.model.activate(h)
     }
+}
 
-    fn with_feeds(&self, sequences: &[Vec<u32>], work: impl FnOnce(&mut [Feed<'_>], &[usize]) -> Matrix) -> Matrix {
-        let mut caches = vec![Cache::new(&self.model); sequences.len()];
-        let feeds = caches.iter_mut().zip(sequences).map(|(cache, tokens)| Feed { cache, tokens, logits: 0 });
-        let positions: Vec<usize> = sequences.iter().flat_map(|tokens| 0..tokens.len()).collect();
-        work(&mut feeds.collect::<Vec<_>>(), &positions)
-    }
+/// Gives every sequence blocks of its own.
+fn with_inputs(sequences: &[Vec<u32>], work: impl FnOnce(&[SequenceInput<'_>], &[usize]) -> Matrix) -> Matrix {
+    let mut next = 0;
+    let tables = sequences.iter().map(|tokens| {
+        let first = next;
+        next += tokens.len().div_ceil(BLOCK_TOKENS) as u32;
+        (first..next).collect()
+    });
+    let tables: Vec<Vec<u32>> = tables.collect();
+    let inputs = tables.iter().zip(sequences);
+    let inputs = inputs.map(|(blocks, tokens)| SequenceInput { blocks, position: 0, tokens, logits: 0 });
+    let positions: Vec<usize> = sequences.iter().flat_map(|tokens| 0..tokens.len()).collect();
+    work(&inputs.collect::<Vec<_>>(), &positions)
 }

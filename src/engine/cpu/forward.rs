@@ -1,56 +1,46 @@
 //! The decoder's equations, over a batch of rows that belong to any number of sequences.
 
-use super::attention::{LayerCache, QueryRow, attention};
+use super::attention::{QueryRow, attention};
+use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::{Linear, Matrix};
 use super::load::{Model, Positions};
 use super::ops::{Turns, add, each_row, relu, round, silu_gated};
 use crate::engine::model::Activation;
 
-/// The keys and values of one sequence: one [`LayerCache`] a block.
-#[derive(Debug, Clone)]
-pub(crate) struct Cache {
-    layers: Vec<LayerCache>,
-    /// Positions filled.
-    pub(crate) length: usize,
-}
-
-impl Cache {
-    /// An empty cache for `model`.
-    pub(crate) fn new(model: &Model) -> Self {
-        Self { layers: vec![LayerCache::default(); model.config.layers], length: 0 }
-    }
-}
-
-/// Tokens to feed to one sequence, and which of them want logits.
-pub(crate) struct Feed<'a> {
-    /// The sequence's cache; it grows by the tokens.
-    pub(crate) cache: &'a mut Cache,
+/// Consecutive tokens of one sequence, and for which of them logits are computed.
+pub(crate) struct SequenceInput<'a> {
+    /// The blocks of its keys and values, in the order of positions.
+    pub(crate) blocks: &'a [u32],
+    /// Of the first token.
+    pub(crate) position: usize,
     /// At least one.
     pub(crate) tokens: &'a [u32],
-    /// Logits are computed behind this many last tokens.
+    /// Logits are computed at this many last tokens.
     pub(crate) logits: usize,
 }
 
+impl SequenceInput<'_> {
+    fn positions(&self) -> std::ops::Range<usize> {
+        self.position..self.position + self.tokens.len()
+    }
+}
+
 impl Model {
-    /// Feeds tokens to any number of sequences at once. Returns logits `[Σ feed.logits, vocabulary]`, feed by feed.
-    pub(crate) fn forward(&self, feeds: &mut [Feed<'_>]) -> Matrix {
-        let positions: Vec<usize> =
-            feeds.iter().flat_map(|feed| feed.cache.length..feed.cache.length + feed.tokens.len()).collect();
+    /// Computes tokens of any number of sequences at once. Returns logits `[Σ input.logits, vocabulary]`, input by input. The keys
+    /// and values of all rows of a layer are stored before any are read, so that an input may continue what another begins.
+    pub(crate) fn forward(&self, inputs: &[SequenceInput<'_>], cache: &mut KvCache) -> Matrix {
+        let positions: Vec<usize> = inputs.iter().flat_map(SequenceInput::positions).collect();
         let turns = self.turns(&positions);
-        let mut x = self.embed(feeds, &positions); // (rows, hidden)
+        let mut x = self.embed(inputs, &positions); // (rows, hidden)
         for (layer, block) in self.blocks.iter().enumerate() {
             let h = block.attention_norm.forward(&x, self.dtype);
-            let h = self.attend(&block.qkv, &h, feeds, layer, turns.as_ref());
+            let h = self.attend(&block.qkv, &h, inputs, (cache, layer), turns.as_ref());
             self.add_projection(&mut x, &block.output, &h);
             let h = block.mlp_norm.forward(&x, self.dtype);
             let h = self.activate(block.up.forward(&h));
             self.add_projection(&mut x, &block.down, &h);
         }
-        let wanted = wanted_rows(feeds);
-        for feed in feeds {
-            feed.cache.length += feed.tokens.len();
-        }
-        self.logits(&x, &wanted)
+        self.logits(&x, &logits_rows(inputs))
     }
 
     /// What turns the rows at these positions, where positions are rotary.
@@ -61,10 +51,10 @@ impl Model {
         }
     }
 
-    /// The embeddings of the tokens fed, with learned positions added: `[rows, hidden]`.
-    pub(super) fn embed(&self, feeds: &[Feed<'_>], positions: &[usize]) -> Matrix {
+    /// The embeddings of the tokens, with learned positions added: `[rows, hidden]`.
+    pub(super) fn embed(&self, inputs: &[SequenceInput<'_>], positions: &[usize]) -> Matrix {
         let hidden = self.config.hidden;
-        let tokens: Vec<u32> = feeds.iter().flat_map(|feed| feed.tokens).copied().collect();
+        let tokens: Vec<u32> = inputs.iter().flat_map(|input| input.tokens).copied().collect();
         let mut x = Matrix::zeros(tokens.len(), hidden);
         each_row(&mut x, self.dtype, |row, x| {
             let mut scratch = Vec::new();
@@ -77,19 +67,19 @@ impl Model {
         x
     }
 
-    /// Attention up to its output projection: h `[rows, hidden]` → `[rows, heads · head_dim]`. The layer's caches grow by
-    /// the rows' keys and values.
+    /// Attention up to its output projection: h `[rows, hidden]` → `[rows, heads · head_dim]`. The rows' keys and values are stored
+    /// in the layer's cache.
     pub(super) fn attend(
         &self,
         qkv: &Linear,
         h: &Matrix,
-        feeds: &mut [Feed<'_>],
-        layer: usize,
+        inputs: &[SequenceInput<'_>],
+        (cache, layer): (&mut KvCache, usize),
         turns: Option<&Turns>,
     ) -> Matrix {
         let qkv = self.qkv(qkv, h, turns);
-        extend_caches(feeds, layer, &qkv, self.config.heads * self.config.head_dim);
-        attention(&qkv, &query_rows(feeds, layer), &self.config, self.dtype)
+        store(inputs, (cache, layer), &qkv, self.config.heads * self.config.head_dim);
+        attention(&qkv, cache.layer(layer), &query_rows(inputs), &self.config, self.dtype)
     }
 
     /// q, k and v of every row, rotated and rounded: `[rows, (heads + 2 · kv_heads) · head_dim]`.
@@ -134,35 +124,28 @@ impl Model {
     }
 }
 
-/// Appends the new keys and values; they stand behind the `query` elements of each row.
-fn extend_caches(feeds: &mut [Feed<'_>], layer: usize, qkv: &Matrix, query: usize) {
-    let mut row = 0;
-    for feed in feeds {
-        let cache = &mut feed.cache.layers[layer];
-        for _ in feed.tokens {
-            let (keys, values) = qkv.row(row)[query..].split_at((qkv.columns - query) / 2);
-            cache.keys.extend_from_slice(keys);
-            cache.values.extend_from_slice(values);
-            row += 1;
-        }
+/// Stores the keys and values of all rows; they stand behind the `query` elements of each.
+fn store(inputs: &[SequenceInput<'_>], (cache, layer): (&mut KvCache, usize), qkv: &Matrix, query: usize) {
+    for (index, row) in query_rows(inputs).into_iter().enumerate() {
+        let (keys, values) = qkv.row(index)[query..].split_at((qkv.columns - query) / 2);
+        cache.write(layer, row.blocks[row.position / BLOCK_TOKENS], row.position, keys, values);
     }
 }
 
-fn query_rows<'a>(feeds: &'a [Feed<'_>], layer: usize) -> Vec<QueryRow<'a>> {
-    let rows = feeds.iter().flat_map(|feed| {
-        let cache = &feed.cache.layers[layer];
-        (feed.cache.length..feed.cache.length + feed.tokens.len()).map(move |position| QueryRow { cache, position })
-    });
-    rows.collect()
+fn query_rows<'a>(inputs: &'a [SequenceInput<'_>]) -> Vec<QueryRow<'a>> {
+    let rows = |input: &'a SequenceInput<'_>| {
+        input.positions().map(move |position| QueryRow { blocks: input.blocks, position })
+    };
+    inputs.iter().flat_map(rows).collect()
 }
 
-/// Numbers of the rows that want logits.
-fn wanted_rows(feeds: &[Feed<'_>]) -> Vec<usize> {
+/// Numbers of the rows at which logits are computed.
+fn logits_rows(inputs: &[SequenceInput<'_>]) -> Vec<usize> {
     let mut end = 0;
-    let mut wanted = Vec::new();
-    for feed in feeds {
-        end += feed.tokens.len();
-        wanted.extend(end - feed.logits..end);
+    let mut rows = Vec::new();
+    for input in inputs {
+        end += input.tokens.len();
+        rows.extend(end - input.logits..end);
     }
-    wanted
+    rows
 }

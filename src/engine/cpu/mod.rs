@@ -6,6 +6,7 @@ mod attention;
 mod calibration;
 mod engine;
 mod forward;
+mod kv_cache;
 mod linear;
 mod load;
 mod ops;

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::attention::{LayerCache, QueryRow, attention};
+use super::attention::{QueryRow, attention};
+use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::{Linear, Matrix, Weights};
 use super::ops::{Norm, Turns, add, round, silu_gated};
 use super::quantized::{AwqWeights, Int8Weights};
@@ -248,20 +249,27 @@ fn config(sliding_window: Option<usize>) -> ModelConfig {
 fn attention_matches_binary64_with_and_without_a_window() {
     for window in [None, Some(1), Some(5)] {
         let config = config(window);
-        let cache = LayerCache { keys: values(23 * 40, 13), values: values(23 * 40, 14) };
+        let (all_keys, all_values) = (values(23 * 40, 13), values(23 * 40, 14));
+        // Blocks in any order.
+        let (blocks, mut cache) = ([3, 1], KvCache::new(&config));
+        for position in 0..23 {
+            let row = position * 40..(position + 1) * 40;
+            let block = blocks[position / BLOCK_TOKENS];
+            cache.write(0, block, position, &all_keys[row.clone()], &all_values[row]);
+        }
         let q = matrix(3, 120, 15);
-        let rows: Vec<QueryRow<'_>> = [0, 9, 22].map(|position| QueryRow { cache: &cache, position }).to_vec();
-        let y = attention(&q, &rows, &config, Arithmetic::F32);
+        let rows: Vec<QueryRow<'_>> = [0, 9, 22].map(|position| QueryRow { blocks: &blocks, position }).to_vec();
+        let y = attention(&q, cache.layer(0), &rows, &config, Arithmetic::F32);
         for (row, QueryRow { position, .. }) in rows.iter().enumerate() {
             let start = window.map_or(0, |window| (position + 1_usize).saturating_sub(window));
             for head in 0..6 {
                 let at = |data: &[f32], p: usize, d: usize| f64::from(data[p * 40 + head / 3 * 20 + d]);
                 let score =
-                    |p| (0..20).map(|d| f64::from(q.row(row)[head * 20 + d]) * at(&cache.keys, p, d)).sum::<f64>();
+                    |p| (0..20).map(|d| f64::from(q.row(row)[head * 20 + d]) * at(&all_keys, p, d)).sum::<f64>();
                 let weights: Vec<f64> = (start..=*position).map(|p| (score(p) / 20_f64.sqrt()).exp()).collect();
                 let total: f64 = weights.iter().sum();
                 for d in 0..20 {
-                    let value = |(weight, p)| weight / total * at(&cache.values, p, d);
+                    let value = |(weight, p)| weight / total * at(&all_values, p, d);
                     let expected: f64 = weights.iter().copied().zip(start..=*position).map(value).sum();
                     let found = f64::from(y.row(row)[head * 20 + d]);
                     assert!((found - expected).abs() < 2e-5, "{window:?} {position} {head} {d}: {found} {expected}");

@@ -1,7 +1,6 @@
-//! The cache of keys and values: blocks on the card, and the tables that say which sequence owns which.
+//! The KV cache on the device: its blocks, and the tables that say which belong to which slot.
 
 use super::BLOCK_TOKENS;
-use super::blocks::{BlockPool, blocks_of};
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
@@ -13,18 +12,19 @@ use crate::engine::model::ModelConfig;
 pub(crate) struct Cache {
     /// element `[layers][keys, values][blocks][kv_heads][BLOCK_TOKENS][head_dim]`.
     memory: Buffer,
-    /// i32 `[slots + 1][table_stride]`; the last is the shared prefix's.
+    /// i32 `[slots + 1][table_stride]`; the last is for texts that are no request.
     tables: Buffer,
     pub(crate) table_stride: usize,
-    pub(crate) pool: BlockPool,
+    /// Blocks there are.
+    pub(crate) blocks: usize,
     /// Bytes of keys (or values) of one layer.
     layer_bytes: usize,
-    /// Slots for requests; the shared prefix is computed in slot `slots`.
+    /// Slots for requests; texts that are no request have slot `slots`.
     pub(crate) slots: usize,
 }
 
 /// Of the memory that is free once everything else is there, the cache takes this many hundredths at most.
-const MOST_PERCENT: usize = 95;
+const MAX_PERCENT: usize = 95;
 
 impl Cache {
     /// Takes as much of the free memory as `slots` requests of full length can use.
@@ -34,11 +34,11 @@ impl Cache {
         element: ElementType,
         slots: usize,
     ) -> Result<Self, EngineError> {
-        let table_stride = blocks_of(config.context_tokens);
+        let table_stride = config.context_tokens.div_ceil(BLOCK_TOKENS);
         let block_bytes = Self::block_bytes(config, element);
         let tables = Buffer::new(device, (slots + 1) * table_stride * size_of::<i32>())?;
         let memory = device.memory()?;
-        let blocks = (slots * table_stride).min(memory.free / 100 * MOST_PERCENT / block_bytes);
+        let blocks = (slots * table_stride).min(memory.free / 100 * MAX_PERCENT / block_bytes);
         if blocks == 0 {
             let what = format!("the cache of {BLOCK_TOKENS} tokens");
             return Err(memory.too_little(&device.name, &what, block_bytes));
@@ -47,7 +47,7 @@ impl Cache {
             memory: Buffer::new(device, blocks * block_bytes)?,
             tables,
             table_stride,
-            pool: BlockPool::new(blocks),
+            blocks,
             layer_bytes: blocks * block_bytes / (2 * config.layers),
             slots,
         })
@@ -63,9 +63,9 @@ impl Cache {
         (self.memory.at(2 * layer * self.layer_bytes), self.memory.at((2 * layer + 1) * self.layer_bytes))
     }
 
-    /// Bytes of the blocks that requests hold.
-    pub(crate) fn bytes_taken(&self) -> u64 {
-        (self.memory.bytes() / self.pool.total() * self.pool.taken()) as u64
+    /// Bytes of so many blocks.
+    pub(crate) fn bytes_of(&self, blocks: usize) -> u64 {
+        (self.memory.bytes() / self.blocks * blocks) as u64
     }
 
     /// The tables' address.
@@ -74,12 +74,11 @@ impl Cache {
     }
 
     /// Enqueues a slot's table: the blocks of its positions, in order.
-    pub(crate) fn assign(&self, device: &Device, slot: usize, blocks: &[&[u32]]) -> Result<(), EngineError> {
-        let table: Vec<u32> = blocks.concat();
-        self.tables.write(device, slot * self.table_stride * size_of::<i32>(), &table)
+    pub(crate) fn assign(&self, device: &Device, slot: usize, blocks: &[u32]) -> Result<(), EngineError> {
+        self.tables.write(device, slot * self.table_stride * size_of::<i32>(), blocks)
     }
 
-    /// Bytes on the card.
+    /// Bytes on the device.
     pub(crate) fn bytes(&self) -> usize {
         self.memory.bytes() + self.tables.bytes()
     }

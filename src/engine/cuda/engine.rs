@@ -1,26 +1,27 @@
-//! Continuous batching on the card: requests join and leave between steps, and the host runs ahead.
+//! The engine on an NVIDIA GPU: the scheduler's steps, enqueued ahead of their results.
+//!
+//! The host runs two steps ahead of the device. A step's tokens are the input of the next without passing through the host, which
+//! sees them later: so one call of [`Engine::step`] enqueues a step, and brings what an earlier one computed.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rayon::prelude::*;
-
-use super::blocks::blocks_of;
+use super::BLOCK_TOKENS;
 use super::cache::Cache;
 use super::device::Device;
 use super::forward::{Model, StepLimits};
 use super::matmul::Reduction;
-use super::schedule::{Chosen, Limits, Sequence, Step, next_step, shared_prefix};
 use super::step_buffers::RING;
-use crate::engine::model::{ModelSource, ModelTokenizer};
+use crate::engine::batch::{BlockPool, Scheduler, SchedulerOptions, StepPlan};
+use crate::engine::model::ModelSource;
 use crate::engine::{
-    Batching, Engine, EngineError, EngineInfo, Event, Generation, LoadTimes, OpenOptions, Request, Work,
+    Batching, Capacity, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, OpenOptions, Request,
 };
 
-/// Rows of prompts that one step reads at most: enough for the matrix products to be at their best.
-const PROMPT_ROWS: usize = 8192;
+/// Prefill rows of one step at most: enough for the matrix products to be at their best.
+const PREFILL_ROWS: usize = 8192;
 
 /// Rows whose logits one step brings to the host at most.
 const HOST_ROWS: usize = 256;
@@ -28,32 +29,33 @@ const HOST_ROWS: usize = 256;
 /// Requests that advance together where the user does not say, as far as memory goes.
 const DEFAULT_BATCH: usize = 2048;
 
-/// Sequences from which the host's share of a step is spread over threads.
-const PARALLEL_SEQUENCES: usize = 16;
-
 /// The engine on an NVIDIA GPU.
 pub(crate) struct CudaEngine {
     model: Model,
     cache: Cache,
-    tokenizer: Arc<ModelTokenizer>,
+    scheduler: Scheduler,
+    /// Steps that the device works on, and their places in the ring of step buffers.
+    in_flight: VecDeque<(StepPlan, usize)>,
+    /// What [`Engine::predict`] brought while it waited for the device.
+    early: Vec<Event>,
     info: EngineInfo,
 }
 
 impl CudaEngine {
-    /// Loads a model onto the card that `options` names.
+    /// Loads a model onto the device that `options` names.
     pub(crate) fn load(source: &ModelSource, options: &OpenOptions) -> Result<Self, EngineError> {
         let begin = Instant::now();
         source.check_format(options.dtype.format)?;
         let (dtype, config) = (options.dtype, &source.config);
         let device = Device::open(options.device)?;
         let slots = options.batch.unwrap_or(DEFAULT_BATCH).max(1);
-        let limits = StepLimits { prompt_rows: PROMPT_ROWS, slots, host_rows: HOST_ROWS };
+        let step_limits = StepLimits { prompt_rows: PREFILL_ROWS, slots, host_rows: HOST_ROWS };
         let reduction = match options.batching {
             Batching::Invariant => Reduction::Invariant,
             Batching::Fast => Reduction::Fastest,
         };
         let opened_seconds = begin.elapsed().as_secs_f64();
-        let model = Model::load(device, source, dtype, reduction, limits)?;
+        let model = Model::load(device, source, dtype, reduction, step_limits)?;
         let loaded_seconds = begin.elapsed().as_secs_f64();
         let cache = Cache::new(&model.device, config, model.element(), slots)?;
         model.attach(&cache)?;
@@ -72,7 +74,93 @@ impl CudaEngine {
             device_bytes: Some((model.weights.bytes() + model.workspace_bytes() + cache.bytes()) as u64),
             arithmetic: Some(model.device.arithmetic()),
         };
-        Ok(Self { model, cache, tokenizer: Arc::clone(&source.tokenizer), info })
+        let options = SchedulerOptions {
+            slots,
+            prefill_rows: PREFILL_ROWS,
+            rows: usize::MAX,
+            host_rows: HOST_ROWS,
+            samples_on_device: true,
+        };
+        let limits = Limits {
+            vocabulary: config.vocabulary,
+            context_tokens: info.context_tokens,
+            cache_tokens: None, // the pool's
+        };
+        // Unused blocks cost nothing: the memory is taken.
+        let pool = BlockPool::new(cache.blocks, BLOCK_TOKENS, cache.blocks);
+        let scheduler = Scheduler::new(options, limits, Arc::clone(&source.tokenizer), pool);
+        Ok(Self { model, cache, scheduler, in_flight: VecDeque::new(), early: Vec::new(), info })
+    }
+
+    /// Admits, enqueues a step, and collects the steps that there is no place for any more, or that must be known before the next.
+    fn advance(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        events.append(&mut self.early);
+        for slot in self.scheduler.admit(events) {
+            self.cache.assign(&self.model.device, slot, self.scheduler.table(slot))?;
+        }
+        let plan = self.scheduler.plan();
+        let (nothing, for_host) = (plan.rows() == 0, !plan.sampled_on_host.is_empty());
+        if !nothing {
+            let place = self.model.enqueue(&plan, &self.cache)?;
+            self.in_flight.push_back((plan, place));
+        }
+        // One place of the ring stays free for the next step. What the host has to choose cannot wait, and its logits have one place
+        // only. Where nothing can be planned, whatever the oldest step ends may make room for others.
+        let ahead = match (nothing, for_host) {
+            (true, _) => self.in_flight.len().saturating_sub(1),
+            (false, true) => 0,
+            (false, false) => RING - 1,
+        };
+        while self.in_flight.len() > ahead {
+            self.collect(events)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest step and hands out what it brought. Steps in flight may still write to the blocks of what ended; whoever
+    /// gets these next writes later, for the device does everything in order.
+    fn collect(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let Some((plan, place)) = self.in_flight.pop_front() else { return Ok(()) };
+        let tokens = self.model.step_buffers.collect(place, plan.sampled_on_device.len())?;
+        let logits = self.model.host_logits(plan.sampled_on_host.len());
+        let new_tokens = self.scheduler.accept(&plan, tokens, logits, events);
+        let cache_bytes = Some(self.cache.bytes_of(self.scheduler.pool.held()));
+        events.push(Event::Step { running: self.scheduler.running(), new_tokens, cache_bytes });
+        Ok(())
+    }
+
+    /// Drops everything after a failure of the device, what the prefix cache holds included: it may never have been computed.
+    fn reset(&mut self) {
+        // A failure of the device has been told, or will be by the next step.
+        let _ = self.model.device.synchronize();
+        self.in_flight.clear();
+        self.early.clear();
+        self.scheduler.clear();
+    }
+
+    /// Computes `tokens` in blocks of their own and gives `sink` the logits from `from` on.
+    fn predict_in(
+        &mut self,
+        blocks: &[u32],
+        tokens: &[u32],
+        from: usize,
+        sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let slot = self.cache.slots;
+        self.cache.assign(&self.model.device, slot, blocks)?;
+        for start in (0..tokens.len()).step_by(HOST_ROWS) {
+            let end = tokens.len().min(start + HOST_ROWS);
+            let mut plan = StepPlan::default();
+            plan.prefill(slot, start, &tokens[start..end]);
+            plan.read_logits(start.max(from - 1).saturating_sub(start)..end - start, slot);
+            let place = self.model.enqueue(&plan, &self.cache)?;
+            self.model.step_buffers.collect(place, 0)?;
+            let rows = plan.sampled_on_host.len();
+            if rows > 0 && sink(self.model.host_logits(rows)).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -81,34 +169,28 @@ impl Engine for CudaEngine {
         &self.info
     }
 
-    fn run(
-        &mut self,
-        requests: Vec<Request>,
-        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        let submitted = Instant::now();
-        self.model.device.bind()?;
-        let (vocabulary, context) = (self.model.config.vocabulary, self.info.context_tokens);
-        requests.iter().try_for_each(|request| {
-            request.check(vocabulary, context)?;
-            self.cache.pool.check(&format!("request {}", request.id), request.most_tokens(context))
-        })?;
-        let prompts = requests.iter().map(|request| request.prompt.token_ids.as_slice());
-        let prefix = self.compute_prefix(shared_prefix(prompts), requests.first())?;
-        let mut batch = Batch {
-            engine: self,
-            waiting: requests.into(),
-            sequences: Vec::new(),
-            order: Vec::new(),
-            prefix,
-            in_flight: VecDeque::new(),
-            next_id: 0,
-            submitted,
-            output_tokens: 0,
-        };
-        let ended = batch.run(sink);
-        batch.wind_up();
-        ended
+    fn limits(&self) -> Limits {
+        self.scheduler.limits()
+    }
+
+    fn submit(&mut self, request: Request) -> Result<(), EngineError> {
+        self.scheduler.submit(request)
+    }
+
+    fn step(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let stepped = self.model.device.bind().and_then(|()| self.advance(events));
+        if stepped.is_err() {
+            self.reset();
+        }
+        stepped
+    }
+
+    fn cancel(&mut self, request: usize) -> bool {
+        self.scheduler.cancel(request)
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.scheduler.capacity()
     }
 
     fn predict(
@@ -117,219 +199,27 @@ impl Engine for CudaEngine {
         from: usize,
         sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
+        let request = Request::scoring(0, tokens, from);
+        self.limits().check(&request)?;
         self.model.device.bind()?;
-        Request::scoring(0, tokens, from).check(self.model.config.vocabulary, self.info.context_tokens)?;
-        let slot = self.cache.slots;
-        // The logits behind a token predict the next; nothing is left to be predicted behind the last.
-        let fed = tokens.len() - 1;
-        let blocks = self.take_blocks(fed)?;
-        self.cache.assign(&self.model.device, slot, &[&blocks])?;
-        let mut ended = Ok(());
-        for start in (0..fed).step_by(HOST_ROWS) {
-            let end = fed.min(start + HOST_ROWS);
-            let mut step = Step::default();
-            step.read(slot, start, &tokens[start..end]);
-            step.want_for_host(start.max(from - 1).saturating_sub(start)..end - start, slot);
-            ended = self
-                .model
-                .enqueue(&step, &self.cache)
-                .and_then(|turn| self.model.step_buffers.collect(turn, 0).map(|_| ()));
-            let wanted = step.to_host.len();
-            if ended.is_err() || (wanted > 0 && sink(self.model.host_logits(wanted)).is_break()) {
-                break;
-            }
+        // The places of steps in flight, and of their logits, are about to be used.
+        let mut early = std::mem::take(&mut self.early);
+        let collected = (0..self.in_flight.len()).try_for_each(|_| self.collect(&mut early));
+        self.early = early;
+        if let Err(error) = collected {
+            self.reset();
+            return Err(error);
         }
-        self.cache.pool.give_back(blocks);
-        ended
-    }
-}
-
-impl CudaEngine {
-    fn take_blocks(&mut self, tokens: usize) -> Result<Vec<u32>, EngineError> {
-        self.cache.pool.check("a text", tokens)?;
-        self.cache.pool.take(blocks_of(tokens)).ok_or_else(|| {
-            EngineError::failed(
-                format!("{tokens} tokens have no room in a cache that nobody uses"),
-                "this is a fault of the engine: report it with the command; `--engine cpu` works instead",
+        // The logits at a token predict the next; nothing is left to be predicted at the last.
+        let computed = &tokens[..tokens.len() - 1];
+        let blocks = self.scheduler.pool.take(computed.len().div_ceil(BLOCK_TOKENS)).ok_or_else(|| {
+            EngineError::invalid(
+                format!("{} tokens have no room beside the requests that are being worked on", computed.len()),
+                "wait until some have ended, or cancel them",
             )
-        })
-    }
-
-    /// Computes what all prompts begin with once; every request's table then begins with these blocks.
-    fn compute_prefix(&mut self, length: usize, first: Option<&Request>) -> Result<Vec<u32>, EngineError> {
-        let Some(first) = first.filter(|_| length > 0) else { return Ok(Vec::new()) };
-        let slot = self.cache.slots;
-        let blocks = self.take_blocks(length)?;
-        self.cache.assign(&self.model.device, slot, &[&blocks])?;
-        for start in (0..length).step_by(PROMPT_ROWS) {
-            let mut step = Step::default();
-            step.read(slot, start, &first.prompt.token_ids[start..length.min(start + PROMPT_ROWS)]);
-            let turn = self.model.enqueue(&step, &self.cache)?;
-            self.model.step_buffers.collect(turn, 0)?;
-        }
-        Ok(blocks)
-    }
-}
-
-/// One call of [`Engine::run`].
-struct Batch<'a> {
-    engine: &'a mut CudaEngine,
-    waiting: VecDeque<Request>,
-    /// By slot.
-    sequences: Vec<Option<Sequence>>,
-    /// Occupied slots, the longest there first.
-    order: Vec<usize>,
-    /// Blocks that every request's table begins with.
-    prefix: Vec<u32>,
-    /// Steps that the card works on, and the turns that they took.
-    in_flight: VecDeque<(Step, usize)>,
-    next_id: u64,
-    submitted: Instant,
-    output_tokens: u64,
-}
-
-impl Batch<'_> {
-    fn run(&mut self, sink: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<(), EngineError> {
-        loop {
-            if self.admit(sink)?.is_break() {
-                return Ok(());
-            }
-            let limits = Limits { prompt_rows: PROMPT_ROWS, host_rows: HOST_ROWS };
-            let step = next_step(&mut self.sequences, &self.order, limits);
-            let (idle, for_host) = (step.rows() == 0, !step.to_host.is_empty());
-            if idle && self.in_flight.is_empty() {
-                return Ok(());
-            }
-            if !idle {
-                let turn = self.engine.model.enqueue(&step, &self.engine.cache)?;
-                self.in_flight.push_back((step, turn));
-            }
-            // One turn of the ring stays free for the next step. What the host has to choose cannot wait, and its logits have one
-            // place only.
-            let ahead = if idle || for_host { 0 } else { RING - 1 };
-            while self.in_flight.len() > ahead {
-                if self.collect(sink)?.is_break() {
-                    return Ok(());
-                }
-                if idle {
-                    break; // whatever ended may make room for others
-                }
-            }
-        }
-    }
-
-    /// Gives slots and blocks to requests that wait, first come first served.
-    fn admit(&mut self, sink: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, EngineError> {
-        while self.order.len() < self.engine.cache.slots
-            && let Some(request) = self.waiting.front()
-        {
-            let context = self.engine.info.context_tokens;
-            let count = blocks_of(request.most_tokens(context)) - self.prefix.len();
-            let Some(blocks) = self.engine.cache.pool.take(count) else {
-                break; // it waits until others have left
-            };
-            let Some(request) = self.waiting.pop_front() else { break };
-            let given =
-                if let Work::Score { continuation } = &request.work { continuation.clone() } else { Vec::new() };
-            let tokenizer = Arc::clone(&self.engine.tokenizer);
-            let mut generation = Generation::new(request, tokenizer, context, self.submitted);
-            if let Some(finish) = generation.is_empty() {
-                self.engine.cache.pool.give_back(blocks);
-                if sink(Event::Completed(generation.complete(finish)?)).is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-                continue;
-            }
-            let slot = self.sequences.iter().position(Option::is_none).unwrap_or(self.sequences.len());
-            self.engine.cache.assign(&self.engine.model.device, slot, &[&self.prefix, &blocks])?;
-            let prefix_tokens = self.prefix.len() * super::BLOCK_TOKENS;
-            let sequence = Sequence::new(generation, self.next_id, &given, prefix_tokens, blocks);
-            self.next_id += 1;
-            if slot == self.sequences.len() {
-                self.sequences.push(Some(sequence));
-            } else {
-                self.sequences[slot] = Some(sequence);
-            }
-            self.order.push(slot);
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    /// Waits for the oldest step, hands out what it brought, and lets go of who has ended.
-    fn collect(&mut self, sink: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, EngineError> {
-        let Some((step, turn)) = self.in_flight.pop_front() else { return Ok(ControlFlow::Continue(())) };
-        let (model, vocabulary) = (&self.engine.model, self.engine.model.config.vocabulary);
-        let tokens = model.step_buffers.collect(turn, step.to_card.len())?;
-        let logits = model.host_logits(step.to_host.len());
-        // Rows by slot: a scored continuation has many.
-        let mut brought: Vec<Vec<(u64, Chosen)>> = vec![Vec::new(); self.sequences.len()];
-        for (wanted, logits) in step.to_host.iter().zip(logits.chunks(vocabulary)) {
-            brought[wanted.slot].push((wanted.id, Chosen::ByHost(logits)));
-        }
-        for (wanted, token) in step.to_card.iter().zip(tokens) {
-            brought[wanted.slot].push((wanted.id, Chosen::ByCard(u32::try_from(*token).ok())));
-        }
-        let accept = |(sequence, brought): (&mut Option<Sequence>, Vec<(u64, Chosen)>)| -> u64 {
-            let Some(sequence) = sequence.as_mut() else { return 0 };
-            let before = sequence.generation.output_tokens();
-            let over = sequence.is_over();
-            let current = sequence.id;
-            for (_, row) in brought.into_iter().filter(|(id, _)| *id == current) {
-                sequence.accept(row);
-            }
-            match &sequence.ended {
-                _ if over => 0,
-                Some(completion) => (completion.token_ids.len() - before) as u64,
-                None => (sequence.generation.output_tokens() - before) as u64,
-            }
-        };
-        let counted: u64 = if step.to_host.len() + step.to_card.len() < PARALLEL_SEQUENCES {
-            self.sequences.iter_mut().zip(brought).map(accept).sum()
-        } else {
-            self.sequences.par_iter_mut().zip(brought).map(accept).sum()
-        };
-        self.output_tokens += counted;
-        let released = self.release(sink)?;
-        let (running, output_tokens) = (self.order.len(), self.output_tokens);
-        let cache_bytes = Some(self.engine.cache.bytes_taken());
-        let step = sink(Event::Step { running, output_tokens, cache_bytes });
-        Ok(if released.is_break() { released } else { step })
-    }
-
-    /// Frees slot and blocks of every sequence that is over, and tells of all that ended, whatever failed and whoever breaks off.
-    /// Steps in flight may still write there; whoever gets them next writes later, for the card does everything in order.
-    fn release(&mut self, sink: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<ControlFlow<()>, EngineError> {
-        let mut over = Vec::new();
-        for slot in &self.order {
-            if self.sequences[*slot].as_ref().is_some_and(Sequence::is_over) {
-                over.extend(self.sequences[*slot].take());
-            }
-        }
-        if over.is_empty() {
-            return Ok(ControlFlow::Continue(()));
-        }
-        self.order.retain(|slot| self.sequences[*slot].is_some());
-        let (mut flow, mut failed) = (ControlFlow::Continue(()), None);
-        for sequence in over {
-            self.engine.cache.pool.give_back(sequence.blocks);
-            if let Some(completion) = sequence.ended
-                && sink(Event::Completed(completion)).is_break()
-            {
-                flow = ControlFlow::Break(());
-            }
-            failed = failed.or(sequence.failed);
-        }
-        failed.map_or(Ok(flow), Err)
-    }
-
-    /// Waits for the card and gives every block back, however the run ended.
-    fn wind_up(&mut self) {
-        // A failure of the card has been told, or will be by the next run.
-        let _ = self.engine.model.device.synchronize();
-        let pool = &mut self.engine.cache.pool;
-        for sequence in self.sequences.drain(..).flatten() {
-            pool.give_back(sequence.blocks);
-        }
-        pool.give_back(std::mem::take(&mut self.prefix));
+        })?;
+        let ended = self.predict_in(&blocks, computed, from, sink);
+        self.scheduler.pool.give_back(&blocks);
+        ended
     }
 }

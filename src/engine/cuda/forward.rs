@@ -16,9 +16,9 @@ use super::ops::attention::{Attention, DecodeRows, PagedCache, cut};
 use super::ops::decode::{self, Decode, HeadRef, LayerRef, NormRef};
 use super::ops::elementwise::{Elementwise, NormWeights, Rows};
 use super::packing::packing;
-use super::schedule::{Segment, Step};
 use super::step_buffers::{SMALL_ROWS, StepAddresses, StepBuffers, TILE_WORDS};
 use super::weights::DeviceWeights;
+use crate::engine::batch::{Segment, StepPlan};
 use crate::engine::model::{Activation, ModelConfig, ModelSource};
 use crate::engine::{Dtype, EngineError};
 
@@ -245,37 +245,37 @@ impl Model {
         decode.set_layers(&self.device, &layers)
     }
 
-    /// Enqueues a step. The token chosen for each row of `step.to_card` comes back with [`StepBuffers::collect`]; logits for the
-    /// host lie in [`Model::host_logits`] once it has.
-    pub(crate) fn enqueue(&mut self, step: &Step, cache: &Cache) -> Result<usize, EngineError> {
-        let tiles = self.tiles(step);
-        let (turn, at) = self.step_buffers.send(&self.device, step, &tiles)?;
+    /// Enqueues a step; its place in the ring of step buffers. The token sampled at each row of `plan.sampled_on_device` comes back
+    /// with [`StepBuffers::collect`]; logits for the host lie in [`Model::host_logits`] once it has.
+    pub(crate) fn enqueue(&mut self, plan: &StepPlan, cache: &Cache) -> Result<usize, EngineError> {
+        let tiles = self.tiles(plan);
+        let (place, at) = self.step_buffers.send(&self.device, plan, &tiles)?;
         let shape = Shape {
-            rows: step.rows(),
-            generating: step.generating,
-            longest: step.longest,
+            rows: plan.rows(),
+            generating: plan.decode_rows,
+            longest: plan.longest,
             tiles: tiles.len() / TILE_WORDS,
-            for_host: step.to_host.len(),
-            for_card: step.to_card.len(),
+            for_host: plan.sampled_on_host.len(),
+            for_card: plan.sampled_on_device.len(),
         };
         if shape.is_small() {
             self.replay(&shape, cache, &at)?;
         } else {
             self.launch(&shape, cache, &at)?;
         }
-        self.step_buffers.send_back(&self.device, turn, step.to_card.len())?;
-        Ok(turn)
+        self.step_buffers.send_back(&self.device, place, plan.sampled_on_device.len())?;
+        Ok(place)
     }
 
-    /// Logits `[rows, vocabulary]` of the last collected step's `to_host`.
+    /// Logits `[rows, vocabulary]` of the last collected step's `sampled_on_host`.
     pub(crate) fn host_logits(&self, rows: usize) -> &[f32] {
         self.host_logits.as_ref().map_or(&[], |logits| &logits[..rows * self.config.vocabulary])
     }
 
-    fn tiles(&self, step: &Step) -> Vec<i32> {
+    fn tiles(&self, plan: &StepPlan) -> Vec<i32> {
         let tile = self.attention.tile();
         let cut = |segment: &Segment| cut(segment.first_row, segment.rows, segment.slot, segment.first_position, tile);
-        step.segments.iter().flat_map(cut).flatten().collect()
+        plan.segments.iter().flat_map(cut).flatten().collect()
     }
 
     /// A small decode step, captured once as a CUDA graph for each number of rows and bucket of lengths.
@@ -321,8 +321,8 @@ impl Model {
         let (device, logits) = (&self.device, self.activations.logits.pointer());
         let rows = self.rows(shape, cache, at);
         decode.step(device, &rows, shape.longest, self.weights.embedding, &self.weights.positions, logits)?;
-        let (chosen, next) = (self.step_buffers.chosen.pointer(), self.next_tokens.pointer());
-        self.argmax.launch(device, logits, shape.rows, chosen, (next, at.wanted_slots), false)
+        let (chosen, next) = (self.step_buffers.sampled.pointer(), self.next_tokens.pointer());
+        self.argmax.launch(device, logits, shape.rows, chosen, (next, at.logits_slots), false)
     }
 
     fn rows(&self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Rows {
@@ -360,7 +360,7 @@ impl Model {
         let overlaps = self.overlaps(shape);
         let rows = Rows { overlaps, ..self.rows(shape, cache, at) };
         let token_rows = DecodeRows { overlaps, ..self.token_rows(shape, at) };
-        let (mut count, mut list) = (rows.count, Some(at.wanted_rows));
+        let (mut count, mut list) = (rows.count, Some(at.logits_rows));
         self.elementwise.embed(device, &rows, self.weights.embedding, &self.weights.positions, x)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             let is_last = index + 1 == self.weights.layers.len();
@@ -377,7 +377,7 @@ impl Model {
             if is_last && shape.wanted() < count {
                 // After the last keys and values, only rows whose logits are needed go on. h and qkv are free by now, and x will be.
                 let wanted = (shape.wanted(), overlaps);
-                self.elementwise.gather_rows(device, wanted, at.wanted_rows, (x, attention), (h, qkv))?;
+                self.elementwise.gather_rows(device, wanted, at.logits_rows, (x, attention), (h, qkv))?;
                 (x, h, attention) = (h, x, qkv);
                 (count, list) = (shape.wanted(), None);
             }
@@ -456,14 +456,14 @@ impl Model {
                     a.logits.read_later(device, 0, &mut logits[begin * vocabulary..end * vocabulary])?;
                 }
             } else {
-                let chosen = self.step_buffers.chosen.at((begin - for_host) * size_of::<i32>());
+                let chosen = self.step_buffers.sampled.at((begin - for_host) * size_of::<i32>());
                 let next = self.next_tokens.pointer();
                 self.argmax.launch(
                     device,
                     a.logits.pointer(),
                     count,
                     chosen,
-                    (next, at.wanted_slots + words),
+                    (next, at.logits_slots + words),
                     overlaps,
                 )?;
             }

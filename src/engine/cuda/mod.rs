@@ -6,7 +6,6 @@
 //! modules that call the driver. `ops/` pairs each kernel with its launch.
 #![expect(unsafe_code, reason = "the driver's interface is C; each call says why it is sound")]
 
-mod blocks;
 mod buffer;
 mod cache;
 mod compile;
@@ -21,7 +20,6 @@ mod matmul;
 mod ops;
 mod packing;
 mod requirements;
-mod schedule;
 mod step_buffers;
 #[cfg(test)]
 mod testing;

@@ -152,11 +152,11 @@ impl Lane<'_, '_> {
         let mut reported = begun;
         engine.run(requests, &mut |event| {
             match event {
-                EngineEvent::Step { running, output_tokens, cache_bytes } => {
+                EngineEvent::Step { running, new_tokens, cache_bytes } => {
                     if let Some(progress) = &mut progress {
                         progress.running = running;
                         progress.cache_bytes = cache_bytes;
-                        progress.output_tokens = output_tokens;
+                        progress.output_tokens += new_tokens;
                     }
                 }
                 EngineEvent::Completed(completion) => {
@@ -168,6 +168,7 @@ impl Lane<'_, '_> {
                         progress.completed += 1;
                     }
                 }
+                EngineEvent::Token(_) | EngineEvent::Failed { .. } => (), // neither is asked for, nor told by a run
             }
             if let Some(progress) = progress.as_mut().filter(|_| reported.elapsed() >= REPORT_EVERY) {
                 reported = Instant::now();

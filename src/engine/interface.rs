@@ -1,0 +1,225 @@
+//! The interface of every engine: [`Engine`], and what it tells.
+
+use std::ops::ControlFlow;
+
+use super::EngineError;
+use super::api::{Completion, EngineInfo, Request, TokenDetail, Work};
+
+/// What an engine tells of its requests, and of each step.
+#[derive(Debug)]
+pub enum Event {
+    /// A request that asked for it ([`super::GenerateOptions::stream`]) has one more token. Never behind its completion.
+    Token(Token),
+    /// A request ended.
+    Completed(Completion),
+    /// A request could not be completed; the others go on.
+    Failed {
+        /// [`Request::id`].
+        request: usize,
+        /// Why, and the way out.
+        error: EngineError,
+    },
+    /// One step is done, and what ended in it has been told.
+    Step {
+        /// Requests that are being worked on.
+        running: usize,
+        /// Tokens generated in this step.
+        new_tokens: u64,
+        /// Bytes that keys and values of these requests take or may still take, where the engine knows.
+        cache_bytes: Option<u64>,
+    },
+}
+
+/// A generated token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Token {
+    /// [`Request::id`].
+    pub request: usize,
+    /// 0 for the first.
+    pub index: usize,
+    /// Its id.
+    pub token: u32,
+    /// What the model thought, where that was asked for.
+    pub detail: Option<TokenDetail>,
+    /// Seconds since the request was submitted.
+    pub seconds: f64,
+}
+
+/// What an engine has room for now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Requests that are being worked on.
+    pub running: usize,
+    /// Requests that wait.
+    pub queued: usize,
+    /// Requests that could be worked on beside those.
+    pub free_slots: usize,
+    /// Tokens that the KV cache has room for beside those that running requests have reserved; tokens that are only kept for
+    /// their beginning to be found again count as free. `None` where the cache has no fixed size.
+    pub free_tokens: Option<usize>,
+}
+
+impl Capacity {
+    /// Whether no request is in the engine.
+    pub const fn is_idle(&self) -> bool {
+        self.running == 0 && self.queued == 0
+    }
+}
+
+/// What a request may be at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Token ids are below this.
+    pub vocabulary: usize,
+    /// Longest prompt plus output, in tokens.
+    pub context_tokens: usize,
+    /// Tokens that the whole KV cache holds; `None` where it has no fixed size.
+    pub cache_tokens: Option<usize>,
+}
+
+impl Limits {
+    /// Refuses what the engine cannot work on: an empty prompt, a token beyond the vocabulary, more tokens than the context or the
+    /// whole cache holds.
+    pub fn check(&self, request: &Request) -> Result<(), EngineError> {
+        let (ids, id) = (&request.prompt.token_ids, request.id);
+        if ids.is_empty() {
+            return Err(EngineError::invalid(
+                format!("request {id} has an empty prompt"),
+                "a model continues at least one token: check the protocol's template",
+            ));
+        }
+        let continuation: &[u32] = if let Work::Score { continuation } = &request.work { continuation } else { &[] };
+        if let Some(token) = ids.iter().chain(continuation).find(|token| **token as usize >= self.vocabulary) {
+            return Err(EngineError::invalid(
+                format!("request {id} holds token {token}, but the vocabulary ends at {}", self.vocabulary),
+                "tokenizer and weights belong to different models: fetch both from one place",
+            ));
+        }
+        let length = ids.len() + continuation.len();
+        if length >= self.context_tokens + usize::from(!continuation.is_empty()) {
+            return Err(EngineError::invalid(
+                format!("request {id} has {length} tokens, but the model's context holds {}", self.context_tokens),
+                "shorten the prompt or take fewer few-shot examples",
+            ));
+        }
+        self.check_cache(&format!("request {id}"), request.max_total_tokens(self.context_tokens))
+    }
+
+    /// Refuses what does not fit the KV cache even alone; `what` may come to so many tokens.
+    pub fn check_cache(&self, what: &str, tokens: usize) -> Result<(), EngineError> {
+        let Some(room) = self.cache_tokens.filter(|room| tokens > *room) else { return Ok(()) };
+        Err(EngineError::invalid(
+            format!(
+                "{what} may come to {tokens} tokens; beside this model, the device has room for the KV cache of {room}"
+            ),
+            "ask for fewer tokens (`--max-tokens`, `--window`), shorten the prompts, end other programs on the device, or run \
+             with `--engine cpu`",
+        ))
+    }
+}
+
+/// Whatever completes requests: a CPU, a GPU, a server. Requests join with [`Engine::submit`] and leave when they end or with
+/// [`Engine::cancel`], at any time between two calls of [`Engine::step`]. Several threads share one through
+/// [`super::EngineHandle`].
+pub trait Engine: Send {
+    /// What it is and how it was loaded.
+    fn info(&self) -> &EngineInfo;
+
+    /// What a request may be at most. [`Engine::submit`] refuses what lies beyond.
+    fn limits(&self) -> Limits {
+        Limits { vocabulary: usize::MAX, context_tokens: self.info().context_tokens, cache_tokens: None }
+    }
+
+    /// Takes a request into the queue. One that cannot be worked on, or whose id belongs to a request that is here already, is
+    /// refused, and nothing else changes.
+    fn submit(&mut self, request: Request) -> Result<(), EngineError>;
+
+    /// Does the next piece of work on all requests, and adds what came of it to `events`. What ended is told once, and its id is
+    /// free again. Without requests it does nothing. An error is the engine's own: it has dropped every request, none of which
+    /// gets an event any more, and takes new ones.
+    fn step(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError>;
+
+    /// Drops a request, of which nothing is told any more; what it held is free for the next step. Whether it was there: an id
+    /// that was never submitted, or has ended, is none.
+    fn cancel(&mut self, request: usize) -> bool;
+
+    /// What there is room for. Costs next to nothing.
+    fn capacity(&self) -> Capacity;
+
+    /// Works through `requests`, in any order, and tells `sink` as each ends. `sink` may break off the run: what has
+    /// ended has been told, the rest is dropped, and the result is `Ok`. A request that is refused or fails ends the run, and so
+    /// `sink` sees no [`Event::Failed`].
+    fn run(
+        &mut self,
+        requests: Vec<Request>,
+        sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        run(self, requests, sink)
+    }
+
+    /// Computes `tokens` in an empty context and gives `sink` the logits that predict each of `tokens[from..]`: rows of
+    /// `[vocabulary]` one after the other, in the order of the tokens, any number of whole rows a call, so that neither
+    /// side ever holds more than it wants to. `from` is at least 1, for nothing predicts the first token. `sink` may
+    /// break off; then the result is `Ok`.
+    fn predict(
+        &mut self,
+        tokens: &[u32],
+        from: usize,
+        sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let _ = (tokens, from, sink);
+        Err(EngineError::invalid(
+            format!("the engine {} does not tell whole distributions of the next token", self.info().name),
+            "run with `--engine cpu`, which does",
+        ))
+    }
+}
+
+/// [`Engine::run`].
+fn run<E: Engine + ?Sized>(
+    engine: &mut E,
+    requests: Vec<Request>,
+    sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<(), EngineError> {
+    let ids: Vec<usize> = requests.iter().map(|request| request.id).collect();
+    let mut submitted = 0;
+    let ended = requests.into_iter().try_for_each(|request| {
+        engine.submit(request)?;
+        submitted += 1;
+        Ok(())
+    });
+    let ended = ended.and_then(|()| steps(engine, sink));
+    // Whoever is left, after a failure or because the sink broke off. An id that was refused may be somebody else's.
+    for id in &ids[..submitted] {
+        engine.cancel(*id);
+    }
+    ended
+}
+
+/// Steps until nothing is left to do, the sink breaks off or a request fails. All that ended in a step is told, whoever breaks
+/// off and whatever failed.
+fn steps<E: Engine + ?Sized>(
+    engine: &mut E,
+    sink: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<(), EngineError> {
+    let mut events = Vec::new();
+    while !engine.capacity().is_idle() {
+        let stepped = engine.step(&mut events);
+        let (mut breaks, mut failed) = (false, None);
+        for event in events.drain(..) {
+            match event {
+                Event::Failed { error, .. } => failed = failed.or(Some(error)),
+                Event::Step { .. } if failed.is_some() => (),
+                event => breaks |= sink(event).is_break(),
+            }
+        }
+        stepped?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if breaks {
+            break;
+        }
+    }
+    Ok(())
+}
