@@ -13,6 +13,6 @@ mod scheduler_tests;
 mod sequence;
 
 pub(crate) use blocks::BlockPool;
-pub(crate) use plan::{LogitsRow, Segment, StepPlan};
+pub(crate) use plan::{Segment, StepPlan};
 pub(crate) use queue::{Queue, Queued, duplicate};
 pub(crate) use scheduler::{Scheduler, SchedulerOptions};

@@ -102,8 +102,14 @@ pub(crate) struct Model {
     /// Logits for the host, as many as were ever wanted.
     host_logits: Option<Pinned<f32>>,
     /// Captured small steps, by rows and longest attention.
-    graphs: HashMap<(usize, usize), CudaGraph>,
+    graphs: HashMap<(usize, usize), Graph>,
 }
+
+/// A captured step.
+struct Graph(CudaGraph);
+
+// SAFETY: its handles belong to the context, not to a thread; a launch binds the context, and no two threads have it at a time.
+unsafe impl Send for Graph {}
 
 /// Row-major `[rows, …]`, as many rows as a step may have.
 struct Activations {
@@ -283,7 +289,7 @@ impl Model {
         let shape = Shape { longest: Attention::bucket(shape.longest), ..*shape };
         let key = (shape.rows, shape.longest);
         if let Some(graph) = self.graphs.get(&key) {
-            return graph.launch().map_err(|error| failed("replay a step", error));
+            return graph.0.launch().map_err(|error| failed("replay a step", error));
         }
         // This launch computes the step, and looks up what is looked up at first use: a capture may not allocate.
         self.launch(&shape, cache, at)?;
@@ -297,7 +303,7 @@ impl Model {
         // What failed to be launched is why the capture came to nothing.
         launched?;
         let graph = graph?;
-        self.graphs.extend(graph.map(|graph| (key, graph)));
+        self.graphs.extend(graph.map(|graph| (key, Graph(graph))));
         Ok(())
     }
 
