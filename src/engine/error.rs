@@ -27,6 +27,14 @@ pub enum EngineError {
     /// The hub could not give what was asked of it.
     #[error(transparent)]
     Hub(#[from] crate::hub::HubError),
+    /// The engine has no room for another request now.
+    #[error("{what}\nhint: {hint}")]
+    Busy {
+        /// What is full.
+        what: String,
+        /// The way out.
+        hint: String,
+    },
     /// The engine itself failed: not the user's mistake.
     #[error("{what}\nhint: {hint}")]
     Failed {
@@ -41,6 +49,23 @@ impl EngineError {
     /// The user's files or flags are at fault.
     pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Invalid { what: what.into(), hint: hint.into() }
+    }
+
+    /// Too much was asked for at once.
+    pub fn busy(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Busy { what: what.into(), hint: hint.into() }
+    }
+
+    /// The same words again, for another one who waits for the same.
+    #[must_use]
+    pub fn repeated(&self) -> Self {
+        let text = self.to_string();
+        let (what, hint) = text.split_once("\nhint: ").unwrap_or((&text, "run the command again"));
+        match self {
+            Self::Failed { .. } => Self::failed(what, hint),
+            Self::Busy { .. } => Self::busy(what, hint),
+            _ => Self::invalid(what, hint),
+        }
     }
 
     /// The engine is at fault.

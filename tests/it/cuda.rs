@@ -24,13 +24,13 @@ fn no_gpu() -> bool {
     missing
 }
 
-fn source(name: &str) -> Arc<ModelSource> {
+pub(crate) fn source(name: &str) -> Arc<ModelSource> {
     let spec = ModelSpec { source: name.to_owned(), revision: "main".to_owned() };
     Arc::new(ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap())
 }
 
 /// A random model of each shape, in a folder that lasts as long as the first value.
-fn shaped(shape: &Shape) -> (tempfile::TempDir, Arc<ModelSource>) {
+pub(crate) fn shaped(shape: &Shape) -> (tempfile::TempDir, Arc<ModelSource>) {
     let folder = shape.write();
     let opened = source(&folder.path().display().to_string());
     (folder, opened)
@@ -44,7 +44,7 @@ fn packed(shape: &Shape, group: usize) -> (tempfile::TempDir, Arc<ModelSource>) 
     (folder, opened)
 }
 
-fn engine(source: &Arc<ModelSource>, kind: EngineKind, dtype: Dtype, batch: usize) -> Box<dyn Engine> {
+pub(crate) fn engine(source: &Arc<ModelSource>, kind: EngineKind, dtype: Dtype, batch: usize) -> Box<dyn Engine> {
     open(source, &OpenOptions::new(kind, dtype, Some(batch))).unwrap()
 }
 
@@ -60,7 +60,7 @@ fn logits(engine: &mut dyn Engine, tokens: &[u32]) -> Vec<f32> {
 }
 
 /// Token ids that look random and are the same everywhere.
-fn tokens(count: usize, vocabulary: usize, seed: u64) -> Vec<u32> {
+pub(crate) fn tokens(count: usize, vocabulary: usize, seed: u64) -> Vec<u32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -69,12 +69,12 @@ fn tokens(count: usize, vocabulary: usize, seed: u64) -> Vec<u32> {
     (0..count).map(|_| (3 + next() % (vocabulary - 3)) as u32).collect()
 }
 
-fn generate(id: usize, prompt: Vec<u32>, options: GenerateOptions) -> Request {
+pub(crate) fn generate(id: usize, prompt: Vec<u32>, options: GenerateOptions) -> Request {
     let prompt = Arc::new(Prompt { text: String::new(), token_ids: prompt });
     Request { id, prompt, work: Work::Generate(options) }
 }
 
-fn greedy(max_tokens: usize) -> GenerateOptions {
+pub(crate) fn greedy(max_tokens: usize) -> GenerateOptions {
     GenerateOptions { max_tokens, ignore_eos: true, ..GenerateOptions::default() }
 }
 
