@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use super::bench::BenchArguments;
+use super::doctor::DoctorArguments;
 use super::exit::HELP as EXIT_CODES;
 use super::golden::GoldenArguments;
 use super::gsm8k::Gsm8kArguments;
@@ -12,14 +13,32 @@ use super::quality::QualityArguments;
 use super::quantize::QuantizeArguments;
 use super::report::ReportArguments;
 use super::rescore::RescoreArguments;
+use super::resume::ResumeArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
-use super::{bench, golden, gsm8k, perplexity, protocol, quality, quantize, report, synth};
+use super::{bench, doctor, golden, gsm8k, perplexity, protocol, quality, quantize, report, resume, show, synth};
+
+/// What `--vs` takes, in `report` and in `bench`.
+const ELSEWHERE: &str = "\
+--vs FILE is JSON; what was not measured is left out, and what bench --out has
+written will do. Each row needs engine and precision, and a source of its own or
+of the file; times are in seconds unless they say else:
+  {\"format\": 1, \"source\": \"...\", \"machine\": \"...\", \"date\": \"...\", \"rows\": [
+    {\"engine\": \"name version\", \"precision\": \"f16\", \"model\": \"...\",
+     \"device\": \"...\", \"source\": \"...\", \"note\": \"...\",
+     \"load_seconds\": 1.2, \"load_first_token_seconds\": 1.3,
+     \"ttft_milliseconds\": 6.1, \"decode_tokens_per_second\": 653,
+     \"concurrent_tokens_per_second\": 41370, \"workload_seconds\": 7.59,
+     \"tokens_per_second\": 44490, \"accuracy_percent\": 70.1, \"n\": 1319,
+     \"peak_memory_bytes\": 2100000000}]}";
 
 /// Does a language model still think straight in FP16 and in AWQ-int4, and what does that buy in speed and load time?
 #[derive(Debug, Parser)]
 #[command(name = "evalsuite", version, max_term_width = 80, after_help = EXIT_CODES)]
 pub struct Arguments {
+    /// Nothing on stderr but errors: no progress, no notes
+    #[arg(long, global = true)]
+    pub quiet: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -35,7 +54,7 @@ pub enum Command {
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", perplexity::EXAMPLES))]
     Perplexity(Box<PerplexityArguments>),
     /// Measure how fast a model loads and generates, precision by precision
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", bench::EXAMPLES))]
+    #[command(after_help = format!("{}\n\n{ELSEWHERE}\n\n{EXIT_CODES}", bench::EXAMPLES))]
     Bench(Box<BenchArguments>),
     /// Ask a fixed set of prompts and compare every precision's answers with f32's
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", quality::EXAMPLES))]
@@ -43,14 +62,17 @@ pub enum Command {
     /// Keep outputs as golden files, and say where they have changed
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", golden::EXAMPLES))]
     Golden(GoldenArguments),
+    /// Go on with a run that was interrupted, by its own command
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", resume::EXAMPLES))]
+    Resume(Box<ResumeArguments>),
     /// Score a run's stored answers anew by another protocol's rules
     #[command(after_help = EXIT_CODES)]
     Rescore(RescoreArguments),
     /// Print the table of a run again
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", show::JSON))]
     Show(ShowArguments),
     /// Put runs side by side, as a table, a page or for CI, and gate on a baseline
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", report::EXAMPLES))]
+    #[command(after_help = format!("{}\n\n{ELSEWHERE}\n\n{EXIT_CODES}", report::EXAMPLES))]
     Report(Box<ReportArguments>),
     /// Write, check and explain the files that say how to ask and how to score
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", protocol::EXAMPLES))]
@@ -62,6 +84,6 @@ pub enum Command {
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", synth::EXAMPLES))]
     Synth(SynthArguments),
     /// Say what this machine offers: CPU, GPU, caches, hub
-    #[command(after_help = EXIT_CODES)]
-    Doctor,
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", doctor::JSON))]
+    Doctor(DoctorArguments),
 }

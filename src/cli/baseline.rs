@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::exit::Exit;
-use super::printer::{print_error, say};
+use super::printer::{note, print_error};
 use crate::compare::{Gate, Limits, no_shared_precision, refusal};
 use crate::jobs::JobError;
 use crate::jobs::eval::{EvalJob, StoredRun};
@@ -98,10 +98,10 @@ pub(super) fn exit(gate: Option<&Gate>) -> Exit {
 }
 
 fn tell(gate: &Gate) {
-    for note in &gate.notes {
-        say(&format!("baseline: {note}"));
+    for text in &gate.notes {
+        note(&format!("baseline: {text}"));
     }
     for check in &gate.checks {
-        if check.passed { say(&format!("baseline: {}", check.message)) } else { print_error(&check.message) }
+        if check.passed { note(&format!("baseline: {}", check.message)) } else { print_error(&check.message) }
     }
 }

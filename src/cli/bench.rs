@@ -7,7 +7,7 @@ use clap::Args;
 use super::exit::Exit;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_and_keep};
-use super::printer::{Printer, cache_text, duration, remaining_text, running_text, say, speed_text};
+use super::printer::{Printer, cache_text, duration, note, remaining_text, running_text, say, speed_text};
 use super::session::{catch_interrupts, print_failures};
 use super::values::at_least_one;
 use crate::engine::Batching;
@@ -39,14 +39,8 @@ beside that of the whole program.
   {\"requests\": [{\"prompt_tokens\": 96, \"output_tokens\": 256}, ...],
    \"shared_prefix_tokens\": 0}
 
---vs FILE is JSON too; what was not measured is left out. A file that --out has
-written will do. Rows with a `shape` are taken if it is part of the model's
-name, else those without one; of them, the precisions at hand:
-  {\"machine\": \"...\", \"date\": \"...\", \"rows\": [
-    {\"engine\": \"name version (details)\", \"dtype\": \"f16\", \"shape\": \"...\",
-     \"load_s\": 1.2, \"load_first_token_s\": 1.3, \"b1_ttft_ms\": 6.1,
-     \"b1_decode_tok_s\": 653, \"req500_128_64_tok_s\": 41370,
-     \"gsm8k_shape_s\": 7.59, \"gsm8k_shape_tok_s\": 44490, \"note\": \"...\"}]}";
+With --vs, rows with a model are taken if that is part of the model's name, else
+those without one; of them, those with a figure in the precisions at hand.";
 
 /// `evalsuite bench`.
 #[derive(Debug, Clone, Args)]
@@ -78,7 +72,7 @@ pub struct BenchArguments {
     #[arg(long, default_value_t = 0, help_heading = "Measurement")]
     pub seed: u64,
 
-    /// Show what others measured below: rows in a JSON file
+    /// Show what others measured below: rows in a JSON file, as said below
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub vs: Option<PathBuf>,
     /// Write every repetition, with its provenance, to this file
@@ -149,13 +143,13 @@ pub(super) fn run(arguments: &BenchArguments, command: Vec<String>) -> Result<Ex
 
 fn tell(printer: &mut Printer, event: BenchEvent) {
     match event {
-        BenchEvent::Note(note) => say(&format!("note: {note}")),
-        BenchEvent::Loading { dtype, repetition: 1, repetitions: 1 } => say(&format!("{dtype:4}  loading")),
+        BenchEvent::Note(text) => note(&format!("note: {text}")),
+        BenchEvent::Loading { dtype, repetition: 1, repetitions: 1 } => note(&format!("{dtype:4}  loading")),
         BenchEvent::Loading { dtype, repetition: 1, repetitions } => {
-            say(&format!("{dtype:4}  loading, {repetitions} times"));
+            note(&format!("{dtype:4}  loading, {repetitions} times"));
         }
         BenchEvent::Loading { .. } => {}
-        BenchEvent::Loaded(info, run) => say(&format!(
+        BenchEvent::Loaded(info, run) => note(&format!(
             "{:4}  {} engine on {}: ready in {:.3} s, first token after {:.3} s, {} of weights",
             info.dtype,
             info.name,
@@ -169,7 +163,7 @@ fn tell(printer: &mut Printer, event: BenchEvent) {
             printer.show(done, total, progress_line(&progress), Some(end_line(&progress)));
         }
         BenchEvent::Ended => printer.end(),
-        BenchEvent::Failed { dtype, message } => say(&format!("{dtype:4}  failed: {message}")),
+        BenchEvent::Failed { dtype, message } => note(&format!("{dtype:4}  failed: {message}")),
     }
 }
 

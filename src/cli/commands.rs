@@ -5,9 +5,11 @@ use std::ffi::OsString;
 use super::args::Command;
 use super::exit::Exit;
 use super::parser::parse;
-use super::printer::print_error;
+use super::printer::{print_error, set_quiet};
+use super::resume::{self, Next, ResumeArguments};
 use super::session::is_interrupted;
 use super::{bench, doctor, golden, gsm8k, perplexity, protocol, quality, quantize, report, rescore, show, synth};
+use crate::jobs::JobError;
 
 /// Runs the program on a command line, the program's own name first.
 pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
@@ -16,8 +18,21 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
         Ok(arguments) => arguments,
         Err(exit) => return exit,
     };
-    let command = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    set_quiet(arguments.quiet);
+    let command: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let result = match &arguments.command {
+        Command::Resume(arguments) => resume(arguments, &command),
+        own => dispatch(own, command),
+    };
+    result.unwrap_or_else(|error| {
+        print_error(&error.to_string());
+        // The hub was given up because the user broke off.
+        if error.is_hub_failure() && is_interrupted() { Exit::Interrupted } else { Exit::from(&error) }
+    })
+}
+
+fn dispatch(own: &Command, command: Vec<String>) -> Result<Exit, JobError> {
+    match own {
         Command::Gsm8k(arguments) => gsm8k::run(arguments, command),
         Command::Perplexity(arguments) => perplexity::run(arguments, command),
         Command::Bench(arguments) => bench::run(arguments, command),
@@ -29,11 +44,22 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
         Command::Protocol(arguments) => protocol::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
         Command::Synth(arguments) => synth::run(arguments),
-        Command::Doctor => doctor::run(),
-    };
-    result.unwrap_or_else(|error| {
-        print_error(&error.to_string());
-        // The hub was given up because the user broke off.
-        if error.is_hub_failure() && is_interrupted() { Exit::Interrupted } else { Exit::from(&error) }
-    })
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Resume(_) => Err(JobError::invalid(
+            "a run's plan says that `evalsuite resume` began it, which begins none",
+            "the file plan.json was changed; start a new run",
+        )),
+    }
+}
+
+/// Runs the command that a run folder knows.
+fn resume(arguments: &ResumeArguments, command: &[String]) -> Result<Exit, JobError> {
+    let program = command.first().map_or("evalsuite", String::as_str);
+    match resume::run(arguments, program)? {
+        Next::Done(exit) => Ok(exit),
+        Next::Command(words) => {
+            let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
+            parse(&typed).map_or_else(Ok, |arguments| dispatch(&arguments.command, words))
+        }
+    }
 }

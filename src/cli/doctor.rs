@@ -4,8 +4,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+use serde_json::{Map, Value};
+
 use super::exit::Exit;
-use super::output::print_data;
+use super::output::{DataArguments, print_data, print_json};
 use crate::engine::{EngineKind, gpu_description};
 use crate::hub::{Hub, HubError, HubSettings};
 use crate::jobs::JobError;
@@ -16,18 +19,40 @@ use crate::text::bytes;
 /// The longest that a look at the hub may take.
 const HUB_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Runs the command.
-pub(super) fn run() -> Result<Exit, JobError> {
-    print_data(&report())?;
-    Ok(Exit::Success)
+/// For `--help`.
+pub(super) const JSON: &str = "\
+--format json has the keys kind (\"doctor\"), format (1), program, cpu, gpu,
+folders and hub; each of the last five holds texts under the names of the
+lines, in lower case with _ for blanks.";
+
+/// `evalsuite doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArguments {
+    #[command(flatten)]
+    /// How to print it.
+    pub data: DataArguments,
 }
 
-/// The whole report.
-fn report() -> String {
+/// Runs the command.
+pub(super) fn run(arguments: &DoctorArguments) -> Result<Exit, JobError> {
+    let is_json = arguments.data.is_json()?;
     let client = Hub::from_environment(false);
     let settings = client.as_ref().map(Hub::settings);
     let sections = [versions(), processor(), gpu(), caches(settings), hub(settings)];
-    sections.iter().map(|(title, lines)| section(title, lines)).collect::<Vec<_>>().join("\n")
+    if is_json {
+        print_json("doctor", &json(&sections))?;
+    } else {
+        print_data(&sections.iter().map(|(title, lines)| section(title, lines)).collect::<Vec<_>>().join("\n"))?;
+    }
+    Ok(Exit::Success)
+}
+
+fn json(sections: &[Section]) -> Map<String, Value> {
+    let key = |name: &str| name.to_lowercase().replace(' ', "_");
+    let object = |lines: &[(String, String)]| {
+        Value::Object(lines.iter().map(|(name, value)| (key(name), Value::from(value.as_str()))).collect())
+    };
+    sections.iter().map(|(title, lines)| (key(title), object(lines))).collect()
 }
 
 type Section = (&'static str, Vec<(String, String)>);

@@ -6,6 +6,7 @@ mod bench;
 mod commands;
 mod doctor;
 mod exit;
+mod flags;
 mod golden;
 mod gsm8k;
 mod model;
@@ -18,10 +19,13 @@ mod quality;
 mod quantize;
 mod report;
 mod rescore;
+mod resume;
 mod session;
 mod show;
 mod synth;
 mod values;
+#[cfg(test)]
+mod walk_tests;
 
 pub use args::{Arguments, Command};
 pub use bench::{BenchArguments, resolve_bench};

@@ -17,7 +17,7 @@ const MOST_BATCH: usize = 65_536;
 #[derive(Debug, Clone, Args)]
 pub struct ModelArguments {
     /// `bundled`, a hub id, a folder, or a .gguf file
-    #[arg(long = "model", value_name = "MODEL", default_value = crate::bundled::NAME, help_heading = "Model")]
+    #[arg(id = "model", long, value_name = "MODEL", default_value = crate::bundled::NAME, help_heading = "Model")]
     pub source: String,
     /// Revision of a hub model
     #[arg(long, default_value = crate::hub::DEFAULT_REVISION, help_heading = "Model")]

@@ -4,12 +4,14 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 
-use super::printer::{print, say};
+use super::printer::{note, print, say};
 use crate::files::read_text;
 use crate::jobs::JobError;
 use crate::record::RecordError;
 use crate::report::{Format, ReportError, check_template};
+use crate::text::unknown;
 
 /// How a table is printed.
 #[derive(Debug, Clone, Args)]
@@ -49,6 +51,47 @@ impl OutputArguments {
     }
 }
 
+/// How a command prints what is no table of a run.
+#[derive(Debug, Clone, Args)]
+pub struct DataArguments {
+    /// `terminal`, or `json` for programs
+    #[arg(long, default_value = "terminal")]
+    pub format: String,
+}
+
+impl DataArguments {
+    /// Whether a program reads it.
+    pub(super) fn is_json(&self) -> Result<bool, JobError> {
+        match self.format.as_str() {
+            "terminal" => Ok(false),
+            "json" => Ok(true),
+            other => {
+                let (what, hint) = unknown("format", other, &["terminal", "json"]);
+                Err(JobError::invalid(what, hint))
+            }
+        }
+    }
+}
+
+/// The version of what [`print_json`] prints; raised when a key changes its meaning.
+const DATA_FORMAT: u32 = 1;
+
+/// Prints an object as JSON, with `kind` and `format` before its own keys.
+pub(super) fn print_json(kind: &'static str, data: &impl Serialize) -> Result<(), JobError> {
+    #[derive(Serialize)]
+    struct Document<'a, T> {
+        kind: &'static str,
+        format: u32,
+        #[serde(flatten)]
+        data: &'a T,
+    }
+    let text = serde_json::to_string_pretty(&Document { kind, format: DATA_FORMAT, data });
+    let text = text.map_err(|error| {
+        JobError::invalid(format!("cannot write {kind} as JSON: {error}"), "this is a fault of evalsuite")
+    })?;
+    print_data(&text)
+}
+
 /// Colours where a person looks, unless they said no (<https://no-color.org>).
 pub(super) fn colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -76,7 +119,7 @@ pub(super) fn print_and_keep(
         }
         Some(path) => {
             write(path)?;
-            say(&format!("results: {}", path.display()));
+            note(&format!("results: {}", path.display()));
         }
         None => {}
     }

@@ -2,12 +2,26 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::jobs::{Event, Progress, WindowProgress};
 use crate::text::bytes;
+
+/// Whether `--quiet` was given; stderr is the whole process's, and so is this.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Before anything is said: whether notes and progress are left out.
+pub(super) fn set_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Whether notes and progress are left out.
+pub(super) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
 
 /// Prints data. A reader that went away (`| head`) has what it wanted; any other failure is said.
 pub(super) fn print(text: &str) -> io::Result<()> {
@@ -24,7 +38,14 @@ pub(super) fn print_error(message: &str) {
     say(&format!("error: {message}"));
 }
 
-/// A line on stderr; nobody is left to be told if that fails.
+/// A line on stderr that `--quiet` leaves out: what is good to know, and no reason of an exit code.
+pub(super) fn note(line: &str) {
+    if !is_quiet() {
+        say(line);
+    }
+}
+
+/// A line on stderr that belongs to an error; nobody is left to be told if that fails.
 pub(super) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -47,10 +68,10 @@ impl Printer {
 
     pub(super) fn tell(&mut self, event: Event) {
         match event {
-            Event::Note(note) => say(&format!("note: {note}")),
-            Event::Folder { path, done, total } => say(&folder_line(&path, done, total)),
-            Event::Loading(dtype) => say(&format!("{dtype:4}  loading")),
-            Event::Loaded(info) => say(&format!(
+            Event::Note(text) => note(&format!("note: {text}")),
+            Event::Folder { path, done, total } => note(&folder_line(&path, done, total)),
+            Event::Loading(dtype) => note(&format!("{dtype:4}  loading")),
+            Event::Loaded(info) => note(&format!(
                 "{:4}  {} engine on {}: loaded in {:.2} s, {} of weights{}, up to {} requests at once",
                 info.dtype,
                 info.name,
@@ -69,20 +90,23 @@ impl Printer {
                 self.show(progress.passes_done as u64, progress.passes as u64, line, Some(end));
             }
             Event::Ended(_) => self.end(),
-            Event::Failed { dtype, message } => say(&format!("{dtype:4}  failed: {message}")),
+            Event::Failed { dtype, message } => note(&format!("{dtype:4}  failed: {message}")),
         }
     }
 
     /// A bar, or a line now and then; `end_line` is what [`Printer::end`] leaves of it.
     pub(super) fn show(&mut self, done: u64, total: u64, line: String, end_line: Option<String>) {
         self.latest = end_line;
+        if is_quiet() {
+            return;
+        }
         if self.terminal {
             let bar = self.bar.get_or_insert_with(|| new_bar(total));
             bar.set_position(done);
             bar.set_message(line);
         } else if self.last_line.elapsed() > Self::LINE_EVERY {
             self.last_line = Instant::now();
-            say(&line);
+            note(&line);
         }
     }
 
@@ -92,7 +116,7 @@ impl Printer {
             bar.finish_and_clear();
         }
         if let Some(line) = self.latest.take() {
-            say(&line);
+            note(&line);
         }
     }
 }

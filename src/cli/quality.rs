@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::exit::Exit;
+use super::flags::import_excludes;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_data};
-use super::printer::say;
+use super::printer::note;
 use super::session::{conclude_run, destination, with_surroundings};
 use super::values::{at_least_one, chat};
 use crate::engine::Batching;
@@ -60,7 +61,7 @@ pub struct QualityArguments {
     pub max_tokens: Option<usize>,
 
     /// Compare the answers in this JSON file; run no model
-    #[arg(long, value_name = "FILE", help_heading = "Import", conflicts_with_all = IMPORT_EXCLUDES)]
+    #[arg(long, value_name = "FILE", help_heading = "Import", conflicts_with_all = import_excludes())]
     pub import: Option<PathBuf>,
     /// The import's column to compare with [default: `ground_truth`]
     #[arg(long, value_name = "COLUMN", help_heading = "Import")]
@@ -80,24 +81,6 @@ pub struct QualityArguments {
     /// How to print the report.
     pub output: OutputArguments,
 }
-
-/// Flags that a run has and an import has not.
-const IMPORT_EXCLUDES: [&str; 14] = [
-    "source",
-    "revision",
-    "dtype",
-    "awq",
-    "engine",
-    "device",
-    "batching",
-    "batch",
-    "threads",
-    "offline",
-    "only",
-    "chat",
-    "max_tokens",
-    "resume",
-];
 
 /// Checks the arguments of a `quality` run. `command` is the whole command line; `colour` is for a terminal's tables.
 pub fn resolve_quality(
@@ -151,7 +134,7 @@ fn compare_import(arguments: &QualityArguments, file: &Path, command: Vec<String
     let (_, report) = import(&job)?;
     print_data(&report)?;
     if let Some(path) = &job.out {
-        say(&format!("results: {}", path.display()));
+        note(&format!("results: {}", path.display()));
     }
     Ok(Exit::Success)
 }

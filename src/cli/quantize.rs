@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use serde_json::json;
 
 use super::exit::Exit;
-use super::printer::{Printer, duration, remaining_text, say};
+use super::output::{DataArguments, print_json};
+use super::printer::{Printer, duration, note, remaining_text, say};
 use super::session::{catch_interrupts, open_hub, start_threads};
 use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
@@ -24,7 +26,10 @@ Examples:
   evalsuite quantize --model ./model --out ./model-rtn --method rtn
       plain rounding, to see what the search is worth
 
-Ctrl-C keeps finished blocks in DIR.partial; the same command goes on there.";
+Ctrl-C keeps finished blocks in DIR.partial; the same command goes on there.
+
+--format json prints the keys kind (\"quantize\"), format (1), folder and
+seconds when the checkpoint is written, and nothing before.";
 
 /// `evalsuite quantize`.
 #[derive(Debug, Clone, Args)]
@@ -53,10 +58,14 @@ pub struct QuantizeArguments {
     /// Use only what is on this machine; ask no hub
     #[arg(long)]
     pub offline: bool,
+    #[command(flatten)]
+    /// How to print what was made.
+    pub data: DataArguments,
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, JobError> {
+    let is_json = arguments.data.is_json()?;
     let job = resolve(arguments)?;
     start_threads(arguments.threads)?;
     let hub = open_hub(arguments.offline)?;
@@ -65,11 +74,15 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, JobError> {
     let begun = Instant::now();
     let finished = quantize(&job, &hub, &mut |event| tell(&mut printer, event), interrupted)?;
     printer.end();
+    let seconds = begun.elapsed().as_secs_f64();
     Ok(match finished {
         Finished::Written(folder) => {
             let folder = folder.display();
-            say(&format!("written in {}: {folder}", duration(begun.elapsed().as_secs_f64())));
-            say(&format!("run it with `evalsuite gsm8k --model {folder}`"));
+            note(&format!("written in {}: {folder}", duration(seconds)));
+            note(&format!("run it with `evalsuite gsm8k --model {folder}`"));
+            if is_json {
+                print_json("quantize", &json!({ "folder": folder.to_string(), "seconds": seconds }))?;
+            }
             Exit::Success
         }
         Finished::Interrupted(folder) => {
@@ -115,9 +128,9 @@ fn tell(printer: &mut Printer, event: Event) {
                 || "rounded as it is".to_owned(),
                 |(source, tokens)| format!("calibrated on {tokens} tokens of {source}"),
             );
-            say(&format!("{model}: four bits, groups of {group_size}, {how}"));
+            note(&format!("{model}: four bits, groups of {group_size}, {how}"));
             if done > 0 {
-                say(&format!("{done} of {blocks} blocks are in {} already", folder.display()));
+                note(&format!("{done} of {blocks} blocks are in {} already", folder.display()));
             }
         }
         Event::Progress(progress) => {

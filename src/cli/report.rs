@@ -9,7 +9,7 @@ use clap::Args;
 use super::baseline::{BaselineArguments, exit};
 use super::exit::Exit;
 use super::output::{colour, print_data};
-use super::printer::{print_error, say};
+use super::printer::{note, print_error};
 use crate::compare::{Comparison, Report, read_outside, report_format};
 use crate::files::write_atomically;
 use crate::jobs::JobError;
@@ -83,7 +83,7 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
                     "give `--out` a file in a folder that is there and may be written to",
                 )
             })?;
-            say(&format!("report: {}", path.display()));
+            note(&format!("report: {}", path.display()));
         }
         None => print_data(&text)?,
     }

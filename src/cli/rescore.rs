@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::output::{OutputArguments, colour, print_data};
-use super::printer::say;
+use super::printer::note;
 use super::session::open_hub;
 use crate::jobs::JobError;
 use crate::jobs::eval::{render, rescore};
@@ -33,10 +33,10 @@ pub(super) fn run(arguments: &RescoreArguments) -> Result<Exit, JobError> {
     let format = arguments.output.table_format(colour())?;
     let hub = open_hub(arguments.offline)?;
     let (record, path) = rescore(&arguments.run, &arguments.protocol, &hub)?;
-    for note in &record.notes {
-        say(&format!("note: {note}"));
+    for text in &record.notes {
+        note(&format!("note: {text}"));
     }
     print_data(&render(&record, &format)?)?;
-    say(&format!("results: {}", path.display()));
+    note(&format!("results: {}", path.display()));
     Ok(Exit::Success)
 }

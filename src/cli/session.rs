@@ -7,7 +7,7 @@ use nix::sys::signal::{SigHandler, Signal};
 
 use super::exit::Exit;
 use super::output::print_data;
-use super::printer::{Printer, print_error, say};
+use super::printer::{Printer, is_quiet, note, print_error, say};
 use crate::engine::Dtype;
 use crate::hub::Hub;
 use crate::jobs::{Destination, Finished, JobContext, JobError};
@@ -42,7 +42,7 @@ pub(super) fn conclude_run<R>(
         return Ok(Exit::Interrupted);
     };
     print_data(report)?;
-    say(&format!("results: {folder}/record.json"));
+    note(&format!("results: {folder}/record.json"));
     let exit = print_failures(&finished.failures);
     if exit != Exit::Success {
         say(&format!("what is done is kept; try the rest again with `{go_on}`"));
@@ -101,7 +101,7 @@ pub(super) fn is_interrupted() -> bool {
 
 /// The hub's client, which Ctrl-C ends where it is caught.
 pub(super) fn open_hub(offline: bool) -> Result<Hub, JobError> {
-    Ok(Hub::from_environment(offline)?.until(&INTERRUPTED))
+    Ok(Hub::from_environment(offline)?.until(&INTERRUPTED).quiet(is_quiet()))
 }
 
 /// The first Ctrl-C asks the run to end after its current step, the second ends the program at once.

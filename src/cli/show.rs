@@ -1,6 +1,6 @@
 //! `evalsuite show`: the table of any command's record again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -12,6 +12,8 @@ use crate::jobs::bench::{BenchRecord, render_bench};
 use crate::jobs::eval::{EvalRecord, render};
 use crate::jobs::perplexity::{PerplexityRecord, render_perplexity};
 use crate::jobs::quality::{QualityRecord, render_quality};
+use crate::report::Format;
+use crate::text::command_line;
 
 /// `evalsuite show`.
 #[derive(Debug, Clone, Args)]
@@ -24,6 +26,11 @@ pub struct ShowArguments {
     pub output: OutputArguments,
 }
 
+/// For `--help`.
+pub(super) const JSON: &str = "\
+--format json prints the record itself: its key format, bench_format,
+perplexity_format or quality_format says which command's it is, and its version.";
+
 /// Runs the command.
 pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, JobError> {
     let format = arguments.output.format(colour())?;
@@ -31,18 +38,23 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, JobError> {
     if !path.exists() && arguments.run.join("plan.json").exists() {
         return Err(JobError::invalid(
             format!("the run in {} has not finished", arguments.run.display()),
-            "finish it: give its command (in plan.json) with `--resume`",
+            format!("finish it with `{}`", command_line(["evalsuite", "resume", &arguments.run.display().to_string()])),
         ));
     }
-    let report = if let Some(record) = PerplexityRecord::read(&path)? {
-        render_perplexity(&record, &format, 0)?
-    } else if let Some(record) = BenchRecord::read(&path)? {
-        render_bench(&record, &format)?
-    } else if let Some(record) = QualityRecord::read(&path)? {
-        render_quality(&record, &format, DIFFS)?
-    } else {
-        render(&EvalRecord::read(&path)?, &format)?
-    };
-    print_data(&report)?;
+    print_record(&path, &format)?;
     Ok(Exit::Success)
+}
+
+/// Prints the table of a record of any kind.
+pub(super) fn print_record(path: &Path, format: &Format) -> Result<(), JobError> {
+    let report = if let Some(record) = PerplexityRecord::read(path)? {
+        render_perplexity(&record, format, 0)?
+    } else if let Some(record) = BenchRecord::read(path)? {
+        render_bench(&record, format)?
+    } else if let Some(record) = QualityRecord::read(path)? {
+        render_quality(&record, format, DIFFS)?
+    } else {
+        render(&EvalRecord::read(path)?, format)?
+    };
+    print_data(&report)
 }

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use serde_json::json;
 
 use super::exit::Exit;
-use super::printer::{Printer, duration, remaining_text, say};
+use super::output::{DataArguments, print_json};
+use super::printer::{Printer, duration, note, remaining_text, say};
 use super::session::{catch_interrupts, start_threads};
 use super::values::at_least_one;
 use crate::jobs::JobError;
@@ -22,7 +24,10 @@ Examples:
   evalsuite bench --model ./tinyllama --dtype f16,awq
       how fast they run
 
-The answers of such a model are noise; its speed is a real model's.";
+The answers of such a model are noise; its speed is a real model's.
+
+--format json prints the keys kind (\"synth\"), format (1), folder, bytes and
+seconds when the checkpoint is written.";
 
 /// `evalsuite synth`.
 #[derive(Debug, Clone, Args)]
@@ -50,10 +55,14 @@ pub struct SynthArguments {
     /// CPU threads [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    #[command(flatten)]
+    /// How to print what was made.
+    pub data: DataArguments,
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &SynthArguments) -> Result<Exit, JobError> {
+    let is_json = arguments.data.is_json()?;
     let job = resolve(arguments)?;
     start_threads(arguments.threads)?;
     let interrupted = catch_interrupts()?;
@@ -61,11 +70,15 @@ pub(super) fn run(arguments: &SynthArguments) -> Result<Exit, JobError> {
     let begun = Instant::now();
     let finished = synthesise(&job, &mut |progress| show(&mut printer, &progress), interrupted)?;
     printer.end();
+    let seconds = begun.elapsed().as_secs_f64();
     Ok(match finished {
         Finished::Written(size) => {
             let folder = job.out.display();
-            say(&format!("{} written in {}: {folder}", bytes(size), duration(begun.elapsed().as_secs_f64())));
-            say(&format!("measure it with `evalsuite bench --model {folder}`"));
+            note(&format!("{} written in {}: {folder}", bytes(size), duration(seconds)));
+            note(&format!("measure it with `evalsuite bench --model {folder}`"));
+            if is_json {
+                print_json("synth", &json!({ "folder": folder.to_string(), "bytes": size, "seconds": seconds }))?;
+            }
             Exit::Success
         }
         Finished::Interrupted => {

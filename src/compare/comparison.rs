@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::divergence::{self, Divergence};
 use super::gate::Gate;
-use super::outside::OutsideRow;
+use super::outside::{OutsideRow, outside_row};
 use super::pairs::{self, Pair};
 use super::provenance::{self, Provenance};
 use super::rows::{self, Row};
@@ -56,7 +56,7 @@ impl Comparison {
         let mut rows = rows::rows(&sources, &names, &references, &pairs, &rules);
         let primary = rules.first().map_or("", String::as_str);
         let verdict = verdict::verdict(&rows, primary, gate.as_ref());
-        rows.extend(outside.into_iter().map(|row| row.into_row(&rules)));
+        rows.extend(outside.into_iter().map(|row| outside_row(row, &rules)));
         Self {
             format: COMPARISON_FORMAT,
             evalsuite: env!("CARGO_PKG_VERSION").to_owned(),

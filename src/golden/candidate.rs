@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{
     DatasetInput, FileHash, GOLDEN_FORMAT, Golden, Inputs, Output, PromptsInput, ProtocolInput, Provenance, Recipe,
-    RuleInput, Scored, Suite,
+    RecipeFlag, RuleInput, Scored, Suite,
 };
 use crate::engine::{Dtype, Finish};
 use crate::jobs::JobError;
@@ -20,10 +20,28 @@ use crate::text::command_line;
 /// What a run's folder does not say of itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
-    /// How to get the outputs again; `None` is by the run's own command.
-    pub recipe: Option<&'a Recipe>,
+    /// How to get the outputs again.
+    pub recipe: RecipeSource<'a>,
     /// The protocol's name or file, where it is known.
     pub protocol: Option<&'a str>,
+}
+
+/// How a run's outputs are to be had again.
+#[derive(Debug, Clone, Copy)]
+pub enum RecipeSource<'a> {
+    /// By the recipe that it was run by.
+    Known(&'a Recipe),
+    /// By the run's own command, without these flags.
+    Command(&'a [RecipeFlag]),
+}
+
+impl RecipeSource<'_> {
+    fn recipe(self, command: &[String]) -> Recipe {
+        match self {
+            Self::Known(recipe) => recipe.clone(),
+            Self::Command(left_out) => Recipe::of_command(command, left_out),
+        }
+    }
 }
 
 /// One golden file a precision, or why there is none.
@@ -132,7 +150,7 @@ fn gsm8k(run: &Path, record: &EvalRecord, origin: Origin) -> Result<Candidates, 
         chat: plan.protocol.chat,
         generation: &plan.generation,
         evalsuite: &plan.evalsuite,
-        recipe: origin.recipe.cloned().unwrap_or_else(|| Recipe::of_command(&plan.command)),
+        recipe: origin.recipe.recipe(&plan.command),
         tier: None,
     };
     let one = |dtype: Dtype| -> Result<Golden, JobError> {
@@ -185,7 +203,7 @@ fn quality(run: &Path, record: &QualityRecord, origin: Origin) -> Result<Candida
         chat: plan.chat,
         generation: &plan.generation,
         evalsuite: &plan.evalsuite,
-        recipe: origin.recipe.cloned().unwrap_or_else(|| Recipe::of_command(&plan.command)),
+        recipe: origin.recipe.recipe(&plan.command),
         tier: set.as_ref().and_then(|set| set.tier),
     };
     let prompts = PromptsInput {

@@ -19,7 +19,7 @@ mod suite_job;
 mod terms;
 
 pub use annotation::annotations;
-pub use candidate::{Candidates, Origin, candidates};
+pub use candidate::{Candidates, Origin, RecipeSource, candidates};
 pub use check::{Checked, Status, hold};
 pub use compare::{Change, ChangeKind, Comparison, compare};
 pub use file::{
@@ -27,7 +27,7 @@ pub use file::{
     RuleInput, Scored, Suite,
 };
 pub use orphans::{Reach, reach};
-pub use recipe::Recipe;
+pub use recipe::{Recipe, RecipeFlag};
 pub use review::show;
 pub use store::{Entry, Store};
 pub use suite_job::{Ran, SuiteEnd, SuiteJob};

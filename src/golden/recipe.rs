@@ -14,29 +14,16 @@ pub struct Recipe {
     pub arguments: Vec<String>,
 }
 
-/// Flags with a value that decide no output, or that a golden file keeps elsewhere.
-const LEFT_OUT: [&str; 16] = [
-    "--model",
-    "--dtype",
-    "--awq",
-    "--engine",
-    "--device",
-    "--batch",
-    "--threads",
-    "--out",
-    "--format",
-    "--template",
-    "--diffs",
-    "--min-accuracy",
-    "--baseline",
-    "--margin",
-    "--min-speed-ratio",
-    "--show-prompt",
-];
-/// The same without a value.
-const LEFT_OUT_ALONE: [&str; 2] = ["--resume", "--offline"];
-/// Those of them that are heeded where a suite runs for its golden files: how it is computed, and where.
-const HEEDED: [&str; 2] = ["--device", "--batch"];
+/// A flag of a suite's command that no recipe has: it decides no output, or a golden file keeps it elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipeFlag {
+    /// `--engine`.
+    pub name: String,
+    /// Whether a value follows it.
+    pub takes_value: bool,
+    /// Whether it is heeded where a suite runs for its golden files: how it is computed, and where.
+    pub is_heeded: bool,
+}
 
 /// `--dtype` of `--dtype=f32`.
 fn flag_of(word: &str) -> &str {
@@ -45,22 +32,22 @@ fn flag_of(word: &str) -> &str {
 
 impl Recipe {
     /// The first flag among these that a suite which runs for its golden files would not heed.
-    pub fn not_heeded(arguments: &[String]) -> Option<&str> {
+    pub fn not_heeded<'a>(arguments: &'a [String], left_out: &[RecipeFlag]) -> Option<&'a str> {
         let mut flags = arguments.iter().map(|word| flag_of(word));
-        flags.find(|flag| (LEFT_OUT.contains(flag) || LEFT_OUT_ALONE.contains(flag)) && !HEEDED.contains(flag))
+        flags.find(|flag| left_out.iter().any(|left| left.name == *flag && !left.is_heeded))
     }
 
-    /// From a run's command line: the program, the suite, its flags.
-    pub fn of_command(words: &[String]) -> Self {
+    /// From a run's command line: the program, its own flags, the suite, its flags. `left_out` are those that no recipe has.
+    pub fn of_command(words: &[String], left_out: &[RecipeFlag]) -> Self {
         let mut recipe = Self { model: crate::bundled::NAME.to_owned(), awq: None, arguments: Vec::new() };
-        let mut words = words.iter().skip(2);
+        let mut words = words.iter().skip(1).skip_while(|word| word.starts_with("--")).skip(1);
         while let Some(word) = words.next() {
             let (flag, value) = word.split_once('=').map_or((word.as_str(), None), |(flag, value)| (flag, Some(value)));
-            if LEFT_OUT_ALONE.contains(&flag) {
-                continue;
-            }
-            if !LEFT_OUT.contains(&flag) {
+            let Some(left_out) = left_out.iter().find(|left_out| left_out.name == flag) else {
                 recipe.arguments.push(word.clone());
+                continue;
+            };
+            if !left_out.takes_value {
                 continue;
             }
             let value = value.map(str::to_owned).or_else(|| words.next().cloned());
@@ -78,21 +65,25 @@ impl Recipe {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_run_s_command_becomes_a_recipe() {
-        let words =
-            "bin/evalsuite gsm8k --model=m --limit 4 --dtype f32,awq --awq a --resume --stop X --out=o --seed=3";
-        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-        let recipe = Recipe::of_command(&words);
-        assert_eq!((recipe.model.as_str(), recipe.awq.as_deref()), ("m", Some("a")));
-        assert_eq!(recipe.arguments, ["--limit", "4", "--stop", "X", "--seed=3"]);
-        assert_eq!(Recipe::of_command(&words[..2]).model, "bundled");
+    fn recipe(command: &str) -> Recipe {
+        let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        let flag = |name: &str, takes_value| RecipeFlag { name: name.to_owned(), takes_value, is_heeded: false };
+        let valued = ["--model", "--dtype", "--awq", "--out", "--margin"].map(|name| flag(name, true));
+        let alone = ["--resume", "--quiet"].map(|name| flag(name, false));
+        Recipe::of_command(&words, &[&valued[..], &alone[..]].concat())
     }
 
     #[test]
-    fn a_gate_is_no_part_of_a_recipe() {
-        let words = "evalsuite gsm8k --baseline runs/old --margin 3 --min-speed-ratio=0.9 --limit 4";
-        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-        assert_eq!(Recipe::of_command(&words).arguments, ["--limit", "4"]);
+    fn a_run_s_command_becomes_a_recipe() {
+        let recipe_of = |program: &str| {
+            recipe(&format!(
+                "{program} --model=m --limit 4 --dtype f32,awq --awq a --resume --stop X --out=o --margin 3 --seed=3"
+            ))
+        };
+        let first = recipe_of("bin/evalsuite gsm8k");
+        assert_eq!((first.model.as_str(), first.awq.as_deref()), ("m", Some("a")));
+        assert_eq!(first.arguments, ["--limit", "4", "--stop", "X", "--seed=3"]);
+        assert_eq!(recipe("bin/evalsuite gsm8k").model, "bundled");
+        assert_eq!(recipe_of("bin/evalsuite --quiet gsm8k"), first, "the program's own flags are no part of it");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::candidate::{Candidates, Origin, candidates};
+use super::candidate::{Candidates, Origin, RecipeSource, candidates};
 use super::{Recipe, Suite};
 use crate::engine::model::ModelTokenizer;
 use crate::hub::Hub;
@@ -70,7 +70,7 @@ impl SuiteJob {
                 }
                 let finished = crate::jobs::eval::evaluate(&job, &inputs, surroundings)?;
                 let tokenizer = Arc::clone(&inputs.model.tokenizer);
-                let origin = Origin { recipe: Some(recipe), protocol: Some(&job.protocol) };
+                let origin = Origin { recipe: RecipeSource::Known(recipe), protocol: Some(&job.protocol) };
                 ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)
             }
             Self::Quality(job) => {
@@ -83,7 +83,7 @@ impl SuiteJob {
                 let inputs = QualityInputs::load(&job, hub)?;
                 let finished = crate::jobs::quality::evaluate(&job, &inputs, surroundings)?;
                 let tokenizer = Arc::clone(&inputs.model.tokenizer);
-                let origin = Origin { recipe: Some(recipe), protocol: None };
+                let origin = Origin { recipe: RecipeSource::Known(recipe), protocol: None };
                 ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)
             }
         }

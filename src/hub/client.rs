@@ -55,12 +55,14 @@ pub struct Hub {
     snapshots: Arc<Mutex<HashMap<(String, String), Snapshot>>>,
     /// Set when the user breaks off.
     interrupted: Option<&'static AtomicBool>,
+    /// Without a word on stderr.
+    quiet: bool,
 }
 
 impl Hub {
     /// A client with these settings; nothing is asked for yet.
     pub fn new(settings: HubSettings) -> Self {
-        Self { settings, snapshots: Arc::default(), interrupted: None }
+        Self { settings, snapshots: Arc::default(), interrupted: None, quiet: false }
     }
 
     /// From `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`; `offline` forces the cache only.
@@ -72,6 +74,12 @@ impl Hub {
     #[must_use]
     pub fn until(self, interrupted: &'static AtomicBool) -> Self {
         Self { interrupted: Some(interrupted), ..self }
+    }
+
+    /// The same client, without a word on stderr about downloads and what it tries again.
+    #[must_use]
+    pub fn quiet(self, quiet: bool) -> Self {
+        Self { quiet, ..self }
     }
 
     /// What it was made from.
@@ -176,7 +184,8 @@ impl Hub {
             Err(error) => match remembered {
                 Some(snapshot) if Failure::of(&error).passes() => {
                     let endpoint = &settings.endpoint;
-                    eprintln!("{endpoint} is out of reach ({error}): using the cached {subject} ({})", snapshot.commit);
+                    let commit = &snapshot.commit;
+                    self.say(&format!("{endpoint} is out of reach ({error}): using the cached {subject} ({commit})"));
                     Ok(snapshot)
                 }
                 _ => Err(self.not_found(kind, repository, revision, &error)),
@@ -229,9 +238,15 @@ impl Hub {
                 // Another commit's file with the same content.
                 return link_blob(&self.cache(), repo, &blob, &link);
             }
-            fetch(&remote, file, &metadata, &blob, &subject)
+            fetch(&remote, file, &metadata, &blob, (!self.quiet).then_some(&subject))
         })
         .map_err(|error| describe(&self.settings, &subject, &error))
+    }
+
+    fn say(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
     }
 
     /// Tries again after failures that pass, until the user breaks off.
@@ -246,7 +261,7 @@ impl Hub {
         for retry in 1..TRIES {
             match attempt() {
                 Err(error) if Failure::of(&error).passes() => {
-                    eprintln!("{subject}: {error}; trying again ({retry} of {})", TRIES - 1);
+                    self.say(&format!("{subject}: {error}; trying again ({retry} of {})", TRIES - 1));
                     std::thread::sleep(pause);
                     pause *= 2;
                 }

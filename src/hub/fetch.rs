@@ -10,13 +10,14 @@ use super::cache;
 use crate::files::Blob;
 use crate::text;
 
-/// Downloads one file and checks what came: its length, and its hash where the hub tells it.
+/// Downloads one file and checks what came: its length, and its hash where the hub tells it. Progress is shown under the name
+/// `shown_as`, if there is one.
 pub(super) fn fetch(
     remote: &ApiRepo,
     file: &str,
     metadata: &Metadata,
     blob: &Path,
-    subject: &str,
+    shown_as: Option<&String>,
 ) -> Result<(), ApiError> {
     let size = metadata.size() as u64;
     let part = blob.with_extension("part");
@@ -25,8 +26,8 @@ pub(super) fn fetch(
         std::fs::remove_file(&part)?;
     }
     // indicatif draws nothing where stderr is no terminal; one line a file then has to do.
-    let bar = ProgressBar::new(size);
-    if bar.is_hidden() {
+    let bar = if shown_as.is_some() { ProgressBar::new(size) } else { ProgressBar::hidden() };
+    if let Some(subject) = shown_as.filter(|_| bar.is_hidden()) {
         eprintln!("fetching {subject} ({})", text::bytes(size));
     }
     let path = remote.download_with_progress(file, bar)?;

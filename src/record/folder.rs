@@ -5,6 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use super::json::write_json;
 use super::{
     Journal, Outcome, RecordError, RunPlan, Session, StoredCompletion, StoredSample, read_journal, samples, session,
@@ -145,7 +147,7 @@ impl RunFolder {
     }
 }
 
-fn read_plan<P: RunPlan>(path: &Path) -> Result<P, RecordError> {
+pub(super) fn read_plan<P: DeserializeOwned>(path: &Path) -> Result<P, RecordError> {
     let file = path.join("plan.json");
     let bytes = fs::read(&file).map_err(|error| {
         if error.kind() == std::io::ErrorKind::NotFound && path.is_dir() {
@@ -169,6 +171,11 @@ fn differences<P: RunPlan>(was: &P, is: &P) -> Result<Vec<String>, RecordError> 
         .differences(is)
         .map_err(|error| RecordError::invalid(format!("cannot compare plans: {error}"), "start a new run"))?;
     Ok(found.iter().map(ToString::to_string).collect())
+}
+
+/// Whether a process works in a run folder.
+pub(super) fn is_in_use(folder: &Path) -> bool {
+    File::open(folder.join("lock")).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 fn lock(folder: &Path) -> Result<File, RecordError> {

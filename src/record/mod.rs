@@ -12,8 +12,10 @@
 
 mod answers;
 mod clock;
+mod elsewhere;
 mod error;
 mod folder;
+mod glance;
 mod journal;
 mod json;
 mod machine;
@@ -23,12 +25,14 @@ mod session;
 
 pub use answers::answers;
 pub use clock::{utc_now, utc_stamp};
+pub use elsewhere::{Elsewhere, ElsewhereRow};
 pub use error::RecordError;
 pub use folder::RunFolder;
+pub use glance::{Glance, RunStatus};
 pub use journal::{Journal, Outcome, StoredCompletion, read_journal};
 pub(crate) use json::{Versions, read_json, write_json};
 pub use machine::{Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
-pub use plan::{AwqPlan, Difference, GenerationPlan, ModelPlan, RunPlan};
+pub use plan::{AwqPlan, Difference, GenerationPlan, ModelPlan, RunPlan, working_directory};
 pub use samples::StoredSample;
 pub(crate) use samples::read_samples;
 pub use session::Session;

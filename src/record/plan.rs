@@ -71,6 +71,11 @@ pub trait RunPlan: Serialize + DeserializeOwned {
     }
 }
 
+/// The folder that this program runs in, for a plan.
+pub fn working_directory() -> Option<String> {
+    std::env::current_dir().ok().map(|folder| folder.display().to_string())
+}
+
 /// One field in which two plans differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -89,8 +94,9 @@ impl std::fmt::Display for Difference {
 }
 
 /// Fields that say where and when, and decide nothing: the hashes beside them do.
-const INDIFFERENT: [&str; 11] = [
+const INDIFFERENT: [&str; 12] = [
     "command",
+    "working_directory",
     "started",
     "model.name",
     "model.source",

@@ -238,7 +238,7 @@ fn a_file_of_rows_that_cannot_be_meant_is_refused_with_its_fault() {
     let row = |rest: &str| format!(r#"{{"format": 1, "rows": [{{"engine": "e", "precision": "f16", {rest}}}]}}"#);
     for (text, part) in [
         ("[]".to_owned(), "rows.json"),
-        (row(r#""source": "s", "accuracy_percent": 70"#), "row 1: accuracy_percent without n"),
+        (row(r#""source": "s", "accuracy_percent": 70"#), "rows[0].accuracy_percent without n"),
         (row(r#""source": "s", "accuracy_percent": 170, "n": 5"#), "accuracy_percent 170 is out of range"),
         (row(r#""source": "s", "tokens_per_second": -1"#), "tokens_per_second -1"),
         (row(r#""source": " ""#), "source is empty"),

@@ -2,33 +2,64 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::arguments::AcceptArguments;
 use super::ci::refuse_in_ci;
+use super::data::AcceptedData;
 use super::scope::{nothing_in_scope, of_run};
 use crate::cli::exit::Exit;
-use crate::cli::output::print_data;
-use crate::cli::printer::{print_error, say};
+use crate::cli::output::{print_data, print_json};
+use crate::cli::printer::{note, print_error, say};
 use crate::cli::session::{open_hub, start_threads, with_surroundings};
 use crate::golden::{Entry, Golden, Status, SuiteEnd, Terms};
 use crate::jobs::{JobContext, JobError};
 use crate::task::Tier;
 use crate::text::unknown;
 
+/// What has become a golden file: said at once, or gathered for a program.
+struct Accepted {
+    is_json: bool,
+    files: Vec<AcceptedData>,
+}
+
+impl Accepted {
+    fn push(&mut self, entry: &Entry, golden: &Golden, line: &str) -> Result<(), JobError> {
+        if self.is_json {
+            self.files.push(AcceptedData::new(entry, golden));
+            return Ok(());
+        }
+        print_data(line)
+    }
+
+    fn finish(self) -> Result<(), JobError> {
+        if self.is_json { print_json("golden accept", &json!({ "accepted": self.files })) } else { Ok(()) }
+    }
+}
+
 /// Runs the command.
 pub(super) fn accept(arguments: &AcceptArguments) -> Result<Exit, JobError> {
+    let mut accepted = Accepted { is_json: arguments.data.is_json()?, files: Vec::new() };
     refuse_in_ci("accept")?;
+    let result = accept_into(&mut accepted, arguments);
+    // What was taken before a failure is taken.
+    accepted.finish()?;
+    result
+}
+
+fn accept_into(accepted: &mut Accepted, arguments: &AcceptArguments) -> Result<Exit, JobError> {
     let scope = &arguments.scope;
     let terms = terms(arguments)?;
     let store = scope.store();
     if let Some(run) = &scope.run {
         for (dtype, came) in of_run(run, &scope.dtype, &store)? {
             let golden = came?;
-            take(&store.entry(golden.suite, &golden.model, dtype), golden, terms)?;
+            take(accepted, &store.entry(golden.suite, &golden.model, dtype), golden, terms)?;
         }
         return Ok(Exit::Success);
     }
     if arguments.rerun || scope.suite.is_some() {
-        return accept_anew(arguments, terms);
+        return accept_anew(accepted, arguments, terms);
     }
     if terms != Terms::default() {
         return Err(JobError::invalid(
@@ -39,11 +70,12 @@ pub(super) fn accept(arguments: &AcceptArguments) -> Result<Exit, JobError> {
     let pending: Vec<Entry> = store.entries()?.into_iter().filter(Entry::is_pending).collect();
     let chosen = if arguments.all { pending } else { chosen(pending, &arguments.paths)? };
     for entry in &chosen {
-        entry.accept()?;
-        print_data(&format!("accepted  {}", entry.path.display()))?;
+        let golden = Golden::read(&entry.pending_path())?;
+        entry.write(&golden)?;
+        accepted.push(entry, &golden, &format!("accepted  {}", entry.path.display()))?;
     }
     if chosen.is_empty() {
-        say(&format!("nothing is pending in {}", store.folder().display()));
+        note(&format!("nothing is pending in {}", store.folder().display()));
     }
     Ok(Exit::Success)
 }
@@ -84,7 +116,7 @@ fn chosen(pending: Vec<Entry>, paths: &[PathBuf]) -> Result<Vec<Entry>, JobError
     Ok(pending.into_iter().filter(|entry| paths.iter().any(|path| means(path, entry))).collect())
 }
 
-fn accept_anew(arguments: &AcceptArguments, terms: Terms) -> Result<Exit, JobError> {
+fn accept_anew(accepted: &mut Accepted, arguments: &AcceptArguments, terms: Terms) -> Result<Exit, JobError> {
     let scope = &arguments.scope;
     let (store, suite) = (scope.store(), scope.suite()?);
     let mut gathered = scope.gather()?;
@@ -112,7 +144,7 @@ fn accept_anew(arguments: &AcceptArguments, terms: Terms) -> Result<Exit, JobErr
             };
             for (dtype, came) in ran.candidates {
                 match came {
-                    Ok(golden) => take(&group.entry(&store, &golden.model, dtype), golden, terms)?,
+                    Ok(golden) => take(accepted, &group.entry(&store, &golden.model, dtype), golden, terms)?,
                     Err(error) => {
                         print_error(&format!("{dtype}: {error}"));
                         failed = true;
@@ -129,9 +161,10 @@ fn accept_anew(arguments: &AcceptArguments, terms: Terms) -> Result<Exit, JobErr
     Ok(if failed { Exit::EngineFailure } else { Exit::Success })
 }
 
-fn take(entry: &Entry, mut golden: Golden, terms: Terms) -> Result<(), JobError> {
+fn take(accepted: &mut Accepted, entry: &Entry, mut golden: Golden, terms: Terms) -> Result<(), JobError> {
     // A damaged golden file is what accepting anew repairs.
     terms.apply(&mut golden, entry.golden().ok().flatten().as_ref())?;
     entry.write(&golden)?;
-    print_data(&format!("accepted  {}: {} outputs, tier {}", entry.path.display(), golden.outputs.len(), golden.tier))
+    let line = format!("accepted  {}: {} outputs, tier {}", entry.path.display(), golden.outputs.len(), golden.tier);
+    accepted.push(entry, &golden, &line)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::cli::exit::HELP as EXIT_CODES;
+use crate::cli::output::DataArguments;
 
 pub(in crate::cli) const EXAMPLES: &str = "\
 Examples:
@@ -35,6 +36,27 @@ Tiers, chosen by each prompt of a set (its key `tier`), or else by --tier:
                score interval (1998) lies above minus --margin. Other weights
                are no difference in this tier.";
 
+const CHECK_JSON: &str = "\
+--format json: kind (\"golden check\"), format (1), holds (all of them do), and
+golden_files, each with suite, model, dtype, path, status (ok, changed, pending,
+orphaned, missing, failed), summary, notes, is_pending, and differences, each
+with id (null: of the whole file) and what. Differences are all told there.";
+
+const REVIEW_JSON: &str = "\
+--format json asks for nothing and prints what is pending: kind (\"golden
+review\"), format (1), and pending, each with suite, model, dtype, path,
+pending_path, and differences, each with id (null: of the whole file) and what.";
+
+const ACCEPT_JSON: &str = "\
+--format json: kind (\"golden accept\"), format (1), and accepted, each with
+suite, model, dtype, path, outputs and tier.";
+
+const LIST_JSON: &str = "\
+--format json: kind (\"golden list\"), format (1), and golden_files, each with
+suite, model, dtype, path, status, what (where it is not ok), and of a golden
+file that can be read outputs, tier, engine, date, model_sha256, and the ids
+that are orphaned and missing.";
+
 /// `evalsuite golden`.
 #[derive(Debug, Clone, Args)]
 pub struct GoldenArguments {
@@ -47,17 +69,17 @@ pub struct GoldenArguments {
 #[derive(Debug, Clone, Subcommand)]
 pub enum GoldenAction {
     /// Run what golden files are of, or take a run, and compare
-    #[command(after_help = format!("{TIERS}\n\n{EXIT_CODES}"))]
+    #[command(after_help = format!("{TIERS}\n\n{CHECK_JSON}\n\n{EXIT_CODES}"))]
     Check(Box<CheckArguments>),
     /// Walk through what changed: a accept, r reject, s skip, q quit
-    #[command(after_help = EXIT_CODES)]
-    Review(FolderArguments),
+    #[command(after_help = format!("{REVIEW_JSON}\n\n{EXIT_CODES}"))]
+    Review(LookArguments),
     /// Make pending files, or what runs anew, the golden files
-    #[command(after_help = format!("{TIERS}\n\n{EXIT_CODES}"))]
+    #[command(after_help = format!("{TIERS}\n\n{ACCEPT_JSON}\n\n{EXIT_CODES}"))]
     Accept(Box<AcceptArguments>),
     /// List golden files: ok, pending, orphaned, missing; runs nothing
-    #[command(after_help = EXIT_CODES)]
-    List(FolderArguments),
+    #[command(after_help = format!("{LIST_JSON}\n\n{EXIT_CODES}"))]
+    List(LookArguments),
 }
 
 /// Where golden files lie.
@@ -66,6 +88,17 @@ pub struct FolderArguments {
     /// Folder of the golden files
     #[arg(long, value_name = "DIR", default_value = "golden")]
     pub golden: PathBuf,
+}
+
+/// `evalsuite golden review` and `evalsuite golden list`.
+#[derive(Debug, Clone, Args)]
+pub struct LookArguments {
+    #[command(flatten)]
+    /// Where golden files lie.
+    pub folder: FolderArguments,
+    #[command(flatten)]
+    /// How to print them.
+    pub data: DataArguments,
 }
 
 /// Which golden files, and by what they are run.
@@ -115,6 +148,9 @@ pub struct CheckArguments {
     /// Write nothing and ask nothing, as where the environment variable CI is set
     #[arg(long)]
     pub ci: bool,
+    #[command(flatten)]
+    /// How to print what was found.
+    pub data: DataArguments,
 }
 
 /// Flags of what runs anew, or of a finished run; what is pending is taken as it is.
@@ -145,4 +181,7 @@ pub struct AcceptArguments {
     /// before; 5 for new ones]
     #[arg(long, value_name = "POINTS")]
     pub margin: Option<f64>,
+    #[command(flatten)]
+    /// How to print what was accepted.
+    pub data: DataArguments,
 }

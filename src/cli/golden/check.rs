@@ -1,10 +1,13 @@
 //! `evalsuite golden check`: run what golden files are of, or take a run, and compare.
 
+use serde_json::json;
+
 use super::arguments::CheckArguments;
 use super::ci::is_ci;
+use super::data::CheckedData;
 use super::scope::{Gathered, nothing_in_scope, of_run};
 use crate::cli::exit::Exit;
-use crate::cli::output::print_data;
+use crate::cli::output::{print_data, print_json};
 use crate::cli::printer::say;
 use crate::cli::session::{is_interrupted, open_hub, start_threads, with_surroundings};
 use crate::golden::{Checked, Entry, Golden, Status, Suite, SuiteEnd, annotations, hold};
@@ -15,6 +18,7 @@ const SHOWN: usize = 10;
 
 /// Runs the command.
 pub(super) fn check(arguments: &CheckArguments) -> Result<Exit, JobError> {
+    let is_json = arguments.data.is_json()?;
     let scope = &arguments.scope;
     let write = !arguments.ci && !is_ci();
     let store = scope.store();
@@ -64,38 +68,18 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<Exit, JobError> {
             return Ok(Exit::Interrupted);
         }
     }
-    conclude(&checked, write)
+    conclude(&checked, write, is_json)
 }
 
-/// Says what a check found: a line for each golden file, its differences below it, the verdict last.
-fn conclude(checked: &[Checked], write: bool) -> Result<Exit, JobError> {
-    let mut lines = Vec::new();
-    for one in checked {
-        lines.push(format!(
-            "{:8}  {}: {}",
-            one.status.name(),
-            one.entry.in_words(),
-            one.summary.replace('\n', "\n          ")
-        ));
-        lines.extend(one.notes.iter().map(|note| format!("          note: {note}")));
-        lines.extend(differences(one));
-    }
+/// Says what a check found, and how good that is.
+fn conclude(checked: &[Checked], write: bool, is_json: bool) -> Result<Exit, JobError> {
     let bad: Vec<&Checked> = checked.iter().filter(|one| one.status != Status::Ok).collect();
-    lines.push(match bad[..] {
-        [] => format!("golden: all {} hold", checked.len()),
-        [one] => {
-            let summary = one.summary.lines().next().unwrap_or_default();
-            format!("golden: 1 of {} does not hold: {}: {summary}", checked.len(), one.entry.in_words())
-        }
-        _ => {
-            let names: Vec<String> = bad.iter().map(|one| one.entry.in_words()).collect();
-            format!("golden: {} of {} do not hold: {}", bad.len(), checked.len(), names.join(", "))
-        }
-    });
-    if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
-        lines.extend(annotations(checked));
+    if is_json {
+        let files: Vec<CheckedData> = checked.iter().map(CheckedData::new).collect();
+        print_json("golden check", &json!({ "holds": bad.is_empty(), "golden_files": files }))?;
+    } else {
+        print_data(&in_words(checked, &bad))?;
     }
-    print_data(&lines.join("\n"))?;
     if bad.iter().any(|one| one.is_pending) {
         say("hint: look at what came with `evalsuite golden review`, or take it with `evalsuite golden accept --all`");
     } else if !bad.is_empty() && !write {
@@ -110,6 +94,36 @@ fn conclude(checked: &[Checked], write: bool) -> Result<Exit, JobError> {
         _ if any(Status::Failed) => Exit::UserMistake,
         _ => Exit::Differs,
     })
+}
+
+/// A line for each golden file, its differences below it, the verdict last; annotations under GitHub Actions.
+fn in_words(checked: &[Checked], bad: &[&Checked]) -> String {
+    let mut lines = Vec::new();
+    for one in checked {
+        lines.push(format!(
+            "{:8}  {}: {}",
+            one.status.name(),
+            one.entry.in_words(),
+            one.summary.replace('\n', "\n          ")
+        ));
+        lines.extend(one.notes.iter().map(|note| format!("          note: {note}")));
+        lines.extend(differences(one));
+    }
+    lines.push(match bad {
+        [] => format!("golden: all {} hold", checked.len()),
+        [one] => {
+            let summary = one.summary.lines().next().unwrap_or_default();
+            format!("golden: 1 of {} does not hold: {}: {summary}", checked.len(), one.entry.in_words())
+        }
+        _ => {
+            let names: Vec<String> = bad.iter().map(|one| one.entry.in_words()).collect();
+            format!("golden: {} of {} do not hold: {}", bad.len(), checked.len(), names.join(", "))
+        }
+    });
+    if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+        lines.extend(annotations(checked));
+    }
+    lines.join("\n")
 }
 
 fn differences(one: &Checked) -> Vec<String> {

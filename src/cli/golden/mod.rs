@@ -4,6 +4,7 @@ mod accept;
 mod arguments;
 mod check;
 mod ci;
+mod data;
 mod list;
 mod review;
 mod scope;

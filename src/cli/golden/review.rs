@@ -3,21 +3,29 @@
 use std::io::IsTerminal as _;
 
 use console::Term;
+use serde_json::json;
 
-use super::arguments::FolderArguments;
+use super::arguments::LookArguments;
 use super::ci::is_ci;
+use super::data::PendingData;
 use crate::cli::exit::Exit;
-use crate::cli::output::{colour, print_data};
-use crate::cli::printer::say;
+use crate::cli::output::{colour, print_data, print_json};
+use crate::cli::printer::note;
 use crate::golden::{Entry, Golden, Store, show};
 use crate::jobs::JobError;
 
 /// Runs the command.
-pub(super) fn review(arguments: &FolderArguments) -> Result<Exit, JobError> {
-    let store = Store::new(&arguments.golden);
+pub(super) fn review(arguments: &LookArguments) -> Result<Exit, JobError> {
+    let is_json = arguments.data.is_json()?;
+    let store = Store::new(&arguments.folder.golden);
     let pending: Vec<Entry> = store.entries()?.into_iter().filter(Entry::is_pending).collect();
+    if is_json {
+        let data = pending.iter().map(|entry| Ok(PendingData::new(entry, &Golden::read(&entry.pending_path())?)));
+        print_json("golden review", &json!({ "pending": data.collect::<Result<Vec<_>, JobError>>()? }))?;
+        return Ok(Exit::Success);
+    }
     if pending.is_empty() {
-        say(&format!("nothing is pending in {}", store.folder().display()));
+        note(&format!("nothing is pending in {}", store.folder().display()));
         return Ok(Exit::Success);
     }
     let term = Term::stdout();

@@ -6,12 +6,14 @@ use std::path::Path;
 use clap::Args;
 
 use super::arguments::ScopeArguments;
+use crate::cli::flags::left_out_of_recipes;
 use crate::cli::gsm8k::{Gsm8kArguments, resolve};
 use crate::cli::model::dtypes;
 use crate::cli::quality::{QualityArguments, resolve_quality};
 use crate::engine::{Dtype, EngineKind};
 use crate::golden::{
-    Candidates, Checked, Entry, Golden, Origin, Recipe, Status, Store, Suite, SuiteEnd, SuiteJob, candidates,
+    Candidates, Checked, Entry, Golden, Origin, Recipe, RecipeSource, Status, Store, Suite, SuiteEnd, SuiteJob,
+    candidates,
 };
 use crate::hub::Hub;
 use crate::jobs::{JobContext, JobError};
@@ -56,7 +58,7 @@ impl ScopeArguments {
     /// model's first group.
     pub(super) fn gather(&self) -> Result<Gathered, JobError> {
         let suite = self.suite()?;
-        if let Some(flag) = Recipe::not_heeded(&self.arguments) {
+        if let Some(flag) = Recipe::not_heeded(&self.arguments, &left_out_of_recipes()) {
             let hint = behind_the_dashes(suite.map_or("SUITE", Suite::name));
             return Err(JobError::invalid(format!("golden does not heed `{flag}` behind `--`"), hint));
         }
@@ -260,7 +262,8 @@ fn read<A: Args>(words: &[&str]) -> Result<A, String> {
 /// The golden files that a run's folder would give, of the precisions asked for. Where they belong must be a folder for them.
 pub(super) fn of_run(run: &Path, wanted: &[String], store: &Store) -> Result<Candidates, JobError> {
     store.entries()?;
-    let all = candidates(run, Origin { recipe: None, protocol: None })?;
+    let left_out = left_out_of_recipes();
+    let all = candidates(run, Origin { recipe: RecipeSource::Command(&left_out), protocol: None })?;
     Ok(all
         .into_iter()
         .filter(|(dtype, _)| wanted.is_empty() || wanted.iter().any(|name| name == dtype.name()))

@@ -9,7 +9,7 @@ use crate::engine::Dtype;
 use crate::engine::model::ModelSource;
 use crate::hub::Hub;
 use crate::jobs::{JobError, awq_plan, chat_template, engine_name, model_plan};
-use crate::record::{GenerationPlan, utc_now};
+use crate::record::{GenerationPlan, utc_now, working_directory};
 use crate::task::{ChatTemplate, Dataset, Fewshot, Protocol, Sample, Selection, Task};
 
 /// More than anybody waits for, and few enough to be held.
@@ -101,6 +101,7 @@ impl EvalInputs {
         Ok(EvalPlan {
             evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
             command: job.command.clone(),
+            working_directory: working_directory(),
             started: utc_now(),
             model: model_plan(&self.model),
             awq: awq_plan(self.awq.as_ref(), &dtypes),
@@ -122,6 +123,7 @@ impl EvalInputs {
                 chat: self.chat.is_some(),
                 fewshot_sha256: self.fewshot_sha256.clone(),
             },
+            generated_under: None,
             generation: GenerationPlan {
                 temperature: sampling.temperature,
                 top_p: sampling.top_p,

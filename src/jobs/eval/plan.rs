@@ -12,6 +12,9 @@ pub struct EvalPlan {
     pub evalsuite: String,
     /// The command line, word by word.
     pub command: Vec<String>,
+    /// Where the command was given: its relative paths are meant from there. Older plans do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<String>,
     /// When the run began, UTC.
     pub started: String,
     /// The model.
@@ -23,6 +26,9 @@ pub struct EvalPlan {
     pub dataset: DatasetPlan,
     /// The protocol.
     pub protocol: ProtocolPlan,
+    /// Of a run whose answers were scored anew: the protocol that they were generated under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated_under: Option<String>,
     /// Sampling and limits.
     pub generation: GenerationPlan,
     /// The engine asked for: `auto`, `cpu`, …

@@ -10,7 +10,7 @@ use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::prepared::{check, little_room};
 use crate::jobs::{JobError, Prepared, awq_plan, chat_template, engine_name, model_plan, weight_notes};
-use crate::record::{GenerationPlan, utc_now};
+use crate::record::{GenerationPlan, utc_now, working_directory};
 use crate::task::{ChatTemplate, PromptSet};
 
 /// What a quality run reads.
@@ -96,6 +96,7 @@ impl QualityInputs {
         QualityPlan {
             evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
             command: job.command.clone(),
+            working_directory: working_directory(),
             started: utc_now(),
             model: model_plan(&self.model),
             awq: awq_plan(self.awq.as_ref(), &self.dtypes),

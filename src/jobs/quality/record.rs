@@ -60,6 +60,9 @@ pub struct QualityPlan {
     pub evalsuite: String,
     /// The command line, word by word.
     pub command: Vec<String>,
+    /// Where the command was given: its relative paths are meant from there. Older plans do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<String>,
     /// When the run began, UTC.
     pub started: String,
     /// The model.

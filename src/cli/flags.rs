@@ -1,0 +1,126 @@
+//! Every fact about a flag of a command that keeps a run folder, in one table. A test walks clap's commands, so that no flag is missing.
+
+use crate::golden::RecipeFlag;
+
+/// What a golden file's recipe does with a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Golden {
+    /// It decides outputs: it stands in the recipe, and may stand behind `--`.
+    Recipe,
+    /// It decides how outputs are computed, not which: no recipe has it, but it is heeded behind `--`.
+    Heeded,
+    /// It decides no output, or the golden file keeps it elsewhere.
+    LeftOut,
+}
+
+/// Whether a run goes on under another value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnResume {
+    /// The plan holds it, or what it names: the run is refused under another.
+    Same,
+    /// Any value will do.
+    Free,
+    /// No run folder comes of a command that has it.
+    NoRun,
+}
+
+/// What `quality --import` makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Import {
+    /// An import heeds it.
+    Heeded,
+    /// Only a run heeds it.
+    Excluded,
+    /// `quality` has no such flag.
+    Absent,
+}
+
+/// One flag.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flag {
+    /// Clap's name of it: `max_tokens` for `--max-tokens`.
+    pub(super) id: &'static str,
+    pub(super) takes_value: bool,
+    pub(super) golden: Golden,
+    pub(super) on_resume: OnResume,
+    pub(super) import: Import,
+}
+
+impl Flag {
+    /// As it is typed.
+    pub(super) fn long(&self) -> String {
+        format!("--{}", self.id.replace('_', "-"))
+    }
+}
+
+const VALUE: bool = true;
+const ALONE: bool = false;
+
+const fn flag(id: &'static str, takes_value: bool, golden: Golden, on_resume: OnResume, import: Import) -> Flag {
+    Flag { id, takes_value, golden, on_resume, import }
+}
+
+/// Every flag of every command that has `--resume`.
+#[rustfmt::skip]
+pub(super) const FLAGS: &[Flag] = &[
+    // How it is run.
+    flag("model",           VALUE, Golden::LeftOut, OnResume::Same,  Import::Excluded),
+    flag("revision",        VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("dtype",           VALUE, Golden::LeftOut, OnResume::Same,  Import::Excluded),
+    flag("awq",             VALUE, Golden::LeftOut, OnResume::Same,  Import::Excluded),
+    flag("engine",          VALUE, Golden::LeftOut, OnResume::Same,  Import::Excluded),
+    flag("device",          VALUE, Golden::Heeded,  OnResume::Free,  Import::Excluded),
+    flag("batching",        VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("batch",           VALUE, Golden::Heeded,  OnResume::Same,  Import::Excluded),
+    flag("threads",         VALUE, Golden::LeftOut, OnResume::Free,  Import::Excluded),
+    flag("offline",         ALONE, Golden::LeftOut, OnResume::Free,  Import::Excluded),
+    // What is asked.
+    flag("dataset",         VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("split",           VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("limit",           VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("samples",         VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("protocol",        VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("fewshot",         VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("chat",            VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("prompts",         VALUE, Golden::Recipe,  OnResume::Same,  Import::Heeded),
+    flag("only",            VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("show_prompt",     VALUE, Golden::LeftOut, OnResume::NoRun, Import::Absent),
+    flag("import",          VALUE, Golden::Recipe,  OnResume::NoRun, Import::Heeded),
+    flag("ground_truth",    VALUE, Golden::Recipe,  OnResume::NoRun, Import::Heeded),
+    // How it is answered.
+    flag("max_tokens",      VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("temperature",     VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("top_p",           VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("top_k",           VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("seed",            VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("repeats",         VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("stop",            VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    // What becomes of the results.
+    flag("out",             VALUE, Golden::LeftOut, OnResume::Free,  Import::Heeded),
+    flag("resume",          ALONE, Golden::LeftOut, OnResume::Free,  Import::Excluded),
+    flag("min_accuracy",    VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
+    flag("baseline",        VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
+    flag("margin",          VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
+    flag("min_speed_ratio", VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
+    flag("diffs",           VALUE, Golden::LeftOut, OnResume::Free,  Import::Heeded),
+    flag("format",          VALUE, Golden::LeftOut, OnResume::Free,  Import::Heeded),
+    flag("template",        VALUE, Golden::LeftOut, OnResume::Free,  Import::Heeded),
+    flag("quiet",           ALONE, Golden::LeftOut, OnResume::Free,  Import::Heeded),
+];
+
+/// The flags that no golden file's recipe has.
+pub(super) fn left_out_of_recipes() -> Vec<RecipeFlag> {
+    let left_out = FLAGS.iter().filter(|flag| flag.golden != Golden::Recipe);
+    left_out
+        .map(|flag| RecipeFlag {
+            name: flag.long(),
+            takes_value: flag.takes_value,
+            is_heeded: flag.golden == Golden::Heeded,
+        })
+        .collect()
+}
+
+/// The flags that a run has and an import has not, by clap's names.
+pub(super) fn import_excludes() -> impl Iterator<Item = &'static str> {
+    FLAGS.iter().filter(|flag| flag.import == Import::Excluded).map(|flag| flag.id)
+}

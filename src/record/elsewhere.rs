@@ -1,0 +1,233 @@
+//! Rows measured elsewhere, by vLLM, transformers or anything else: what `--vs FILE` takes.
+//!
+//! ```json
+//! {"format": 1, "source": "where from", "machine": "an H200", "date": "2026-01-01", "rows": [
+//!   {"engine": "other-engine 2.1", "precision": "f16", "model": "tinyllama", "tokens_per_second": 653.2}]}
+//! ```
+//!
+//! Every row names its engine and its precision. All else may be missing, at most not what says where the figures come from: `source`,
+//! of the row or of the file, or the file's `machine` or `date`. What was not measured is left out, never 0.
+//!
+//! | key | also written | unit |
+//! |---|---|---|
+//! | `engine` | | engine and version, as tables shall name it |
+//! | `precision` | `dtype` | `f32`, `f16`, `awq`, … |
+//! | `model` | `shape` | part of a model's name |
+//! | `device`, `source`, `note` | | words |
+//! | `load_seconds` | `load_s` | s until ready for requests |
+//! | `load_first_token_seconds` | `load_first_token_s` | s until the first token after loading |
+//! | `ttft_milliseconds` | `b1_ttft_ms` | ms to the first token of one request of 128 tokens |
+//! | `decode_tokens_per_second` | `b1_decode_tok_s` | tokens/s of one request after its first token |
+//! | `concurrent_tokens_per_second` | `req500_128_64_tok_s` | output tokens/s of 500 requests of 128 and 64 tokens |
+//! | `workload_seconds` | `gsm8k_shape_s` | s of a workload, all requests submitted at once |
+//! | `tokens_per_second` | `gsm8k_shape_tok_s` | output tokens/s of a run or of a workload |
+//! | `accuracy_percent`, `n` | | percent of n questions; one needs the other |
+//! | `peak_memory_bytes` | | bytes |
+//!
+//! A record of `evalsuite bench --out FILE` is such a file: what stands beside `rows` there is left unread.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::RecordError;
+use crate::files::{read_text, sha256};
+
+const HINT: &str = "a file for `--vs` is JSON: {\"rows\": [{\"engine\": \"vLLM 0.24\", \"precision\": \"f16\", \"source\": \
+                    \"where from\", \"tokens_per_second\": 653.2, \"load_seconds\": 53.2, \"accuracy_percent\": 70.1, \"n\": \
+                    1319}]}; `evalsuite bench --help` names every key";
+
+/// The version of the format; a file need not say it.
+const FORMAT: u64 = 1;
+
+/// A file of rows measured elsewhere.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Elsewhere {
+    /// The file, as it was named.
+    pub path: String,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// The machine, in the file's words.
+    pub machine: Option<String>,
+    /// The date, in the file's words.
+    pub date: Option<String>,
+    /// The rows, each with a source where the file has one.
+    pub rows: Vec<ElsewhereRow>,
+}
+
+/// One engine in one precision, as the module's documentation says.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the module's table says what each is, and in which unit")]
+pub struct ElsewhereRow {
+    pub engine: String,
+    #[serde(alias = "dtype")]
+    pub precision: String,
+    #[serde(alias = "shape")]
+    pub model: Option<String>,
+    pub device: Option<String>,
+    pub source: Option<String>,
+    pub note: Option<String>,
+    #[serde(alias = "load_s")]
+    pub load_seconds: Option<f64>,
+    #[serde(alias = "load_first_token_s")]
+    pub load_first_token_seconds: Option<f64>,
+    #[serde(alias = "b1_ttft_ms")]
+    pub ttft_milliseconds: Option<f64>,
+    #[serde(alias = "b1_decode_tok_s")]
+    pub decode_tokens_per_second: Option<f64>,
+    #[serde(alias = "req500_128_64_tok_s")]
+    pub concurrent_tokens_per_second: Option<f64>,
+    #[serde(alias = "gsm8k_shape_s")]
+    pub workload_seconds: Option<f64>,
+    #[serde(alias = "gsm8k_shape_tok_s")]
+    pub tokens_per_second: Option<f64>,
+    pub accuracy_percent: Option<f64>,
+    pub n: Option<usize>,
+    pub peak_memory_bytes: Option<u64>,
+}
+
+impl Elsewhere {
+    /// Reads a file; what cannot be meant is refused by its place.
+    pub fn read(path: &Path) -> Result<Self, RecordError> {
+        let text = read_text(path).map_err(|error| {
+            let hint = format!("check the path, or leave it out; {HINT}");
+            RecordError::invalid(format!("cannot read --vs {}: {error}", path.display()), hint)
+        })?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    fn parse(text: &str, path: &str) -> Result<Self, RecordError> {
+        let invalid = |what: String| RecordError::invalid(format!("--vs {path}: {what}"), HINT);
+        let json: Value = serde_json::from_str(text).map_err(|error| invalid(format!("not JSON: {error}")))?;
+        if let Some(format) = json.get("format").filter(|format| format.as_u64() != Some(FORMAT)) {
+            return Err(invalid(format!("format {format}, but this evalsuite reads format {FORMAT}")));
+        }
+        let rows = json.get("rows").and_then(Value::as_array);
+        let rows = rows.ok_or_else(|| invalid("`rows` is missing, or no list".to_owned()))?;
+        let word = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (machine, date) = (word("machine"), word("date").or_else(|| word("finished")));
+        let source = word("source").or_else(|| source_in_words(path, machine.as_deref(), date.as_deref()));
+        let rows = rows.iter().enumerate().map(|(index, row)| {
+            let place = format!("rows[{index}]");
+            let row = ElsewhereRow::deserialize(row).map_err(|error| invalid(format!("{place}: {error}")))?;
+            row.check().map_err(|(key, what)| invalid(format!("{place}.{key} {what}")))?;
+            Ok(ElsewhereRow { source: row.source.or_else(|| source.clone()), ..row })
+        });
+        let rows = rows.collect::<Result<_, RecordError>>()?;
+        Ok(Self { path: path.to_owned(), sha256: sha256(text.as_bytes()), machine, date, rows })
+    }
+
+    /// Every row with its source; one without is refused, for a report must say where figures come from.
+    pub fn into_sourced(self) -> Result<Vec<(ElsewhereRow, String)>, RecordError> {
+        let sourced = |(index, row): (usize, ElsewhereRow)| match row.source.clone() {
+            Some(source) => Ok((row, source)),
+            None => Err(RecordError::invalid(
+                format!("--vs {}: rows[{index}]: `source` is missing", self.path),
+                format!("say where the figures come from, in the row or once beside `rows`; {HINT}"),
+            )),
+        };
+        self.rows.into_iter().enumerate().map(sourced).collect()
+    }
+}
+
+/// `bench.json (an H200, 2026-01-01)`; nothing where the file says neither.
+fn source_in_words(path: &str, machine: Option<&str>, date: Option<&str>) -> Option<String> {
+    let about: Vec<&str> = [machine, date].into_iter().flatten().collect();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    (!about.is_empty()).then(|| format!("{name} ({})", about.join(", ")))
+}
+
+impl ElsewhereRow {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let words =
+            [("engine", Some(&self.engine)), ("precision", Some(&self.precision)), ("source", self.source.as_ref())];
+        for (key, word) in words {
+            if word.is_some_and(|word| word.trim().is_empty()) {
+                return Err((key, "is empty".to_owned()));
+            }
+        }
+        let figures = [
+            ("load_seconds", self.load_seconds),
+            ("load_first_token_seconds", self.load_first_token_seconds),
+            ("ttft_milliseconds", self.ttft_milliseconds),
+            ("decode_tokens_per_second", self.decode_tokens_per_second),
+            ("concurrent_tokens_per_second", self.concurrent_tokens_per_second),
+            ("workload_seconds", self.workload_seconds),
+            ("tokens_per_second", self.tokens_per_second),
+        ];
+        for (key, figure) in figures {
+            if let Some(figure) = figure.filter(|figure| !(figure.is_finite() && *figure >= 0.0)) {
+                return Err((key, format!("{figure} is out of range: leave out what was not measured")));
+            }
+        }
+        match (self.accuracy_percent, self.n) {
+            (Some(percent), _) if !(0.0..=100.0).contains(&percent) => {
+                Err(("accuracy_percent", format!("{percent} is out of range")))
+            }
+            (Some(_), None | Some(0)) => {
+                Err(("accuracy_percent", "without n, the number of questions behind it".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Elsewhere, RecordError> {
+        Elsewhere::parse(text, "there/p.json")
+    }
+
+    #[test]
+    fn both_spellings_of_a_row_are_one() {
+        let rows = |row: &str| parse(&format!("{{\"rows\": [{{\"engine\": \"e\", {row}}}]}}")).unwrap().rows;
+        let plain = rows(
+            r#""precision": "f16", "model": "m", "load_seconds": 1, "load_first_token_seconds": 2, "ttft_milliseconds": 3,
+               "decode_tokens_per_second": 4, "concurrent_tokens_per_second": 5, "workload_seconds": 6, "tokens_per_second": 7"#,
+        );
+        let short = rows(
+            r#""dtype": "f16", "shape": "m", "load_s": 1, "load_first_token_s": 2, "b1_ttft_ms": 3,
+               "b1_decode_tok_s": 4, "req500_128_64_tok_s": 5, "gsm8k_shape_s": 6, "gsm8k_shape_tok_s": 7"#,
+        );
+        assert_eq!(plain, short);
+        assert_eq!((plain[0].tokens_per_second, plain[0].n), (Some(7.0), None));
+    }
+
+    #[test]
+    fn a_row_s_source_is_its_own_or_the_file_s() {
+        let row = r#"{"engine": "e", "precision": "f16"}"#;
+        let source = |head: &str, row: &str| {
+            parse(&format!("{{{head}\"rows\": [{row}]}}")).unwrap().into_sourced().map(|rows| rows[0].1.clone())
+        };
+        assert_eq!(source("\"source\": \"a paper\", ", row).unwrap(), "a paper");
+        assert_eq!(
+            source("\"machine\": \"an H200\", \"date\": \"2026-01-01\", ", row).unwrap(),
+            "p.json (an H200, 2026-01-01)"
+        );
+        let own = r#"{"engine": "e", "precision": "f16", "source": "mine"}"#;
+        assert_eq!(source("\"source\": \"a paper\", ", own).unwrap(), "mine");
+        let error = source("", row).unwrap_err().to_string();
+        assert!(error.contains("rows[0]: `source` is missing") && error.contains("hint: say where"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_its_place() {
+        for (text, part) in [
+            ("{\n x", "line 2"),
+            ("{}", "`rows` is missing"),
+            (r#"{"format": 2, "rows": []}"#, "format 2"),
+            (r#"{"rows": [{"engine": "P"}]}"#, "rows[0]: missing field `precision`"),
+            (r#"{"rows": [{"engine": "P", "dtype": "f16", "loads": 1}]}"#, "rows[0]: unknown field `loads`"),
+            (r#"{"rows": [{"engine": "P", "dtype": "f16", "load_s": -1}]}"#, "rows[0].load_seconds -1 is out of range"),
+            (r#"{"rows": [{"engine": "P", "dtype": "f16", "load_s": 1, "load_seconds": 1}]}"#, "duplicate field"),
+            (r#"{"rows": [{"engine": " ", "dtype": "f16"}]}"#, "rows[0].engine is empty"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("p.json") && error.contains("\nhint: "), "{text}: {error}");
+        }
+    }
+}
