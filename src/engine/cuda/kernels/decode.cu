@@ -25,7 +25,7 @@
 // and however many there are, as long as the same kernel (ROWS) computes them.
 //
 // Host: a cooperative launch of GRID_BLOCKS = multiprocessors blocks (they wait for each other) with RING_END + work area bytes of shared
-// memory (ops/decode.rs); decode_begin before it, in the same stream; weights 16-byte aligned; HIDDEN, INTERMEDIATE, HEADS · HEAD_DIM
+// memory (ops/decode); decode_begin before it, in the same stream; weights 16-byte aligned; HIDDEN, INTERMEDIATE, HEADS · HEAD_DIM
 // multiples of 8; splits = chunks of the longest row; the first COUNTERS words of the workspace zero, and left zero.
 //
 // Constants: those of attention.cuh, and WEIGHTS (KIND of all layers' matrices; the table is dense), GROUP_SIZE, LAYERS, HIDDEN,
@@ -48,7 +48,7 @@ constexpr int MAX_TILES = QkvGemm::MAX_TILES + OutputGemm::MAX_TILES + UpGemm::M
 constexpr int PASS_PAIRS = ROWS <= 2 ? 64 : 32;
 typedef StageOf<MAX_SEGMENTS> Stage;
 typedef BlockPlanOf<MAX_TILES, QkvOutput::BLOCK_PAIRS, ResidualOutput::BLOCK_PAIRS> BlockPlan;
-static_assert(sizeof(BlockPlan) + WARPS * DEPTH * sizeof(Stage) == RING_END, "ops/decode.rs reserves other shared memory");
+static_assert(sizeof(BlockPlan) + WARPS * DEPTH * sizeof(Stage) == RING_END, "ops/decode reserves other shared memory");
 
 // A unit of attention is one chunk of one row and head tile. Thread block b computes units b, b + GRID_BLOCKS, … below rows · TILES ·
 // splits. Its first unit is the same in every layer, so what it needs to find its keys and values is looked up once. (Prefetching those to

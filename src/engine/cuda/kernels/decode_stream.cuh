@@ -17,7 +17,7 @@ struct Matrix {
 struct Norm {
     const element *weight, *bias;
 };
-// A decoder layer, 18 64-bit words, written by ops/decode.rs. keys, values: element [blocks, KV_HEADS, BLOCK_TOKENS, HEAD_DIM].
+// A decoder layer, 18 64-bit words, written by ops/decode. keys, values: element [blocks, KV_HEADS, BLOCK_TOKENS, HEAD_DIM].
 struct Layer {
     Matrix qkv, output, up, down;
     Norm attention_norm, mlp_norm;

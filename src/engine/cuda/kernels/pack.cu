@@ -19,7 +19,7 @@
 __device__ __forceinline__ int nibble_of(int column) { return (column & 1) * 4 + (column >> 1); }
 
 // Where a row of a stacked matrix lies in packed order. Rows p and p + span of every 2 · span rows are a pair, because the decode kernel
-// finishes them together (RoPE halves, gate and up, neighbours: ops/decode.rs, pair_spans); eight pairs are a tile.
+// finishes them together (RoPE halves, gate and up, neighbours: ops/decode, pair_spans); eight pairs are a tile.
 struct PackedRow {
     size_t tile;
     int half, g;
