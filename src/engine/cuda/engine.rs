@@ -11,8 +11,8 @@ use std::time::Instant;
 use super::BLOCK_TOKENS;
 use super::cache::Cache;
 use super::device::Device;
-use super::forward::{Model, StepLimits};
 use super::matmul::Reduction;
+use super::model::{Model, StepLimits};
 use super::step_buffers::RING;
 use crate::engine::batch::{BlockPool, Scheduler, SchedulerOptions, StepPlan};
 use crate::engine::model::ModelSource;
@@ -49,7 +49,7 @@ impl CudaEngine {
         let (dtype, config) = (options.dtype, &source.config);
         let device = Device::open(options.device)?;
         let slots = options.batch.unwrap_or(DEFAULT_BATCH).max(1);
-        let step_limits = StepLimits { prompt_rows: PREFILL_ROWS, slots, host_rows: HOST_ROWS };
+        let step_limits = StepLimits { prefill_rows: PREFILL_ROWS, slots, host_rows: HOST_ROWS };
         let reduction = match options.batching {
             Batching::Invariant => Reduction::Invariant,
             Batching::Fast => Reduction::Fastest,

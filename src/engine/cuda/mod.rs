@@ -17,6 +17,7 @@ mod kernel;
 mod layer;
 mod load;
 mod matmul;
+mod model;
 mod ops;
 mod packing;
 mod requirements;

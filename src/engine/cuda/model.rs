@@ -1,0 +1,250 @@
+//! A model on one device: its kernels, its weights and the buffers of its steps.
+
+use std::collections::HashMap;
+
+use cudarc::driver::CudaGraph;
+
+use super::buffer::{Buffer, Pinned};
+use super::cache::Cache;
+use super::device::Device;
+use super::element::ElementType;
+use super::layer::Layer;
+use super::matmul::{Epilogue, Gemm, Matmul, Reduction};
+use super::ops::argmax::{self, Argmax};
+use super::ops::attention::Attention;
+use super::ops::decode::{self, Decode, HeadRef, LayerRef, NormRef};
+use super::ops::elementwise::{Elementwise, NormWeights};
+use super::packing::packing;
+use super::step_buffers::StepBuffers;
+use super::weights::DeviceWeights;
+use crate::engine::model::{Activation, ModelConfig, ModelSource};
+use crate::engine::{Dtype, EngineError};
+
+/// Bytes of logits that are held at a time; more rows are processed in parts.
+const LOGITS_BYTES: usize = 512 << 20;
+
+/// A typical number of rows of a step that prefills one prompt: algorithms are prepared for it.
+const TYPICAL_PREFILL_ROWS: usize = 128;
+
+/// What one step may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepLimits {
+    /// Prefill rows.
+    pub(crate) prefill_rows: usize,
+    /// Sequences, each of which may have one decode row.
+    pub(crate) slots: usize,
+    /// Rows whose logits go to the host.
+    pub(crate) host_rows: usize,
+}
+
+impl StepLimits {
+    fn rows(self) -> usize {
+        self.prefill_rows + self.slots
+    }
+
+    /// Rows whose logits may be needed: one of each sequence, or those of scored continuations.
+    fn logits_rows(self) -> usize {
+        self.slots + self.host_rows
+    }
+}
+
+/// A model in device memory, and the buffers of its steps.
+pub(crate) struct Model {
+    pub(crate) device: Device,
+    pub(crate) config: ModelConfig,
+    pub(crate) weights: DeviceWeights,
+    pub(super) element: ElementType,
+    pub(super) elementwise: Elementwise,
+    pub(super) attention: Attention,
+    pub(super) argmax: Argmax,
+    pub(super) matmul: Matmul,
+    /// Whether every kernel of the large-batch path is ours.
+    pub(super) own_kernels: bool,
+    /// Whether the GEMM's epilogue applies the MLP's gates.
+    pub(super) gates: bool,
+    /// The small-batch path, where its order of summation may differ from the large-batch path's.
+    pub(super) decode: Option<Decode>,
+    pub(super) reduction: Reduction,
+    pub(crate) limits: StepLimits,
+    pub(super) activations: Activations,
+    pub(crate) step_buffers: StepBuffers,
+    /// i32 `[slots + 1]`: the token that was sampled last on the device for each.
+    pub(super) next_tokens: Buffer,
+    /// Logits for the host; grows to what was needed so far.
+    pub(super) host_logits: Option<Pinned<f32>>,
+    /// Captured small steps, by rows and longest attention.
+    pub(super) graphs: HashMap<(usize, usize), Graph>,
+}
+
+/// A captured step.
+pub(super) struct Graph(pub(super) CudaGraph);
+
+// SAFETY: its handles belong to the context, not to a thread; a launch binds the context, and no two threads have it at a time.
+unsafe impl Send for Graph {}
+
+/// Row-major `[rows, …]`, as many rows as a step may have.
+pub(super) struct Activations {
+    pub(super) x: Buffer,
+    pub(super) h: Buffer,
+    pub(super) qkv: Buffer,
+    pub(super) attention: Buffer,
+    /// Empty where the GEMM's epilogue applies gates.
+    pub(super) up: Buffer,
+    pub(super) activation: Buffer,
+    /// f32 `[logits_rows, vocabulary]`.
+    pub(super) logits: Buffer,
+    pub(super) logits_rows: usize,
+    pub(super) workspace: Buffer,
+}
+
+impl Activations {
+    fn new(
+        device: &Device,
+        config: &ModelConfig,
+        element: ElementType,
+        limits: StepLimits,
+        attention: &Attention,
+        up: usize,
+    ) -> Result<Self, EngineError> {
+        let rows = |columns: usize| Buffer::new(device, limits.rows() * columns * element.bytes());
+        let q = config.heads * config.head_dim;
+        let max_rows = limits.logits_rows().clamp(16, argmax::MAX_ROWS);
+        let logits_rows = (LOGITS_BYTES / (config.vocabulary * size_of::<f32>())).clamp(16, max_rows);
+        let workspace = Buffer::new(device, attention.workspace_bytes(limits.slots, config.context_tokens))?;
+        workspace.fill(device, 0)?;
+        Ok(Self {
+            x: rows(config.hidden)?,
+            h: rows(config.hidden)?,
+            qkv: rows(q + 2 * config.kv_heads * config.head_dim)?,
+            attention: rows(q)?,
+            up: rows(up)?,
+            activation: rows(config.intermediate)?,
+            logits: Buffer::new(device, logits_rows * config.vocabulary * size_of::<f32>())?,
+            logits_rows,
+            workspace,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        let all =
+            [&self.x, &self.h, &self.qkv, &self.attention, &self.up, &self.activation, &self.logits, &self.workspace];
+        all.iter().map(|buffer| buffer.bytes()).sum()
+    }
+}
+
+impl Model {
+    /// Loads kernels and weights and reserves everything but the cache.
+    pub(crate) fn load(
+        device: Device,
+        source: &ModelSource,
+        dtype: Dtype,
+        reduction: Reduction,
+        limits: StepLimits,
+    ) -> Result<Self, EngineError> {
+        let (config, element) = (source.config.clone(), ElementType::of(dtype.arithmetic));
+        let (elementwise, (attention, (argmax, matmul))) = rayon::join(
+            || Elementwise::load(&device, &config, element),
+            || {
+                rayon::join(
+                    || Attention::load(&device, &config, dtype),
+                    || rayon::join(|| Argmax::load(&device, config.vocabulary), || Matmul::open(&device, element)),
+                )
+            },
+        );
+        let (elementwise, attention, argmax, mut matmul) = (elementwise?, attention?, argmax?, matmul?);
+        let own_kernels = matmul.is_own(&[config.hidden, config.heads * config.head_dim, config.intermediate]);
+        let gates = own_kernels && config.activation == Activation::SiluGated;
+        let packing = packing(source, dtype.format);
+        let gpu = (device.multiprocessors, device.shared_bytes);
+        let rows = match reduction {
+            Reduction::Invariant => vec![1],
+            Reduction::Fastest => vec![TYPICAL_PREFILL_ROWS, limits.slots, limits.prefill_rows],
+        };
+        let gemms: Vec<Gemm> = rows.into_iter().flat_map(|rows| gemms(&config, rows)).collect();
+        let (weights, prepared) = rayon::join(
+            || DeviceWeights::load(&device, source, dtype, &elementwise),
+            || matmul.prepare(&device, &gemms, reduction),
+        );
+        let weights = weights?;
+        prepared?;
+        let fused = reduction == Reduction::Fastest
+            && decode::supports(&config, dtype, packing, gpu)
+            && weights.layers.iter().all(|layer| decode::reads(&config, packing, &layer.decode_refs()));
+        let head = HeadRef { norm: norm(&weights.final_norm), table: weights.head.weights };
+        let decode = if fused { Some(Decode::load(&device, &config, dtype, packing, head)?) } else { None };
+        let up = if gates { 0 } else { weights.layers.first().map_or(0, |layer| layer.up.outputs) };
+        let activations = Activations::new(&device, &config, element, limits, &attention, up)?;
+        let tiles = limits.prefill_rows.div_ceil(attention.tile()) + limits.slots;
+        let step_buffers = StepBuffers::new(&device, limits.rows(), limits.logits_rows(), tiles)?;
+        let next_tokens = Buffer::new(&device, (limits.slots + 1) * size_of::<i32>())?;
+        next_tokens.fill(&device, 0)?;
+        Ok(Self {
+            config,
+            weights,
+            element,
+            elementwise,
+            attention,
+            argmax,
+            matmul,
+            own_kernels,
+            gates,
+            decode,
+            reduction,
+            limits,
+            activations,
+            step_buffers,
+            next_tokens,
+            host_logits: None,
+            graphs: HashMap::new(),
+            device,
+        })
+    }
+
+    /// The element type.
+    pub(crate) fn element(&self) -> ElementType {
+        self.element
+    }
+
+    /// Bytes of device memory that are neither weights nor KV cache.
+    pub(crate) fn workspace_bytes(&self) -> usize {
+        self.activations.bytes() + self.step_buffers.bytes() + self.decode.as_ref().map_or(0, Decode::bytes)
+    }
+
+    /// Sets the KV cache of the steps to come.
+    pub(crate) fn attach(&self, cache: &Cache) -> Result<(), EngineError> {
+        let Some(decode) = &self.decode else { return Ok(()) };
+        let layer = |(index, layer): (usize, &Layer)| {
+            let (keys, values) = cache.layer(index);
+            let (attention_norm, mlp_norm) = (norm(&layer.attention_norm), norm(&layer.mlp_norm));
+            LayerRef { attention_norm, linears: layer.decode_refs(), mlp_norm, keys, values }
+        };
+        let layers: Vec<LayerRef> = self.weights.layers.iter().enumerate().map(layer).collect();
+        decode.set_layers(&self.device, &layers)
+    }
+
+    /// Logits `[rows, vocabulary]` of the last collected step's `sampled_on_host`.
+    pub(crate) fn host_logits(&self, rows: usize) -> &[f32] {
+        self.host_logits.as_ref().map_or(&[], |logits| &logits[..rows * self.config.vocabulary])
+    }
+}
+
+fn norm(weights: &NormWeights) -> NormRef {
+    NormRef { weight: weights.weight, bias: (weights.bias != 0).then_some(weights.bias) }
+}
+
+/// The kinds of GEMMs of the large-batch path (`forward.rs`), of so many rows, without addresses; a bias of 1 stands for one.
+fn gemms(config: &ModelConfig, rows: usize) -> [Gemm; 5] {
+    let (hidden, intermediate, q) = (config.hidden, config.intermediate, config.heads * config.head_dim);
+    let up = if config.activation == Activation::SiluGated { 2 * intermediate } else { intermediate };
+    let gemm = |outputs, inputs, bias, epilogue, f32_output| {
+        let (weights, x, y, overlaps) = (0, 0, 0, false);
+        Gemm { rows, outputs, inputs, weights, bias: u64::from(bias), x, y, epilogue, f32_output, overlaps }
+    };
+    [
+        gemm(q + 2 * config.kv_heads * config.head_dim, hidden, config.qkv_bias, Epilogue::Store, false),
+        gemm(hidden, q, config.output_bias, Epilogue::Add, false),
+        gemm(up, hidden, config.mlp_bias, Epilogue::Store, false),
+        gemm(hidden, intermediate, config.mlp_bias, Epilogue::Add, false),
+        gemm(config.vocabulary, hidden, false, Epilogue::Store, true),
+    ]
+}
