@@ -34,8 +34,8 @@ impl Calibration {
         // Of one layer at a time.
         let mut cache = KvCache::of_layers(1, &self.model.config);
         with_inputs(sequences, |inputs, positions| {
-            let turns = self.model.turns(positions);
-            self.model.attend(qkv, h, inputs, (&mut cache, 0), turns.as_ref())
+            let rotations = self.model.rotations(positions);
+            self.model.attend(qkv, h, inputs, (&mut cache, 0), rotations.as_ref())
         })
     }
 

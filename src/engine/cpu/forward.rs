@@ -4,7 +4,7 @@ use super::attention::{QueryRow, attention};
 use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::{Linear, Matrix};
 use super::load::{Model, Positions};
-use super::ops::{Turns, add, each_row, relu, round, silu_gated};
+use super::ops::{Rotations, add, each_row, relu, round, silu_gated};
 use crate::engine::model::Activation;
 
 /// Consecutive tokens of one sequence, and for which of them logits are computed.
@@ -30,11 +30,11 @@ impl Model {
     /// and values of all rows of a layer are stored before any are read, so that an input may continue what another begins.
     pub(crate) fn forward(&self, inputs: &[SequenceInput<'_>], cache: &mut KvCache) -> Matrix {
         let positions: Vec<usize> = inputs.iter().flat_map(SequenceInput::positions).collect();
-        let turns = self.turns(&positions);
+        let rotations = self.rotations(&positions);
         let mut x = self.embed(inputs, &positions); // (rows, hidden)
         for (layer, block) in self.blocks.iter().enumerate() {
             let h = block.attention_norm.forward(&x, self.dtype);
-            let h = self.attend(&block.qkv, &h, inputs, (cache, layer), turns.as_ref());
+            let h = self.attend(&block.qkv, &h, inputs, (cache, layer), rotations.as_ref());
             self.add_projection(&mut x, &block.output, &h);
             let h = block.mlp_norm.forward(&x, self.dtype);
             let h = self.activate(block.up.forward(&h));
@@ -43,10 +43,10 @@ impl Model {
         self.logits(&x, &logits_rows(inputs))
     }
 
-    /// What turns the rows at these positions, where positions are rotary.
-    pub(super) fn turns(&self, positions: &[usize]) -> Option<Turns> {
+    /// The `RoPE` rotations of rows at these positions, where positions are rotary.
+    pub(super) fn rotations(&self, positions: &[usize]) -> Option<Rotations> {
         match &self.positions {
-            Positions::Rotary(rotary) => Some(Turns::new(rotary, positions)),
+            Positions::Rotary(rotary) => Some(Rotations::new(rotary, positions)),
             Positions::Learned { .. } => None,
         }
     }
@@ -75,21 +75,21 @@ impl Model {
         h: &Matrix,
         inputs: &[SequenceInput<'_>],
         (cache, layer): (&mut KvCache, usize),
-        turns: Option<&Turns>,
+        rotations: Option<&Rotations>,
     ) -> Matrix {
-        let qkv = self.qkv(qkv, h, turns);
+        let qkv = self.qkv(qkv, h, rotations);
         store(inputs, (cache, layer), &qkv, self.config.heads * self.config.head_dim);
         attention(&qkv, cache.layer(layer), &query_rows(inputs), &self.config, self.dtype)
     }
 
     /// q, k and v of every row, rotated and rounded: `[rows, (heads + 2 · kv_heads) · head_dim]`.
-    fn qkv(&self, qkv: &Linear, h: &Matrix, turns: Option<&Turns>) -> Matrix {
+    fn qkv(&self, qkv: &Linear, h: &Matrix, rotations: Option<&Rotations>) -> Matrix {
         let mut qkv = qkv.forward(h);
         let rotated = (self.config.heads + self.config.kv_heads) * self.config.head_dim;
         each_row(&mut qkv, self.dtype, |row, qkv| {
-            if let Some(turns) = turns {
+            if let Some(rotations) = rotations {
                 round(qkv, self.dtype);
-                turns.apply(row, &mut qkv[..rotated]);
+                rotations.apply(row, &mut qkv[..rotated]);
             }
         });
         qkv

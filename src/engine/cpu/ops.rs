@@ -128,23 +128,23 @@ pub(crate) fn relu(mut x: Matrix, arithmetic: Arithmetic) -> Matrix {
 }
 
 /// Cosines and sines for the rows of one step, each `[rows, head_dim / 2]`.
-pub(crate) struct Turns {
+pub(crate) struct Rotations {
     half: usize,
     cosines: Vec<f32>,
     sines: Vec<f32>,
 }
 
-impl Turns {
-    /// The turns of these positions.
+impl Rotations {
+    /// Cosines and sines of these positions.
     pub(crate) fn new(rotary: &Rotary, positions: &[usize]) -> Self {
-        let (cosines, sines) = rotary.turns(positions);
+        let (cosines, sines) = rotary.cos_sin(positions);
         Self { half: rotary.half(), cosines, sines }
     }
 
-    /// Turns every head of a row.
+    /// Rotates every head of a row in place.
     pub(crate) fn apply(&self, row: usize, heads: &mut [f32]) {
-        let turns = row * self.half..(row + 1) * self.half;
-        let (cosines, sines) = (&self.cosines[turns.clone()], &self.sines[turns]);
+        let rotations = row * self.half..(row + 1) * self.half;
+        let (cosines, sines) = (&self.cosines[rotations.clone()], &self.sines[rotations]);
         for head in heads.chunks_mut(2 * self.half) {
             let (low, high) = head.split_at_mut(self.half);
             for (((low, high), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines) {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::attention::{QueryRow, attention};
 use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::{Linear, Matrix, Weights};
-use super::ops::{Norm, Turns, add, round, silu_gated};
+use super::ops::{Norm, Rotations, add, round, silu_gated};
 use super::quantized::{AwqWeights, Int8Weights};
 use super::simd::{InstructionSet, Kernel, Lanes, dots, exp, sum, vectorize_for};
 use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, Rotary, RotaryScaling};
@@ -209,16 +209,16 @@ fn silu_and_addition_match_binary64() {
 #[test]
 fn rotation_keeps_lengths_and_depends_on_distance_only() {
     let rotary = Rotary::new(10_000.0, RotaryScaling::None, 8);
-    let turns = Turns::new(&rotary, &[0, 5, 12, 17]);
+    let rotations = Rotations::new(&rotary, &[0, 5, 12, 17]);
     let (q, k) = (values(8, 11), values(8, 12));
-    let turned = |vector: &[f32], row| {
+    let rotated = |vector: &[f32], row| {
         let mut vector = vector.to_vec();
-        turns.apply(row, &mut vector);
+        rotations.apply(row, &mut vector);
         vector
     };
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    assert_eq!(turned(&q, 0), q);
-    let (near, far) = (product(&turned(&q, 1), &turned(&k, 0)), product(&turned(&q, 3), &turned(&k, 2)));
+    assert_eq!(rotated(&q, 0), q);
+    let (near, far) = (product(&rotated(&q, 1), &rotated(&k, 0)), product(&rotated(&q, 3), &rotated(&k, 2)));
     assert!((near - far).abs() < 1e-4, "{near} at distance 5, {far} at distance 5 further on");
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct CudaEngine {
     model: Model,
     cache: Cache,
     scheduler: Scheduler,
-    /// Steps that the device works on, and their places in the ring of step buffers.
+    /// Steps that the device works on, and their ring slots.
     in_flight: VecDeque<(StepPlan, usize)>,
     /// What [`Engine::predict`] brought while it waited for the device.
     early: Vec<Event>,
@@ -92,7 +92,7 @@ impl CudaEngine {
         Ok(Self { model, cache, scheduler, in_flight: VecDeque::new(), early: Vec::new(), info })
     }
 
-    /// Admits, enqueues a step, and collects the steps that there is no place for any more, or that must be known before the next.
+    /// Admits, enqueues a step, and collects the steps that there is no ring slot for any more, or that must be known before the next.
     fn advance(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
         events.append(&mut self.early);
         for slot in self.scheduler.admit(events) {
@@ -101,10 +101,10 @@ impl CudaEngine {
         let plan = self.scheduler.plan();
         let (nothing, for_host) = (plan.rows() == 0, !plan.sampled_on_host.is_empty());
         if !nothing {
-            let place = self.model.enqueue(&plan, &self.cache)?;
-            self.in_flight.push_back((plan, place));
+            let ring_slot = self.model.enqueue(&plan, &self.cache)?;
+            self.in_flight.push_back((plan, ring_slot));
         }
-        // One place of the ring stays free for the next step. What the host has to choose cannot wait, and its logits have one place
+        // One ring slot stays free for the next step. What the host has to choose cannot wait, and its logits have one place
         // only. Where nothing can be planned, whatever the oldest step ends may make room for others.
         let ahead = match (nothing, for_host) {
             (true, _) => self.in_flight.len().saturating_sub(1),
@@ -120,8 +120,8 @@ impl CudaEngine {
     /// Waits for the oldest step and hands out what it brought. Steps in flight may still write to the blocks of what ended; whoever
     /// gets these next writes later, for the device does everything in order.
     fn collect(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
-        let Some((plan, place)) = self.in_flight.pop_front() else { return Ok(()) };
-        let tokens = self.model.step_buffers.collect(place, plan.sampled_on_device.len())?;
+        let Some((plan, ring_slot)) = self.in_flight.pop_front() else { return Ok(()) };
+        let tokens = self.model.step_buffers.collect(ring_slot, plan.sampled_on_device.len())?;
         let logits = self.model.host_logits(plan.sampled_on_host.len());
         let new_tokens = self.scheduler.accept(&plan, tokens, logits, events);
         let cache_bytes = Some(self.cache.bytes_of(self.scheduler.pool.held()));
@@ -153,8 +153,8 @@ impl CudaEngine {
             let mut plan = StepPlan::default();
             plan.prefill(slot, start, &tokens[start..end]);
             plan.read_logits(start.max(from - 1).saturating_sub(start)..end - start, slot);
-            let place = self.model.enqueue(&plan, &self.cache)?;
-            self.model.step_buffers.collect(place, 0)?;
+            let ring_slot = self.model.enqueue(&plan, &self.cache)?;
+            self.model.step_buffers.collect(ring_slot, 0)?;
             let rows = plan.sampled_on_host.len();
             if rows > 0 && sink(self.model.host_logits(rows)).is_break() {
                 break;

@@ -43,11 +43,11 @@ impl Shape {
 }
 
 impl Model {
-    /// Enqueues a step; its place in the ring of step buffers. The token sampled at each row of `plan.sampled_on_device` comes back
+    /// Enqueues a step; returns its ring slot. The token sampled at each row of `plan.sampled_on_device` comes back
     /// with [`super::step_buffers::StepBuffers::collect`]; logits for the host lie in [`Model::host_logits`] once it has.
     pub(crate) fn enqueue(&mut self, plan: &StepPlan, cache: &Cache) -> Result<usize, EngineError> {
         let tiles = self.tiles(plan);
-        let (place, at) = self.step_buffers.send(&self.device, plan, &tiles)?;
+        let (ring_slot, at) = self.step_buffers.send(&self.device, plan, &tiles)?;
         let shape = Shape {
             rows: plan.rows(),
             decode_rows: plan.decode_rows,
@@ -61,8 +61,8 @@ impl Model {
         } else {
             self.launch(&shape, cache, &at)?;
         }
-        self.step_buffers.send_back(&self.device, place, plan.sampled_on_device.len())?;
-        Ok(place)
+        self.step_buffers.send_back(&self.device, ring_slot, plan.sampled_on_device.len())?;
+        Ok(ring_slot)
     }
 
     fn tiles(&self, plan: &StepPlan) -> Vec<i32> {

@@ -39,13 +39,13 @@ pub(crate) struct StepBuffers {
     on_device: Buffer,
     /// i32: the tokens that the device sampled, in the order of [`StepPlan::sampled_on_device`].
     pub(crate) sampled: Buffer,
-    ring: Vec<Place>,
-    /// Of the next step, in the ring.
+    ring: Vec<RingSlot>,
+    /// The next step's ring slot.
     next: usize,
 }
 
 #[derive(Debug)]
-struct Place {
+struct RingSlot {
     up: Pinned<i32>,
     down: Pinned<i32>,
     done: CudaEvent,
@@ -55,8 +55,8 @@ impl StepBuffers {
     /// Room for steps of `rows` rows, at `logits` of which logits are computed, and `tiles`.
     pub(crate) fn new(device: &Device, rows: usize, logits: usize, tiles: usize) -> Result<Self, EngineError> {
         let words = 3 * rows + 2 * logits + TILE_WORDS * tiles + 5 * SMALL_ROWS + 6 * ALIGNED_WORDS;
-        let place = |_| {
-            Ok(Place {
+        let ring_slot = |_| {
+            Ok(RingSlot {
                 up: Pinned::new(device, words)?,
                 down: Pinned::new(device, logits)?,
                 done: device.context.new_event(None).map_err(|error| failed("make an event", error))?,
@@ -65,7 +65,7 @@ impl StepBuffers {
         Ok(Self {
             on_device: Buffer::new(device, words * size_of::<i32>())?,
             sampled: Buffer::new(device, logits * size_of::<i32>())?,
-            ring: (0..RING).map(place).collect::<Result<_, EngineError>>()?,
+            ring: (0..RING).map(ring_slot).collect::<Result<_, EngineError>>()?,
             next: 0,
         })
     }
@@ -75,16 +75,16 @@ impl StepBuffers {
         self.on_device.bytes() + self.sampled.bytes()
     }
 
-    /// Enqueues the copy of a step's arrays. The step that had its place in the ring before must have been collected. Returns the place.
+    /// Enqueues the copy of a step's arrays. The step that had its ring slot before must have been collected. Returns the ring slot.
     pub(crate) fn send(
         &mut self,
         device: &Device,
         plan: &StepPlan,
         tiles: &[i32],
     ) -> Result<(usize, StepAddresses), EngineError> {
-        let place = self.next;
-        self.next = (place + 1) % RING;
-        let up = &mut self.ring[place].up;
+        let ring_slot = self.next;
+        self.next = (ring_slot + 1) % RING;
+        let up = &mut self.ring[ring_slot].up;
         let (rows, logits) = if plan.rows() <= SMALL_ROWS {
             (SMALL_ROWS, SMALL_ROWS)
         } else {
@@ -106,23 +106,23 @@ impl StepBuffers {
             logits_slots: section(logits, &mut all_logits().map(|logits| logits.slot as i32)),
             tiles: section(tiles.len(), &mut tiles.iter().copied()),
         };
-        self.on_device.write(device, 0, &self.ring[place].up[..at])?;
-        Ok((place, addresses))
+        self.on_device.write(device, 0, &self.ring[ring_slot].up[..at])?;
+        Ok((ring_slot, addresses))
     }
 
-    /// Enqueues the way back of the `count` tokens that the step at `place` samples, and the event behind everything it does.
-    pub(crate) fn send_back(&mut self, device: &Device, place: usize, count: usize) -> Result<(), EngineError> {
-        let place = &mut self.ring[place];
+    /// Enqueues the way back of the `count` tokens that the step at `ring_slot` samples, and the event behind everything it does.
+    pub(crate) fn send_back(&mut self, device: &Device, ring_slot: usize, count: usize) -> Result<(), EngineError> {
+        let ring_slot = &mut self.ring[ring_slot];
         if count > 0 {
-            self.sampled.read_later(device, 0, &mut place.down[..count])?;
+            self.sampled.read_later(device, 0, &mut ring_slot.down[..count])?;
         }
-        place.done.record(&device.stream).map_err(|error| failed("record an event", error))
+        ring_slot.done.record(&device.stream).map_err(|error| failed("record an event", error))
     }
 
-    /// Waits for the step at `place`; the tokens that the device sampled.
-    pub(crate) fn collect(&self, place: usize, count: usize) -> Result<&[i32], EngineError> {
-        let place = &self.ring[place];
-        place.done.synchronize().map_err(|error| failed("compute a step", error))?;
-        Ok(&place.down[..count])
+    /// Waits for the step at `ring_slot`; the tokens that the device sampled.
+    pub(crate) fn collect(&self, ring_slot: usize, count: usize) -> Result<&[i32], EngineError> {
+        let ring_slot = &self.ring[ring_slot];
+        ring_slot.done.synchronize().map_err(|error| failed("compute a step", error))?;
+        Ok(&ring_slot.down[..count])
     }
 }

@@ -74,7 +74,7 @@ impl DeviceWeights {
 fn angles(device: &Device, config: &ModelConfig, tables: &mut PositionTables) -> Result<Option<Buffer>, EngineError> {
     let PositionKind::Rotary { theta, scaling } = config.position else { return Ok(None) };
     let positions: Vec<usize> = (0..config.context_tokens).collect();
-    let (cosines, sines) = Rotary::new(theta, scaling, config.head_dim).turns(&positions);
+    let (cosines, sines) = Rotary::new(theta, scaling, config.head_dim).cos_sin(&positions);
     let buffer = Buffer::of(device, &[cosines.as_slice(), sines.as_slice()].concat())?;
     tables.cosines = buffer.pointer();
     tables.sines = buffer.at(size_of_val(cosines.as_slice()));

@@ -8,7 +8,7 @@ use super::RotaryScaling;
 const POSITIONS_A_TASK: usize = 64;
 
 /// Rotary embedding (Su et al., 2021), halves rotated as in Hugging Face's layout. Frequencies and angles are binary32, as in
-/// transformers, so that both turn by the same angle at far positions too.
+/// transformers, so that both rotate by the same angle at far positions too.
 #[derive(Debug)]
 pub(crate) struct Rotary {
     /// `[head_dim / 2]`, in radians a position.
@@ -28,7 +28,7 @@ impl Rotary {
     }
 
     /// Cosines and sines of these positions, each `[positions, head_dim / 2]`.
-    pub(crate) fn turns(&self, positions: &[usize]) -> (Vec<f32>, Vec<f32>) {
+    pub(crate) fn cos_sin(&self, positions: &[usize]) -> (Vec<f32>, Vec<f32>) {
         let count = positions.len() * self.half();
         let (mut cosines, mut sines) = (vec![0.0; count], vec![0.0; count]);
         let rows = cosines.par_chunks_mut(self.half()).zip(sines.par_chunks_mut(self.half())).zip(positions);

@@ -126,7 +126,7 @@ fn rotation_and_cache_match_binary64() {
         let rotary = matches!(config.position, PositionKind::Rotary { .. });
         let all: Vec<usize> = (0..200).collect();
         let (cosines, sines) = match config.position {
-            PositionKind::Rotary { theta, scaling } => Rotary::new(theta, scaling, d).turns(&all),
+            PositionKind::Rotary { theta, scaling } => Rotary::new(theta, scaling, d).cos_sin(&all),
             PositionKind::Learned { .. } => (vec![1.0; 200 * d / 2], vec![0.0; 200 * d / 2]),
         };
         let angles = [&cosines, &sines].map(|table| Buffer::of(device, table).unwrap());

@@ -111,7 +111,7 @@ impl World {
         let (positions, held) = match config.position {
             PositionKind::Rotary { theta, scaling } => {
                 let all: Vec<usize> = (0..CONTEXT).collect();
-                let (cosines, sines) = Rotary::new(theta, scaling, config.head_dim).turns(&all);
+                let (cosines, sines) = Rotary::new(theta, scaling, config.head_dim).cos_sin(&all);
                 let buffer = Buffer::of(device, &[cosines.as_slice(), &sines].concat()).unwrap();
                 let (cosines, sines) = (buffer.pointer(), buffer.at(size_of_val(cosines.as_slice())));
                 (PositionTables { cosines, sines, learned: 0 }, buffer)
