@@ -1,53 +1,39 @@
 //! What can go wrong while a checkpoint is written.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// A failure to write a checkpoint, with the way out behind `hint:`.
+use crate::fault::{Fault, IoCause, IoFault};
+
+/// A failure to write a checkpoint; every message ends in a `hint:`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The destination cannot be used.
-    #[error("{what}\nhint: {hint}")]
-    Invalid {
-        /// What is wrong, on which value.
-        what: String,
-        /// The way out.
-        hint: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] Fault),
     /// The file system refused.
-    #[error("cannot {action} {path}: {source}\nhint: {}", io_hint(source))]
-    Io {
-        /// `read`, `write`, …
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoFault),
 }
 
 impl CheckpointError {
     /// The destination cannot be used.
     pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Invalid { what: what.into(), hint: hint.into() }
+        Self::Invalid(Fault::new(what, hint))
     }
 
     /// For `map_err` on an operation on `path`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { action, path: path.to_path_buf(), source }
+        move |source| Self::Io(IoFault::new(action, path, source, hint))
     }
 }
 
-fn io_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full: make room, then give the same command again"
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "choose a folder that you may write to with `--out DIR`"
-        }
-        io::ErrorKind::NotFound => "check the path",
+fn hint(cause: IoCause) -> &'static str {
+    match cause {
+        IoCause::Full => "the disk is full: make room, then give the same command again",
+        IoCause::Denied => "choose a folder that you may write to with `--out DIR`",
+        IoCause::NotFound => "check the path",
         _ => "check the disk and the path, then give the same command again",
     }
 }

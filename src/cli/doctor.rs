@@ -114,7 +114,7 @@ fn gpu() -> Section {
 fn caches(hub: Result<&HubSettings, &HubError>) -> Section {
     let cache = match hub {
         Ok(settings) => folder_line("hub cache", &settings.cache),
-        Err(error) => line("hub cache", error.what.as_str()),
+        Err(error) => line("hub cache", error.0.what.as_str()),
     };
     ("Folders", vec![cache, folder_line("runs", &Path::new(".").join("runs"))])
 }

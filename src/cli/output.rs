@@ -41,9 +41,11 @@ impl OutputArguments {
     pub(super) fn format(&self, colour: bool) -> Result<Format, JobError> {
         let format = Format::parse(&self.format, colour)?;
         let Some(path) = &self.template else { return Ok(format) };
-        let template = read_text(path).map_err(|error| ReportError {
-            what: format!("cannot read the template {}: {error}", path.display()),
-            hint: "`--template` takes a tera template; templates/eval.md is one to start from".to_owned(),
+        let template = read_text(path).map_err(|error| {
+            ReportError::new(
+                format!("cannot read the template {}: {error}", path.display()),
+                "`--template` takes a tera template; templates/eval.md is one to start from",
+            )
         })?;
         let name = path.display().to_string();
         check_template(&name, &template)?;

@@ -137,10 +137,7 @@ impl Gate {
 
 /// Why a run, as it is called here, cannot be held against a baseline.
 pub(crate) fn refusal(run: impl Display, baseline: &StoredRun, why: &str, hint: &str) -> ReportError {
-    ReportError {
-        what: format!("{run} cannot be held against the baseline {}: {why}", baseline.path.display()),
-        hint: hint.to_owned(),
-    }
+    ReportError::new(format!("{run} cannot be held against the baseline {}: {why}", baseline.path.display()), hint)
 }
 
 /// Without a precision in common nothing can be paired.

@@ -1,76 +1,64 @@
 //! What can go wrong between a model's files and its tokens.
 
-use std::path::PathBuf;
+use crate::fault::{Fault, FaultKind, IoFault};
+use crate::hub::HubError;
 
-/// An engine's or a model's failure, with the way out behind `hint:`.
+/// An engine's or a model's failure; every message ends in a `hint:`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
     /// A file of the model could not be read.
-    #[error("cannot read {path}: {source}\nhint: {hint}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-        /// The way out.
-        hint: String,
-    },
+    #[error(transparent)]
+    Read(#[from] IoFault),
     /// What was found is not what a model needs. The commonest variant: the user's files are at fault.
-    #[error("{what}\nhint: {hint}")]
-    Invalid {
-        /// What is wrong, on which value.
-        what: String,
-        /// The way out.
-        hint: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] Fault),
     /// The hub could not give what was asked of it.
     #[error(transparent)]
-    Hub(#[from] crate::hub::HubError),
+    Hub(#[from] HubError),
     /// The engine has no room for another request now.
-    #[error("{what}\nhint: {hint}")]
-    Busy {
-        /// What is full.
-        what: String,
-        /// The way out.
-        hint: String,
-    },
+    #[error(transparent)]
+    Busy(Fault),
     /// The engine itself failed: not the user's mistake.
-    #[error("{what}\nhint: {hint}")]
-    Failed {
-        /// What failed.
-        what: String,
-        /// The way out.
-        hint: String,
-    },
+    #[error(transparent)]
+    Failed(Fault),
 }
 
 impl EngineError {
+    /// Who can put it right.
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Read(_) | Self::Invalid(_) | Self::Busy(_) => FaultKind::User,
+            Self::Hub(_) => FaultKind::Hub,
+            Self::Failed(_) => FaultKind::Engine,
+        }
+    }
+
     /// The user's files or flags are at fault.
     pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Invalid { what: what.into(), hint: hint.into() }
+        Self::Invalid(Fault::new(what, hint))
     }
 
     /// Too much was asked for at once.
     pub fn busy(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Busy { what: what.into(), hint: hint.into() }
+        Self::Busy(Fault::new(what, hint))
     }
 
     /// The same words again, for another one who waits for the same.
     #[must_use]
     pub fn repeated(&self) -> Self {
-        let text = self.to_string();
-        let (what, hint) = text.split_once("\nhint: ").unwrap_or((&text, "run the command again"));
         match self {
-            Self::Failed { .. } => Self::failed(what, hint),
-            Self::Busy { .. } => Self::busy(what, hint),
-            _ => Self::invalid(what, hint),
+            Self::Read(fault) => Self::Invalid(fault.to_fault()),
+            Self::Invalid(fault) => Self::Invalid(fault.clone()),
+            Self::Hub(HubError(fault)) => Self::Hub(HubError(fault.clone())),
+            Self::Busy(fault) => Self::Busy(fault.clone()),
+            Self::Failed(fault) => Self::Failed(fault.clone()),
         }
     }
 
     /// The engine is at fault.
     pub fn failed(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Failed { what: what.into(), hint: hint.into() }
+        Self::Failed(Fault::new(what, hint))
     }
 }
 

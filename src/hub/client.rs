@@ -106,10 +106,10 @@ impl Hub {
         file: &str,
     ) -> Result<HubFile, HubError> {
         if !Path::new(file).components().all(|component| matches!(component, Component::Normal(_))) {
-            return Err(HubError {
-                what: format!("`{file}` is not a file name inside a repository"),
-                hint: "give a relative path without `..`".to_owned(),
-            });
+            return Err(HubError::new(
+                format!("`{file}` is not a file name inside a repository"),
+                "give a relative path without `..`",
+            ));
         }
         let commit = self.commit(kind, repository, revision)?;
         // By its commit rather than by `main`, so that all files are of one commit even when the branch moves meanwhile.
@@ -165,9 +165,11 @@ impl Hub {
             from_hub: false,
         });
         if settings.offline {
-            return remembered.ok_or_else(|| HubError {
-                what: format!("{repository} at {revision} is not in the cache {}", settings.cache.display()),
-                hint: "run once without --offline (and without HF_HUB_OFFLINE), or give a local folder".to_owned(),
+            return remembered.ok_or_else(|| {
+                HubError::new(
+                    format!("{repository} at {revision} is not in the cache {}", settings.cache.display()),
+                    "run once without --offline (and without HF_HUB_OFFLINE), or give a local folder",
+                )
             });
         }
         let subject = format!("{repository} at revision {revision}");
@@ -199,7 +201,7 @@ impl Hub {
         let is_there = || self.api().is_ok_and(|api| api.repo(repo(kind, repository, DEFAULT_REVISION)).info().is_ok());
         if Failure::of(error) == Failure::Status(404) && revision != DEFAULT_REVISION && is_there() {
             let hint = "the repository is there, but not this --revision: give a branch, a tag or a commit";
-            hint.clone_into(&mut described.hint);
+            hint.clone_into(&mut described.0.hint);
         }
         described
     }
@@ -210,14 +212,14 @@ impl Hub {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("it has {}", snapshot.names.join(", ")),
             };
-            return Err(HubError { what: format!("{repository} at revision {revision} has no file {file}"), hint });
+            return Err(HubError::new(format!("{repository} at revision {revision} has no file {file}"), hint));
         }
         if self.settings.offline {
             let cache = self.settings.cache.display();
-            return Err(HubError {
-                what: format!("{file} of {repository} at revision {revision} is not in the cache {cache}"),
-                hint: "run once without --offline (and without HF_HUB_OFFLINE), or give a local folder".to_owned(),
-            });
+            return Err(HubError::new(
+                format!("{file} of {repository} at revision {revision} is not in the cache {cache}"),
+                "run once without --offline (and without HF_HUB_OFFLINE), or give a local folder",
+            ));
         }
         Ok(())
     }

@@ -5,15 +5,18 @@ use std::io;
 use hf_hub::api::sync::ApiError;
 
 use super::HubSettings;
+use crate::fault::Fault;
 
-/// A hub failure, with the way out behind `hint:`.
+/// A hub failure: what failed, for which repository and file, and a `hint:`.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}\nhint: {hint}")]
-pub struct HubError {
-    /// What failed, for which repository and file.
-    pub what: String,
-    /// The way out.
-    pub hint: String,
+#[error(transparent)]
+pub struct HubError(#[from] pub Fault);
+
+impl HubError {
+    /// What failed, for which repository and file, and the way out.
+    pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self(Fault::new(what, hint))
+    }
 }
 
 /// The kinds of failure that are told apart.
@@ -128,7 +131,7 @@ pub(super) fn describe(settings: &HubSettings, subject: &str, error: &ApiError) 
             "what has come of it is kept; the same command goes on there".to_owned(),
         ),
     };
-    HubError { what, hint }
+    HubError::new(what, hint)
 }
 
 fn asker(settings: &HubSettings) -> &'static str {
@@ -146,11 +149,13 @@ mod tests {
         let of = |kind: io::ErrorKind| ApiError::IoError(io::Error::from(kind));
         let full = describe(&settings, "model.safetensors of a/b", &of(io::ErrorKind::StorageFull));
         assert!(
-            full.what.contains("the disk is full") && full.what.contains("/cache") && full.hint.contains("HF_HOME")
+            full.0.what.contains("the disk is full")
+                && full.0.what.contains("/cache")
+                && full.0.hint.contains("HF_HOME")
         );
         assert!(!Failure::of(&of(io::ErrorKind::StorageFull)).passes());
         assert!(Failure::of(&of(io::ErrorKind::ConnectionReset)).passes());
         let locked = describe(&settings, "x of a/b", &ApiError::LockAcquisition("/cache/x.lock".into()));
-        assert!(locked.what.contains("another process"));
+        assert!(locked.0.what.contains("another process"));
     }
 }

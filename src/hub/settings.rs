@@ -43,9 +43,11 @@ impl HubSettings {
             || set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| user_home().map(|home| home.join(".cache")));
         let home = set("HF_HOME").map(PathBuf::from).or_else(|| cache_home().map(|cache| cache.join("huggingface")));
         let cache = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join("hub")));
-        let cache = cache.and_then(|cache| std::path::absolute(cache).ok()).ok_or_else(|| HubError {
-            what: "there is no folder to keep files of the hub in: neither HF_HOME nor HOME is set".to_owned(),
-            hint: "set HF_HOME to a folder with enough space".to_owned(),
+        let cache = cache.and_then(|cache| std::path::absolute(cache).ok()).ok_or_else(|| {
+            HubError::new(
+                "there is no folder to keep files of the hub in: neither HF_HOME nor HOME is set",
+                "set HF_HOME to a folder with enough space",
+            )
         })?;
         let token_file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| home.map(|home| home.join("token")));
         let token = set("HF_TOKEN").or_else(|| token_file.as_deref().and_then(read_token));

@@ -1,6 +1,7 @@
-//! What can go wrong in a run: the errors of the floors below, and the user's own.
+//! What can go wrong in a job: the errors of the layers below, and the user's own.
 
 use crate::engine::EngineError;
+use crate::fault::{Fault, FaultKind};
 use crate::hub::HubError;
 use crate::quantize::QuantizeError;
 use crate::record::RecordError;
@@ -8,18 +9,13 @@ use crate::report::ReportError;
 use crate::synth::SynthError;
 use crate::task::TaskError;
 
-/// A run's failure, with the way out behind `hint:`.
+/// A job's failure; every message ends in a `hint:`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
     /// What was asked for cannot be done.
-    #[error("{what}\nhint: {hint}")]
-    Invalid {
-        /// What is wrong, on which value.
-        what: String,
-        /// The way out.
-        hint: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] Fault),
     /// Dataset, protocol or template.
     #[error(transparent)]
     Task(#[from] TaskError),
@@ -46,26 +42,28 @@ pub enum JobError {
 impl JobError {
     /// What was asked for cannot be done.
     pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Invalid { what: what.into(), hint: hint.into() }
+        Self::Invalid(Fault::new(what, hint))
+    }
+
+    /// Who can put it right.
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Invalid(_) | Self::Record(_) | Self::Report(_) => FaultKind::User,
+            Self::Hub(_) => FaultKind::Hub,
+            Self::Task(error) => error.kind(),
+            Self::Engine(error) => error.kind(),
+            Self::Quantize(error) => error.kind(),
+            Self::Synth(error) => error.kind(),
+        }
     }
 
     /// Whether something could not be had from the hub.
-    pub const fn is_hub_failure(&self) -> bool {
-        matches!(
-            self,
-            Self::Hub(_)
-                | Self::Task(TaskError::Hub(_))
-                | Self::Engine(EngineError::Hub(_))
-                | Self::Quantize(QuantizeError::Engine(EngineError::Hub(_)) | QuantizeError::Task(TaskError::Hub(_)))
-        )
+    pub fn is_hub_failure(&self) -> bool {
+        self.kind() == FaultKind::Hub
     }
 
     /// Whether the engine failed, rather than the user's files, flags or disk.
-    pub const fn is_engine_failure(&self) -> bool {
-        matches!(
-            self,
-            Self::Engine(EngineError::Failed { .. })
-                | Self::Quantize(QuantizeError::Engine(EngineError::Failed { .. }))
-        )
+    pub fn is_engine_failure(&self) -> bool {
+        self.kind() == FaultKind::Engine
     }
 }

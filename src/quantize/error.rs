@@ -2,20 +2,16 @@
 
 use crate::checkpoint::CheckpointError;
 use crate::engine::EngineError;
+use crate::fault::{Fault, FaultKind};
 use crate::task::TaskError;
 
-/// A quantisation's failure, with the way out behind `hint:`.
+/// A quantisation's failure; every message ends in a `hint:`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantizeError {
     /// What was asked for cannot be done.
-    #[error("{what}\nhint: {hint}")]
-    Invalid {
-        /// What is wrong, on which value.
-        what: String,
-        /// The way out.
-        hint: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] Fault),
     /// The folder that the checkpoint is written to.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -28,8 +24,17 @@ pub enum QuantizeError {
 }
 
 impl QuantizeError {
+    /// Who can put it right.
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Invalid(_) | Self::Checkpoint(_) => FaultKind::User,
+            Self::Engine(error) => error.kind(),
+            Self::Task(error) => error.kind(),
+        }
+    }
+
     /// What was asked for cannot be done.
     pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Invalid { what: what.into(), hint: hint.into() }
+        Self::Invalid(Fault::new(what, hint))
     }
 }

@@ -1,6 +1,6 @@
 //! The formats there are.
 
-use crate::text::unknown;
+use crate::fault::Fault;
 
 /// How a record is printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,27 +36,24 @@ impl Format {
             "markdown" => Ok(Self::Markdown),
             "json" => Ok(Self::Json),
             "html" => Ok(Self::Html),
-            other => {
-                let (what, hint) = unknown("format", other, &Self::NAMES);
-                Err(ReportError { what, hint })
-            }
+            other => Err(Fault::unknown("format", other, &Self::NAMES).into()),
         }
     }
 }
 
-/// A report that cannot be made, with the way out behind `hint:`.
+/// A report that cannot be made: what failed, in which template, and a `hint:`.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}\nhint: {hint}")]
-pub struct ReportError {
-    /// What failed, in which template.
-    pub what: String,
-    /// The way out.
-    pub hint: String,
-}
+#[error(transparent)]
+pub struct ReportError(#[from] Fault);
 
 impl ReportError {
+    /// What failed, in which template, and the way out.
+    pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self(Fault::new(what, hint))
+    }
+
     /// What cannot happen with data that this program made itself.
     pub(crate) fn fault(what: &str, error: &dyn std::fmt::Display) -> Self {
-        Self { what: format!("cannot make {what}: {error}"), hint: "this is a fault of evalsuite".to_owned() }
+        Self::new(format!("cannot make {what}: {error}"), "this is a fault of evalsuite")
     }
 }

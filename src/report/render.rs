@@ -26,11 +26,10 @@ pub(crate) fn render_by(
         Format::Custom { name, template } => (name.clone(), template.as_str()),
     };
     if template.is_empty() {
-        return Err(ReportError {
-            what: format!("there is no template {name} for this record"),
-            hint: "choose another `--format`; `evalsuite report RUN --format html` makes a page of a gsm8k run"
-                .to_owned(),
-        });
+        return Err(ReportError::new(
+            format!("there is no template {name} for this record"),
+            "choose another `--format`; `evalsuite report RUN --format html` makes a page of a gsm8k run",
+        ));
     }
     let colour = *format == Format::Terminal { colour: true };
     let origin = format!("templates/{templates}.md");
@@ -99,10 +98,10 @@ impl TemplateEngine {
 }
 
 fn fault(name: &str, origin: &str, error: &dyn std::fmt::Display) -> ReportError {
-    ReportError {
-        what: format!("template {name}: {error}"),
-        hint: format!("templates are tera's; start from a copy of {origin}, whose variables are all there are"),
-    }
+    ReportError::new(
+        format!("template {name}: {error}"),
+        format!("templates are tera's; start from a copy of {origin}, whose variables are all there are"),
+    )
 }
 
 /// Refuses what is no template before anything is computed for it.

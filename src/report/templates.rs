@@ -36,19 +36,21 @@ impl Templates {
         for (name, shown, text) in &mut templates.files {
             let path = folder.join(*name);
             if path.exists() {
-                *text = read_text(&path).map_err(|error| ReportError {
-                    what: format!("cannot read the template {}: {error}", path.display()),
-                    hint: "check the file, or leave it out of the folder".to_owned(),
+                *text = read_text(&path).map_err(|error| {
+                    ReportError::new(
+                        format!("cannot read the template {}: {error}", path.display()),
+                        "check the file, or leave it out of the folder",
+                    )
                 })?;
                 *shown = path.display().to_string();
                 found += 1;
             }
         }
         if found == 0 {
-            return Err(ReportError {
-                what: format!("there is no template in {}", folder.display()),
-                hint: format!("`--templates` takes a folder with one or more of {}", NAMES.join(", ")),
-            });
+            return Err(ReportError::new(
+                format!("there is no template in {}", folder.display()),
+                format!("`--templates` takes a folder with one or more of {}", NAMES.join(", ")),
+            ));
         }
         Ok(templates)
     }

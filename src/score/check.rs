@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_segmentation::UnicodeSegmentation as _;
 
+use crate::fault::Fault;
+
 /// A check, compiled.
 #[derive(Debug, Clone)]
 pub struct Check {
@@ -34,16 +36,6 @@ enum Unit {
 enum Bound {
     AtMost,
     Exactly,
-}
-
-/// A check that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}\nhint: {hint}")]
-pub struct CheckError {
-    /// What is wrong with it.
-    pub what: String,
-    /// The way out.
-    pub hint: String,
 }
 
 /// What a check said of an answer.
@@ -84,7 +76,7 @@ impl Check {
     ///   ends one, and an abbreviation before a capital letter (`Dr. No`) does too.
     /// - `max_words`, `words` (number): runs without white space that hold a letter or a digit, at most or exactly.
     /// - `lines` (number): lines that are not blank, exactly.
-    pub fn new(name: &str, argument: &Value) -> Result<Self, CheckError> {
+    pub fn new(name: &str, argument: &Value) -> Result<Self, Fault> {
         let rule = match name {
             "valid_json" if *argument == Value::Bool(true) => Rule::ValidJson,
             "valid_json" => return Err(mistyped(name, "true", argument)),
@@ -99,10 +91,10 @@ impl Check {
             "words" => Rule::Count(Unit::Words, Bound::Exactly, number(name, argument)?),
             "lines" => Rule::Count(Unit::Lines, Bound::Exactly, number(name, argument)?),
             other => {
-                return Err(CheckError {
-                    what: format!("there is no check `{other}`"),
-                    hint: format!("the checks are {}", Self::NAMES.join(", ")),
-                });
+                return Err(Fault::new(
+                    format!("there is no check `{other}`"),
+                    format!("the checks are {}", Self::NAMES.join(", ")),
+                ));
             }
         };
         Ok(Self { rule })
@@ -174,36 +166,37 @@ impl Unit {
     }
 }
 
-fn mistyped(name: &str, wanted: &str, argument: &Value) -> CheckError {
-    CheckError {
-        what: format!("the check `{name}` is {argument}"),
-        hint: format!("`{name}` takes {wanted}, or is left out"),
-    }
+fn mistyped(name: &str, wanted: &str, argument: &Value) -> Fault {
+    Fault::new(format!("the check `{name}` is {argument}"), format!("`{name}` takes {wanted}, or is left out"))
 }
 
-fn text(name: &str, argument: &Value) -> Result<String, CheckError> {
+fn text(name: &str, argument: &Value) -> Result<String, Fault> {
     let text = argument.as_str().filter(|text| !text.trim().is_empty());
     Ok(text.ok_or_else(|| mistyped(name, "a text that is not blank", argument))?.to_owned())
 }
 
-fn number(name: &str, argument: &Value) -> Result<usize, CheckError> {
+fn number(name: &str, argument: &Value) -> Result<usize, Fault> {
     let number = argument.as_u64().filter(|number| *number > 0).and_then(|number| usize::try_from(number).ok());
     number.ok_or_else(|| mistyped(name, "a whole number of 1 or more", argument))
 }
 
-fn pattern(name: &str, argument: &Value) -> Result<Regex, CheckError> {
-    Regex::new(&text(name, argument)?).map_err(|error| CheckError {
-        what: format!("the check `{name}` cannot be used: {error}"),
-        hint: "write a regular expression of the `regex` crate: no look-around and no back-references".to_owned(),
+fn pattern(name: &str, argument: &Value) -> Result<Regex, Fault> {
+    Regex::new(&text(name, argument)?).map_err(|error| {
+        Fault::new(
+            format!("the check `{name}` cannot be used: {error}"),
+            "write a regular expression of the `regex` crate: no look-around and no back-references",
+        )
     })
 }
 
 /// JSON given as text, so that TOML can give what it has no word for (`null`), or as the value itself.
-fn json(argument: &Value) -> Result<Value, CheckError> {
+fn json(argument: &Value) -> Result<Value, Fault> {
     match argument {
-        Value::String(text) => serde_json::from_str(text).map_err(|error| CheckError {
-            what: format!("the check `json_equals` is no JSON: {error}"),
-            hint: "give the expected JSON as text, such as '{\"a\": 1}'".to_owned(),
+        Value::String(text) => serde_json::from_str(text).map_err(|error| {
+            Fault::new(
+                format!("the check `json_equals` is no JSON: {error}"),
+                "give the expected JSON as text, such as '{\"a\": 1}'",
+            )
         }),
         value => Ok(value.clone()),
     }

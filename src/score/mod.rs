@@ -1,5 +1,5 @@
 //! Scoring: what a completion's answer is, whether it is right, and how sure a count of right answers makes us.
-//! Imports nothing of this program: text in, numbers out.
+//! Text in, numbers out: imports nothing of this program but the type of its errors.
 
 mod agreement;
 mod boxed;
@@ -17,7 +17,7 @@ mod word_diff;
 
 pub use agreement::{TextAgreement, first_divergence, token_agreement};
 pub use boxed::last_box;
-pub use check::{Check, CheckError, Verdict};
+pub use check::{Check, Verdict};
 pub use divergence::Distribution;
 pub use estimate::{Estimate, Exponential, quantile};
 pub use extract::{Answer, Extraction, Reference, Rule, RuleError, Take, score};

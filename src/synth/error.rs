@@ -2,19 +2,15 @@
 
 use crate::checkpoint::CheckpointError;
 use crate::engine::EngineError;
+use crate::fault::{Fault, FaultKind};
 
-/// A synthesis's failure, with the way out behind `hint:`.
+/// A synthesis's failure; every message ends in a `hint:`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SynthError {
     /// What was asked for cannot be done.
-    #[error("{what}\nhint: {hint}")]
-    Invalid {
-        /// What is wrong, on which value.
-        what: String,
-        /// The way out.
-        hint: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] Fault),
     /// The folder that the checkpoint is written to.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -24,8 +20,16 @@ pub enum SynthError {
 }
 
 impl SynthError {
+    /// Who can put it right.
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Invalid(_) | Self::Checkpoint(_) => FaultKind::User,
+            Self::Engine(error) => error.kind(),
+        }
+    }
+
     /// What was asked for cannot be done.
     pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Invalid { what: what.into(), hint: hint.into() }
+        Self::Invalid(Fault::new(what, hint))
     }
 }

@@ -9,9 +9,9 @@ mod page;
 mod terminal;
 
 use super::comparison::Comparison;
+use crate::fault::Fault;
 use crate::jobs::eval::StoredRun;
 use crate::report::{ReportError, Templates};
-use crate::text::unknown;
 
 pub use github::annotations;
 
@@ -46,8 +46,6 @@ pub const ALL: [&dyn ReportFormat; 7] =
 
 /// A format by name.
 pub fn report_format(name: &str) -> Result<&'static dyn ReportFormat, ReportError> {
-    ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
-        let (what, hint) = unknown("format", name, &ALL.map(ReportFormat::name));
-        ReportError { what, hint }
-    })
+    let found = ALL.into_iter().find(|format| format.name() == name);
+    found.ok_or_else(|| Fault::unknown("format", name, &ALL.map(ReportFormat::name)).into())
 }

@@ -16,6 +16,7 @@ use super::element::ElementType;
 use super::ops::elementwise::Elementwise;
 use crate::engine::model::{ModelSource, TensorValues};
 use crate::engine::{Arithmetic, EngineError};
+use crate::fault::IoFault;
 
 /// Bytes that one thread reads at a time.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -176,11 +177,9 @@ impl Reader<'_> {
         }
         self.send(piece.tensor, piece.first, element, bytes, |memory| {
             let offset = place.offset + (piece.first * element.bytes()) as u64;
-            place.blob.read_into(offset, memory).map_err(|source| EngineError::Read {
-                path: place.blob.path(),
-                source,
-                hint: "fetch the file again; it changed or cannot be read any more".to_owned(),
-            })
+            let hint = |_| "fetch the file again; it changed or cannot be read any more";
+            let read = place.blob.read_into(offset, memory);
+            read.map_err(|source| EngineError::Read(IoFault::new("read", &place.blob.path(), source, hint)))
         })
     }
 

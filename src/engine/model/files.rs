@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::engine::EngineError;
+use crate::fault::{IoCause, IoFault};
 use crate::files::{self, Blob};
 use crate::{bundled, hub};
 
@@ -146,12 +147,12 @@ impl ModelFiles {
 
 /// A file that could not be read, with the way out that fits the reason.
 pub(super) fn read_failure(path: &Path, source: io::Error) -> EngineError {
-    let hint = match source.kind() {
-        io::ErrorKind::NotFound => "check the path; a link may point to a file that is gone",
-        io::ErrorKind::PermissionDenied => "make the file readable for this user: `chmod u+r` it, or ask its owner",
-        io::ErrorKind::UnexpectedEof => "the file is shorter than its header says: fetch it again",
-        io::ErrorKind::IsADirectory => "a file is needed here, not a folder",
+    let hint = |cause| match cause {
+        IoCause::NotFound => "check the path; a link may point to a file that is gone",
+        IoCause::Denied => "make the file readable for this user: `chmod u+r` it, or ask its owner",
+        IoCause::TooShort => "the file is shorter than its header says: fetch it again",
+        IoCause::Folder => "a file is needed here, not a folder",
         _ => "check the disk that the file lies on",
     };
-    EngineError::Read { path: path.to_path_buf(), source, hint: hint.to_owned() }
+    EngineError::Read(IoFault::new("read", path, source, hint))
 }

@@ -13,6 +13,7 @@ use super::weights::{self, AwqTensors, GgufTensors, OpenedWeights, PickleTensors
 use super::{AwqConfig, ModelConfig, ModelSpec, ModelTokenizer, Tensors, WeightFormat, config_json, tokenizer_files};
 use crate::bundled;
 use crate::engine::EngineError;
+use crate::fault::Fault;
 use crate::files::Blob;
 use crate::hub::{Hub, HubError, RepositoryKind};
 
@@ -98,8 +99,8 @@ fn short_name(path: &Path) -> String {
 /// A mistyped path such as `models/smolm2` looks like a hub id; when the hub does not know it, say what lies near.
 fn local_hint(error: EngineError, spec: &ModelSpec) -> EngineError {
     match (error, spec::near_miss(Path::new(&spec.source))) {
-        (EngineError::Hub(HubError { what, hint }), Some(near)) if near.is_dir() => {
-            HubError { what, hint: format!("{hint}; or did you mean the folder `{}`?", near.display()) }.into()
+        (EngineError::Hub(HubError(Fault { what, hint })), Some(near)) if near.is_dir() => {
+            HubError::new(what, format!("{hint}; or did you mean the folder `{}`?", near.display())).into()
         }
         (error, _) => error,
     }

@@ -14,6 +14,7 @@ use super::prompts::Purpose;
 use super::{BenchPart, DtypeBench, LoadRun, ReadThrough};
 use crate::engine::model::ModelSource;
 use crate::engine::{Engine, EngineError};
+use crate::fault::IoFault;
 use crate::jobs::JobError;
 use crate::system::available_memory_bytes;
 
@@ -59,11 +60,8 @@ fn read_through(source: &ModelSource) -> Result<Option<ReadThrough>, JobError> {
     let available_memory_bytes = available_memory_bytes();
     let begun = Instant::now();
     let read = |path: &std::path::PathBuf| {
-        read_file(path).map_err(|source| EngineError::Read {
-            path: path.clone(),
-            source,
-            hint: "check the disk that the file lies on".to_owned(),
-        })
+        let hint = |_| "check the disk that the file lies on";
+        read_file(path).map_err(|source| EngineError::Read(IoFault::new("read", path, source, hint)))
     };
     let lengths = paths.par_iter().map(read).collect::<Result<Vec<u64>, EngineError>>()?;
     let seconds = begun.elapsed().as_secs_f64();

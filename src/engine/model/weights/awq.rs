@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{OpenedWeights, TensorData, TensorPlace, TensorValues, Tensors};
 use crate::engine::EngineError;
 use crate::engine::model::{AwqConfig, AwqTensor};
+use crate::fault::Fault;
 
 /// The three tensors of a packed layer.
 const PARTS: [&str; 3] = ["qweight", "qzeros", "scales"];
@@ -89,7 +90,7 @@ impl AwqTensors {
         };
         match tensor.check() {
             Ok(()) => Ok(tensor),
-            Err(EngineError::Invalid { what, hint }) => {
+            Err(EngineError::Invalid(Fault { what, hint })) => {
                 Err(EngineError::invalid(format!("layer `{name}` of {}: {what}", self.place), hint))
             }
             Err(other) => Err(other),
