@@ -7,6 +7,7 @@ use super::doctor::DoctorArguments;
 use super::exit::HELP as EXIT_CODES;
 use super::golden::GoldenArguments;
 use super::gsm8k::Gsm8kArguments;
+use super::list::ListArguments;
 use super::perplexity::PerplexityArguments;
 use super::protocol::ProtocolArguments;
 use super::quality::QualityArguments;
@@ -16,7 +17,9 @@ use super::rescore::RescoreArguments;
 use super::resume::ResumeArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
-use super::{bench, doctor, golden, gsm8k, perplexity, protocol, quality, quantize, report, resume, show, synth};
+use super::{
+    bench, doctor, golden, gsm8k, list, perplexity, protocol, quality, quantize, report, rescore, resume, show, synth,
+};
 
 /// What `--vs` takes, in `report` and in `bench`.
 const ELSEWHERE: &str = "\
@@ -66,7 +69,7 @@ pub enum Command {
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", resume::EXAMPLES))]
     Resume(Box<ResumeArguments>),
     /// Score a run's stored answers anew by another protocol's rules
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", rescore::EXAMPLES))]
     Rescore(RescoreArguments),
     /// Print the table of a run again
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", show::JSON))]
@@ -83,6 +86,9 @@ pub enum Command {
     /// Write a random checkpoint at a real model's shape, to measure speed with
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", synth::EXAMPLES))]
     Synth(SynthArguments),
+    /// List runs, tasks, protocols, families, formats, engines
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", list::EXAMPLES))]
+    List(ListArguments),
     /// Say what this machine offers: CPU, GPU, caches, hub
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", doctor::JSON))]
     Doctor(DoctorArguments),

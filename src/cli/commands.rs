@@ -8,7 +8,9 @@ use super::parser::parse;
 use super::printer::{print_error, set_quiet};
 use super::resume::{self, Next, ResumeArguments};
 use super::session::is_interrupted;
-use super::{bench, doctor, golden, gsm8k, perplexity, protocol, quality, quantize, report, rescore, show, synth};
+use super::{
+    bench, doctor, golden, gsm8k, list, perplexity, protocol, quality, quantize, report, rescore, show, synth,
+};
 use crate::jobs::JobError;
 
 /// Runs the program on a command line, the program's own name first.
@@ -44,6 +46,7 @@ fn dispatch(own: &Command, command: Vec<String>) -> Result<Exit, JobError> {
         Command::Protocol(arguments) => protocol::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
         Command::Synth(arguments) => synth::run(arguments),
+        Command::List(arguments) => list::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Resume(_) => Err(JobError::invalid(
             "a run's plan says that `evalsuite resume` began it, which begins none",

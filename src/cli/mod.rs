@@ -9,6 +9,7 @@ mod exit;
 mod flags;
 mod golden;
 mod gsm8k;
+mod list;
 mod model;
 mod output;
 mod parser;
@@ -23,6 +24,7 @@ mod resume;
 mod session;
 mod show;
 mod synth;
+mod table;
 mod values;
 #[cfg(test)]
 mod walk_tests;

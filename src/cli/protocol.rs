@@ -4,11 +4,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
-use super::exit::Exit;
-use super::output::print_data;
-use super::printer::say;
+use super::exit::{Exit, HELP as EXIT_CODES};
+use super::output::{DataArguments, print_data, print_json};
+use super::printer::note;
 use crate::jobs::JobError;
+use crate::score::Rule;
 use crate::task::{Protocol, Sample, new_protocol};
 
 pub(super) const EXAMPLES: &str = "\
@@ -18,7 +20,11 @@ Examples:
   evalsuite protocol check mine.toml --completion 'So it is 36.'
       whether it is sound, a prompt of it, and what its rules find
   evalsuite protocol explain gsm8k-cot
-      every key of a built-in one, with its value and what it does";
+      every key of a built-in one, with its value and what it does
+
+--format json has the keys kind (\"protocol new\", \"protocol check\" or \"protocol
+explain\") and format (1); path of a new file; name, version, sha256, rules (each
+with name and extracts) and text, as people read it, of the others.";
 
 /// `evalsuite protocol`.
 #[derive(Debug, Clone, Args)]
@@ -30,10 +36,13 @@ pub struct ProtocolArguments {
 #[derive(Debug, Clone, Subcommand)]
 enum ProtocolCommand {
     /// Write a file with every key, ready to be changed
+    #[command(after_help = EXIT_CODES)]
     New(NewArguments),
     /// Say whether a file is sound, and show a prompt of it
+    #[command(after_help = EXIT_CODES)]
     Check(CheckArguments),
     /// Tell every key of a protocol, its value and what it does
+    #[command(after_help = EXIT_CODES)]
     Explain(ExplainArguments),
 }
 
@@ -42,6 +51,8 @@ struct NewArguments {
     /// The protocol's name, for NAME.toml here, or a path that ends in .toml
     #[arg(value_name = "NAME|FILE")]
     name: String,
+    #[command(flatten)]
+    data: DataArguments,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -58,6 +69,8 @@ struct CheckArguments {
     /// A completion to apply the rules to
     #[arg(long, value_name = "TEXT")]
     completion: Option<String>,
+    #[command(flatten)]
+    data: DataArguments,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -65,25 +78,47 @@ struct ExplainArguments {
     /// A built-in protocol's name, or a file
     #[arg(value_name = "NAME|FILE")]
     protocol: String,
+    #[command(flatten)]
+    data: DataArguments,
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &ProtocolArguments) -> Result<Exit, JobError> {
     match &arguments.command {
-        ProtocolCommand::New(arguments) => write_new(&arguments.name)?,
+        ProtocolCommand::New(arguments) => write_new(arguments)?,
         ProtocolCommand::Check(arguments) => {
             let sample = Sample::new(0, arguments.question.as_str(), arguments.answer.as_str());
             let protocol = Protocol::open(&arguments.protocol)?;
-            print_data(&protocol.check(&sample, arguments.completion.as_deref())?)?;
+            let text = protocol.check(&sample, arguments.completion.as_deref())?;
+            print("protocol check", &protocol, &text, &arguments.data)?;
         }
-        ProtocolCommand::Explain(arguments) => print_data(&Protocol::open(&arguments.protocol)?.explain())?,
+        ProtocolCommand::Explain(arguments) => {
+            let protocol = Protocol::open(&arguments.protocol)?;
+            print("protocol explain", &protocol, &protocol.explain(), &arguments.data)?;
+        }
     }
     Ok(Exit::Success)
 }
 
+fn print(kind: &'static str, protocol: &Protocol, text: &str, data: &DataArguments) -> Result<(), JobError> {
+    if !data.is_json()? {
+        return print_data(text);
+    }
+    let rule = |rule: &Rule| json!({ "name": rule.name, "extracts": rule.in_words() });
+    let about = json!({
+        "name": protocol.name,
+        "version": protocol.version,
+        "sha256": protocol.sha256,
+        "rules": protocol.rules.iter().map(rule).collect::<Vec<_>>(),
+        "text": text,
+    });
+    print_json(kind, &about)
+}
+
 /// Writes a new protocol's file; one that is there stays as it is.
-fn write_new(name: &str) -> Result<(), JobError> {
-    let (path, text): (PathBuf, String) = new_protocol(name)?;
+fn write_new(arguments: &NewArguments) -> Result<(), JobError> {
+    let is_json = arguments.data.is_json()?;
+    let (path, text): (PathBuf, String) = new_protocol(&arguments.name)?;
     let file = path.display();
     let written = std::fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| {
@@ -94,6 +129,6 @@ fn write_new(name: &str) -> Result<(), JobError> {
         };
         JobError::invalid(format!("cannot write {file}: {error}"), hint)
     })?;
-    say(&format!("written: {file}\nhint: change it, then `evalsuite protocol check {file}`"));
-    Ok(())
+    note(&format!("written: {file}\nhint: change it, then `evalsuite protocol check {file}`"));
+    if is_json { print_json("protocol new", &json!({ "path": file.to_string() })) } else { Ok(()) }
 }

@@ -1,11 +1,18 @@
 //! Walks clap's commands: no flag may escape what [`FLAGS`] says of it.
 
 use std::collections::HashSet;
+use std::path::Path;
 
-use clap::{Arg, ArgAction, Command, CommandFactory as _};
+use clap::{Arg, ArgAction, Command, CommandFactory as _, Parser as _};
 
-use super::args::Arguments;
-use super::flags::{FLAGS, Flag, Import};
+use super::args::{Arguments, Command as Typed};
+use super::flags::{FLAGS, Flag, Import, OnResume};
+use super::gsm8k::resolve;
+use super::quality::resolve_quality;
+use crate::hub::Hub;
+use crate::jobs::eval::{EvalInputs, EvalPlan};
+use crate::jobs::quality::{QualityInputs, QualityPlan};
+use crate::record::{Difference, RunPlan as _};
 
 /// Every command that runs something, with its path: `golden check`.
 fn commands() -> Vec<(String, Command)> {
@@ -80,5 +87,123 @@ fn the_table_knows_which_flags_quality_has() {
         let words = words.into_iter().chain(value.iter().map(|value| (*value).to_owned()));
         let error = Arguments::command().try_get_matches_from(words).unwrap_err().to_string();
         assert!(error.contains("cannot be used with") && error.contains(&flag.long()), "{}: {error}", flag.long());
+    }
+}
+
+#[test]
+fn resume_offers_every_flag_that_may_differ() {
+    let (_, resume) = commands().into_iter().find(|(path, _)| path == "resume").unwrap();
+    let offered: HashSet<&str> = flags(&resume).map(|arg| arg.get_id().as_str()).collect();
+    // The run's folder is the argument, and to go on is the command.
+    let free = FLAGS.iter().filter(|flag| flag.on_resume == OnResume::Free && !["out", "resume"].contains(&flag.id));
+    assert_eq!(free.map(|flag| flag.id).collect::<HashSet<_>>(), offered);
+}
+
+/// Another value than the default of every flag; of files, made in `folder`.
+fn another_value(id: &str, folder: &Path) -> Option<String> {
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let rows = "{\"question\": \"1 + 1?\", \"answer\": \"#### 2\"}\n".repeat(9);
+    let word = match id {
+        "dtype" => "f16",
+        "engine" => "candle",
+        "batching" => "fast",
+        "batch" | "limit" | "top_k" => "3",
+        "device" | "threads" | "diffs" => "0",
+        "dataset" => return Some(file("rows.jsonl", &rows)),
+        "split" => "train",
+        "samples" => "5",
+        "protocol" => "direct",
+        "fewshot" => return Some(file("shots.jsonl", &rows)),
+        "chat" => "never",
+        "prompts" => {
+            return Some(file("set.toml", "name = \"s\"\nmax_tokens = 5\n[[prompts]]\nid = \"a\"\ntext = \"b\"\n"));
+        }
+        "only" => "copying",
+        "max_tokens" => "7",
+        "temperature" => "0.5",
+        "top_p" => "0.5",
+        "seed" => "3",
+        "repeats" => "2",
+        "stop" => "zebra",
+        "min_accuracy" => "50",
+        "margin" | "min_speed_ratio" => "1",
+        "format" => "markdown",
+        "template" => return Some(file("t.txt", "x")),
+        "baseline" | "out" => "elsewhere",
+        // These name what its hash stands for: the same model from elsewhere is the same.
+        "model" | "revision" | "awq" => return None,
+        _ => panic!("give {id} another value here: a run is resumed under another, or is not"),
+    };
+    Some(word.to_owned())
+}
+
+/// In what the plans of a command with and without some words differ.
+fn differences(path: &str, base: &[&str], more: &[String]) -> Vec<Difference> {
+    let plain: Vec<String> = ["evalsuite", path].iter().chain(base).map(|word| (*word).to_owned()).collect();
+    let other = [&plain[..], more].concat();
+    let hub = Hub::from_environment(true).unwrap();
+    let command = |words: &[String]| Arguments::try_parse_from(words).unwrap().command;
+    let gsm8k = |words: &[String]| -> EvalPlan {
+        let Typed::Gsm8k(arguments) = command(words) else { panic!("another command") };
+        let job = resolve(&arguments, words.to_vec(), false).unwrap();
+        let inputs = EvalInputs::load(&job, &hub).unwrap();
+        let chosen = inputs.chosen(&job.selection).unwrap().len();
+        inputs.plan(&job, chosen).unwrap()
+    };
+    let quality = |words: &[String]| -> QualityPlan {
+        let Typed::Quality(arguments) = command(words) else { panic!("another command") };
+        let job = resolve_quality(&arguments, words.to_vec(), false).unwrap();
+        QualityInputs::load(&job, &hub).unwrap().plan(&job)
+    };
+    match path {
+        "gsm8k" => gsm8k(&plain).differences(&gsm8k(&other)).unwrap(),
+        "quality" => quality(&plain).differences(&quality(&other)).unwrap(),
+        _ => panic!("say here how the plan of `{path}` is made"),
+    }
+}
+
+#[test]
+fn a_run_is_resumed_under_another_value_where_the_table_says_so_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, command) in resumable() {
+        for flag in flags(&command).filter_map(known).filter(|flag| flag.on_resume != OnResume::NoRun) {
+            let Some(value) = another_value_of(flag, folder.path()) else { continue };
+            let more: Vec<String> = std::iter::once(flag.long()).chain(value).collect();
+            // Greedy decoding has nothing to repeat.
+            let base: &[&str] = if flag.id == "repeats" { &["--temperature", "0.7"] } else { &[] };
+            let found = differences(&path, &[&["--dtype", "f32"], base].concat(), &more);
+            assert_eq!(found.is_empty(), flag.on_resume == OnResume::Free, "{path} {}: {found:?}", flag.long());
+        }
+    }
+}
+
+/// The words behind the flag: none where it stands alone.
+fn another_value_of(flag: &Flag, folder: &Path) -> Option<Option<String>> {
+    if flag.takes_value { another_value(flag.id, folder).map(Some) } else { Some(None) }
+}
+
+#[test]
+fn help_of_every_command_fits_80_columns_and_documents_the_exit_codes() {
+    for (path, mut command) in commands() {
+        for help in [command.render_long_help().to_string(), command.render_help().to_string()] {
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "evalsuite {path}: {} columns: {line}", line.chars().count());
+            }
+            assert!(help.contains("130  interrupted"), "evalsuite {path} says nothing of exit codes");
+        }
+    }
+}
+
+#[test]
+fn every_command_that_prints_data_prints_json() {
+    for (path, command) in commands() {
+        let formats = flags(&command).find(|arg| arg.get_id() == "format");
+        let help =
+            formats.unwrap_or_else(|| panic!("evalsuite {path} has no --format")).get_help().unwrap().to_string();
+        assert!(help.contains("`json`"), "evalsuite {path}: {help}");
     }
 }

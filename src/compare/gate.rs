@@ -163,6 +163,19 @@ fn refuse_strangers(run: &StoredRun, baseline: &StoredRun) -> Result<(), ReportE
             ));
         }
     }
+    let generated_under = |run: &StoredRun| {
+        let record = &run.record;
+        record.generated_under.as_ref().unwrap_or(&record.plan.protocol).clone()
+    };
+    let (own, stored) = (generated_under(run), generated_under(baseline));
+    if own.sha256 != stored.sha256 {
+        return Err(refusal(
+            run.path.display(),
+            baseline,
+            &format!("its answers were generated under {}, the baseline's under {}", own.name, stored.name),
+            "hold answers against answers to the same prompts: rescore neither, or both",
+        ));
+    }
     Ok(())
 }
 

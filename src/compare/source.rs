@@ -16,10 +16,11 @@ impl<'a> Source<'a> {
         &self.stored.completions[self.dtype].1
     }
 
-    /// Rows that answered the same questions under the same rules.
-    pub(in crate::compare) fn questions(self) -> (&'a str, &'a str) {
-        let plan = &self.stored.record.plan;
-        (&plan.dataset.sha256, &plan.protocol.sha256)
+    /// Rows that answered the same questions, put by the same protocol, under the same rules.
+    pub(in crate::compare) fn questions(self) -> (&'a str, &'a str, Option<&'a str>) {
+        let record = &self.stored.record;
+        let generated_under = record.generated_under.as_ref().map(|protocol| protocol.sha256.as_str());
+        (&record.plan.dataset.sha256, &record.plan.protocol.sha256, generated_under)
     }
 }
 

@@ -70,6 +70,22 @@ pub struct Outcome {
     pub at_seconds: f64,
 }
 
+impl From<&StoredCompletion> for Outcome {
+    fn from(stored: &StoredCompletion) -> Self {
+        Self {
+            sample: stored.sample,
+            repeat: stored.repeat,
+            prompt_tokens: stored.prompt_tokens,
+            output_tokens: stored.token_ids.len(),
+            text: stored.text.clone(),
+            finish: stored.finish,
+            scores: stored.scores.clone(),
+            session: stored.session,
+            at_seconds: stored.at_seconds,
+        }
+    }
+}
+
 /// Appends to a journal.
 #[derive(Debug)]
 pub struct Journal {
@@ -246,6 +262,7 @@ mod tests {
         let outcome: Outcome = serde_json::from_slice(&line).unwrap();
         assert_eq!((outcome.sample, outcome.output_tokens, outcome.prompt_tokens), (7, 3, 12));
         assert_eq!(outcome.text, completion(7).text);
+        assert_eq!(outcome, Outcome::from(&completion(7)));
     }
 
     #[test]

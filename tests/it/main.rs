@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output};
 
 use evalsuite::engine::{Completion, Engine, Event, Request};
 
+mod at_hand;
 mod awq;
 mod awq_run;
 mod awq_writer;

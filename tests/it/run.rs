@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use evalsuite::cli::Exit;
 use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, OpenOptions, Request};
 use evalsuite::hub::Hub;
-use evalsuite::jobs::eval::{EvalJob, EvalRecord, render, rescore, show_prompt};
+use evalsuite::jobs::eval::{EvalJob, EvalPlan, EvalRecord, Rescored, render, rescore, show_prompt};
 use evalsuite::jobs::{Destination, Event, JobError};
-use evalsuite::record::RunFolder;
+use evalsuite::record::{RunFolder, RunPlan as _};
 use evalsuite::report::Format;
 use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Selection};
 use tempfile::TempDir;
@@ -528,14 +528,34 @@ fn rescoring_applies_another_protocols_rules_to_the_same_answers() {
     let finished = evaluate(&job, &inputs).unwrap();
     let (original, _) = finished.results.unwrap();
 
-    let (same, path) = rescore(&finished.folder, "gsm8k-cot-zeroshot", &hub).unwrap();
+    let Rescored { record: same, file: path, folder } =
+        rescore(&finished.folder, "gsm8k-cot-zeroshot", &hub, None).unwrap();
     assert_eq!(path, finished.folder.join("rescore-gsm8k-cot-zeroshot.json"));
     assert_eq!(EvalRecord::read(&path).unwrap(), same);
     let rules = |record: &EvalRecord| record.dtypes.iter().map(|dtype| dtype.rules.clone()).collect::<Vec<_>>();
     assert_eq!(rules(&same), rules(&original));
     assert_eq!(same.dtypes[0].output_tokens_per_second, original.dtypes[0].output_tokens_per_second);
+    // Under the same rules the folder of its own says what the run's says.
+    assert_eq!(folder, scratch.path().join("run-rescored-gsm8k-cot-zeroshot"));
+    let stored = EvalRecord::read(&folder.join("record.json")).unwrap();
+    assert_eq!(stored.answers_sha256, original.answers_sha256);
+    assert_eq!(
+        fs::read(folder.join("answers.jsonl")).unwrap(),
+        fs::read(finished.folder.join("answers.jsonl")).unwrap()
+    );
+    assert_eq!(
+        fs::read(folder.join("samples.jsonl")).unwrap(),
+        fs::read(finished.folder.join("samples.jsonl")).unwrap()
+    );
+    assert_eq!(stored.generated_under.as_ref(), Some(&original.plan.protocol));
+    let again = rescore(&folder, "gsm8k", &hub, Some(&scratch.path().join("again"))).unwrap();
+    assert_eq!(again.record.generated_under, stored.generated_under, "what made the answers stays");
+    assert!(message(rescore(&folder, "gsm8k", &hub, Some(&folder))).contains("there is something in"));
+    // It is no run to go on with: its answers are another protocol's.
+    let plan = RunFolder::read_plan::<EvalPlan>(&folder).unwrap();
+    assert_eq!(plan.differences(&original.plan).unwrap()[0].field, "generated_under");
 
-    let (other, _) = rescore(&finished.folder, "gsm8k", &hub).unwrap();
+    let other = rescore(&finished.folder, "gsm8k", &hub, None).unwrap().record;
     assert_eq!(other.dtypes[0].rules[0].extracted, 0, "no answer of the script ends in ####");
     assert!(other.notes[0].contains("gsm8k-cot-zeroshot"), "{:?}", other.notes);
     // The header names what the answers were made with, and apart from it whose rules scored them.
@@ -555,5 +575,5 @@ fn rescoring_applies_another_protocols_rules_to_the_same_answers() {
     }
 
     fs::write(&file, "{\"question\":\"?\",\"answer\":\"#### 1\"}\n").unwrap();
-    assert!(message(rescore(&finished.folder, "gsm8k", &hub)).contains("have changed since the run"));
+    assert!(message(rescore(&finished.folder, "gsm8k", &hub, None)).contains("have changed since the run"));
 }

@@ -14,6 +14,7 @@ use crate::cli::printer::{note, print_error, say};
 use crate::cli::session::{open_hub, start_threads, with_surroundings};
 use crate::golden::{Entry, Golden, Status, SuiteEnd, Terms};
 use crate::jobs::{JobContext, JobError};
+use crate::record::Glance;
 use crate::task::Tier;
 use crate::text::unknown;
 
@@ -52,6 +53,12 @@ fn accept_into(accepted: &mut Accepted, arguments: &AcceptArguments) -> Result<E
     let terms = terms(arguments)?;
     let store = scope.store();
     if let Some(run) = &scope.run {
+        if let Some(protocol) = Glance::read(run).ok().and_then(|run| run.generated_under) {
+            return Err(JobError::invalid(
+                format!("{} holds answers that were generated under {protocol} and scored anew", run.display()),
+                "no command makes such answers again: accept the run that they come from",
+            ));
+        }
         for (dtype, came) in of_run(run, &scope.dtype, &store)? {
             let golden = came?;
             take(accepted, &store.entry(golden.suite, &golden.model, dtype), golden, terms)?;

@@ -17,7 +17,7 @@ pub use pipeline::{evaluate, execute};
 pub use plan::{DatasetPlan, EvalPlan, ProtocolPlan};
 pub use prompts::show_prompt;
 pub use record::{DtypeRecord, EVAL_FORMAT, EvalRecord, RuleRecord};
-pub use rescore::rescore;
+pub use rescore::{Rescored, rescore};
 pub use stored::StoredRun;
 pub use summary::{Measured, summarise};
 pub use view::{EvalView, render};

@@ -6,54 +6,101 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::{EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, summarise};
+use crate::engine::Dtype;
+use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::JobError;
-use crate::record::{Machine, Outcome, RunFolder, utc_now};
+use crate::record::{
+    Machine, Outcome, RunFolder, Session, StoredCompletion, StoredSample, answers, read_journal, utc_now,
+};
 use crate::score::{Rule, score};
 use crate::task::{Dataset, DatasetSpec, Protocol};
 
-/// Scores a run folder's completions by `protocol`'s rules; writes and returns `rescore-<protocol>.json`.
-pub fn rescore(run: &Path, protocol: &str, hub: &Hub) -> Result<(EvalRecord, PathBuf), JobError> {
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rescored {
+    /// The results.
+    pub record: EvalRecord,
+    /// The same in the run's own folder: `rescore-<protocol>.json`.
+    pub file: PathBuf,
+    /// A run folder of its own: what reads runs reads it.
+    pub folder: PathBuf,
+}
+
+/// One precision's completions under the new rules.
+struct Column {
+    dtype: Dtype,
+    completions: Vec<StoredCompletion>,
+    sessions: Vec<Session>,
+}
+
+/// Scores a run folder's completions by `protocol`'s rules, and writes a run folder of them: `out`, else a new one beside the run's,
+/// `<run>-rescored-<protocol>`.
+pub fn rescore(run: &Path, protocol: &str, hub: &Hub, out: Option<&Path>) -> Result<Rescored, JobError> {
     let plan = RunFolder::read_plan::<EvalPlan>(run)?;
     let protocol = Protocol::open(protocol)?;
-    let answers = answers(&plan, hub)?;
-    let mut measured = Vec::new();
+    let columns = columns(run, &plan, &protocol.rules, &reference_answers(&plan, hub)?)?;
+    let record = record(run, plan, &protocol, &columns)?;
+    // The user's folder may be refused: before anything is written.
+    let path = out.map_or_else(|| fresh_path(run, &protocol.name), Path::to_path_buf);
+    write_folder(run, &path, &record, columns)?;
+    let file = run.join(format!("rescore-{}.json", protocol.name));
+    record.write(&file)?;
+    Ok(Rescored { record, file, folder: path })
+}
+
+fn columns(
+    run: &Path,
+    plan: &EvalPlan,
+    rules: &[Rule],
+    answers: &HashMap<usize, String>,
+) -> Result<Vec<Column>, JobError> {
+    let mut columns = Vec::new();
     for dtype in &plan.dtypes {
-        let mut outcomes = RunFolder::read_outcomes(run, *dtype)?;
-        rescore_outcomes(&mut outcomes, &protocol.rules, &answers)?;
-        measured.push(Measured {
-            dtype: *dtype,
-            outcomes,
-            sessions: RunFolder::read_sessions(run, *dtype)?,
-            failure: None,
-        });
+        let mut completions: Vec<StoredCompletion> = read_journal(&run.join(dtype.name()).join("journal.jsonl"))?;
+        rescore_completions(&mut completions, rules, answers)?;
+        columns.push(Column { dtype: *dtype, completions, sessions: RunFolder::read_sessions(run, *dtype)? });
     }
-    if measured.iter().all(|one| one.outcomes.is_empty()) {
+    if columns.iter().all(|column| column.completions.is_empty()) {
         return Err(JobError::invalid(
             format!("there is no completion in {}", run.display()),
             "finish the run first: give its command with `--resume`",
         ));
     }
-    let generated = format!(
+    Ok(columns)
+}
+
+fn record(run: &Path, plan: EvalPlan, protocol: &Protocol, columns: &[Column]) -> Result<EvalRecord, JobError> {
+    // Answers may have been scored anew before; what they were made with stays.
+    let generated = match plan.generated_under {
+        Some(_) => EvalRecord::read(&run.join("record.json"))?.generated_under.unwrap_or_else(|| plan.protocol.clone()),
+        None => plan.protocol.clone(),
+    };
+    let in_words = format!(
         "generated under protocol {} (version {}), scored by the rules of {} (version {})",
-        plan.protocol.name, plan.protocol.version, protocol.name, protocol.version
+        generated.name, generated.version, protocol.name, protocol.version
     );
     let asked = plan.completions_per_dtype();
-    let unfinished = measured.iter().filter(|one| one.outcomes.len() < asked);
-    let unfinished = unfinished.map(|one| format!("{} of {asked} completions in {}", one.outcomes.len(), one.dtype));
+    let unfinished = columns.iter().filter(|one| one.completions.len() < asked);
+    let unfinished = unfinished.map(|one| format!("{} of {asked} completions in {}", one.completions.len(), one.dtype));
     let unfinished: Vec<String> = unfinished.collect();
     let not_all = (!unfinished.is_empty()).then(|| format!("the run has not finished: {}", unfinished.join(", ")));
     let rules: Vec<String> = protocol.rules.iter().map(|rule| rule.name.clone()).collect();
-    let record = EvalRecord {
+    let measured = |column: &Column| Measured {
+        dtype: column.dtype,
+        outcomes: column.completions.iter().map(Outcome::from).collect(),
+        sessions: column.sessions.clone(),
+        failure: None,
+    };
+    Ok(EvalRecord {
         format: EVAL_FORMAT,
         ground_truth: plan.ground_truth(),
-        generated_under: Some(plan.protocol.clone()),
         finished: utc_now(),
         machine: Machine::detect(),
         complete: not_all.is_none(),
         answers_sha256: None,
-        notes: std::iter::once(generated).chain(not_all).collect(),
-        dtypes: summarise(&measured, &rules),
+        notes: std::iter::once(in_words).chain(not_all).collect(),
+        dtypes: summarise(&columns.iter().map(measured).collect::<Vec<_>>(), &rules),
         plan: EvalPlan {
             protocol: ProtocolPlan {
                 name: protocol.name.clone(),
@@ -61,16 +108,49 @@ pub fn rescore(run: &Path, protocol: &str, hub: &Hub) -> Result<(EvalRecord, Pat
                 sha256: protocol.sha256.clone(),
                 ..plan.protocol
             },
+            generated_under: Some(generated.name.clone()),
             ..plan
         },
-    };
-    let path = run.join(format!("rescore-{}.json", protocol.name));
-    record.write(&path)?;
-    Ok((record, path))
+        generated_under: Some(generated),
+    })
+}
+
+fn write_folder(run: &Path, path: &Path, record: &EvalRecord, columns: Vec<Column>) -> Result<(), JobError> {
+    let folder = RunFolder::create(path, &record.plan)?;
+    let mut journals = Vec::new();
+    for column in columns {
+        let (mut journal, _) = folder.journal(column.dtype)?;
+        for completion in &column.completions {
+            journal.append(completion)?;
+        }
+        journal.sync()?;
+        folder.write_sessions(column.dtype, &column.sessions)?;
+        journals.push((column.dtype, column.completions));
+    }
+    let samples: Vec<StoredSample> = read_journal(&run.join("samples.jsonl"))?;
+    if !samples.is_empty() {
+        folder.write_samples(&samples)?;
+    }
+    let answers = answers(&mut journals)?;
+    folder.write_answers(&answers)?;
+    folder.write_record(&EvalRecord { answers_sha256: Some(sha256(&answers)), ..record.clone() })?;
+    Ok(())
+}
+
+/// `<run>-rescored-<protocol>`, numbered where that is there.
+fn fresh_path(run: &Path, protocol: &str) -> PathBuf {
+    // `.` and `..` have no name of their own.
+    let whole = std::fs::canonicalize(run).unwrap_or_else(|_| run.to_path_buf());
+    let near = if run.file_name().is_some() { run } else { &whole };
+    let name = near.file_name().map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned());
+    let first = near.with_file_name(format!("{name}-rescored-{protocol}"));
+    let numbered = (2..).map(|number| near.with_file_name(format!("{name}-rescored-{protocol}-{number}")));
+    let mut candidates = std::iter::once(first.clone()).chain(numbered);
+    candidates.find(|path| !path.exists()).unwrap_or(first)
 }
 
 /// The dataset's answers by row, from the very file that the run read.
-fn answers(plan: &EvalPlan, hub: &Hub) -> Result<HashMap<usize, String>, JobError> {
+fn reference_answers(plan: &EvalPlan, hub: &Hub) -> Result<HashMap<usize, String>, JobError> {
     let dataset = Dataset::open(
         &DatasetSpec {
             source: plan.dataset.requested.clone(),
@@ -92,19 +172,19 @@ fn answers(plan: &EvalPlan, hub: &Hub) -> Result<HashMap<usize, String>, JobErro
     Ok(dataset.samples.into_iter().map(|sample| (sample.index, sample.answer)).collect())
 }
 
-fn rescore_outcomes(
-    outcomes: &mut [Outcome],
+fn rescore_completions(
+    completions: &mut [StoredCompletion],
     rules: &[Rule],
     answers: &HashMap<usize, String>,
 ) -> Result<(), JobError> {
-    outcomes.par_iter_mut().try_for_each(|outcome| {
-        let Some(answer) = answers.get(&outcome.sample) else {
+    completions.par_iter_mut().try_for_each(|completion| {
+        let Some(answer) = answers.get(&completion.sample) else {
             return Err(JobError::invalid(
-                format!("the journal has a completion of sample {}, the dataset has no such row", outcome.sample),
+                format!("the journal has a completion of sample {}, the dataset has no such row", completion.sample),
                 "the journal was changed; start a new run",
             ));
         };
-        outcome.scores = score(rules, &outcome.text, answer);
+        completion.scores = score(rules, &completion.text, answer);
         Ok(())
     })
 }
