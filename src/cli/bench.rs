@@ -11,9 +11,10 @@ use super::printer::{Printer, cache_text, duration, note, remaining_text, runnin
 use super::session::{catch_interrupts, print_failures};
 use super::values::at_least_one;
 use crate::engine::Batching;
+use crate::fault::Fault;
 use crate::jobs::JobError;
 use crate::jobs::bench::{BenchContext, BenchEvent, BenchFinished, BenchJob, BenchPart, BenchProgress, execute};
-use crate::text::{bytes, unknown};
+use crate::text::bytes;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -116,8 +117,7 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
 fn parts(names: &[String]) -> Result<Vec<BenchPart>, JobError> {
     let known = BenchPart::ALL.map(BenchPart::name);
     if let Some(stranger) = names.iter().find(|name| !known.contains(&name.trim())) {
-        let (what, hint) = unknown("part", stranger, &known);
-        return Err(JobError::invalid(what, hint));
+        return Err(Fault::unknown("part", stranger, &known).into());
     }
     let named = |part: &BenchPart| names.is_empty() || names.iter().any(|name| name.trim() == part.name());
     Ok(BenchPart::ALL.into_iter().filter(named).collect())

@@ -6,9 +6,9 @@ use super::session::{open_hub, start_threads};
 use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
 use crate::engine::{Batching, Dtype, EngineKind};
+use crate::fault::Fault;
 use crate::hub::{DEFAULT_REVISION, Hub};
 use crate::jobs::{JobError, Target};
-use crate::text::unknown;
 
 /// More than any card has memory for; sizes that are computed from it stay far below what an integer holds.
 const MOST_BATCH: usize = 65_536;
@@ -80,10 +80,7 @@ impl ModelArguments {
 }
 
 fn engine(name: &str) -> Result<EngineKind, JobError> {
-    EngineKind::parse(name).ok_or_else(|| {
-        let (what, hint) = unknown("engine", name, &EngineKind::NAMES);
-        JobError::invalid(what, hint)
-    })
+    EngineKind::parse(name).ok_or_else(|| Fault::unknown("engine", name, &EngineKind::NAMES).into())
 }
 
 /// The named precisions, the ground truth first, none twice; none if none is named.
@@ -93,10 +90,7 @@ pub(in crate::cli) fn dtypes(names: &[String], engine: EngineKind) -> Result<Vec
     let mut dtypes = names
         .iter()
         .map(|name| {
-            let dtype = Dtype::parse(name).ok_or_else(|| {
-                let (what, hint) = unknown("dtype", name, &known);
-                JobError::invalid(what, hint)
-            })?;
+            let dtype = Dtype::parse(name).ok_or_else(|| Fault::unknown("dtype", name, &known))?;
             if offered.contains(&dtype) {
                 return Ok(dtype);
             }
@@ -126,10 +120,7 @@ fn awq(source: Option<&str>, dtypes: &[Dtype]) -> Result<Option<ModelSpec>, JobE
 
 fn batching_named(name: &str) -> Result<Batching, JobError> {
     let found = Batching::ALL.into_iter().find(|batching| batching.name() == name.trim());
-    found.ok_or_else(|| {
-        let (what, hint) = unknown("batching", name, &Batching::ALL.map(Batching::name));
-        JobError::invalid(what, hint)
-    })
+    found.ok_or_else(|| Fault::unknown("batching", name, &Batching::ALL.map(Batching::name)).into())
 }
 
 fn engines_help() -> String {

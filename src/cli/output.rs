@@ -7,11 +7,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::printer::{note, print, say};
+use crate::fault::Fault;
 use crate::files::read_text;
 use crate::jobs::JobError;
 use crate::record::RecordError;
 use crate::report::{Format, ReportError, check_template};
-use crate::text::unknown;
 
 /// How a table is printed.
 #[derive(Debug, Clone, Args)]
@@ -67,10 +67,7 @@ impl DataArguments {
         match self.format.as_str() {
             "terminal" => Ok(false),
             "json" => Ok(true),
-            other => {
-                let (what, hint) = unknown("format", other, &["terminal", "json"]);
-                Err(JobError::invalid(what, hint))
-            }
+            other => Err(Fault::unknown("format", other, &["terminal", "json"]).into()),
         }
     }
 }

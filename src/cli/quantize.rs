@@ -12,9 +12,9 @@ use super::printer::{Printer, duration, note, remaining_text, say};
 use super::session::{catch_interrupts, open_hub, start_threads};
 use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
+use crate::fault::Fault;
 use crate::jobs::JobError;
 use crate::quantize::{Event, Finished, GROUP_SIZES, Job, Method, Progress, quantize};
-use crate::text::unknown;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -94,10 +94,8 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, JobError> {
 }
 
 fn resolve(arguments: &QuantizeArguments) -> Result<Job, JobError> {
-    let method = Method::parse(&arguments.method).ok_or_else(|| {
-        let (what, hint) = unknown("method", &arguments.method, &Method::NAMES);
-        JobError::invalid(what, hint)
-    })?;
+    let method =
+        Method::parse(&arguments.method).ok_or_else(|| Fault::unknown("method", &arguments.method, &Method::NAMES))?;
     if let Some(size) = arguments.group_size.filter(|size| !GROUP_SIZES.contains(size)) {
         return Err(JobError::invalid(
             format!("--group-size {size} is not one that other programs read"),

@@ -11,9 +11,10 @@ use super::output::{DataArguments, print_json};
 use super::printer::{Printer, duration, note, remaining_text, say};
 use super::session::{catch_interrupts, start_threads};
 use super::values::at_least_one;
+use crate::fault::Fault;
 use crate::jobs::JobError;
 use crate::synth::{Finished, Format, Job, Progress, Shape, synthesise};
-use crate::text::{bytes, unknown};
+use crate::text::bytes;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -98,13 +99,12 @@ fn show(printer: &mut Printer, progress: &Progress) {
 }
 
 fn resolve(arguments: &SynthArguments) -> Result<Job, JobError> {
-    let invalid = |(what, hint): (String, String)| JobError::invalid(what, hint);
     let shape =
-        Shape::parse(&arguments.shape).ok_or_else(|| invalid(unknown("shape", &arguments.shape, &Shape::names())))?;
+        Shape::parse(&arguments.shape).ok_or_else(|| Fault::unknown("shape", &arguments.shape, &Shape::names()))?;
     at_least_one(&[("--threads", arguments.threads)])?;
     let group_size = shape.group_size(arguments.group_size)?;
     let format = Format::parse(&arguments.dtype, group_size)
-        .ok_or_else(|| invalid(unknown("dtype", &arguments.dtype, &Format::NAMES)))?;
+        .ok_or_else(|| Fault::unknown("dtype", &arguments.dtype, &Format::NAMES))?;
     if let Some(size) = arguments.group_size.filter(|_| !matches!(format, Format::Awq { .. })) {
         return Err(JobError::invalid(
             format!("--group-size {size} has no use with --dtype {}", arguments.dtype),

@@ -1,8 +1,8 @@
 //! Values that flags of several commands take.
 
+use crate::fault::Fault;
 use crate::jobs::JobError;
 use crate::task::ChatUse;
-use crate::text::unknown;
 
 /// When prompts go through the model's chat template.
 pub(super) fn chat(name: &str) -> Result<ChatUse, JobError> {
@@ -10,10 +10,7 @@ pub(super) fn chat(name: &str) -> Result<ChatUse, JobError> {
         "auto" => Ok(ChatUse::Auto),
         "never" => Ok(ChatUse::Never),
         "required" => Ok(ChatUse::Required),
-        other => {
-            let (what, hint) = unknown("use of the chat template", other, &["auto", "never", "required"]);
-            Err(JobError::invalid(what, hint))
-        }
+        other => Err(Fault::unknown("use of the chat template", other, &["auto", "never", "required"]).into()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::TaskError;
+use crate::fault::Fault;
 
 /// The text that messages point into.
 pub(super) struct TomlText<'a> {
@@ -54,7 +55,7 @@ impl TomlText<'_> {
     fn check_table(&self, table: &DeTable, known: &[&str]) -> Result<(), TaskError> {
         match table.keys().find(|key| !known.contains(&key.get_ref().as_ref())) {
             Some(key) => {
-                let (what, hint) = crate::text::unknown("key", key.get_ref(), known);
+                let Fault { what, hint } = Fault::unknown("key", key.get_ref(), known);
                 Err(self.error(&key.span(), &what, hint))
             }
             None => Ok(()),

@@ -12,11 +12,11 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{print_data, print_json};
 use crate::cli::printer::{note, print_error, say};
 use crate::cli::session::{open_hub, start_threads, with_surroundings};
+use crate::fault::Fault;
 use crate::golden::{Entry, Golden, Status, SuiteEnd, Terms};
 use crate::jobs::{JobContext, JobError};
 use crate::record::Glance;
 use crate::task::Tier;
-use crate::text::unknown;
 
 /// What has become a golden file: said at once, or gathered for a program.
 struct Accepted {
@@ -88,12 +88,10 @@ fn accept_into(accepted: &mut Accepted, arguments: &AcceptArguments) -> Result<E
 }
 
 fn terms(arguments: &AcceptArguments) -> Result<Terms, JobError> {
-    let tier = arguments.tier.as_deref().map(|name| {
-        Tier::parse(name).ok_or_else(|| {
-            let (what, hint) = unknown("tier", name, &Tier::ALL.map(Tier::name));
-            JobError::invalid(what, hint)
-        })
-    });
+    let tier = arguments
+        .tier
+        .as_deref()
+        .map(|name| Tier::parse(name).ok_or_else(|| Fault::unknown("tier", name, &Tier::ALL.map(Tier::name))));
     if let Some(margin) = arguments.margin.filter(|margin| !(*margin > 0.0 && *margin < 100.0)) {
         return Err(JobError::invalid(
             format!("--margin {margin} is out of range"),

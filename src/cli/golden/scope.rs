@@ -11,13 +11,14 @@ use crate::cli::gsm8k::{Gsm8kArguments, resolve};
 use crate::cli::model::dtypes;
 use crate::cli::quality::{QualityArguments, resolve_quality};
 use crate::engine::{Dtype, EngineKind};
+use crate::fault::Fault;
 use crate::golden::{
     Candidates, Checked, Entry, Golden, Origin, Recipe, RecipeSource, Status, Store, Suite, SuiteEnd, SuiteJob,
     candidates,
 };
 use crate::hub::Hub;
 use crate::jobs::{JobContext, JobError};
-use crate::text::{command_line, unknown};
+use crate::text::command_line;
 
 /// Golden files that one job makes.
 #[derive(Debug)]
@@ -48,10 +49,7 @@ impl ScopeArguments {
 
     pub(super) fn suite(&self) -> Result<Option<Suite>, JobError> {
         let Some(name) = &self.suite else { return Ok(None) };
-        Suite::parse(name).map(Some).ok_or_else(|| {
-            let (what, hint) = unknown("suite", name, &Suite::ALL.map(Suite::name));
-            JobError::invalid(what, hint)
-        })
+        Suite::parse(name).map(Some).ok_or_else(|| Fault::unknown("suite", name, &Suite::ALL.map(Suite::name)).into())
     }
 
     /// The golden files in scope, in groups of one job each. A precision that was asked for and has none joins its

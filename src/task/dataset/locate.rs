@@ -7,6 +7,7 @@ use super::names;
 use super::sources::Source;
 use super::spec::DatasetSpec;
 use crate::bundled;
+use crate::fault::Fault;
 use crate::hub::{DEFAULT_REVISION, Hub, RepositoryKind};
 use crate::task::TaskError;
 use crate::task::definition::Task;
@@ -154,7 +155,7 @@ fn unknown(source: &str) -> TaskError {
 
 fn from_program(split: &str) -> Result<Located, TaskError> {
     let Some(bytes) = bundled::dataset_file(split) else {
-        let (what, hint) = crate::text::unknown("split", split, &["test", "train"]);
+        let Fault { what, hint } = Fault::unknown("split", split, &["test", "train"]);
         return Err(TaskError::invalid(format!("{what} of the bundled problems"), hint));
     };
     let files = vec![DataFile { label: format!("(bundled)/{split}.parquet"), bytes: bytes.to_vec() }];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::fault::Fault;
 use crate::task::TaskError;
 
 /// How a data file is written.
@@ -98,7 +99,7 @@ fn missing(
     if !configs.is_empty() {
         let all: Vec<&str> = configs.keys().copied().collect();
         let what = match config {
-            Some(config) => crate::text::unknown("config", config, &all).0 + &format!(" of {dataset}"),
+            Some(config) => Fault::unknown("config", config, &all).what + &format!(" of {dataset}"),
             None => format!("{dataset} has the split `{split}` in several configs"),
         };
         return TaskError::invalid(what, format!("write `{dataset}/CONFIG` with one of: {}", all.join(", ")));
@@ -110,7 +111,7 @@ fn missing(
         let hint = "a dataset is made of .parquet, .jsonl, .json, .csv or .tsv files named after their split";
         return TaskError::invalid(format!("{dataset} has no parquet, JSON or CSV file"), hint);
     }
-    let (what, hint) = crate::text::unknown("split", split, &splits);
+    let Fault { what, hint } = Fault::unknown("split", split, &splits);
     TaskError::invalid(format!("{what} of {dataset}"), hint)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::fault::Fault;
 use crate::task::TaskError;
 
 #[derive(Debug, Deserialize)]
@@ -46,7 +47,7 @@ impl Source {
     pub(super) fn split(&self, split: &str) -> Result<&Split, TaskError> {
         self.splits.get(split).ok_or_else(|| {
             let known: Vec<&str> = self.splits.keys().map(String::as_str).collect();
-            let (what, hint) = crate::text::unknown("split", split, &known);
+            let Fault { what, hint } = Fault::unknown("split", split, &known);
             TaskError::invalid(format!("{what} of {}", self.repository), hint)
         })
     }

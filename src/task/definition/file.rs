@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::reference::{ReferencePlace, ReferenceRule};
 use super::{FewshotSource, Layout, Task};
+use crate::fault::Fault;
 use crate::task::TaskError;
 use crate::task::toml_text::TomlText;
 
@@ -147,7 +148,7 @@ fn of_variant(written: &TomlText, stem: &str, variant: Option<&str>) -> Result<(
         return Ok((stem.to_owned(), written.text.to_owned()));
     };
     let Some((name, title)) = known.iter().find(|(name, _)| name == variant) else {
-        let (what, hint) = crate::text::unknown("variant", variant, &names);
+        let Fault { what, hint } = Fault::unknown("variant", variant, &names);
         return Err(TaskError::invalid(format!("task {}: {what}", written.label), hint));
     };
     let text = written.text.replace("{variant}", name).replace("{variant_title}", title);

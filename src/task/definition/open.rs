@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Task, file};
 use crate::bundled::TASKS;
+use crate::fault::Fault;
 use crate::task::TaskError;
 
 /// The task that a dataset is read as where nobody names one.
@@ -58,7 +59,7 @@ impl Task {
         let Some((name, text, variant)) = built_in else {
             let names = Self::names();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let (what, hint) = crate::text::unknown("task", name_or_path, &names);
+            let Fault { what, hint } = Fault::unknown("task", name_or_path, &names);
             return Err(TaskError::invalid(what, format!("{hint}; a file of your own is given by `--task FILE`")));
         };
         file::parse(name, name, text, variant)

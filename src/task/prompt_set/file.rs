@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::{PromptSet, SetPrompt, TaskError, Tier};
+use crate::fault::Fault;
 use crate::score::Check;
 
 const DEFAULT_MAX_TOKENS: usize = 256;
@@ -96,7 +97,7 @@ impl Place<'_> {
     fn check_keys(&self, table: &Map<String, Value>, known: &[&str]) -> Result<(), TaskError> {
         match table.keys().find(|key| !known.contains(&key.as_str())) {
             Some(key) => {
-                let (what, hint) = crate::text::unknown("key", key, known);
+                let Fault { what, hint } = Fault::unknown("key", key, known);
                 Err(self.error(&what, &hint))
             }
             None => Ok(()),
@@ -129,7 +130,7 @@ impl Place<'_> {
     fn tier(&self, table: &Map<String, Value>) -> Result<Option<Tier>, TaskError> {
         let Some(name) = self.text(table, "tier")? else { return Ok(None) };
         Tier::parse(&name).map(Some).ok_or_else(|| {
-            let (what, hint) = crate::text::unknown("tier", &name, &Tier::ALL.map(Tier::name));
+            let Fault { what, hint } = Fault::unknown("tier", &name, &Tier::ALL.map(Tier::name));
             self.error(&what, &hint)
         })
     }

@@ -6,6 +6,7 @@ mod tier;
 use std::path::Path;
 
 use super::{ChatTemplate, Message, Rendered, TaskError};
+use crate::fault::Fault;
 use crate::score::Check;
 
 pub use tier::Tier;
@@ -84,7 +85,7 @@ impl PromptSet {
         if let Some(name) = names.iter().find(|name| !self.prompts.iter().any(|prompt| means(name, prompt))) {
             let ids = self.prompts.iter().map(|prompt| prompt.id.as_str());
             let known: Vec<&str> = self.kinds().into_iter().chain(ids).collect();
-            let (what, hint) = crate::text::unknown("prompt or kind", name, &known);
+            let Fault { what, hint } = Fault::unknown("prompt or kind", name, &known);
             return Err(TaskError::invalid(format!("{what} in the set {}", self.name), hint));
         }
         let rows = self.prompts.iter().enumerate();

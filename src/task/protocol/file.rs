@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::keys::{FEWSHOT_KEYS, KEYS, RULE_KEYS, names};
 use super::{ChatUse, FewshotKind, Protocol, TaskError};
+use crate::fault::Fault;
 use crate::score::{Reference, Rule, Take};
 use crate::task::toml_text::TomlText;
 
@@ -173,7 +174,7 @@ impl Checks<'_> {
                 "numeric" => Ok(Rule::numeric(&table.name)),
                 "boxed" => Ok(Rule::boxed(&table.name)),
                 other => {
-                    let (what, hint) = crate::text::unknown("extractor", other, &EXTRACTORS);
+                    let Fault { what, hint } = Fault::unknown("extractor", other, &EXTRACTORS);
                     Err(self.error(&extractor.span(), &what, hint))
                 }
             },

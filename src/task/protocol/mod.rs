@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::TaskError;
+use crate::fault::Fault;
 use crate::score::Rule;
 
 pub use explain::new_protocol;
@@ -110,7 +111,7 @@ impl Protocol {
         }
         let built_in = crate::bundled::PROTOCOLS.iter().find(|(name, _)| *name == name_or_path);
         let (name, text) = built_in.ok_or_else(|| {
-            let (what, hint) = crate::text::unknown("protocol", name_or_path, &Self::names());
+            let Fault { what, hint } = Fault::unknown("protocol", name_or_path, &Self::names());
             TaskError::invalid(what, format!("{hint}; a file of your own ends in `.toml`"))
         })?;
         file::parse(name, text)
