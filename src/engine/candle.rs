@@ -13,7 +13,7 @@ use candle_transformers::models::{llama, mistral, qwen2};
 
 use super::batch::{Queue, Queued, duplicate};
 use super::generation::Accepted;
-use super::model::{Family, ModelConfig, ModelSource, ModelTokenizer, PositionKind, RotaryScaling, TensorValues};
+use super::model::{CandleModel, ModelConfig, ModelSource, ModelTokenizer, PositionKind, RotaryScaling, TensorValues};
 use super::{
     Arithmetic, Capacity, Engine, EngineError, EngineInfo, Event, Generation, Limits, LoadTimes, Precision, Request,
 };
@@ -185,15 +185,17 @@ impl Model {
             tensors.insert(name, tensor?.to_dtype(candle_dtype)?);
         }
         let weights = VarBuilder::from_tensors(tensors, candle_dtype, &Device::Cpu);
-        Ok(match config.family {
-            Family::Llama => {
+        Ok(match config.family.entry().candle {
+            Some(CandleModel::Llama) => {
                 let config = llama_config(config, theta);
                 let model = llama::Llama::load(weights, &config)?;
                 Self::Llama { model, config: Box::new(config), dtype: candle_dtype }
             }
-            Family::Mistral => Self::Mistral(mistral::Model::new(&mistral_config(config, theta), weights)?),
-            Family::Qwen2 => Self::Qwen2(qwen2::ModelForCausalLM::new(&qwen2_config(config, theta), weights)?),
-            Family::Opt => return Err(unsupported(config, "the OPT family")),
+            Some(CandleModel::Mistral) => Self::Mistral(mistral::Model::new(&mistral_config(config, theta), weights)?),
+            Some(CandleModel::Qwen2) => {
+                Self::Qwen2(qwen2::ModelForCausalLM::new(&qwen2_config(config, theta), weights)?)
+            }
+            None => return Err(unsupported(config, "such a family")),
         })
     }
 
@@ -226,7 +228,7 @@ impl Model {
 
 fn unsupported(config: &ModelConfig, what: &str) -> EngineError {
     EngineError::invalid(
-        format!("candle-transformers has no {what} as this {:?} model needs it", config.family),
+        format!("candle-transformers has no {what} as this {} model needs it", config.family),
         "run with `--engine cpu`, which has every family",
     )
 }

@@ -111,12 +111,11 @@ fn parameters(config: &ModelConfig) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model::{Family, RotaryScaling};
+    use crate::engine::model::Family;
 
     #[test]
     fn parameters_of_published_models() {
         let smollm2 = ModelConfig {
-            family: Family::Llama,
             vocabulary: 49_152,
             hidden: 576,
             intermediate: 1536,
@@ -124,34 +123,19 @@ mod tests {
             heads: 9,
             kv_heads: 3,
             head_dim: 64,
-            context_tokens: 8192,
-            norm: NormKind::Rms,
-            norm_epsilon: 1e-5,
-            activation: Activation::SiluGated,
-            position: PositionKind::Rotary { theta: 1e5, scaling: RotaryScaling::None },
-            sliding_window: None,
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            tied_embeddings: true,
+            ..ModelConfig::example(Family::Llama).unwrap()
         };
         assert_eq!(parameters(&smollm2), 134_515_008);
         let opt_125m = ModelConfig {
-            family: Family::Opt,
             vocabulary: 50_272,
             hidden: 768,
             intermediate: 3072,
             layers: 12,
             heads: 12,
             kv_heads: 12,
+            head_dim: 64,
             context_tokens: 2048,
-            norm: NormKind::Layer,
-            activation: Activation::Relu,
-            position: PositionKind::Learned { offset: 2 },
-            qkv_bias: true,
-            output_bias: true,
-            mlp_bias: true,
-            ..smollm2
+            ..ModelConfig::example(Family::Opt).unwrap()
         };
         assert_eq!(parameters(&opt_125m), 125_239_296);
     }

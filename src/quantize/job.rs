@@ -324,29 +324,12 @@ fn bytes_needed(config: &ModelConfig, group_size: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model::{Activation, Family, NormKind, PositionKind, RotaryScaling};
+    use crate::engine::model::Family;
 
     fn config(hidden: usize, intermediate: usize) -> ModelConfig {
-        ModelConfig {
-            family: Family::Llama,
-            vocabulary: 100,
-            hidden,
-            intermediate,
-            layers: 2,
-            heads: hidden / 32,
-            kv_heads: 1,
-            head_dim: 32,
-            context_tokens: 64,
-            norm: NormKind::Rms,
-            norm_epsilon: 1e-5,
-            activation: Activation::SiluGated,
-            position: PositionKind::Rotary { theta: 1e4, scaling: RotaryScaling::None },
-            sliding_window: None,
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            tied_embeddings: true,
-        }
+        let heads = hidden / 32;
+        let example = ModelConfig::example(Family::Llama).unwrap();
+        ModelConfig { hidden, intermediate, heads, kv_heads: 1, head_dim: 32, ..example }
     }
 
     #[test]

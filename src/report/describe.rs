@@ -5,7 +5,7 @@ use crate::record::{GenerationPlan, ModelPlan};
 
 /// `bundled (llama, 1.8 M parameters, stored as f32)`.
 pub(crate) fn model(model: &ModelPlan) -> String {
-    let family = format!("{:?}", model.family).to_lowercase();
+    let family = model.family;
     format!("{} ({family}, {} parameters, stored as {})", model.name, count_in_words(model.parameters), model.stored_as)
 }
 

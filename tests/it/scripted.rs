@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use evalsuite::engine::model::{
-    Activation, Family, ModelConfig, ModelSource, ModelSpec, ModelTokenizer, NormKind, PositionKind, RotaryScaling,
-    TensorData, Tensors, WeightFormat,
+    Family, ModelConfig, ModelSource, ModelSpec, ModelTokenizer, TensorData, Tensors, WeightFormat,
 };
 use evalsuite::engine::{
     Batching, Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes,
@@ -142,7 +141,6 @@ pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
         format: WeightFormat::Dense,
         quantization: None,
         config: ModelConfig {
-            family: Family::Llama,
             vocabulary: 4,
             hidden: 8,
             intermediate: 16,
@@ -150,16 +148,7 @@ pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
             heads: 1,
             kv_heads: 1,
             head_dim: 8,
-            context_tokens: 512,
-            norm: NormKind::Rms,
-            norm_epsilon: 1e-5,
-            activation: Activation::SiluGated,
-            position: PositionKind::Rotary { theta: 1e4, scaling: RotaryScaling::None },
-            sliding_window: None,
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            tied_embeddings: true,
+            ..ModelConfig::example(Family::Llama).expect("it is one")
         },
         tokenizer: Arc::new(ModelTokenizer {
             tokenizer: tokenizers::Tokenizer::from_bytes(TOKENIZER).expect("the tokenizer above is one"),

@@ -8,7 +8,7 @@ use super::linear::{Linear, Matrix, Weights};
 use super::ops::{Norm, Rotations, add, round, silu_gated};
 use super::quantized::{AwqWeights, Int8Weights};
 use super::simd::{InstructionSet, Kernel, Lanes, dots, exp, sum, vectorize_for};
-use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, Rotary, RotaryScaling};
+use crate::engine::model::{AwqTensor, Family, ModelConfig, NormKind, Rotary, RotaryScaling};
 use crate::engine::{Arithmetic, Precision};
 
 const SETS: [InstructionSet; 3] = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512];
@@ -223,26 +223,8 @@ fn rotation_keeps_lengths_and_depends_on_distance_only() {
 }
 
 fn config(sliding_window: Option<usize>) -> ModelConfig {
-    ModelConfig {
-        family: Family::Llama,
-        vocabulary: 10,
-        hidden: 24,
-        intermediate: 8,
-        layers: 1,
-        heads: 6,
-        kv_heads: 2,
-        head_dim: 20,
-        context_tokens: 64,
-        norm: NormKind::Rms,
-        norm_epsilon: 1e-5,
-        activation: Activation::SiluGated,
-        position: PositionKind::Rotary { theta: 1e4, scaling: RotaryScaling::None },
-        sliding_window,
-        qkv_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        tied_embeddings: true,
-    }
+    let example = ModelConfig::example(Family::Llama).unwrap();
+    ModelConfig { heads: 6, kv_heads: 2, head_dim: 20, sliding_window, ..example }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::buffer::Buffer;
 use super::compile::{Options, Source, cubin};
 use super::device::{Device, find_libraries, is_present};
 use super::element::ElementType;
-use crate::engine::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+use crate::engine::model::{Family, ModelConfig};
 
 /// The GPU, or a loud line and nothing.
 pub(super) fn gpu() -> Option<Device> {
@@ -45,16 +45,8 @@ pub(super) fn compiles_for(capabilities: &[(i32, i32)], sources: impl IntoIterat
 pub(super) const CONFIGS: [fn() -> ModelConfig; 4] = [
     || base(Family::Llama, (192, 320), (3, 1, 64)),
     || ModelConfig { sliding_window: Some(40), ..base(Family::Mistral, (576, 1536), (6, 2, 96)) },
-    || ModelConfig { qkv_bias: true, ..base(Family::Qwen2, (2048, 5632), (16, 2, 128)) },
-    || ModelConfig {
-        norm: NormKind::Layer,
-        activation: Activation::Relu,
-        position: PositionKind::Learned { offset: 2 },
-        qkv_bias: true,
-        output_bias: true,
-        mlp_bias: true,
-        ..base(Family::Opt, (320, 1280), (4, 4, 80))
-    },
+    || base(Family::Qwen2, (2048, 5632), (16, 2, 128)),
+    || base(Family::Opt, (320, 1280), (4, 4, 80)),
 ];
 
 fn base(
@@ -62,26 +54,8 @@ fn base(
     (hidden, intermediate): (usize, usize),
     (heads, kv_heads, head_dim): (usize, usize, usize),
 ) -> ModelConfig {
-    ModelConfig {
-        family,
-        vocabulary: 515,
-        hidden,
-        intermediate,
-        layers: 2,
-        heads,
-        kv_heads,
-        head_dim,
-        context_tokens: 512,
-        norm: NormKind::Rms,
-        norm_epsilon: 1e-5,
-        activation: Activation::SiluGated,
-        position: PositionKind::Rotary { theta: 1e4, scaling: RotaryScaling::None },
-        sliding_window: None,
-        qkv_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        tied_embeddings: true,
-    }
+    let example = ModelConfig::example(family).unwrap();
+    ModelConfig { vocabulary: 515, hidden, intermediate, heads, kv_heads, head_dim, ..example }
 }
 
 /// Repeatable random numbers.

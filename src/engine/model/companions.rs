@@ -3,8 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::files::read_failure;
-use super::{Family, NormKind, PositionKind, RotaryScaling};
-use super::{ModelConfig, ModelSource, config_json, tokenizer_files};
+use super::{ModelConfig, ModelSource, PositionKind, RotaryScaling, tokenizer_files};
 use crate::engine::EngineError;
 
 /// Files that other programs like to find beside a tokenizer.
@@ -72,15 +71,10 @@ impl ModelSource {
 
 /// The `config.json` that transformers would write for a model of this shape. Read back, it must say the same.
 fn hugging_face(config: &ModelConfig) -> Result<Map<String, Value>, EngineError> {
-    let (model_type, architecture) = match config.family {
-        Family::Llama => ("llama", "LlamaForCausalLM"),
-        Family::Mistral => ("mistral", "MistralForCausalLM"),
-        Family::Qwen2 => ("qwen2", "Qwen2ForCausalLM"),
-        Family::Opt => ("opt", "OPTForCausalLM"),
-    };
+    let family = config.family.entry();
     let mut json = json!({
-        "architectures": [architecture],
-        "model_type": model_type,
+        "architectures": [family.architecture],
+        "model_type": family.name,
         "vocab_size": config.vocabulary,
         "hidden_size": config.hidden,
         "num_hidden_layers": config.layers,
@@ -88,41 +82,24 @@ fn hugging_face(config: &ModelConfig) -> Result<Map<String, Value>, EngineError>
         "max_position_embeddings": config.context_tokens,
         "tie_word_embeddings": config.tied_embeddings,
     });
-    match config.norm {
-        NormKind::Layer => {
-            json["ffn_dim"] = json!(config.intermediate);
-            json["activation_function"] = json!("relu");
-            json["do_layer_norm_before"] = json!(true);
-            json["enable_bias"] = json!(config.qkv_bias);
-            json["word_embed_proj_dim"] = json!(config.hidden);
-        }
-        NormKind::Rms => {
-            json["intermediate_size"] = json!(config.intermediate);
-            json["num_key_value_heads"] = json!(config.kv_heads);
-            json["head_dim"] = json!(config.head_dim);
-            json["hidden_act"] = json!("silu");
-            json["rms_norm_eps"] = json!(config.norm_epsilon);
-            json["attention_bias"] = json!(config.qkv_bias);
-            json["mlp_bias"] = json!(config.mlp_bias);
-            json["sliding_window"] = json!(config.sliding_window);
-            if config.family == Family::Qwen2 {
-                json["use_sliding_window"] = json!(config.sliding_window.is_some());
-                json["max_window_layers"] = json!(if config.sliding_window.is_some() { 0 } else { config.layers });
-            }
-        }
-    }
+    let Value::Object(map) = &mut json else { return Err(no_config()) };
+    (family.write)(config, map);
     if let PositionKind::Rotary { theta, scaling } = config.position {
         json["rope_theta"] = json!(theta);
         json["rope_scaling"] = rope_scaling(scaling);
     }
-    let read_back = config_json::parse(&json, "config.json")?;
+    let read_back = ModelConfig::from_json(&json, "config.json")?;
     match json {
         Value::Object(map) if read_back == *config => Ok(map),
-        _ => Err(EngineError::invalid(
-            "this model has a shape that no config.json of its family describes",
-            "take the model's safetensors folder, whose config.json is copied",
-        )),
+        _ => Err(no_config()),
     }
+}
+
+fn no_config() -> EngineError {
+    EngineError::invalid(
+        "this model has a shape that no config.json of its family describes",
+        "take the model's safetensors folder, whose config.json is copied",
+    )
 }
 
 fn rope_scaling(scaling: RotaryScaling) -> Value {

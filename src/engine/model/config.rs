@@ -1,21 +1,80 @@
 //! One configuration for every family: what differs between them is data.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::facts::{CandleModel, GgufFacts, Names, TokenizerFacts};
+use super::fields::Fields;
 use crate::engine::EngineError;
 
-/// The families that are read. Only file parsing asks for it; the forward pass reads the fields below.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// Llama and its likes: `TinyLlama`, `SmolLM2`, Llama-2.
-    Llama,
-    /// Llama with a sliding window.
-    Mistral,
-    /// Llama with biases on q, k and v.
-    Qwen2,
-    /// Learned positions, layer norms, biases, a plain two-layer MLP.
-    Opt,
+/// Everything that is particular to a family; the forward pass reads [`ModelConfig`] alone.
+pub struct FamilyEntry {
+    /// `model_type` in `config.json`, and the name in every file of this program.
+    pub name: &'static str,
+    /// The first of `architectures` in `config.json`.
+    pub architecture: &'static str,
+    /// One line for lists.
+    pub description: &'static str,
+    /// The configuration that a `config.json` describes, with transformers' own defaults where a key is absent.
+    pub(super) read: fn(&Fields) -> Result<ModelConfig, EngineError>,
+    /// Adds what only this family writes into a `config.json`, so that [`FamilyEntry::read`] reads it back.
+    pub(super) write: fn(&ModelConfig, &mut Map<String, Value>),
+    /// Its tensors.
+    pub names: &'static Names,
+    /// Its tokenizer's files.
+    pub tokenizer: TokenizerFacts,
+    /// Its GGUF files, where llama.cpp writes it under a name of its own.
+    pub gguf: Option<GgufFacts>,
+    /// Its model in candle-transformers, if there is one.
+    pub candle: Option<CandleModel>,
+}
+
+/// A family of models: an entry of [`family::ALL`](super::family::ALL).
+#[derive(Clone, Copy)]
+pub struct Family(&'static FamilyEntry);
+
+impl Family {
+    pub(super) const fn new(entry: &'static FamilyEntry) -> Self {
+        Self(entry)
+    }
+
+    /// What there is to know about it.
+    pub const fn entry(self) -> &'static FamilyEntry {
+        self.0
+    }
+
+    /// The name in `config.json` and in every file.
+    pub const fn name(self) -> &'static str {
+        self.0.name
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Family {}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Serialize for Family {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 /// The normalisation in front of attention and MLP.
@@ -119,16 +178,6 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// Of a parsed `config.json`; `file` names it in messages.
-    pub fn from_json(json: &serde_json::Value, file: &str) -> Result<Self, EngineError> {
-        super::config_json::parse(json, file)
-    }
-
-    /// Name and shape of every tensor that a checkpoint of this model holds, dense.
-    pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
-        super::weights::expected(self)
-    }
-
     /// Number of weights, norms and biases left out.
     pub fn parameters(&self) -> u64 {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);

@@ -1,6 +1,6 @@
-//! Where a family keeps its tensors: names in Hugging Face's spelling.
+//! The names of a model's tensors, in Hugging Face's spelling, and the shapes that go with them.
 
-use super::config::{Family, ModelConfig};
+use super::config::{Family, ModelConfig, NormKind, PositionKind};
 
 /// The tensors of one block, without `.weight` and `.bias`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,40 +19,36 @@ pub struct BlockNames {
     pub down: String,
 }
 
-/// The names of a family's tensors, under the prefix that the files at hand use.
+/// The names of a model's tensors, under the prefix that the files at hand use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorNames {
-    prefix: String,
+    prefix: &'static str,
     family: Family,
 }
 
 impl TensorNames {
     /// `present` is every name in the files: a base model is sometimes saved without the leading `model.`.
     pub fn new(config: &ModelConfig, present: &[String]) -> Self {
-        let full = match config.family {
-            Family::Opt => "model.decoder.",
-            Family::Llama | Family::Mistral | Family::Qwen2 => "model.",
-        };
-        let probe = format!("{full}embed_tokens.weight");
-        let prefix = if present.contains(&probe) { full } else { full.strip_prefix("model.").unwrap_or(full) };
-        let prefix = if present.contains(&format!("{prefix}embed_tokens.weight")) { prefix } else { full };
-        Self { prefix: prefix.to_owned(), family: config.family }
+        let names = config.family.entry().names;
+        let is_there = |prefix: &&str| present.contains(&format!("{prefix}{}.weight", names.embedding));
+        let short = names.prefix.strip_prefix("model.").filter(is_there);
+        let prefix = if is_there(&names.prefix) { names.prefix } else { short.unwrap_or(names.prefix) };
+        Self { prefix, family: config.family }
     }
 
     /// The embedding table.
     pub fn embedding(&self) -> String {
-        format!("{}embed_tokens", self.prefix)
+        format!("{}{}", self.prefix, self.family.entry().names.embedding)
     }
 
     /// The table of learned positions.
     pub fn positions(&self) -> String {
-        format!("{}embed_positions", self.prefix)
+        format!("{}{}", self.prefix, self.family.entry().names.positions.unwrap_or_default())
     }
 
     /// The norm before the output projection.
     pub fn final_norm(&self) -> String {
-        let name = if self.family == Family::Opt { "final_layer_norm" } else { "norm" };
-        format!("{}{name}", self.prefix)
+        format!("{}{}", self.prefix, self.family.entry().names.final_norm)
     }
 
     /// The output projection, where it is not the embedding table.
@@ -62,25 +58,76 @@ impl TensorNames {
 
     /// One block.
     pub fn block(&self, layer: usize) -> BlockNames {
+        let names = self.family.entry().names;
         let name = |rest: &str| format!("{}layers.{layer}.{rest}", self.prefix);
-        let qkv = ["q", "k", "v"].map(|part| name(&format!("self_attn.{part}_proj")));
-        match self.family {
-            Family::Opt => BlockNames {
-                attention_norm: name("self_attn_layer_norm"),
-                qkv,
-                output: name("self_attn.out_proj"),
-                mlp_norm: name("final_layer_norm"),
-                up: vec![name("fc1")],
-                down: name("fc2"),
-            },
-            Family::Llama | Family::Mistral | Family::Qwen2 => BlockNames {
-                attention_norm: name("input_layernorm"),
-                qkv,
-                output: name("self_attn.o_proj"),
-                mlp_norm: name("post_attention_layernorm"),
-                up: vec![name("mlp.gate_proj"), name("mlp.up_proj")],
-                down: name("mlp.down_proj"),
-            },
+        BlockNames {
+            attention_norm: name(names.attention_norm),
+            qkv: names.qkv.map(name),
+            output: name(names.output),
+            mlp_norm: name(names.mlp_norm),
+            up: names.up.iter().map(|up| name(up)).collect(),
+            down: name(names.down),
         }
     }
+
+    /// Name and shape of every tensor that a checkpoint of `config` holds, dense. One block at a time: a damaged config
+    /// may claim more blocks than fit into memory, and the first that is missing ends the search.
+    pub fn tensors(self, config: &ModelConfig) -> impl Iterator<Item = (String, Vec<usize>)> {
+        let outside = self.outside_blocks(config);
+        outside.into_iter().chain((0..config.layers).flat_map(move |layer| in_block(config, &self.block(layer))))
+    }
+
+    fn outside_blocks(&self, config: &ModelConfig) -> Tensors {
+        let (hidden, table) = (config.hidden, vec![config.vocabulary, config.hidden]);
+        let mut tensors = with_bias(&self.embedding(), table.clone(), false);
+        if let PositionKind::Learned { offset } = config.position {
+            tensors.extend(with_bias(&self.positions(), vec![config.context_tokens + offset, hidden], false));
+        }
+        tensors.extend(with_bias(&self.final_norm(), vec![hidden], config.norm == NormKind::Layer));
+        if !config.tied_embeddings {
+            tensors.extend(with_bias(&self.output(), table, false));
+        }
+        tensors
+    }
+}
+
+impl ModelConfig {
+    /// Name and shape of every tensor that a checkpoint of this model holds, dense.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
+        TensorNames::new(self, &[]).tensors(self)
+    }
+}
+
+type Tensors = Vec<(String, Vec<usize>)>;
+
+fn in_block(config: &ModelConfig, names: &BlockNames) -> Tensors {
+    let (hidden, inside) = (config.hidden, config.intermediate);
+    let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    let layered = config.norm == NormKind::Layer;
+    let [q, k, v] = &names.qkv;
+    let mut tensors = Vec::new();
+    for (name, shape, bias) in [
+        (q, vec![query, hidden], config.qkv_bias),
+        (k, vec![key, hidden], config.qkv_bias),
+        (v, vec![key, hidden], config.qkv_bias),
+        (&names.output, vec![hidden, query], config.output_bias),
+        (&names.attention_norm, vec![hidden], layered),
+        (&names.mlp_norm, vec![hidden], layered),
+    ] {
+        tensors.extend(with_bias(name, shape, bias));
+    }
+    for up in &names.up {
+        tensors.extend(with_bias(up, vec![inside, hidden], config.mlp_bias));
+    }
+    tensors.extend(with_bias(&names.down, vec![hidden, inside], config.mlp_bias));
+    tensors
+}
+
+fn with_bias(name: &str, shape: Vec<usize>, bias: bool) -> Tensors {
+    let width = vec![shape.first().copied().unwrap_or_default()];
+    let mut tensors = vec![(format!("{name}.weight"), shape)];
+    if bias {
+        tensors.push((format!("{name}.bias"), width));
+    }
+    tensors
 }

@@ -10,7 +10,7 @@ use super::files::{ModelFiles, read_failure};
 use super::gguf::{self, Header};
 use super::spec::{self, Place};
 use super::weights::{self, AwqTensors, GgufTensors, OpenedWeights, PickleTensors, SafetensorsFiles, WeightFiles};
-use super::{AwqConfig, ModelConfig, ModelSpec, ModelTokenizer, Tensors, WeightFormat, config_json, tokenizer_files};
+use super::{AwqConfig, ModelConfig, ModelSpec, ModelTokenizer, Tensors, WeightFormat, tokenizer_files};
 use crate::bundled;
 use crate::engine::EngineError;
 use crate::fault::Fault;
@@ -109,7 +109,7 @@ fn local_hint(error: EngineError, spec: &ModelSpec) -> EngineError {
 /// Opens a model whose files have the names that transformers gives them.
 fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelSource, EngineError> {
     let config_file = files.json("config.json")?.ok_or_else(|| no_config(files))?;
-    let config = config_json::parse(&config_file, &format!("config.json of {}", files.place))?;
+    let config = ModelConfig::from_json(&config_file, &format!("config.json of {}", files.place))?;
     let quantization = AwqConfig::read(files, &config_file)?;
     let tokenizer = tokenizer_files::read(files, &config_file, config.family)?;
     tokenizer.check_against(config.vocabulary, &files.place)?;
@@ -166,7 +166,7 @@ fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, E
     let place = path.display().to_string();
     let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let files = ModelFiles::of(place.clone(), std::iter::once(path.to_path_buf()));
-    let tokenizer = gguf::model_tokenizer(&header, &files.sha256(&file_name)?)?;
+    let tokenizer = gguf::model_tokenizer(&header, config.family, &files.sha256(&file_name)?)?;
     tokenizer.check_against(config.vocabulary, &place)?;
     let OpenedWeights { tensors, shapes, stored_as } = GgufTensors::open(blob, header, &config);
     weights::check(&config, &shapes, &place)?;
@@ -215,7 +215,7 @@ fn open_hub(repository: &str, gguf: Option<&str>, revision: &str, hub: &Hub) -> 
         if name == "config.json" {
             let files = ModelFiles::of(place.clone(), paths.iter().cloned());
             let (config, file) = (files.json(name)?.unwrap_or(Value::Null), format!("config.json of {place}"));
-            config_json::parse(&config, &file)?;
+            ModelConfig::from_json(&config, &file)?;
             AwqConfig::of_config_json(&config, &file)?;
         }
     }

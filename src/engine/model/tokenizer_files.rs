@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::{AddedToken, Tokenizer};
 
+use super::facts::TokenizerFacts;
 use super::files::ModelFiles;
 use super::tokenizer::{part, special_token_frame};
-use super::{Family, ModelTokenizer};
+use super::{Family, ModelTokenizer, family};
 use crate::engine::EngineError;
 use crate::files;
 
@@ -30,19 +31,20 @@ pub(super) fn choose<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'static s
 
 /// Reads the tokenizer of a folder whose config.json is `config`.
 pub(super) fn read(files: &ModelFiles, config: &Value, family: Family) -> Result<ModelTokenizer, EngineError> {
+    let facts = &family.entry().tokenizer;
     let chosen = choose(files.names());
     let settings = files.json("tokenizer_config.json")?;
     let generation = files.json("generation_config.json")?;
     let mut tokenizer = match chosen[..] {
         ["tokenizer.json"] => tokenizer_json(files)?,
-        [_, _] if family == Family::Opt => vocabulary_and_merges(files)?,
+        [_, _] if facts.vocabulary_and_merges => vocabulary_and_merges(files)?,
         _ => return Err(missing(files)),
     };
     // A tokenizer.json may carry the truncation and padding of its training; transformers drops both for generation.
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| unusable(files, "tokenizer.json", &error))?;
     let settings = settings.as_ref();
-    add_special_tokens(&mut tokenizer, settings, family)
+    add_special_tokens(&mut tokenizer, settings, facts)
         .map_err(|error| unusable(files, "tokenizer_config.json", &error))?;
 
     let named = |key: &str| settings.and_then(|settings| special_token(settings.get(key)));
@@ -51,7 +53,7 @@ pub(super) fn read(files: &ModelFiles, config: &Value, family: Family) -> Result
     // tokenizer does not know. Without one the ids of config.json are all there is.
     let by_config = |key: &str| {
         let id = token_ids(config.get(key)).first().copied();
-        let id = id.filter(|_| settings.is_none() || family == Family::Opt)?;
+        let id = id.filter(|_| settings.is_none() || facts.config_names_ends)?;
         tokenizer.id_to_token(id).map(|token| (token, id))
     };
     let bos = named("bos_token").and_then(with_id).or_else(|| by_config("bos_token_id"));
@@ -60,7 +62,7 @@ pub(super) fn read(files: &ModelFiles, config: &Value, family: Family) -> Result
     eos_ids.extend(token_ids(generation.as_ref().and_then(|json| json.get("eos_token_id"))));
     eos_ids.extend(eos.as_ref().map(|(_, id)| *id));
 
-    if let Some((front, back)) = frame(settings, family) {
+    if let Some((front, back)) = frame(settings, facts) {
         let borrow = |token: &Option<(String, u32)>, wanted: bool, key: &str| match token {
             Some((text, id)) if wanted => Ok(Some((text.clone(), *id))),
             None if wanted => Err(EngineError::invalid(
@@ -114,11 +116,10 @@ fn vocabulary_and_merges(files: &ModelFiles) -> Result<Tokenizer, EngineError> {
 }
 
 /// Makes every special token that the tokenizer config names special in the tokenizer too, as transformers does.
-/// OPT's folder may lack the config; its two special tokens are then known from the paper's code.
 fn add_special_tokens(
     tokenizer: &mut Tokenizer,
     settings: Option<&Value>,
-    family: Family,
+    facts: &TokenizerFacts,
 ) -> Result<(), tokenizers::Error> {
     let mut tokens: Vec<String> = Vec::new();
     if let Some(settings) = settings {
@@ -127,9 +128,7 @@ fn add_special_tokens(
         let more = settings.get("additional_special_tokens").and_then(Value::as_array);
         tokens.extend(more.into_iter().flatten().filter_map(|token| special_token(Some(token))));
     }
-    if family == Family::Opt {
-        tokens.extend(["</s>".to_owned(), "<pad>".to_owned()]);
-    }
+    tokens.extend(facts.special_tokens.iter().map(|token| (*token).to_owned()));
     let known: BTreeSet<String> =
         tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
     let new: Vec<AddedToken> = tokens
@@ -140,13 +139,13 @@ fn add_special_tokens(
     tokenizer.add_special_tokens(new).map(|_| ())
 }
 
-/// Whether BOS and EOS are put around a text, where the tokenizer config decides it and not tokenizer.json: in
-/// transformers' Llama classes (BOS yes, EOS no, unless said otherwise), and for OPT (BOS yes).
-fn frame(settings: Option<&Value>, family: Family) -> Option<(bool, bool)> {
+/// Whether BOS and EOS are put around a text, where the tokenizer config decides it and not tokenizer.json: BOS yes, EOS
+/// no, unless it says otherwise.
+fn frame(settings: Option<&Value>, facts: &TokenizerFacts) -> Option<(bool, bool)> {
     let flag = |key: &str| settings.and_then(|settings| settings.get(key)).and_then(Value::as_bool);
     let class = settings.and_then(|settings| settings.get("tokenizer_class")).and_then(Value::as_str);
-    let llama = matches!(class, Some("LlamaTokenizer" | "LlamaTokenizerFast"));
-    (llama || family == Family::Opt)
+    let frames = |family: &Family| class.is_some_and(|class| family.entry().tokenizer.framing_classes.contains(&class));
+    (facts.adds_bos || family::ALL.iter().any(frames))
         .then(|| (flag("add_bos_token").unwrap_or(true), flag("add_eos_token").unwrap_or(false)))
 }
 

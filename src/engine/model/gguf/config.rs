@@ -3,19 +3,14 @@
 use super::Header;
 use super::header::Value;
 use crate::engine::EngineError;
-use crate::engine::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling, config_json};
+use crate::engine::model::family;
+use crate::engine::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
 use crate::text;
-
-const FAMILIES: [(&str, Family); 2] = [("llama", Family::Llama), ("qwen2", Family::Qwen2)];
 
 /// The configuration that a GGUF file describes.
 pub(in crate::engine::model) fn model_config(header: &Header) -> Result<ModelConfig, EngineError> {
     let architecture = header.text("general.architecture")?.ok_or_else(|| header.missing("general.architecture"))?;
-    let family = FAMILIES.iter().find(|(name, _)| *name == architecture).map(|(_, family)| *family);
-    let family = family.ok_or_else(|| {
-        let (what, hint) = text::unknown("family", architecture, &FAMILIES.map(|(name, _)| name));
-        EngineError::invalid(format!("{}: {what} in a GGUF file", header.path.display()), hint)
-    })?;
+    let family = family_of(header, architecture)?;
     let key = |name: &str| format!("{architecture}.{name}");
     refuse_variants(header, architecture)?;
     let file = header.path.display().to_string();
@@ -37,7 +32,7 @@ pub(in crate::engine::model) fn model_config(header: &Header) -> Result<ModelCon
         kv_heads: header.count(&key("attention.head_count_kv"))?.unwrap_or(heads),
         head_dim: match header.count(&key("attention.key_length"))? {
             Some(width) => width,
-            None => config_json::divide_heads(hidden, heads, &file)?,
+            None => family::divide_heads(hidden, heads, &file)?,
         },
         context_tokens: header.required(&key("context_length"))?,
         norm: NormKind::Rms,
@@ -53,8 +48,18 @@ pub(in crate::engine::model) fn model_config(header: &Header) -> Result<ModelCon
         mlp_bias: biased("ffn_up"),
         tied_embeddings: !header.tensors.contains_key("output.weight"),
     };
-    config_json::check(&config, &file)?;
+    config.check(&file)?;
     Ok(config)
+}
+
+fn family_of(header: &Header, architecture: &str) -> Result<Family, EngineError> {
+    let known = family::ALL.iter().filter_map(|family| Some((family.entry().gguf.as_ref()?.architecture, *family)));
+    let known: Vec<(&str, Family)> = known.collect();
+    known.iter().find(|(name, _)| *name == architecture).map(|(_, family)| *family).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let (what, hint) = text::unknown("family", architecture, &names);
+        EngineError::invalid(format!("{}: {what} in a GGUF file", header.path.display()), hint)
+    })
 }
 
 fn scaling(header: &Header, architecture: &str) -> Result<RotaryScaling, EngineError> {

@@ -8,8 +8,8 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::{Header, sentencepiece};
 use crate::engine::EngineError;
-use crate::engine::model::ModelTokenizer;
 use crate::engine::model::tokenizer::{part, special_token_frame};
+use crate::engine::model::{Family, ModelTokenizer};
 use crate::text;
 
 /// Words as GPT-4's pre-tokenizer cuts them; digits are cut by the part in the middle.
@@ -26,8 +26,12 @@ mod token_type {
     pub(super) const USER_DEFINED: i64 = 4;
 }
 
-/// The tokenizer that a GGUF file holds; `sha256` is the file's.
-pub(in crate::engine::model) fn model_tokenizer(header: &Header, sha256: &str) -> Result<ModelTokenizer, EngineError> {
+/// The tokenizer that a family's GGUF file holds; `sha256` is the file's.
+pub(in crate::engine::model) fn model_tokenizer(
+    header: &Header,
+    family: Family,
+    sha256: &str,
+) -> Result<ModelTokenizer, EngineError> {
     let tokens = header.texts("tokenizer.ggml.tokens")?.ok_or_else(|| header.missing("tokenizer.ggml.tokens"))?;
     let kinds = parallel(header, "tokenizer.ggml.token_type", tokens.len())?.unwrap_or_default();
     let kinds: Vec<i64> = kinds.into_iter().map(|kind| kind as i64).collect();
@@ -67,8 +71,7 @@ pub(in crate::engine::model) fn model_tokenizer(header: &Header, sha256: &str) -
         bos.as_ref().filter(|_| front).map(|(token, id)| (token.as_str(), *id)),
         eos.as_ref().filter(|_| back).map(|(token, id)| (token.as_str(), *id)),
     )?);
-    // llama.cpp's converter copies config.json's bos_token_id, but Qwen2's tokenizer has no BOS.
-    let bos = bos.filter(|_| header.text("general.architecture").ok().flatten() != Some("qwen2"));
+    let bos = bos.filter(|_| family.entry().gguf.as_ref().is_none_or(|gguf| gguf.has_bos));
     Ok(ModelTokenizer {
         tokenizer,
         chat_template: header.text("tokenizer.chat_template")?.map(str::to_owned),

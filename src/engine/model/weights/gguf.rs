@@ -12,21 +12,8 @@ use super::{OpenedWeights, TensorData, TensorValues, Tensors};
 use crate::engine::EngineError;
 use crate::engine::model::files::read_failure;
 use crate::engine::model::gguf::{GgufTensor, Header, type_name};
-use crate::engine::model::{Family, ModelConfig};
+use crate::engine::model::{BlockNames, ModelConfig, TensorNames};
 use crate::files::Blob;
-
-/// llama.cpp's names of what is in a block, and Hugging Face's.
-const BLOCK_NAMES: [(&str, &str); 9] = [
-    ("attn_norm", "input_layernorm"),
-    ("ffn_norm", "post_attention_layernorm"),
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_output", "self_attn.o_proj"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
-];
 
 /// The tensors of one GGUF file.
 pub(in crate::engine::model) struct GgufTensors {
@@ -45,13 +32,15 @@ impl GgufTensors {
     pub(in crate::engine::model) fn open(blob: Blob, header: Header, config: &ModelConfig) -> OpenedWeights {
         let mut tensors = BTreeMap::new();
         let mut bytes_by_type: BTreeMap<String, usize> = BTreeMap::new();
+        let names = TensorNames::new(config, &[]);
+        let interleaved = config.family.entry().gguf.as_ref().is_some_and(|gguf| gguf.interleaved_heads);
         for (name, tensor) in header.tensors {
             *bytes_by_type.entry(type_name(tensor.dtype)).or_default() += tensor.bytes;
             // Tensors of other names belong to no family that is read.
-            if let Some((name, part)) = hugging_face_name(&name) {
+            if let Some((name, part)) = hugging_face_name(&name, &names) {
                 let interleaved_heads = match part {
-                    "attn_q" if config.family == Family::Llama => Some(config.heads),
-                    "attn_k" if config.family == Family::Llama => Some(config.kv_heads),
+                    "attn_q" if interleaved => Some(config.heads),
+                    "attn_k" if interleaved => Some(config.kv_heads),
                     _ => None,
                 };
                 tensors.insert(name, Place { tensor, interleaved_heads });
@@ -109,17 +98,44 @@ impl GgufTensors {
 }
 
 /// `blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight` and `attn_q`.
-fn hugging_face_name(name: &str) -> Option<(String, &str)> {
-    match name {
-        "token_embd.weight" => return Some(("model.embed_tokens.weight".to_owned(), "token_embd")),
-        "output_norm.weight" => return Some(("model.norm.weight".to_owned(), "output_norm")),
-        "output.weight" => return Some(("lm_head.weight".to_owned(), "output")),
-        _ => {}
-    }
-    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
-    let (part, kind) = rest.rsplit_once('.')?;
-    let (_, ours) = BLOCK_NAMES.iter().find(|(theirs, _)| *theirs == part)?;
-    Some((format!("model.layers.{layer}.{ours}.{kind}"), part))
+fn hugging_face_name<'a>(name: &'a str, names: &TensorNames) -> Option<(String, &'a str)> {
+    let (stem, kind) = name.rsplit_once('.')?;
+    let (part, ours) = match stem.strip_prefix("blk.") {
+        Some(rest) => {
+            let (layer, part) = rest.split_once('.')?;
+            (part, part_of_block(part, names.block(layer.parse().ok()?))?)
+        }
+        None => (stem, outside_blocks(stem, names)?),
+    };
+    Some((format!("{ours}.{kind}"), part))
+}
+
+/// llama.cpp's names of what lies outside the blocks.
+fn outside_blocks(part: &str, names: &TensorNames) -> Option<String> {
+    Some(match part {
+        "token_embd" => names.embedding(),
+        "output_norm" => names.final_norm(),
+        "output" => names.output(),
+        _ => return None,
+    })
+}
+
+/// llama.cpp's names of what is in a block.
+fn part_of_block(part: &str, names: BlockNames) -> Option<String> {
+    let [query, key, value] = names.qkv;
+    let mut up = names.up.into_iter();
+    Some(match part {
+        "attn_norm" => names.attention_norm,
+        "attn_q" => query,
+        "attn_k" => key,
+        "attn_v" => value,
+        "attn_output" => names.output,
+        "ffn_norm" => names.mlp_norm,
+        "ffn_gate" => up.next().filter(|_| up.len() > 0)?,
+        "ffn_up" => up.next_back()?,
+        "ffn_down" => names.down,
+        _ => return None,
+    })
 }
 
 /// Undoes the interleaving of rows by which llama.cpp's converter turns Hugging Face's rotary layout (first half, second
@@ -142,6 +158,7 @@ fn halves<T: Copy>(values: &[T], shape: &[usize], heads: usize) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::model::Family;
 
     #[test]
     fn halves_puts_even_rows_of_each_head_before_odd_ones() {
@@ -153,8 +170,20 @@ mod tests {
 
     #[test]
     fn names_follow_hugging_face() {
-        let (name, part) = hugging_face_name("blk.12.attn_q.bias").unwrap();
-        assert_eq!((name.as_str(), part), ("model.layers.12.self_attn.q_proj.bias", "attn_q"));
-        assert!(hugging_face_name("rope_freqs.weight").is_none());
+        let names = TensorNames::new(&ModelConfig::example(Family::Llama).unwrap(), &[]);
+        for (theirs, ours, part) in [
+            ("blk.12.attn_q.bias", "model.layers.12.self_attn.q_proj.bias", "attn_q"),
+            ("blk.0.ffn_gate.weight", "model.layers.0.mlp.gate_proj.weight", "ffn_gate"),
+            ("blk.0.ffn_up.weight", "model.layers.0.mlp.up_proj.weight", "ffn_up"),
+            ("output_norm.weight", "model.norm.weight", "output_norm"),
+            ("output.weight", "lm_head.weight", "output"),
+        ] {
+            assert_eq!(hugging_face_name(theirs, &names), Some((ours.to_owned(), part)));
+        }
+        for unknown in ["rope_freqs.weight", "blk.x.attn_q.weight", "blk.0.attn_qkv.weight"] {
+            assert_eq!(hugging_face_name(unknown, &names), None);
+        }
+        let plain = TensorNames::new(&ModelConfig::example(Family::Opt).unwrap(), &[]);
+        assert_eq!(hugging_face_name("blk.0.ffn_gate.weight", &plain), None, "its MLP has no gate");
     }
 }

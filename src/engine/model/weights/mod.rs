@@ -18,7 +18,7 @@ use crate::files::Blob;
 
 pub(super) use awq::AwqTensors;
 pub(super) use choice::{WeightFiles, choose, shards};
-pub(super) use expected::{check, expected};
+pub(super) use expected::check;
 pub(super) use gguf::GgufTensors;
 pub(super) use pickle::PickleTensors;
 pub(super) use safetensors::SafetensorsFiles;

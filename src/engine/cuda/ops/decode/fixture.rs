@@ -8,13 +8,12 @@ use crate::engine::cuda::buffer::Buffer;
 use crate::engine::cuda::device::Device;
 use crate::engine::cuda::element::ElementType;
 use crate::engine::cuda::testing::Random;
-use crate::engine::model::{Activation, AwqTensor, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+use crate::engine::model::{AwqTensor, Family, ModelConfig, NormKind};
 use crate::engine::{Arithmetic, Dtype};
 
 /// `TinyLlama`'s sizes.
 pub(super) fn tiny() -> ModelConfig {
     ModelConfig {
-        family: Family::Llama,
         vocabulary: 32_000,
         hidden: 2048,
         intermediate: 5632,
@@ -23,15 +22,8 @@ pub(super) fn tiny() -> ModelConfig {
         kv_heads: 4,
         head_dim: 64,
         context_tokens: 300,
-        norm: NormKind::Rms,
-        norm_epsilon: 1e-5,
-        activation: Activation::SiluGated,
-        position: PositionKind::Rotary { theta: 10_000.0, scaling: RotaryScaling::None },
-        sliding_window: None,
-        qkv_bias: false,
-        output_bias: false,
-        mlp_bias: false,
         tied_embeddings: false,
+        ..ModelConfig::example(Family::Llama).unwrap()
     }
 }
 
@@ -52,15 +44,18 @@ pub(super) fn seven() -> ModelConfig {
 
 /// OPT-125M's sizes.
 fn opt() -> ModelConfig {
+    let ModelConfig { layers, context_tokens, tied_embeddings, .. } = tiny();
     ModelConfig {
-        family: Family::Opt,
-        norm: NormKind::Layer,
-        activation: Activation::Relu,
-        position: PositionKind::Learned { offset: 2 },
-        qkv_bias: true,
-        output_bias: true,
-        mlp_bias: true,
-        ..llama([768, 3072, 12, 12, 64, 1001])
+        vocabulary: 1001,
+        hidden: 768,
+        intermediate: 3072,
+        layers,
+        heads: 12,
+        kv_heads: 12,
+        head_dim: 64,
+        context_tokens,
+        tied_embeddings,
+        ..ModelConfig::example(Family::Opt).unwrap()
     }
 }
 

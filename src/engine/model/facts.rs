@@ -1,0 +1,74 @@
+//! What a family's entry says of its files.
+
+/// Where a family keeps its tensors, in Hugging Face's spelling, without `.weight` and `.bias`.
+#[derive(Debug)]
+pub struct Names {
+    /// In front of everything but the output projection, which is `lm_head`.
+    pub prefix: &'static str,
+    /// The embedding table.
+    pub embedding: &'static str,
+    /// The table of learned positions, where there is one.
+    pub positions: Option<&'static str>,
+    /// The norm before the output projection.
+    pub final_norm: &'static str,
+    /// Within a block: the norm before attention.
+    pub attention_norm: &'static str,
+    /// q, k and v projections.
+    pub qkv: [&'static str; 3],
+    /// The attention's output projection.
+    pub output: &'static str,
+    /// The norm before the MLP.
+    pub mlp_norm: &'static str,
+    /// gate and up, or up alone where the MLP is not gated.
+    pub up: &'static [&'static str],
+    /// The MLP's output projection.
+    pub down: &'static str,
+}
+
+/// What a family's tokenizer files leave to their reader.
+#[derive(Debug)]
+pub struct TokenizerFacts {
+    /// GPT-2's `vocab.json` and `merges.txt` will do where there is no `tokenizer.json`.
+    pub vocabulary_and_merges: bool,
+    /// Special tokens that no file need name.
+    pub special_tokens: &'static [&'static str],
+    /// BOS is put in front of a text whatever `tokenizer.json` says, unless the tokenizer config says otherwise.
+    pub adds_bos: bool,
+    /// The same for every model whose tokenizer config names one of these classes, of this family or another.
+    pub framing_classes: &'static [&'static str],
+    /// `config.json` names BOS and EOS even where a tokenizer config does not.
+    pub config_names_ends: bool,
+}
+
+impl TokenizerFacts {
+    /// The files say everything.
+    pub const USUAL: Self = Self {
+        vocabulary_and_merges: false,
+        special_tokens: &[],
+        adds_bos: false,
+        framing_classes: &[],
+        config_names_ends: false,
+    };
+}
+
+/// How llama.cpp writes a family.
+#[derive(Debug)]
+pub struct GgufFacts {
+    /// `general.architecture`, and the beginning of every key.
+    pub architecture: &'static str,
+    /// The converter has interleaved the rows of q and k, pair by pair, for rotary embedding of neighbours.
+    pub interleaved_heads: bool,
+    /// A BOS that the file names is one.
+    pub has_bos: bool,
+}
+
+/// Which of candle-transformers' models computes a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CandleModel {
+    /// `models::llama`.
+    Llama,
+    /// `models::mistral`.
+    Mistral,
+    /// `models::qwen2`.
+    Qwen2,
+}

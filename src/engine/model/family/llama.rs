@@ -1,0 +1,36 @@
+//! Llama and its likes: `TinyLlama`, `SmolLM2`, Llama-2 and -3.
+
+use super::rotary_gated::{self, Defaults};
+use crate::engine::EngineError;
+use crate::engine::model::config::{Family, FamilyEntry, ModelConfig};
+use crate::engine::model::facts::{CandleModel, GgufFacts, TokenizerFacts};
+use crate::engine::model::fields::Fields;
+
+const ENTRY: FamilyEntry = FamilyEntry {
+    name: "llama",
+    architecture: "LlamaForCausalLM",
+    description: "Llama and its likes: TinyLlama, SmolLM2, Llama-2 and -3",
+    read,
+    write: rotary_gated::write,
+    names: &rotary_gated::NAMES,
+    tokenizer: TokenizerFacts {
+        // transformers' classes of this name put BOS in front of a text whatever tokenizer.json says.
+        framing_classes: &["LlamaTokenizer", "LlamaTokenizerFast"],
+        ..TokenizerFacts::USUAL
+    },
+    gguf: Some(GgufFacts { architecture: "llama", interleaved_heads: true, has_bos: true }),
+    candle: Some(CandleModel::Llama),
+};
+
+#[expect(non_upper_case_globals, reason = "families read like the variants of one type")]
+impl Family {
+    /// Llama and its likes.
+    pub const Llama: Self = Self::new(&ENTRY);
+}
+
+fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
+    let config = rotary_gated::read(Family::Llama, fields, &Defaults { context_tokens: 2048, kv_heads: None })?;
+    let bias = fields.flag("attention_bias")?.unwrap_or(false);
+    let mlp_bias = fields.flag("mlp_bias")?.unwrap_or(false);
+    Ok(ModelConfig { qkv_bias: bias, output_bias: bias, mlp_bias, ..config })
+}

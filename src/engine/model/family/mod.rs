@@ -1,0 +1,60 @@
+//! The families that are read: each is a file here, which says all that is particular to it, and a line in [`ALL`].
+//! The forward pass knows none of them; it reads [`ModelConfig`](super::ModelConfig).
+
+mod llama;
+mod mistral;
+mod opt;
+mod qwen2;
+mod rotary_gated;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use super::config::Family;
+
+pub(super) use rotary_gated::divide_heads;
+
+/// Every family.
+pub const ALL: [Family; 4] = [Family::Llama, Family::Mistral, Family::Qwen2, Family::Opt];
+
+/// By `model_type`.
+pub fn named(name: &str) -> Option<Family> {
+    ALL.into_iter().find(|family| family.name() == name)
+}
+
+impl<'de> Deserialize<'de> for Family {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        named(&name).ok_or_else(|| D::Error::custom(format!("unknown family `{name}`")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::engine::model::ModelConfig;
+
+    #[test]
+    fn names_are_written_and_read_as_ever() {
+        let written = serde_json::to_string(&ALL).unwrap();
+        assert_eq!(written, r#"["llama","mistral","qwen2","opt"]"#);
+        assert_eq!(serde_json::from_str::<Vec<Family>>(&written).unwrap(), ALL);
+        let error = serde_json::from_str::<Family>("\"lama\"").unwrap_err().to_string();
+        assert!(error.contains("unknown family `lama`"), "{error}");
+    }
+
+    #[test]
+    fn every_entry_is_whole_and_no_two_are_alike() {
+        let distinct = |names: Vec<&str>| names.iter().collect::<BTreeSet<_>>().len() == names.len();
+        assert!(distinct(ALL.iter().map(|family| family.name()).collect()));
+        assert!(distinct(ALL.iter().map(|family| family.entry().architecture).collect()));
+        assert!(distinct(ALL.iter().filter_map(|family| Some(family.entry().gguf.as_ref()?.architecture)).collect()));
+        for family in ALL {
+            let config = ModelConfig::example(family).unwrap();
+            assert_eq!(config.family, family);
+            assert!(!family.entry().description.is_empty());
+        }
+    }
+}
