@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::QuantizeError;
 use crate::checkpoint::pretty;
-use crate::engine::model::{AwqConfig, ModelSource};
+use crate::engine::model::{ModelSource, Quantization};
 
 /// Names and bytes of every file but the weights.
 pub(super) fn files(source: &ModelSource, group_size: usize) -> Result<Vec<(String, Vec<u8>)>, QuantizeError> {
@@ -28,8 +28,8 @@ pub(super) fn files(source: &ModelSource, group_size: usize) -> Result<Vec<(Stri
     if config.get("dtype").is_some() {
         config["dtype"] = json!("float16");
     }
-    let awq = AwqConfig { group_size: Some(group_size), modules_to_not_convert: Vec::new() };
-    config["quantization_config"] = awq.to_json();
+    let awq = Quantization { group_size: Some(group_size), modules_to_not_convert: Vec::new() };
+    config["quantization_config"] = awq.to_awq_json();
     *bytes = pretty(&config).map_err(|error| damaged(serde_json::Error::io(error)))?;
     Ok(files)
 }

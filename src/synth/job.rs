@@ -72,7 +72,7 @@ pub fn synthesise(job: &Job, tell: &mut dyn FnMut(Progress), interrupted: &Atomi
     let layers = layers(job)?;
     let mut config = job.shape.config(layers, job.format.torch_dtype());
     if let Some(quantization) = job.format.quantization() {
-        config["quantization_config"] = quantization.to_json();
+        config["quantization_config"] = quantization.to_awq_json();
     }
     let model = ModelConfig::from_json(&config, &format!("the shape {}", job.shape.name))?;
     let shards = shards(tensors(&model, job.format)?);

@@ -5,7 +5,7 @@ use half::f16;
 use super::random::{Normal, Words, fill_bits};
 use super::{SynthError, WEIGHT_DEVIATION};
 use crate::checkpoint::safetensors::SHARD_BYTES;
-use crate::engine::model::{AwqConfig, ModelConfig};
+use crate::engine::model::{ModelConfig, Quantization};
 
 /// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +48,10 @@ impl Format {
     }
 
     /// What config.json says of it, if anything.
-    pub(super) fn quantization(self) -> Option<AwqConfig> {
+    pub(super) fn quantization(self) -> Option<Quantization> {
         match self {
             Self::Awq { group_size } => {
-                Some(AwqConfig { group_size: Some(group_size), modules_to_not_convert: Vec::new() })
+                Some(Quantization { group_size: Some(group_size), modules_to_not_convert: Vec::new() })
             }
             Self::F32 | Self::F16 | Self::Bf16 => None,
         }

@@ -39,7 +39,7 @@ fn a_checkpoint_of_autoawq_reads_here_as_autoawq_reads_it() {
         let TensorValues::F32(values) = ours.values else { panic!("{name} is not f32") };
         let ours: Vec<u8> = values.into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()).collect();
         assert!(ours == tensor.data(), "{name} differs");
-        let layer = source.tensors.read_awq(name.strip_suffix(".weight").unwrap()).unwrap().unwrap();
+        let layer = source.tensors.read_packed(name.strip_suffix(".weight").unwrap()).unwrap().unwrap();
         assert_eq!((layer.outputs, layer.inputs, layer.group_size), (tensor.shape()[0], tensor.shape()[1], 32));
     }
 }

@@ -128,7 +128,7 @@ fn the_awq_checkpoint_is_the_awq_form_of_the_dense_one() {
     let path = folder.path().join("m");
     let spec = ModelSpec { source: path.display().to_string(), revision: "main".to_owned() };
     let form = open(&path).unwrap().open_awq_form(&spec, None, &no_hub()).unwrap().expect("it lies beside the model");
-    let layer = form.tensors.read_awq("model.layers.1.mlp.down_proj").unwrap().expect("it is packed");
+    let layer = form.tensors.read_packed("model.layers.1.mlp.down_proj").unwrap().expect("it is packed");
     assert_eq!((layer.inputs, layer.outputs, layer.group_size), (128, 64, 64));
     // 7 and 8 in equal numbers, so that codes lie around them.
     assert!(layer.zeros().iter().all(|zero| matches!(zero, 7 | 8)));

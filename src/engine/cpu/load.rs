@@ -6,8 +6,7 @@ use super::linear::{Linear, Weights};
 use super::ops::Norm;
 use super::quantized::{AwqWeights, Int8Weights};
 use crate::engine::model::{
-    Activation, AwqTensor, BlockNames, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames,
-    WeightFormat,
+    Activation, AwqTensor, BlockNames, Layout, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames,
 };
 use crate::engine::{Arithmetic, EngineError, Precision};
 
@@ -158,12 +157,10 @@ impl Loader<'_> {
                 biases.extend(self.rounded(&name, self.source.values(&name, &[*outputs])?)?);
             }
         }
-        let weights = match self.precision.format {
-            WeightFormat::Int8 => Weights::Int8(Int8Weights::new(&self.stacked(names, outputs, inputs)?, inputs)),
-            WeightFormat::Awq => self.packed(names, outputs, inputs)?,
-            WeightFormat::Dense => {
-                self.weights(&format!("{}.weight", names[0]), self.stacked(names, outputs, inputs)?)?
-            }
+        let weights = match self.precision.format.entry().layout {
+            Layout::Int8 => Weights::Int8(Int8Weights::new(&self.stacked(names, outputs, inputs)?, inputs)),
+            Layout::Int4 => self.packed(names, outputs, inputs)?,
+            Layout::Dense => self.weights(&format!("{}.weight", names[0]), self.stacked(names, outputs, inputs)?)?,
         };
         Ok(Linear { outputs: outputs.iter().sum(), inputs, weights, bias: bias.then_some(biases) })
     }
@@ -180,7 +177,7 @@ impl Loader<'_> {
     /// The same as the checkpoint packs them. A layer that it leaves as it is runs in binary16.
     fn packed(&self, names: &[&str], outputs: &[usize], inputs: usize) -> Result<Weights, EngineError> {
         let tensors: Vec<Option<AwqTensor>> =
-            names.iter().map(|name| self.source.tensors.read_awq(name)).collect::<Result<_, _>>()?;
+            names.iter().map(|name| self.source.tensors.read_packed(name)).collect::<Result<_, _>>()?;
         if tensors.iter().all(Option::is_some) {
             return Ok(Weights::Awq(AwqWeights::stack(tensors.into_iter().flatten().collect())));
         }

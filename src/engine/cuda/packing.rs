@@ -13,17 +13,15 @@ use super::load::{Transfer, transfer};
 use super::ops::decode::{Packing, WeightsRef, pair_spans};
 use super::ops::elementwise::Elementwise;
 use super::ops::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
-use crate::engine::model::{AwqTensor, ModelSource, TensorNames, WeightFormat};
+use crate::engine::model::{AwqTensor, Layout, ModelSource, TensorNames, WeightFormat};
 use crate::engine::{Arithmetic, EngineError};
 
-/// How a format packs the linear layers within blocks.
+/// How a layout packs the linear layers within blocks.
 pub(crate) fn packing(source: &ModelSource, format: WeightFormat) -> Packing {
-    match format {
-        WeightFormat::Dense => Packing::Dense,
-        WeightFormat::Int8 => Packing::Int8,
-        WeightFormat::Awq => {
-            Packing::Awq { group_size: source.quantization.as_ref().and_then(|config| config.group_size) }
-        }
+    match format.entry().layout {
+        Layout::Dense => Packing::Dense,
+        Layout::Int8 => Packing::Int8,
+        Layout::Int4 => Packing::Awq { group_size: source.quantization.as_ref().and_then(|config| config.group_size) },
     }
 }
 
@@ -31,7 +29,7 @@ pub(crate) fn packing(source: &ModelSource, format: WeightFormat) -> Packing {
 pub(crate) struct Packer<'a> {
     device: &'a Device,
     source: &'a ModelSource,
-    format: WeightFormat,
+    layout: Layout,
     /// Of every block, in the order of [`linears`]: the names of the parts, and whether they are packed.
     layers: Vec<[Stack; 4]>,
 }
@@ -53,19 +51,21 @@ impl<'a> Packer<'a> {
         let group_size = source.quantization.as_ref().and_then(|config| config.group_size);
         let fits = [config.hidden, q, config.intermediate].iter().all(|inputs| inputs.is_multiple_of(8))
             && group_size.is_none_or(|group_size| group_size.is_multiple_of(8));
-        if format == WeightFormat::Int8 && !fits {
+        let layout = format.entry().layout;
+        if layout == Layout::Int8 && !fits {
+            let name = format.name();
             return Err(EngineError::invalid(
-                format!("{} has layers whose inputs are no multiple of 8, which int8 on a GPU needs", source.name),
-                "run int8 with `--engine cpu`",
+                format!("{} has layers whose inputs are no multiple of 8, which {name} on a GPU needs", source.name),
+                format!("run {name} with `--engine cpu`"),
             ));
         }
         let spans = pair_spans(config);
         let stack = |parts: Vec<(String, usize)>, span| {
-            let packed = match format {
-                WeightFormat::Dense => false,
-                WeightFormat::Int8 => true,
+            let packed = match layout {
+                Layout::Dense => false,
+                Layout::Int8 => true,
                 // A stack that is packed in part only stays dense.
-                WeightFormat::Awq => fits && parts.iter().all(|(name, _)| source.tensors.is_packed(name)),
+                Layout::Int4 => fits && parts.iter().all(|(name, _)| source.tensors.is_packed(name)),
             };
             Stack { parts, packed, span }
         };
@@ -78,7 +78,7 @@ impl<'a> Packer<'a> {
                 stack(vec![(names.down, config.hidden)], spans[3]),
             ]
         });
-        Ok(Self { device, source, format, layers: layers.collect() })
+        Ok(Self { device, source, layout, layers: layers.collect() })
     }
 
     /// Whether the dense copy of this tensor is made from codes.
@@ -100,7 +100,11 @@ impl<'a> Packer<'a> {
             .flat_map(|(layer, stacks)| linears(layer).into_iter().zip(stacks))
             .filter(|(_, stack)| stack.packed)
             .collect();
-        if self.format == WeightFormat::Int8 { self.int8(&pack, stacks) } else { self.awq(&pack, stacks) }
+        match self.layout {
+            Layout::Dense => Ok(Vec::new()),
+            Layout::Int8 => self.int8(&pack, stacks),
+            Layout::Int4 => self.int4(&pack, stacks),
+        }
     }
 
     fn int8(&self, pack: &Pack, stacks: Vec<(&mut Linear, &Stack)>) -> Result<Vec<Buffer>, EngineError> {
@@ -133,10 +137,10 @@ impl<'a> Packer<'a> {
         Ok(buffers)
     }
 
-    fn awq(&self, pack: &Pack, stacks: Vec<(&mut Linear, &Stack)>) -> Result<Vec<Buffer>, EngineError> {
+    fn int4(&self, pack: &Pack, stacks: Vec<(&mut Linear, &Stack)>) -> Result<Vec<Buffer>, EngineError> {
         let device = self.device;
         let read = |stack: &Stack| -> Result<Vec<AwqTensor>, EngineError> {
-            let tensors = stack.parts.iter().filter_map(|(name, _)| self.source.tensors.read_awq(name).transpose());
+            let tensors = stack.parts.iter().filter_map(|(name, _)| self.source.tensors.read_packed(name).transpose());
             tensors.collect()
         };
         let tensors: Vec<Vec<AwqTensor>> = stacks.par_iter().map(|(_, stack)| read(stack)).collect::<Result<_, _>>()?;

@@ -1,15 +1,19 @@
 //! What every engine checks while it loads: that values are finite, in range, and of the promised shape.
 
-use super::{ModelSource, Origin, TensorData, TensorValues, WeightFormat};
+use super::quant::{Origin, WeightFormat};
+use super::{ModelSource, TensorData, TensorValues};
 use crate::engine::{Arithmetic, EngineError};
 
 impl ModelSource {
     /// Refuses a weight format that the files cannot be run in.
     pub(crate) fn check_format(&self, format: WeightFormat) -> Result<(), EngineError> {
-        match format.entry().origin {
-            Origin::Checkpoint { title, hint } if self.format != format => Err(EngineError::invalid(
-                format!("{} is no {title} checkpoint: its weights are stored as {}", self.name, self.stored_as),
-                hint,
+        match &format.entry().origin {
+            Origin::Checkpoint(checkpoint) if self.format != format => Err(EngineError::invalid(
+                format!(
+                    "{} is no {} checkpoint: its weights are stored as {}",
+                    self.name, checkpoint.title, self.stored_as
+                ),
+                checkpoint.hint,
             )),
             Origin::Packed if self.format.is_packed() => Err(EngineError::invalid(
                 format!("{} holds {}, from which no {} is made", self.name, self.stored_as, format.name()),

@@ -1,8 +1,7 @@
 //! A model's files: where they are, what they say, and the tensors in them.
 
-mod awq;
-mod awq_config;
 mod awq_form;
+mod awq_tensor;
 mod checked;
 mod companions;
 mod config;
@@ -13,7 +12,7 @@ mod fields;
 mod files;
 mod gguf;
 mod names;
-mod quant;
+pub mod quant;
 mod rotary;
 mod source;
 mod spec;
@@ -21,13 +20,12 @@ mod tokenizer;
 mod tokenizer_files;
 mod weights;
 
-pub use awq::AwqTensor;
-pub use awq_config::AwqConfig;
+pub use awq_tensor::AwqTensor;
 pub use config::{Activation, Family, FamilyEntry, ModelConfig, NormKind, PositionKind, RotaryScaling};
 pub use facts::{CandleModel, GgufFacts, Names, TokenizerFacts};
 pub use files::ModelFiles;
 pub use names::{BlockNames, TensorNames};
-pub use quant::{FormatEntry, Origin, WeightFormat};
+pub use quant::{Layout, Quantization, WeightFormat};
 pub(crate) use rotary::Rotary;
 pub use source::ModelSource;
 pub use spec::ModelSpec;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::awq_config::OLDER_FILES;
 use super::files::{ModelFiles, read_failure};
 use super::gguf::{self, Header};
+use super::quant::{self, PackedTensors, Quantization, WeightFormat};
 use super::spec::{self, Place};
-use super::weights::{self, AwqTensors, GgufTensors, OpenedWeights, PickleTensors, SafetensorsFiles, WeightFiles};
-use super::{AwqConfig, ModelConfig, ModelSpec, ModelTokenizer, Tensors, WeightFormat, tokenizer_files};
+use super::weights::{self, GgufTensors, OpenedWeights, PickleTensors, SafetensorsFiles, WeightFiles};
+use super::{ModelConfig, ModelSpec, ModelTokenizer, Tensors, tokenizer_files};
 use crate::bundled;
 use crate::engine::EngineError;
 use crate::fault::Fault;
@@ -29,8 +29,8 @@ pub struct ModelSource {
     pub stored_as: String,
     /// The format of the files' linear layers.
     pub format: WeightFormat,
-    /// How the weights are packed, where the files are an AWQ checkpoint. The tensors also read as dense ones.
-    pub quantization: Option<AwqConfig>,
+    /// How they are packed, where they are. The tensors also read as dense ones.
+    pub quantization: Option<Quantization>,
     /// Shape of the model.
     pub config: ModelConfig,
     /// Tokenizer.
@@ -110,7 +110,9 @@ fn local_hint(error: EngineError, spec: &ModelSpec) -> EngineError {
 fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelSource, EngineError> {
     let config_file = files.json("config.json")?.ok_or_else(|| no_config(files))?;
     let config = ModelConfig::from_json(&config_file, &format!("config.json of {}", files.place))?;
-    let quantization = AwqConfig::read(files, &config_file)?;
+    let quantization = quant::read(files, &config_file)?;
+    let (format, quantization) =
+        quantization.map_or((WeightFormat::Dense, None), |(format, found)| (format, Some(found)));
     let tokenizer = tokenizer_files::read(files, &config_file, config.family)?;
     tokenizer.check_against(config.vocabulary, &files.place)?;
 
@@ -122,16 +124,16 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
         }
         WeightFiles::Pickle(entry) | WeightFiles::PickleIndex(entry) => PickleTensors::open(files, &shards, entry)?,
     };
-    let OpenedWeights { tensors, shapes, stored_as } = match &quantization {
-        Some(quantization) => AwqTensors::open(opened, quantization, &files.place)?,
-        None => opened,
+    let OpenedWeights { tensors, shapes, stored_as } = match (format.checkpoint(), &quantization) {
+        (Some(checkpoint), Some(found)) => PackedTensors::open(opened, checkpoint, found, &files.place)?,
+        _ => opened,
     };
     weights::check(&config, &shapes, &files.place)?;
 
     let mut deciding = shards;
     deciding.extend([choice.entry(), "config.json"].map(str::to_owned));
     if quantization.is_some() {
-        deciding.extend(OLDER_FILES.map(str::to_owned));
+        deciding.extend(quant::OLDER_FILES.map(str::to_owned));
     }
     deciding.extend(tokenizer_files::SURROUNDING_FILES.map(str::to_owned));
     deciding.extend(tokenizer_files::choose(files.names()).into_iter().map(str::to_owned));
@@ -142,7 +144,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
         source,
         sha256,
         stored_as,
-        format: if quantization.is_some() { WeightFormat::Awq } else { WeightFormat::Dense },
+        format,
         quantization,
         config,
         tokenizer: Arc::new(tokenizer),
@@ -203,7 +205,7 @@ fn open_hub(repository: &str, gguf: Option<&str>, revision: &str, hub: &Hub) -> 
     let choice = weights::choose(&names, &place)?;
 
     let mut wanted = vec!["config.json"];
-    wanted.extend(OLDER_FILES);
+    wanted.extend(quant::OLDER_FILES);
     wanted.extend(tokenizer_files::SURROUNDING_FILES);
     wanted.extend(tokenizer_files::choose(names.iter().copied()));
     wanted.retain(|name| names.contains(name));
@@ -216,7 +218,7 @@ fn open_hub(repository: &str, gguf: Option<&str>, revision: &str, hub: &Hub) -> 
             let files = ModelFiles::of(place.clone(), paths.iter().cloned());
             let (config, file) = (files.json(name)?.unwrap_or(Value::Null), format!("config.json of {place}"));
             ModelConfig::from_json(&config, &file)?;
-            AwqConfig::of_config_json(&config, &file)?;
+            quant::of_config_json(&config, &file)?;
         }
     }
     if choice.is_index() {

@@ -1,6 +1,6 @@
 //! Weights as elements of the run's arithmetic.
 
-use super::{FormatEntry, Origin};
+use super::entry::{FormatEntry, Layout, Origin};
 use crate::engine::arithmetic::Arithmetic;
 
 pub(super) const ENTRY: FormatEntry = FormatEntry {
@@ -8,6 +8,7 @@ pub(super) const ENTRY: FormatEntry = FormatEntry {
     aliases: &[],
     description: "every weight an element of the arithmetic",
     arithmetics: &Arithmetic::ALL,
+    layout: Layout::Dense,
     bits: None,
     origin: Origin::Any,
 };

@@ -1,6 +1,6 @@
 //! Eight bits a weight, symmetric, one scale a row; made from dense weights while loading.
 
-use super::{FormatEntry, Origin};
+use super::entry::{FormatEntry, Layout, Origin};
 use crate::engine::arithmetic::Arithmetic;
 
 pub(super) const ENTRY: FormatEntry = FormatEntry {
@@ -8,6 +8,7 @@ pub(super) const ENTRY: FormatEntry = FormatEntry {
     aliases: &["w8a16"],
     description: "linear layers in eight bits, a scale a row, made while loading; the rest in f16",
     arithmetics: &[Arithmetic::F16],
+    layout: Layout::Int8,
     bits: Some(8),
     origin: Origin::Packed,
 };

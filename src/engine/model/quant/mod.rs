@@ -1,44 +1,19 @@
-//! Weight formats: how the weights of linear layers within blocks are held. Each is a file here and a line in the list
-//! below; norms, biases, embeddings and the output projection stay in the run's arithmetic in every format.
+//! Weight formats: how the weights of linear layers within blocks are held. Each is a file here, which says all that is
+//! particular to it, and a line in the list below; norms, biases, embeddings and the output projection stay in the
+//! run's arithmetic in every format.
 
 mod awq;
 mod dense;
+mod detect;
+mod entry;
 mod int8;
+mod packed;
+mod section;
 
-use crate::engine::arithmetic::Arithmetic;
+pub use entry::{CheckpointFormat, FormatEntry, Layout, Origin, Quantization};
 
-/// Everything that is particular to a format, for those who list formats and those who run in them.
-#[derive(Debug)]
-pub struct FormatEntry {
-    /// The name on the command line and in every file; a dense precision goes by the name of its arithmetic.
-    pub name: &'static str,
-    /// Other names that it goes by.
-    pub aliases: &'static [&'static str],
-    /// One line for lists.
-    pub description: &'static str,
-    /// The arithmetics that it runs in: one, unless it is dense.
-    pub arithmetics: &'static [Arithmetic],
-    /// Bits a weight takes in memory, its share of scales included; `None` takes the arithmetic's.
-    pub bits: Option<u64>,
-    /// Where the packed weights come from.
-    pub origin: Origin,
-}
-
-/// Where the weights of a format come from.
-#[derive(Debug)]
-pub enum Origin {
-    /// Any checkpoint: a packed one is read as the dense tensors that it stands for.
-    Any,
-    /// Packed while loading, from a checkpoint that is not packed itself.
-    Packed,
-    /// A checkpoint in this very format.
-    Checkpoint {
-        /// What such a checkpoint is called in messages.
-        title: &'static str,
-        /// What helps where there is none.
-        hint: &'static str,
-    },
-}
+pub(super) use detect::{OLDER_FILES, of_config_json, read};
+pub(super) use packed::PackedTensors;
 
 /// Declares the formats: their names in code and their entries.
 macro_rules! formats {
@@ -81,5 +56,13 @@ impl WeightFormat {
     /// Whether weights are codes, to be unpacked on their way into a product.
     pub const fn is_packed(self) -> bool {
         !matches!(self, Self::Dense)
+    }
+
+    /// How checkpoints in this format are read, where there are such.
+    pub const fn checkpoint(self) -> Option<&'static CheckpointFormat> {
+        match &self.entry().origin {
+            Origin::Checkpoint(checkpoint) => Some(checkpoint),
+            Origin::Any | Origin::Packed => None,
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! Tensors by their Hugging Face names, whatever file they lie in.
 
-mod awq;
 mod choice;
 mod elements;
 mod expected;
@@ -16,7 +15,6 @@ use super::AwqTensor;
 use crate::engine::EngineError;
 use crate::files::Blob;
 
-pub(super) use awq::AwqTensors;
 pub(super) use choice::{WeightFiles, choose, shards};
 pub(super) use expected::check;
 pub(super) use gguf::GgufTensors;
@@ -90,7 +88,7 @@ pub trait Tensors: Sync + Send {
 
     /// A linear layer (named without `.weight`) in its packed form; `None` where it is not packed. [`Tensors::read`]
     /// gives the same weights dense.
-    fn read_awq(&self, _layer: &str) -> Result<Option<AwqTensor>, EngineError> {
+    fn read_packed(&self, _layer: &str) -> Result<Option<AwqTensor>, EngineError> {
         Ok(None)
     }
 }

@@ -1,0 +1,53 @@
+//! What a checkpoint says of its own quantisation, in config.json or in the older files beside it.
+
+use serde_json::Value;
+
+use super::section::{damaged, method, other_layout};
+use super::{Quantization, WeightFormat};
+use crate::engine::EngineError;
+use crate::engine::model::files::ModelFiles;
+
+/// Where checkpoints said it before config.json had a place for it.
+pub(in crate::engine::model) const OLDER_FILES: [&str; 2] = ["quant_config.json", "quantize_config.json"];
+
+/// A checkpoint's format, and what its files say of it.
+type Detected = (WeightFormat, Quantization);
+
+/// The quantisation of a folder whose config.json is `config`; `None` means full precision. A format that is not read is
+/// refused by its name.
+pub(in crate::engine::model) fn read(files: &ModelFiles, config: &Value) -> Result<Option<Detected>, EngineError> {
+    if let Some(found) = of_config_json(config, &format!("config.json of {}", files.place))? {
+        return Ok(Some(found));
+    }
+    for name in OLDER_FILES {
+        if let Some(json) = files.json(name)? {
+            return parse(&json, &format!("{name} of {}", files.place)).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// What config.json alone says.
+pub(in crate::engine::model) fn of_config_json(config: &Value, file: &str) -> Result<Option<Detected>, EngineError> {
+    match (config.get("quantization_config"), config.get("compression_config")) {
+        (None | Some(Value::Null), None | Some(Value::Null)) => Ok(None),
+        (None | Some(Value::Null), Some(_)) => Err(unknown(file, "compressed-tensors")),
+        (Some(section), _) => parse(section, file).map(Some),
+    }
+}
+
+fn parse(section: &Value, file: &str) -> Result<Detected, EngineError> {
+    let section = section.as_object().ok_or_else(|| damaged(file, "the quantisation", section))?;
+    let method = method(section);
+    for format in WeightFormat::ALL {
+        if let Some(checkpoint) = format.checkpoint().filter(|checkpoint| checkpoint.method == method) {
+            return Ok((*format, (checkpoint.parse)(section, file)?));
+        }
+    }
+    Err(unknown(file, method))
+}
+
+fn unknown(file: &str, layout: &str) -> EngineError {
+    let formats = WeightFormat::ALL.iter().filter_map(|format| format.checkpoint());
+    other_layout(file, layout, &formats.map(|checkpoint| checkpoint.reads).collect::<Vec<_>>().join("; "))
+}
