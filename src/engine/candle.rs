@@ -13,10 +13,25 @@ use candle_transformers::models::{llama, mistral, qwen2};
 
 use super::batch::{Queue, Queued, duplicate};
 use super::generation::Accepted;
+use super::kind::{EngineEntry, EngineKind};
 use super::model::{CandleModel, ModelConfig, ModelSource, ModelTokenizer, PositionKind, RotaryScaling, TensorValues};
 use super::{
     Arithmetic, Capacity, Engine, EngineError, EngineInfo, Event, Generation, Limits, LoadTimes, Precision, Request,
 };
+
+const ENTRY: EngineEntry = EngineEntry {
+    name: "candle",
+    description: "candle-transformers' own models, slow: an independent implementation to hold ours against",
+    dtypes: &Precision::FLOATING,
+    on_gpu: || false,
+    open: |source, options| Ok(Box::new(CandleEngine::load(source, options.dtype)?)),
+};
+
+#[expect(non_upper_case_globals, reason = "engines read like the variants of one type")]
+impl EngineKind {
+    /// candle-transformers' own models, one request at a time: an independent implementation to hold ours against.
+    pub const Candle: Self = Self::new(&ENTRY);
+}
 
 /// candle-transformers behind our interface.
 pub struct CandleEngine {

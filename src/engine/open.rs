@@ -1,93 +1,46 @@
-//! Which engine runs a model.
+//! The engines there are, and the way to one of them.
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::candle::CandleEngine;
-use super::cpu::CpuEngine;
-use super::cuda::{CudaEngine, Device};
+use super::cuda::{self, Device};
+use super::kind::{EngineEntry, EngineKind, OpenOptions};
 use super::model::ModelSource;
 use super::{Dtype, Engine, EngineError};
 
-/// The engines there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EngineKind {
-    /// The fastest that this machine has.
-    Auto,
-    /// The reference on the CPU.
-    Cpu,
-    /// The engine on an NVIDIA GPU.
-    Cuda,
-    /// candle-transformers' own models, one request at a time: an independent implementation to hold ours against.
-    Candle,
-}
+/// Whatever is fastest here.
+const AUTO: EngineEntry = EngineEntry {
+    name: "auto",
+    description: "cuda where there is a usable GPU, else cpu",
+    dtypes: &Dtype::ALL,
+    on_gpu: cuda::is_present,
+    open: |source, options| {
+        let fastest = if cuda::is_present() { EngineKind::Cuda } else { EngineKind::Cpu };
+        (fastest.entry().open)(source, options)
+    },
+};
 
+#[expect(non_upper_case_globals, reason = "engines read like the variants of one type")]
 impl EngineKind {
+    /// The fastest that this machine has.
+    pub const Auto: Self = Self::new(&AUTO);
+
+    /// Every engine.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Cpu, Self::Cuda, Self::Candle];
+
     /// Names on the command line.
-    pub const NAMES: [&str; 4] = ["auto", "cpu", "cuda", "candle"];
+    pub const NAMES: [&'static str; Self::ALL.len()] = {
+        let mut names = [""; Self::ALL.len()];
+        let mut index = 0;
+        while index < names.len() {
+            names[index] = Self::ALL[index].name();
+            index += 1;
+        }
+        names
+    };
 
     /// By name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Auto, Self::Cpu, Self::Cuda, Self::Candle]
-            .into_iter()
-            .zip(Self::NAMES)
-            .find(|(_, n)| *n == name)
-            .map(|(kind, _)| kind)
-    }
-
-    /// Precisions that this engine can run, the ground truth first.
-    pub const fn dtypes(self) -> &'static [Dtype] {
-        match self {
-            Self::Auto | Self::Cpu | Self::Cuda => &Dtype::ALL,
-            Self::Candle => &Dtype::FLOATING,
-        }
-    }
-}
-
-/// Whether requests that share a batch may change each other's last bits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Batching {
-    /// A request's tokens depend on the request alone: what golden files and resumed runs rest on. Always so on the CPU.
-    #[default]
-    Invariant,
-    /// The fastest order of summation for each size of batch; near-ties may fall otherwise in another batch.
-    Fast,
-}
-
-impl Batching {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Invariant, Self::Fast];
-
-    /// The name on the command line and in every file.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Invariant => "invariant",
-            Self::Fast => "fast",
-        }
-    }
-}
-
-/// How to open an engine.
-#[derive(Debug, Clone, Copy)]
-pub struct OpenOptions {
-    /// Which.
-    pub kind: EngineKind,
-    /// Precision.
-    pub dtype: Dtype,
-    /// Requests that advance together at most; `None` lets the engine choose.
-    pub batch: Option<usize>,
-    /// Which GPU, by the driver's number; 0 for engines without one.
-    pub device: usize,
-    /// Whether a request's tokens may depend on its batch.
-    pub batching: Batching,
-}
-
-impl OpenOptions {
-    /// On the first card, with nothing that depends on the batch.
-    pub const fn new(kind: EngineKind, dtype: Dtype, batch: Option<usize>) -> Self {
-        Self { kind, dtype, batch, device: 0, batching: Batching::Invariant }
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -102,11 +55,7 @@ pub fn check_device(kind: EngineKind, device: usize) -> Result<(), EngineError> 
 
 /// Whether the engine runs on a GPU here.
 fn on_gpu(kind: EngineKind, device: usize) -> Result<bool, EngineError> {
-    let on_gpu = match kind {
-        EngineKind::Auto => super::cuda::is_present(),
-        EngineKind::Cuda => true,
-        EngineKind::Cpu | EngineKind::Candle => false,
-    };
+    let on_gpu = (kind.entry().on_gpu)();
     if device != 0 && !on_gpu {
         return Err(EngineError::invalid(
             format!("--device {device}: the engine asked for runs on the CPU, which is one device"),
@@ -118,12 +67,21 @@ fn on_gpu(kind: EngineKind, device: usize) -> Result<bool, EngineError> {
 
 /// Loads a model into an engine, ready for the first request.
 pub fn open(source: &Arc<ModelSource>, options: &OpenOptions) -> Result<Box<dyn Engine>, EngineError> {
-    let on_gpu = on_gpu(options.kind, options.device)?;
-    Ok(match options.kind {
-        _ if on_gpu => Box::new(CudaEngine::load(source, options)?),
-        EngineKind::Candle => Box::new(CandleEngine::load(source, options.dtype)?),
-        EngineKind::Auto | EngineKind::Cpu | EngineKind::Cuda => {
-            Box::new(CpuEngine::load(source, options.dtype, options.batch)?)
+    on_gpu(options.kind, options.device)?;
+    (options.kind.entry().open)(source, options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_engine_is_found_by_its_own_name() {
+        assert_eq!(EngineKind::NAMES, ["auto", "cpu", "cuda", "candle"]);
+        for kind in EngineKind::ALL {
+            assert_eq!(EngineKind::parse(kind.name()), Some(kind));
+            assert!(!kind.entry().description.is_empty() && kind.dtypes().starts_with(&Dtype::FLOATING));
         }
-    })
+        assert_eq!(EngineKind::parse("gpu"), None);
+    }
 }

@@ -21,5 +21,5 @@ pub use event::{Event, Progress, WindowProgress};
 pub use folder::Destination;
 pub(crate) use folder::check_destination;
 pub use prepared::Prepared;
-pub(crate) use provenance::{awq_plan, chat_template, engine_name, model_plan, weight_notes};
+pub(crate) use provenance::{awq_plan, chat_template, model_plan, weight_notes};
 pub use target::Target;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::JobError;
+use crate::engine::Dtype;
 use crate::engine::model::{Activation, ModelConfig, ModelSource, NormKind, PositionKind};
-use crate::engine::{Dtype, EngineKind};
 use crate::record::{AwqPlan, ModelPlan};
 use crate::task::{ChatTemplate, ChatUse};
 
@@ -74,14 +74,6 @@ pub(crate) fn chat_template(
 }
 
 /// The name of an engine in every file.
-pub(crate) fn engine_name(kind: EngineKind) -> &'static str {
-    match kind {
-        EngineKind::Auto => "auto",
-        EngineKind::Cpu => "cpu",
-        EngineKind::Cuda => "cuda",
-        EngineKind::Candle => "candle",
-    }
-}
 
 /// Parameters of a decoder of this shape.
 fn parameters(config: &ModelConfig) -> u64 {

@@ -5,6 +5,7 @@
 mod attention;
 mod calibration;
 mod engine;
+mod entry;
 mod forward;
 mod kv_cache;
 mod linear;

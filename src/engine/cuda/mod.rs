@@ -12,6 +12,7 @@ mod compile;
 mod device;
 mod element;
 mod engine;
+mod entry;
 mod forward;
 mod kernel;
 mod layer;

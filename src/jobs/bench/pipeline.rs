@@ -5,7 +5,7 @@ use super::{BENCH_FORMAT, BenchPlan, BenchRecord, BenchRow, DtypeBench, Workload
 use super::{BenchEvent, BenchInputs, BenchJob};
 use crate::engine::Dtype;
 use crate::hub::Hub;
-use crate::jobs::{JobContext, JobError, awq_plan, check_destination, engine_name, model_plan};
+use crate::jobs::{JobContext, JobError, awq_plan, check_destination, model_plan};
 use crate::record::{Machine, utc_now};
 
 /// What surrounds a benchmark: who listens, who interrupts, where engines come from.
@@ -67,7 +67,7 @@ pub fn evaluate(
         threads: rayon::current_num_threads(),
         model: model_plan(&inputs.model),
         awq: awq_plan(inputs.awq.as_ref(), &inputs.dtypes),
-        engine: engine_name(job.subject.engine).to_owned(),
+        engine: job.subject.engine.name().to_owned(),
         device: job.subject.device,
         batch: job.subject.batch,
         plan: inputs.plan.clone(),

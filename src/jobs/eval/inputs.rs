@@ -8,7 +8,7 @@ use super::{DatasetPlan, EvalPlan, ProtocolPlan};
 use crate::engine::Dtype;
 use crate::engine::model::ModelSource;
 use crate::hub::Hub;
-use crate::jobs::{JobError, awq_plan, chat_template, engine_name, model_plan};
+use crate::jobs::{JobError, awq_plan, chat_template, model_plan};
 use crate::record::{GenerationPlan, utc_now, working_directory};
 use crate::task::{ChatTemplate, Dataset, Fewshot, Protocol, Sample, Selection, Task};
 
@@ -133,7 +133,7 @@ impl EvalInputs {
                 max_tokens: self.max_tokens(job),
                 stop_strings: self.stop_strings(job),
             },
-            engine: engine_name(job.subject.engine).to_owned(),
+            engine: job.subject.engine.name().to_owned(),
             batch: job.subject.batch,
             batching: job.subject.batching,
             dtypes,

@@ -6,7 +6,7 @@ use super::{PERPLEXITY_FORMAT, PerplexityRecord, render_perplexity};
 use super::{PerplexityInputs, PerplexityJob};
 use crate::engine::Dtype;
 use crate::hub::Hub;
-use crate::jobs::{Event, JobContext, JobError, awq_plan, check_destination, engine_name, model_plan};
+use crate::jobs::{Event, JobContext, JobError, awq_plan, check_destination, model_plan};
 use crate::record::{Machine, utc_now};
 
 /// How a reading ended.
@@ -59,7 +59,7 @@ pub fn evaluate(
         model: model_plan(&inputs.model),
         awq: awq_plan(inputs.awq.as_ref(), &inputs.dtypes),
         text: inputs.text_plan(),
-        engine: engine_name(job.subject.engine).to_owned(),
+        engine: job.subject.engine.name().to_owned(),
         complete: done == windows.count && lanes.iter().all(|lane| lane.failure.is_none()),
         notes: inputs.notes.clone(),
         dtypes: summarise(&lanes, inputs, &windows, job.worst),

@@ -9,7 +9,7 @@ use crate::engine::{Dtype, Prompt};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::prepared::{check, little_room};
-use crate::jobs::{JobError, Prepared, awq_plan, chat_template, engine_name, model_plan, weight_notes};
+use crate::jobs::{JobError, Prepared, awq_plan, chat_template, model_plan, weight_notes};
 use crate::record::{GenerationPlan, utc_now, working_directory};
 use crate::task::{ChatTemplate, PromptSet};
 
@@ -111,7 +111,7 @@ impl QualityInputs {
                 max_tokens: self.max_tokens(job),
                 stop_strings: Vec::new(),
             },
-            engine: engine_name(job.subject.engine).to_owned(),
+            engine: job.subject.engine.name().to_owned(),
             batch: job.subject.batch,
             batching: job.subject.batching,
             dtypes: self.dtypes.clone(),

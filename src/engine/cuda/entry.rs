@@ -1,0 +1,19 @@
+//! The engine's entry.
+
+use super::CudaEngine;
+use crate::engine::Dtype;
+use crate::engine::kind::{EngineEntry, EngineKind};
+
+const ENTRY: EngineEntry = EngineEntry {
+    name: "cuda",
+    description: "the engine on an NVIDIA GPU: every family and precision, kernels of our own",
+    dtypes: &Dtype::ALL,
+    on_gpu: || true,
+    open: |source, options| Ok(Box::new(CudaEngine::load(source, options)?)),
+};
+
+#[expect(non_upper_case_globals, reason = "engines read like the variants of one type")]
+impl EngineKind {
+    /// The engine on an NVIDIA GPU.
+    pub const Cuda: Self = Self::new(&ENTRY);
+}
