@@ -102,7 +102,7 @@ pub struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// On the first card, with nothing that depends on the batch.
+    /// On the first GPU, with nothing that depends on the batch.
     pub const fn new(kind: EngineKind, dtype: Dtype, batch: Option<usize>) -> Self {
         Self { kind, dtype, batch, device: 0, batching: Batching::Invariant }
     }

@@ -35,9 +35,9 @@ impl Precision {
     /// bfloat16.
     pub const Bf16: Self = Self::dense(Arithmetic::Bf16);
     /// Linear layers within blocks in eight bits, a scale a row; the rest in binary16.
-    pub const Int8: Self = Self { format: WeightFormat::Int8, arithmetic: Arithmetic::F16 };
+    pub const Int8: Self = Self::of(WeightFormat::Int8);
     /// Linear layers within blocks in AWQ's four bits; the rest in binary16.
-    pub const Awq: Self = Self { format: WeightFormat::Awq, arithmetic: Arithmetic::F16 };
+    pub const Awq: Self = Self::of(WeightFormat::Awq);
 
     /// Every precision, the ground truth first.
     pub const ALL: [Self; COUNT] = {
@@ -68,6 +68,11 @@ impl Precision {
         }
         names
     };
+
+    /// A format in the first of its arithmetics.
+    pub const fn of(format: WeightFormat) -> Self {
+        Self { format, arithmetic: format.entry().arithmetics[0] }
+    }
 
     /// Weights that no format packs.
     pub const fn dense(arithmetic: Arithmetic) -> Self {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::JobError;
+use crate::engine::model::quant::Origin;
 use crate::engine::model::{ModelSource, ModelSpec};
 use crate::engine::{Batching, Dtype, EngineKind, OpenOptions, check_device};
 use crate::hub::Hub;
@@ -70,19 +71,21 @@ impl Target {
         model: &ModelSource,
         has_awq_form: bool,
     ) -> Result<Vec<Dtype>, JobError> {
-        let packed = model.quantization.is_some();
+        let own = model.format.is_packed().then(|| Dtype::of(model.format));
         if self.dtypes.is_empty() {
-            let has_awq = (packed || has_awq_form) && self.engine.dtypes().contains(&Dtype::Awq);
-            let floating = if packed && has_awq { &[][..] } else { &Dtype::FLOATING };
-            return Ok(floating.iter().copied().chain(has_awq.then_some(Dtype::Awq)).collect());
+            let packed = own.or(has_awq_form.then_some(Dtype::Awq));
+            let packed = packed.filter(|packed| self.engine.dtypes().contains(packed));
+            let floating = if own.is_some() && packed.is_some() { &[][..] } else { &Dtype::FLOATING };
+            return Ok(floating.iter().copied().chain(packed).collect());
         }
-        if self.dtypes.contains(&Dtype::Awq) && !packed && !has_awq_form {
+        if self.dtypes.contains(&Dtype::Awq) && own != Some(Dtype::Awq) && !has_awq_form {
             return Err(self.no_awq(command, model));
         }
-        if self.dtypes.contains(&Dtype::Int8) && packed {
+        let made = |dtype: &&Dtype| matches!(dtype.format.entry().origin, Origin::Packed);
+        if let Some(dtype) = self.dtypes.iter().find(made).filter(|_| own.is_some()) {
             return Err(JobError::invalid(
-                format!("the model {} holds {}, of which no int8 is made", model.name, model.stored_as),
-                "give the full-precision model as `--model`, or leave int8 out of `--dtype`",
+                format!("the model {} holds {}, of which no {dtype} is made", model.name, model.stored_as),
+                format!("give the full-precision model as `--model`, or leave {dtype} out of `--dtype`"),
             ));
         }
         Ok(self.dtypes.clone())

@@ -3,19 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::spec::Place;
-use super::{ModelConfig, ModelSource, ModelSpec};
+use super::{ModelSource, ModelSpec, WeightFormat};
 use crate::bundled;
 use crate::engine::EngineError;
 use crate::hub::Hub;
 
 /// Behind the model's name, the name of its AWQ form.
 const SUFFIX: &str = "-awq";
-
-/// Between numbers of two configurations: a GGUF file keeps in binary32 what config.json writes in decimal.
-const ROUNDING: f64 = 1e-6;
 
 impl ModelSpec {
     /// Where the AWQ form of this model is looked for, and where it should be made: `M-awq` beside the folder `M` or the
@@ -51,11 +46,14 @@ impl ModelSource {
         named: Option<&ModelSpec>,
         hub: &Hub,
     ) -> Result<Option<Self>, EngineError> {
-        if self.quantization.is_some() {
+        if let Some(own) = self.format.checkpoint() {
             return match named {
                 None => Ok(None),
                 Some(named) => Err(EngineError::invalid(
-                    format!("the model {} is AWQ already, and {} is named as its AWQ form", self.name, named.source),
+                    format!(
+                        "the model {} is {} already, and {} is named as its AWQ form",
+                        self.name, own.title, named.source
+                    ),
                     "name the full-precision model as `--model`, or leave `--awq` out",
                 )),
             };
@@ -81,46 +79,18 @@ impl ModelSource {
 
     /// Refuses an AWQ form that is not AWQ, of another shape, or of another vocabulary.
     fn check_awq_form(&self, form: &Self) -> Result<(), EngineError> {
-        if form.quantization.is_none() {
+        if form.format != WeightFormat::Awq {
             return Err(EngineError::invalid(
                 format!("{} is no AWQ checkpoint: its weights are stored as {}", form.source, form.stored_as),
                 "name a checkpoint made by `evalsuite quantize`, or another in AutoAWQ's gemm layout",
             ));
         }
-        let different = first_difference(&self.config, &form.config).or_else(|| {
-            let vocabulary = |source: &Self| source.tokenizer.tokenizer.get_vocab(true);
-            (vocabulary(self) != vocabulary(form)).then(|| "the tokenizers have different tokens".to_owned())
-        });
-        match different {
+        match self.difference(form) {
             None => Ok(()),
             Some(different) => Err(EngineError::invalid(
                 format!("{} is not the AWQ form of {}: {different}", form.source, self.name),
                 "name the checkpoint that was made of this very model by `--awq`, or make it by `evalsuite quantize`",
             )),
         }
-    }
-}
-
-/// The first field in which two configurations differ, in words.
-fn first_difference(model: &ModelConfig, form: &ModelConfig) -> Option<String> {
-    let (Ok(Value::Object(model)), Ok(Value::Object(form))) = (serde_json::to_value(model), serde_json::to_value(form))
-    else {
-        return None;
-    };
-    let other = |key: &String| form.get(key).unwrap_or(&Value::Null);
-    let (key, value) = model.iter().find(|(key, value)| !same(value, other(key)))?;
-    Some(format!("`{key}` is {value} in the one and {} in the other", other(key)))
-}
-
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => {
-            let (a, b) = (a.as_f64().unwrap_or(f64::NAN), b.as_f64().unwrap_or(f64::NAN));
-            (a - b).abs() <= ROUNDING * a.abs()
-        }
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| same(value, other)))
-        }
-        _ => a == b,
     }
 }

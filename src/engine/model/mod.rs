@@ -14,6 +14,7 @@ mod gguf;
 mod names;
 pub mod quant;
 mod rotary;
+mod same_model;
 mod source;
 mod spec;
 mod tokenizer;

@@ -30,7 +30,7 @@ impl WeightFiles {
         }
     }
 
-    /// Whether [`WeightFiles::entry`] names other files, which [`shards`] tells.
+    /// Whether [`WeightFiles::entry`] names other files, which [`shards`] lists.
     pub(in crate::engine::model) const fn is_index(&self) -> bool {
         matches!(self, Self::SafetensorsIndex(_) | Self::PickleIndex(_))
     }

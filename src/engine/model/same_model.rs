@@ -1,0 +1,43 @@
+//! Whether two checkpoints are of one model: the same shape, and a tokenizer of the same tokens.
+
+use serde_json::Value;
+
+use super::{ModelConfig, ModelSource};
+
+/// Between numbers of two configurations: a GGUF file keeps in binary32 what config.json writes in decimal.
+const ROUNDING: f64 = 1e-6;
+
+impl ModelSource {
+    /// What shows that another checkpoint is of another model, in words; `None` where nothing does. How weights are
+    /// stored does not count.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        first_difference(&self.config, &other.config).or_else(|| {
+            let vocabulary = |source: &Self| source.tokenizer.tokenizer.get_vocab(true);
+            (vocabulary(self) != vocabulary(other)).then(|| "the tokenizers have different tokens".to_owned())
+        })
+    }
+}
+
+/// The first field in which two configurations differ, in words.
+fn first_difference(model: &ModelConfig, form: &ModelConfig) -> Option<String> {
+    let (Ok(Value::Object(model)), Ok(Value::Object(form))) = (serde_json::to_value(model), serde_json::to_value(form))
+    else {
+        return None;
+    };
+    let other = |key: &String| form.get(key).unwrap_or(&Value::Null);
+    let (key, value) = model.iter().find(|(key, value)| !same(value, other(key)))?;
+    Some(format!("`{key}` is {value} in the one and {} in the other", other(key)))
+}
+
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap_or(f64::NAN), b.as_f64().unwrap_or(f64::NAN));
+            (a - b).abs() <= ROUNDING * a.abs()
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| same(value, other)))
+        }
+        _ => a == b,
+    }
+}
