@@ -12,8 +12,8 @@ use super::output::{DataArguments, print_data, print_json};
 use super::printer::print_error;
 use super::session::RUNS;
 use super::table::{table, wrapped};
-use crate::engine::model::Family;
-use crate::engine::{Dtype, EngineKind, gpu_is_present};
+use crate::engine::model::family;
+use crate::engine::{Dtype, EngineKind};
 use crate::jobs::JobError;
 use crate::record::Glance;
 use crate::task::{Protocol, Task};
@@ -39,7 +39,7 @@ again), interrupted (`evalsuite resume` goes on), or running.
   protocols  name, version, description, source, max_tokens, examples
   families   name, description
   formats    name, aliases, description
-  engines    name, formats, is_available";
+  engines    name, description, formats, is_available";
 
 /// `evalsuite list`.
 #[derive(Debug, Clone, Args)]
@@ -190,15 +190,9 @@ fn protocols(_: &ListArguments) -> Result<List, JobError> {
 }
 
 fn families(_: &ListArguments) -> Result<List, JobError> {
-    let all = [
-        ("llama", Family::Llama, "Llama and its likes: TinyLlama, SmolLM2, Llama-2"),
-        ("mistral", Family::Mistral, "Llama with a sliding window"),
-        ("qwen2", Family::Qwen2, "Llama with biases on q, k and v"),
-        ("opt", Family::Opt, "learned positions, layer norms, biases, a plain two-layer MLP"),
-    ];
-    let data: Vec<Value> =
-        all.iter().map(|(name, _, description)| json!({ "name": name, "description": description })).collect();
-    list("families", described(all.map(|(name, _, description)| (name, description))), &data)
+    let all = family::ALL.map(|family| (family.name(), family.entry().description));
+    let data = all.map(|(name, description)| json!({ "name": name, "description": description }));
+    list("families", described(all), &data.to_vec())
 }
 
 fn formats(_: &ListArguments) -> Result<List, JobError> {
@@ -208,14 +202,15 @@ fn formats(_: &ListArguments) -> Result<List, JobError> {
 }
 
 fn engines(_: &ListArguments) -> Result<List, JobError> {
-    let all = EngineKind::NAMES.into_iter().filter_map(|name| Some((name, EngineKind::parse(name)?)));
     let (mut data, mut lines) = (Vec::new(), Vec::new());
-    for (name, kind) in all {
+    for kind in EngineKind::ALL {
+        let (name, description, is_available) = (kind.name(), kind.entry().description, kind.is_available());
         let formats: Vec<&str> = kind.dtypes().iter().map(|dtype| dtype.name()).collect();
-        let is_available = kind != EngineKind::Cuda || gpu_is_present();
         let absent = if is_available { "" } else { "; there is no GPU here" };
-        lines.push((name, format!("runs in {}{absent}", formats.join(", "))));
-        data.push(json!({ "name": name, "formats": formats, "is_available": is_available }));
+        lines.push((name, format!("{description}; runs in {}{absent}", formats.join(", "))));
+        data.push(json!({
+            "name": name, "description": description, "formats": formats, "is_available": is_available,
+        }));
     }
     list("engines", described(lines.iter().map(|(name, text)| (*name, text.as_str()))), &data)
 }

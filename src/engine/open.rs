@@ -38,6 +38,11 @@ impl EngineKind {
         names
     };
 
+    /// Whether this machine has what it needs.
+    pub fn is_available(self) -> bool {
+        !(self.entry().on_gpu)() || cuda::is_present()
+    }
+
     /// By name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
