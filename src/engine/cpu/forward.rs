@@ -33,10 +33,10 @@ impl Model {
         let rotations = self.rotations(&positions);
         let mut x = self.embed(inputs, &positions); // (rows, hidden)
         for (layer, block) in self.blocks.iter().enumerate() {
-            let h = block.attention_norm.forward(&x, self.dtype);
+            let h = block.attention_norm.forward(&x, self.arithmetic);
             let h = self.attend(&block.qkv, &h, inputs, (cache, layer), rotations.as_ref());
             self.add_projection(&mut x, &block.output, &h);
-            let h = block.mlp_norm.forward(&x, self.dtype);
+            let h = block.mlp_norm.forward(&x, self.arithmetic);
             let h = self.activate(block.up.forward(&h));
             self.add_projection(&mut x, &block.down, &h);
         }
@@ -56,7 +56,7 @@ impl Model {
         let hidden = self.config.hidden;
         let tokens: Vec<u32> = inputs.iter().flat_map(|input| input.tokens).copied().collect();
         let mut x = Matrix::zeros(tokens.len(), hidden);
-        each_row(&mut x, self.dtype, |row, x| {
+        each_row(&mut x, self.arithmetic, |row, x| {
             let mut scratch = Vec::new();
             x.copy_from_slice(self.embedding.weights.rows(tokens[row] as usize, 1, hidden, &mut scratch));
             if let Positions::Learned { table, offset } = &self.positions {
@@ -79,16 +79,16 @@ impl Model {
     ) -> Matrix {
         let qkv = self.qkv(qkv, h, rotations);
         store(inputs, (cache, layer), &qkv, self.config.heads * self.config.head_dim);
-        attention(&qkv, cache.layer(layer), &query_rows(inputs), &self.config, self.dtype)
+        attention(&qkv, cache.layer(layer), &query_rows(inputs), &self.config, self.arithmetic)
     }
 
     /// q, k and v of every row, rotated and rounded: `[rows, (heads + 2 · kv_heads) · head_dim]`.
     fn qkv(&self, qkv: &Linear, h: &Matrix, rotations: Option<&Rotations>) -> Matrix {
         let mut qkv = qkv.forward(h);
         let rotated = (self.config.heads + self.config.kv_heads) * self.config.head_dim;
-        each_row(&mut qkv, self.dtype, |row, qkv| {
+        each_row(&mut qkv, self.arithmetic, |row, qkv| {
             if let Some(rotations) = rotations {
-                round(qkv, self.dtype);
+                round(qkv, self.arithmetic);
                 rotations.apply(row, &mut qkv[..rotated]);
             }
         });
@@ -98,16 +98,16 @@ impl Model {
     /// The MLP's non-linearity, on the outputs of a block's `up`, rounded: `[rows, intermediate]`.
     pub(super) fn activate(&self, h: Matrix) -> Matrix {
         match self.config.activation {
-            Activation::SiluGated => silu_gated(&h, self.dtype),
-            Activation::Relu => relu(h, self.dtype),
+            Activation::SiluGated => silu_gated(&h, self.arithmetic),
+            Activation::Relu => relu(h, self.arithmetic),
         }
     }
 
     /// x + round(projection · h), rounded.
     fn add_projection(&self, x: &mut Matrix, projection: &Linear, h: &Matrix) {
         let mut y = projection.forward(h);
-        each_row(&mut y, self.dtype, |_, _| ());
-        add(x, &y, self.dtype);
+        each_row(&mut y, self.arithmetic, |_, _| ());
+        add(x, &y, self.arithmetic);
     }
 
     /// Logits of some rows, in binary32 and not rounded: `[rows.len(), vocabulary]`.
@@ -119,7 +119,7 @@ impl Model {
         if rows.is_empty() {
             return last;
         }
-        let h = self.final_norm.forward(&last, self.dtype);
+        let h = self.final_norm.forward(&last, self.arithmetic);
         self.head.as_ref().unwrap_or(&self.embedding).forward(&h)
     }
 }

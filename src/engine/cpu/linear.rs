@@ -4,7 +4,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::quantized::{AwqWeights, Int8Weights};
+use super::quantized::{Int4Weights, Int8Weights};
 use super::simd::{Kernel, Lanes, dots, vectorize};
 use crate::engine::Arithmetic;
 
@@ -41,7 +41,7 @@ pub(crate) enum Weights {
     F16(Vec<f16>),
     Bf16(Vec<bf16>),
     Int8(Int8Weights),
-    Awq(AwqWeights),
+    Int4(Int4Weights),
 }
 
 impl Weights {
@@ -69,7 +69,7 @@ impl Weights {
             Self::F16(values) => size_of_val(values.as_slice()),
             Self::Bf16(values) => size_of_val(values.as_slice()),
             Self::Int8(weights) => weights.bytes(),
-            Self::Awq(weights) => weights.bytes(),
+            Self::Int4(weights) => weights.bytes(),
         }
     }
 
@@ -88,7 +88,7 @@ impl Weights {
             Self::F16(values) => values[start..start + length].convert_to_f32_slice(scratch),
             Self::Bf16(values) => values[start..start + length].convert_to_f32_slice(scratch),
             Self::Int8(weights) => weights.unpack(first, scratch),
-            Self::Awq(weights) => weights.unpack(first, scratch),
+            Self::Int4(weights) => weights.unpack(first, scratch),
         }
         scratch
     }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::linear::{Linear, Weights};
 use super::ops::Norm;
-use super::quantized::{AwqWeights, Int8Weights};
+use super::quantized::{Int4Weights, Int8Weights};
 use crate::engine::model::{
     Activation, AwqTensor, BlockNames, Layout, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames,
 };
@@ -39,7 +39,7 @@ pub(crate) enum Positions {
 pub(crate) struct Model {
     pub(crate) config: ModelConfig,
     /// What stored activations are rounded to.
-    pub(crate) dtype: Arithmetic,
+    pub(crate) arithmetic: Arithmetic,
     /// `[vocabulary, hidden]`; also the output projection where embeddings are tied.
     pub(crate) embedding: Linear,
     pub(crate) positions: Positions,
@@ -77,7 +77,8 @@ impl Model {
             }
         };
         let final_norm = loader.norm(&names.final_norm())?;
-        Ok(Self { embedding, positions, blocks: Vec::new(), final_norm, head, dtype: precision.arithmetic, config })
+        let (blocks, arithmetic) = (Vec::new(), precision.arithmetic);
+        Ok(Self { embedding, positions, blocks, final_norm, head, arithmetic, config })
     }
 
     /// Bytes of weights in memory.
@@ -179,7 +180,7 @@ impl Loader<'_> {
         let tensors: Vec<Option<AwqTensor>> =
             names.iter().map(|name| self.source.tensors.read_packed(name)).collect::<Result<_, _>>()?;
         if tensors.iter().all(Option::is_some) {
-            return Ok(Weights::Awq(AwqWeights::stack(tensors.into_iter().flatten().collect())));
+            return Ok(Weights::Int4(Int4Weights::stack(tensors.into_iter().flatten().collect())));
         }
         if tensors.iter().all(Option::is_none) {
             return self.weights(&format!("{}.weight", names[0]), self.stacked(names, outputs, inputs)?);

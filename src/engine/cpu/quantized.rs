@@ -67,11 +67,11 @@ impl Kernel for Int8Rows<'_> {
 /// Inputs in a block of packed codes.
 const BLOCK: usize = 32;
 
-/// AWQ's four bits, laid out for a machine that reads along the inputs: every group of a row is cut into blocks of 32
-/// inputs, 16 bytes each, where byte i holds the codes of inputs i (low) and i + 16 (high) of the block. A group's last
-/// block may be part empty. A weight is (q − z) · s, exactly.
+/// The four bits of an [`AwqTensor`], laid out for a machine that reads along the inputs: every group of a row is cut into
+/// blocks of 32 inputs, 16 bytes each, where byte i holds the codes of inputs i (low) and i + 16 (high) of the block. A
+/// group's last block may be part empty. A weight is (q − z) · s, exactly.
 #[derive(Debug)]
-pub(crate) struct AwqWeights {
+pub(crate) struct Int4Weights {
     inputs: usize,
     group_size: usize,
     /// `[outputs, groups, blocks a group, 16]`.
@@ -82,7 +82,7 @@ pub(crate) struct AwqWeights {
     scales: Vec<f16>,
 }
 
-impl AwqWeights {
+impl Int4Weights {
     /// The rows of one or more layers of one input and one group size, one below the other.
     pub(crate) fn stack(tensors: Vec<AwqTensor>) -> Self {
         let (inputs, group_size) = tensors.first().map_or((1, 1), |first| (first.inputs, first.group_size));
@@ -111,7 +111,7 @@ impl AwqWeights {
         self.scales[range.clone()].convert_to_f32_slice(&mut scales);
         let blocks = self.group_size.div_ceil(BLOCK);
         let codes = &self.codes[range.start * blocks..range.end * blocks];
-        vectorize(AwqGroups { codes, zeros: &self.zeros[range], scales: &scales, group_size: self.group_size, out });
+        vectorize(Int4Groups { codes, zeros: &self.zeros[range], scales: &scales, group_size: self.group_size, out });
     }
 }
 
@@ -124,7 +124,7 @@ fn pack_block(codes: &[u8]) -> [u8; BLOCK / 2] {
     block
 }
 
-struct AwqGroups<'a> {
+struct Int4Groups<'a> {
     codes: &'a [[u8; BLOCK / 2]],
     zeros: &'a [u8],
     scales: &'a [f32],
@@ -132,7 +132,7 @@ struct AwqGroups<'a> {
     out: &'a mut [f32],
 }
 
-impl Kernel for AwqGroups<'_> {
+impl Kernel for Int4Groups<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         let Self { codes, zeros, scales, group_size, out } = self;
@@ -209,11 +209,11 @@ mod tests {
                 })
                 .collect();
             let tensor = AwqTensor::pack(outputs, inputs, group_size, &q, &zeros, &scales).unwrap();
-            let packed = AwqWeights::stack(vec![tensor]);
+            let packed = Int4Weights::stack(vec![tensor]);
             prop_assert!(group_size % BLOCK > 0 || packed.bytes() <= outputs * (inputs / 2 + 3 * groups));
             let x = Matrix { columns: inputs, values: floats(rows * inputs, seed ^ 3) };
             let layer = |weights| Linear { outputs, inputs, weights, bias: None }.forward(&x).values;
-            prop_assert_eq!(bits(&layer(Weights::Awq(packed))), bits(&layer(Weights::F32(dense))));
+            prop_assert_eq!(bits(&layer(Weights::Int4(packed))), bits(&layer(Weights::F32(dense))));
         }
 
         #[test]
@@ -227,13 +227,13 @@ mod tests {
                 &[f16::from_f32(0.013); 24],
             )
             .unwrap();
-            let weights = AwqWeights::stack(vec![tensor]);
+            let weights = Int4Weights::stack(vec![tensor]);
             let scales: Vec<f32> = weights.scales.iter().map(|scale| scale.to_f32()).collect();
             let int8 = Int8Weights::new(&floats(24 * group_size, seed ^ 2), 3 * group_size);
             let results = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512].map(|set| {
                 let (mut four, mut eight) = (vec![0.0; 24 * group_size], vec![0.0; 24 * group_size]);
                 let (codes, zeros) = (&weights.codes[..], &weights.zeros[..]);
-                vectorize_for(set, AwqGroups { codes, zeros, scales: &scales, group_size, out: &mut four });
+                vectorize_for(set, Int4Groups { codes, zeros, scales: &scales, group_size, out: &mut four });
                 vectorize_for(set, Int8Rows { weights: &int8, first: 0, out: &mut eight });
                 (bits(&four), bits(&eight))
             });

@@ -6,7 +6,7 @@ use super::attention::{QueryRow, attention};
 use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::{Linear, Matrix, Weights};
 use super::ops::{Norm, Rotations, add, round, silu_gated};
-use super::quantized::{AwqWeights, Int8Weights};
+use super::quantized::{Int4Weights, Int8Weights};
 use super::simd::{InstructionSet, Kernel, Lanes, dots, exp, sum, vectorize_for};
 use crate::engine::model::{AwqTensor, Family, ModelConfig, NormKind, Rotary, RotaryScaling};
 use crate::engine::{Arithmetic, Precision};
@@ -108,7 +108,7 @@ fn every_kind(outputs: usize, inputs: usize) -> Vec<(Precision, Weights)> {
         let scales = values(outputs * 3, 9).iter().map(|x| half::f16::from_f32(x.abs() + 0.001)).collect::<Vec<_>>();
         let (q, z) = (codes(outputs * inputs, 7), codes(outputs * 3, 8));
         let tensor = AwqTensor::pack(outputs, inputs, inputs / 3, &q, &z, &scales).unwrap();
-        all.push((Precision::Awq, Weights::Awq(AwqWeights::stack(vec![tensor]))));
+        all.push((Precision::Awq, Weights::Int4(Int4Weights::stack(vec![tensor]))));
     }
     all
 }

@@ -6,7 +6,7 @@ use crate::engine::cuda::device::Device;
 use crate::engine::cuda::element::ElementType;
 use crate::engine::cuda::kernel::{Grid, Kernel, Module};
 use crate::engine::model::ModelConfig;
-use crate::engine::{Dtype, EngineError};
+use crate::engine::{Arithmetic, Dtype, EngineError};
 use crate::text::bytes;
 
 /// Query rows of a prefill tile: positions times the query heads of a KV head.
@@ -202,7 +202,7 @@ impl Shape {
         let &ModelConfig { heads, kv_heads, head_dim, .. } = config;
         let refused =
             |what: String| Err(EngineError::invalid(what, "run with `--engine cpu`, which reads every shape"));
-        let multiple = if dtype == Dtype::F32 { 4 } else { 16 };
+        let multiple = if dtype.arithmetic == Arithmetic::F32 { 4 } else { 16 };
         if head_dim == 0 || head_dim % multiple != 0 || head_dim > 128 {
             return refused(format!(
                 "heads of {head_dim} elements: the GPU engine reads multiples of {multiple} up to 128 in this precision"
@@ -217,7 +217,7 @@ impl Shape {
     }
 
     fn new(heads: usize, kv_heads: usize, head_dim: usize, window: usize, dtype: Dtype) -> Self {
-        let is_f32 = dtype == Dtype::F32;
+        let is_f32 = dtype.arithmetic == Arithmetic::F32;
         // Measured on an H200: four blocks of four warps come closest to the memory's bandwidth in half precision. Wide heads in large
         // groups need more registers than that leaves.
         let shape = Self { heads, kv_heads, head_dim, window, dtype, decode_warps: 4, decode_blocks_per_sm: 1 };
@@ -245,7 +245,7 @@ impl Shape {
     }
 
     fn is_f32(self) -> bool {
-        self.dtype == Dtype::F32
+        self.dtype.arithmetic == Arithmetic::F32
     }
 
     fn group(self) -> usize {

@@ -5,11 +5,11 @@
 use super::super::attention::{CHUNK, COUNTERS, chunks};
 use super::super::pack::segments_a_block;
 use super::layers::{Packing, inputs, is_gated};
-use crate::engine::Dtype;
 use crate::engine::cuda::BLOCK_TOKENS;
 use crate::engine::cuda::compile::{Options, Source};
 use crate::engine::cuda::element::ElementType;
 use crate::engine::model::{ModelConfig, NormKind, PositionKind};
+use crate::engine::{Arithmetic, Dtype};
 
 /// Rows of one step at most.
 pub(crate) const MAX_ROWS: usize = 8;
@@ -63,7 +63,7 @@ pub(crate) fn supports(config: &ModelConfig, dtype: Dtype, packing: Packing, gpu
     };
     let shape = Shape::new(config, dtype, packing, gpu);
     inputs(config).iter().all(|inputs| inputs.is_multiple_of(8) && group_fits(*inputs))
-        && config.head_dim.is_multiple_of(if dtype == Dtype::F32 { 4 } else { 16 })
+        && config.head_dim.is_multiple_of(if dtype.arithmetic == Arithmetic::F32 { 4 } else { 16 })
         && MAX_ROWS * shape.tiles_a_row() <= COUNTERS
         && !shape.variants().is_empty()
 }
@@ -80,7 +80,7 @@ impl Shape {
     }
 
     fn is_f32(&self) -> bool {
-        self.dtype == Dtype::F32
+        self.dtype.arithmetic == Arithmetic::F32
     }
 
     pub(super) fn element_bytes(&self) -> usize {
