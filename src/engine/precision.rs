@@ -137,11 +137,14 @@ mod tests {
 
     #[test]
     fn names_are_written_and_read_as_ever() {
-        let written = serde_json::to_string(&Precision::ALL).unwrap();
-        assert_eq!(written, r#"["f32","f16","bf16","int8","awq"]"#);
-        let read: Vec<Precision> = serde_json::from_str(&written).unwrap();
-        assert_eq!(read, Precision::ALL);
+        let stored = r#"["f32","f16","bf16","int8","awq"]"#;
+        let read: Vec<Precision> = serde_json::from_str(stored).unwrap();
         assert_eq!(read, [Precision::F32, Precision::F16, Precision::Bf16, Precision::Int8, Precision::Awq]);
+        assert_eq!(serde_json::to_string(&read).unwrap(), stored);
+        for precision in Precision::ALL {
+            let written = serde_json::to_string(&precision).unwrap();
+            assert_eq!(serde_json::from_str::<Precision>(&written).unwrap(), precision);
+        }
         let error = serde_json::from_str::<Precision>("\"fp16\"").unwrap_err().to_string();
         assert!(error.contains("unknown variant `fp16`, expected one of `f32`, `f16`"), "{error}");
         let mut sorted = Precision::ALL;
