@@ -14,7 +14,7 @@ use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
 use crate::fault::Fault;
 use crate::jobs::JobError;
-use crate::quantize::{Event, Finished, GROUP_SIZES, Job, Method, Progress, quantize};
+use crate::quantize::{GROUP_SIZES, Method, QuantizeEnd, QuantizeEvent, QuantizeJob, QuantizeProgress, quantize};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -72,11 +72,11 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, JobError> {
     let interrupted = catch_interrupts()?;
     let mut printer = Printer::new();
     let begun = Instant::now();
-    let finished = quantize(&job, &hub, &mut |event| tell(&mut printer, event), interrupted)?;
+    let finished = quantize(&job, &hub, &mut |event| show(&mut printer, event), interrupted)?;
     printer.end();
     let seconds = begun.elapsed().as_secs_f64();
     Ok(match finished {
-        Finished::Written(folder) => {
+        QuantizeEnd::Written(folder) => {
             let folder = folder.display();
             note(&format!("written in {}: {folder}", duration(seconds)));
             note(&format!("run it with `evalsuite gsm8k --model {folder}`"));
@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, JobError> {
             }
             Exit::Success
         }
-        Finished::Interrupted(folder) => {
+        QuantizeEnd::Interrupted(folder) => {
             let folder = folder.display();
             say(&format!("interrupted: finished blocks are kept in {folder}\nhint: the same command goes on there"));
             Exit::Interrupted
@@ -93,7 +93,7 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, JobError> {
     })
 }
 
-fn resolve(arguments: &QuantizeArguments) -> Result<Job, JobError> {
+fn resolve(arguments: &QuantizeArguments) -> Result<QuantizeJob, JobError> {
     let method =
         Method::parse(&arguments.method).ok_or_else(|| Fault::unknown("method", &arguments.method, &Method::NAMES))?;
     if let Some(size) = arguments.group_size.filter(|size| !GROUP_SIZES.contains(size)) {
@@ -109,7 +109,7 @@ fn resolve(arguments: &QuantizeArguments) -> Result<Job, JobError> {
             "leave one of the two out",
         ));
     }
-    Ok(Job {
+    Ok(QuantizeJob {
         model: ModelSpec { source: arguments.model.clone(), revision: arguments.revision.clone() },
         out: arguments.out.clone(),
         group_size: arguments.group_size,
@@ -119,9 +119,9 @@ fn resolve(arguments: &QuantizeArguments) -> Result<Job, JobError> {
 }
 
 /// Shows a quantisation's events: a bar on a terminal, a line now and then elsewhere.
-fn tell(printer: &mut Printer, event: Event) {
+fn show(printer: &mut Printer, event: QuantizeEvent) {
     match event {
-        Event::Begun { model, group_size, calibration, folder, done, blocks } => {
+        QuantizeEvent::Begun { model, group_size, calibration, folder, done, blocks } => {
             let how = calibration.map_or_else(
                 || "rounded as it is".to_owned(),
                 |(source, tokens)| format!("calibrated on {tokens} tokens of {source}"),
@@ -131,13 +131,13 @@ fn tell(printer: &mut Printer, event: Event) {
                 note(&format!("{done} of {blocks} blocks are in {} already", folder.display()));
             }
         }
-        Event::Progress(progress) => {
+        QuantizeEvent::Progress(progress) => {
             printer.show(progress.done as u64, progress.total as u64, line(&progress), None);
         }
     }
 }
 
-fn line(progress: &Progress) -> String {
+fn line(progress: &QuantizeProgress) -> String {
     let remaining = remaining_text(progress.remaining_seconds());
     let percent = 100 * progress.done / progress.total.max(1);
     format!("block {} of {}, {percent} % done{remaining}", progress.block, progress.blocks)

@@ -13,7 +13,7 @@ use super::session::{catch_interrupts, start_threads};
 use super::values::at_least_one;
 use crate::fault::Fault;
 use crate::jobs::JobError;
-use crate::synth::{Finished, Format, Job, Progress, Shape, synthesise};
+use crate::synth::{ModelShape, SynthEnd, SynthFormat, SynthJob, SynthProgress, synthesise};
 use crate::text::bytes;
 
 pub(super) const EXAMPLES: &str = "\
@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &SynthArguments) -> Result<Exit, JobError> {
     printer.end();
     let seconds = begun.elapsed().as_secs_f64();
     Ok(match finished {
-        Finished::Written(size) => {
+        SynthEnd::Written(size) => {
             let folder = job.out.display();
             note(&format!("{} written in {}: {folder}", bytes(size), duration(seconds)));
             note(&format!("measure it with `evalsuite bench --model {folder}`"));
@@ -82,15 +82,15 @@ pub(super) fn run(arguments: &SynthArguments) -> Result<Exit, JobError> {
             }
             Exit::Success
         }
-        Finished::Interrupted => {
+        SynthEnd::Interrupted => {
             say("interrupted: nothing is left of it\nhint: the same command begins anew");
             Exit::Interrupted
         }
     })
 }
 
-fn show(printer: &mut Printer, progress: &Progress) {
-    let Progress { done_bytes, total_bytes, seconds } = *progress;
+fn show(printer: &mut Printer, progress: &SynthProgress) {
+    let SynthProgress { done_bytes, total_bytes, seconds } = *progress;
     let speed =
         if seconds > 0.0 { format!(", {}/s", bytes((done_bytes as f64 / seconds) as u64)) } else { String::new() };
     let remaining = remaining_text(progress.remaining_seconds());
@@ -98,22 +98,22 @@ fn show(printer: &mut Printer, progress: &Progress) {
     printer.show(done_bytes, total_bytes, line, None);
 }
 
-fn resolve(arguments: &SynthArguments) -> Result<Job, JobError> {
-    let shape =
-        Shape::parse(&arguments.shape).ok_or_else(|| Fault::unknown("shape", &arguments.shape, &Shape::names()))?;
+fn resolve(arguments: &SynthArguments) -> Result<SynthJob, JobError> {
+    let shape = ModelShape::parse(&arguments.shape)
+        .ok_or_else(|| Fault::unknown("shape", &arguments.shape, &ModelShape::names()))?;
     at_least_one(&[("--threads", arguments.threads)])?;
     let group_size = shape.group_size(arguments.group_size)?;
-    let format = Format::parse(&arguments.dtype, group_size)
-        .ok_or_else(|| Fault::unknown("dtype", &arguments.dtype, &Format::NAMES))?;
-    if let Some(size) = arguments.group_size.filter(|_| !matches!(format, Format::Awq { .. })) {
+    let format = SynthFormat::parse(&arguments.dtype, group_size)
+        .ok_or_else(|| Fault::unknown("dtype", &arguments.dtype, &SynthFormat::NAMES))?;
+    if let Some(size) = arguments.group_size.filter(|_| !matches!(format, SynthFormat::Awq { .. })) {
         return Err(JobError::invalid(
             format!("--group-size {size} has no use with --dtype {}", arguments.dtype),
             "leave it out, or give `--dtype awq`",
         ));
     }
-    Ok(Job { shape, format, out: arguments.out.clone(), seed: arguments.seed, layers: arguments.layers })
+    Ok(SynthJob { shape, format, out: arguments.out.clone(), seed: arguments.seed, layers: arguments.layers })
 }
 
 fn shapes_help() -> String {
-    format!("Whose shape: {}", Shape::names().join(", "))
+    format!("Whose shape: {}", ModelShape::names().join(", "))
 }

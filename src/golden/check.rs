@@ -1,6 +1,6 @@
 //! One golden file held against what came now, and what becomes of the difference.
 
-use super::{Comparison, Entry, Golden, Note, Terms, compare};
+use super::{Comparison, Entry, Golden, Note, Tolerance, compare};
 use crate::jobs::JobError;
 
 /// What is the matter with a golden file.
@@ -90,7 +90,7 @@ pub fn hold(
         Err(error) => return Ok(Checked::failed(entry, &error)),
     };
     let mut new = new.clone();
-    if let Err(error) = Terms::default().apply(&mut new, old.as_ref()) {
+    if let Err(error) = Tolerance::default().apply(&mut new, old.as_ref()) {
         return Ok(Checked::failed(entry, &error));
     }
     let mut checked = match &old {

@@ -1,7 +1,7 @@
 //! A golden file against what came now.
 
 use super::prompt_change::where_it_changed;
-use super::{FileHash, Golden, Note, Output, ProtocolInput, Terms};
+use super::{FileHash, Golden, Note, Output, ProtocolInput, Tolerance};
 use crate::score::{first_divergence, normalize, paired_score_interval};
 use crate::task::Tier;
 
@@ -126,7 +126,7 @@ pub fn compare(old: &Golden, new: &Golden, spell: Option<&dyn Fn(u32) -> String>
             comparison.outputs.push((is.id.clone(), vec![ChangeKind::Presence.because(what)]));
         }
     }
-    comparison.whole.extend(inferiority(&pairs, old.margin_points.unwrap_or(Terms::MARGIN_POINTS)));
+    comparison.whole.extend(inferiority(&pairs, old.margin_points.unwrap_or(Tolerance::MARGIN_POINTS)));
     comparison
 }
 

@@ -16,7 +16,7 @@ mod recipe;
 mod review;
 mod store;
 mod suite_job;
-mod terms;
+mod tolerance;
 
 pub use annotation::annotations;
 pub use candidate::{Candidates, Origin, RecipeSource, candidates};
@@ -26,9 +26,9 @@ pub use file::{
     DatasetInput, FileHash, GOLDEN_FORMAT, Golden, Inputs, Note, Output, PromptsInput, ProtocolInput, Provenance,
     RuleInput, Scored, Suite,
 };
-pub use orphans::{Reach, reach};
+pub use orphans::{Coverage, coverage};
 pub use recipe::{Recipe, RecipeFlag};
 pub use review::show;
 pub use store::{Entry, Store};
 pub use suite_job::{Ran, SuiteEnd, SuiteJob};
-pub use terms::Terms;
+pub use tolerance::Tolerance;

@@ -1,21 +1,22 @@
-//! What of a golden file is no more, found without running anything.
+//! Compares the ids in a golden file with the ids in its prompt set or dataset, without running a model.
 
 use super::{Golden, SuiteJob};
 use crate::hub::Hub;
 use crate::jobs::JobError;
 use crate::task::{Dataset, PromptSet};
 
-/// How far what a golden file holds and what its suite asks reach each other.
+/// Ids that only one side has: the golden file, or the selection of its suite.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reach {
-    /// Ids that the golden file has an output of and that the suite does not have any more.
+pub struct Coverage {
+    /// Ids with an output in the golden file that the prompt set or dataset no longer has.
     pub orphaned: Vec<String>,
-    /// Ids that the suite would ask and that the golden file has no output of.
+    /// Ids that the suite selects and that have no output in the golden file.
     pub missing: Vec<String>,
 }
 
-/// Looks into the prompt set or the dataset of a golden file; `job` is its recipe, resolved.
-pub fn reach(golden: &Golden, job: &SuiteJob, hub: &Hub) -> Result<Reach, JobError> {
+/// Opens the prompt set or dataset of a golden file and compares ids; `job` is the golden file's recipe, resolved.
+/// Repeats of a prompt (`ID, repeat N`) count as the prompt.
+pub fn coverage(golden: &Golden, job: &SuiteJob, hub: &Hub) -> Result<Coverage, JobError> {
     let (known, asked): (Vec<String>, Vec<String>) = match job {
         SuiteJob::Quality(job) => {
             let set = PromptSet::open(job.prompts.as_deref())?;
@@ -41,5 +42,5 @@ pub fn reach(golden: &Golden, job: &SuiteJob, hub: &Hub) -> Result<Reach, JobErr
     let mut orphaned: Vec<String> = held.iter().filter(|id| !known.contains(id)).cloned().collect();
     orphaned.dedup();
     let missing = asked.into_iter().filter(|id| !held.contains(id)).collect();
-    Ok(Reach { orphaned, missing })
+    Ok(Coverage { orphaned, missing })
 }

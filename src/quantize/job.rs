@@ -44,7 +44,7 @@ impl Method {
 
 /// One quantisation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Job {
+pub struct QuantizeJob {
     /// The model.
     pub model: ModelSpec,
     /// The folder to make.
@@ -57,9 +57,9 @@ pub struct Job {
     pub method: Method,
 }
 
-/// What a quantisation tells while it runs.
+/// Events of a running quantisation.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Event {
+pub enum QuantizeEvent {
     /// Everything is read and checked; work begins, or goes on.
     Begun {
         /// The model's name.
@@ -76,12 +76,12 @@ pub enum Event {
         blocks: usize,
     },
     /// A step of a block is done.
-    Progress(Progress),
+    Progress(QuantizeProgress),
 }
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
+pub struct QuantizeProgress {
     /// Steps done, those of earlier sessions included.
     pub done: usize,
     /// Steps done in this session.
@@ -96,7 +96,7 @@ pub struct Progress {
     pub seconds: f64,
 }
 
-impl Progress {
+impl QuantizeProgress {
     /// Seconds to go, if the rest goes as what is done.
     pub fn remaining_seconds(&self) -> Option<f64> {
         let left = self.total.saturating_sub(self.done) as f64;
@@ -106,7 +106,7 @@ impl Progress {
 
 /// How a quantisation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finished {
+pub enum QuantizeEnd {
     /// The checkpoint is in this folder.
     Written(PathBuf),
     /// Finished blocks are in this folder; the same command goes on there.
@@ -115,11 +115,11 @@ pub enum Finished {
 
 /// Runs a job. `interrupted` is looked at between the steps of a block.
 pub fn quantize(
-    job: &Job,
+    job: &QuantizeJob,
     hub: &Hub,
-    tell: &mut dyn FnMut(Event),
+    emit: &mut dyn FnMut(QuantizeEvent),
     interrupted: &AtomicBool,
-) -> Result<Finished, QuantizeError> {
+) -> Result<QuantizeEnd, QuantizeError> {
     // The cheap and the local first: a destination that is taken should not wait for a download.
     CheckpointFolder::check_destination(&job.out)?;
     let source = ModelSource::open(&job.model, hub)?;
@@ -144,10 +144,10 @@ pub fn quantize(
     work.check_space(bytes_needed(&source.config, group_size))?;
 
     let run = Run { source: &source, names: &names, group_size, work: &work, interrupted };
-    tell(run.begun(text.as_ref()));
+    emit(run.begun(text.as_ref()));
     let mut parts = vec![run.outside_blocks()?];
-    let Some(blocks) = run.blocks(text.as_ref(), tell)? else {
-        return Ok(Finished::Interrupted(work.path().to_path_buf()));
+    let Some(blocks) = run.blocks(text.as_ref(), emit)? else {
+        return Ok(QuantizeEnd::Interrupted(work.path().to_path_buf()));
     };
     parts.extend(blocks);
     safetensors::join(&parts, work.path(), safetensors::SHARD_BYTES)?;
@@ -156,7 +156,7 @@ pub fn quantize(
         crate::files::write_atomically(&path, bytes).map_err(CheckpointError::io("write", &path))?;
     }
     work.finish(&parts)?;
-    Ok(Finished::Written(job.out.clone()))
+    Ok(QuantizeEnd::Written(job.out.clone()))
 }
 
 /// What every step of a run needs.
@@ -169,9 +169,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn begun(&self, text: Option<&CalibrationText>) -> Event {
+    fn begun(&self, text: Option<&CalibrationText>) -> QuantizeEvent {
         let blocks = self.source.config.layers;
-        Event::Begun {
+        QuantizeEvent::Begun {
             model: self.source.name.clone(),
             group_size: self.group_size,
             calibration: text.map(|text| (text.source.clone(), text.tokens())),
@@ -200,7 +200,7 @@ impl Run<'_> {
     fn blocks(
         &self,
         text: Option<&CalibrationText>,
-        tell: &mut dyn FnMut(Event),
+        emit: &mut dyn FnMut(QuantizeEvent),
     ) -> Result<Option<Vec<PathBuf>>, QuantizeError> {
         let mut calibrated = match text {
             Some(text) => {
@@ -216,7 +216,7 @@ impl Run<'_> {
             done: 0,
             done_now: 0,
             began: Instant::now(),
-            tell,
+            emit,
         };
         let mut paths = Vec::new();
         for layer in 0..config.layers {
@@ -262,14 +262,14 @@ impl Run<'_> {
     }
 }
 
-/// Counts steps and tells of them.
+/// Counts steps and emits their progress.
 struct Clock<'a> {
     blocks: usize,
     steps_a_block: usize,
     done: usize,
     done_now: usize,
     began: Instant,
-    tell: &'a mut dyn FnMut(Event),
+    emit: &'a mut dyn FnMut(QuantizeEvent),
 }
 
 impl Clock<'_> {
@@ -280,7 +280,7 @@ impl Clock<'_> {
     fn step(&mut self, layer: usize) {
         self.done_now += 1;
         self.done += 1;
-        (self.tell)(Event::Progress(Progress {
+        (self.emit)(QuantizeEvent::Progress(QuantizeProgress {
             done: self.done,
             done_now: self.done_now,
             total: self.blocks * self.steps_a_block,

@@ -13,4 +13,4 @@ mod search;
 mod tensors;
 
 pub use error::QuantizeError;
-pub use job::{Event, Finished, GROUP_SIZES, Job, Method, Progress, quantize};
+pub use job::{GROUP_SIZES, Method, QuantizeEnd, QuantizeEvent, QuantizeJob, QuantizeProgress, quantize};

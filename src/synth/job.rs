@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::layout::{Filler, Tensor, shards, tensors};
-use super::{Format, Shape, SynthError, tokenizer};
+use super::{ModelShape, SynthError, SynthFormat, tokenizer};
 use crate::checkpoint::safetensors::{header_of, shard_name, write_index};
 use crate::checkpoint::{CheckpointError, CheckpointFolder, write_json};
 use crate::engine::model::ModelConfig;
@@ -26,11 +26,11 @@ const CHUNKS_A_THREAD: usize = 4;
 
 /// One checkpoint to make.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Job {
+pub struct SynthJob {
     /// Whose shape.
-    pub shape: Shape,
+    pub shape: ModelShape,
     /// How weights are stored.
-    pub format: Format,
+    pub format: SynthFormat,
     /// The folder to make.
     pub out: PathBuf,
     /// Of all values.
@@ -41,7 +41,7 @@ pub struct Job {
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
+pub struct SynthProgress {
     /// Bytes written.
     pub done_bytes: u64,
     /// All bytes.
@@ -50,7 +50,7 @@ pub struct Progress {
     pub seconds: f64,
 }
 
-impl Progress {
+impl SynthProgress {
     /// Seconds to go, if the rest goes as what is done.
     pub fn remaining_seconds(&self) -> Option<f64> {
         let left = self.total_bytes.saturating_sub(self.done_bytes) as f64;
@@ -60,7 +60,7 @@ impl Progress {
 
 /// How a synthesis ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finished {
+pub enum SynthEnd {
     /// The checkpoint is in the job's folder; its bytes of weights.
     Written(u64),
     /// Nothing is left of it.
@@ -68,7 +68,11 @@ pub enum Finished {
 }
 
 /// Runs a job. What a failure or an interruption leaves is removed: making it anew costs seconds.
-pub fn synthesise(job: &Job, tell: &mut dyn FnMut(Progress), interrupted: &AtomicBool) -> Result<Finished, SynthError> {
+pub fn synthesise(
+    job: &SynthJob,
+    emit: &mut dyn FnMut(SynthProgress),
+    interrupted: &AtomicBool,
+) -> Result<SynthEnd, SynthError> {
     let layers = layers(job)?;
     let mut config = job.shape.config(layers, job.format.torch_dtype());
     if let Some(quantization) = job.format.quantization() {
@@ -82,9 +86,9 @@ pub fn synthesise(job: &Job, tell: &mut dyn FnMut(Progress), interrupted: &Atomi
     let written = folder.check_space(total_bytes).map_err(SynthError::from).and_then(|()| {
         let mut writer = Writer {
             filler: Filler::new(job.seed, job.format),
-            progress: Progress { done_bytes: 0, total_bytes, seconds: 0.0 },
+            progress: SynthProgress { done_bytes: 0, total_bytes, seconds: 0.0 },
             begun: Instant::now(),
-            tell,
+            emit,
             interrupted,
         };
         writer.write(&shards, folder.path())
@@ -93,18 +97,18 @@ pub fn synthesise(job: &Job, tell: &mut dyn FnMut(Progress), interrupted: &Atomi
         Ok(true) => {
             describe(folder.path(), &config, &job.shape)?;
             folder.finish(&[])?;
-            Ok(Finished::Written(total_bytes))
+            Ok(SynthEnd::Written(total_bytes))
         }
-        Ok(false) => folder.discard().map(|()| Finished::Interrupted).map_err(SynthError::from),
+        Ok(false) => folder.discard().map(|()| SynthEnd::Interrupted).map_err(SynthError::from),
         Err(error) => {
-            // The first failure is the one to tell; a second one while tidying adds nothing.
+            // The first failure is returned; a failed clean-up after it is not reported.
             let _ = folder.discard();
             Err(error)
         }
     }
 }
 
-fn layers(job: &Job) -> Result<usize, SynthError> {
+fn layers(job: &SynthJob) -> Result<usize, SynthError> {
     let all = job.shape.layers();
     match job.layers {
         None => Ok(all),
@@ -116,7 +120,7 @@ fn layers(job: &Job) -> Result<usize, SynthError> {
     }
 }
 
-fn deciding(job: &Job, layers: usize) -> [(&'static str, String); 5] {
+fn deciding(job: &SynthJob, layers: usize) -> [(&'static str, String); 5] {
     [
         ("evalsuite's version", env!("CARGO_PKG_VERSION").to_owned()),
         ("shape", job.shape.name.to_owned()),
@@ -126,16 +130,16 @@ fn deciding(job: &Job, layers: usize) -> [(&'static str, String); 5] {
     ]
 }
 
-fn describe(folder: &Path, config: &Value, shape: &Shape) -> Result<(), CheckpointError> {
+fn describe(folder: &Path, config: &Value, shape: &ModelShape) -> Result<(), CheckpointError> {
     write_json(&folder.join("config.json"), config)?;
     tokenizer::files(shape).iter().try_for_each(|(name, value)| write_json(&folder.join(name), value))
 }
 
 struct Writer<'a> {
     filler: Filler,
-    progress: Progress,
+    progress: SynthProgress,
     begun: Instant,
-    tell: &'a mut dyn FnMut(Progress),
+    emit: &'a mut dyn FnMut(SynthProgress),
     interrupted: &'a AtomicBool,
 }
 
@@ -186,7 +190,7 @@ impl Writer<'_> {
                 .map_err(failure())?;
             self.progress.done_bytes += wave.iter().map(|chunk| chunk.length).sum::<u64>();
             self.progress.seconds = self.begun.elapsed().as_secs_f64();
-            (self.tell)(self.progress);
+            (self.emit)(self.progress);
         }
         Ok(true)
     }

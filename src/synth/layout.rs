@@ -9,7 +9,7 @@ use crate::engine::model::{ModelConfig, Quantization};
 
 /// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum SynthFormat {
     /// IEEE binary32.
     F32,
     /// IEEE binary16.
@@ -23,7 +23,7 @@ pub enum Format {
     },
 }
 
-impl Format {
+impl SynthFormat {
     /// Names on the command line.
     pub const NAMES: [&str; 4] = ["f32", "f16", "bf16", "awq"];
 
@@ -99,11 +99,11 @@ pub(super) struct Filler {
 }
 
 impl Filler {
-    pub(super) fn new(seed: u64, format: Format) -> Self {
+    pub(super) fn new(seed: u64, format: SynthFormat) -> Self {
         let (normal, element_bytes) = match format {
-            Format::F32 => (Normal::f32(WEIGHT_DEVIATION), 4),
-            Format::F16 | Format::Awq { .. } => (Normal::f16(WEIGHT_DEVIATION), 2),
-            Format::Bf16 => (Normal::bf16(WEIGHT_DEVIATION), 2),
+            SynthFormat::F32 => (Normal::f32(WEIGHT_DEVIATION), 4),
+            SynthFormat::F16 | SynthFormat::Awq { .. } => (Normal::f16(WEIGHT_DEVIATION), 2),
+            SynthFormat::Bf16 => (Normal::bf16(WEIGHT_DEVIATION), 2),
         };
         Self { seed, normal, element_bytes }
     }
@@ -127,11 +127,11 @@ impl Filler {
 }
 
 /// Every tensor of a model, in the order of the files.
-pub(super) fn tensors(config: &ModelConfig, format: Format) -> Result<Vec<Tensor>, SynthError> {
+pub(super) fn tensors(config: &ModelConfig, format: SynthFormat) -> Result<Vec<Tensor>, SynthError> {
     let mut tensors = Vec::new();
     for (name, shape) in config.tensors() {
         match (format, name.strip_suffix(".weight"), &shape[..]) {
-            (Format::Awq { group_size }, Some(layer), [outputs, inputs]) if name.contains(".layers.") => {
+            (SynthFormat::Awq { group_size }, Some(layer), [outputs, inputs]) if name.contains(".layers.") => {
                 packed(&mut tensors, layer, [*outputs, *inputs], group_size)?;
             }
             _ => tensors.push(dense(name, shape, format)),
@@ -140,11 +140,11 @@ pub(super) fn tensors(config: &ModelConfig, format: Format) -> Result<Vec<Tensor
     Ok(tensors)
 }
 
-fn dense(name: String, shape: Vec<usize>, format: Format) -> Tensor {
+fn dense(name: String, shape: Vec<usize>, format: SynthFormat) -> Tensor {
     let (element, one, bytes) = match format {
-        Format::F32 => ("F32", 1.0_f32.to_le_bytes(), 4),
-        Format::F16 | Format::Awq { .. } => ("F16", twice(f16::ONE), 2),
-        Format::Bf16 => {
+        SynthFormat::F32 => ("F32", 1.0_f32.to_le_bytes(), 4),
+        SynthFormat::F16 | SynthFormat::Awq { .. } => ("F16", twice(f16::ONE), 2),
+        SynthFormat::Bf16 => {
             let [low, high] = half::bf16::ONE.to_le_bytes();
             ("BF16", [low, high, low, high], 2)
         }
@@ -213,10 +213,10 @@ pub(super) fn shards(tensors: Vec<Tensor>) -> Vec<Vec<Tensor>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::synth::Shape;
+    use crate::synth::ModelShape;
 
-    fn layout(shape: &str, format: Format) -> Vec<Vec<Tensor>> {
-        let shape = Shape::parse(shape).unwrap();
+    fn layout(shape: &str, format: SynthFormat) -> Vec<Vec<Tensor>> {
+        let shape = ModelShape::parse(shape).unwrap();
         let config = shape.config(shape.layers(), format.torch_dtype());
         shards(tensors(&ModelConfig::from_json(&config, shape.name).unwrap(), format).unwrap())
     }
@@ -224,32 +224,32 @@ mod tests {
     #[test]
     fn published_models_have_their_published_sizes() {
         let bytes = |shape, format| layout(shape, format).iter().flatten().map(|tensor| tensor.bytes).sum::<u64>();
-        assert_eq!(bytes("tinyllama-1.1b", Format::F32), 4 * 1_100_048_384);
-        assert_eq!(bytes("llama2-7b", Format::F16), 2 * 6_738_415_616);
-        assert_eq!(bytes("mistral-7b", Format::Bf16), 2 * 7_241_732_096);
-        assert_eq!(bytes("smollm2-135m", Format::F16), 2 * 134_515_008);
-        assert_eq!(bytes("smollm2-1.7b", Format::F16), 2 * 1_711_376_384);
-        assert_eq!(bytes("llama3.2-1b", Format::F16), 2 * 1_235_814_400);
-        assert_eq!(bytes("llama3.1-8b", Format::F16), 2 * 8_030_261_248);
-        assert_eq!(bytes("qwen2.5-0.5b", Format::F16), 2 * 494_032_768);
-        assert_eq!(bytes("qwen2.5-7b", Format::F16), 2 * 7_615_616_512);
+        assert_eq!(bytes("tinyllama-1.1b", SynthFormat::F32), 4 * 1_100_048_384);
+        assert_eq!(bytes("llama2-7b", SynthFormat::F16), 2 * 6_738_415_616);
+        assert_eq!(bytes("mistral-7b", SynthFormat::Bf16), 2 * 7_241_732_096);
+        assert_eq!(bytes("smollm2-135m", SynthFormat::F16), 2 * 134_515_008);
+        assert_eq!(bytes("smollm2-1.7b", SynthFormat::F16), 2 * 1_711_376_384);
+        assert_eq!(bytes("llama3.2-1b", SynthFormat::F16), 2 * 1_235_814_400);
+        assert_eq!(bytes("llama3.1-8b", SynthFormat::F16), 2 * 8_030_261_248);
+        assert_eq!(bytes("qwen2.5-0.5b", SynthFormat::F16), 2 * 494_032_768);
+        assert_eq!(bytes("qwen2.5-7b", SynthFormat::F16), 2 * 7_615_616_512);
     }
 
     #[test]
     fn shards_hold_five_gigabytes_at_most() {
         let sizes = |format| layout("llama2-7b", format).iter().map(|s| s.iter().map(|t| t.bytes).sum()).collect();
-        let sizes: Vec<u64> = sizes(Format::F16);
+        let sizes: Vec<u64> = sizes(SynthFormat::F16);
         assert_eq!(sizes.len(), 3);
         assert!(sizes.iter().all(|bytes| *bytes <= SHARD_BYTES), "{sizes:?}");
-        assert_eq!(layout("llama2-7b", Format::Awq { group_size: 128 }).len(), 1);
+        assert_eq!(layout("llama2-7b", SynthFormat::Awq { group_size: 128 }).len(), 1);
     }
 
     #[test]
     fn packed_weights_deviate_as_dense_ones_do() {
-        let tensors = layout("tiny", Format::Awq { group_size: 32 }).into_iter().flatten().collect::<Vec<_>>();
+        let tensors = layout("tiny", SynthFormat::Awq { group_size: 32 }).into_iter().flatten().collect::<Vec<_>>();
         let find =
             |name: &str| tensors.iter().find(|t| t.name == format!("model.layers.0.mlp.down_proj.{name}")).unwrap();
-        let filler = Filler::new(1, Format::Awq { group_size: 32 });
+        let filler = Filler::new(1, SynthFormat::Awq { group_size: 32 });
         let bytes = |tensor: &Tensor| {
             let mut bytes = vec![0; tensor.bytes as usize];
             filler.fill(tensor, 0, &mut bytes);

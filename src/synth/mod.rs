@@ -10,6 +10,6 @@ mod shapes;
 mod tokenizer;
 
 pub use error::SynthError;
-pub use job::{Finished, Job, Progress, WEIGHT_DEVIATION, synthesise};
-pub use layout::Format;
-pub use shapes::Shape;
+pub use job::{SynthEnd, SynthJob, SynthProgress, WEIGHT_DEVIATION, synthesise};
+pub use layout::SynthFormat;
+pub use shapes::ModelShape;

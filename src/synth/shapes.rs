@@ -9,7 +9,7 @@ const GROUP_SIZES: [usize; 3] = [128, 64, 32];
 
 /// A published model's shape. Every field but `name` and the hidden flag is a value of its config.json.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Shape {
+pub struct ModelShape {
     /// On the command line.
     pub name: &'static str,
     model_type: &'static str,
@@ -34,7 +34,7 @@ pub struct Shape {
     pub eos: usize,
 }
 
-const LLAMA: Shape = Shape {
+const LLAMA: ModelShape = ModelShape {
     name: "llama2-7b",
     model_type: "llama",
     architecture: "LlamaForCausalLM",
@@ -54,7 +54,7 @@ const LLAMA: Shape = Shape {
     eos: 2,
 };
 
-const LLAMA_3: Shape = Shape {
+const LLAMA_3: ModelShape = ModelShape {
     name: "llama3.1-8b",
     intermediate: 14_336,
     kv_heads: 8,
@@ -67,7 +67,7 @@ const LLAMA_3: Shape = Shape {
     ..LLAMA
 };
 
-const SMOLLM2: Shape = Shape {
+const SMOLLM2: ModelShape = ModelShape {
     name: "smollm2-135m",
     hidden: 576,
     intermediate: 1536,
@@ -81,7 +81,7 @@ const SMOLLM2: Shape = Shape {
     ..LLAMA
 };
 
-const QWEN2: Shape = Shape {
+const QWEN2: ModelShape = ModelShape {
     name: "qwen2.5-7b",
     model_type: "qwen2",
     architecture: "Qwen2ForCausalLM",
@@ -100,7 +100,7 @@ const QWEN2: Shape = Shape {
 };
 
 /// Small enough for any test; not offered in help.
-const TINY: Shape = Shape {
+const TINY: ModelShape = ModelShape {
     name: "tiny",
     hidden: 64,
     intermediate: 128,
@@ -112,11 +112,19 @@ const TINY: Shape = Shape {
     ..LLAMA
 };
 
-const SHAPES: [Shape; 10] = [
-    Shape { name: "tinyllama-1.1b", hidden: 2048, intermediate: 5632, layers: 22, kv_heads: 4, context: 2048, ..LLAMA },
+const SHAPES: [ModelShape; 10] = [
+    ModelShape {
+        name: "tinyllama-1.1b",
+        hidden: 2048,
+        intermediate: 5632,
+        layers: 22,
+        kv_heads: 4,
+        context: 2048,
+        ..LLAMA
+    },
     LLAMA,
     LLAMA_3,
-    Shape {
+    ModelShape {
         name: "llama3.2-1b",
         hidden: 2048,
         intermediate: 8192,
@@ -125,7 +133,7 @@ const SHAPES: [Shape; 10] = [
         tied_embeddings: true,
         ..LLAMA_3
     },
-    Shape {
+    ModelShape {
         name: "mistral-7b",
         model_type: "mistral",
         architecture: "MistralForCausalLM",
@@ -136,8 +144,8 @@ const SHAPES: [Shape; 10] = [
         ..LLAMA
     },
     SMOLLM2,
-    Shape { name: "smollm2-360m", hidden: 960, intermediate: 2560, layers: 32, heads: 15, kv_heads: 5, ..SMOLLM2 },
-    Shape {
+    ModelShape { name: "smollm2-360m", hidden: 960, intermediate: 2560, layers: 32, heads: 15, kv_heads: 5, ..SMOLLM2 },
+    ModelShape {
         name: "smollm2-1.7b",
         hidden: 2048,
         intermediate: 8192,
@@ -147,7 +155,7 @@ const SHAPES: [Shape; 10] = [
         rope_theta: 1.3e5,
         ..SMOLLM2
     },
-    Shape {
+    ModelShape {
         name: "qwen2.5-0.5b",
         hidden: 896,
         intermediate: 4864,
@@ -162,7 +170,7 @@ const SHAPES: [Shape; 10] = [
     QWEN2,
 ];
 
-impl Shape {
+impl ModelShape {
     /// Names on the command line.
     pub fn names() -> Vec<&'static str> {
         SHAPES.iter().map(|shape| shape.name).collect()

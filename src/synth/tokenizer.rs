@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Shape;
+use super::ModelShape;
 
 /// Messages one after the other, each ended by the end of sequence.
 const CHAT_TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}{{ message['role'] + ': ' + message['content'] + eos_token }}\
                              {% endfor %}{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}";
 
 /// Names and contents of tokenizer.json, `tokenizer_config.json` and `generation_config.json`.
-pub(super) fn files(shape: &Shape) -> [(&'static str, Value); 3] {
+pub(super) fn files(shape: &ModelShape) -> [(&'static str, Value); 3] {
     let (bos, eos) = special_tokens(shape);
     let settings = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -23,11 +23,11 @@ pub(super) fn files(shape: &Shape) -> [(&'static str, Value); 3] {
 }
 
 /// One token may be both, as Qwen2's is.
-const fn special_tokens(shape: &Shape) -> (&'static str, &'static str) {
+const fn special_tokens(shape: &ModelShape) -> (&'static str, &'static str) {
     if shape.bos == shape.eos { ("</s>", "</s>") } else { ("<s>", "</s>") }
 }
 
-fn tokenizer(shape: &Shape) -> Value {
+fn tokenizer(shape: &ModelShape) -> Value {
     let (bos, eos) = special_tokens(shape);
     let mut tokens = byte_tokens();
     let mut merges = Vec::new();
@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn every_shape_has_exactly_its_tokens_and_they_reach_every_text() {
-        for name in Shape::names().into_iter().chain(["tiny"]) {
-            let shape = Shape::parse(name).unwrap();
+        for name in ModelShape::names().into_iter().chain(["tiny"]) {
+            let shape = ModelShape::parse(name).unwrap();
             let [(_, json), ..] = files(&shape);
             let tokenizer = tokenizers::Tokenizer::from_bytes(serde_json::to_vec(&json).unwrap()).unwrap();
             assert_eq!(tokenizer.get_vocab_size(true), shape.vocabulary, "{name}");

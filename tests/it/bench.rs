@@ -98,7 +98,7 @@ impl Engine for Recorder {
 /// A checkpoint of the tiny shape.
 fn tiny() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    synth::made(&synth::job(evalsuite::synth::Format::F16, folder.path().join("m")));
+    synth::made(&synth::job(evalsuite::synth::SynthFormat::F16, folder.path().join("m")));
     folder
 }
 
@@ -378,7 +378,7 @@ fn written(folder: &Path, name: &str, value: &Value) -> String {
 fn the_command_leaves_a_record_of_everything() {
     let folder = tiny();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    synth::made(&synth::job(evalsuite::synth::Format::Awq { group_size: 32 }, PathBuf::from(path("m-awq"))));
+    synth::made(&synth::job(evalsuite::synth::SynthFormat::Awq { group_size: 32 }, PathBuf::from(path("m-awq"))));
     let workload = json!({"name": "two", "requests": vec![json!({"prompt_tokens": 9, "output_tokens": 4}); 2]});
     let workload = written(folder.path(), "w.json", &workload);
     let peers = json!({"machine": "a card", "date": "2026-01-01", "rows": [

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use evalsuite::engine::Dtype;
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::ModelSpec;
-use evalsuite::quantize::{Event, Finished, Job, Method, quantize};
+use evalsuite::quantize::{Method, QuantizeEnd, QuantizeEvent, QuantizeJob, quantize};
 use half::f16;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -143,13 +143,13 @@ fn calibration(folder: &Path) -> PathBuf {
     path
 }
 
-fn job(model: &Path, out: &Path, method: Method) -> Job {
+fn job(model: &Path, out: &Path, method: Method) -> QuantizeJob {
     let calibration = (method == Method::Awq).then(|| calibration(out.parent().unwrap()));
     let model = ModelSpec { source: model.display().to_string(), revision: "main".to_owned() };
-    Job { model, out: out.to_path_buf(), group_size: None, calibration, method }
+    QuantizeJob { model, out: out.to_path_buf(), group_size: None, calibration, method }
 }
 
-fn run(job: &Job) -> Result<Finished, String> {
+fn run(job: &QuantizeJob) -> Result<QuantizeEnd, String> {
     let result = quantize(job, &no_hub(), &mut |_| (), &AtomicBool::new(false)).map_err(|error| error.to_string());
     if let Err(error) = &result {
         assert!(error.contains("\nhint: "), "no hint: {error}");
@@ -161,7 +161,7 @@ fn run(job: &Job) -> Result<Finished, String> {
 fn quantized(model: &Path, method: Method) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    assert_eq!(run(&job(model, &out, method)), Ok(Finished::Written(out.clone())));
+    assert_eq!(run(&job(model, &out, method)), Ok(QuantizeEnd::Written(out.clone())));
     (folder, out)
 }
 
@@ -302,26 +302,26 @@ fn an_interrupted_quantisation_goes_on_and_comes_out_the_same() {
     let partial = folder.path().join("out.partial");
     let job = job(model.path(), &out, Method::Awq);
     let interrupted = AtomicBool::new(false);
-    let mut tell = |event: Event| {
-        if matches!(event, Event::Progress(progress) if progress.block == 2) {
+    let mut emit = |event: QuantizeEvent| {
+        if matches!(event, QuantizeEvent::Progress(progress) if progress.block == 2) {
             interrupted.store(true, Ordering::Relaxed);
         }
     };
-    let finished = quantize(&job, &no_hub(), &mut tell, &interrupted).unwrap();
-    assert_eq!(finished, Finished::Interrupted(partial.clone()));
+    let finished = quantize(&job, &no_hub(), &mut emit, &interrupted).unwrap();
+    assert_eq!(finished, QuantizeEnd::Interrupted(partial.clone()));
     assert!(partial.join("block-00000.part").exists() && !partial.join("block-00001.part").exists() && !out.exists());
 
-    let other = Job { group_size: Some(32), method: Method::Rtn, calibration: None, ..job.clone() };
+    let other = QuantizeJob { group_size: Some(32), method: Method::Rtn, calibration: None, ..job.clone() };
     let error = run(&other).unwrap_err();
     assert!(error.contains("method: awq then, rtn now") && error.contains("calibration text"), "{error}");
     assert!(!error.contains("group size"), "{error}");
 
     let mut done = None;
-    let mut tell = |event: Event| match event {
-        Event::Begun { done: blocks, .. } => done = Some(blocks),
-        Event::Progress(progress) => assert_eq!((progress.block, progress.total), (2, 12)),
+    let mut emit = |event: QuantizeEvent| match event {
+        QuantizeEvent::Begun { done: blocks, .. } => done = Some(blocks),
+        QuantizeEvent::Progress(progress) => assert_eq!((progress.block, progress.total), (2, 12)),
     };
-    quantize(&job, &no_hub(), &mut tell, &AtomicBool::new(false)).unwrap();
+    quantize(&job, &no_hub(), &mut emit, &AtomicBool::new(false)).unwrap();
     assert_eq!(done, Some(1));
     assert_eq!(files(&out), files(&uninterrupted));
 }
@@ -333,7 +333,7 @@ fn what_is_there_already_is_not_overwritten() {
     let out = folder.path().join("out");
     let job = job(model.path(), &out, Method::Rtn);
     std::fs::create_dir(&out).unwrap();
-    assert_eq!(run(&job), Ok(Finished::Written(out.clone())), "an empty folder is free");
+    assert_eq!(run(&job), Ok(QuantizeEnd::Written(out.clone())), "an empty folder is free");
     let before = files(&out);
     assert!(run(&job).unwrap_err().contains("there is something in"));
     assert_eq!(files(&out), before);
@@ -342,12 +342,12 @@ fn what_is_there_already_is_not_overwritten() {
     let partial = folder.path().join("elsewhere.partial");
     std::fs::create_dir(&partial).unwrap();
     std::fs::write(partial.join("thesis.txt"), "mine").unwrap();
-    let error = run(&Job { out: elsewhere, ..job.clone() }).unwrap_err();
+    let error = run(&QuantizeJob { out: elsewhere, ..job.clone() }).unwrap_err();
     assert!(error.contains("is in the way"), "{error}");
     assert_eq!(files(&partial).len(), 1);
 
-    let again = Job { model: ModelSpec { source: out.display().to_string(), ..job.model.clone() }, ..job };
-    let error = run(&Job { out: folder.path().join("twice"), ..again }).unwrap_err();
+    let again = QuantizeJob { model: ModelSpec { source: out.display().to_string(), ..job.model.clone() }, ..job };
+    let error = run(&QuantizeJob { out: folder.path().join("twice"), ..again }).unwrap_err();
     assert!(error.contains("quantised"), "{error}");
 }
 
@@ -359,7 +359,7 @@ fn calibration_text_that_is_too_short_says_how_short() {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         let calibration = Some(path);
-        run(&Job { calibration, ..job(model.path(), &folder.path().join("out"), Method::Awq) })
+        run(&QuantizeJob { calibration, ..job(model.path(), &folder.path().join("out"), Method::Awq) })
     };
     let error = with("short.txt", &"ab ".repeat(1000)).unwrap_err();
     assert!(error.contains("tokens; 4096 are needed"), "{error}");

@@ -8,22 +8,26 @@ use std::sync::atomic::AtomicBool;
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::ModelSpec;
 use evalsuite::engine::{Dtype, Engine as _};
-use evalsuite::synth::{Finished, Format, Job, Shape, WEIGHT_DEVIATION, synthesise};
+use evalsuite::synth::{ModelShape, SynthEnd, SynthFormat, SynthJob, WEIGHT_DEVIATION, synthesise};
 use safetensors::SafeTensors;
 
 use crate::tiny_model::{no_hub, open};
 
-pub(crate) const FORMATS: [(&str, Format); 4] =
-    [("f32", Format::F32), ("f16", Format::F16), ("bf16", Format::Bf16), ("awq", Format::Awq { group_size: 32 })];
+pub(crate) const FORMATS: [(&str, SynthFormat); 4] = [
+    ("f32", SynthFormat::F32),
+    ("f16", SynthFormat::F16),
+    ("bf16", SynthFormat::Bf16),
+    ("awq", SynthFormat::Awq { group_size: 32 }),
+];
 
-pub(crate) fn job(format: Format, out: PathBuf) -> Job {
-    Job { shape: Shape::parse("tiny").unwrap(), format, out, seed: 1, layers: None }
+pub(crate) fn job(format: SynthFormat, out: PathBuf) -> SynthJob {
+    SynthJob { shape: ModelShape::parse("tiny").unwrap(), format, out, seed: 1, layers: None }
 }
 
 /// Makes a checkpoint in a fresh folder.
-pub(crate) fn made(job: &Job) {
+pub(crate) fn made(job: &SynthJob) {
     let finished = synthesise(job, &mut |_| (), &AtomicBool::new(false)).unwrap();
-    assert!(matches!(finished, Finished::Written(bytes) if bytes > 0), "{finished:?}");
+    assert!(matches!(finished, SynthEnd::Written(bytes) if bytes > 0), "{finished:?}");
 }
 
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -59,7 +63,7 @@ fn every_format_opens_and_computes_finite_numbers() {
 #[test]
 fn weights_are_normal_and_norms_are_one() {
     let folder = tempfile::tempdir().unwrap();
-    made(&job(Format::F32, folder.path().join("out")));
+    made(&job(SynthFormat::F32, folder.path().join("out")));
     let bytes = std::fs::read(folder.path().join("out/model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(file.len(), 3 + 2 * 9);
@@ -86,7 +90,7 @@ fn the_bytes_depend_on_the_seed_and_not_on_the_threads() {
         let make = |run: &str, seed: u64, threads: usize| {
             let out = folder.path().join(format!("{name}-{run}"));
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| made(&Job { seed, ..job(format, out.clone()) }));
+            pool.install(|| made(&SynthJob { seed, ..job(format, out.clone()) }));
             files(&out)
         };
         let one = make("one", 1, 1);
@@ -103,8 +107,8 @@ fn a_cut_model_is_the_beginning_of_the_whole_one() {
     let folder = tempfile::tempdir().unwrap();
     let make = |layers: usize| {
         let out = folder.path().join(layers.to_string());
-        let shape = Shape::parse("smollm2-135m").unwrap();
-        made(&Job { shape, layers: Some(layers), ..job(Format::F16, out.clone()) });
+        let shape = ModelShape::parse("smollm2-135m").unwrap();
+        made(&SynthJob { shape, layers: Some(layers), ..job(SynthFormat::F16, out.clone()) });
         std::fs::read(out.join("model.safetensors")).unwrap()
     };
     let (one, two) = (make(1), make(2));
@@ -123,8 +127,8 @@ fn a_cut_model_is_the_beginning_of_the_whole_one() {
 #[test]
 fn the_awq_checkpoint_is_the_awq_form_of_the_dense_one() {
     let folder = tempfile::tempdir().unwrap();
-    made(&job(Format::F16, folder.path().join("m")));
-    made(&job(Format::Awq { group_size: 64 }, folder.path().join("m-awq")));
+    made(&job(SynthFormat::F16, folder.path().join("m")));
+    made(&job(SynthFormat::Awq { group_size: 64 }, folder.path().join("m-awq")));
     let path = folder.path().join("m");
     let spec = ModelSpec { source: path.display().to_string(), revision: "main".to_owned() };
     let form = open(&path).unwrap().open_awq_form(&spec, None, &no_hub()).unwrap().expect("it lies beside the model");
@@ -141,15 +145,15 @@ fn the_awq_checkpoint_is_the_awq_form_of_the_dense_one() {
 fn what_is_there_already_is_not_overwritten_and_what_is_broken_off_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let job = job(Format::F16, out.clone());
+    let job = job(SynthFormat::F16, out.clone());
     let finished = synthesise(&job, &mut |_| (), &AtomicBool::new(true)).unwrap();
-    assert_eq!(finished, Finished::Interrupted);
+    assert_eq!(finished, SynthEnd::Interrupted);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
 
     let mut seen = Vec::new();
     let finished = synthesise(&job, &mut |progress| seen.push(progress), &AtomicBool::new(false)).unwrap();
     let last = seen.last().unwrap();
-    assert_eq!(finished, Finished::Written(last.total_bytes));
+    assert_eq!(finished, SynthEnd::Written(last.total_bytes));
     assert_eq!((last.done_bytes, last.remaining_seconds()), (last.total_bytes, Some(0.0)));
 
     let before = files(&out);
@@ -160,7 +164,7 @@ fn what_is_there_already_is_not_overwritten_and_what_is_broken_off_is_removed() 
     let partial = folder.path().join("other.partial");
     std::fs::create_dir(&partial).unwrap();
     std::fs::write(partial.join("thesis.txt"), "mine").unwrap();
-    let other = Job { out: folder.path().join("other"), ..job };
+    let other = SynthJob { out: folder.path().join("other"), ..job };
     let error = synthesise(&other, &mut |_| (), &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.contains("is in the way"), "{error}");
     assert_eq!(files(&partial).len(), 1);

@@ -13,7 +13,7 @@ use crate::cli::output::{print_data, print_json};
 use crate::cli::printer::{note, print_error, say};
 use crate::cli::session::{open_hub, start_threads, with_surroundings};
 use crate::fault::Fault;
-use crate::golden::{Entry, Golden, Status, SuiteEnd, Terms};
+use crate::golden::{Entry, Golden, Status, SuiteEnd, Tolerance};
 use crate::jobs::{JobContext, JobError};
 use crate::record::Glance;
 use crate::task::Tier;
@@ -50,7 +50,7 @@ pub(super) fn accept(arguments: &AcceptArguments) -> Result<Exit, JobError> {
 
 fn accept_into(accepted: &mut Accepted, arguments: &AcceptArguments) -> Result<Exit, JobError> {
     let scope = &arguments.scope;
-    let terms = terms(arguments)?;
+    let tolerance = tolerance(arguments)?;
     let store = scope.store();
     if let Some(run) = &scope.run {
         if let Some(protocol) = Glance::read(run).ok().and_then(|run| run.generated_under) {
@@ -61,14 +61,14 @@ fn accept_into(accepted: &mut Accepted, arguments: &AcceptArguments) -> Result<E
         }
         for (dtype, came) in of_run(run, &scope.dtype, &store)? {
             let golden = came?;
-            take(accepted, &store.entry(golden.suite, &golden.model, dtype), golden, terms)?;
+            take(accepted, &store.entry(golden.suite, &golden.model, dtype), golden, tolerance)?;
         }
         return Ok(Exit::Success);
     }
     if arguments.rerun || scope.suite.is_some() {
-        return accept_anew(accepted, arguments, terms);
+        return accept_anew(accepted, arguments, tolerance);
     }
-    if terms != Terms::default() {
+    if tolerance != Tolerance::default() {
         return Err(JobError::invalid(
             "--tier and --margin choose how what is run anew is held",
             "add `--rerun`, or `--suite` and `--model`",
@@ -87,7 +87,7 @@ fn accept_into(accepted: &mut Accepted, arguments: &AcceptArguments) -> Result<E
     Ok(Exit::Success)
 }
 
-fn terms(arguments: &AcceptArguments) -> Result<Terms, JobError> {
+fn tolerance(arguments: &AcceptArguments) -> Result<Tolerance, JobError> {
     let tier = arguments
         .tier
         .as_deref()
@@ -98,7 +98,7 @@ fn terms(arguments: &AcceptArguments) -> Result<Terms, JobError> {
             "give percentage points, more than 0 and less than 100",
         ));
     }
-    Ok(Terms { tier: tier.transpose()?, margin_points: arguments.margin })
+    Ok(Tolerance { tier: tier.transpose()?, margin_points: arguments.margin })
 }
 
 /// The pending files that paths mean.
@@ -121,7 +121,7 @@ fn chosen(pending: Vec<Entry>, paths: &[PathBuf]) -> Result<Vec<Entry>, JobError
     Ok(pending.into_iter().filter(|entry| paths.iter().any(|path| means(path, entry))).collect())
 }
 
-fn accept_anew(accepted: &mut Accepted, arguments: &AcceptArguments, terms: Terms) -> Result<Exit, JobError> {
+fn accept_anew(accepted: &mut Accepted, arguments: &AcceptArguments, tolerance: Tolerance) -> Result<Exit, JobError> {
     let scope = &arguments.scope;
     let (store, suite) = (scope.store(), scope.suite()?);
     let mut gathered = scope.gather()?;
@@ -149,7 +149,7 @@ fn accept_anew(accepted: &mut Accepted, arguments: &AcceptArguments, terms: Term
             };
             for (dtype, came) in ran.candidates {
                 match came {
-                    Ok(golden) => take(accepted, &group.entry(&store, &golden.model, dtype), golden, terms)?,
+                    Ok(golden) => take(accepted, &group.entry(&store, &golden.model, dtype), golden, tolerance)?,
                     Err(error) => {
                         print_error(&format!("{dtype}: {error}"));
                         failed = true;
@@ -166,9 +166,9 @@ fn accept_anew(accepted: &mut Accepted, arguments: &AcceptArguments, terms: Term
     Ok(if failed { Exit::EngineFailure } else { Exit::Success })
 }
 
-fn take(accepted: &mut Accepted, entry: &Entry, mut golden: Golden, terms: Terms) -> Result<(), JobError> {
+fn take(accepted: &mut Accepted, entry: &Entry, mut golden: Golden, tolerance: Tolerance) -> Result<(), JobError> {
     // A damaged golden file is what accepting anew repairs.
-    terms.apply(&mut golden, entry.golden().ok().flatten().as_ref())?;
+    tolerance.apply(&mut golden, entry.golden().ok().flatten().as_ref())?;
     entry.write(&golden)?;
     let line = format!("accepted  {}: {} outputs, tier {}", entry.path.display(), golden.outputs.len(), golden.tier);
     accepted.push(entry, &golden, &line)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::golden::{Checked, Entry, Golden, Note, Reach, Status};
+use crate::golden::{Checked, Coverage, Entry, Golden, Note, Status};
 
 /// Which golden file it is.
 #[derive(Debug, Serialize)]
@@ -99,7 +99,7 @@ impl ListedData {
         status: Status,
         what: Option<String>,
         golden: Option<&Golden>,
-        parts: &Reach,
+        parts: &Coverage,
     ) -> Self {
         Self {
             entry: EntryData::new(entry),

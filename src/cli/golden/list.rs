@@ -10,7 +10,7 @@ use super::scope::{job, nothing_in_scope};
 use crate::cli::exit::Exit;
 use crate::cli::output::{print_data, print_json};
 use crate::engine::Dtype;
-use crate::golden::{Entry, Golden, Reach, Status, Store, Suite, reach};
+use crate::golden::{Coverage, Entry, Golden, Status, Store, Suite, coverage};
 use crate::hub::Hub;
 use crate::jobs::JobError;
 
@@ -21,7 +21,7 @@ struct Listed<'a> {
     /// Why, where it is not a golden file's own doing.
     what: Option<String>,
     golden: Option<Golden>,
-    parts: Reach,
+    parts: Coverage,
 }
 
 /// Runs the command.
@@ -44,7 +44,7 @@ pub(super) fn list(arguments: &LookArguments) -> Result<Exit, JobError> {
 }
 
 fn listed<'a>(entry: &'a Entry, hub: &Hub) -> Listed<'a> {
-    let parts = Reach { orphaned: Vec::new(), missing: Vec::new() };
+    let parts = Coverage { orphaned: Vec::new(), missing: Vec::new() };
     let unread =
         |status: Status, what: String| Listed { entry, status, what: Some(what), golden: None, parts: parts.clone() };
     let Some(suite) = Suite::parse(&entry.suite) else {
@@ -61,7 +61,7 @@ fn listed<'a>(entry: &'a Entry, hub: &Hub) -> Listed<'a> {
         Err(error) => return unread(Status::Failed, error.to_string()),
     };
     let resolved = job(suite, &golden.recipe, &[dtype], "cpu", Path::new("unused"));
-    let parts = match resolved.and_then(|job| reach(&golden, &job, hub)) {
+    let parts = match resolved.and_then(|job| coverage(&golden, &job, hub)) {
         Ok(parts) => parts,
         Err(error) => return unread(Status::Orphaned, error.to_string()),
     };

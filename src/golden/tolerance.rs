@@ -1,26 +1,26 @@
-//! How strictly outputs are held: chosen when a golden file is accepted, and refused where nothing could be held.
+//! How much an output may differ from its golden file: set when a golden file is accepted, and refused where no output could ever fail.
 
 use super::{Golden, Output};
 use crate::jobs::JobError;
 use crate::score::paired_score_interval;
 use crate::task::Tier;
 
-/// How strictly outputs are held.
+/// How much outputs may differ from those of a golden file.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Terms {
+pub struct Tolerance {
     /// The suite's tier; `None` is what the golden file or the prompt set says, else `tokens`.
     pub tier: Option<Tier>,
     /// Percentage points that may be lost in the tier `statistical`; `None` is what the golden file says, else
-    /// [`Terms::MARGIN_POINTS`].
+    /// [`Tolerance::MARGIN_POINTS`].
     pub margin_points: Option<f64>,
 }
 
-impl Terms {
+impl Tolerance {
     /// Unless someone says otherwise.
     pub const MARGIN_POINTS: f64 = 5.0;
 
-    /// Writes the terms into a golden file that takes the place of `old`. Terms under which nothing could ever fail, or
-    /// nothing ever pass, are refused.
+    /// Writes the tolerance into `golden`, which replaces `old`. Refused are a tier that checks nothing of an output, and a margin that
+    /// a single lost answer exceeds.
     pub fn apply(self, golden: &mut Golden, old: Option<&Golden>) -> Result<(), JobError> {
         golden.tier = self.tier.or(old.map(|old| old.tier)).unwrap_or(golden.tier);
         let held: &Golden = golden;
