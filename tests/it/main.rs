@@ -14,6 +14,7 @@ mod awq_writer;
 mod bench;
 mod cli;
 mod comparisons;
+mod compat;
 mod cuda;
 mod datasets;
 mod devtools;
