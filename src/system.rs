@@ -1,4 +1,4 @@
-//! What the operating system says of itself (Linux's /proc).
+//! Facts from the operating system (Linux's /proc).
 
 use std::fs;
 
@@ -7,7 +7,7 @@ pub fn available_memory_bytes() -> Option<u64> {
     kilobytes(&read("/proc/meminfo"), "MemAvailable")
 }
 
-/// An unreadable file of /proc tells nothing, which is what an empty text says.
+/// The file's text; empty if it cannot be read.
 pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }

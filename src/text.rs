@@ -1,4 +1,4 @@
-//! Small words for people: nearest names, byte sizes, durations.
+//! Text for people: nearest names, byte sizes, command lines.
 
 /// The candidate nearest to `word` (Jaro-Winkler), if any is near enough to be meant.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -1,4 +1,4 @@
-//! What can go wrong while a checkpoint is written.
+//! Errors of writing a checkpoint.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Checkpoints being written: the folder that one grows in, and safetensors files.
+//! Writing checkpoints: the unfinished folder, and safetensors files.
 
 mod error;
 mod folder;

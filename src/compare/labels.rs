@@ -1,8 +1,8 @@
-//! What tells runs apart: only what differs between them.
+//! Names of runs, made of what differs between them.
 
 use crate::jobs::eval::StoredRun;
 
-/// One name a run, no two alike: nothing where there is one run, `cpu` and `cuda` where the engine differs.
+/// One name per run, all different: empty if there is one run, `cpu` and `cuda` where the engine differs.
 pub(in crate::compare) fn run_names(runs: &[StoredRun]) -> Vec<String> {
     let parts: [fn(&StoredRun) -> String; 6] = [
         |run| last_part(&run.record.plan.model.name),

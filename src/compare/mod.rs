@@ -1,4 +1,4 @@
-//! Stored runs side by side: paired comparison, verdict, and the gate of a baseline, in every report format.
+//! Compares stored runs: paired comparison, verdict, and the gate against a baseline, in every report format.
 
 mod comparison;
 mod divergence;

@@ -1,4 +1,4 @@
-//! Every two rows on the same questions: what was lost, what was gained, and whether that is more than chance.
+//! Paired comparison of every two rows on the same questions: lost, gained, and a significance test.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::score::statistics::{Paired, paired};
 pub struct Pair {
     /// The rule.
     pub rule: String,
-    /// Index of the row that is held to be the reference: the earlier one.
+    /// Index of the reference row: the earlier one.
     pub reference: usize,
     /// Index of the other row.
     pub other: usize,

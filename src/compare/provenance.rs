@@ -30,7 +30,7 @@ pub struct Provenance {
     pub finished: String,
     /// SHA-256 of `answers.jsonl`.
     pub answers_sha256: Option<String>,
-    /// What the user was told before and during the run.
+    /// The notes printed before and during the run.
     pub notes: Vec<String>,
     /// The folder holds its questions, so that samples can be shown.
     pub has_samples: bool,

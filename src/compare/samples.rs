@@ -1,4 +1,4 @@
-//! What formats that show every sample look up: questions by row, and where an answer leaves its reference.
+//! Lookups for formats that show every sample: questions by row, and the first difference from the reference.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ impl ReferenceTokens<'_> {
     }
 }
 
-/// What the answers of a row are held against.
+/// The reference that a row's answers are compared with.
 pub(in crate::compare) fn divergence_of<'a>(
     comparison: &Comparison,
     sources: &[Source<'a>],

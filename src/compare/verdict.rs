@@ -1,4 +1,4 @@
-//! One line that says what became of accuracy.
+//! The verdict: one line about the change of accuracy.
 
 use super::gate::Gate;
 use super::rows::Row;

@@ -3,7 +3,7 @@
 use super::{Checked, Status};
 use crate::report::annotation;
 
-/// One `::error` line for each golden file that does not hold, at that file, with its first differences.
+/// One `::error` line for each golden file whose check failed, at that file, with its first differences.
 pub fn annotations(checked: &[Checked]) -> Vec<String> {
     const SHOWN: usize = 5;
     let line = |one: &Checked| {

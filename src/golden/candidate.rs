@@ -1,4 +1,4 @@
-//! From a run's folder to what would be its golden files.
+//! Turns a run folder into candidate golden files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,19 +17,19 @@ use crate::record::{
 use crate::task::{PromptSet, Protocol, Tier};
 use crate::text::command_line;
 
-/// What a run's folder does not say of itself.
+/// What a run folder does not contain.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
-    /// How to get the outputs again.
+    /// How to reproduce the outputs.
     pub recipe: RecipeSource<'a>,
     /// The protocol's name or file, where it is known.
     pub protocol: Option<&'a str>,
 }
 
-/// How a run's outputs are to be had again.
+/// How a run's outputs can be reproduced.
 #[derive(Debug, Clone, Copy)]
 pub enum RecipeSource<'a> {
-    /// By the recipe that it was run by.
+    /// By the recipe of the rerun.
     Known(&'a Recipe),
     /// By the run's own command, without these flags.
     Command(&'a [RecipeFlag]),
@@ -44,10 +44,10 @@ impl RecipeSource<'_> {
     }
 }
 
-/// One golden file a precision, or why there is none.
+/// For each precision a candidate golden file, or why there is none.
 pub type Candidates = Vec<(Dtype, Result<Golden, JobError>)>;
 
-/// What would be the golden files of a finished run.
+/// The candidate golden files of a finished run.
 pub fn candidates(run: &Path, origin: Origin) -> Result<Candidates, JobError> {
     let file = run.join("record.json");
     if !file.exists() {
@@ -62,7 +62,7 @@ pub fn candidates(run: &Path, origin: Origin) -> Result<Candidates, JobError> {
     }
 }
 
-/// What every precision of a run shares.
+/// What all precisions of a run share.
 struct Shared<'a> {
     suite: Suite,
     model: &'a ModelPlan,
@@ -127,7 +127,7 @@ fn gsm8k(run: &Path, record: &EvalRecord, origin: Origin) -> Result<Candidates, 
     let plan = &record.plan;
     let samples: Vec<StoredSample> = read_journal(&run.join("samples.jsonl"))?;
     let prompts: HashMap<usize, String> = samples.into_iter().map(|line| (line.sample, line.prompt)).collect();
-    // Not the run's own protocol, but one that changed since, would describe rules that nobody scored by.
+    // A protocol that changed since the run would describe rules that did not score it.
     let protocol = Protocol::open(origin.protocol.unwrap_or(&plan.protocol.name)).ok();
     let protocol = protocol.filter(|protocol| protocol.sha256 == plan.protocol.sha256);
     let rules = protocol.iter().flat_map(|protocol| &protocol.rules);
@@ -224,7 +224,7 @@ fn quality(run: &Path, record: &QualityRecord, origin: Origin) -> Result<Candida
     Ok(plan.dtypes.iter().map(|dtype| (*dtype, one(*dtype))).collect())
 }
 
-/// The set that a run asked, if it is still what it was: prompts choose their tiers in it.
+/// The run's prompt set, if its hash is unchanged: prompts set their tiers in it.
 fn set_of(plan: &QualityPlan) -> Result<Option<PromptSet>, JobError> {
     let path = (plan.prompts.source != crate::bundled::NAME).then(|| Path::new(&plan.prompts.source));
     if path.is_some_and(|path| !path.exists()) {

@@ -1,27 +1,27 @@
-//! One golden file held against what came now, and what becomes of the difference.
+//! Checks one golden file against new outputs, and writes or removes its pending file.
 
 use super::{Comparison, Entry, Golden, Note, Tolerance, compare};
 use crate::jobs::JobError;
 
-/// What is the matter with a golden file.
+/// The status of a golden file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It holds.
+    /// The outputs are the same within the tolerance.
     Ok,
-    /// What came now is another.
+    /// The outputs differ.
     Changed,
-    /// Something else waits to be accepted or rejected.
+    /// A pending file waits to be accepted or rejected.
     Pending,
-    /// What it is of is no more.
+    /// Its prompts or rows no longer exist.
     Orphaned,
-    /// It should be there and is not.
+    /// The golden file does not exist.
     Missing,
     /// It could not be compared.
     Failed,
 }
 
 impl Status {
-    /// For lists.
+    /// The name in lists.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -34,27 +34,27 @@ impl Status {
     }
 }
 
-/// A golden file and what a check said of it.
+/// The result of checking one golden file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checked {
     /// Which.
     pub entry: Entry,
-    /// What is the matter with it.
+    /// Its status.
     pub status: Status,
-    /// The same in some more words.
+    /// The status in more words.
     pub summary: String,
     /// Every difference.
     pub differences: Vec<Note>,
-    /// Inputs that are others and need not matter.
+    /// Changed inputs that alone do not fail it.
     pub notes: Vec<String>,
-    /// Whether the difference waits beside it.
+    /// Whether a pending file was written.
     pub is_pending: bool,
-    /// Whether the engine failed, and not the user's files.
+    /// Whether the engine failed, rather than the user's files.
     pub is_engine_failure: bool,
 }
 
 impl Checked {
-    /// Without differences.
+    /// A result without differences.
     pub fn new(entry: &Entry, status: Status, summary: impl Into<String>) -> Self {
         Self {
             entry: entry.clone(),
@@ -73,8 +73,8 @@ impl Checked {
     }
 }
 
-/// Holds the golden file of `entry` against what came now. With `write`, a difference is left pending beside it, and
-/// what was pending is forgotten where there is none any more.
+/// Compares the golden file of `entry` with new outputs. With `write`, differing outputs are written to the pending
+/// file, and the pending file is removed if there is no difference.
 pub fn hold(
     entry: &Entry,
     came: Result<&Golden, &JobError>,

@@ -1,26 +1,26 @@
-//! A golden file against what came now.
+//! Compares a golden file with new outputs.
 
 use super::prompt_change::where_it_changed;
 use super::{FileHash, Golden, Note, Output, ProtocolInput, Tolerance};
 use crate::score::{first_divergence, normalize, paired_score_interval};
 use crate::task::Tier;
 
-/// What differs, in words; nothing in `causes`, `outputs` and `whole` is equality.
+/// The differences, in words; equal if `causes`, `outputs` and `whole` are empty.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Comparison {
-    /// Inputs that are others and make any golden file another: the model, the rules, the sampling.
+    /// Changed inputs that fail the comparison even if all outputs are equal: model, rules, sampling.
     pub causes: Vec<String>,
-    /// Inputs that are others and need not matter.
+    /// Changed inputs that alone do not fail it.
     pub notes: Vec<String>,
-    /// Outputs that differ: their ids, and what of them does.
+    /// Outputs that differ, by id.
     pub outputs: Vec<(String, Vec<Change>)>,
-    /// What the outputs of the tier `statistical` come to, if that is not good enough.
+    /// Why the outputs of the tier `statistical` fail together, if they do.
     pub whole: Vec<String>,
-    /// Outputs that both have.
+    /// Number of outputs that both have.
     pub compared: usize,
 }
 
-/// What of an output differs.
+/// One difference of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Its kind.
@@ -29,16 +29,16 @@ pub struct Change {
     pub what: String,
 }
 
-/// What kind of change it is.
+/// The kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// The output is in one of the two only.
+    /// Only one side has the output.
     Presence,
-    /// What the model read.
+    /// The prompt.
     Prompt,
-    /// What it wrote.
+    /// The generated tokens or text.
     Tokens,
-    /// What a rule or a check made of it.
+    /// A score or a verdict.
     Verdict,
 }
 
@@ -49,12 +49,12 @@ impl ChangeKind {
 }
 
 impl Comparison {
-    /// Whether the golden file still holds.
+    /// Whether the comparison passes.
     pub fn is_equal(&self) -> bool {
         self.causes.is_empty() && self.outputs.is_empty() && self.whole.is_empty()
     }
 
-    /// Every difference, the causes first.
+    /// All differences, changed inputs first.
     pub fn differences(&self) -> Vec<Note> {
         let whole = |what: &String| Note { id: None, what: what.clone() };
         let outputs = self.outputs.iter().flat_map(|(id, changes)| {
@@ -97,8 +97,8 @@ impl Comparison {
     }
 }
 
-/// Holds `new` against the golden file `old`, by the golden file's tiers. `spell` gives a token's text, where the
-/// tokenizer is at hand.
+/// Compares `new` with the golden file `old` under the tiers of `old`. `spell` gives a token's text, if the
+/// tokenizer is available.
 pub fn compare(old: &Golden, new: &Golden, spell: Option<&dyn Fn(u32) -> String>) -> Comparison {
     let mut comparison = Comparison::default();
     inputs(old, new, &mut comparison);
@@ -136,7 +136,7 @@ fn inferiority(pairs: &[(bool, bool)], margin_points: f64) -> Option<String> {
     let count = |wanted: (bool, bool)| pairs.iter().filter(|pair| **pair == wanted).count();
     let (lost, gained, n) = (count((true, false)), count((false, true)), pairs.len());
     let (low, high) = paired_score_interval(lost, gained, n)?;
-    // Answers that are as right as they were are no worse, however few they are.
+    // As many correct answers as before is no loss, however few there are.
     if lost == 0 || low * 100.0 > -margin_points {
         return None;
     }
@@ -151,7 +151,7 @@ fn inferiority(pairs: &[(bool, bool)], margin_points: f64) -> Option<String> {
 
 fn inputs(old: &Golden, new: &Golden, found: &mut Comparison) {
     let (was, is) = (&old.inputs, &new.inputs);
-    // Other weights are what the tier `statistical` is for.
+    // The tier `statistical` exists to compare other weights.
     let held = old.outputs.iter().any(|output| old.tier_of(output) != Tier::Statistical);
     let weights =
         [("the model", Some(&was.model), Some(&is.model)), ("its AWQ form", was.awq.as_ref(), is.awq.as_ref())];
@@ -239,7 +239,7 @@ fn protocol(was: &ProtocolInput, is: &ProtocolInput, found: &mut Comparison) {
     }
 }
 
-/// What of one output differs as far as its tier cares.
+/// The differences of one output that its tier counts.
 fn output(was: &Output, is: &Output, tier: Tier, spell: Option<&dyn Fn(u32) -> String>) -> Vec<Change> {
     let mut changes = Vec::new();
     if was.prompt_sha256 != is.prompt_sha256 {
@@ -280,7 +280,7 @@ fn verdicts(was: &Output, is: &Output, tier: Tier) -> Vec<String> {
     let value =
         |value: &Option<String>| value.as_ref().map_or_else(|| "nothing".to_owned(), |value| format!("{value:?}"));
     for before in &was.scores {
-        // Rules that came or went are told once, as a cause.
+        // Added and removed rules are reported once, as a cause.
         let Some(now) = is.scores.iter().find(|score| score.rule == before.rule) else { continue };
         let same_value = match tier {
             Tier::Tokens => before.value == now.value,

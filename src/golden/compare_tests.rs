@@ -1,4 +1,4 @@
-//! Comparisons by hand: what each tier tells and what it lets through.
+//! Comparisons of hand-made outputs: what each tier reports and what it accepts.
 
 use super::*;
 use crate::engine::{Dtype, Finish};

@@ -15,7 +15,7 @@ use crate::task::Tier;
 /// The version of golden files; raised when a field changes its meaning.
 pub const GOLDEN_FORMAT: u32 = 1;
 
-/// What a golden file is of.
+/// The suite of a golden file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Suite {
@@ -43,7 +43,7 @@ impl Suite {
     }
 }
 
-/// What one precision of one model gave in one suite.
+/// The outputs of one precision of one model in one suite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
@@ -55,25 +55,25 @@ pub struct Golden {
     pub model: String,
     /// The precision.
     pub dtype: Dtype,
-    /// How strictly outputs are held that choose no tier of their own.
+    /// The tier of outputs that have none of their own.
     pub tier: Tier,
     /// For outputs of the tier `statistical`: how many percentage points may be lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin_points: Option<f64>,
-    /// How to get the outputs again.
+    /// How to reproduce the outputs.
     pub recipe: Recipe,
     /// What decides the outputs.
     pub inputs: Inputs,
-    /// When, how and where they came about.
+    /// When, how and where they were made.
     pub provenance: Provenance,
-    /// In a pending file: what the check said of it.
+    /// In a pending file: the differences that the check found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Note>,
     /// In the suite's order.
     pub outputs: Vec<Output>,
 }
 
-/// What decides every output. Names of files are no part of it, their hashes are.
+/// Everything that decides an output. Files are identified by hash, not by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Inputs {
     /// The model.
@@ -87,7 +87,7 @@ pub struct Inputs {
     /// The prompt set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<PromptsInput>,
-    /// How to ask and how to score.
+    /// Prompt format and scoring rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<ProtocolInput>,
     /// Whether prompts went through the model's chat template.
@@ -101,7 +101,7 @@ pub struct Inputs {
 pub struct FileHash {
     /// Over every file that decides an answer.
     pub sha256: String,
-    /// What they hold their tensors in.
+    /// The storage format of their tensors.
     pub stored_as: String,
 }
 
@@ -138,7 +138,7 @@ pub struct ProtocolInput {
     pub sha256: String,
     /// Of the worked examples, where there are any.
     pub fewshot_sha256: Option<String>,
-    /// What it extracts by; empty where only a run's folder was at hand and its protocol has changed since.
+    /// Its extraction rules; empty if the outputs come from a run folder whose protocol has changed since.
     pub rules: Vec<RuleInput>,
 }
 
@@ -151,7 +151,7 @@ pub struct RuleInput {
     pub extracts: String,
 }
 
-/// When, how and where outputs came about.
+/// When, how and where outputs were made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// UTC.
@@ -166,7 +166,7 @@ pub struct Provenance {
     pub device: String,
 }
 
-/// What a check said: of one output, or of the whole file.
+/// A difference that a check found: in one output, or in the whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// The output's id; `None` for the whole file.
@@ -183,27 +183,27 @@ pub struct Output {
     /// The prompt's own tier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
-    /// What the model read; `None` for folders of runs from before these kept their prompts.
+    /// The rendered prompt; `None` from run folders of versions that did not store prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// Of what the model read.
+    /// SHA-256 of the rendered prompt.
     pub prompt_sha256: String,
     /// Every generated token, the ending one included.
     pub token_ids: Vec<u32>,
-    /// Their text, cut before a stop string.
+    /// Their text, up to a stop string.
     pub text: String,
-    /// Why it ended.
+    /// Why generation ended.
     pub finish: Finish,
-    /// What every rule of the protocol extracted.
+    /// The value that each rule of the protocol extracted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<Scored>,
-    /// What every check of the prompt said.
+    /// The verdict of each check of the prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Verdict>,
 }
 
 impl Output {
-    /// Right by the protocol's first rule, or every check passed; `None` where nothing judges it.
+    /// Correct under the protocol's first rule, or all checks passed; `None` without rule and check.
     pub fn is_good(&self) -> Option<bool> {
         match (self.scores.first(), self.checks.is_empty()) {
             (Some(score), _) => Some(score.correct),
@@ -213,19 +213,19 @@ impl Output {
     }
 }
 
-/// What one rule extracted.
+/// The value that one rule extracted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scored {
     /// The rule.
     pub rule: String,
-    /// What it found; `None` where nothing matched.
+    /// The value; `None` if nothing matched.
     pub value: Option<String>,
-    /// Whether that is right.
+    /// Whether the value is correct.
     pub correct: bool,
 }
 
 impl Golden {
-    /// The tier that an output is held by.
+    /// The tier of an output.
     pub fn tier_of(&self, output: &Output) -> Tier {
         output.tier.unwrap_or(self.tier)
     }

@@ -1,8 +1,8 @@
-//! Golden files: what a suite once gave, kept beside the code, and held against what it gives now.
+//! Golden files: stored outputs of a suite, kept beside the code, that later outputs are compared with.
 //!
 //! ```text
-//! golden/<suite>/<model>/<dtype>.json      outputs, scores, how strictly they are held, and where they come from
-//! golden/<suite>/<model>/<dtype>.json.new  what came instead, until someone accepts or rejects it
+//! golden/<suite>/<model>/<dtype>.json      outputs, scores, tolerance and provenance
+//! golden/<suite>/<model>/<dtype>.json.new  differing outputs, until they are accepted or rejected
 //! ```
 
 mod annotation;

@@ -1,9 +1,9 @@
-//! Where one prompt departs from another.
+//! The first difference between two prompts.
 
 /// Characters shown on either side of a change.
 const AROUND: usize = 18;
 
-/// `at character 57: "…step by step, one…" was "…"`: the first difference with its surroundings, in both texts.
+/// `at character 57: "…step by step, one…" was "…"`: the first difference and the text around it, in both prompts.
 pub(super) fn where_it_changed(was: &str, is: &str) -> String {
     let (old, new): (Vec<char>, Vec<char>) = (was.chars().collect(), is.chars().collect());
     let at = old.iter().zip(&new).take_while(|(a, b)| a == b).count();

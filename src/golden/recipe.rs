@@ -1,8 +1,8 @@
-//! How to get outputs again.
+//! How to reproduce outputs.
 
 use serde::{Deserialize, Serialize};
 
-/// How to get outputs again: `evalsuite SUITE --model MODEL --dtype DTYPE [--awq AWQ] ARGUMENTS`.
+/// How to reproduce outputs: `evalsuite SUITE --model MODEL --dtype DTYPE [--awq AWQ] ARGUMENTS`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Recipe {
     /// What `--model` says: `bundled`, a hub id, or a path, relative to the folder that the program runs in.
@@ -10,18 +10,18 @@ pub struct Recipe {
     /// What `--awq` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awq: Option<String>,
-    /// Everything else that decides an output.
+    /// All other flags that decide an output.
     pub arguments: Vec<String>,
 }
 
-/// A flag of a suite's command that no recipe has: it decides no output, or a golden file keeps it elsewhere.
+/// A flag of a suite's command that recipes leave out: it decides no output, or is stored elsewhere in the golden file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecipeFlag {
     /// `--engine`.
     pub name: String,
     /// Whether a value follows it.
     pub takes_value: bool,
-    /// Whether it is heeded where a suite runs for its golden files: how it is computed, and where.
+    /// Whether a rerun for golden files takes it: flags that say how and where to compute.
     pub is_heeded: bool,
 }
 
@@ -31,7 +31,7 @@ fn flag_of(word: &str) -> &str {
 }
 
 impl Recipe {
-    /// The first flag among these that a suite which runs for its golden files would not heed.
+    /// The first of these flags that a rerun for golden files would ignore.
     pub fn not_heeded<'a>(arguments: &'a [String], left_out: &[RecipeFlag]) -> Option<&'a str> {
         let mut flags = arguments.iter().map(|word| flag_of(word));
         flags.find(|flag| left_out.iter().any(|left| left.name == *flag && !left.is_heeded))

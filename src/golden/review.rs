@@ -1,4 +1,4 @@
-//! A pending file as someone reads it who must decide.
+//! A pending file as text for review.
 
 use super::prompt_change::where_it_changed;
 use super::{Golden, Output};
@@ -8,8 +8,8 @@ use crate::score::{Change, word_diff};
 /// Columns that texts take, their indentation not counted.
 const WIDTH: usize = 76;
 
-/// Every difference between a golden file, if there is one, and what is pending beside it: what the check said, and of
-/// each output the prompt, the old text, the new one, and the way between them word by word.
+/// All differences between a golden file, if there is one, and its pending file: the check's findings, and for
+/// each output the prompt, the old text, the new text and a word diff.
 pub fn show(old: Option<&Golden>, new: &Golden, colour: bool) -> String {
     let mut lines = vec![format!("{} {} {}", new.suite.name(), new.model, new.dtype)];
     lines.extend(new.changes.iter().filter(|note| note.id.is_none()).map(|note| format!("  {}", plain(&note.what))));

@@ -1,4 +1,4 @@
-//! The folder of golden files: what lies there, what is pending, and how the one becomes the other.
+//! The folder of golden files: reading, writing, and accepting or rejecting pending files.
 
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ pub struct Store {
     folder: PathBuf,
 }
 
-/// A place for a golden file, taken or not.
+/// The path of a golden file, which need not exist.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// The suite's folder.
@@ -27,7 +27,7 @@ pub struct Entry {
     pub model: String,
     /// The file's stem.
     pub dtype: String,
-    /// `<dtype>.json`, whether it is there or not.
+    /// `<dtype>.json`, whether it exists or not.
     pub path: PathBuf,
 }
 
@@ -37,45 +37,45 @@ impl Entry {
         format!("{} {} {}", self.suite, self.model, self.dtype)
     }
 
-    /// Where an output waits that is another.
+    /// The path of the pending file.
     pub fn pending_path(&self) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
         path.push(format!(".{PENDING}"));
         path.into()
     }
 
-    /// Whether one waits.
+    /// Whether a pending file exists.
     pub fn is_pending(&self) -> bool {
         self.pending_path().exists()
     }
 
-    /// Whether there is a golden file.
+    /// Whether the golden file exists.
     pub fn exists(&self) -> bool {
         self.path.exists()
     }
 
-    /// The golden file, if there is one.
+    /// The golden file, if it exists.
     pub fn golden(&self) -> Result<Option<Golden>, JobError> {
         self.exists().then(|| Golden::read(&self.path)).transpose()
     }
 
-    /// Leaves a golden file pending, with what the check said of it.
+    /// Writes a pending file with the differences that the check found.
     pub fn write_pending(&self, golden: &Golden) -> Result<(), JobError> {
         write(&self.pending_path(), golden)
     }
 
-    /// Writes the golden file; nothing is pending any more.
+    /// Writes the golden file and removes the pending one.
     pub fn write(&self, golden: &Golden) -> Result<(), JobError> {
         write(&self.path, &Golden { changes: Vec::new(), ..golden.clone() })?;
         self.reject()
     }
 
-    /// Makes what is pending the golden file.
+    /// Replaces the golden file by the pending one.
     pub fn accept(&self) -> Result<(), JobError> {
         self.write(&Golden::read(&self.pending_path())?)
     }
 
-    /// Forgets what is pending, if anything is.
+    /// Removes the pending file, if there is one.
     pub fn reject(&self) -> Result<(), JobError> {
         let path = self.pending_path();
         match fs::remove_file(&path) {
@@ -86,7 +86,7 @@ impl Entry {
 }
 
 impl Store {
-    /// The folder, there or not.
+    /// The folder, which need not exist.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_path_buf() }
     }
@@ -96,15 +96,15 @@ impl Store {
         &self.folder
     }
 
-    /// Where the golden file of these lies.
+    /// The entry of a suite, model and dtype.
     pub fn entry(&self, suite: Suite, model: &str, dtype: Dtype) -> Entry {
         let model = folder_name(model);
         let path = self.folder.join(suite.name()).join(&model).join(format!("{dtype}.json"));
         Entry { suite: suite.name().to_owned(), model, dtype: dtype.to_string(), path }
     }
 
-    /// Every golden file and everything pending, by suite, model and dtype; none where there is no such folder. A folder
-    /// with a run in it is refused: what a run wrote must not be taken for golden files that nobody asks for any more.
+    /// Every golden and pending file, by suite, model and dtype; none if the folder does not exist. A folder
+    /// that holds a run is refused: the run's JSON files would be taken for orphaned golden files.
     pub fn entries(&self) -> Result<Vec<Entry>, JobError> {
         let mut found = Vec::new();
         self.refuse_run(&self.folder)?;
@@ -143,7 +143,7 @@ impl Store {
     }
 }
 
-/// A model's name as a folder's.
+/// A model's name as the name of a folder.
 pub(super) fn folder_name(model: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' };
     let name: String = model.replace('/', "--").chars().map(safe).collect();

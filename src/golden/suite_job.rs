@@ -1,4 +1,4 @@
-//! A golden file's suite run anew, through the pipelines of `gsm8k` and `quality`.
+//! Reruns the suite of a golden file through the pipelines of `eval` and `quality`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::jobs::quality::{QualityInputs, QualityJob, spelling};
 use crate::jobs::{JobContext, JobError};
 use crate::task::PromptSet;
 
-/// What makes a suite's outputs.
+/// The job that produces a suite's outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SuiteJob {
     /// A dataset under a protocol.
@@ -21,21 +21,21 @@ pub enum SuiteJob {
     Quality(Box<QualityJob>),
 }
 
-/// How that ended.
+/// How a rerun ended.
 #[derive(Debug)]
 pub enum SuiteEnd {
-    /// With outputs, or with errors in their places.
+    /// With outputs, or an error for each precision that failed.
     Ran(Ran),
-    /// Nothing of what it names is there any more; why, in words.
+    /// No row or prompt that it selects exists any more; why, in words.
     Orphaned(String),
-    /// The user broke off.
+    /// Interrupted by the user.
     Interrupted,
 }
 
-/// What came of it.
+/// The result of a rerun.
 #[derive(Debug)]
 pub struct Ran {
-    /// One golden file a precision, or why there is none.
+    /// For each precision a candidate golden file, or why there is none.
     pub candidates: Candidates,
     tokenizer: Arc<ModelTokenizer>,
 }
@@ -56,7 +56,7 @@ impl SuiteJob {
         }
     }
 
-    /// Runs what of the job there still is: rows and prompts that are no more are left out.
+    /// Runs the job; selected rows and prompts that no longer exist are left out.
     pub fn run(&self, recipe: &Recipe, hub: &Hub, surroundings: &mut JobContext) -> Result<SuiteEnd, JobError> {
         match self {
             Self::Gsm8k(job) => {
@@ -90,7 +90,7 @@ impl SuiteJob {
     }
 }
 
-/// Whether anything is left to choose: an empty choice means all, so a choice must not become empty unnoticed.
+/// Whether any selected row or prompt still exists. An empty selection means all, so a selection must not become empty silently.
 fn keep_known<T>(chosen: &mut Vec<T>, known: impl Fn(&T) -> bool) -> bool {
     let names_all = chosen.is_empty();
     chosen.retain(known);
@@ -108,7 +108,7 @@ fn ran(
         return Ok(SuiteEnd::Interrupted);
     }
     let mut candidates = candidates(folder, origin)?;
-    // The error itself says more than the run's folder: whether the engine failed, and a hint.
+    // The error says more than the run folder: whether the engine failed, and a hint.
     for (dtype, error) in failures {
         if let Some(place) = candidates.iter_mut().find(|(candidate, _)| *candidate == dtype) {
             place.1 = Err(error);

@@ -16,7 +16,7 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// Unless someone says otherwise.
+    /// The default.
     pub const MARGIN_POINTS: f64 = 5.0;
 
     /// Writes the tolerance into `golden`, which replaces `old`. Refused are a tier that checks nothing of an output, and a margin that
@@ -41,7 +41,7 @@ impl Tolerance {
             return Ok(());
         }
         let margin = self.margin_points.or(old.and_then(|old| old.margin_points)).unwrap_or(Self::MARGIN_POINTS);
-        // Otherwise one lost answer would be too many already, and the tier a stricter one in disguise.
+        // Otherwise a single lost answer would fail the tier, which would make it stricter than its name says.
         if let Some((low, _)) = paired_score_interval(1, 0, n)
             && low * -100.0 >= margin
         {

@@ -1,4 +1,4 @@
-//! What can go wrong between the hub and a file on disk, in words.
+//! Errors of the hub's client, and their messages.
 
 use std::io;
 
@@ -19,7 +19,7 @@ impl HubError {
     }
 }
 
-/// The kinds of failure that are told apart.
+/// The kinds of failure, each with its own message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The endpoint could not be reached, or the connection broke.
@@ -34,11 +34,11 @@ pub(super) enum Failure {
     Locked,
     /// What came back is not what the hub sends.
     Protocol,
-    /// The user broke off.
+    /// Interrupted by the user.
     Interrupted,
 }
 
-/// The user broke off before this could be asked for.
+/// Interrupted by the user before the request was made.
 pub(super) fn broken_off() -> ApiError {
     ApiError::IoError(io::ErrorKind::Interrupted.into())
 }

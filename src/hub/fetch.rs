@@ -10,7 +10,7 @@ use super::cache;
 use crate::files::Blob;
 use crate::text;
 
-/// Downloads one file and checks what came: its length, and its hash where the hub tells it. Progress is shown under the name
+/// Downloads one file and checks what came: its length, and its hash if the hub gives one. Progress is shown under the name
 /// `shown_as`, if there is one.
 pub(super) fn fetch(
     remote: &ApiRepo,

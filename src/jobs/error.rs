@@ -1,4 +1,4 @@
-//! What can go wrong in a job: the errors of the layers below, and the user's own.
+//! Errors of jobs: those of the layers below, and invalid requests.
 
 use crate::engine::EngineError;
 use crate::fault::{Fault, FaultKind};
@@ -13,7 +13,7 @@ use crate::task::TaskError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
-    /// What was asked for cannot be done.
+    /// The request is invalid.
     #[error(transparent)]
     Invalid(#[from] Fault),
     /// Dataset, protocol or template.
@@ -40,7 +40,7 @@ pub enum JobError {
 }
 
 impl JobError {
-    /// What was asked for cannot be done.
+    /// The request is invalid.
     pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Invalid(Fault::new(what, hint))
     }

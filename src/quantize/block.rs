@@ -89,8 +89,8 @@ pub(super) fn pass(batches: &mut [Batch], block: &Block, calibration: &Calibrati
 pub(super) const STEPS: usize = 6;
 
 /// Changes a block's weights so that they lose least by rounding. The batches become the next block's inputs, by the
-/// original weights. `step` is told as each step ends; where it says no, the block is left half done and `false`
-/// comes back.
+/// original weights. `step` is called as each step ends; if it returns `false`, the block is left unfinished and `false`
+/// is returned.
 pub(super) fn improve(
     block: &mut Block,
     batches: &mut [Batch],
@@ -199,7 +199,7 @@ impl Search<'_> {
         })
     }
 
-    /// `loss` tells what a trace loses under a candidate in `linear`'s place.
+    /// `loss` is the error of a trace with a candidate in place of `linear`.
     fn over(&self, linear: &Linear, means: &[f64], loss: impl Fn(&Trace<'_>, &Linear) -> f64) -> Vec<f32> {
         search_scales(values(linear), means, self.group_size, |weights| {
             let candidate = Linear { bias: linear.bias.clone(), ..dense(weights, linear.inputs) };

@@ -1,4 +1,4 @@
-//! What can go wrong between a model and its quantised checkpoint.
+//! Errors of quantisation.
 
 use crate::checkpoint::CheckpointError;
 use crate::engine::EngineError;
@@ -9,7 +9,7 @@ use crate::task::TaskError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantizeError {
-    /// What was asked for cannot be done.
+    /// The request is invalid.
     #[error(transparent)]
     Invalid(#[from] Fault),
     /// The folder that the checkpoint is written to.
@@ -33,7 +33,7 @@ impl QuantizeError {
         }
     }
 
-    /// What was asked for cannot be done.
+    /// The request is invalid.
     pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Invalid(Fault::new(what, hint))
     }

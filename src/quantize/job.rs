@@ -1,4 +1,4 @@
-//! From a model to its checkpoint: open → block by block → what lies outside the blocks → join → describe.
+//! The pipeline from a model to its quantised checkpoint: open → quantise block by block → copy the other tensors → join → describe.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,7 +79,7 @@ pub enum QuantizeEvent {
     Progress(QuantizeProgress),
 }
 
-/// How far it is.
+/// Progress so far.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QuantizeProgress {
     /// Steps done, those of earlier sessions included.

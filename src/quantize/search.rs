@@ -14,7 +14,7 @@ const LIMITS: u32 = 10;
 /// The scales of the inputs, one each, under which `loss` is least.
 ///
 /// `weights` is `[outputs, inputs]` row-major and `mean_magnitudes` are the inputs'. `loss` gets weights of the same
-/// shape, scaled, rounded and scaled back, and tells how far they lead the model off. Of equals, the first wins.
+/// shape, scaled, rounded and scaled back, and returns the error that they cause. Of equals, the first wins.
 pub(super) fn search_scales(
     weights: &[f32],
     mean_magnitudes: &[f64],

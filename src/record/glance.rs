@@ -22,7 +22,7 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
-    /// For lists.
+    /// The name in lists.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -54,7 +54,7 @@ pub struct Glance {
     pub generated_under: Option<String>,
     /// The columns of its table.
     pub variants: Vec<String>,
-    /// How far it is.
+    /// Progress so far.
     pub status: RunStatus,
 }
 

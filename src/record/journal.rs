@@ -29,9 +29,9 @@ pub struct StoredCompletion {
     pub prompt_tokens: usize,
     /// Every generated token, the ending one included.
     pub token_ids: Vec<u32>,
-    /// Their text, cut before a stop string.
+    /// Their text, up to a stop string.
     pub text: String,
-    /// Why it ended.
+    /// Why generation ended.
     pub finish: Finish,
     /// What every rule extracted, where, and whether it is right.
     pub scores: Vec<Extraction>,
@@ -60,7 +60,7 @@ pub struct Outcome {
     pub output_tokens: usize,
     /// Text.
     pub text: String,
-    /// Why it ended.
+    /// Why generation ended.
     pub finish: Finish,
     /// What every rule made of it.
     pub scores: Vec<Extraction>,

@@ -16,7 +16,7 @@ pub struct Session {
     pub engine: EngineInfo,
     /// Threads of the pool that it computes on.
     pub threads: usize,
-    /// Wall time from the first request until the engine had handed out the last answer, which may not yet be in the
+    /// Wall time from the first request until the engine had emitted the last answer, which may not yet be in the
     /// journal then; `None` after a kill (the journal knows until when).
     pub generate_seconds: Option<f64>,
     /// `None` after a kill, and where the system does not say.

@@ -1,4 +1,4 @@
-//! Reports: what jobs and comparisons share to become text: templates, numbers in words, formats, word diffs.
+//! Rendering shared by jobs and comparisons: templates, numbers in words, formats, word diffs.
 
 mod annotation;
 mod describe;

@@ -37,7 +37,7 @@ pub(crate) fn render_by(
     engine(colour).render(&name, template, &origin, context)
 }
 
-/// Tera with the filters of our own; it colours words only where it is told to.
+/// Tera with this program's filters; they colour words only if `colour` was set.
 pub(super) struct TemplateEngine(Tera);
 
 pub(super) fn engine(colour: bool) -> TemplateEngine {

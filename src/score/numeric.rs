@@ -9,7 +9,7 @@
 //! 4. else, on the last line that holds a number, the number after the last `=`, or the last number.
 //!
 //! Where the number found opens a calculation (`16 - 3 = 13`), its result is the answer. How a number may be written
-//! is told at [`super::number::first_number`]; units (`$`, `%`, words) are read over and never converted: `50%` is 50,
+//! is documented at [`super::number::first_number`]; units (`$`, `%`, words) are read over and never converted: `50%` is 50,
 //! `50 cents` is 50. Two answers are equal when their exact rational values are: `3.0` is 3, `0.5` is `1/2`.
 
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What can go wrong between a shape and its checkpoint.
+//! Errors of making a random checkpoint.
 
 use crate::checkpoint::CheckpointError;
 use crate::engine::EngineError;
@@ -8,7 +8,7 @@ use crate::fault::{Fault, FaultKind};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SynthError {
-    /// What was asked for cannot be done.
+    /// The request is invalid.
     #[error(transparent)]
     Invalid(#[from] Fault),
     /// The folder that the checkpoint is written to.
@@ -28,7 +28,7 @@ impl SynthError {
         }
     }
 
-    /// What was asked for cannot be done.
+    /// The request is invalid.
     pub fn invalid(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Invalid(Fault::new(what, hint))
     }

@@ -1,4 +1,4 @@
-//! From a shape to a folder: check → lay out → fill in parallel → describe.
+//! The pipeline from a shape to a checkpoint folder: check → lay out tensors → fill in parallel → write config and tokenizer.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -39,7 +39,7 @@ pub struct SynthJob {
     pub layers: Option<usize>,
 }
 
-/// How far it is.
+/// Progress so far.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SynthProgress {
     /// Bytes written.
@@ -67,7 +67,7 @@ pub enum SynthEnd {
     Interrupted,
 }
 
-/// Runs a job. What a failure or an interruption leaves is removed: making it anew costs seconds.
+/// Runs a job. An unfinished folder is removed on failure or interruption: making it again takes seconds.
 pub fn synthesise(
     job: &SynthJob,
     emit: &mut dyn FnMut(SynthProgress),

@@ -38,7 +38,7 @@ const NAME: &str = "chat template";
 impl ChatTemplate {
     /// Compiles a template as transformers would: trimmed and left-stripped blocks, no escaping, loop controls,
     /// Python's methods on strings, lists and maps, `raise_exception`, `tojson` as Python writes JSON, and
-    /// `strftime_now`. The last always tells 26 July 2024, 00:00, the date that Llama 3's own template falls back to:
+    /// `strftime_now`. The last always returns 26 July 2024, 00:00, the date that Llama 3's own template falls back to:
     /// a prompt that changed from day to day could not be compared with anything.
     pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self, TaskError> {
         let environment = environment(source).map_err(|error| invalid(&error))?;

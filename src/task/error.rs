@@ -1,4 +1,4 @@
-//! What can go wrong between a dataset's file and a prompt.
+//! Errors of datasets, protocols and prompts.
 
 use crate::fault::{Fault, FaultKind};
 
