@@ -4,9 +4,9 @@ use clap::{Parser, Subcommand};
 
 use super::bench::BenchArguments;
 use super::doctor::DoctorArguments;
+use super::eval::{EvalArguments, EvalFlags};
 use super::exit::HELP as EXIT_CODES;
 use super::golden::GoldenArguments;
-use super::gsm8k::Gsm8kArguments;
 use super::list::ListArguments;
 use super::perplexity::PerplexityArguments;
 use super::protocol::ProtocolArguments;
@@ -18,7 +18,7 @@ use super::resume::ResumeArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
 use super::{
-    bench, doctor, golden, gsm8k, list, perplexity, protocol, quality, quantize, report, rescore, resume, show, synth,
+    bench, doctor, eval, golden, list, perplexity, protocol, quality, quantize, report, rescore, resume, show, synth,
 };
 
 /// What `--vs` takes, in `report` and in `bench`.
@@ -51,8 +51,11 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run grade-school maths problems through a model and compare precisions
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", gsm8k::EXAMPLES))]
-    Gsm8k(Box<Gsm8kArguments>),
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", eval::EXAMPLES))]
+    Gsm8k(Box<EvalFlags>),
+    /// Run a task's problems through a model and compare precisions
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", eval::EVAL_EXAMPLES))]
+    Eval(Box<EvalArguments>),
     /// Read a text and say how well each precision predicts it
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", perplexity::EXAMPLES))]
     Perplexity(Box<PerplexityArguments>),

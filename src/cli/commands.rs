@@ -8,9 +8,7 @@ use super::parser::parse;
 use super::printer::{print_error, set_quiet};
 use super::resume::{self, Next, ResumeArguments};
 use super::session::is_interrupted;
-use super::{
-    bench, doctor, golden, gsm8k, list, perplexity, protocol, quality, quantize, report, rescore, show, synth,
-};
+use super::{bench, doctor, eval, golden, list, perplexity, protocol, quality, quantize, report, rescore, show, synth};
 use crate::jobs::JobError;
 
 /// Runs the program on a command line, the program's own name first.
@@ -35,7 +33,8 @@ pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
 
 fn dispatch(own: &Command, command: Vec<String>) -> Result<Exit, JobError> {
     match own {
-        Command::Gsm8k(arguments) => gsm8k::run(arguments, command),
+        Command::Gsm8k(arguments) => eval::run_gsm8k(arguments, command),
+        Command::Eval(arguments) => eval::run(arguments, command),
         Command::Perplexity(arguments) => perplexity::run(arguments, command),
         Command::Bench(arguments) => bench::run(arguments, command),
         Command::Quality(arguments) => quality::run(arguments, command),

@@ -75,6 +75,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("threads",         VALUE, Golden::LeftOut, OnResume::Free,  Import::Excluded),
     flag("offline",         ALONE, Golden::LeftOut, OnResume::Free,  Import::Excluded),
     // What is asked.
+    flag("task",            VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("system",          VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
     flag("dataset",         VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
     flag("split",           VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
     flag("limit",           VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),

@@ -6,13 +6,14 @@ use std::path::Path;
 use clap::{Arg, ArgAction, Command, CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Command as Typed};
+use super::eval::{chosen_task, resolve};
 use super::flags::{FLAGS, Flag, Import, OnResume};
-use super::gsm8k::resolve;
 use super::quality::resolve_quality;
 use crate::hub::Hub;
 use crate::jobs::eval::{EvalInputs, EvalPlan};
 use crate::jobs::quality::{QualityInputs, QualityPlan};
 use crate::record::{Difference, RunPlan as _};
+use crate::task::Task;
 
 /// Every command that runs something, with its path: `golden check`.
 fn commands() -> Vec<(String, Command)> {
@@ -45,7 +46,7 @@ fn resumable() -> Vec<(String, Command)> {
     let found: Vec<_> =
         commands().into_iter().filter(|(_, command)| flags(command).any(|arg| arg.get_id() == "resume")).collect();
     let names: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
-    assert!(names.contains(&"gsm8k") && names.contains(&"quality"), "{names:?}");
+    assert!(names.contains(&"gsm8k") && names.contains(&"eval") && names.contains(&"quality"), "{names:?}");
     found
 }
 
@@ -115,6 +116,11 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "device" | "threads" | "diffs" => "0",
         "dataset" => return Some(file("rows.jsonl", &rows)),
         "split" => "train",
+        "task" => {
+            let gsm8k = crate::bundled::TASKS.iter().find(|(name, _)| *name == "gsm8k").unwrap().1;
+            return Some(file("gsm8k.toml", &gsm8k.replace("\"GSM8K\"", "\"Another\"")));
+        }
+        "system" => "Be brief.",
         "samples" => "5",
         "protocol" => "direct",
         "fewshot" => return Some(file("shots.jsonl", &rows)),
@@ -147,9 +153,13 @@ fn differences(path: &str, base: &[&str], more: &[String]) -> Vec<Difference> {
     let other = [&plain[..], more].concat();
     let hub = Hub::from_environment(true).unwrap();
     let command = |words: &[String]| Arguments::try_parse_from(words).unwrap().command;
-    let gsm8k = |words: &[String]| -> EvalPlan {
-        let Typed::Gsm8k(arguments) = command(words) else { panic!("another command") };
-        let job = resolve(&arguments, words.to_vec(), false).unwrap();
+    let eval = |words: &[String]| -> EvalPlan {
+        let (task, flags) = match command(words) {
+            Typed::Gsm8k(flags) => (Task::gsm8k().unwrap(), *flags),
+            Typed::Eval(arguments) => (chosen_task(&arguments).unwrap(), arguments.flags),
+            _ => panic!("another command"),
+        };
+        let job = resolve(task, &flags, words.to_vec(), false).unwrap();
         let inputs = EvalInputs::load(&job, &hub).unwrap();
         let chosen = inputs.chosen(&job.selection).unwrap().len();
         inputs.plan(&job, chosen).unwrap()
@@ -160,7 +170,7 @@ fn differences(path: &str, base: &[&str], more: &[String]) -> Vec<Difference> {
         QualityInputs::load(&job, &hub).unwrap().plan(&job)
     };
     match path {
-        "gsm8k" => gsm8k(&plain).differences(&gsm8k(&other)).unwrap(),
+        "gsm8k" | "eval" => eval(&plain).differences(&eval(&other)).unwrap(),
         "quality" => quality(&plain).differences(&quality(&other)).unwrap(),
         _ => panic!("say here how the plan of `{path}` is made"),
     }
@@ -175,7 +185,8 @@ fn a_run_is_resumed_under_another_value_where_the_table_says_so_and_nowhere_else
             let more: Vec<String> = std::iter::once(flag.long()).chain(value).collect();
             // Greedy decoding has nothing to repeat.
             let base: &[&str] = if flag.id == "repeats" { &["--temperature", "0.7"] } else { &[] };
-            let found = differences(&path, &[&["--dtype", "f32"], base].concat(), &more);
+            let task: &[&str] = if path == "eval" { &["gsm8k"] } else { &[] };
+            let found = differences(&path, &[task, &["--dtype", "f32"], base].concat(), &more);
             assert_eq!(found.is_empty(), flag.on_resume == OnResume::Free, "{path} {}: {found:?}", flag.long());
         }
     }

@@ -125,6 +125,16 @@ fn unfinished(dtype: Dtype, failure: Option<&str>) -> JobError {
 
 fn gsm8k(run: &Path, record: &EvalRecord, origin: Origin) -> Result<Candidates, JobError> {
     let plan = &record.plan;
+    if let Some(task) = &plan.task {
+        return Err(JobError::invalid(
+            format!(
+                "{} is a run of the task {}, and golden files are kept of gsm8k and quality alone",
+                run.display(),
+                task.name
+            ),
+            "keep its folder, and hold a new run against it by `--baseline RUN`",
+        ));
+    }
     let samples: Vec<StoredSample> = read_journal(&run.join("samples.jsonl"))?;
     let prompts: HashMap<usize, String> = samples.into_iter().map(|line| (line.sample, line.prompt)).collect();
     // A protocol that changed since the run would describe rules that did not score it.

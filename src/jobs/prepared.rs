@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::JobError;
 use crate::engine::Prompt;
 use crate::engine::model::ModelSource;
+use crate::score::Answer;
 
 /// A sample that is ready for an engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,10 +16,21 @@ pub struct Prepared {
     pub question: String,
     /// The dataset's answer.
     pub answer: String,
+    /// What of it a completion is compared with.
+    pub reference: String,
+    /// Samples of the same cluster are not independent of one another.
+    pub cluster: Option<String>,
     /// What the model reads.
     pub prompt: Arc<Prompt>,
     /// Of the prompt's text.
     pub prompt_sha256: String,
+}
+
+impl Prepared {
+    /// What a completion is compared with.
+    pub fn expected(&self) -> Answer<'_> {
+        Answer { full: &self.answer, value: &self.reference }
+    }
 }
 
 /// Refuses a prompt that would spoil a run silently; `name` stands for it in messages.

@@ -7,8 +7,8 @@ use crate::engine::{Completion, EngineError};
 use crate::record::{Journal, StoredCompletion};
 use crate::score::Extraction;
 
-/// What the rules make of a completion's text, given the sample's answer.
-pub(super) type Score<'a> = dyn Fn(&str, &str) -> Vec<Extraction> + Sync + 'a;
+/// What the rules make of a completion's text, given its sample.
+pub(super) type Score<'a> = dyn Fn(&str, &Prepared) -> Vec<Extraction> + Sync + 'a;
 
 /// A completion that is still missing.
 #[derive(Clone, Copy)]
@@ -60,7 +60,7 @@ impl Writer<'_> {
             repeat: *repeat,
             prompt_sha256: prepared.prompt_sha256.clone(),
             prompt_tokens: prepared.prompt.token_ids.len(),
-            scores: (self.score)(&completion.text, &prepared.answer),
+            scores: (self.score)(&completion.text, prepared),
             margins: completion.details.iter().map(|detail| detail.margin).collect(),
             token_ids: completion.token_ids,
             text: completion.text,

@@ -46,7 +46,7 @@ pub struct Glance {
     pub started: String,
     /// The model's name.
     pub model: String,
-    /// What was asked: the problems, or the prompt set.
+    /// What was asked: the task where it is another than gsm8k, else the problems, or the prompt set.
     pub task: Option<String>,
     /// The protocol's name, where the run has one.
     pub protocol: Option<String>,
@@ -70,6 +70,7 @@ struct AnyPlan {
     working_directory: Option<PathBuf>,
     started: String,
     model: Named,
+    task: Option<Named>,
     dataset: Option<Named>,
     prompts: Option<Named>,
     protocol: Option<Named>,
@@ -102,7 +103,7 @@ impl Glance {
             working_directory: plan.working_directory,
             started: plan.started,
             model: plan.model.name,
-            task: plan.dataset.or(plan.prompts).map(|named| named.name),
+            task: plan.task.or(plan.dataset).or(plan.prompts).map(|named| named.name),
             protocol: plan.protocol.map(|named| named.name),
             generated_under: plan.generated_under,
             variants: plan.dtypes,

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::engine::model::Family;
 
@@ -94,10 +94,12 @@ impl std::fmt::Display for Difference {
 }
 
 /// Fields that say where and when, and decide nothing: the hashes beside them do.
-const INDIFFERENT: [&str; 12] = [
+const INDIFFERENT: [&str; 14] = [
     "command",
     "working_directory",
     "started",
+    "task.title",
+    "task.file",
     "model.name",
     "model.source",
     "awq.name",
@@ -111,9 +113,12 @@ const INDIFFERENT: [&str; 12] = [
 
 fn compare(field: &str, was: &Value, is: &Value, found: &mut Vec<Difference>) {
     if let (Value::Object(was), Value::Object(is)) = (was, is) {
-        for (key, old) in was {
+        // A field that is left out where it says nothing may stand in either of them alone.
+        let new = is.keys().filter(|key| !was.contains_key(*key));
+        for key in was.keys().chain(new) {
             let inner = if field.is_empty() { key.clone() } else { format!("{field}.{key}") };
-            compare(&inner, old, is.get(key).unwrap_or(&Value::Null), found);
+            let value = |object: &Map<String, Value>| object.get(key).cloned().unwrap_or_default();
+            compare(&inner, &value(was), &value(is), found);
         }
     } else if was != is && !INDIFFERENT.contains(&field) {
         found.push(Difference { field: field.to_owned(), was: shown(was), is: shown(is) });
@@ -127,5 +132,31 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(","),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn differences(was: &Value, is: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        compare("", was, is, &mut found);
+        found.iter().map(Difference::to_string).collect()
+    }
+
+    #[test]
+    fn a_field_that_stands_in_one_plan_alone_differs() {
+        let old = json!({"protocol": {"name": "a", "chat": true}, "command": ["x"]});
+        let new = json!({"protocol": {"name": "a", "chat": true, "system": "Be brief."}, "command": ["y"], "task": {"name": "t"}});
+        assert_eq!(differences(&old, &old), Vec::<String>::new());
+        assert_eq!(
+            differences(&old, &new),
+            ["protocol.system: was none, is Be brief.", "task: was none, is {\"name\":\"t\"}"]
+        );
+        assert_eq!(differences(&new, &old).len(), 2);
+        assert_eq!(differences(&json!({"task": null}), &json!({})), Vec::<String>::new());
     }
 }

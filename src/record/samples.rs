@@ -18,6 +18,12 @@ pub struct StoredSample {
     pub question: String,
     /// The dataset's answer.
     pub answer: String,
+    /// What of the answer completions are compared with, where that is not what follows its last `####`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Samples of the same cluster are not independent of one another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// What the model read, as text.
     pub prompt: String,
 }

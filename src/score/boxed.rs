@@ -78,7 +78,7 @@ fn plain(formula: &str) -> Option<String> {
             let content = argument(&text, at + name.len())?;
             let inner = text[content.clone()].to_owned();
             let kept = if inner.contains(|c: char| c.is_ascii_digit()) { inner.as_str() } else { "" };
-            text.replace_range(at..content.end + 1, kept);
+            text.replace_range(at..=content.end, kept);
         }
     }
     for name in FRACTIONS {

@@ -8,7 +8,7 @@ use evalsuite::cli::{Arguments, Command as Subcommand, resolve};
 use evalsuite::engine::{Dtype, EngineKind};
 use evalsuite::jobs::eval::EvalJob;
 use evalsuite::jobs::{Destination, JobError};
-use evalsuite::task::ChatUse;
+use evalsuite::task::{ChatUse, Task};
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
@@ -39,7 +39,7 @@ fn mistake(arguments: &[&str]) -> String {
 fn resolved(words: &str) -> Result<EvalJob, JobError> {
     let arguments = Arguments::try_parse_from(words.split_whitespace()).expect("clap takes it");
     let Subcommand::Gsm8k(arguments) = arguments.command else { panic!("not gsm8k") };
-    resolve(&arguments, words.split_whitespace().map(str::to_owned).collect(), false)
+    resolve(Task::gsm8k().unwrap(), &arguments, words.split_whitespace().map(str::to_owned).collect(), false)
 }
 
 #[test]
@@ -48,6 +48,10 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
         &["--help"][..],
         &["gsm8k", "--help"],
         &["gsm8k", "-h"],
+        &["eval", "--help"],
+        &["eval", "-h"],
+        &["protocol", "--help"],
+        &["protocol", "check", "--help"],
         &["rescore", "--help"],
         &["quantize", "--help"],
         &["perplexity", "-h"],

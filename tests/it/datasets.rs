@@ -89,9 +89,9 @@ fn every_fault_of_a_jsonl_file_names_its_line() {
         ("{\"question\": \"q\", \"answer\": null}", "has no `answer`"),
         ("{\"question\": 7, \"answer\": \"#### 1\"}", "`question` that is no text: 7"),
         ("{\"question\": \"q\", \"answer\": [18]}", "`answer` that is no text: [18]"),
-        ("{\"question\": \"q\", \"answer\": 18}", "has an `answer` without `#### VALUE`"),
-        ("{\"question\": \"q\", \"answer\": \"18\"}", "has an `answer` without `#### VALUE`"),
-        ("{\"question\": \"q\", \"answer\": \"so #### \"}", "has an `answer` without `#### VALUE`"),
+        ("{\"question\": \"q\", \"answer\": 18}", "`answer` is without `#### VALUE`"),
+        ("{\"question\": \"q\", \"answer\": \"18\"}", "`answer` is without `#### VALUE`"),
+        ("{\"question\": \"q\", \"answer\": \"so #### \"}", "`answer` is without `#### VALUE`"),
     ] {
         let message = open(&write(folder.path(), "a.jsonl", format!("{good}\n{line}\n"))).unwrap_err();
         assert!(message.contains("line 3 of") && message.contains("a.jsonl") && message.contains(reason), "{message}");

@@ -47,6 +47,7 @@ mod scripted;
 mod sink;
 mod synth;
 mod tasks;
+mod tasks_run;
 mod tiny_model;
 
 /// The folder of real data that is no part of the project: where `EVALSUITE_SHARED` says, or beside the checkout.

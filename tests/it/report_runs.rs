@@ -67,6 +67,8 @@ pub(crate) fn large_run(folder: &Path, rows: usize) -> StoredRun {
             sample,
             question: format!("Question {sample}: {}", "a farmer counts sheep and buys some more. ".repeat(5)),
             answer: format!("{}\n#### {sample}", "One step follows the other. ".repeat(8)),
+            reference: None,
+            cluster: None,
             prompt: format!("{}Question {sample}?\nAnswer:", "A worked example of some length.\n".repeat(60)),
         })
         .collect();

@@ -15,7 +15,7 @@ use evalsuite::engine::{
 use evalsuite::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions};
 use evalsuite::jobs::{Destination, Event as RunEvent, Finished, JobContext, JobError, Target};
 use evalsuite::report::Format;
-use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Fewshot, Protocol, Sample, Selection};
+use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Fewshot, Protocol, Sample, Selection, Task};
 
 /// Questions ask for `index + 100`; every third f16 answer is wrong, so that precisions differ.
 pub(crate) const ROWS: usize = 5;
@@ -192,7 +192,7 @@ pub(crate) fn inputs_of(
 ) -> Result<EvalInputs, JobError> {
     let mut protocol = Protocol::open(protocol)?;
     protocol.chat = chat;
-    EvalInputs::new(model, dataset, protocol, (Fewshot::None, None))
+    EvalInputs::new(model, Task::gsm8k()?, dataset, protocol, (Fewshot::None, None))
 }
 
 /// A model in some precisions, on the CPU.
@@ -213,6 +213,7 @@ pub(crate) fn job(folder: PathBuf) -> EvalJob {
     EvalJob {
         command: ["evalsuite", "gsm8k"].map(str::to_owned).to_vec(),
         subject: subject("scripted", &[Dtype::F32, Dtype::F16]),
+        task: Task::gsm8k().expect("it is built in"),
         dataset: DatasetSpec {
             source: "scripted".to_owned(),
             split: "test".to_owned(),
@@ -223,6 +224,7 @@ pub(crate) fn job(folder: PathBuf) -> EvalJob {
         protocol: "gsm8k-cot-zeroshot".to_owned(),
         fewshot: None,
         chat: None,
+        system: None,
         sampling: SamplingOptions {
             temperature: 0.0,
             top_p: 1.0,

@@ -230,7 +230,7 @@ fn every_fault_of_a_csv_file_names_its_line() {
         ("ask,sum\nq,1\n\"two\nlines\",x\n", "line 3 of"),
         ("ask,sum\nq,1\n\n,2\n", "line 4 of"),
         ("ask,sum\nq,1\nq,\n", "has no `sum`"),
-        ("ask,sum\nq,1\nq,1 or 2\n", "whose reference is no number: \"1 or 2\""),
+        ("ask,sum\nq,1\nq,1 or 2\n", "`sum` is no number: \"1 or 2\""),
         ("ask,sum\n", "holds no rows"),
         ("", "holds no rows"),
     ] {

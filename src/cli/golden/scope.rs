@@ -6,8 +6,8 @@ use std::path::Path;
 use clap::Args;
 
 use super::arguments::ScopeArguments;
+use crate::cli::eval::{EvalFlags, resolve};
 use crate::cli::flags::left_out_of_recipes;
-use crate::cli::gsm8k::{Gsm8kArguments, resolve};
 use crate::cli::model::dtypes;
 use crate::cli::quality::{QualityArguments, resolve_quality};
 use crate::engine::{Dtype, EngineKind};
@@ -18,6 +18,7 @@ use crate::golden::{
 };
 use crate::hub::Hub;
 use crate::jobs::{JobContext, JobError};
+use crate::task::Task;
 use crate::text::command_line;
 
 /// Golden files that one job makes.
@@ -238,7 +239,8 @@ pub(super) fn job(
     let words = &words[1..];
     Ok(match suite {
         Suite::Gsm8k => {
-            SuiteJob::Gsm8k(Box::new(resolve(&read::<Gsm8kArguments>(words).map_err(refused)?, command, false)?))
+            let flags = read::<EvalFlags>(words).map_err(refused)?;
+            SuiteJob::Gsm8k(Box::new(resolve(Task::gsm8k()?, &flags, command, false)?))
         }
         Suite::Quality => {
             let arguments = read::<QualityArguments>(words).map_err(refused)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::EvalJob;
-use super::{DatasetPlan, EvalPlan, ProtocolPlan};
+use super::{DatasetPlan, EvalPlan, ProtocolPlan, TaskPlan};
 use crate::engine::Dtype;
 use crate::engine::model::ModelSource;
 use crate::hub::Hub;
@@ -21,6 +21,8 @@ pub struct EvalInputs {
     pub model: Arc<ModelSource>,
     /// Its AWQ form, where that lies in files of its own.
     pub awq: Option<Arc<ModelSource>>,
+    /// What the problems are and what counts as right.
+    pub task: Task,
     /// The problems.
     pub dataset: Dataset,
     /// The protocol, with the user's changes.
@@ -41,12 +43,12 @@ impl EvalInputs {
         // The cheap and the local first: a misspelt protocol should not wait for a download.
         let mut protocol = Protocol::open(&job.protocol)?;
         protocol.chat = job.chat.unwrap_or(protocol.chat);
-        let dataset = Dataset::open(&job.dataset, hub)?;
-        let rows = dataset.samples.len();
-        let (fewshot, fewshot_sha256) =
-            Fewshot::load(&protocol, job.fewshot.as_deref(), (&Task::gsm8k()?, &job.dataset), hub, rows)?;
+        protocol.system = job.system.clone().or(protocol.system).filter(|system| !system.is_empty());
+        let dataset = Dataset::open_as(&job.task, &job.dataset, hub)?;
+        let (source, rows) = ((&job.task, &job.dataset), dataset.rows());
+        let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), source, hub, rows)?;
         let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
-        let mut inputs = Self::new(model, dataset, protocol, (fewshot, fewshot_sha256))?;
+        let mut inputs = Self::new(model, job.task.clone(), dataset, protocol, (fewshot, fewshot_sha256))?;
         inputs.find_awq(job, hub)?;
         inputs.dtypes(job)?;
         Ok(inputs)
@@ -55,13 +57,15 @@ impl EvalInputs {
     /// From parts that are open already; settles whether the chat template is used.
     pub fn new(
         model: Arc<ModelSource>,
+        task: Task,
         dataset: Dataset,
         protocol: Protocol,
         (fewshot, fewshot_sha256): (Fewshot, Option<String>),
     ) -> Result<Self, JobError> {
         let mut notes = Vec::new();
         let chat = chat_template(&model, protocol.chat, &format!("protocol {}", protocol.name), &mut notes)?;
-        Ok(Self { model, awq: None, dataset, protocol, fewshot, fewshot_sha256, chat, notes })
+        notes.extend(left_out(&task, &dataset));
+        Ok(Self { model, awq: None, task, dataset, protocol, fewshot, fewshot_sha256, chat, notes })
     }
 
     /// The samples that the job takes.
@@ -105,6 +109,7 @@ impl EvalInputs {
             started: utc_now(),
             model: model_plan(&self.model),
             awq: awq_plan(self.awq.as_ref(), &dtypes),
+            task: self.task_plan(),
             dataset: DatasetPlan {
                 name: self.dataset.name.clone(),
                 source: self.dataset.source.clone(),
@@ -112,7 +117,8 @@ impl EvalInputs {
                 revision: job.dataset.revision.clone(),
                 split: self.dataset.split.clone(),
                 sha256: self.dataset.sha256.clone(),
-                rows: self.dataset.samples.len(),
+                rows: self.dataset.rows(),
+                left_out: Some(self.dataset.left_out.len()).filter(|rows| *rows > 0),
                 chosen,
                 selection: selection_in_words(&job.selection),
             },
@@ -121,6 +127,7 @@ impl EvalInputs {
                 version: self.protocol.version,
                 sha256: self.protocol.sha256.clone(),
                 chat: self.chat.is_some(),
+                system: job.system.clone(),
                 fewshot_sha256: self.fewshot_sha256.clone(),
             },
             generated_under: None,
@@ -140,6 +147,16 @@ impl EvalInputs {
         })
     }
 
+    /// The task's provenance, where it is not the built-in `gsm8k`, which plans of before there were others do not name.
+    fn task_plan(&self) -> Option<TaskPlan> {
+        (!self.task.is_gsm8k()).then(|| TaskPlan {
+            name: self.task.name.clone(),
+            title: self.task.title.clone(),
+            sha256: self.task.sha256.clone(),
+            file: self.task.file.as_ref().map(|file| file.display().to_string()),
+        })
+    }
+
     /// Opens the model's AWQ form where the job may use it.
     pub(super) fn find_awq(&mut self, job: &EvalJob, hub: &Hub) -> Result<(), JobError> {
         self.awq = job.subject.find_awq(&self.model, hub, &mut self.notes)?;
@@ -155,6 +172,18 @@ impl EvalInputs {
     pub fn model_in(&self, dtype: Dtype) -> &Arc<ModelSource> {
         self.awq.as_ref().filter(|_| dtype == Dtype::Awq).unwrap_or(&self.model)
     }
+}
+
+/// Rows that cannot be scored, where there are any.
+fn left_out(task: &Task, dataset: &Dataset) -> Option<String> {
+    let rows = dataset.left_out.len();
+    (rows > 0).then(|| {
+        format!(
+            "{rows} of {} rows are left out: their reference is no number, and the task {} scores numbers",
+            dataset.rows(),
+            task.name
+        )
+    })
 }
 
 /// A dataset's name, or its path so that it can be opened from any working folder.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::jobs::{Destination, Target};
 use crate::report::Format;
-use crate::task::{ChatUse, DatasetSpec, Selection};
+use crate::task::{ChatUse, DatasetSpec, Selection, Task};
 
 /// One evaluation.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,8 @@ pub struct EvalJob {
     pub command: Vec<String>,
     /// What it runs.
     pub subject: Target,
+    /// What the problems are and what counts as right.
+    pub task: Task,
     /// The problems.
     pub dataset: DatasetSpec,
     /// Which of them.
@@ -23,6 +25,8 @@ pub struct EvalJob {
     pub fewshot: Option<PathBuf>,
     /// Instead of the protocol's own.
     pub chat: Option<ChatUse>,
+    /// A system message instead of the protocol's own; an empty one takes that away.
+    pub system: Option<String>,
     /// Sampling and limits.
     pub sampling: SamplingOptions,
     /// Where the results go.

@@ -12,7 +12,7 @@ use crate::jobs::folder::{folder_event, open_folder};
 use crate::jobs::generate::{End, Task, generate};
 use crate::jobs::{Event, Finished, JobContext, JobError, Prepared, weight_notes};
 use crate::record::{Machine, RunFolder, StoredSample, answers, utc_now};
-use crate::score::score;
+use crate::score::{Answer, score};
 
 /// Runs a job.
 pub fn execute(job: &EvalJob, hub: &Hub, surroundings: &mut JobContext) -> Result<Finished<EvalRecord>, JobError> {
@@ -37,7 +37,9 @@ pub fn evaluate(
         (surroundings.tell)(Event::Note(note.clone()));
     }
 
-    let name = format!("{}-{}", plan.model.name.rsplit('/').next().unwrap_or_default(), plan.protocol.name);
+    let task = plan.task.as_ref().map(|task| format!("{}-", task.name)).unwrap_or_default();
+    let model = plan.model.name.rsplit('/').next().unwrap_or_default();
+    let name = format!("{model}-{task}{}", plan.protocol.name);
     let (folder, plan) = open_folder(&job.destination, job.resume, plan, &name)?;
     (surroundings.tell)(folder_event(&folder, &plan.dtypes, plan.completions_per_dtype())?);
     folder.write_samples(&prepared.iter().map(stored_sample).collect::<Vec<_>>())?;
@@ -47,7 +49,7 @@ pub fn evaluate(
         generation: &plan.generation,
         margins: false,
         model_in: &|dtype| Arc::clone(inputs.model_in(dtype)),
-        score: &|text, answer| score(&inputs.protocol.rules, text, answer),
+        score: &|text, prepared| score(&inputs.protocol.rules, text, prepared.expected()),
         prepared: &prepared,
         folder: &folder,
     };
@@ -75,6 +77,8 @@ fn stored_sample(prepared: &Prepared) -> StoredSample {
         sample: prepared.sample,
         question: prepared.question.clone(),
         answer: prepared.answer.clone(),
+        reference: Some(&prepared.reference).filter(|value| *value != Answer::from(&prepared.answer).value).cloned(),
+        cluster: prepared.cluster.clone(),
         prompt: prepared.prompt.text.clone(),
     }
 }

@@ -22,6 +22,9 @@ pub struct EvalPlan {
     /// The model's AWQ form, where the run reads it from files of its own.
     #[serde(default)]
     pub awq: Option<AwqPlan>,
+    /// The task, where it is another than the built-in `gsm8k`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskPlan>,
     /// The problems.
     pub dataset: DatasetPlan,
     /// The protocol.
@@ -42,6 +45,20 @@ pub struct EvalPlan {
     pub dtypes: Vec<Dtype>,
 }
 
+/// A task's provenance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskPlan {
+    /// `svamp`, `mgsm-de`.
+    pub name: String,
+    /// For tables: `SVAMP`.
+    pub title: String,
+    /// Of its file's text.
+    pub sha256: String,
+    /// The file's absolute path, where it is the user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
 /// A dataset's provenance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatasetPlan {
@@ -59,6 +76,9 @@ pub struct DatasetPlan {
     pub sha256: String,
     /// Rows in the file.
     pub rows: usize,
+    /// Of these, rows whose reference is no number, which the task leaves out; none where it leaves none out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<usize>,
     /// Rows that the run takes.
     pub chosen: usize,
     /// Which: `all`, `first 20`, `3,17,40-60`.
@@ -76,6 +96,9 @@ pub struct ProtocolPlan {
     pub sha256: String,
     /// Whether prompts went through the model's chat template.
     pub chat: bool,
+    /// The user's system message instead of the protocol's own; an empty one takes that away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// SHA-256 of the worked examples, where there are any.
     pub fewshot_sha256: Option<String>,
 }
@@ -87,6 +110,11 @@ impl RunPlan for EvalPlan {
 }
 
 impl EvalPlan {
+    /// What tables and pages call the task.
+    pub fn title(&self) -> &str {
+        self.task.as_ref().map_or("GSM8K", |task| &task.title)
+    }
+
     /// The precision that holds the model's weights as they were trained, if the run has it.
     pub fn ground_truth(&self) -> Option<Dtype> {
         (!self.model.quantized && self.dtypes.contains(&Dtype::F32)).then_some(Dtype::F32)

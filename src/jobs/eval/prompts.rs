@@ -39,6 +39,9 @@ pub fn show_prompt(inputs: &EvalInputs, job: &EvalJob, row: usize) -> Result<Str
         let _ = writeln!(text, "tokens: {}", tokens.join(" "));
         let _ = writeln!(text, "stop strings: {:?}", inputs.stop_strings(job));
         let _ = writeln!(text, "reference answer: {:?}", one.answer);
+        if !inputs.task.is_gsm8k() {
+            let _ = writeln!(text, "reference value: {:?}", one.reference);
+        }
         if let Err(error) = check(&format!("sample {row}"), &one.prompt, &inputs.model, inputs.chat.is_some()) {
             let _ = writeln!(text, "a run would refuse it: {error}");
         }
@@ -60,6 +63,8 @@ fn render(inputs: &EvalInputs, sample: &Sample) -> Result<Prepared, JobError> {
         sample: sample.index,
         question: sample.question.clone(),
         answer: sample.answer.clone(),
+        reference: sample.reference.clone(),
+        cluster: sample.cluster.clone(),
         prompt_sha256: sha256(rendered.text.as_bytes()),
         prompt: Arc::new(Prompt { text: rendered.text, token_ids }),
     })

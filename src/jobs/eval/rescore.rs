@@ -14,7 +14,7 @@ use crate::record::{
     Machine, Outcome, RunFolder, Session, StoredCompletion, StoredSample, answers, read_journal, utc_now,
 };
 use crate::score::{Rule, score};
-use crate::task::{Dataset, DatasetSpec, Protocol};
+use crate::task::{Dataset, DatasetSpec, Protocol, Sample, Task};
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +39,7 @@ struct Column {
 pub fn rescore(run: &Path, protocol: &str, hub: &Hub, out: Option<&Path>) -> Result<Rescored, JobError> {
     let plan = RunFolder::read_plan::<EvalPlan>(run)?;
     let protocol = Protocol::open(protocol)?;
-    let columns = columns(run, &plan, &protocol.rules, &reference_answers(&plan, hub)?)?;
+    let columns = columns(run, &plan, &protocol.rules, &samples(&plan, hub)?)?;
     let record = record(run, plan, &protocol, &columns)?;
     // The user's folder may be refused: before anything is written.
     let path = out.map_or_else(|| fresh_path(run, &protocol.name), Path::to_path_buf);
@@ -53,12 +53,12 @@ fn columns(
     run: &Path,
     plan: &EvalPlan,
     rules: &[Rule],
-    answers: &HashMap<usize, String>,
+    samples: &HashMap<usize, Sample>,
 ) -> Result<Vec<Column>, JobError> {
     let mut columns = Vec::new();
     for dtype in &plan.dtypes {
         let mut completions: Vec<StoredCompletion> = read_journal(&run.join(dtype.name()).join("journal.jsonl"))?;
-        rescore_completions(&mut completions, rules, answers)?;
+        rescore_completions(&mut completions, rules, samples)?;
         columns.push(Column { dtype: *dtype, completions, sessions: RunFolder::read_sessions(run, *dtype)? });
     }
     if columns.iter().all(|column| column.completions.is_empty()) {
@@ -149,9 +149,29 @@ fn fresh_path(run: &Path, protocol: &str) -> PathBuf {
     candidates.find(|path| !path.exists()).unwrap_or(first)
 }
 
-/// The dataset's answers by row, from the very file that the run read.
-fn reference_answers(plan: &EvalPlan, hub: &Hub) -> Result<HashMap<usize, String>, JobError> {
-    let dataset = Dataset::open(
+/// The run's task as it is now; what it has become since must not change a score.
+fn task(plan: &EvalPlan) -> Result<Task, JobError> {
+    let Some(planned) = &plan.task else { return Ok(Task::gsm8k()?) };
+    let task = match &planned.file {
+        Some(file) => Task::read(Path::new(file), Some(&planned.name))?,
+        None => Task::open(&planned.name)?,
+    };
+    if task.sha256 != planned.sha256 {
+        return Err(JobError::invalid(
+            format!(
+                "the task {} has changed since the run: it has sha256 {}, the run read {}",
+                planned.name, task.sha256, planned.sha256
+            ),
+            "put the task's file back that the run read, or run again",
+        ));
+    }
+    Ok(task)
+}
+
+/// The dataset's samples by row, from the very file that the run read.
+fn samples(plan: &EvalPlan, hub: &Hub) -> Result<HashMap<usize, Sample>, JobError> {
+    let dataset = Dataset::open_as(
+        &task(plan)?,
         &DatasetSpec {
             source: plan.dataset.requested.clone(),
             split: plan.dataset.split.clone(),
@@ -169,22 +189,22 @@ fn reference_answers(plan: &EvalPlan, hub: &Hub) -> Result<HashMap<usize, String
             "put the file back that the run read, or run again on the new one",
         ));
     }
-    Ok(dataset.samples.into_iter().map(|sample| (sample.index, sample.answer)).collect())
+    Ok(dataset.samples.into_iter().map(|sample| (sample.index, sample)).collect())
 }
 
 fn rescore_completions(
     completions: &mut [StoredCompletion],
     rules: &[Rule],
-    answers: &HashMap<usize, String>,
+    samples: &HashMap<usize, Sample>,
 ) -> Result<(), JobError> {
     completions.par_iter_mut().try_for_each(|completion| {
-        let Some(answer) = answers.get(&completion.sample) else {
+        let Some(sample) = samples.get(&completion.sample) else {
             return Err(JobError::invalid(
                 format!("the journal has a completion of sample {}, the dataset has no such row", completion.sample),
                 "the journal was changed; start a new run",
             ));
         };
-        completion.scores = score(rules, &completion.text, answer);
+        completion.scores = score(rules, &completion.text, sample.expected());
         Ok(())
     })
 }

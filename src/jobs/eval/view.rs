@@ -3,7 +3,7 @@
 use crate::report::{Format, ReportError, decoding, model, render_by};
 use serde::Serialize;
 
-use super::{DtypeRecord, EvalPlan, EvalRecord, ProtocolPlan, RuleRecord};
+use super::{DatasetPlan, DtypeRecord, EvalPlan, EvalRecord, ProtocolPlan, RuleRecord};
 use crate::bundled;
 use crate::record::MemoryScope;
 use crate::report::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
@@ -39,6 +39,8 @@ pub struct EvalView<'a> {
     pub engine: String,
     /// The model is the one compiled into the program.
     pub bundled_model: bool,
+    /// `GSM8K`.
+    pub title: String,
     /// The problems are the ones compiled into the program.
     pub bundled_dataset: bool,
     /// The files hold quantised weights: f32 is arithmetic, not the ground truth.
@@ -156,6 +158,7 @@ impl<'a> EvalView<'a> {
             decoding: decoding(&plan.generation),
             engine: engine(record),
             bundled_model: plan.model.source == bundled::NAME,
+            title: plan.title().to_owned(),
             bundled_dataset: plan.dataset.source == bundled::NAME,
             quantized_model: plan.model.quantized,
             awq_model: plan.model.stored_as.starts_with("awq"),
@@ -174,7 +177,10 @@ impl<'a> EvalView<'a> {
 pub(crate) fn dataset(plan: &EvalPlan) -> String {
     let dataset = &plan.dataset;
     let which = if dataset.selection == "all" { String::new() } else { format!(" ({})", dataset.selection) };
-    format!("{}, split {}: {} of {} rows{which}", dataset.name, dataset.split, dataset.chosen, dataset.rows)
+    let task = plan.task.as_ref().map(|task| format!("{}: ", task.title)).unwrap_or_default();
+    let left_out = dataset.left_out.map(|rows| format!("; {rows} without a number are left out")).unwrap_or_default();
+    let DatasetPlan { name, split, chosen, rows, .. } = dataset;
+    format!("{task}{name}, split {split}: {chosen} of {rows} rows{which}{left_out}")
 }
 
 pub(crate) fn protocol(protocol: &ProtocolPlan) -> String {

@@ -70,6 +70,8 @@ impl QualityInputs {
                 sample: *row,
                 question: prompt.text.clone(),
                 answer: String::new(),
+                reference: String::new(),
+                cluster: None,
                 prompt_sha256: sha256(read.text.as_bytes()),
                 prompt: Arc::new(read),
             });

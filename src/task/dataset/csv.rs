@@ -1,12 +1,15 @@
 //! Rows of CSV and TSV files: texts all of them, quoted by `"` where they hold a separator or a line break.
 
+use std::path::Path;
+
 use super::data_file::{DataFile, utf8};
 use super::row::{Cell, Row, no_column};
 use crate::task::TaskError;
 
 /// `header` names the columns of a file without a first line that does.
 pub(super) fn read(file: &DataFile, columns: &[&str], header: &[String]) -> Result<Vec<Row>, TaskError> {
-    let delimiter = if file.label.ends_with(".tsv") { b'\t' } else { b',' };
+    let is_tsv = Path::new(&file.label).extension().is_some_and(|extension| extension == "tsv");
+    let delimiter = if is_tsv { b'\t' } else { b',' };
     let text = utf8(file)?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).delimiter(delimiter).from_reader(text.as_bytes());
     let mut records = Vec::new();

@@ -17,12 +17,11 @@ pub(super) fn read(file: &DataFile, columns: &[&str]) -> Result<Vec<Row>, TaskEr
 }
 
 fn row(place: String, object: &Object, columns: &[&str]) -> Result<Row, TaskError> {
-    let cell = |column: &&str| match object.get(*column) {
-        Some(value) => Ok(cell(value.get())),
-        None => {
+    let cell = |column: &&str| {
+        object.get(*column).map(|value| cell(value.get())).ok_or_else(|| {
             let present: Vec<&str> = object.keys().map(String::as_str).collect();
-            Err(no_column(&place, column, &present))
-        }
+            no_column(&place, column, &present)
+        })
     };
     let cells = columns.iter().map(cell).collect::<Result<_, _>>()?;
     Ok(Row { place, cells })

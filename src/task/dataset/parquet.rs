@@ -49,18 +49,28 @@ fn cell(field: &Field) -> Option<Cell> {
             Ok(text) => Cell::Text(text.to_owned()),
             Err(_) => Cell::Other("bytes that are no UTF-8".to_owned()),
         },
-        Field::Byte(_) | Field::Short(_) | Field::Int(_) | Field::Long(_) | Field::Decimal(_) => number(field),
-        Field::UByte(_) | Field::UShort(_) | Field::UInt(_) | Field::ULong(_) => number(field),
-        Field::Float16(value) if value.is_finite() => number(field),
-        Field::Float(value) if value.is_finite() => number(field),
-        Field::Double(value) if value.is_finite() => number(field),
+        other if is_number(other) => Cell::number(&other.to_string()),
         other => Cell::Other(other.to_string()),
     })
 }
 
-/// A number by its shortest decimal writing, which the `parquet` crate gives.
-fn number(field: &Field) -> Cell {
-    Cell::number(&field.to_string())
+/// Whether a field is a number, which the `parquet` crate writes exactly: a float by its shortest decimal writing.
+fn is_number(field: &Field) -> bool {
+    match field {
+        Field::Byte(_)
+        | Field::Short(_)
+        | Field::Int(_)
+        | Field::Long(_)
+        | Field::UByte(_)
+        | Field::UShort(_)
+        | Field::UInt(_)
+        | Field::ULong(_)
+        | Field::Decimal(_) => true,
+        Field::Float16(value) => value.is_finite(),
+        Field::Float(value) => value.is_finite(),
+        Field::Double(value) => value.is_finite(),
+        _ => false,
+    }
 }
 
 /// The schema with the wanted columns alone: others may hold anything, in any codec.

@@ -44,18 +44,20 @@ impl Row {
         for (at, column) in columns.iter().enumerate().take(layout.question.len()) {
             match self.cells[at].take() {
                 Some(Cell::Text(text)) if !text.trim().is_empty() => parts.push(text),
-                None | Some(Cell::Text(_)) => return Err(self.lacks(&format!("has no `{column}`"), layout)),
-                Some(Cell::Number(value) | Cell::Other(value)) => return Err(self.no_text(column, &value)),
+                None | Some(Cell::Text(_)) => return Err(refused(format!("{} has no `{column}`", self.place), layout)),
+                Some(Cell::Number(value) | Cell::Other(value)) => return Err(no_text(&self.place, column, &value)),
             }
         }
         let question = parts.join(" ");
         let answer = self.value(layout.question.len(), &columns)?;
-        let answer = answer.ok_or_else(|| self.lacks(&format!("has no `{}`", layout.answer), layout))?;
+        let answer = answer.ok_or_else(|| refused(format!("{} has no `{}`", self.place, layout.answer), layout))?;
         let cluster = if layout.cluster.is_some() { self.value(columns.len() - 1, &columns)? } else { None };
         match layout.reference.find(&answer) {
             Found::Value(reference) => Ok(Outcome::Sample(Sample { index, question, answer, reference, cluster })),
             Found::LeftOut => Ok(Outcome::LeftOut),
-            Found::Nothing(why) => Err(self.lacks(&format!("has an `{}` {}", layout.answer, shortened(&why)), layout)),
+            Found::Nothing(why) => {
+                Err(refused(format!("{}: `{}` is {}", self.place, layout.answer, shortened(&why)), layout))
+            }
         }
     }
 
@@ -64,30 +66,27 @@ impl Row {
         match self.cells[at].take() {
             Some(Cell::Text(text) | Cell::Number(text)) => Ok((!text.trim().is_empty()).then_some(text)),
             None => Ok(None),
-            Some(Cell::Other(value)) => Err(self.no_text(columns[at], &value)),
+            Some(Cell::Other(value)) => Err(no_text(&self.place, columns[at], &value)),
         }
     }
+}
 
-    fn lacks(&self, what: &str, layout: &Layout) -> TaskError {
-        let question: Vec<String> = layout.question.iter().map(|name| format!("`{name}`")).collect();
-        TaskError::invalid(
-            format!("{} {what}", self.place),
-            format!(
-                "every row needs a {} and an `{}` with {}, as the task says; other columns are named in a task file (`--task \
-                 FILE`)",
-                question.join(" and a "),
-                layout.answer,
-                layout.reference.in_words()
-            ),
-        )
-    }
+fn refused(what: String, layout: &Layout) -> TaskError {
+    let question: Vec<String> = layout.question.iter().map(|name| format!("`{name}`")).collect();
+    let hint = format!(
+        "every row needs {} and `{}` with {}, as the task says; other columns are named in a task file (`--task FILE`)",
+        question.join(", "),
+        layout.answer,
+        layout.reference.in_words()
+    );
+    TaskError::invalid(what, hint)
+}
 
-    fn no_text(&self, column: &str, value: &str) -> TaskError {
-        TaskError::invalid(
-            format!("{} has a `{column}` that is no text: {}", self.place, shortened(value)),
-            format!("write the column `{column}` as UTF-8 strings"),
-        )
-    }
+fn no_text(place: &str, column: &str, value: &str) -> TaskError {
+    TaskError::invalid(
+        format!("{place} has a `{column}` that is no text: {}", shortened(value)),
+        format!("write the column `{column}` as UTF-8 strings"),
+    )
 }
 
 /// A column that a file, or a row of it, does not have.

@@ -124,6 +124,7 @@ pub(super) fn parse(label: &str, stem: &str, text: &str, variant: Option<&str>) 
         title: file.title.into_inner(),
         description: file.description,
         licence: file.licence,
+        file: None,
         sha256,
         dataset: file.source.dataset.into_inner(),
         revision: file.source.revision.unwrap_or_else(|| crate::hub::DEFAULT_REVISION.to_owned()),
@@ -297,6 +298,22 @@ split = "train"
         );
         assert!(message("dataset = \"some/sums\"\n", "").contains("missing field `dataset`"));
         assert!(message("licence = \"MIT\"", "licence \"MIT\"").contains("line 3"));
+    }
+
+    #[test]
+    fn the_documentation_tells_every_key_and_its_example_is_sound() {
+        let page = include_str!("../../../docs/tasks.md");
+        let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        parse("page.toml", "page", example, None).unwrap();
+        let keys = KEYS.iter().chain(TABLES.iter().flat_map(|(_, keys)| *keys));
+        for key in keys {
+            let told = [format!("{key} = "), format!("[{key}]"), format!("`{key}`")];
+            assert!(told.iter().any(|told| page.contains(told)), "docs/tasks.md says nothing of `{key}`");
+        }
+        for name in crate::task::Task::names() {
+            let family = name.split_once("mgsm-").map_or(format!("`{name}`"), |_| "`mgsm-LANGUAGE`".to_owned());
+            assert!(page.contains(&family), "docs/tasks.md says nothing of {name}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod layout;
 mod open;
 mod reference;
 
+use std::path::PathBuf;
+
 pub(super) use layout::Layout;
 pub(super) use reference::Found;
 
@@ -19,6 +21,8 @@ pub struct Task {
     pub description: String,
     /// Of the data.
     pub licence: String,
+    /// The user's file, by its absolute path; `None` of a built-in task.
+    pub file: Option<PathBuf>,
     /// SHA-256 of the file's text.
     pub sha256: String,
     /// The dataset unless the user names another: `bundled`, a hub id, or a path.
@@ -32,6 +36,13 @@ pub struct Task {
     /// Where worked examples are drawn from; `None` means the train split of the dataset itself.
     pub fewshot: Option<FewshotSource>,
     pub(super) layout: Layout,
+}
+
+/// Tasks are the same when their texts and variants are.
+impl PartialEq for Task {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.sha256) == (&other.name, &other.sha256)
+    }
 }
 
 /// Another dataset that worked examples are drawn from.

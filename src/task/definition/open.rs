@@ -52,17 +52,17 @@ impl Task {
             return Self::read(path, None);
         }
         let built_in = TASKS.iter().find_map(|(name, text)| {
-            let variant = variant_of(name_or_path, name)?;
+            let rest = behind_stem(name_or_path, name)?;
             // `mgsm-xx` is of the file `mgsm`, and `gsm8k-platinum` is not of `gsm8k`.
-            (variant.is_none() || !file::variants(text).is_empty()).then_some((*name, *text, variant))
+            (rest.is_empty() || !file::variants(text).is_empty()).then_some((*name, *text, rest))
         });
-        let Some((name, text, variant)) = built_in else {
+        let Some((name, text, rest)) = built_in else {
             let names = Self::names();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let Fault { what, hint } = Fault::unknown("task", name_or_path, &names);
             return Err(TaskError::invalid(what, format!("{hint}; a file of your own is given by `--task FILE`")));
         };
-        file::parse(name, name, text, variant)
+        file::parse(name, name, text, rest.strip_prefix('-'))
     }
 
     /// A task's file; `name` chooses one of its variants, as `mgsm-de` does of `mgsm.toml`.
@@ -75,21 +75,19 @@ impl Task {
             )
         })?;
         let stem = path.file_stem().map_or_else(|| label.clone(), |stem| stem.to_string_lossy().into_owned());
-        let variant = match name {
-            None => None,
-            Some(name) => variant_of(name, &stem).ok_or_else(|| {
-                TaskError::invalid(
-                    format!("`{name}` is not the task of {label}"),
-                    format!("leave the name out, or write `{stem}`, and `{stem}-VARIANT` where the file has variants"),
-                )
-            })?,
-        };
-        file::parse(&label, &stem, &text, variant)
+        let name = name.unwrap_or(&stem);
+        let rest = behind_stem(name, &stem).ok_or_else(|| {
+            TaskError::invalid(
+                format!("`{name}` is not the task of {label}"),
+                format!("leave the name out, or write `{stem}`, and `{stem}-VARIANT` where the file has variants"),
+            )
+        })?;
+        let file = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        Ok(Self { file: Some(file), ..file::parse(&label, &stem, &text, rest.strip_prefix('-'))? })
     }
 }
 
-/// `de` of `mgsm-de` in the file `mgsm`, nothing of `mgsm`; `None` where the name is another file's.
-fn variant_of<'a>(name: &'a str, stem: &str) -> Option<Option<&'a str>> {
-    let rest = name.strip_prefix(stem)?;
-    if rest.is_empty() { Some(None) } else { rest.strip_prefix('-').map(Some) }
+/// `-de` of `mgsm-de` in the file `mgsm`, nothing of `mgsm`; `None` where the name is another file's.
+fn behind_stem<'a>(name: &'a str, stem: &str) -> Option<&'a str> {
+    name.strip_prefix(stem).filter(|rest| rest.is_empty() || rest.starts_with('-'))
 }

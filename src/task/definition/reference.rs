@@ -28,7 +28,7 @@ pub(super) enum ReferencePlace {
 pub(in crate::task) enum Found {
     /// The value to compare with.
     Value(String),
-    /// Nothing to compare with, and why: to go behind `has an answer`.
+    /// Nothing to compare with, and why: to go behind `the answer is`.
     Nothing(String),
     /// The same where the task leaves such rows out.
     LeftOut,
@@ -58,7 +58,7 @@ impl ReferenceRule {
             return Found::Value(value.to_owned());
         }
         let number = if matches!(self.place, ReferencePlace::Boxed) { boxed_value(value) } else { exact_value(value) };
-        number.map_or_else(|| self.nothing(format!("whose reference is no number: {value:?}")), Found::Value)
+        number.map_or_else(|| self.nothing(format!("no number: {value:?}")), Found::Value)
     }
 
     fn nothing(&self, why: String) -> Found {
@@ -69,6 +69,7 @@ impl ReferenceRule {
     pub(in crate::task) fn in_words(&self) -> String {
         let what = if self.is_number { "N" } else { "VALUE" };
         match &self.place {
+            ReferencePlace::Whole if self.is_number => "a number".to_owned(),
             ReferencePlace::Whole => "a value".to_owned(),
             ReferencePlace::After(mark) => format!("`{mark} {what}`"),
             ReferencePlace::Boxed => format!("`\\boxed{{{what}}}`"),
@@ -105,7 +106,7 @@ mod tests {
         let number = rule(ReferencePlace::Whole, true, false);
         assert_eq!((text.find(" 145.0 "), number.find(" 145.0 ")), (value("145.0"), value("145")));
         assert_eq!((text.find("Oslo"), number.find("1,007")), (value("Oslo"), value("1007")));
-        assert_eq!(number.find("Oslo"), Found::Nothing("whose reference is no number: \"Oslo\"".to_owned()));
+        assert_eq!(number.find("Oslo"), Found::Nothing("no number: \"Oslo\"".to_owned()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A protocol in words: every key with what it does here, and what a prompt of it looks like.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use super::keys::{FEWSHOT_KEYS, KEYS, Key, RULE_KEYS};
 use super::{ChatUse, FewshotKind, Protocol, TaskError};
@@ -142,13 +143,13 @@ fn explain_key((name, meaning): &Key, indent: &str, value: &str, text: &mut Stri
 }
 
 /// Where a new protocol's file goes and what stands in it: `NAME.toml` here, or a path.
-pub fn new_protocol(name_or_path: &str) -> Result<(std::path::PathBuf, String), TaskError> {
-    let is_path = name_or_path.contains('/') || name_or_path.ends_with(".toml");
-    let path = if is_path { name_or_path.to_owned() } else { format!("{name_or_path}.toml") };
-    let path = std::path::PathBuf::from(path);
+pub fn new_protocol(name_or_path: &str) -> Result<(PathBuf, String), TaskError> {
+    let is_toml = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
+    let is_path = name_or_path.contains('/') || is_toml(Path::new(name_or_path));
+    let path = PathBuf::from(if is_path { name_or_path.to_owned() } else { format!("{name_or_path}.toml") });
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let is_name = !stem.is_empty() && stem.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if !is_name || path.extension().is_none_or(|extension| extension != "toml") {
+    if !is_name || !is_toml(&path) {
         return Err(TaskError::invalid(
             format!("`{name_or_path}` is no name for a protocol"),
             "give letters, digits, `-`, `_` and `.`, such as my-protocol, or a path that ends in .toml",
@@ -194,14 +195,14 @@ mod tests {
     #[test]
     fn the_template_has_every_key_and_is_sound() {
         let (path, text) = new_protocol("mine").unwrap();
-        assert_eq!(path, std::path::Path::new("mine.toml"));
+        assert_eq!(path, Path::new("mine.toml"));
         let protocol = super::super::file::parse("mine.toml", &text).unwrap();
         assert_eq!((protocol.name.as_str(), protocol.rules.len()), ("mine", 2));
         for (key, _) in KEYS.iter().chain(FEWSHOT_KEYS).chain(RULE_KEYS) {
             let written = [format!("{key} ="), format!("[{key}]")];
             assert!(written.iter().any(|way| text.contains(way)), "the template lacks `{key}`");
         }
-        assert_eq!(new_protocol("a/b-c.toml").unwrap().0, std::path::Path::new("a/b-c.toml"));
+        assert_eq!(new_protocol("a/b-c.toml").unwrap().0, Path::new("a/b-c.toml"));
         for bad in ["", "a b", "a/b", "a/.toml", "é"] {
             assert!(new_protocol(bad).unwrap_err().to_string().contains("is no name"), "{bad}");
         }

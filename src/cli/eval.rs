@@ -1,4 +1,4 @@
-//! `evalsuite gsm8k`: typed, resolved, run, said.
+//! `evalsuite eval TASK`, and `evalsuite gsm8k`, which is `eval gsm8k`: typed, resolved, run, said.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,9 @@ use super::printer::say;
 use super::session::{conclude_run, destination, with_surroundings};
 use super::values::{at_least_one, chat};
 use crate::engine::Batching;
-use crate::hub::DEFAULT_REVISION;
 use crate::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions, execute, show_prompt};
 use crate::jobs::{Finished, JobError};
-use crate::task::{DatasetSpec, Selection};
+use crate::task::{DatasetSpec, Protocol, Selection, Task};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -31,9 +30,36 @@ Examples:
   evalsuite gsm8k --resume
       go on where Ctrl-C, a crash or a full disk ended the newest run";
 
-/// `evalsuite gsm8k`.
+pub(super) const EVAL_EXAMPLES: &str = "\
+Examples:
+  evalsuite eval svamp --model HuggingFaceTB/SmolLM2-135M-Instruct --limit 50
+      another task's problems, from the hub
+  evalsuite eval mgsm-de --model ./model --dataset ./mgsm_de.tsv
+      the same from a file
+  evalsuite eval --task mine.toml --dataset rows.csv
+      a task of your own: which columns hold what, and what counts as right
+  evalsuite eval gsm8k
+      what `evalsuite gsm8k` does";
+
+/// `evalsuite eval`.
 #[derive(Debug, Clone, Args)]
-pub struct Gsm8kArguments {
+pub struct EvalArguments {
+    // Which task.
+    #[arg(value_name = "TASK", required_unless_present = "task", help = tasks_help())]
+    #[expect(missing_docs, reason = "a doc comment would take the place of the help that lists the tasks")]
+    pub name: Option<String>,
+    /// A task's file instead of a built-in one (see docs/tasks.md); TASK then
+    /// chooses among its variants, if it has some
+    #[arg(long, value_name = "FILE", help_heading = "Problems")]
+    pub task: Option<PathBuf>,
+    #[command(flatten)]
+    /// Everything else.
+    pub flags: EvalFlags,
+}
+
+/// `evalsuite gsm8k`, and all of `eval` but the task.
+#[derive(Debug, Clone, Args)]
+pub struct EvalFlags {
     #[command(flatten)]
     /// Which model, and by which engine.
     pub model: ModelArguments,
@@ -41,12 +67,13 @@ pub struct Gsm8kArguments {
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch: Option<usize>,
 
-    /// `bundled`, `openai/gsm8k`, or a .parquet or .jsonl file
-    #[arg(long, value_name = "DATASET", default_value = crate::bundled::NAME, help_heading = "Problems")]
-    pub dataset: String,
-    /// Split of the dataset
-    #[arg(long, default_value = "test", help_heading = "Problems")]
-    pub split: String,
+    /// `bundled`, `openai/gsm8k` or another hub id, or a .parquet, .jsonl,
+    /// .json, .csv or .tsv file [default: the task's; of gsm8k, bundled]
+    #[arg(long, value_name = "DATASET", help_heading = "Problems")]
+    pub dataset: Option<String>,
+    /// Split of the dataset [default: the task's, as a rule test]
+    #[arg(long, help_heading = "Problems")]
+    pub split: Option<String>,
     /// Only the first N problems; changes no prompt
     #[arg(long, value_name = "N", help_heading = "Problems", conflicts_with = "samples")]
     pub limit: Option<usize>,
@@ -54,15 +81,19 @@ pub struct Gsm8kArguments {
     #[arg(long, value_name = "ROWS", help_heading = "Problems")]
     pub samples: Option<String>,
     // How to ask and how to score.
-    #[arg(long, default_value = "stepwise", help_heading = "Problems", help = protocols_help())]
+    #[arg(long, help_heading = "Problems", help = protocols_help())]
     #[expect(missing_docs, reason = "a doc comment would take the place of the help that lists the protocols")]
-    pub protocol: String,
-    /// Worked examples instead of the protocol's own
+    pub protocol: Option<String>,
+    /// Worked examples instead of the protocol's own: a data file with the
+    /// columns question and target, or lm-evaluation-harness's YAML file
     #[arg(long, value_name = "FILE", help_heading = "Problems")]
     pub fewshot: Option<PathBuf>,
     /// Chat template: auto, never, or required [default: the protocol's]
     #[arg(long, value_name = "USE", help_heading = "Problems")]
     pub chat: Option<String>,
+    /// A system message instead of the protocol's own; `''` for none
+    #[arg(long, value_name = "TEXT", help_heading = "Problems")]
+    pub system: Option<String>,
     /// Print the prompt of row N as text and token ids, and run nothing
     #[arg(long, value_name = "N", help_heading = "Problems")]
     pub show_prompt: Option<usize>,
@@ -107,26 +138,38 @@ pub struct Gsm8kArguments {
 }
 
 fn protocols_help() -> String {
-    format!("How to ask and how to score: a .toml file, or {}", crate::task::Protocol::names().join(", "))
+    let names = Protocol::names().join(", ");
+    format!("How to ask and how to score: a .toml file, or {names} [default: the task's; of gsm8k, stepwise]")
 }
 
-/// Checks the arguments of `gsm8k`. `command` is the whole command line; `colour` is for a terminal's table.
-pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -> Result<EvalJob, JobError> {
+fn tasks_help() -> String {
+    let described: Vec<String> = Task::names();
+    format!("What is asked and what counts as right: {}", described.join(", "))
+}
+
+/// The task that `eval` is told.
+pub(super) fn chosen_task(arguments: &EvalArguments) -> Result<Task, JobError> {
+    Ok(match (&arguments.task, &arguments.name) {
+        (Some(file), name) => Task::read(file, name.as_deref())?,
+        (None, Some(name)) => Task::open(name)?,
+        (None, None) => Task::gsm8k()?,
+    })
+}
+
+/// Checks the flags of an evaluation. `command` is the whole command line; `colour` is for a terminal's table.
+pub fn resolve(task: Task, arguments: &EvalFlags, command: Vec<String>, colour: bool) -> Result<EvalJob, JobError> {
     check_numbers(arguments)?;
     let subject = arguments.model.resolve(Batching::default(), arguments.batch)?;
     Ok(EvalJob {
         command,
         subject,
-        dataset: DatasetSpec {
-            source: arguments.dataset.clone(),
-            split: arguments.split.clone(),
-            revision: DEFAULT_REVISION.to_owned(),
-            sha256: None,
-        },
+        dataset: DatasetSpec::of(&task, arguments.dataset.as_deref(), arguments.split.as_deref()),
         selection: selection(arguments)?,
-        protocol: arguments.protocol.clone(),
+        protocol: arguments.protocol.clone().unwrap_or_else(|| task.protocol.clone()),
+        task,
         fewshot: arguments.fewshot.clone(),
         chat: arguments.chat.as_deref().map(chat).transpose()?,
+        system: arguments.system.clone(),
         sampling: SamplingOptions {
             temperature: arguments.temperature,
             top_p: arguments.top_p,
@@ -142,12 +185,12 @@ pub fn resolve(arguments: &Gsm8kArguments, command: Vec<String>, colour: bool) -
     })
 }
 
-fn selection(arguments: &Gsm8kArguments) -> Result<Selection, JobError> {
+fn selection(arguments: &EvalFlags) -> Result<Selection, JobError> {
     let indices = arguments.samples.as_deref().map(Selection::parse_indices).transpose()?;
     Ok(Selection { limit: arguments.limit, indices: indices.unwrap_or_default() })
 }
 
-fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), JobError> {
+fn check_numbers(arguments: &EvalFlags) -> Result<(), JobError> {
     at_least_one(&[
         ("--limit", arguments.limit),
         ("--max-tokens", arguments.max_tokens),
@@ -179,9 +222,18 @@ fn check_numbers(arguments: &Gsm8kArguments) -> Result<(), JobError> {
     Ok(())
 }
 
-/// Runs the command.
-pub(super) fn run(arguments: &Gsm8kArguments, command: Vec<String>) -> Result<Exit, JobError> {
-    let job = resolve(arguments, command, colour())?;
+/// Runs `eval`.
+pub(super) fn run(arguments: &EvalArguments, command: Vec<String>) -> Result<Exit, JobError> {
+    evaluate(chosen_task(arguments)?, &arguments.flags, command)
+}
+
+/// Runs `gsm8k`.
+pub(super) fn run_gsm8k(arguments: &EvalFlags, command: Vec<String>) -> Result<Exit, JobError> {
+    evaluate(Task::gsm8k()?, arguments, command)
+}
+
+fn evaluate(task: Task, arguments: &EvalFlags, command: Vec<String>) -> Result<Exit, JobError> {
+    let job = resolve(task, arguments, command, colour())?;
     let baseline = arguments.baseline.open()?;
     if let Some(baseline) = &baseline {
         baseline.check_job(&job)?;
