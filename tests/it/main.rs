@@ -18,6 +18,7 @@ mod compat;
 mod cuda;
 mod datasets;
 mod devtools;
+mod docs;
 mod engine;
 mod families;
 mod gguf_writer;
