@@ -11,16 +11,6 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// `unknown {kind} {word}` with the nearest name and all of them, as (what, hint).
-pub fn unknown(kind: &str, word: &str, candidates: &[&str]) -> (String, String) {
-    let all = candidates.join(", ");
-    let hint = match nearest(word, candidates.iter().copied()) {
-        Some(name) => format!("did you mean `{name}`? Known are: {all}"),
-        None => format!("known are: {all}"),
-    };
-    (format!("unknown {kind} `{word}`"), hint)
-}
-
 /// Bytes in the unit that keeps them readable: `538.1 MB`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];

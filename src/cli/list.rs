@@ -14,10 +14,10 @@ use super::session::RUNS;
 use super::table::{table, wrapped};
 use crate::engine::model::family;
 use crate::engine::{Dtype, EngineKind};
+use crate::fault::Fault;
 use crate::jobs::JobError;
 use crate::record::Glance;
 use crate::task::{Protocol, Task};
-use crate::text::unknown;
 
 /// For `--help`.
 pub(super) const EXAMPLES: &str = "\
@@ -79,8 +79,7 @@ pub(super) fn run(arguments: &ListArguments) -> Result<Exit, JobError> {
     let is_json = arguments.data.is_json()?;
     let known = LISTS.map(|(name, _)| name);
     if let Some(stranger) = arguments.what.iter().find(|what| !known.contains(&what.as_str())) {
-        let (what, hint) = unknown("list", stranger, &known);
-        return Err(JobError::invalid(what, hint));
+        return Err(Fault::unknown("list", stranger, &known).into());
     }
     let wanted = |name: &str| arguments.what.is_empty() || arguments.what.iter().any(|what| what == name);
     let lists = LISTS.iter().filter(|(name, _)| wanted(name)).map(|(_, list)| list(arguments));

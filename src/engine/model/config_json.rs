@@ -6,7 +6,7 @@ use super::config::{Family, ModelConfig, PositionKind};
 use super::family;
 use super::fields::{Fields, damaged};
 use crate::engine::EngineError;
-use crate::text;
+use crate::fault::Fault;
 
 impl ModelConfig {
     /// Of a parsed `config.json`; `file` names it in messages.
@@ -76,7 +76,7 @@ fn family_of(fields: &Fields) -> Result<Family, EngineError> {
 
 fn unknown(name: &str, file: &str) -> EngineError {
     let names: Vec<&str> = family::ALL.iter().map(|family| family.name()).collect();
-    let (what, hint) = text::unknown("family", name, &names);
+    let Fault { what, hint } = Fault::unknown("family", name, &names);
     EngineError::invalid(format!("{file}: {what}"), hint)
 }
 

@@ -12,11 +12,11 @@ use super::{
     Answer, Asked, ImportPlan, ModelQuality, Origin, PromptQuality, QUALITY_FORMAT, QualityRecord, compare,
     render_quality,
 };
+use crate::fault::Fault;
 use crate::files::{read_text, sha256};
 use crate::jobs::JobError;
 use crate::record::{Machine, utc_now};
 use crate::task::{PromptSet, SetPrompt};
-use crate::text::unknown;
 
 /// Keys that name a row; every other key is a column.
 const NAMES: [&str; 2] = ["model", "id"];
@@ -120,7 +120,7 @@ fn columns(job: &ImportJob, rows: &[Row]) -> Result<Vec<String>, JobError> {
     }
     let Some(position) = found.iter().position(|column| *column == job.ground_truth) else {
         let known: Vec<&str> = found.iter().map(String::as_str).collect();
-        let (what, hint) = unknown("column", &job.ground_truth, &known);
+        let Fault { what, hint } = Fault::unknown("column", &job.ground_truth, &known);
         let hint = format!("name the column to compare with by `--ground-truth COLUMN`: {hint}");
         return Err(JobError::invalid(format!("{}: {what}", job.file.display()), hint));
     };

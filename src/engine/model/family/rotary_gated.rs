@@ -6,7 +6,7 @@ use crate::engine::EngineError;
 use crate::engine::model::config::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
 use crate::engine::model::facts::Names;
 use crate::engine::model::fields::{Fields, damaged, unsupported};
-use crate::text;
+use crate::fault::Fault;
 
 /// The tensors of a checkpoint.
 pub(super) const NAMES: Names = Names {
@@ -132,7 +132,7 @@ fn rotary_scaling(section: &Fields) -> Result<RotaryScaling, EngineError> {
             original_context_tokens: section.required("original_max_position_embeddings")?,
         }),
         other => {
-            let (what, hint) = text::unknown("rotary scaling", other, &["default", "linear", "llama3"]);
+            let Fault { what, hint } = Fault::unknown("rotary scaling", other, &["default", "linear", "llama3"]);
             Err(EngineError::invalid(format!("{}: {what}", section.file), hint))
         }
     }

@@ -5,7 +5,7 @@ use super::header::Value;
 use crate::engine::EngineError;
 use crate::engine::model::family;
 use crate::engine::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
-use crate::text;
+use crate::fault::Fault;
 
 /// The configuration that a GGUF file describes.
 pub(in crate::engine::model) fn model_config(header: &Header) -> Result<ModelConfig, EngineError> {
@@ -57,7 +57,7 @@ fn family_of(header: &Header, architecture: &str) -> Result<Family, EngineError>
     let known: Vec<(&str, Family)> = known.collect();
     known.iter().find(|(name, _)| *name == architecture).map(|(_, family)| *family).ok_or_else(|| {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        let (what, hint) = text::unknown("family", architecture, &names);
+        let Fault { what, hint } = Fault::unknown("family", architecture, &names);
         EngineError::invalid(format!("{}: {what} in a GGUF file", header.path.display()), hint)
     })
 }
@@ -78,7 +78,7 @@ fn scaling(header: &Header, architecture: &str) -> Result<RotaryScaling, EngineE
             Ok(RotaryScaling::Linear { factor })
         }
         Some(other) => {
-            let (what, hint) = text::unknown("rotary scaling", other, &["none", "linear"]);
+            let Fault { what, hint } = Fault::unknown("rotary scaling", other, &["none", "linear"]);
             Err(EngineError::invalid(format!("{}: {what}", header.path.display()), hint))
         }
     }

@@ -10,7 +10,7 @@ use super::{Header, sentencepiece};
 use crate::engine::EngineError;
 use crate::engine::model::tokenizer::{part, special_token_frame};
 use crate::engine::model::{Family, ModelTokenizer};
-use crate::text;
+use crate::fault::Fault;
 
 /// Words as GPT-4's pre-tokenizer cuts them; digits are cut by the part in the middle.
 const WORDS_BEFORE_DIGITS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|";
@@ -40,7 +40,7 @@ pub(in crate::engine::model) fn model_tokenizer(
         "gpt2" => byte_level(header, &tokens)?,
         "llama" => (sentence_piece(header, &tokens, &kinds)?, true),
         other => {
-            let (what, hint) = text::unknown("tokenizer model", other, &["gpt2", "llama"]);
+            let Fault { what, hint } = Fault::unknown("tokenizer model", other, &["gpt2", "llama"]);
             return Err(EngineError::invalid(format!("{}: {what}", header.path.display()), hint));
         }
     };
@@ -101,7 +101,7 @@ fn byte_level(header: &Header, tokens: &[&str]) -> Result<(Tokenizer, bool), Eng
         "qwen2" => words(r"\p{N}"),
         "llama-bpe" => words(r"\p{N}{1,3}"),
         other => {
-            let (what, hint) = text::unknown("pre-tokenizer", other, &PRE_TOKENIZERS);
+            let Fault { what, hint } = Fault::unknown("pre-tokenizer", other, &PRE_TOKENIZERS);
             return Err(EngineError::invalid(format!("{}: {what}", header.path.display()), hint));
         }
     };
