@@ -132,9 +132,24 @@ pub struct Request {
 impl Request {
     /// Scores `tokens[from..]` behind the tokens before them.
     pub fn scoring(id: usize, tokens: &[u32], from: usize) -> Self {
-        let (prompt, given) = tokens.split_at(from.min(tokens.len()));
+        let (prompt, continuation) = tokens.split_at(from.min(tokens.len()));
         let prompt = Arc::new(Prompt { text: String::new(), token_ids: prompt.to_vec() });
-        Self { id, prompt, work: Work::Score { continuation: given.to_vec() } }
+        Self { id, prompt, work: Work::Score { continuation: continuation.to_vec() } }
+    }
+
+    /// Tokens that are generated at most, by the request's own limit and the context's; for a score, its continuation.
+    pub fn max_output_tokens(&self, context_tokens: usize) -> usize {
+        match &self.work {
+            Work::Generate(options) => {
+                options.max_tokens.min(context_tokens.saturating_sub(self.prompt.token_ids.len()))
+            }
+            Work::Score { continuation } => continuation.len(),
+        }
+    }
+
+    /// Tokens that it can come to hold in a cache.
+    pub fn max_total_tokens(&self, context_tokens: usize) -> usize {
+        self.prompt.token_ids.len() + self.max_output_tokens(context_tokens)
     }
 }
 

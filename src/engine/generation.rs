@@ -9,23 +9,6 @@ use super::interface::Token;
 use super::model::ModelTokenizer;
 use super::sampling::{Sampler, detail};
 
-impl Request {
-    /// Tokens that are generated at most, by the request's own limit and the context's; for a score, its continuation.
-    pub fn max_output_tokens(&self, context_tokens: usize) -> usize {
-        match &self.work {
-            Work::Generate(options) => {
-                options.max_tokens.min(context_tokens.saturating_sub(self.prompt.token_ids.len()))
-            }
-            Work::Score { continuation } => continuation.len(),
-        }
-    }
-
-    /// Tokens that it can come to hold in a cache.
-    pub fn max_total_tokens(&self, context_tokens: usize) -> usize {
-        self.prompt.token_ids.len() + self.max_output_tokens(context_tokens)
-    }
-}
-
 /// What follows from a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
