@@ -164,6 +164,13 @@ impl CudaEngine {
     }
 }
 
+impl Drop for CudaEngine {
+    fn drop(&mut self) {
+        // Steps may be in flight, on whichever thread the engine ends. A failure has been told, or does not matter any more.
+        let _ = self.model.device.bind().and_then(|()| self.model.device.synchronize());
+    }
+}
+
 impl Engine for CudaEngine {
     fn info(&self) -> &EngineInfo {
         &self.info
