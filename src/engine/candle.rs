@@ -97,12 +97,11 @@ impl CandleEngine {
     fn advance(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
         let Some(mut running) = self.take_running()? else { return Ok(()) };
         let before = running.generation.output_tokens();
-        let accepted = match running.generation.finished_before_start() {
-            Some(finish) => Ok(Accepted::Finished(finish)),
-            None => {
-                let logits = self.model.forward(&mut running.sequence, &running.tokens)?;
-                running.generation.accept(&logits)
-            }
+        let accepted = if let Some(finish) = running.generation.finished_before_start() {
+            Ok(Accepted::Finished(finish))
+        } else {
+            let logits = self.model.forward(&mut running.sequence, &running.tokens)?;
+            running.generation.accept(&logits)
         };
         let new_tokens = (running.generation.output_tokens() - before) as u64;
         events.extend(running.generation.streamed().map(Event::Token));

@@ -289,31 +289,29 @@ impl BlockPool {
 
     /// Makes a block the most recently used of those that nobody holds.
     fn append(&mut self, number: u32) {
-        let older = std::mem::replace(&mut self.newest, number);
-        let block = self.block_mut(number);
-        (block.older, block.newer) = (older, NONE);
-        if older == NONE {
-            self.oldest = number
-        } else {
-            self.block_mut(older).newer = number
-        }
+        let older = self.newest;
+        self.block_mut(number).older = older;
+        *self.newer_of(older) = number;
+        *self.older_of(NONE) = number;
         self.cached += 1;
     }
 
     fn unlink(&mut self, number: u32) {
         let block = self.block_mut(number);
         let (older, newer) = (std::mem::replace(&mut block.older, NONE), std::mem::replace(&mut block.newer, NONE));
-        if older == NONE {
-            self.oldest = newer
-        } else {
-            self.block_mut(older).newer = newer
-        }
-        if newer == NONE {
-            self.newest = older
-        } else {
-            self.block_mut(newer).older = older
-        }
+        *self.newer_of(older) = newer;
+        *self.older_of(newer) = older;
         self.cached -= 1;
+    }
+
+    /// The link from a block to the one used after it; from none, to the oldest.
+    fn newer_of(&mut self, number: u32) -> &mut u32 {
+        if number == NONE { &mut self.oldest } else { &mut self.block_mut(number).newer }
+    }
+
+    /// The link from a block to the one used before it; from none, to the newest.
+    fn older_of(&mut self, number: u32) -> &mut u32 {
+        if number == NONE { &mut self.newest } else { &mut self.block_mut(number).older }
     }
 
     fn block(&self, number: u32) -> &Block {

@@ -268,7 +268,9 @@ proptest! {
                 next += 1;
             }
             pool.check(&holders);
-            left.values_mut().for_each(|steps| *steps -= 1);
+            for steps in left.values_mut() {
+                    *steps -= 1;
+                }
             for owner in left.extract_if(|_, steps| *steps == 0).map(|(owner, _)| owner).collect::<Vec<_>>() {
                 pool.release(&holders.remove(&owner).unwrap().blocks, owner);
             }

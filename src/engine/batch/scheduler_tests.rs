@@ -361,7 +361,7 @@ fn what_cannot_be_worked_on_is_refused_at_once_and_harms_nobody() {
 fn tokens_are_told_one_by_one_where_that_was_asked_for() {
     let mut machine = Machine::new(4, 50, 8, true);
     let streamed =
-        GenerateOptions { stream: true, details: true, max_tokens: 5, ignore_eos: true, ..Default::default() };
+        GenerateOptions { max_tokens: 5, ignore_eos: true, details: true, stream: true, ..Default::default() };
     machine.scheduler.submit(request(0, text(1, 5), Work::Generate(streamed))).unwrap();
     machine.scheduler.submit(request(1, text(2, 5), greedy(5))).unwrap();
     machine.finish();
@@ -416,7 +416,7 @@ fn some_request() -> impl Strategy<Value = Request> {
         |(max_tokens, details, ignore_eos, sampled, seed)| {
             let temperature = if sampled { 0.7 } else { 0.0 };
             let sampling = Sampling { temperature, seed, ..Sampling::default() };
-            Work::Generate(GenerateOptions { max_tokens, details, ignore_eos, sampling, ..Default::default() })
+            Work::Generate(GenerateOptions { max_tokens, ignore_eos, sampling, details, ..Default::default() })
         },
     );
     let score = (0_u32..3, 0_usize..14).prop_map(|(seed, count)| Work::Score { continuation: text(seed, count) });
