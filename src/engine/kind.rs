@@ -20,8 +20,11 @@ pub struct EngineEntry {
     /// Whether it runs on a GPU here.
     pub(super) on_gpu: fn() -> bool,
     /// Loads a model, ready for the first request.
-    pub(super) open: fn(&Arc<ModelSource>, &OpenOptions) -> Result<Box<dyn Engine>, EngineError>,
+    pub(super) open: Open,
 }
+
+/// Loads a model into an engine.
+type Open = fn(&Arc<ModelSource>, &OpenOptions) -> Result<Box<dyn Engine>, EngineError>;
 
 /// An engine: an entry of [`EngineKind::ALL`].
 #[derive(Clone, Copy)]

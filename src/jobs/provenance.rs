@@ -73,8 +73,6 @@ pub(crate) fn chat_template(
     Ok(template.map(|source| ChatTemplate::new(source, &bos, &eos)).transpose()?)
 }
 
-/// The name of an engine in every file.
-
 /// Parameters of a decoder of this shape.
 fn parameters(config: &ModelConfig) -> u64 {
     let (hidden, intermediate) = (config.hidden, config.intermediate);

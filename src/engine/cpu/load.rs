@@ -78,7 +78,7 @@ impl Model {
         };
         let final_norm = loader.norm(&names.final_norm())?;
         let (blocks, arithmetic) = (Vec::new(), precision.arithmetic);
-        Ok(Self { embedding, positions, blocks, final_norm, head, arithmetic, config })
+        Ok(Self { config, arithmetic, embedding, positions, blocks, final_norm, head })
     }
 
     /// Bytes of weights in memory.

@@ -230,7 +230,7 @@ mod tests {
             assert!(error.contains(&format!("layout {layout}")) && error.contains("hint:"), "{error}");
         }
         let older = json!({"bits": 4, "group_size": 128, "desc_act": false});
-        assert!(of(&json!({"quantization_config": older})).unwrap_err().to_string().contains("layout `gptq`"));
+        assert!(of(&json!({"quantization_config": older})).unwrap_err().contains("layout `gptq`"));
         assert!(of(&json!({"compression_config": {}})).unwrap_err().contains("`compressed-tensors`"));
         assert!(of(&json!({"quantization_config": {"load_in_8bit": true}})).unwrap_err().contains("`bitsandbytes`"));
     }
