@@ -5,6 +5,7 @@ use half::f16;
 use super::random::{Normal, Words, fill_bits};
 use super::{SynthError, WEIGHT_DEVIATION};
 use crate::checkpoint::safetensors::SHARD_BYTES;
+use crate::engine::Precision;
 use crate::engine::model::{ModelConfig, Quantization};
 
 /// How weights are stored.
@@ -27,13 +28,13 @@ impl SynthFormat {
     /// Names on the command line.
     pub const NAMES: [&str; 4] = ["f32", "f16", "bf16", "awq"];
 
-    /// By name; the group size is for AWQ.
+    /// By name or alias; the group size is for AWQ.
     pub fn parse(name: &str, group_size: usize) -> Option<Self> {
-        match name {
-            "f32" => Some(Self::F32),
-            "f16" => Some(Self::F16),
-            "bf16" => Some(Self::Bf16),
-            "awq" => Some(Self::Awq { group_size }),
+        match Precision::parse(name)? {
+            Precision::F32 => Some(Self::F32),
+            Precision::F16 => Some(Self::F16),
+            Precision::Bf16 => Some(Self::Bf16),
+            Precision::Awq => Some(Self::Awq { group_size }),
             _ => None,
         }
     }

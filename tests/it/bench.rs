@@ -486,7 +486,7 @@ fn mistakes_on_the_command_line_are_named() {
         (&["--batch", "0"], "--batch 0"),
         (&["--batch", "18446744073709551615"], "--batch 18446744073709551615 is more than 65536"),
         (&["--threads", "0"], "--threads 0"),
-        (&["--dtype", "fp16"], "did you mean `f16`"),
+        (&["--dtype", "f-16"], "did you mean `f16`"),
         (&["--engine", "cpuu"], "did you mean `cpu`"),
         (&["--only", "single", "--workload", "w.json"], "--workload has no use"),
         (&["--only", "single", "--shared-prefix", "9"], "--shared-prefix has no use"),

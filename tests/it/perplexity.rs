@@ -388,7 +388,7 @@ fn mistakes_have_hints() {
         (with(&["--window", "32", "--stride", "32"]), "--stride 32"),
         (with(&["--limit-tokens", "1"]), "--limit-tokens 1"),
         (with(&["--threads", "0"]), "--threads 0"),
-        (with(&["--dtype", "fp16"]), "did you mean `f16`"),
+        (with(&["--dtype", "f-16"]), "did you mean `f16`"),
         (with(&["--chat", "required"]), "no questions and answers"),
         (with(&["--out", "/no/such/folder/a.json"]), "no folder /no/such/folder"),
         (with(&["--engine", "candle"]), "candle does not tell whole distributions"),

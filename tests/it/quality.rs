@@ -300,7 +300,7 @@ fn mistakes_name_the_file_the_prompt_and_the_field() {
         ),
         (&["--prompts", "/no/such/set.json"], &["/no/such/set.json", "`--prompts`"]),
         (&["--only", "coping"], &["unknown prompt or kind `coping`", "did you mean `copying`"]),
-        (&["--dtype", "fp16"], &["did you mean `f16`"]),
+        (&["--dtype", "f-16"], &["did you mean `f16`"]),
         (&["--max-tokens", "0"], &["--max-tokens 1"]),
         (&["--chat", "sometimes"], &["use of the chat template"]),
         (&["--format", "htm"], &["did you mean `html`"]),

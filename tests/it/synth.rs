@@ -185,7 +185,7 @@ fn mistakes_on_the_command_line_are_named() {
     };
     for (flags, part) in [
         (&["--shape", "tinylama-1.1b", "--dtype", "f16"][..], "did you mean `tinyllama-1.1b`"),
-        (&["--shape", "tiny", "--dtype", "fp16"], "did you mean `f16`"),
+        (&["--shape", "tiny", "--dtype", "f-16"], "did you mean `f16`"),
         (&["--shape", "tiny", "--dtype", "f16", "--group-size", "32"], "no use with --dtype f16"),
         (&["--shape", "tiny", "--dtype", "awq", "--group-size", "48"], "does not divide the inputs of tiny"),
         (&["--shape", "tiny", "--dtype", "awq", "--group-size", "0"], "does not divide"),
