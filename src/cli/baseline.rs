@@ -9,6 +9,7 @@ use super::printer::{note, print_error};
 use crate::compare::{Gate, Limits, no_shared_precision, refusal};
 use crate::jobs::JobError;
 use crate::jobs::eval::{EvalJob, StoredRun};
+use crate::record::VariantName;
 use crate::task::Protocol;
 
 /// Holding a run against a stored one.
@@ -66,14 +67,17 @@ impl BaselineArguments {
 impl Baseline {
     /// Refuses a job whose run could not be held against it, before hours are spent. Its problems are compared once they are known.
     pub(super) fn check_job(&self, job: &EvalJob) -> Result<(), JobError> {
-        let (stored, dtypes) = (&self.run.record, &job.subject.dtypes);
+        let (stored, target) = (&self.run.record, &job.target);
         let protocol = Protocol::open(&job.protocol)?;
         if protocol.sha256 != stored.plan.protocol.sha256 {
             let why = format!("its protocol is {}, the baseline's {}", protocol.name, stored.plan.protocol.name);
             let hint = "give the baseline's `--protocol`, or make a new baseline";
             return Err(refusal("this run", &self.run, &why, hint).into());
         }
-        if !dtypes.is_empty() && !stored.dtypes.iter().any(|one| dtypes.contains(&one.dtype)) {
+        let shared = |name: &VariantName| {
+            target.dtypes.iter().any(|dtype| *name == *dtype) || target.variants.iter().any(|one| one.name == *name)
+        };
+        if !target.dtypes.is_empty() && !stored.dtypes.iter().any(|one| shared(&one.dtype)) {
             return Err(no_shared_precision("this run", &self.run).into());
         }
         Ok(())

@@ -7,14 +7,13 @@ use clap::Args;
 use super::exit::Exit;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_and_keep};
-use super::printer::{Printer, cache_text, duration, note, remaining_text, running_text, say, speed_text};
-use super::session::{catch_interrupts, print_failures};
+use super::printer::say;
+use super::session::{print_failures, with_surroundings};
 use super::values::at_least_one;
 use crate::engine::Batching;
 use crate::fault::Fault;
 use crate::jobs::JobError;
-use crate::jobs::bench::{BenchContext, BenchEvent, BenchFinished, BenchJob, BenchPart, BenchProgress, execute};
-use crate::text::bytes;
+use crate::jobs::bench::{BenchFinished, BenchJob, PARTS, Part, execute};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -90,17 +89,18 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
     let parts = parts(&arguments.only)?;
     let of_workload =
         [("--workload", arguments.workload.is_some()), ("--shared-prefix", arguments.shared_prefix.is_some())];
-    if let Some((flag, _)) = of_workload.into_iter().find(|(_, given)| *given && !parts.contains(&BenchPart::Workload))
+    if let Some((flag, _)) =
+        of_workload.into_iter().find(|(_, given)| *given && !parts.iter().any(|part| part == "workload"))
     {
         return Err(JobError::invalid(
             format!("{flag} has no use without the part `workload`"),
             "add workload to `--only`, or leave one of the two out",
         ));
     }
-    let subject = arguments.model.resolve(Batching::Fast, arguments.batch)?;
+    let target = arguments.model.resolve(Batching::Fast, arguments.batch)?;
     Ok(BenchJob {
         command,
-        subject,
+        target,
         workload: arguments.workload.clone(),
         requests: arguments.requests,
         parts,
@@ -114,71 +114,21 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
 }
 
 /// The named parts in the order in which they run; all if none is named.
-fn parts(names: &[String]) -> Result<Vec<BenchPart>, JobError> {
-    let known = BenchPart::ALL.map(BenchPart::name);
+fn parts(names: &[String]) -> Result<Vec<String>, JobError> {
+    let known = PARTS.map(Part::name);
     if let Some(stranger) = names.iter().find(|name| !known.contains(&name.trim())) {
         return Err(Fault::unknown("part", stranger, &known).into());
     }
-    let named = |part: &BenchPart| names.is_empty() || names.iter().any(|name| name.trim() == part.name());
-    Ok(BenchPart::ALL.into_iter().filter(named).collect())
+    let named = |part: &&str| names.is_empty() || names.iter().any(|name| name.trim() == *part);
+    Ok(known.into_iter().filter(named).map(str::to_owned).collect())
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &BenchArguments, command: Vec<String>) -> Result<Exit, JobError> {
     let job = resolve_bench(arguments, command, colour())?;
     let hub = arguments.model.start()?;
-    let interrupted = catch_interrupts()?;
-    let mut printer = Printer::new();
-    let finished = execute(
-        &job,
-        &hub,
-        &mut BenchContext {
-            open_engine: &mut crate::engine::open,
-            tell: &mut |event| tell(&mut printer, event),
-            interrupted,
-        },
-    )?;
+    let finished = with_surroundings(|context| execute(&job, &hub, context))?;
     conclude(&job, &finished)
-}
-
-fn tell(printer: &mut Printer, event: BenchEvent) {
-    match event {
-        BenchEvent::Note(text) => note(&format!("note: {text}")),
-        BenchEvent::Loading { dtype, repetition: 1, repetitions: 1 } => note(&format!("{dtype:4}  loading")),
-        BenchEvent::Loading { dtype, repetition: 1, repetitions } => {
-            note(&format!("{dtype:4}  loading, {repetitions} times"));
-        }
-        BenchEvent::Loading { .. } => {}
-        BenchEvent::Loaded(info, run) => note(&format!(
-            "{:4}  {} engine on {}: ready in {:.3} s, first token after {:.3} s, {} of weights",
-            info.dtype,
-            info.name,
-            info.device,
-            run.seconds,
-            run.first_token_seconds,
-            bytes(info.weight_bytes)
-        )),
-        BenchEvent::Progress(progress) => {
-            let (done, total) = (progress.output_tokens, progress.expected_tokens);
-            printer.show(done, total, progress_line(&progress), Some(end_line(&progress)));
-        }
-        BenchEvent::Ended => printer.end(),
-        BenchEvent::Failed { dtype, message } => note(&format!("{dtype:4}  failed: {message}")),
-    }
-}
-
-fn progress_line(progress: &BenchProgress) -> String {
-    let BenchProgress { dtype, part, completed, requests, running, output_tokens, expected_tokens, .. } = progress;
-    let remaining = remaining_text(progress.remaining_seconds().filter(|_| output_tokens < expected_tokens));
-    let (name, speed) = (part.name(), speed_text(progress.tokens_per_second()));
-    let (cache, running) = (cache_text(progress.cache_bytes), running_text(*running, progress.waiting()));
-    format!("{dtype:4}  {name}: {completed}/{requests} done{remaining}{speed}{cache}{running}")
-}
-
-fn end_line(progress: &BenchProgress) -> String {
-    let BenchProgress { dtype, part, completed, requests, seconds, .. } = progress;
-    let (name, speed) = (part.name(), speed_text(progress.tokens_per_second()));
-    format!("{dtype:4}  {name}: {completed}/{requests} done in {}{speed}", duration(*seconds))
 }
 
 /// Prints what was measured, and says what was not.
@@ -192,39 +142,4 @@ fn conclude(job: &BenchJob, finished: &BenchFinished) -> Result<Exit, JobError> 
         return Ok(Exit::Interrupted);
     }
     Ok(exit)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::Dtype;
-
-    #[test]
-    fn progress_says_speed_and_what_is_left() {
-        let progress = BenchProgress {
-            dtype: Dtype::F16,
-            part: BenchPart::Workload,
-            completed: 3,
-            requests: 10,
-            running: 6,
-            cache_bytes: Some(12_100_000_000),
-            output_tokens: 640,
-            expected_tokens: 2560,
-            seconds: 4.0,
-        };
-        assert_eq!(
-            progress_line(&progress),
-            "f16   workload: 3/10 done, 12 s left, 160 tokens/s, cache 12.1 GB, 6 running"
-        );
-        let done = BenchProgress {
-            completed: 10,
-            running: 0,
-            cache_bytes: None,
-            output_tokens: 2560,
-            seconds: 16.0,
-            ..progress
-        };
-        assert_eq!(progress_line(&done), "f16   workload: 10/10 done, 160 tokens/s");
-        assert_eq!(end_line(&done), "f16   workload: 10/10 done in 16 s, 160 tokens/s");
-    }
 }

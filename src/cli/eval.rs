@@ -159,10 +159,10 @@ pub(super) fn chosen_task(arguments: &EvalArguments) -> Result<Task, JobError> {
 /// Checks the flags of an evaluation. `command` is the whole command line; `colour` is for a terminal's table.
 pub fn resolve(task: Task, arguments: &EvalFlags, command: Vec<String>, colour: bool) -> Result<EvalJob, JobError> {
     check_numbers(arguments)?;
-    let subject = arguments.model.resolve(Batching::default(), arguments.batch)?;
+    let target = arguments.model.resolve(Batching::default(), arguments.batch)?;
     Ok(EvalJob {
         command,
-        subject,
+        target,
         dataset: DatasetSpec::of(&task, arguments.dataset.as_deref(), arguments.split.as_deref()),
         selection: selection(arguments)?,
         protocol: arguments.protocol.clone().unwrap_or_else(|| task.protocol.clone()),

@@ -68,6 +68,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("revision",        VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
     flag("dtype",           VALUE, Golden::LeftOut, OnResume::Same,  Import::Excluded),
     flag("awq",             VALUE, Golden::LeftOut, OnResume::Same,  Import::Excluded),
+    flag("variant",         VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("reference",       VALUE, Golden::LeftOut, OnResume::Same,  Import::Excluded),
     flag("engine",          VALUE, Golden::LeftOut, OnResume::Same,  Import::Excluded),
     flag("device",          VALUE, Golden::Heeded,  OnResume::Free,  Import::Excluded),
     flag("batching",        VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),

@@ -8,10 +8,14 @@ use crate::engine::model::ModelSpec;
 use crate::engine::{Batching, Dtype, EngineKind};
 use crate::fault::Fault;
 use crate::hub::{DEFAULT_REVISION, Hub};
-use crate::jobs::{JobError, Target};
+use crate::jobs::{JobError, Target, VariantSpec};
+use crate::record::VariantName;
 
 /// More than any card has memory for; sizes that are computed from it stay far below what an integer holds.
 const MOST_BATCH: usize = 65_536;
+
+/// `--dtype none`: the model itself is no column.
+pub(in crate::cli) const NO_DTYPE: &str = "none";
 
 /// The flags that name a model and its engine.
 #[derive(Debug, Clone, Args)]
@@ -23,9 +27,19 @@ pub struct ModelArguments {
     #[arg(long, default_value = crate::hub::DEFAULT_REVISION, help_heading = "Model")]
     pub revision: String,
     /// Precisions: f32, f16, bf16, int8, awq [default: f32,f16,bf16, and awq
-    /// where the model has AWQ weights; awq alone where it has nothing else]
+    /// where the model has AWQ weights; awq alone where it has nothing else];
+    /// `none`: only variants
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Model")]
     pub dtype: Vec<String>,
+    /// A further checkpoint of the same model as a column of its own, a folder, a
+    /// hub id or a .gguf file; AWQ files run as awq, others in f16, unless a
+    /// precision stands behind it: NAME=SOURCE@f32; repeatable
+    #[arg(long, value_name = "NAME=SOURCE", help_heading = "Model")]
+    pub variant: Vec<String>,
+    /// The column that the others are compared with, a precision or a variant's
+    /// name [default: f32]
+    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    pub reference: Option<String>,
     /// AWQ weights of the same model, a folder or a hub id [default: the folder
     /// MODEL-awq beside a local model]
     #[arg(long, value_name = "AWQ", help_heading = "Model")]
@@ -60,16 +74,33 @@ impl ModelArguments {
                 "give a smaller one, or leave it out for the engine's choice",
             ));
         }
-        let dtypes = dtypes(&self.dtype, engine)?;
+        let (dtypes, only_variants) = self.own_dtypes(engine)?;
         Ok(Target {
             model: ModelSpec { source: self.source.clone(), revision: self.revision.clone() },
             awq: awq(self.awq.as_deref(), &dtypes)?,
             dtypes,
+            only_variants,
+            variants: variants(&self.variant, engine)?,
+            reference: self.reference.clone(),
             engine,
             device: self.device,
             batching: self.batching.as_deref().map(batching_named).transpose()?.unwrap_or(batching),
             batch,
         })
+    }
+
+    /// The model's own precisions, and whether it has none in the run.
+    fn own_dtypes(&self, engine: EngineKind) -> Result<(Vec<Dtype>, bool), JobError> {
+        if !self.dtype.iter().any(|name| name.trim() == NO_DTYPE) {
+            return Ok((dtypes(&self.dtype, engine)?, false));
+        }
+        if self.dtype.len() > 1 || self.variant.is_empty() {
+            return Err(JobError::invalid(
+                format!("--dtype {} leaves nothing to run", self.dtype.join(",")),
+                "`--dtype none` runs the variants alone: give `--variant NAME=SOURCE` with it, and no other precision",
+            ));
+        }
+        Ok((Vec::new(), true))
     }
 
     /// Starts the threads that were asked for, and the hub's client.
@@ -116,6 +147,53 @@ fn awq(source: Option<&str>, dtypes: &[Dtype]) -> Result<Option<ModelSpec>, JobE
         ));
     }
     Ok(Some(ModelSpec { source: source.to_owned(), revision: DEFAULT_REVISION.to_owned() }))
+}
+
+/// Further checkpoints, `NAME=SOURCE[@DTYPE]` each.
+fn variants(words: &[String], engine: EngineKind) -> Result<Vec<VariantSpec>, JobError> {
+    let mut found: Vec<VariantSpec> = Vec::new();
+    for word in words {
+        let variant = variant(word, engine)?;
+        if found.iter().any(|before| before.name.as_str().eq_ignore_ascii_case(variant.name.as_str())) {
+            return Err(JobError::invalid(
+                format!("--variant {word}: there is a variant {} already", variant.name),
+                "give each a name of its own",
+            ));
+        }
+        found.push(variant);
+    }
+    Ok(found)
+}
+
+fn variant(word: &str, engine: EngineKind) -> Result<VariantSpec, JobError> {
+    const SHAPE: &str = "give it as `NAME=SOURCE`, such as `g128=./model-awq`, or `NAME=SOURCE@f16`";
+    let refuse = |why: &str, hint: &str| JobError::invalid(format!("--variant {word}: {why}"), hint);
+    let (name, source) = word.split_once('=').ok_or_else(|| refuse("there is no `=` in it", SHAPE))?;
+    if let Some(dtype) = Dtype::parse(name) {
+        return Err(refuse(
+            &format!("{name} is a precision's name, {dtype} of the model itself"),
+            "call the variant otherwise, such as after its group size",
+        ));
+    }
+    if name.eq_ignore_ascii_case(NO_DTYPE) {
+        return Err(refuse("`none` is no name", SHAPE));
+    }
+    let name = VariantName::parse(name).map_err(|why| refuse(&format!("its name cannot be used: {why}"), SHAPE))?;
+    // What exists under the whole name is meant by it, though an @ stands in it.
+    let (source, precision) = match source.rsplit_once('@') {
+        Some((before, precision)) if !std::path::Path::new(source).exists() => {
+            let known = [precision.to_owned()];
+            let precision = dtypes(&known, engine)
+                .map_err(|error| refuse(&error.to_string().replacen("\nhint: ", "; ", 1), SHAPE))?;
+            (before, precision.first().copied())
+        }
+        _ => (source, None),
+    };
+    if source.is_empty() {
+        return Err(refuse("its source is empty", SHAPE));
+    }
+    let model = ModelSpec { source: source.to_owned(), revision: DEFAULT_REVISION.to_owned() };
+    Ok(VariantSpec { name, model, precision })
 }
 
 fn batching_named(name: &str) -> Result<Batching, JobError> {

@@ -95,10 +95,10 @@ pub fn resolve_perplexity(
             ));
         }
     }
-    let subject = arguments.model.resolve(Batching::default(), Some(1))?;
+    let target = arguments.model.resolve(Batching::default(), Some(1))?;
     Ok(PerplexityJob {
         command,
-        subject,
+        target,
         text: arguments.text.clone(),
         split: arguments.split.clone(),
         chat: chat(&arguments.chat)?,

@@ -66,14 +66,25 @@ impl Printer {
         Self { bar: None, terminal: io::stderr().is_terminal(), latest: None, last_line: Instant::now() }
     }
 
-    pub(super) fn tell(&mut self, event: Event) {
+    pub(super) fn event(&mut self, event: Event) {
         match event {
             Event::Note(text) => note(&format!("note: {text}")),
             Event::Folder { path, done, total } => note(&folder_line(&path, done, total)),
-            Event::Loading(dtype) => note(&format!("{dtype:4}  loading")),
-            Event::Loaded(info) => note(&format!(
-                "{:4}  {} engine on {}: loaded in {:.2} s, {} of weights{}, up to {} requests at once",
-                info.dtype,
+            Event::Loading { variant, repetition: 1, repetitions: 1 } => note(&format!("{variant:4}  loading")),
+            Event::Loading { variant, repetition: 1, repetitions } => {
+                note(&format!("{variant:4}  loading, {repetitions} times"));
+            }
+            Event::Loading { .. } => {}
+            Event::Loaded { variant, engine: info, first_token: Some(load) } => note(&format!(
+                "{variant:4}  {} engine on {}: ready in {:.3} s, first token after {:.3} s, {} of weights",
+                info.name,
+                info.device,
+                load.ready_seconds,
+                load.first_token_seconds,
+                bytes(info.weight_bytes)
+            )),
+            Event::Loaded { variant, engine: info, first_token: None } => note(&format!(
+                "{variant:4}  {} engine on {}: loaded in {:.2} s, {} of weights{}, up to {} requests at once",
                 info.name,
                 info.device,
                 info.load.total_seconds,
@@ -83,14 +94,15 @@ impl Printer {
             )),
             Event::Progress(progress) => {
                 let (line, end) = (progress_line(&progress), end_line(&progress));
-                self.show(progress.completed as u64, progress.total as u64, line, Some(end));
+                let (done, total) = progress.share();
+                self.show(done, total, line, Some(end));
             }
             Event::Window(progress) => {
                 let (line, end) = (window_line(&progress), window_end_line(&progress));
                 self.show(progress.passes_done as u64, progress.passes as u64, line, Some(end));
             }
             Event::Ended(_) => self.end(),
-            Event::Failed { dtype, message } => note(&format!("{dtype:4}  failed: {message}")),
+            Event::Failed { variant, message } => note(&format!("{variant:4}  failed: {message}")),
         }
     }
 
@@ -136,11 +148,17 @@ fn folder_line(path: &Path, done: usize, total: usize) -> String {
 }
 
 fn progress_line(progress: &Progress) -> String {
-    let Progress { dtype, completed, total, running, .. } = progress;
-    let remaining = remaining_text(progress.remaining_seconds().filter(|_| completed < total));
+    let Progress { variant, completed, total, running, .. } = progress;
+    let part = part_text(progress);
+    let remaining = remaining_text(progress.remaining_seconds().filter(|_| !progress.is_done()));
     let speed = speed_text(progress.tokens_per_second());
     let (cache, running) = (cache_text(progress.cache_bytes), running_text(*running, progress.waiting()));
-    format!("{dtype:4}  {completed}/{total} done{remaining}{speed}{cache}{running}")
+    format!("{variant:4}  {part}{completed}/{total} done{remaining}{speed}{cache}{running}")
+}
+
+/// `single: `, where the work has parts.
+fn part_text(progress: &Progress) -> String {
+    progress.part.map_or_else(String::new, |part| format!("{part}: "))
 }
 
 /// `, 42 s left`.
@@ -164,9 +182,10 @@ pub(super) fn cache_text(cache_bytes: Option<u64>) -> String {
 }
 
 fn end_line(progress: &Progress) -> String {
-    let Progress { dtype, completed, total, seconds, .. } = progress;
+    let Progress { variant, completed, total, seconds, .. } = progress;
+    let part = part_text(progress);
     let speed = speed_text(progress.tokens_per_second());
-    format!("{dtype:4}  {completed}/{total} done in {}{speed}", duration(*seconds))
+    format!("{variant:4}  {part}{completed}/{total} done in {}{speed}", duration(*seconds))
 }
 
 fn window_line(progress: &WindowProgress) -> String {
@@ -198,13 +217,15 @@ mod tests {
     #[test]
     fn progress_says_what_is_running_and_what_is_left() {
         let progress = Progress {
-            dtype: Dtype::F16,
+            variant: Dtype::F16.into(),
+            part: None,
             completed: 30,
             completed_now: 10,
             total: 100,
             running: 8,
             cache_bytes: Some(12_100_000_000),
             output_tokens: 2000,
+            expected_tokens: None,
             seconds: 20.0,
         };
         assert_eq!(
@@ -220,18 +241,44 @@ mod tests {
     #[test]
     fn progress_of_many_requests_fits_a_line_of_eighty() {
         let progress = Progress {
-            dtype: Dtype::F16,
+            variant: Dtype::F16.into(),
+            part: None,
             completed: 1100,
             completed_now: 1100,
             total: 1319,
             running: 200,
             cache_bytes: Some(12_100_000_000),
             output_tokens: 1_421_400,
+            expected_tokens: None,
             seconds: 10.0,
         };
         let line = progress_line(&progress);
         assert_eq!(line, "f16   1100/1319 done, 2 s left, 142140 tokens/s, cache 12.1 GB, 200 running");
         assert!(line.len() < 80, "{line}");
+    }
+
+    #[test]
+    fn progress_of_a_part_says_what_is_left_of_its_tokens() {
+        let progress = Progress {
+            variant: Dtype::F16.into(),
+            part: Some("workload"),
+            completed: 3,
+            completed_now: 3,
+            total: 10,
+            running: 6,
+            cache_bytes: Some(12_100_000_000),
+            output_tokens: 640,
+            expected_tokens: Some(2560),
+            seconds: 4.0,
+        };
+        assert_eq!(
+            progress_line(&progress),
+            "f16   workload: 3/10 done, 12 s left, 160 tokens/s, cache 12.1 GB, 6 running"
+        );
+        let done =
+            Progress { completed: 10, running: 0, cache_bytes: None, output_tokens: 2560, seconds: 16.0, ..progress };
+        assert_eq!(progress_line(&done), "f16   workload: 10/10 done, 160 tokens/s");
+        assert_eq!(end_line(&done), "f16   workload: 10/10 done in 16 s, 160 tokens/s");
     }
 
     #[test]

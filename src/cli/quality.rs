@@ -95,10 +95,10 @@ pub fn resolve_quality(
             "add `--import FILE`, or leave `--ground-truth` out: a run is compared with f32, or else its most exact dtype",
         ));
     }
-    let subject = arguments.model.resolve(Batching::default(), arguments.batch)?;
+    let target = arguments.model.resolve(Batching::default(), arguments.batch)?;
     Ok(QualityJob {
         command,
-        subject,
+        target,
         prompts: arguments.prompts.clone(),
         only: arguments.only.clone(),
         chat: chat(&arguments.chat)?,

@@ -8,9 +8,9 @@ use nix::sys::signal::{SigHandler, Signal};
 use super::exit::Exit;
 use super::output::print_data;
 use super::printer::{Printer, is_quiet, note, print_error, say};
-use crate::engine::Dtype;
 use crate::hub::Hub;
-use crate::jobs::{Destination, Finished, JobContext, JobError};
+use crate::jobs::{Destination, Finished, JobContext, JobError, open_engine};
+use crate::record::VariantName;
 use crate::text::command_line;
 
 /// Where runs go unless `--out` says otherwise.
@@ -25,7 +25,7 @@ pub(super) fn destination(out: Option<&PathBuf>) -> Destination {
 pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut JobContext) -> Result<T, JobError>) -> Result<T, JobError> {
     let mut printer = Printer::new();
     let interrupted = catch_interrupts()?;
-    job(&mut JobContext { open_engine: &mut crate::engine::open, tell: &mut |event| printer.tell(event), interrupted })
+    job(&mut JobContext { open_engine: &mut open_engine, emit: &mut |event| printer.event(event), interrupted })
 }
 
 /// Prints what came of a run with a folder, and says how to go on where it did not finish.
@@ -50,10 +50,10 @@ pub(super) fn conclude_run<R>(
     Ok(exit)
 }
 
-/// Prints why precisions did not finish; the exit code that follows.
-pub(super) fn print_failures(failures: &[(Dtype, JobError)]) -> Exit {
-    for (dtype, error) in failures {
-        print_error(&format!("{dtype}: {error}"));
+/// Prints why variants did not finish; the exit code that follows.
+pub(super) fn print_failures(failures: &[(VariantName, JobError)]) -> Exit {
+    for (variant, error) in failures {
+        print_error(&format!("{variant}: {error}"));
     }
     // An engine's failure weighs more than a mistake: the latter may be its consequence.
     match failures {

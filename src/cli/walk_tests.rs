@@ -110,6 +110,8 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
     let rows = "{\"question\": \"1 + 1?\", \"answer\": \"#### 2\"}\n".repeat(9);
     let word = match id {
         "dtype" => "f16",
+        "reference" => "f32",
+        "variant" => "v=bundled",
         "engine" => "candle",
         "batching" => "fast",
         "batch" | "limit" | "top_k" => "3",
@@ -162,7 +164,8 @@ fn differences(path: &str, base: &[&str], more: &[String]) -> Vec<Difference> {
         let job = resolve(task, &flags, words.to_vec(), false).unwrap();
         let inputs = EvalInputs::load(&job, &hub).unwrap();
         let chosen = inputs.chosen(&job.selection).unwrap().len();
-        inputs.plan(&job, chosen).unwrap()
+        let variants = inputs.checkpoints.variants(&job.target, &job.command).unwrap();
+        inputs.plan(&job, &variants, chosen).unwrap()
     };
     let quality = |words: &[String]| -> QualityPlan {
         let Typed::Quality(arguments) = command(words) else { panic!("another command") };

@@ -33,8 +33,10 @@ pub struct Comparison {
     pub rules: Vec<String>,
     /// Where the rows come from, one a run.
     pub runs: Vec<Provenance>,
-    /// One a run and precision, in the order of the runs; rows measured elsewhere last.
+    /// One a run and variant, in the order of the runs; rows measured elsewhere last.
     pub rows: Vec<Row>,
+    /// What the references are called: `f32`, or what runs name instead; `reference` where these differ.
+    pub reference: String,
     /// Indices of the rows that are compared with a reference.
     pub compared: Vec<usize>,
     /// Every two rows on the same questions, under each rule.
@@ -65,6 +67,7 @@ impl Comparison {
             verdict,
             runs: runs.iter().map(provenance::provenance).collect(),
             divergences: divergence::divergences(&sources, &references),
+            reference: rows::reference_name(&sources, &references),
             compared: (0..rows.len())
                 .filter(|index| rows[*index].scores.iter().any(|score| score.against.is_some()))
                 .collect(),

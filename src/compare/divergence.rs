@@ -22,7 +22,8 @@ pub struct Divergence {
     pub first: Vec<usize>,
 }
 
-/// Of every row that has a reference. The reference is of the same model, hence of the same tokenizer.
+/// Of every row that has a reference. The reference is of the same model, hence of the same tokenizer. Answers whose tokens
+/// are not known do not count.
 pub(in crate::compare) fn divergences(sources: &[Source], references: &[Option<usize>]) -> Vec<Divergence> {
     let with_reference = references.iter().enumerate().filter_map(|(row, reference)| Some((row, (*reference)?)));
     with_reference.map(|(row, reference)| divergence(sources, row, reference)).collect()
@@ -34,8 +35,9 @@ fn divergence(sources: &[Source], row: usize, reference: usize) -> Divergence {
     let mut n = 0;
     for one in sources[row].completions() {
         let Some(tokens) = of_reference.get(&(one.sample, one.repeat)) else { continue };
+        let Some(own) = &one.token_ids else { continue };
         n += 1;
-        first.extend(first_difference(tokens, &one.token_ids));
+        first.extend(first_difference(tokens, own));
     }
     first.sort_unstable();
     Divergence { row, reference, n, identical: n - first.len(), first }
@@ -46,14 +48,14 @@ pub(in crate::compare) fn same_answers(reference: &[StoredCompletion], other: &[
     let of_reference: HashMap<(usize, usize), &[u32]> = by_sample(reference);
     let mut common = other
         .iter()
-        .filter_map(|one| Some((of_reference.get(&(one.sample, one.repeat))?, one.token_ids.as_slice())))
+        .filter_map(|one| Some((of_reference.get(&(one.sample, one.repeat))?, one.token_ids.as_deref()?)))
         .peekable();
     common.peek().is_some() && common.all(|(reference, own)| *reference == own)
 }
 
-/// Tokens by (sample, repeat).
+/// Tokens by (sample, repeat), of answers whose tokens are known.
 pub(in crate::compare) fn by_sample(completions: &[StoredCompletion]) -> HashMap<(usize, usize), &[u32]> {
-    completions.iter().map(|one| ((one.sample, one.repeat), one.token_ids.as_slice())).collect()
+    completions.iter().filter_map(|one| Some(((one.sample, one.repeat), one.token_ids.as_deref()?))).collect()
 }
 
 /// Tokens before the first that differs; `None` where none does.

@@ -6,9 +6,8 @@ use serde::Serialize;
 
 use super::divergence::same_answers;
 use super::pairs::paired_by_sample;
-use crate::engine::Dtype;
 use crate::jobs::eval::{DtypeRecord, EvalPlan, StoredRun};
-use crate::record::{RunPlan as _, StoredCompletion};
+use crate::record::{RunPlan as _, StoredCompletion, VariantName};
 use crate::report::ReportError;
 use crate::report::words::points;
 use crate::score::paired_score_interval;
@@ -40,19 +39,19 @@ pub struct Gate {
     pub min_speed_ratio: Option<f64>,
     /// Every check passed.
     pub passed: bool,
-    /// One a run, precision and subject.
+    /// One a run, variant and subject.
     pub checks: Vec<Check>,
     /// What else differs from the baseline, and what could not be compared.
     pub notes: Vec<String>,
 }
 
-/// One check of one precision.
+/// One check of one variant.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Check {
     /// Index of the run.
     pub run: usize,
-    /// The precision.
-    pub dtype: Dtype,
+    /// The variant.
+    pub dtype: VariantName,
     /// What was checked.
     pub subject: GateSubject,
     /// Whether it holds.
@@ -88,7 +87,7 @@ impl GateSubject {
 }
 
 impl Gate {
-    /// Holds runs against a baseline, precision by precision. Runs on other problems or by another protocol are refused,
+    /// Holds runs against a baseline, variant by variant. Runs on other problems or by another protocol are refused,
     /// and so are runs that share no precision with it.
     pub fn new(runs: &[StoredRun], baseline: &StoredRun, limits: Limits) -> Result<Self, ReportError> {
         let mut checks = Vec::new();
@@ -209,7 +208,7 @@ fn check(
 ) -> Result<Vec<Check>, ReportError> {
     let blank = Check {
         run: index,
-        dtype: own.dtype,
+        dtype: own.dtype.clone(),
         subject: GateSubject::Accuracy,
         passed: false,
         message: String::new(),
@@ -222,7 +221,7 @@ fn check(
         return Ok(vec![Check { message: format!("{}: did not finish: {why}", own.dtype), ..blank }]);
     }
     let rule = own.rules.first().map_or("", |rule| rule.rule.as_str());
-    let (answers, stored_answers) = (completions(run, own.dtype), completions(baseline, own.dtype));
+    let (answers, stored_answers) = (completions(run, &own.dtype), completions(baseline, &own.dtype));
     let Some((paired, interval)) = paired_by_sample(stored_answers, answers, rule).and_then(with_interval) else {
         return Err(refusal(
             run.path.display(),
@@ -238,8 +237,8 @@ fn check(
     Ok(checks)
 }
 
-fn completions(run: &StoredRun, dtype: Dtype) -> &[StoredCompletion] {
-    run.completions.iter().find(|(own, _)| *own == dtype).map_or(&[], |(_, completions)| completions)
+fn completions<'a>(run: &'a StoredRun, variant: &VariantName) -> &'a [StoredCompletion] {
+    run.completions.iter().find(|(own, _)| own == variant).map_or(&[], |(_, completions)| completions)
 }
 
 fn with_interval(paired: Paired) -> Option<(Paired, (f64, f64))> {
@@ -261,7 +260,7 @@ fn accuracy(blank: &Check, paired: Paired, interval: (f64, f64), identical: bool
         points(interval.0),
         points(interval.1)
     );
-    let dtype = blank.dtype;
+    let dtype = &blank.dtype;
     let message = if identical {
         format!("{dtype}: every answer is the baseline's, token for token, on {n} questions")
     } else if kept {
@@ -279,7 +278,7 @@ fn accuracy(blank: &Check, paired: Paired, interval: (f64, f64), identical: bool
 }
 
 fn speed(blank: &Check, own: Option<f64>, stored: Option<f64>, least: f64) -> Check {
-    let dtype = blank.dtype;
+    let dtype = &blank.dtype;
     let ratio = own.zip(stored).map(|(own, stored)| own / stored);
     let message = match (own.zip(stored), ratio) {
         (Some((own, stored)), Some(ratio)) => {

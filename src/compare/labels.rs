@@ -5,12 +5,12 @@ use crate::jobs::eval::StoredRun;
 /// One name per run, all different: empty if there is one run, `cpu` and `cuda` where the engine differs.
 pub(in crate::compare) fn run_names(runs: &[StoredRun]) -> Vec<String> {
     let parts: [fn(&StoredRun) -> String; 6] = [
-        |run| last_part(&run.record.plan.model.name),
+        |run| last_part(&run.record.plan.target.model.name),
         engine,
         |run| run.record.plan.dataset.name.clone(),
         |run| run.record.plan.protocol.name.clone(),
         |run| run.record.plan.dataset.selection.clone(),
-        |run| run.record.plan.awq.as_ref().map_or_else(String::new, |awq| last_part(&awq.name)),
+        |run| run.record.plan.target.awq.as_ref().map_or_else(String::new, |awq| last_part(&awq.name)),
     ];
     let mut names = vec![String::new(); runs.len()];
     for part in parts {

@@ -41,11 +41,11 @@ pub(in crate::compare) fn provenance(run: &StoredRun) -> Provenance {
     let plan = &record.plan;
     Provenance {
         folder: run.path.display().to_string(),
-        model: model(&plan.model),
+        model: model(&plan.target.model),
         dataset: dataset(plan),
         protocol: protocol(&plan.protocol),
         decoding: decoding(&plan.generation),
-        command: command_line(plan.command.iter().map(String::as_str)),
+        command: command_line(plan.invocation.command.iter().map(String::as_str)),
         plan: plan.clone(),
         machine: record.machine.clone(),
         finished: record.finished.clone(),

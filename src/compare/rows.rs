@@ -4,12 +4,12 @@ use serde::Serialize;
 
 use super::pairs::Pair;
 use super::source::Source;
-use crate::engine::Dtype;
+use crate::engine::Precision;
 use crate::jobs::eval::DtypeRecord;
 use crate::record::MemoryScope;
 use crate::score::statistics::{Paired, Proportion};
 
-/// One run and precision, or one measured elsewhere. `None` means that nothing was measured.
+/// One run and variant, or one measured elsewhere. `None` means that nothing was measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
     /// Tells it from every other row: `awq`; of several runs `cpu awq`.
@@ -22,11 +22,12 @@ pub struct Row {
     pub model: Option<String>,
     /// The engine's name and version.
     pub engine: String,
-    /// `f32`, `awq`, …
+    /// The variant: `f32`, `awq`, …
     pub precision: String,
     /// The device in words.
     pub device: Option<String>,
-    /// Index of the row that it is compared with: f32 of its own run, else of another run of the same model.
+    /// Index of the row that it is compared with: its own run's reference (f32, or what the run's command named), else f32 of another run
+    /// of the same model.
     pub reference: Option<usize>,
     /// Completions; with repeats, every repeat of every sample counts.
     pub n: Option<usize>,
@@ -48,9 +49,9 @@ pub struct Row {
     pub load_seconds: Option<f64>,
     /// The most memory that was resident at once.
     pub peak_memory_bytes: Option<u64>,
-    /// The peak covers the whole process, not this precision alone.
+    /// The peak covers the whole process, not this variant alone.
     pub memory_is_process_wide: bool,
-    /// Why the precision did not finish, if it did not.
+    /// Why the variant did not finish, if it did not.
     pub failure: Option<String>,
     /// Of a row measured elsewhere.
     pub note: Option<String>,
@@ -75,19 +76,34 @@ pub struct Score {
 
 /// The row that each row is compared with.
 pub(in crate::compare) fn references(sources: &[Source]) -> Vec<Option<usize>> {
-    let is_f32 = |source: &Source| source.stored.completions[source.dtype].0 == Dtype::F32;
+    let is_reference = |source: &Source| source.stored.record.plan.reference().as_ref() == Some(source.variant());
     let reference = |own: &Source| {
-        if is_f32(own) {
+        if is_reference(own) {
             return None;
         }
-        let model = &own.stored.record.plan.model.sha256;
+        let model = &own.stored.record.plan.target.model.sha256;
+        let of_own_run = sources.iter().position(|other| is_reference(other) && other.run == own.run);
+        // Of an unknown model nobody knows whether it is the same.
+        let same_model = |other: &Source| model.is_some() && other.stored.record.plan.target.model.sha256 == *model;
         let fits = |other: &Source| {
-            is_f32(other) && other.stored.record.plan.model.sha256 == *model && other.questions() == own.questions()
+            *other.variant() == Precision::F32 && same_model(other) && other.questions() == own.questions()
         };
-        let of_own_run = sources.iter().position(|other| fits(other) && other.run == own.run);
         of_own_run.or_else(|| sources.iter().position(fits))
     };
     sources.iter().map(reference).collect()
+}
+
+/// What tables call the references: `reference` where several are called differently.
+pub(in crate::compare) fn reference_name(sources: &[Source], references: &[Option<usize>]) -> String {
+    let name = |index: &usize| sources.get(*index).map(|source| source.variant().to_string());
+    let mut names: Vec<String> = references.iter().flatten().filter_map(name).collect();
+    names.sort();
+    names.dedup();
+    match names.len() {
+        0 => "f32".to_owned(),
+        1 => names.remove(0),
+        _ => "reference".to_owned(),
+    }
 }
 
 pub(in crate::compare) fn rows(
@@ -111,7 +127,7 @@ pub(in crate::compare) fn rows(
             label: format!("{name} {}", own.dtype).trim_start().to_owned(),
             name: name.to_owned(),
             run: Some(source.run),
-            model: Some(source.stored.record.plan.model.name.clone()),
+            model: Some(source.stored.record.plan.target.model.name.clone()),
             engine: engine.map_or_else(String::new, |engine| format!("{} {}", engine.name, engine.version)),
             precision: own.dtype.to_string(),
             device: engine.map(|engine| engine.device.clone()),
@@ -120,7 +136,7 @@ pub(in crate::compare) fn rows(
             answered: measured.then_some(own.answered),
             cut: measured.then_some(own.cut),
             scores: rules.iter().map(score).collect(),
-            output_tokens: measured.then_some(own.output_tokens),
+            output_tokens: own.output_tokens.filter(|_| measured),
             generate_seconds: own.generate_seconds,
             tokens_per_second: own.output_tokens_per_second,
             speed_ratio,

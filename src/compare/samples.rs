@@ -28,7 +28,7 @@ impl ReferenceTokens<'_> {
     /// Tokens before the first that differs from the reference's; `None` where none does, or there is no reference.
     pub(in crate::compare) fn of(&self, completion: &StoredCompletion) -> Option<usize> {
         let tokens = self.0.get(&(completion.sample, completion.repeat))?;
-        first_difference(tokens, &completion.token_ids)
+        first_difference(tokens, completion.token_ids.as_deref()?)
     }
 }
 

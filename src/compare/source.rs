@@ -1,7 +1,7 @@
 //! A row of the table and the completions behind it.
 
 use crate::jobs::eval::StoredRun;
-use crate::record::StoredCompletion;
+use crate::record::{StoredCompletion, VariantName};
 
 /// A row's completions with the run that they belong to.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +12,10 @@ pub(in crate::compare) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    pub(in crate::compare) fn variant(self) -> &'a VariantName {
+        &self.stored.completions[self.dtype].0
+    }
+
     pub(in crate::compare) fn completions(self) -> &'a [StoredCompletion] {
         &self.stored.completions[self.dtype].1
     }

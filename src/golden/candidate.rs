@@ -7,12 +7,12 @@ use super::{
     DatasetInput, FileHash, GOLDEN_FORMAT, Golden, Inputs, Output, PromptsInput, ProtocolInput, Provenance, Recipe,
     RecipeFlag, RuleInput, Scored, Suite,
 };
-use crate::engine::{Dtype, Finish};
+use crate::engine::{Finish, Precision};
 use crate::jobs::JobError;
 use crate::jobs::eval::EvalRecord;
 use crate::jobs::quality::{Origin as QualityOrigin, PromptQuality, QualityPlan, QualityRecord};
 use crate::record::{
-    AwqPlan, GenerationPlan, ModelPlan, RunFolder, Session, StoredCompletion, StoredSample, read_journal, utc_now,
+    GenerationPlan, RunFolder, Session, StoredCompletion, StoredSample, TargetPlan, VariantName, read_journal, utc_now,
 };
 use crate::task::{PromptSet, Protocol, Tier};
 use crate::text::command_line;
@@ -44,8 +44,8 @@ impl RecipeSource<'_> {
     }
 }
 
-/// For each precision a candidate golden file, or why there is none.
-pub type Candidates = Vec<(Dtype, Result<Golden, JobError>)>;
+/// One golden file a variant, or why there is none.
+pub type Candidates = Vec<(VariantName, Result<Golden, JobError>)>;
 
 /// The candidate golden files of a finished run.
 pub fn candidates(run: &Path, origin: Origin) -> Result<Candidates, JobError> {
@@ -62,11 +62,10 @@ pub fn candidates(run: &Path, origin: Origin) -> Result<Candidates, JobError> {
     }
 }
 
-/// What all precisions of a run share.
+/// What every variant of a run shares.
 struct Shared<'a> {
     suite: Suite,
-    model: &'a ModelPlan,
-    awq: Option<&'a AwqPlan>,
+    target: &'a TargetPlan,
     chat: bool,
     generation: &'a GenerationPlan,
     evalsuite: &'a str,
@@ -75,22 +74,27 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    fn golden(&self, dtype: Dtype, sessions: &[Session], outputs: Vec<Output>) -> Golden {
+    fn golden(&self, variant: &VariantName, sessions: &[Session], outputs: Vec<Output>) -> Golden {
         let engine = sessions.last().map(|session| &session.engine);
         let unknown = || "unknown".to_owned();
         let hash =
             |sha256: &str, stored_as: &str| FileHash { sha256: sha256.to_owned(), stored_as: stored_as.to_owned() };
+        let TargetPlan { model, awq, variants, .. } = self.target;
+        let recipe = self.recipe.for_variant(variant);
+        let known = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
+        let awq = awq.as_ref().filter(|_| *variant == Precision::Awq);
         Golden {
             golden_format: GOLDEN_FORMAT,
             suite: self.suite,
-            model: self.model.name.clone(),
-            dtype,
+            model: self.target.model.name.clone(),
+            dtype: variant.clone(),
             tier: self.tier.unwrap_or(Tier::Tokens),
             margin_points: None,
-            recipe: self.recipe.clone(),
+            recipe: recipe.clone(),
             inputs: Inputs {
-                model: hash(&self.model.sha256, &self.model.stored_as),
-                awq: self.awq.filter(|_| dtype == Dtype::Awq).map(|awq| hash(&awq.sha256, &awq.stored_as)),
+                model: hash(&known(&model.sha256), &known(&model.stored_as)),
+                awq: awq.map(|awq| hash(&awq.sha256, &awq.stored_as)),
+                variant: variants.get(variant).map(|plan| hash(&plan.sha256, &plan.stored_as)),
                 dataset: None,
                 prompts: None,
                 protocol: None,
@@ -99,7 +103,7 @@ impl Shared<'_> {
             },
             provenance: Provenance {
                 date: utc_now(),
-                command: command(self.suite, &self.recipe, dtype),
+                command: command(self.suite, &recipe, variant),
                 evalsuite: self.evalsuite.to_owned(),
                 engine: engine.map_or_else(unknown, |engine| format!("{} {}", engine.name, engine.version)),
                 device: engine.map_or_else(unknown, |engine| engine.device.clone()),
@@ -110,17 +114,18 @@ impl Shared<'_> {
     }
 }
 
-fn command(suite: Suite, recipe: &Recipe, dtype: Dtype) -> String {
-    let mut words = vec!["evalsuite", suite.name(), "--model", &recipe.model, "--dtype", dtype.name()];
-    if let Some(awq) = recipe.awq.as_deref().filter(|_| dtype == Dtype::Awq) {
+fn command(suite: Suite, recipe: &Recipe, variant: &VariantName) -> String {
+    let mut words = vec!["evalsuite", suite.name(), "--model", &recipe.model];
+    words.extend(["--dtype", variant.precision().map_or("none", Precision::name)]);
+    if let Some(awq) = recipe.awq.as_deref().filter(|_| *variant == Precision::Awq) {
         words.extend(["--awq", awq]);
     }
     command_line(words.into_iter().chain(recipe.arguments.iter().map(String::as_str)))
 }
 
-fn unfinished(dtype: Dtype, failure: Option<&str>) -> JobError {
+fn unfinished(variant: &VariantName, failure: Option<&str>) -> JobError {
     let why = failure.and_then(|failure| failure.lines().next()).unwrap_or("some outputs are missing");
-    JobError::invalid(format!("{dtype} did not finish: {why}"), "see what the run said, and run again")
+    JobError::invalid(format!("{variant} did not finish: {why}"), "see what the run said, and run again")
 }
 
 fn gsm8k(run: &Path, record: &EvalRecord, origin: Origin) -> Result<Candidates, JobError> {
@@ -155,28 +160,27 @@ fn gsm8k(run: &Path, record: &EvalRecord, origin: Origin) -> Result<Candidates, 
     };
     let shared = Shared {
         suite: Suite::Gsm8k,
-        model: &plan.model,
-        awq: plan.awq.as_ref(),
+        target: &plan.target,
         chat: plan.protocol.chat,
         generation: &plan.generation,
-        evalsuite: &plan.evalsuite,
-        recipe: origin.recipe.recipe(&plan.command),
+        evalsuite: &plan.invocation.evalsuite,
+        recipe: origin.recipe.recipe(&plan.invocation.command),
         tier: None,
     };
-    let one = |dtype: Dtype| -> Result<Golden, JobError> {
-        let of_record = record.dtypes.iter().find(|one| one.dtype == dtype);
-        let mut stored: Vec<StoredCompletion> = read_journal(&run.join(dtype.name()).join("journal.jsonl"))?;
-        if stored.len() != plan.completions_per_dtype() {
-            return Err(unfinished(dtype, of_record.and_then(|one| one.failure.as_deref())));
+    let one = |variant: &VariantName| -> Result<Golden, JobError> {
+        let of_record = record.dtypes.iter().find(|one| one.dtype == *variant);
+        let mut stored: Vec<StoredCompletion> = read_journal(&RunFolder::journal_path(run, variant))?;
+        if stored.len() != plan.completions_per_variant() {
+            return Err(unfinished(variant, of_record.and_then(|one| one.failure.as_deref())));
         }
         stored.sort_by_key(|one| (one.sample, one.repeat));
         let outputs = stored.into_iter().map(|one| completion_output(one, &prompts)).collect();
-        let mut golden = shared.golden(dtype, &RunFolder::read_sessions(run, dtype)?, outputs);
+        let mut golden = shared.golden(variant, &RunFolder::read_sessions(run, variant)?, outputs);
         golden.inputs.dataset = Some(dataset.clone());
         golden.inputs.protocol = Some(protocol.clone());
         Ok(golden)
     };
-    Ok(plan.dtypes.iter().map(|dtype| (*dtype, one(*dtype))).collect())
+    Ok(plan.dtypes.iter().map(|variant| (variant.clone(), one(variant))).collect())
 }
 
 fn completion_output(stored: StoredCompletion, prompts: &HashMap<usize, String>) -> Output {
@@ -190,7 +194,7 @@ fn completion_output(stored: StoredCompletion, prompts: &HashMap<usize, String>)
         tier: None,
         prompt: prompts.get(&stored.sample).cloned(),
         prompt_sha256: stored.prompt_sha256,
-        token_ids: stored.token_ids,
+        token_ids: stored.token_ids.unwrap_or_default(),
         text: stored.text,
         finish: stored.finish,
         scores: stored.scores.into_iter().map(scored).collect(),
@@ -208,12 +212,11 @@ fn quality(run: &Path, record: &QualityRecord, origin: Origin) -> Result<Candida
     let set = set_of(plan)?;
     let shared = Shared {
         suite: Suite::Quality,
-        model: &plan.model,
-        awq: plan.awq.as_ref(),
+        target: &plan.target,
         chat: plan.chat,
         generation: &plan.generation,
-        evalsuite: &plan.evalsuite,
-        recipe: origin.recipe.recipe(&plan.command),
+        evalsuite: &plan.invocation.evalsuite,
+        recipe: origin.recipe.recipe(&plan.invocation.command),
         tier: set.as_ref().and_then(|set| set.tier),
     };
     let prompts = PromptsInput {
@@ -221,17 +224,17 @@ fn quality(run: &Path, record: &QualityRecord, origin: Origin) -> Result<Candida
         version: plan.prompts.version,
         sha256: plan.prompts.sha256.clone(),
     };
-    let one = |dtype: Dtype| -> Result<Golden, JobError> {
-        let column = model.columns.iter().find(|column| column.column == dtype.name());
-        let outputs = model.prompts.iter().map(|prompt| answer_output(prompt, dtype, set.as_ref()));
+    let one = |variant: &VariantName| -> Result<Golden, JobError> {
+        let column = model.columns.iter().find(|column| column.column == variant.as_str());
+        let outputs = model.prompts.iter().map(|prompt| answer_output(prompt, variant, set.as_ref()));
         let Some(outputs) = outputs.collect::<Option<Vec<Output>>>() else {
-            return Err(unfinished(dtype, column.and_then(|column| column.failure.as_deref())));
+            return Err(unfinished(variant, column.and_then(|column| column.failure.as_deref())));
         };
-        let mut golden = shared.golden(dtype, column.map_or(&[], |column| &column.sessions), outputs);
+        let mut golden = shared.golden(variant, column.map_or(&[], |column| &column.sessions), outputs);
         golden.inputs.prompts = Some(prompts.clone());
         Ok(golden)
     };
-    Ok(plan.dtypes.iter().map(|dtype| (*dtype, one(*dtype))).collect())
+    Ok(plan.dtypes.iter().map(|variant| (variant.clone(), one(variant))).collect())
 }
 
 /// The run's prompt set, if its hash is unchanged: prompts set their tiers in it.
@@ -243,8 +246,8 @@ fn set_of(plan: &QualityPlan) -> Result<Option<PromptSet>, JobError> {
     Ok(Some(PromptSet::open(path)?).filter(|set| set.sha256 == plan.prompts.sha256))
 }
 
-fn answer_output(prompt: &PromptQuality, dtype: Dtype, set: Option<&PromptSet>) -> Option<Output> {
-    let answer = prompt.answers.iter().find(|answer| answer.column == dtype.name())?;
+fn answer_output(prompt: &PromptQuality, variant: &VariantName, set: Option<&PromptSet>) -> Option<Output> {
+    let answer = prompt.answers.iter().find(|answer| answer.column == variant.as_str())?;
     Some(Output {
         id: prompt.id.clone(),
         tier: set.and_then(|set| set.prompts.iter().find(|one| one.id == prompt.id)).and_then(|one| one.tier),

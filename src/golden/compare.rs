@@ -153,8 +153,11 @@ fn inputs(old: &Golden, new: &Golden, found: &mut Comparison) {
     let (was, is) = (&old.inputs, &new.inputs);
     // The tier `statistical` exists to compare other weights.
     let held = old.outputs.iter().any(|output| old.tier_of(output) != Tier::Statistical);
-    let weights =
-        [("the model", Some(&was.model), Some(&is.model)), ("its AWQ form", was.awq.as_ref(), is.awq.as_ref())];
+    let weights = [
+        ("the model", Some(&was.model), Some(&is.model)),
+        ("its AWQ form", was.awq.as_ref(), is.awq.as_ref()),
+        ("the variant", was.variant.as_ref(), is.variant.as_ref()),
+    ];
     for (name, was, is) in weights {
         if was != is {
             let shown = |hash: Option<&FileHash>| {

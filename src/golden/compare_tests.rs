@@ -1,7 +1,7 @@
 //! Comparisons of hand-made outputs: what each tier reports and what it accepts.
 
 use super::*;
-use crate::engine::{Dtype, Finish};
+use crate::engine::{Finish, Precision};
 use crate::golden::{GOLDEN_FORMAT, Inputs, Provenance, Recipe, RuleInput, Scored, Suite};
 use crate::record::GenerationPlan;
 use crate::score::Verdict;
@@ -40,13 +40,14 @@ fn golden(tier: Tier, outputs: Vec<Output>) -> Golden {
         golden_format: GOLDEN_FORMAT,
         suite: Suite::Gsm8k,
         model: "m".to_owned(),
-        dtype: Dtype::F32,
+        dtype: Precision::F32.into(),
         tier,
         margin_points: Some(30.0),
         recipe: Recipe { model: "m".to_owned(), awq: None, arguments: Vec::new() },
         inputs: Inputs {
             model: FileHash { sha256: "00".to_owned(), stored_as: "f32".to_owned() },
             awq: None,
+            variant: None,
             dataset: None,
             prompts: None,
             protocol: Some(ProtocolInput {

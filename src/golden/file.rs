@@ -5,10 +5,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Recipe;
-use crate::engine::{Dtype, Finish};
+use crate::engine::Finish;
 use crate::files::read_text;
 use crate::jobs::JobError;
-use crate::record::GenerationPlan;
+use crate::record::{GenerationPlan, VariantName};
 use crate::score::Verdict;
 use crate::task::Tier;
 
@@ -43,7 +43,7 @@ impl Suite {
     }
 }
 
-/// The outputs of one precision of one model in one suite.
+/// What one variant of one model gave in one suite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
@@ -53,9 +53,9 @@ pub struct Golden {
     pub suite: Suite,
     /// The model's name.
     pub model: String,
-    /// The precision.
-    pub dtype: Dtype,
-    /// The tier of outputs that have none of their own.
+    /// The variant.
+    pub dtype: VariantName,
+    /// How strictly outputs are held that choose no tier of their own.
     pub tier: Tier,
     /// For outputs of the tier `statistical`: how many percentage points may be lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,6 +81,9 @@ pub struct Inputs {
     /// Its AWQ form, where awq runs from files of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awq: Option<FileHash>,
+    /// The further checkpoint that the outputs are of, where they are not the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<FileHash>,
     /// The problems.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<DatasetInput>,

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How to reproduce outputs: `evalsuite SUITE --model MODEL --dtype DTYPE [--awq AWQ] ARGUMENTS`.
+use crate::record::VariantName;
+
+/// How to get outputs again: `evalsuite SUITE --model MODEL --dtype DTYPE [--awq AWQ] ARGUMENTS`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Recipe {
     /// What `--model` says: `bundled`, a hub id, or a path, relative to the folder that the program runs in.
@@ -25,13 +27,43 @@ pub struct RecipeFlag {
     pub is_heeded: bool,
 }
 
+/// Whether `NAME=SOURCE` is this variant's.
+fn names(value: &str, variant: &VariantName) -> bool {
+    value.split_once('=').is_some_and(|(name, _)| name == variant.as_str())
+}
+
 /// `--dtype` of `--dtype=f32`.
 fn flag_of(word: &str) -> &str {
     word.split_once('=').map_or(word, |(flag, _)| flag)
 }
 
+/// What `--variant` is typed as.
+const VARIANT: &str = "--variant";
+
 impl Recipe {
-    /// The first of these flags that a rerun for golden files would ignore.
+    /// The recipe of one variant's outputs: without the flags of all others.
+    pub fn for_variant(&self, variant: &VariantName) -> Self {
+        let mut arguments = Vec::new();
+        let mut words = self.arguments.iter();
+        while let Some(word) = words.next() {
+            let follows = if word == VARIANT { words.next() } else { None };
+            let value = follows.map(String::as_str).or_else(|| word.strip_prefix(VARIANT)?.strip_prefix('='));
+            if value.is_none_or(|value| names(value, variant)) {
+                arguments.push(word.clone());
+                arguments.extend(follows.cloned());
+            }
+        }
+        Self { arguments, ..self.clone() }
+    }
+
+    /// Whether it names a further checkpoint as this variant.
+    pub fn has_variant(&self, variant: &VariantName) -> bool {
+        let values = self.arguments.iter().zip(self.arguments.iter().skip(1)).filter(|(word, _)| *word == VARIANT);
+        let glued = self.arguments.iter().filter_map(|word| word.strip_prefix(VARIANT)?.strip_prefix('='));
+        values.map(|(_, value)| value.as_str()).chain(glued).any(|value| names(value, variant))
+    }
+
+    /// The first flag among these that a suite which runs for its golden files would not heed.
     pub fn not_heeded<'a>(arguments: &'a [String], left_out: &[RecipeFlag]) -> Option<&'a str> {
         let mut flags = arguments.iter().map(|word| flag_of(word));
         flags.find(|flag| left_out.iter().any(|left| left.name == *flag && !left.is_heeded))
@@ -85,5 +117,15 @@ mod tests {
         assert_eq!(first.arguments, ["--limit", "4", "--stop", "X", "--seed=3"]);
         assert_eq!(recipe("bin/evalsuite gsm8k").model, "bundled");
         assert_eq!(recipe_of("bin/evalsuite --quiet gsm8k"), first, "the program's own flags are no part of it");
+    }
+
+    #[test]
+    fn a_variant_s_recipe_has_no_other_variant() {
+        let name = |name: &str| VariantName::parse(name).unwrap();
+        let all = recipe("evalsuite gsm8k --variant a=./x --limit 4 --variant=b=./y@f16");
+        assert_eq!(all.for_variant(&name("a")).arguments, ["--variant", "a=./x", "--limit", "4"]);
+        assert_eq!(all.for_variant(&name("b")).arguments, ["--limit", "4", "--variant=b=./y@f16"]);
+        assert_eq!(all.for_variant(&name("f32")).arguments, ["--limit", "4"]);
+        assert_eq!(["a", "b", "c", "f32"].map(|one| all.has_variant(&name(one))), [true, true, false, false]);
     }
 }

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Golden, Suite};
-use crate::engine::Dtype;
 use crate::files::write_atomically;
 use crate::jobs::JobError;
+use crate::record::VariantName;
 use crate::text::command_line;
 
 const PENDING: &str = "new";
@@ -96,11 +96,11 @@ impl Store {
         &self.folder
     }
 
-    /// The entry of a suite, model and dtype.
-    pub fn entry(&self, suite: Suite, model: &str, dtype: Dtype) -> Entry {
+    /// Where the golden file of these lies.
+    pub fn entry(&self, suite: Suite, model: &str, variant: &VariantName) -> Entry {
         let model = folder_name(model);
-        let path = self.folder.join(suite.name()).join(&model).join(format!("{dtype}.json"));
-        Entry { suite: suite.name().to_owned(), model, dtype: dtype.to_string(), path }
+        let path = self.folder.join(suite.name()).join(&model).join(format!("{variant}.json"));
+        Entry { suite: suite.name().to_owned(), model, dtype: variant.to_string(), path }
     }
 
     /// Every golden and pending file, by suite, model and dtype; none if the folder does not exist. A folder
@@ -120,7 +120,7 @@ impl Store {
                 }
             }
         }
-        let rank = |entry: &Entry| Dtype::ALL.iter().position(|dtype| dtype.name() == entry.dtype);
+        let rank = |entry: &Entry| VariantName::parse(&entry.dtype).map_or(usize::MAX, |name| name.rank());
         found.sort_by_key(|entry| (entry.suite.clone(), entry.model.clone(), rank(entry), entry.dtype.clone()));
         found.dedup();
         Ok(found)

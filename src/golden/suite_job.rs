@@ -8,8 +8,8 @@ use super::{Recipe, Suite};
 use crate::engine::model::ModelTokenizer;
 use crate::hub::Hub;
 use crate::jobs::eval::{EvalInputs, EvalJob};
-use crate::jobs::quality::{QualityInputs, QualityJob, spelling};
-use crate::jobs::{JobContext, JobError};
+use crate::jobs::quality::{QualityInputs, QualityJob};
+use crate::jobs::{Failures, JobContext, JobError, spelling};
 use crate::task::PromptSet;
 
 /// The job that produces a suite's outputs.
@@ -35,15 +35,15 @@ pub enum SuiteEnd {
 /// The result of a rerun.
 #[derive(Debug)]
 pub struct Ran {
-    /// For each precision a candidate golden file, or why there is none.
+    /// One golden file a variant, or why there is none.
     pub candidates: Candidates,
-    tokenizer: Arc<ModelTokenizer>,
+    tokenizer: Option<Arc<ModelTokenizer>>,
 }
 
 impl Ran {
     /// A token's text.
     pub fn spell(&self, token: u32) -> String {
-        spelling(&self.tokenizer, token)
+        self.tokenizer.as_ref().map_or_else(|| format!("<{token}>"), |tokenizer| spelling(tokenizer, token))
     }
 }
 
@@ -56,8 +56,8 @@ impl SuiteJob {
         }
     }
 
-    /// Runs the job; selected rows and prompts that no longer exist are left out.
-    pub fn run(&self, recipe: &Recipe, hub: &Hub, surroundings: &mut JobContext) -> Result<SuiteEnd, JobError> {
+    /// Runs what of the job there still is: rows and prompts that are no more are left out.
+    pub fn run(&self, recipe: &Recipe, hub: &Hub, context: &mut JobContext) -> Result<SuiteEnd, JobError> {
         match self {
             Self::Gsm8k(job) => {
                 let inputs = EvalInputs::load(job, hub)?;
@@ -68,8 +68,8 @@ impl SuiteJob {
                         "no row of it is in the dataset any more, which has {rows}"
                     )));
                 }
-                let finished = crate::jobs::eval::evaluate(&job, &inputs, surroundings)?;
-                let tokenizer = Arc::clone(&inputs.model.tokenizer);
+                let finished = crate::jobs::eval::evaluate(&job, &inputs, context)?;
+                let tokenizer = inputs.model().tokenizer().cloned();
                 let origin = Origin { recipe: RecipeSource::Known(recipe), protocol: Some(&job.protocol) };
                 ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)
             }
@@ -81,8 +81,8 @@ impl SuiteJob {
                     return Ok(SuiteEnd::Orphaned(format!("no prompt of it is in the set {} any more", set.name)));
                 }
                 let inputs = QualityInputs::load(&job, hub)?;
-                let finished = crate::jobs::quality::evaluate(&job, &inputs, surroundings)?;
-                let tokenizer = Arc::clone(&inputs.model.tokenizer);
+                let finished = crate::jobs::quality::evaluate(&job, &inputs, context)?;
+                let tokenizer = inputs.model.tokenizer().cloned();
                 let origin = Origin { recipe: RecipeSource::Known(recipe), protocol: None };
                 ran(&finished.folder, finished.results.is_some(), finished.failures, origin, tokenizer)
             }
@@ -100,17 +100,17 @@ fn keep_known<T>(chosen: &mut Vec<T>, known: impl Fn(&T) -> bool) -> bool {
 fn ran(
     folder: &Path,
     has_results: bool,
-    failures: Vec<(crate::engine::Dtype, JobError)>,
+    failures: Failures,
     origin: Origin,
-    tokenizer: Arc<ModelTokenizer>,
+    tokenizer: Option<Arc<ModelTokenizer>>,
 ) -> Result<SuiteEnd, JobError> {
     if !has_results {
         return Ok(SuiteEnd::Interrupted);
     }
     let mut candidates = candidates(folder, origin)?;
-    // The error says more than the run folder: whether the engine failed, and a hint.
-    for (dtype, error) in failures {
-        if let Some(place) = candidates.iter_mut().find(|(candidate, _)| *candidate == dtype) {
+    // The error itself says more than the run's folder: whether the engine failed, and a hint.
+    for (variant, error) in failures {
+        if let Some(place) = candidates.iter_mut().find(|(candidate, _)| *candidate == variant) {
             place.1 = Err(error);
         }
     }

@@ -1,33 +1,46 @@
 //! What surrounds a job, and how it ends.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{Event, JobError};
-use crate::engine::model::ModelSource;
-use crate::engine::{Dtype, Engine, EngineError, OpenOptions};
+use super::{Event, JobError, Target, Variant};
+use crate::engine::{Engine, EngineError};
+use crate::record::VariantName;
 
-/// Loads a model into an engine: [`crate::engine::open`], or a test's own.
-pub type OpenEngine<'a> = dyn FnMut(&Arc<ModelSource>, &OpenOptions) -> Result<Box<dyn Engine>, EngineError> + 'a;
+/// Loads a variant into an engine: [`open_engine`], or a test's own.
+pub type OpenEngine<'a> = dyn FnMut(&Variant, &Target) -> Result<Box<dyn Engine>, EngineError> + 'a;
 
 /// What surrounds a job: who listens, who interrupts, where engines come from.
-pub struct JobContext<'a, E = Event> {
+pub struct JobContext<'a> {
     /// Opens an engine.
     pub open_engine: &'a mut OpenEngine<'a>,
     /// Is told everything as it happens.
-    pub tell: &'a mut dyn FnMut(E),
+    pub emit: &'a mut dyn FnMut(Event),
     /// Set from outside to end the run after the engine's next step.
     pub interrupted: &'a AtomicBool,
 }
 
-/// How a run ended.
+/// How a run with a folder ended.
 #[derive(Debug)]
 pub struct Finished<R> {
     /// The run folder.
     pub folder: PathBuf,
     /// The results, and the report of them in the job's format; `None` when interrupted.
     pub results: Option<(R, String)>,
-    /// Precisions that did not finish, and why.
-    pub failures: Vec<(Dtype, JobError)>,
+    /// Variants that did not finish, and why.
+    pub failures: Failures,
+}
+
+/// Variants that did not finish, and why.
+pub type Failures = Vec<(VariantName, JobError)>;
+
+/// Loads a variant into the engine that the target asks for.
+pub fn open_engine(variant: &Variant, target: &Target) -> Result<Box<dyn Engine>, EngineError> {
+    match (variant.model.files(), variant.precision) {
+        (Some(source), Some(precision)) => crate::engine::open(source, &target.open_options(precision)),
+        _ => Err(EngineError::invalid(
+            format!("no engine of evalsuite asks {}, whose files are not here", variant.model.name()),
+            "give a folder, a .gguf file or a hub id as `--model`",
+        )),
+    }
 }

@@ -1,8 +1,9 @@
-//! What a run tells while it runs. Who shows it, and how, is not its business.
+//! What a job emits while it runs. Who shows it, and how, is not its business.
 
 use std::path::PathBuf;
 
-use crate::engine::{Dtype, EngineInfo};
+use crate::engine::EngineInfo;
+use crate::record::VariantName;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,31 +20,56 @@ pub enum Event {
         total: usize,
     },
     /// An engine begins to load.
-    Loading(Dtype),
+    Loading {
+        /// Which variant.
+        variant: VariantName,
+        /// The how-manieth time, from 1.
+        repetition: usize,
+        /// How many times in all.
+        repetitions: usize,
+    },
     /// An engine is ready.
-    Loaded(EngineInfo),
+    Loaded {
+        /// Which variant.
+        variant: VariantName,
+        /// Its engine.
+        engine: EngineInfo,
+        /// Where loading is what is measured: until the first token too.
+        first_token: Option<FirstToken>,
+    },
     /// A step of the batch is done, or a completion ended.
     Progress(Progress),
-    /// A window of a text went through one precision's engine.
+    /// A window of a text went through one variant's engine.
     Window(WindowProgress),
-    /// A precision has all its completions, or was interrupted.
-    Ended(Dtype),
-    /// A precision could not be finished; the others go on.
+    /// A part of a variant's work is done, or was broken off.
+    Ended(VariantName),
+    /// A variant could not be finished; the others go on.
     Failed {
         /// Which.
-        dtype: Dtype,
+        variant: VariantName,
         /// What failed, and the hint.
         message: String,
     },
 }
 
-/// How far one precision is.
+/// How long loading took, by this program's clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FirstToken {
+    /// Seconds until the engine was ready.
+    pub ready_seconds: f64,
+    /// Seconds until the first token of the first request.
+    pub first_token_seconds: f64,
+}
+
+/// How far one variant is.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// Which.
-    pub dtype: Dtype,
-    /// Completions that the engine has handed out, those of earlier sessions included. The journal follows at once, and
-    /// has them all when the precision has [`Event::Ended`].
+    pub variant: VariantName,
+    /// Which part of its work, where there are several.
+    pub part: Option<&'static str>,
+    /// Completions that the engine has emitted, those of earlier sessions included. The journal, where there is one, follows at once, and
+    /// has them all when the variant has [`Event::Ended`].
     pub completed: usize,
     /// Completions of this session.
     pub completed_now: usize,
@@ -55,6 +81,8 @@ pub struct Progress {
     pub cache_bytes: Option<u64>,
     /// Tokens generated in this session.
     pub output_tokens: u64,
+    /// Tokens that will have been generated, where every request's length is given.
+    pub expected_tokens: Option<u64>,
     /// Seconds since this session's first request.
     pub seconds: f64,
 }
@@ -62,7 +90,7 @@ pub struct Progress {
 /// How far the reading of a text is. Every window passes through the engine of every precision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WindowProgress {
-    /// Windows that every precision has read.
+    /// Windows that every variant has read.
     pub windows_done: usize,
     /// Windows there are.
     pub windows: usize,
@@ -95,9 +123,25 @@ impl Progress {
         (self.seconds > 0.0 && self.output_tokens > 0).then(|| self.output_tokens as f64 / self.seconds)
     }
 
-    /// Seconds to go, if the rest goes as what is done; `None` before the first completion.
+    /// Seconds to go, if the rest goes as what is done; `None` before the first completion, or the first token where every length is
+    /// given.
     pub fn remaining_seconds(&self) -> Option<f64> {
+        if let Some(expected) = self.expected_tokens {
+            let left = expected.saturating_sub(self.output_tokens) as f64;
+            return self.tokens_per_second().map(|speed| left / speed);
+        }
         let left = self.total.saturating_sub(self.completed) as f64;
         (self.completed_now > 0).then(|| self.seconds / self.completed_now as f64 * left)
+    }
+
+    /// Whether all is done.
+    pub fn is_done(&self) -> bool {
+        self.completed >= self.total
+    }
+
+    /// How far it is, and of what: in tokens where every length is given, else in completions.
+    pub fn share(&self) -> (u64, u64) {
+        self.expected_tokens
+            .map_or((self.completed as u64, self.total as u64), |expected| (self.output_tokens, expected))
     }
 }

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Event, JobError};
-use crate::engine::Dtype;
 use crate::files::check_writable;
-use crate::record::{RunFolder, RunPlan, utc_stamp};
+use crate::record::{RunFolder, RunPlan, VariantName, utc_stamp};
 
 /// Where a run's folder lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,12 +48,16 @@ fn fresh_path(runs: &Path, name: &str) -> PathBuf {
 }
 
 /// What a folder holds of the completions that it shall hold.
-pub(super) fn folder_event(folder: &RunFolder, dtypes: &[Dtype], per_dtype: usize) -> Result<Event, JobError> {
+pub(super) fn folder_event(
+    folder: &RunFolder,
+    variants: &[VariantName],
+    per_variant: usize,
+) -> Result<Event, JobError> {
     let mut done = 0;
-    for dtype in dtypes {
-        done += RunFolder::read_outcomes(folder.path(), *dtype)?.len();
+    for variant in variants {
+        done += RunFolder::read_outcomes(folder.path(), variant)?.len();
     }
-    Ok(Event::Folder { path: folder.path().to_path_buf(), done, total: per_dtype * dtypes.len() })
+    Ok(Event::Folder { path: folder.path().to_path_buf(), done, total: per_variant * variants.len() })
 }
 
 /// A record that cannot be written should fail before the hours of work that it would tell of. `example` is a good name for it.

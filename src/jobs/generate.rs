@@ -1,4 +1,4 @@
-//! Generate: one precision after the other through an engine, every completion to the journal's writer as it ends.
+//! Generate: one variant after the other through an engine, every completion to the journal's writer as it ends.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -8,38 +8,25 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Instant;
 
-use super::writer::{Handed, Missing, Score, Writer};
-use super::{Event, JobContext, JobError, Prepared, Progress, Target};
-use crate::engine::model::ModelSource;
-use crate::engine::{
-    Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work,
-};
+use super::context::Failures;
+use super::each::{End, each_variant};
+use super::writer::{Emitted, Missing, Score, Writer};
+use super::{Event, JobContext, JobError, Prepared, Progress, Target, Variant, Variants};
+use crate::engine::{Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work};
 use crate::random::split_mix;
 use crate::record::{
-    GenerationPlan, MemoryScope, RecordError, RunFolder, Session, StoredCompletion, peak_memory, reset_peak_memory,
-    utc_now,
+    GenerationPlan, MemoryScope, RecordError, RunFolder, Session, StoredCompletion, VariantName, peak_memory,
+    reset_peak_memory, utc_now,
 };
 
-/// How one precision ended.
-pub(super) enum End {
-    /// Every completion is there.
-    Complete,
-    /// The user broke off; what is done is kept.
-    Interrupted,
-    /// Its engine failed; what is done is kept.
-    Failed(JobError),
-}
-
-/// What every precision's generation reads.
+/// What every variant's generation reads.
 pub(super) struct Task<'a> {
     /// What is run.
-    pub(super) subject: &'a Target,
+    pub(super) target: &'a Target,
     /// Sampling and limits.
     pub(super) generation: &'a GenerationPlan,
     /// Keep every token's logit margin.
     pub(super) margins: bool,
-    /// The files that a precision is loaded from.
-    pub(super) model_in: &'a dyn Fn(Dtype) -> Arc<ModelSource>,
     /// What the rules make of a completion.
     pub(super) score: &'a Score<'a>,
     /// In row order.
@@ -48,24 +35,33 @@ pub(super) struct Task<'a> {
     pub(super) folder: &'a RunFolder,
 }
 
-/// Generates what a precision's journal lacks.
-pub(super) fn generate(task: &Task, dtype: Dtype, surroundings: &mut JobContext) -> Result<End, JobError> {
-    let (mut journal, done) = task.folder.journal(dtype)?;
-    let missing = missing(task, &done, dtype)?;
+/// Generates what every variant's journal lacks: whether the user broke off, and which variants failed.
+pub(super) fn generate(
+    task: &Task,
+    variants: &Variants,
+    context: &mut JobContext,
+) -> Result<(bool, Failures), JobError> {
+    each_variant(variants, context, |variant, context| generate_variant(task, variant, context))
+}
+
+fn generate_variant(task: &Task, variant: &Variant, context: &mut JobContext) -> Result<End, JobError> {
+    let name = &variant.name;
+    let (mut journal, done) = task.folder.journal(name)?;
+    let missing = missing(task, &done, name)?;
     if missing.is_empty() {
         return Ok(End::Complete);
     }
     let scope = reset_peak_memory();
-    (surroundings.tell)(Event::Loading(dtype));
-    let mut engine = match (surroundings.open_engine)(&(task.model_in)(dtype), &task.subject.open_options(dtype)) {
+    (context.emit)(Event::Loading { variant: name.clone(), repetition: 1, repetitions: 1 });
+    let mut engine = match (context.open_engine)(variant, task.target) {
         Ok(engine) => engine,
         Err(error) => return Ok(End::Failed(error.into())),
     };
-    (surroundings.tell)(Event::Loaded(engine.info().clone()));
-    let sessions = begin_session(task.folder, dtype, engine.info())?;
+    (context.emit)(Event::Loaded { variant: name.clone(), engine: engine.info().clone(), first_token: None });
+    let sessions = begin_session(task.folder, name, engine.info())?;
     let mut generation = Generation {
         task,
-        dtype,
+        variant: name,
         missing: &missing,
         begun: Instant::now(),
         done_before: done.len(),
@@ -74,17 +70,27 @@ pub(super) fn generate(task: &Task, dtype: Dtype, surroundings: &mut JobContext)
         running: 0,
         cache_bytes: None,
     };
-    let writer = Writer { missing: &missing, score: task.score, journal: &mut journal, session: sessions.len() - 1 };
-    let (end, generate_seconds, written) = generation.run_beside(writer, engine.as_mut(), surroundings)?;
-    let closed = end_session(task.folder, dtype, sessions, generate_seconds, scope);
-    (surroundings.tell)(Event::Ended(dtype));
+    let writer = Writer {
+        missing: &missing,
+        has_tokens: variant.model.tokenizer().is_some(),
+        score: task.score,
+        journal: &mut journal,
+        session: sessions.len() - 1,
+    };
+    let (end, generate_seconds, written) = generation.run_beside(writer, engine.as_mut(), context)?;
+    let closed = end_session(task.folder, name, sessions, generate_seconds, scope);
+    (context.emit)(Event::Ended(name.clone()));
     // A full disk fails both; of the two, the journal is what the user's answers are in.
     written.and(closed)?;
     Ok(end)
 }
 
 /// What the journal lacks, by sample and repeat. What it has must belong to these very prompts.
-fn missing<'a>(task: &Task<'a>, done: &[StoredCompletion], dtype: Dtype) -> Result<Vec<Missing<'a>>, JobError> {
+fn missing<'a>(
+    task: &Task<'a>,
+    done: &[StoredCompletion],
+    variant: &VariantName,
+) -> Result<Vec<Missing<'a>>, JobError> {
     let repeats = task.generation.repeats;
     let mut seen = HashSet::new();
     for stored in done {
@@ -94,7 +100,7 @@ fn missing<'a>(task: &Task<'a>, done: &[StoredCompletion], dtype: Dtype) -> Resu
         if !belongs || stored.repeat >= repeats || !seen.insert((stored.sample, stored.repeat)) {
             return Err(RecordError::invalid(
                 format!(
-                    "{}: the {dtype} journal's completion of sample {}, repeat {} is not one of this run, or is there \
+                    "{}: the {variant} journal's completion of sample {}, repeat {} is not one of this run, or is there \
                      twice",
                     task.folder.path().display(),
                     stored.sample,
@@ -110,8 +116,8 @@ fn missing<'a>(task: &Task<'a>, done: &[StoredCompletion], dtype: Dtype) -> Resu
 }
 
 /// Adds a session to the folder, unless its engine is another than the run began with.
-fn begin_session(folder: &RunFolder, dtype: Dtype, engine: &EngineInfo) -> Result<Vec<Session>, JobError> {
-    let mut sessions = folder.sessions(dtype)?;
+fn begin_session(folder: &RunFolder, variant: &VariantName, engine: &EngineInfo) -> Result<Vec<Session>, JobError> {
+    let mut sessions = folder.sessions(variant)?;
     // What a run does not note, as those of earlier versions, cannot differ.
     let differs = |first: &EngineInfo| {
         (&first.name, &first.version) != (&engine.name, &engine.version)
@@ -124,7 +130,7 @@ fn begin_session(folder: &RunFolder, dtype: Dtype, engine: &EngineInfo) -> Resul
         };
         return Err(RecordError::invalid(
             format!(
-                "the {dtype} run in {} was begun by the engine {} and would go on with {}",
+                "the {variant} run in {} was begun by the engine {} and would go on with {}",
                 folder.path().display(),
                 in_words(first),
                 in_words(engine)
@@ -143,13 +149,13 @@ fn begin_session(folder: &RunFolder, dtype: Dtype, engine: &EngineInfo) -> Resul
         generate_seconds: None,
         peak_memory: None,
     });
-    folder.write_sessions(dtype, &sessions)?;
+    folder.write_sessions(variant, &sessions)?;
     Ok(sessions)
 }
 
 fn end_session(
     folder: &RunFolder,
-    dtype: Dtype,
+    variant: &VariantName,
     mut sessions: Vec<Session>,
     generate_seconds: f64,
     scope: MemoryScope,
@@ -158,13 +164,13 @@ fn end_session(
         session.generate_seconds = Some(generate_seconds);
         session.peak_memory = peak_memory(scope);
     }
-    Ok(folder.write_sessions(dtype, &sessions)?)
+    Ok(folder.write_sessions(variant, &sessions)?)
 }
 
 /// One engine's way through the missing completions.
 struct Generation<'a> {
     task: &'a Task<'a>,
-    dtype: Dtype,
+    variant: &'a VariantName,
     missing: &'a [Missing<'a>],
     begun: Instant,
     done_before: usize,
@@ -176,23 +182,23 @@ struct Generation<'a> {
 
 impl Generation<'_> {
     /// Runs the engine with the writer beside it: how the engine ended, after how many seconds, and whether everything
-    /// that it handed out by then is on the disk. The writer is through with it, whatever ended the engine.
+    /// that it emitted by then is on the disk. The writer is through with it, whatever ended the engine.
     fn run_beside(
         &mut self,
         writer: Writer,
         engine: &mut dyn Engine,
-        surroundings: &mut JobContext,
+        context: &mut JobContext,
     ) -> Result<(End, f64, Result<(), JobError>), JobError> {
         // Without a bound, for the job is one: its record will read all its completions back at once.
-        let (sender, handed) = channel();
+        let (sender, emitted) = channel();
         thread::scope(|scope| {
-            let writer = thread::Builder::new().spawn_scoped(scope, move || writer.run(&handed)).map_err(|error| {
+            let writer = thread::Builder::new().spawn_scoped(scope, move || writer.run(&emitted)).map_err(|error| {
                 JobError::invalid(
                     format!("cannot start the thread that writes the journal: {error}"),
                     "end other programs, or raise the limit of threads (`ulimit -u`)",
                 )
             })?;
-            let end = self.run(engine, surroundings, sender, &|| writer.is_finished());
+            let end = self.run(engine, context, sender, &|| writer.is_finished());
             let seconds = self.begun.elapsed().as_secs_f64();
             let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             Ok((end, seconds, written))
@@ -203,8 +209,8 @@ impl Generation<'_> {
     fn run(
         &mut self,
         engine: &mut dyn Engine,
-        surroundings: &mut JobContext,
-        sender: Sender<Handed>,
+        context: &mut JobContext,
+        sender: Sender<Emitted>,
         writer_ended: &dyn Fn() -> bool,
     ) -> End {
         let result = engine.run(requests(self.task, self.missing), &mut |event| {
@@ -217,12 +223,12 @@ impl Generation<'_> {
                 EngineEvent::Completed(completion) => {
                     self.done_now += 1;
                     // Refused only after the writer's end, and that is asked for below.
-                    let _ = sender.send(Handed { completion, at_seconds: self.begun.elapsed().as_secs_f64() });
+                    let _ = sender.send(Emitted { completion, at_seconds: self.begun.elapsed().as_secs_f64() });
                 }
                 EngineEvent::Token(_) | EngineEvent::Failed { .. } => (), // neither is asked for, nor told by a run
             }
-            (surroundings.tell)(Event::Progress(self.progress()));
-            if writer_ended() || surroundings.interrupted.load(Ordering::Relaxed) {
+            (context.emit)(Event::Progress(self.progress()));
+            if writer_ended() || context.interrupted.load(Ordering::Relaxed) {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
@@ -236,7 +242,7 @@ impl Generation<'_> {
         if self.done_now == self.missing.len() {
             return End::Complete;
         }
-        if surroundings.interrupted.load(Ordering::Relaxed) {
+        if context.interrupted.load(Ordering::Relaxed) {
             return End::Interrupted;
         }
         let info = engine.info();
@@ -250,13 +256,15 @@ impl Generation<'_> {
 
     fn progress(&self) -> Progress {
         Progress {
-            dtype: self.dtype,
+            variant: self.variant.clone(),
+            part: None,
             completed: self.done_before + self.done_now,
             completed_now: self.done_now,
             total: self.done_before + self.missing.len(),
             running: self.running,
             cache_bytes: self.cache_bytes,
             output_tokens: self.output_tokens,
+            expected_tokens: None,
             seconds: self.begun.elapsed().as_secs_f64(),
         }
     }

@@ -3,23 +3,29 @@
 
 pub mod bench;
 mod context;
+mod each;
 mod error;
 pub mod eval;
 mod event;
 mod folder;
 mod generate;
+mod model;
 pub mod perplexity;
 mod prepared;
 mod provenance;
 pub mod quality;
 mod target;
+mod variant;
 mod writer;
 
-pub use context::{Finished, JobContext, OpenEngine};
+pub use context::{Failures, Finished, JobContext, OpenEngine, open_engine};
 pub use error::JobError;
-pub use event::{Event, Progress, WindowProgress};
+pub use event::{Event, FirstToken, Progress, WindowProgress};
 pub use folder::Destination;
 pub(crate) use folder::check_destination;
+pub(crate) use model::spelling;
+pub use model::{Endpoint, Model};
 pub use prepared::Prepared;
-pub(crate) use provenance::{awq_plan, chat_template, model_plan, weight_notes};
-pub use target::Target;
+pub(crate) use provenance::chat_template;
+pub use target::{Checkpoints, Further, Target, VariantSpec};
+pub use variant::{Variant, Variants};

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::JobError;
+use super::{JobError, Model};
 use crate::engine::Prompt;
-use crate::engine::model::ModelSource;
 use crate::score::Answer;
 
 /// A sample that is ready for an engine.
@@ -34,17 +33,17 @@ impl Prepared {
 }
 
 /// Refuses a prompt that would spoil a run silently; `name` stands for it in messages.
-pub(super) fn check(name: &str, prompt: &Prompt, model: &ModelSource, chat: bool) -> Result<(), JobError> {
+pub(super) fn check(name: &str, prompt: &Prompt, model: &Model, chat: bool) -> Result<(), JobError> {
     let ids = &prompt.token_ids;
-    let tokenizer = &model.tokenizer;
-    let context = model.config.context_tokens;
-    if ids.is_empty() {
+    let tokenizer = model.tokenizer();
+    if tokenizer.map_or(prompt.text.is_empty(), |_| ids.is_empty()) {
         return Err(JobError::invalid(
             format!("the prompt of {name} is empty"),
             "look at it with `--show-prompt`, and at the protocol's prompt",
         ));
     }
-    if let (Some(bos), [first, second, ..]) = (tokenizer.bos_id, ids.as_slice())
+    if let Some(tokenizer) = tokenizer
+        && let (Some(bos), [first, second, ..]) = (tokenizer.bos_id, ids.as_slice())
         && (*first, *second) == (bos, bos)
     {
         return Err(JobError::invalid(
@@ -59,7 +58,7 @@ pub(super) fn check(name: &str, prompt: &Prompt, model: &ModelSource, chat: bool
             ),
         ));
     }
-    if ids.len() >= context {
+    if let Some(context) = model.context_tokens().filter(|context| ids.len() >= *context) {
         return Err(JobError::invalid(
             format!("the prompt of {name} has {} tokens, but the model's context holds {context}", ids.len()),
             "choose a protocol with fewer examples, or a model with a longer context",
@@ -69,7 +68,8 @@ pub(super) fn check(name: &str, prompt: &Prompt, model: &ModelSource, chat: bool
 }
 
 /// Answers that the context may cut before the token limit does.
-pub(super) fn little_room(prepared: &[Prepared], context_tokens: usize, max_tokens: usize) -> Option<String> {
+pub(super) fn little_room(prepared: &[Prepared], context_tokens: Option<usize>, max_tokens: usize) -> Option<String> {
+    let context_tokens = context_tokens?;
     let longest = prepared.iter().max_by_key(|one| one.prompt.token_ids.len())?;
     let room = context_tokens.saturating_sub(longest.prompt.token_ids.len());
     (room < max_tokens).then(|| {

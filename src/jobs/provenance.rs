@@ -2,74 +2,63 @@
 
 use std::sync::Arc;
 
-use super::JobError;
-use crate::engine::Dtype;
-use crate::engine::model::{Activation, ModelConfig, ModelSource, NormKind, PositionKind};
+use super::{JobError, Model};
+use crate::engine::model::{Activation, ModelConfig, ModelSource, ModelTokenizer, NormKind, PositionKind};
 use crate::record::{AwqPlan, ModelPlan};
 use crate::task::{ChatTemplate, ChatUse};
 
-/// A model's provenance.
-pub(crate) fn model_plan(model: &ModelSource) -> ModelPlan {
+/// The provenance of a model whose files are here.
+pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
     ModelPlan {
         name: model.name.clone(),
         source: model.source.clone(),
-        sha256: model.sha256.clone(),
-        stored_as: model.stored_as.clone(),
+        sha256: Some(model.sha256.clone()),
+        stored_as: Some(model.stored_as.clone()),
         quantized: model.is_quantized(),
-        family: model.config.family,
-        parameters: parameters(&model.config),
+        family: Some(model.config.family),
+        parameters: Some(parameters(&model.config)),
     }
 }
 
-/// The provenance of a model's AWQ form, where one of the precisions runs it.
-pub(crate) fn awq_plan(awq: Option<&Arc<ModelSource>>, dtypes: &[Dtype]) -> Option<AwqPlan> {
-    let awq = awq.filter(|_| dtypes.contains(&Dtype::Awq))?;
-    Some(AwqPlan {
+/// The provenance of a model's AWQ form.
+pub(super) fn awq_plan(awq: &Arc<ModelSource>) -> AwqPlan {
+    AwqPlan {
         name: awq.name.clone(),
         source: awq.source.clone(),
         sha256: awq.sha256.clone(),
         stored_as: awq.stored_as.clone(),
-    })
-}
-
-/// What the user should know about the weights: where four bits come from, and what f32 is not.
-pub(crate) fn weight_notes(model: &ModelPlan, awq: Option<&AwqPlan>, dtypes: &[Dtype]) -> Vec<String> {
-    let form = awq.map(|awq| format!("awq runs {} of {}", awq.stored_as, awq.source));
-    let arithmetic = (model.quantized && dtypes.contains(&Dtype::F32)).then(|| {
-        format!(
-            "the weights of {} are stored as {}: f32 here is the arithmetic, not the ground truth",
-            model.name, model.stored_as
-        )
-    });
-    form.into_iter().chain(arithmetic).collect()
+    }
 }
 
 /// The model's chat template, where it is to be used; `who` asks for it.
 pub(crate) fn chat_template(
-    model: &ModelSource,
+    model: &Model,
     chat: ChatUse,
     who: &str,
     notes: &mut Vec<String>,
 ) -> Result<Option<ChatTemplate>, JobError> {
+    let tokenizer = model.tokenizer();
     let template = match chat {
         ChatUse::Never => None,
-        ChatUse::Auto | ChatUse::Required => model.tokenizer.chat_template.as_deref(),
+        ChatUse::Auto | ChatUse::Required => tokenizer.and_then(|tokenizer| tokenizer.chat_template.as_deref()),
     };
     match (chat, template) {
         (ChatUse::Required, None) => {
             return Err(JobError::invalid(
-                format!("{who} needs a chat template, and the model {} has none", model.name),
+                format!("{who} needs a chat template, and the model {} has none", model.name()),
                 "choose the instruction-tuned variant of the model, or give `--chat never` for plain text",
             ));
         }
         (ChatUse::Auto, None) => notes.push(format!(
             "the model {} has no chat template: prompts are plain text (`--chat required` makes this an error)",
-            model.name
+            model.name()
         )),
         _ => {}
     }
-    let token = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (bos, eos) = (token(&model.tokenizer.bos_token), token(&model.tokenizer.eos_token));
+    let token = |of: fn(&ModelTokenizer) -> &Option<String>| {
+        tokenizer.and_then(|tokenizer| of(tokenizer).clone()).unwrap_or_default()
+    };
+    let (bos, eos) = (token(|tokenizer| &tokenizer.bos_token), token(|tokenizer| &tokenizer.eos_token));
     Ok(template.map(|source| ChatTemplate::new(source, &bos, &eos)).transpose()?)
 }
 

@@ -1,15 +1,15 @@
-//! What a job runs: which model in which precisions, and which files each is loaded from.
+//! What a job runs, as the user names it, and the checkpoints that it opens to.
 
 use std::sync::Arc;
 
-use super::JobError;
+use super::{JobError, Model};
 use crate::engine::model::quant::Origin;
-use crate::engine::model::{ModelSource, ModelSpec};
-use crate::engine::{Batching, Dtype, EngineKind, OpenOptions, check_device};
+use crate::engine::model::{ModelSource, ModelSpec, WeightFormat};
+use crate::engine::{Batching, EngineKind, OpenOptions, Precision, check_device};
 use crate::hub::Hub;
-use crate::text::command_line;
+use crate::record::{VariantName, VariantPlan};
 
-/// What a job runs: a model, in precisions, by an engine.
+/// What a job runs: a model in precisions, further checkpoints of it, by an engine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     /// The model.
@@ -17,7 +17,13 @@ pub struct Target {
     /// Its AWQ form, if the user named it.
     pub awq: Option<ModelSpec>,
     /// Precisions, the ground truth first, none twice; empty means every one that the model offers.
-    pub dtypes: Vec<Dtype>,
+    pub dtypes: Vec<Precision>,
+    /// None of the model itself: only its further checkpoints run.
+    pub only_variants: bool,
+    /// Further checkpoints of the same model.
+    pub variants: Vec<VariantSpec>,
+    /// The variant that the others are compared with; `None` is f32.
+    pub reference: Option<String>,
     /// The engine.
     pub engine: EngineKind,
     /// Which GPU, where the engine runs on one.
@@ -28,6 +34,38 @@ pub struct Target {
     pub batch: Option<usize>,
 }
 
+/// A further checkpoint of the model, as the user names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VariantSpec {
+    /// What its column is called.
+    pub name: VariantName,
+    /// Where it is.
+    pub model: ModelSpec,
+    /// What it computes in; `None` is its own format, in f16.
+    pub precision: Option<Precision>,
+}
+
+/// What a target opens to: files, read as far as every precision shares them.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    /// The model.
+    pub model: Model,
+    /// Its AWQ form, where that lies in files of its own.
+    pub awq: Option<Arc<ModelSource>>,
+    /// Further checkpoints of the same model.
+    pub further: Vec<Further>,
+    /// What the user should know about them.
+    pub notes: Vec<String>,
+}
+
+/// A further checkpoint, opened; it has the model's own tokenizer, so that all columns share their tokens.
+#[derive(Debug, Clone)]
+pub struct Further {
+    pub(super) name: VariantName,
+    pub(super) source: Arc<ModelSource>,
+    pub(super) precision: Precision,
+}
+
 impl Target {
     /// Asks for the device that the engine would run on: a machine without it is a mistake in the command.
     pub(crate) fn check_device(&self) -> Result<(), JobError> {
@@ -35,20 +73,31 @@ impl Target {
     }
 
     /// How the engine is opened in a precision.
-    pub(crate) fn open_options(&self, dtype: Dtype) -> OpenOptions {
-        OpenOptions { device: self.device, batching: self.batching, ..OpenOptions::new(self.engine, dtype, self.batch) }
+    pub fn open_options(&self, precision: Precision) -> OpenOptions {
+        OpenOptions {
+            device: self.device,
+            batching: self.batching,
+            ..OpenOptions::new(self.engine, precision, self.batch)
+        }
     }
 
-    /// Opens the model's AWQ form where the job may use it. One that nobody asked for and that cannot be read is left
-    /// out, with a note.
-    pub(crate) fn find_awq(
+    /// Opens everything that the target names. An AWQ form that nobody asked for and that cannot be read is left out, with a note.
+    pub fn open(&self, hub: &Hub) -> Result<Checkpoints, JobError> {
+        let model = Arc::new(ModelSource::open(&self.model, hub)?);
+        let mut notes = Vec::new();
+        let awq = self.find_awq(&model, hub, &mut notes)?;
+        let further = self.variants.iter().map(|variant| variant.open(&model, hub)).collect::<Result<_, _>>()?;
+        Ok(Checkpoints { model: Model::Local(model), awq, further, notes })
+    }
+
+    fn find_awq(
         &self,
         model: &ModelSource,
         hub: &Hub,
         notes: &mut Vec<String>,
     ) -> Result<Option<Arc<ModelSource>>, JobError> {
-        let asked = self.awq.is_some() || self.dtypes.contains(&Dtype::Awq);
-        let offered = self.dtypes.is_empty() && self.engine.dtypes().contains(&Dtype::Awq);
+        let asked = self.awq.is_some() || self.dtypes.contains(&Precision::Awq);
+        let offered = self.dtypes.is_empty() && !self.only_variants && self.engine.dtypes().contains(&Precision::Awq);
         if !asked && !offered {
             return Ok(None);
         }
@@ -62,47 +111,78 @@ impl Target {
             }
         }
     }
+}
 
-    /// The precisions that the job runs in: those it names, or every one that the model offers. `command` is the job's command line,
-    /// word by word.
-    pub(crate) fn dtypes(
-        &self,
-        command: &[String],
-        model: &ModelSource,
-        has_awq_form: bool,
-    ) -> Result<Vec<Dtype>, JobError> {
-        let own = model.format.is_packed().then(|| Dtype::of(model.format));
-        if self.dtypes.is_empty() {
-            let packed = own.or(has_awq_form.then_some(Dtype::Awq));
-            let packed = packed.filter(|packed| self.engine.dtypes().contains(packed));
-            let floating = if own.is_some() && packed.is_some() { &[][..] } else { &Dtype::FLOATING };
-            return Ok(floating.iter().copied().chain(packed).collect());
-        }
-        if self.dtypes.contains(&Dtype::Awq) && own != Some(Dtype::Awq) && !has_awq_form {
-            return Err(self.no_awq(command, model));
-        }
-        let made = |dtype: &&Dtype| matches!(dtype.format.entry().origin, Origin::Packed);
-        if let Some(dtype) = self.dtypes.iter().find(made).filter(|_| own.is_some()) {
-            return Err(JobError::invalid(
-                format!("the model {} holds {}, of which no {dtype} is made", model.name, model.stored_as),
-                format!("give the full-precision model as `--model`, or leave {dtype} out of `--dtype`"),
-            ));
-        }
-        Ok(self.dtypes.clone())
+impl VariantSpec {
+    fn open(&self, model: &ModelSource, hub: &Hub) -> Result<Further, JobError> {
+        let mut source = ModelSource::open(&self.model, hub)?;
+        self.check(model, &source)?;
+        let natural = if source.format.is_packed() { Precision::of(source.format) } else { Precision::F16 };
+        let precision = self.precision.unwrap_or(natural);
+        self.check_format(precision.format, &source)?;
+        source.tokenizer = Arc::clone(&model.tokenizer);
+        Ok(Further { name: self.name.clone(), source: Arc::new(source), precision })
     }
 
-    /// Offers the commands that make AWQ weights and then run on them.
-    fn no_awq(&self, command: &[String], model: &ModelSource) -> JobError {
-        let path = self.model.awq_path().display().to_string();
-        let mut make = vec!["evalsuite", "quantize", "--model", &self.model.source];
-        if self.model.revision != "main" {
-            make.extend(["--revision", &self.model.revision]);
+    /// Refuses a checkpoint of another model: of another shape, vocabulary or tokenizer.
+    fn check(&self, model: &ModelSource, source: &ModelSource) -> Result<(), JobError> {
+        match model.difference(source) {
+            None => Ok(()),
+            Some(different) => Err(JobError::invalid(
+                format!("--variant {}: {} is no checkpoint of {}: {different}", self.name, source.source, model.name),
+                "name another checkpoint of the same model, such as one made by `evalsuite quantize`; other models run by themselves, \
+                 and `evalsuite report RUN RUN` puts them side by side",
+            )),
         }
-        make.extend(["--out", &path]);
-        let run = command.iter().map(String::as_str).chain(["--awq", &path]);
-        JobError::invalid(
-            format!("there are no AWQ weights of the model {}", model.name),
-            format!("make them: `{}`\n  then run on them: `{}`", command_line(make), command_line(run)),
-        )
+    }
+
+    /// Refuses a format that the files are not in and cannot be cast to.
+    fn check_format(&self, format: WeightFormat, source: &ModelSource) -> Result<(), JobError> {
+        match &format.entry().origin {
+            Origin::Checkpoint(checkpoint) if source.format != format => Err(JobError::invalid(
+                format!(
+                    "--variant {}: {} is no {} checkpoint: its weights are stored as {}",
+                    self.name, source.source, checkpoint.title, source.stored_as
+                ),
+                checkpoint.hint,
+            )),
+            Origin::Packed if source.format.is_packed() => {
+                Err(not_made(source, format.name(), &format!("leave `@{}` out", format.name())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Further {
+    pub(super) fn plan(&self) -> VariantPlan {
+        VariantPlan {
+            name: self.source.name.clone(),
+            source: self.source.source.clone(),
+            sha256: self.source.sha256.clone(),
+            stored_as: self.source.stored_as.clone(),
+            quantized: self.source.is_quantized(),
+            precision: Some(self.precision),
+        }
+    }
+}
+
+/// What is packed while loading is made of full-precision weights.
+pub(super) fn not_made(model: &ModelSource, dtype: &str, otherwise: &str) -> JobError {
+    JobError::invalid(
+        format!("the model {} holds {}, of which no {dtype} is made", model.name, model.stored_as),
+        format!("give the full-precision model as `--model`, or {otherwise}"),
+    )
+}
+
+impl From<Arc<ModelSource>> for Checkpoints {
+    fn from(source: Arc<ModelSource>) -> Self {
+        Model::Local(source).into()
+    }
+}
+
+impl From<Model> for Checkpoints {
+    fn from(model: Model) -> Self {
+        Self { model, awq: None, further: Vec::new(), notes: Vec::new() }
     }
 }

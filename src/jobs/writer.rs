@@ -1,4 +1,4 @@
-//! From an engine's hands into the journal, on a thread of its own: an engine waits neither for rules nor for a disk.
+//! From an engine into the journal, on a thread of its own: an engine waits neither for rules nor for a disk.
 
 use std::sync::mpsc::Receiver;
 
@@ -17,8 +17,8 @@ pub(super) struct Missing<'a> {
     pub(super) repeat: usize,
 }
 
-/// A completion as an engine handed it out.
-pub(super) struct Handed {
+/// A completion as an engine emitted it.
+pub(super) struct Emitted {
     pub(super) completion: Completion,
     /// Seconds from the session's first request until then.
     pub(super) at_seconds: f64,
@@ -28,6 +28,8 @@ pub(super) struct Handed {
 pub(super) struct Writer<'a> {
     /// By request.
     pub(super) missing: &'a [Missing<'a>],
+    /// Whether the target tells token ids.
+    pub(super) has_tokens: bool,
     pub(super) score: &'a Score<'a>,
     pub(super) journal: &'a mut Journal,
     /// Index of the session.
@@ -37,9 +39,9 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     /// Works until the engine's side has hung up; then every completion is on the disk. What has gathered during one
     /// sync shares the next, so a slow disk makes syncs fewer and never makes anybody wait. The first failure ends it.
-    pub(super) fn run(self, handed: &Receiver<Handed>) -> Result<(), JobError> {
-        while let Ok(first) = handed.recv() {
-            for one in std::iter::once(first).chain(handed.try_iter()) {
+    pub(super) fn run(self, emitted: &Receiver<Emitted>) -> Result<(), JobError> {
+        while let Ok(first) = emitted.recv() {
+            for one in std::iter::once(first).chain(emitted.try_iter()) {
                 self.journal.append(&self.store(one)?)?;
             }
             self.journal.sync()?;
@@ -47,7 +49,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn store(&self, Handed { completion, at_seconds }: Handed) -> Result<StoredCompletion, JobError> {
+    fn store(&self, Emitted { completion, at_seconds }: Emitted) -> Result<StoredCompletion, JobError> {
         let Some(Missing { prepared, repeat }) = self.missing.get(completion.request) else {
             return Err(EngineError::failed(
                 format!("the engine completed request {}, which it was never given", completion.request),
@@ -59,10 +61,10 @@ impl Writer<'_> {
             sample: prepared.sample,
             repeat: *repeat,
             prompt_sha256: prepared.prompt_sha256.clone(),
-            prompt_tokens: prepared.prompt.token_ids.len(),
+            prompt_tokens: self.has_tokens.then(|| prepared.prompt.token_ids.len()),
             scores: (self.score)(&completion.text, prepared),
             margins: completion.details.iter().map(|detail| detail.margin).collect(),
-            token_ids: completion.token_ids,
+            token_ids: self.has_tokens.then_some(completion.token_ids),
             text: completion.text,
             finish: completion.finish,
             timings: completion.timings,

@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 
 use super::json::write_json;
 use super::{
-    Journal, Outcome, RecordError, RunPlan, Session, StoredCompletion, StoredSample, read_journal, samples, session,
+    Journal, Outcome, RecordError, RunPlan, Session, StoredCompletion, StoredSample, VariantName, read_journal,
+    samples, session,
 };
-use crate::engine::Dtype;
 use crate::files::write_atomically;
 use crate::text::command_line;
 
@@ -94,21 +94,21 @@ impl RunFolder {
         &self.path
     }
 
-    /// Opens a dtype's journal with what is done in it.
-    pub fn journal(&self, dtype: Dtype) -> Result<(Journal, Vec<StoredCompletion>), RecordError> {
-        let folder = self.path.join(dtype.name());
+    /// Opens a variant's journal with what is done in it.
+    pub fn journal(&self, variant: &VariantName) -> Result<(Journal, Vec<StoredCompletion>), RecordError> {
+        let folder = self.path.join(variant.as_str());
         fs::create_dir_all(&folder).map_err(RecordError::io("make the folder", &folder))?;
         Journal::open(&folder.join("journal.jsonl"))
     }
 
-    /// A dtype's sessions so far.
-    pub fn sessions(&self, dtype: Dtype) -> Result<Vec<Session>, RecordError> {
-        Self::read_sessions(&self.path, dtype)
+    /// A variant's sessions so far.
+    pub fn sessions(&self, variant: &VariantName) -> Result<Vec<Session>, RecordError> {
+        Self::read_sessions(&self.path, variant)
     }
 
-    /// Replaces a dtype's sessions.
-    pub fn write_sessions(&self, dtype: Dtype, sessions: &[Session]) -> Result<(), RecordError> {
-        self.write_json(&format!("{dtype}/sessions.json"), &sessions)
+    /// Replaces a variant's sessions.
+    pub fn write_sessions(&self, variant: &VariantName, sessions: &[Session]) -> Result<(), RecordError> {
+        self.write_json(&format!("{variant}/sessions.json"), &sessions)
     }
 
     /// Writes `answers.jsonl`.
@@ -132,14 +132,19 @@ impl RunFolder {
         read_plan(path)
     }
 
-    /// Reads a dtype's sessions in a run folder, held or not.
-    pub fn read_sessions(path: &Path, dtype: Dtype) -> Result<Vec<Session>, RecordError> {
-        session::read(&path.join(dtype.name()).join("sessions.json"))
+    /// Reads a variant's sessions in a run folder, held or not.
+    pub fn read_sessions(path: &Path, variant: &VariantName) -> Result<Vec<Session>, RecordError> {
+        session::read(&path.join(variant.as_str()).join("sessions.json"))
     }
 
-    /// Reads a dtype's outcomes in a run folder, held or not.
-    pub fn read_outcomes(path: &Path, dtype: Dtype) -> Result<Vec<Outcome>, RecordError> {
-        read_journal(&path.join(dtype.name()).join("journal.jsonl"))
+    /// Reads a variant's outcomes in a run folder, held or not.
+    pub fn read_outcomes(path: &Path, variant: &VariantName) -> Result<Vec<Outcome>, RecordError> {
+        read_journal(&Self::journal_path(path, variant))
+    }
+
+    /// Where a variant's journal lies.
+    pub fn journal_path(path: &Path, variant: &VariantName) -> PathBuf {
+        path.join(variant.as_str()).join("journal.jsonl")
     }
 
     fn write_json(&self, name: &str, value: &impl serde::Serialize) -> Result<(), RecordError> {

@@ -25,11 +25,11 @@ pub struct StoredCompletion {
     pub repeat: usize,
     /// SHA-256 of the prompt's text.
     pub prompt_sha256: String,
-    /// Tokens that the model was fed.
-    pub prompt_tokens: usize,
-    /// Every generated token, the ending one included.
-    pub token_ids: Vec<u32>,
-    /// Their text, up to a stop string.
+    /// Tokens that the model was fed; `None` where the target does not tell.
+    pub prompt_tokens: Option<usize>,
+    /// Every generated token, the ending one included; `None` where the target does not tell them.
+    pub token_ids: Option<Vec<u32>>,
+    /// Their text, cut before a stop string.
     pub text: String,
     /// Why generation ended.
     pub finish: Finish,
@@ -40,7 +40,7 @@ pub struct StoredCompletion {
     pub margins: Vec<f32>,
     /// When.
     pub timings: Timings,
-    /// Index into the dtype's sessions.
+    /// Index into the variant's sessions.
     pub session: usize,
     /// Seconds from the session's first request until this completion ended.
     pub at_seconds: f64,
@@ -53,18 +53,18 @@ pub struct Outcome {
     pub sample: usize,
     /// 0 for the first completion of the sample.
     pub repeat: usize,
-    /// Tokens that the model was fed.
-    pub prompt_tokens: usize,
-    /// Tokens that it wrote, the ending one included.
-    #[serde(rename = "token_ids", deserialize_with = "count")]
-    pub output_tokens: usize,
+    /// Tokens that the model was fed, where that is known.
+    pub prompt_tokens: Option<usize>,
+    /// Tokens that it wrote, the ending one included, where these are known.
+    #[serde(rename = "token_ids", default, deserialize_with = "count")]
+    pub output_tokens: Option<usize>,
     /// Text.
     pub text: String,
     /// Why generation ended.
     pub finish: Finish,
     /// What every rule made of it.
     pub scores: Vec<Extraction>,
-    /// Index into the dtype's sessions.
+    /// Index into the variant's sessions.
     pub session: usize,
     /// Seconds from the session's first request until this completion ended.
     pub at_seconds: f64,
@@ -76,7 +76,7 @@ impl From<&StoredCompletion> for Outcome {
             sample: stored.sample,
             repeat: stored.repeat,
             prompt_tokens: stored.prompt_tokens,
-            output_tokens: stored.token_ids.len(),
+            output_tokens: stored.token_ids.as_ref().map(Vec::len),
             text: stored.text.clone(),
             finish: stored.finish,
             scores: stored.scores.clone(),
@@ -178,25 +178,29 @@ fn parse<T: DeserializeOwned + Send>(bytes: &[u8], path: &Path) -> Result<(Vec<T
     Ok((values, whole))
 }
 
-/// Deserialises a list as its length.
-fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+/// Deserialises a list, where there is one, as its length.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
     struct Count;
     impl<'de> Visitor<'de> for Count {
-        type Value = usize;
+        type Value = Option<usize>;
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("a list")
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<usize, A::Error> {
+        fn visit_unit<E>(self) -> Result<Option<usize>, E> {
+            Ok(None)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Option<usize>, A::Error> {
             let mut length = 0;
             while list.next_element::<IgnoredAny>()?.is_some() {
                 length += 1;
             }
-            Ok(length)
+            Ok(Some(length))
         }
     }
-    deserializer.deserialize_seq(Count)
+    deserializer.deserialize_any(Count)
 }
 
 #[cfg(test)]
@@ -208,8 +212,8 @@ mod tests {
             sample,
             repeat: 0,
             prompt_sha256: "00".repeat(32),
-            prompt_tokens: 12,
-            token_ids: vec![5, 6, 70_000],
+            prompt_tokens: Some(12),
+            token_ids: Some(vec![5, 6, 70_000]),
             text: "So:\n\"4\" é\u{2028}".to_owned(),
             finish: Finish::EndOfSequence,
             scores: vec![Extraction {
@@ -260,9 +264,18 @@ mod tests {
     fn an_outcome_counts_the_tokens_of_its_line() {
         let line = serde_json::to_vec(&completion(7)).unwrap();
         let outcome: Outcome = serde_json::from_slice(&line).unwrap();
-        assert_eq!((outcome.sample, outcome.output_tokens, outcome.prompt_tokens), (7, 3, 12));
+        assert_eq!((outcome.sample, outcome.output_tokens, outcome.prompt_tokens), (7, Some(3), Some(12)));
         assert_eq!(outcome.text, completion(7).text);
         assert_eq!(outcome, Outcome::from(&completion(7)));
+    }
+
+    #[test]
+    fn what_a_target_does_not_tell_is_unknown() {
+        let unknown = StoredCompletion { prompt_tokens: None, token_ids: None, ..completion(7) };
+        let line = serde_json::to_vec(&unknown).unwrap();
+        assert_eq!(serde_json::from_slice::<StoredCompletion>(&line).unwrap(), unknown);
+        let outcome: Outcome = serde_json::from_slice(&line).unwrap();
+        assert_eq!((outcome.output_tokens, outcome.prompt_tokens), (None, None));
     }
 
     #[test]

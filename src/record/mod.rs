@@ -4,8 +4,8 @@
 //! RUN/plan.json             what decides every answer; `--resume` compares it
 //! RUN/lock                  held while a process works here
 //! RUN/samples.jsonl         every question, answer and prompt, so that a report needs no dataset
-//! RUN/<dtype>/journal.jsonl one line a completion, as they end, synced
-//! RUN/<dtype>/sessions.json one entry each time an engine was opened
+//! RUN/<variant>/journal.jsonl one line a completion, as they end, synced
+//! RUN/<variant>/sessions.json one entry each time an engine was opened
 //! RUN/answers.jsonl         every answer and score, sorted, without timings
 //! RUN/record.json           the results with their provenance
 //! ```
@@ -22,6 +22,7 @@ mod machine;
 mod plan;
 mod samples;
 mod session;
+mod variant;
 
 pub use answers::answers;
 pub use clock::{utc_now, utc_stamp};
@@ -32,7 +33,8 @@ pub use glance::{Glance, RunStatus};
 pub use journal::{Journal, Outcome, StoredCompletion, read_journal};
 pub(crate) use json::{Versions, read_json, write_json};
 pub use machine::{Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
-pub use plan::{AwqPlan, Difference, GenerationPlan, ModelPlan, RunPlan, working_directory};
+pub use plan::{AwqPlan, Difference, GenerationPlan, Invocation, ModelPlan, RunPlan, TargetPlan, VariantPlan};
 pub use samples::StoredSample;
 pub(crate) use samples::read_samples;
 pub use session::Session;
+pub use variant::VariantName;

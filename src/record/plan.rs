@@ -1,29 +1,95 @@
 //! `plan.json`: what the plans of all jobs share, and how two plans are compared.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::{VariantName, utc_now};
+use crate::engine::Precision;
 use crate::engine::model::Family;
 
-/// A model's provenance.
+/// Who ran what, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// The version of evalsuite.
+    pub evalsuite: String,
+    /// The command line, word by word.
+    pub command: Vec<String>,
+    /// Where the command was given: its relative paths are meant from there. Older plans do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<String>,
+    /// When the run began, UTC.
+    pub started: String,
+}
+
+impl Invocation {
+    /// Begun now, by this version.
+    pub fn now(command: &[String]) -> Self {
+        Self {
+            evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
+            command: command.to_vec(),
+            working_directory: std::env::current_dir().ok().map(|folder| folder.display().to_string()),
+            started: utc_now(),
+        }
+    }
+}
+
+/// What a run is of: the model, and what it stands beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetPlan {
+    /// The model.
+    pub model: ModelPlan,
+    /// Its AWQ form, where awq runs from files of its own.
+    #[serde(default)]
+    pub awq: Option<AwqPlan>,
+    /// Further checkpoints of the model, by the names of their variants; left out where there is none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variants: BTreeMap<VariantName, VariantPlan>,
+    /// The variant that the others are compared with, where the user named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<VariantName>,
+}
+
+impl TargetPlan {
+    /// The variant that the others are compared with: the one that the user named, else f32, where it is among these.
+    pub fn reference_among<'a>(&self, variants: impl IntoIterator<Item = &'a VariantName>) -> Option<VariantName> {
+        let wanted = self.reference.clone().unwrap_or_else(|| Precision::F32.into());
+        variants.into_iter().find(|variant| **variant == wanted).cloned()
+    }
+
+    /// Whether a variant holds the model's weights as they were trained: f32 of files that are not quantised.
+    pub fn is_ground_truth(&self, variant: &VariantName) -> bool {
+        match self.variants.get(variant) {
+            None => *variant == Precision::F32 && !self.model.quantized,
+            Some(plan) => plan.precision == Some(Precision::F32) && !plan.quantized,
+        }
+    }
+}
+
+/// A model's provenance. What an endpoint does not tell is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelPlan {
     /// For tables.
     pub name: String,
-    /// `bundled`, a path, or a hub address with commit.
+    /// `bundled`, a path, a hub address with commit, or an endpoint's address.
     pub source: String,
     /// Over every file that decides an answer.
-    pub sha256: String,
+    #[serde(default)]
+    pub sha256: Option<String>,
     /// What the files hold their tensors in.
-    pub stored_as: String,
+    #[serde(default)]
+    pub stored_as: Option<String>,
     /// The files hold fewer bits than the model was trained in: no precision of theirs is its ground truth.
     #[serde(default)]
     pub quantized: bool,
     /// The family.
-    pub family: Family,
+    #[serde(default)]
+    pub family: Option<Family>,
     /// Parameters, counted from the configuration.
-    pub parameters: u64,
+    #[serde(default)]
+    pub parameters: Option<u64>,
 }
 
 /// The provenance of a model's AWQ form.
@@ -37,6 +103,23 @@ pub struct AwqPlan {
     pub sha256: String,
     /// `awq-int4 (group 64)`.
     pub stored_as: String,
+}
+
+/// The provenance of a further checkpoint of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariantPlan {
+    /// For tables.
+    pub name: String,
+    /// A path, or a hub address with commit.
+    pub source: String,
+    /// Over every file that decides an answer, its tokenizer's too, of which the run uses the model's.
+    pub sha256: String,
+    /// `f16`, `awq-int4 (group 64)`.
+    pub stored_as: String,
+    /// The files hold fewer bits than the model was trained in.
+    pub quantized: bool,
+    /// The weight format and the arithmetic that it runs in.
+    pub precision: Option<Precision>,
 }
 
 /// How completions were generated.
@@ -71,11 +154,6 @@ pub trait RunPlan: Serialize + DeserializeOwned {
     }
 }
 
-/// The folder that this program runs in, for a plan.
-pub fn working_directory() -> Option<String> {
-    std::env::current_dir().ok().map(|folder| folder.display().to_string())
-}
-
 /// One field in which two plans differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -93,7 +171,7 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// Fields that say where and when, and decide nothing: the hashes beside them do.
+/// Such as are no variant's: the hashes beside them decide.
 const INDIFFERENT: [&str; 14] = [
     "command",
     "working_directory",
@@ -111,6 +189,12 @@ const INDIFFERENT: [&str; 14] = [
     "prompts.source",
 ];
 
+/// Fields that say where and when, and decide nothing.
+fn is_indifferent(field: &str) -> bool {
+    let of_variant = field.starts_with("variants.") && (field.ends_with(".name") || field.ends_with(".source"));
+    of_variant || INDIFFERENT.contains(&field)
+}
+
 fn compare(field: &str, was: &Value, is: &Value, found: &mut Vec<Difference>) {
     if let (Value::Object(was), Value::Object(is)) = (was, is) {
         // A field that is left out where it says nothing may stand in either of them alone.
@@ -120,7 +204,7 @@ fn compare(field: &str, was: &Value, is: &Value, found: &mut Vec<Difference>) {
             let value = |object: &Map<String, Value>| object.get(key).cloned().unwrap_or_default();
             compare(&inner, &value(was), &value(is), found);
         }
-    } else if was != is && !INDIFFERENT.contains(&field) {
+    } else if was != is && !is_indifferent(field) {
         found.push(Difference { field: field.to_owned(), was: shown(was), is: shown(is) });
     }
 }

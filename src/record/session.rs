@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{PeakMemory, RecordError};
 use crate::engine::EngineInfo;
 
-/// One engine's working time within a run; a resumed run has several a dtype.
+/// One engine's working time within a run; a resumed run has several a variant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     /// When the engine was ready, UTC.

@@ -1,12 +1,33 @@
 //! Models and decoding in words.
 
 use super::words::count_in_words;
-use crate::record::{GenerationPlan, ModelPlan};
+use crate::record::{GenerationPlan, ModelPlan, TargetPlan};
 
 /// `bundled (llama, 1.8 M parameters, stored as f32)`.
 pub(crate) fn model(model: &ModelPlan) -> String {
-    let family = model.family;
-    format!("{} ({family}, {} parameters, stored as {})", model.name, count_in_words(model.parameters), model.stored_as)
+    let unknown = || "unknown".to_owned();
+    let family = model.family.map_or_else(unknown, |family| family.to_string());
+    let parameters = model.parameters.map_or_else(unknown, count_in_words);
+    let stored_as = model.stored_as.clone().unwrap_or_else(unknown);
+    if (model.family, model.parameters, &model.stored_as) == (None, None, &None) {
+        return format!("{} (at {}; family, parameters and weights unknown)", model.name, model.source);
+    }
+    format!("{} ({family}, {parameters} parameters, stored as {stored_as})", model.name)
+}
+
+/// `bundled-awq, awq-int4 (group 64)`: the model's AWQ form, where it lies in files of its own.
+pub(crate) fn awq(target: &TargetPlan) -> Option<String> {
+    target.awq.as_ref().map(|awq| format!("{}, {}", awq.name, awq.stored_as))
+}
+
+/// Further checkpoints: (variant, `model-g32, awq-int4 (group 32), in f16`).
+pub(crate) fn variants(target: &TargetPlan) -> Vec<(String, String)> {
+    let words = |plan: &crate::record::VariantPlan| {
+        let precision = plan.precision.filter(|precision| !precision.format.is_packed());
+        let precision = precision.map_or_else(String::new, |precision| format!(", in {precision}"));
+        format!("{}, {}{precision}", plan.name, plan.stored_as)
+    };
+    target.variants.iter().map(|(name, plan)| (name.to_string(), words(plan))).collect()
 }
 
 /// `greedy, at most 512 tokens`.

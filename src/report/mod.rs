@@ -9,7 +9,7 @@ mod templates;
 pub(crate) mod words;
 
 pub(crate) use annotation::annotation;
-pub(crate) use describe::{decoding, model};
+pub(crate) use describe::{awq, decoding, model, variants};
 pub(crate) use diff_lines::{mark, plain, wrap, wrap_text};
 pub use format::{Format, ReportError};
 pub(crate) use render::{check_template, render_by};

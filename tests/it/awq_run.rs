@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use evalsuite::engine::Dtype;
 use evalsuite::jobs::eval::EvalRecord;
+use evalsuite::record::VariantName;
 use tempfile::TempDir;
 
 use crate::awq_writer::Checkpoint;
@@ -50,11 +51,11 @@ fn mistake(world: &Path, arguments: &str) -> String {
 fn one_run_gives_the_rows_of_f32_f16_int8_and_awq() {
     let world = world();
     let (record, table) = run(world.path(), "--model m --dtype awq,f32,int8,f16 --out run");
-    let dtypes: Vec<Dtype> = record.dtypes.iter().map(|row| row.dtype).collect();
+    let dtypes: Vec<VariantName> = record.dtypes.iter().map(|row| row.dtype.clone()).collect();
     assert_eq!(dtypes, [Dtype::F32, Dtype::F16, Dtype::Int8, Dtype::Awq]);
     assert!(record.complete && record.dtypes.iter().all(|row| row.n == 2));
-    assert_eq!(record.ground_truth, Some(Dtype::F32));
-    let awq = record.plan.awq.as_ref().unwrap();
+    assert_eq!(record.ground_truth, Some(Dtype::F32.into()));
+    let awq = record.plan.target.awq.as_ref().unwrap();
     assert_eq!((awq.name.as_str(), awq.stored_as.as_str()), ("m-awq", "awq-int4 (group 16)"));
     assert!(record.notes.iter().any(|note| note.contains("awq runs awq-int4 (group 16) of ")), "{:?}", record.notes);
     assert!(table.contains("awq       m-awq, awq-int4 (group 16)") && !table.contains("arithmetic"), "{table}");
@@ -69,7 +70,7 @@ fn by_default_a_model_runs_in_every_precision_that_its_weights_offer() {
     assert_eq!(record.plan.dtypes, [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Awq]);
     let (record, table) = run(world.path(), "--model m-awq --out packed");
     assert_eq!(record.plan.dtypes, [Dtype::Awq]);
-    assert_eq!((record.ground_truth, record.plan.awq.as_ref()), (None, None));
+    assert_eq!((record.ground_truth, record.plan.target.awq.as_ref()), (None, None));
     assert!(table.contains("the ground truth is the model that they were made of"), "{table}");
     assert!(table.contains("The ground truth is not in this run"), "{table}");
     std::fs::remove_dir_all(world.path().join("m-awq")).unwrap();
@@ -87,7 +88,7 @@ fn by_default_a_model_runs_in_every_precision_that_its_weights_offer() {
 fn a_packed_checkpoint_cannot_pretend_to_be_f32() {
     let world = world();
     let (record, table) = run(world.path(), "--model m-awq --dtype f32,awq --out run");
-    assert!(record.plan.model.quantized && record.ground_truth.is_none());
+    assert!(record.plan.target.model.quantized && record.ground_truth.is_none());
     assert!(table.contains("f32 here is the arithmetic, not the ground truth"), "{table}");
     assert!(table.contains("Against f32 arithmetic"), "{table}");
     assert!(record.notes.iter().any(|note| note.contains("not the ground truth")), "{:?}", record.notes);
@@ -108,7 +109,7 @@ fn without_awq_weights_the_commands_that_make_them_are_offered() {
     assert!(message.contains("`evalsuite quantize --model m --out m-awq`"), "{message}");
     assert!(message.contains("--model m --dtype f32,awq --awq m-awq`"), "{message}");
     let (record, _) = run(world.path(), "--model m --dtype f32,awq --awq elsewhere --out run");
-    assert_eq!(record.plan.awq.unwrap().name, "elsewhere");
+    assert_eq!(record.plan.target.awq.unwrap().name, "elsewhere");
     assert!(mistake(world.path(), "--model m --dtype f32 --awq elsewhere").contains("add awq to `--dtype`"));
     assert!(mistake(world.path(), "--model m --awq m").contains("no AWQ checkpoint"));
     assert!(mistake(world.path(), "--model m --dtype awq --engine candle").contains("`--engine cpu`"));

@@ -11,11 +11,9 @@ use evalsuite::engine::{
     Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Finish, GenerateOptions,
     LoadTimes, Request, Timings, Work,
 };
-use evalsuite::jobs::JobError;
-use evalsuite::jobs::bench::{
-    BenchContext, BenchEvent, BenchFinished, BenchInputs, BenchJob, RequestLengths, Workload, evaluate,
-};
-use evalsuite::jobs::bench::{BenchPart, BenchRecord, render_bench};
+use evalsuite::jobs::bench::{BenchFinished, BenchInputs, BenchJob, RequestLengths, Workload, evaluate};
+use evalsuite::jobs::bench::{BenchRecord, PARTS, Part, render_bench};
+use evalsuite::jobs::{Event, JobContext, JobError, Target, Variant};
 use evalsuite::report::Format;
 use serde_json::{Value, json};
 
@@ -105,10 +103,10 @@ fn tiny() -> tempfile::TempDir {
 fn job() -> BenchJob {
     BenchJob {
         command: ["evalsuite", "bench", "--seed", "3"].map(str::to_owned).to_vec(),
-        subject: scripted::subject("m", &[Dtype::F32, Dtype::F16]),
+        target: scripted::target("m", &[Dtype::F32, Dtype::F16]),
         workload: None,
         requests: Some(3),
-        parts: BenchPart::ALL.to_vec(),
+        parts: PARTS.map(Part::name).map(str::to_owned).to_vec(),
         repeats: 2,
         shared_prefix_tokens: None,
         seed: 3,
@@ -139,27 +137,24 @@ fn run_with(
     open: &mut dyn FnMut(Dtype) -> Result<usize, EngineError>,
     interrupted: &AtomicBool,
 ) -> BenchFinished {
-    let mut open_engine = |_: &_, options: &evalsuite::engine::OpenOptions| {
-        let missing = open(options.dtype)?;
-        let engine = Recorder { info: info(options.dtype), runs: Arc::clone(runs), missing };
+    let mut open_engine = |variant: &Variant, _: &Target| {
+        let precision = variant.precision.unwrap();
+        let missing = open(precision)?;
+        let engine = Recorder { info: info(precision), runs: Arc::clone(runs), missing };
         Ok(Box::new(engine) as Box<dyn Engine>)
     };
-    evaluate(
-        job,
-        inputs,
-        &mut BenchContext { open_engine: &mut open_engine, tell: &mut |_: BenchEvent| (), interrupted },
-    )
-    .unwrap()
+    evaluate(job, inputs, &mut JobContext { open_engine: &mut open_engine, emit: &mut |_: Event| (), interrupted })
+        .unwrap()
 }
 
 fn inputs(job: &BenchJob, folder: &Path, workload: Workload) -> Result<BenchInputs, JobError> {
-    BenchInputs::new(job, Arc::new(open(&folder.join("m")).unwrap()), None, workload)
+    BenchInputs::new(job, Arc::new(open(&folder.join("m")).unwrap()), workload)
 }
 
 #[test]
 fn every_part_asks_for_what_it_says() {
     let folder = tiny();
-    let job = BenchJob { subject: scripted::subject("m", &[Dtype::F16]), ..job() };
+    let job = BenchJob { target: scripted::target("m", &[Dtype::F16]), ..job() };
     let inputs = inputs(&job, folder.path(), workload(20)).unwrap();
     let runs = Runs::default();
     let finished = run_with(&job, &inputs, &runs, &mut |_| Ok(0), &AtomicBool::new(false));
@@ -216,31 +211,30 @@ fn every_part_asks_for_what_it_says() {
 fn only_the_parts_that_are_asked_for_run() {
     let folder = tiny();
     for (part, runs_expected) in [
-        (BenchPart::Load, vec![1, 1]),
-        (BenchPart::Single, vec![1, 1, 1, 1]),
-        (BenchPart::Concurrent, vec![1, 1, 32, 3]),
-        (BenchPart::Workload, vec![1, 1, 32, 3]),
+        ("load", vec![1, 1]),
+        ("single", vec![1, 1, 1, 1]),
+        ("concurrent", vec![1, 1, 32, 3]),
+        ("workload", vec![1, 1, 32, 3]),
     ] {
-        let job = BenchJob { subject: scripted::subject("m", &[Dtype::F16]), parts: vec![part], ..job() };
+        let job = BenchJob { target: scripted::target("m", &[Dtype::F16]), parts: vec![part.to_owned()], ..job() };
         let inputs = inputs(&job, folder.path(), workload(0)).unwrap();
         let runs = Runs::default();
         let finished = run_with(&job, &inputs, &runs, &mut |_| Ok(0), &AtomicBool::new(false));
         assert_eq!(runs.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), runs_expected, "{part:?}");
         let report = &finished.report;
-        assert_eq!(report.contains("\nLoad, 2 times"), part == BenchPart::Load, "{report}");
-        assert_eq!(report.contains("\nOne request of 128"), part == BenchPart::Single, "{report}");
-        let many = matches!(part, BenchPart::Concurrent | BenchPart::Workload);
+        assert_eq!(report.contains("\nLoad, 2 times"), part == "load", "{report}");
+        assert_eq!(report.contains("\nOne request of 128"), part == "single", "{report}");
+        let many = ["concurrent", "workload"].contains(&part);
         assert_eq!(report.contains("\nMany requests at once"), many, "{report}");
         // Of the two kinds of many requests, only that which was measured is described and has columns.
-        for (kind, words) in [
-            (BenchPart::Concurrent, &["\nalike ", "alike tok/s"][..]),
-            (BenchPart::Workload, &["\nworkload ", "workload s"]),
-        ] {
+        for (kind, words) in
+            [("concurrent", &["\nalike ", "alike tok/s"][..]), ("workload", &["\nworkload ", "workload s"])]
+        {
             assert!(words.iter().all(|word| report.contains(word) == (part == kind)), "{part:?}: {report}");
         }
         let page = render_bench(&finished.record, &Format::Markdown).unwrap();
-        assert_eq!(page.contains("| alike |"), part == BenchPart::Concurrent, "{page}");
-        assert_eq!(page.contains("| workload |"), part == BenchPart::Workload, "{page}");
+        assert_eq!(page.contains("| alike |"), part == "concurrent", "{page}");
+        assert_eq!(page.contains("| workload |"), part == "workload", "{page}");
     }
 }
 
@@ -296,11 +290,11 @@ fn what_cannot_be_measured_is_refused_before_anything_loads() {
     };
     let long = workload(1000);
     assert!(error(&job(), long.clone()).contains("the workload part has requests of 1033 tokens"), "30 + 3 + 1000");
-    let without = BenchJob { parts: vec![BenchPart::Single], ..job() };
+    let without = BenchJob { parts: vec!["single".to_owned()], ..job() };
     assert!(inputs(&without, folder.path(), long).is_ok());
-    let words = BenchInputs::new(&job(), scripted::model(None), None, workload(0)).unwrap_err().to_string();
+    let words = BenchInputs::new(&job(), scripted::model(None), workload(0)).unwrap_err().to_string();
     assert!(words.contains("has 4 tokens: none to choose"), "{words}");
-    let awq = BenchJob { subject: scripted::subject("m", &[Dtype::Awq]), ..job() };
+    let awq = BenchJob { target: scripted::target("m", &[Dtype::Awq]), ..job() };
     assert!(error(&awq, workload(0)).contains("no AWQ weights"));
 }
 
@@ -427,18 +421,18 @@ fn the_command_leaves_a_record_of_everything() {
 
     let record = BenchRecord::read(&folder.path().join("bench.json")).unwrap().unwrap();
     assert!(record.complete);
-    assert_eq!(record.evalsuite, env!("CARGO_PKG_VERSION"));
-    assert_eq!((record.model.sha256.len(), record.plan.workload.sha256.len()), (64, 64));
-    assert_eq!(record.awq.as_ref().unwrap().stored_as, "awq-int4 (group 32)");
+    assert_eq!(record.invocation.evalsuite, env!("CARGO_PKG_VERSION"));
+    assert_eq!((record.target.model.sha256.as_ref().unwrap().len(), record.plan.workload.sha256.len()), (64, 64));
+    assert_eq!(record.target.awq.as_ref().unwrap().stored_as, "awq-int4 (group 32)");
     assert_eq!((record.plan.seed, record.plan.repeats, record.threads), (11, 3, 2));
     assert_eq!((record.plan.workload.requests, record.plan.workload.output_tokens), (2, 8));
-    assert_eq!(record.command[1..=2], ["bench", "--model"]);
-    assert!(record.finished >= record.started && record.started.ends_with('Z'));
+    assert_eq!(record.invocation.command[1..=2], ["bench", "--model"]);
+    assert!(record.finished >= record.invocation.started && record.invocation.started.ends_with('Z'));
     assert!(!record.machine.cpu.is_empty());
-    assert_eq!(record.dtypes.iter().map(|dtype| dtype.dtype).collect::<Vec<_>>(), [Dtype::F16, Dtype::Awq]);
+    assert_eq!(record.dtypes.iter().map(|dtype| dtype.dtype.clone()).collect::<Vec<_>>(), [Dtype::F16, Dtype::Awq]);
     for dtype in &record.dtypes {
         let engine = dtype.engine.as_ref().unwrap();
-        assert_eq!((engine.name.as_str(), engine.dtype), ("cpu", dtype.dtype));
+        assert_eq!((engine.name.as_str(), Some(engine.dtype)), ("cpu", dtype.dtype.precision()));
         assert!(engine.device.contains("2 threads"));
         assert_eq!((dtype.loads.len(), dtype.singles.len()), (3, 3));
         assert!(dtype.loads.iter().all(|load| load.first_token_seconds > load.seconds && load.seconds > 0.0));
@@ -466,7 +460,7 @@ fn the_command_leaves_a_record_of_everything() {
     let written = path("bench.json");
     assert_eq!(again(&["show", &written]), table);
     let page = again(&["show", &written, "--format", "markdown"]);
-    assert!(page.contains("| f16 | cpu ") && page.contains(&record.model.sha256), "{page}");
+    assert!(page.contains("| f16 | cpu ") && page.contains(record.target.model.sha256.as_ref().unwrap()), "{page}");
     let same: Value = serde_json::from_str(&again(&["show", &written, "--format", "json"])).unwrap();
     assert_eq!(same, serde_json::from_slice::<Value>(&std::fs::read(&written).unwrap()).unwrap());
     let beside = again(&["bench", "--model", &model, "--dtype", "f16", "--only", "load", "--vs", &written]);

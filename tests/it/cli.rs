@@ -223,11 +223,11 @@ fn mistakes_that_the_parser_finds_have_a_hint_too() {
 #[test]
 fn defaults_are_the_bundled_ones_in_every_precision() {
     let job = resolved("evalsuite gsm8k").unwrap();
-    assert_eq!((job.subject.model.source.as_str(), job.dataset.source.as_str()), ("bundled", "bundled"));
+    assert_eq!((job.target.model.source.as_str(), job.dataset.source.as_str()), ("bundled", "bundled"));
     assert_eq!((job.protocol.as_str(), job.dataset.split.as_str()), ("stepwise", "test"));
-    assert!(job.subject.dtypes.is_empty(), "the model decides, when it is open");
+    assert!(job.target.dtypes.is_empty(), "the model decides, when it is open");
     assert_eq!(job.destination, Destination::Under("runs".into()));
-    assert_eq!((job.subject.engine, job.chat, job.resume), (EngineKind::Auto, None, false));
+    assert_eq!((job.target.engine, job.chat, job.resume), (EngineKind::Auto, None, false));
     assert!(job.sampling.temperature == 0.0 && job.sampling.max_tokens.is_none());
 }
 
@@ -236,7 +236,7 @@ fn flags_become_a_job() {
     let words = "evalsuite gsm8k --model m --dtype bf16,f32,bfloat16 --samples 3,17,40-42 --chat required --out here \
                  --resume --temperature 0.5 --repeats 2 --stop X --stop Y";
     let job = resolved(words).unwrap();
-    assert_eq!(job.subject.dtypes, [Dtype::F32, Dtype::Bf16], "the ground truth first, none twice");
+    assert_eq!(job.target.dtypes, [Dtype::F32, Dtype::Bf16], "the ground truth first, none twice");
     assert_eq!(job.selection.indices, [3, 17, 40, 41, 42]);
     assert_eq!(job.chat, Some(ChatUse::Required));
     assert_eq!(job.destination, Destination::Folder("here".into()));

@@ -55,9 +55,9 @@ fn instruction_sets() -> Vec<(&'static str, &'static str)> {
 fn the_bundled_model_gives_its_golden_files_on_any_threads_and_instruction_set() {
     let sets = instruction_sets();
     let best = *sets.last().unwrap();
-    let mut surroundings = vec![("1", best), ("3", best)];
-    surroundings.extend(sets.iter().filter(|set| **set != best).map(|set| ("2", *set)));
-    for (threads, (set, name)) in surroundings {
+    let mut context = vec![("1", best), ("3", best)];
+    context.extend(sets.iter().filter(|set| **set != best).map(|set| ("2", *set)));
+    for (threads, (set, name)) in context {
         // Without fused multiply-add in hardware a token takes thirty times as long: one suite has all the kernels too.
         let (suite, all): (&[&str], usize) = if set == "portable" { (&["--suite", "quality"], 3) } else { (&[], 6) };
         let arguments = [&["--model", "bundled", "--threads", threads], suite].concat();

@@ -50,6 +50,7 @@ mod synth;
 mod tasks;
 mod tasks_run;
 mod tiny_model;
+mod variants;
 
 /// The folder of real data that is no part of the project: where `EVALSUITE_SHARED` says, or beside the checkout.
 fn shared() -> PathBuf {

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::{ModelSource, ModelSpec};
-use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Request, open};
+use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Request};
 use evalsuite::hub::Hub;
 use evalsuite::jobs::perplexity::{DtypePerplexity, PerplexityRecord, Reading};
 use evalsuite::jobs::perplexity::{PerplexityFinished, PerplexityInputs, PerplexityJob, evaluate};
-use evalsuite::jobs::{Event, JobContext, JobError};
+use evalsuite::jobs::{Event, JobContext, JobError, open_engine};
 use evalsuite::report::Format;
 use evalsuite::task::{ChatUse, Content, Corpus, Sample};
 use serde::Deserialize;
@@ -57,7 +57,7 @@ fn plain(text: &str) -> Corpus {
 fn job(dtypes: &[Dtype]) -> PerplexityJob {
     PerplexityJob {
         command: vec!["evalsuite".to_owned(), "perplexity".to_owned()],
-        subject: scripted::subject("llama", dtypes),
+        target: scripted::target("llama", dtypes),
         text: "a text".to_owned(),
         split: "test".to_owned(),
         chat: ChatUse::Auto,
@@ -81,12 +81,12 @@ fn run_with(
     wrap: &mut dyn FnMut(Box<dyn Engine>) -> Box<dyn Engine>,
 ) -> Result<PerplexityFinished, JobError> {
     let interrupted = AtomicBool::new(false);
-    let mut surroundings = JobContext {
-        open_engine: &mut |source, options| open(source, options).map(&mut *wrap),
-        tell: &mut |event| tell(event, &interrupted),
+    let mut context = JobContext {
+        open_engine: &mut |variant, target| open_engine(variant, target).map(&mut *wrap),
+        emit: &mut |event| tell(event, &interrupted),
         interrupted: &interrupted,
     };
-    evaluate(job, inputs, &mut surroundings)
+    evaluate(job, inputs, &mut context)
 }
 
 fn log_softmax(logits: &[f64]) -> Vec<f64> {
@@ -159,7 +159,7 @@ fn figures_are_those_of_sums_written_out() {
     let text = words(131);
     let tokens = source.tokenizer.encode(&text, true).unwrap();
     assert_eq!(tokens.len(), 131);
-    let inputs = PerplexityInputs::new(&job, Arc::clone(&source), None, plain(&text)).unwrap();
+    let inputs = PerplexityInputs::new(&job, Arc::clone(&source), plain(&text)).unwrap();
     let finished = run(&job, &inputs).unwrap();
     let record = &finished.record;
     assert!(record.complete && finished.failures.is_empty());
@@ -180,8 +180,8 @@ fn figures_are_those_of_sums_written_out() {
         let bits = nats.value * 130.0 / std::f64::consts::LN_2 / record.windows.scored_bytes as f64;
         close(dtype.bits_per_byte.unwrap().value, bits, ROUNDING);
     }
-    assert!(f32.against_f32.is_none());
-    let against = f16.against_f32.as_ref().unwrap();
+    assert!(f32.against.is_none());
+    let against = f16.against.as_ref().unwrap();
     let divergences: Vec<f64> =
         truth.iter().zip(&half).map(|(p, q)| p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>()).collect();
     close(against.kl.mean.value, divergences.iter().sum::<f64>() / 130.0, ROUNDING);
@@ -191,7 +191,7 @@ fn figures_are_those_of_sums_written_out() {
     assert!(largest > 1e-7, "f16 must differ from f32, or this proves nothing: {largest}");
     assert_eq!((against.worst.len(), against.worst[0].position), (5, worst + 1));
     assert_eq!(against.worst[0].token, format!("t{}", tokens[worst + 1]));
-    close(against.worst[0].f32.token_probability, truth[worst][tokens[worst + 1] as usize].exp(), ROUNDING);
+    close(against.worst[0].reference.token_probability, truth[worst][tokens[worst + 1] as usize].exp(), ROUNDING);
     close(against.log_probability_change.value, mean(&truth) - mean(&half), ROUNDING);
     let best =
         |row: &[f64]| row.iter().enumerate().fold(0, |best, (i, value)| if *value > row[best] { i } else { best });
@@ -212,7 +212,7 @@ fn figures(record: &PerplexityRecord) -> Vec<DtypePerplexity> {
 #[test]
 fn the_figures_do_not_depend_on_the_number_of_threads() {
     let (source, job) = (llama(), job(&Dtype::FLOATING));
-    let inputs = PerplexityInputs::new(&job, source, None, plain(&words(90))).unwrap();
+    let inputs = PerplexityInputs::new(&job, source, plain(&words(90))).unwrap();
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| figures(&run(&job, &inputs).unwrap().record))
@@ -223,7 +223,7 @@ fn the_figures_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn a_text_in_one_window_has_no_standard_error_and_says_so() {
     let job = PerplexityJob { window: None, stride: None, ..job(&[Dtype::F32]) };
-    let inputs = PerplexityInputs::new(&job, llama(), None, plain(&words(20))).unwrap();
+    let inputs = PerplexityInputs::new(&job, llama(), plain(&words(20))).unwrap();
     let finished = run(&job, &inputs).unwrap();
     // The context of 64 is shorter than the usual window of 512.
     assert_eq!((finished.record.windows.window, finished.record.windows.stride), (64, 32));
@@ -234,7 +234,7 @@ fn a_text_in_one_window_has_no_standard_error_and_says_so() {
 #[test]
 fn an_interrupted_reading_tells_what_is_done() {
     let (source, job) = (llama(), job(&[Dtype::F32, Dtype::Bf16]));
-    let inputs = PerplexityInputs::new(&job, Arc::clone(&source), None, plain(&words(131))).unwrap();
+    let inputs = PerplexityInputs::new(&job, Arc::clone(&source), plain(&words(131))).unwrap();
     let stop_after = |wanted: usize| {
         let mut tell = |event, interrupted: &AtomicBool| {
             if let Event::Window(progress) = event
@@ -251,7 +251,7 @@ fn an_interrupted_reading_tells_what_is_done() {
     assert!(finished.report.unwrap().contains("the first 2 windows"));
     // Two windows end at token 34: the same as a text of 34 tokens.
     let short = PerplexityJob { limit_tokens: Some(34), ..job.clone() };
-    let whole = run(&short, &PerplexityInputs::new(&short, source, None, plain(&words(131))).unwrap()).unwrap();
+    let whole = run(&short, &PerplexityInputs::new(&short, source, plain(&words(131))).unwrap()).unwrap();
     assert_eq!(figures(&finished.record), figures(&whole.record));
     assert_eq!(finished.record.windows.scored_bytes, whole.record.windows.scored_bytes);
     assert!(stop_after(1).report.is_none(), "no window is done");
@@ -299,17 +299,17 @@ impl Engine for Overflowing {
 #[test]
 fn a_precision_that_overflows_fails_alone() {
     let (source, job) = (llama(), job(&Dtype::FLOATING));
-    let inputs = PerplexityInputs::new(&job, Arc::clone(&source), None, plain(&words(60))).unwrap();
+    let inputs = PerplexityInputs::new(&job, Arc::clone(&source), plain(&words(60))).unwrap();
     let finished = run_with(&job, &inputs, &mut |_, _| {}, &mut |engine| Box::new(Overflowing(engine))).unwrap();
     let [(dtype, error)] = &finished.failures[..] else { panic!("one failure") };
     assert!(*dtype == Dtype::F16 && error.is_engine_failure() && error.to_string().contains("hint: "), "{error}");
     let [f32, f16, bf16] = &finished.record.dtypes[..] else { panic!("three precisions") };
-    assert!(f32.nats_per_token.is_some() && bf16.against_f32.is_some());
-    assert!(f16.nats_per_token.is_none() && f16.against_f32.is_none() && f16.failure.is_some());
+    assert!(f32.nats_per_token.is_some() && bf16.against.is_some());
+    assert!(f16.nats_per_token.is_none() && f16.against.is_none() && f16.failure.is_some());
     assert!(!finished.record.complete && finished.report.unwrap().contains("f16 did not finish"));
 
-    let alone = PerplexityJob { subject: scripted::subject("llama", &[Dtype::F16]), ..job };
-    let inputs = PerplexityInputs::new(&alone, source, None, plain(&words(60))).unwrap();
+    let alone = PerplexityJob { target: scripted::target("llama", &[Dtype::F16]), ..job };
+    let inputs = PerplexityInputs::new(&alone, source, plain(&words(60))).unwrap();
     let error = run_with(&alone, &inputs, &mut |_, _| {}, &mut |engine| Box::new(Overflowing(engine))).unwrap_err();
     assert!(error.is_engine_failure(), "{error}");
 }
@@ -322,7 +322,7 @@ fn rows_are_read_each_by_itself_through_the_chat_template() {
     let rows = vec![row(0, "a", "ab ab 12"), row(1, "b 1", "2")];
     let corpus = Corpus { content: Content::Rows(rows), ..plain("") };
     let job = PerplexityJob { window: None, stride: None, ..job(&[Dtype::F32]) };
-    let inputs = PerplexityInputs::new(&job, Arc::clone(&model), None, corpus.clone()).unwrap();
+    let inputs = PerplexityInputs::new(&job, Arc::clone(&model), corpus.clone()).unwrap();
     // <|im_start|> a <|im_end|> | ab Ġab Ġ 1 2, then <|im_start|> b Ġ 1 <|im_end|> | 2
     assert_eq!(inputs.tokens, [1, 6, 2, 10, 11, 5, 8, 9, 1, 7, 5, 8, 2, 9]);
     let windows: Vec<_> = inputs.windows.iter().map(|one| (one.document, one.fed.clone(), one.from)).collect();
@@ -333,10 +333,10 @@ fn rows_are_read_each_by_itself_through_the_chat_template() {
     assert!(record.dtypes[0].nats_per_token.unwrap().standard_error.is_some(), "two rows are two observations");
 
     let joined = PerplexityJob { chat: ChatUse::Never, ..job.clone() };
-    let inputs = PerplexityInputs::new(&joined, Arc::clone(&model), None, corpus).unwrap();
+    let inputs = PerplexityInputs::new(&joined, Arc::clone(&model), corpus).unwrap();
     assert_eq!(inputs.text_plan().reading, Reading::Joined);
     let required = PerplexityJob { chat: ChatUse::Required, ..job };
-    let message = PerplexityInputs::new(&required, model, None, plain("ab")).unwrap_err().to_string();
+    let message = PerplexityInputs::new(&required, model, plain("ab")).unwrap_err().to_string();
     assert!(message.contains("no questions and answers") && message.contains("hint: "), "{message}");
 }
 
@@ -360,7 +360,10 @@ fn the_command_prints_and_writes_one_record_that_can_be_shown_again() {
     let written = PerplexityRecord::read(Path::new(&path("a.json"))).unwrap().unwrap();
     assert_eq!(printed, written);
     assert_eq!(written.text.sha256, evalsuite::files::sha256(words(100).as_bytes()));
-    assert_eq!((written.model.sha256.len(), written.dtypes.len(), written.engine.as_str()), (64, 2, "auto"));
+    assert_eq!(
+        (written.target.model.sha256.as_ref().unwrap().len(), written.dtypes.len(), written.engine.as_str()),
+        (64, 2, "auto")
+    );
     let shown = Command::new(env!("CARGO_BIN_EXE_evalsuite")).args(["show", &path("a.json")]).output().unwrap();
     let table = String::from_utf8_lossy(&shown.stdout);
     assert!(shown.status.success() && table.contains("KL divergence from f32"), "{table}");
@@ -419,10 +422,10 @@ fn smollm2_reads_prose_as_transformers_does() {
     let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/prose.txt");
     let corpus = Corpus::open(text.to_str().unwrap(), "test", &hub).unwrap();
     let job = PerplexityJob { window: Some(96), stride: Some(48), ..job(&[Dtype::F32, Dtype::F16]) };
-    let record = run(&job, &PerplexityInputs::new(&job, source, None, corpus).unwrap()).unwrap().record;
+    let record = run(&job, &PerplexityInputs::new(&job, source, corpus).unwrap()).unwrap().record;
     assert_eq!(record.windows.scored_tokens, SCORED_TOKENS);
     close(record.dtypes[0].nats_per_token.unwrap().value, TRANSFORMERS_NATS, 1e-4);
-    let against = record.dtypes[1].against_f32.as_ref().unwrap();
+    let against = record.dtypes[1].against.as_ref().unwrap();
     // f16 keeps eleven bits: it must differ from f32, and by little.
     assert!(against.kl.mean.value > 1e-9 && against.kl.mean.value < 1e-3, "{against:?}");
 }

@@ -68,7 +68,7 @@ fn a_report_of_large_runs_with_long_names_fits_80_columns() {
     let scratch = tempfile::tempdir().unwrap();
     let mut run = large_run(scratch.path(), 1319);
     run.path = "runs/20261127T065913Z-SmolLM2-135M-Instruct.Q4_1-gsm8k-cot-zeroshot".into();
-    run.record.plan.model.name = "HuggingFaceTB/SmolLM2-135M-Instruct, Q4_1, instruction-tuned".to_owned();
+    run.record.plan.target.model.name = "HuggingFaceTB/SmolLM2-135M-Instruct, Q4_1, instruction-tuned".to_owned();
     run.record.machine.cpu = "AMD EPYC 9654 96-Core Processor with a name that goes on for long".to_owned();
     for dtype in &mut run.record.dtypes {
         dtype.output_tokens_per_second = Some(268_591.04);
@@ -378,7 +378,7 @@ proptest! {
                 completions[2].scores[0].correct = false;
             }
             run.samples[2].question.clone_from(&text);
-            run.record.plan.model.name.clone_from(&text);
+            run.record.plan.target.model.name.clone_from(&text);
             counted_anew(run)
         });
         let runs = [run];

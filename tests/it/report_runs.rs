@@ -27,7 +27,7 @@ pub(crate) fn counted_anew(mut run: StoredRun) -> StoredRun {
             let sessions =
                 run.record.dtypes.iter().find(|record| record.dtype == *dtype).map(|one| one.sessions.clone());
             Measured {
-                dtype: *dtype,
+                dtype: dtype.clone(),
                 outcomes: completions.iter().map(outcome).collect(),
                 sessions: sessions.unwrap_or_else(|| run.record.dtypes[0].sessions.clone()),
                 failure: None,
@@ -35,7 +35,7 @@ pub(crate) fn counted_anew(mut run: StoredRun) -> StoredRun {
         })
         .collect();
     let rules: Vec<String> = run.record.dtypes[0].rules.iter().map(|rule| rule.rule.clone()).collect();
-    run.record.dtypes = summarise(&measured, &rules);
+    run.record.dtypes = summarise(&measured, run.record.plan.reference().as_ref(), &rules);
     run
 }
 
@@ -48,9 +48,9 @@ pub(crate) fn write_run(run: &StoredRun, folder: &Path) {
     let samples = run.samples.iter().map(|sample| serde_json::to_string(sample).unwrap()).collect();
     std::fs::write(folder.join("samples.jsonl"), lines(samples)).unwrap();
     for (dtype, completions) in &run.completions {
-        std::fs::create_dir_all(folder.join(dtype.name())).unwrap();
+        std::fs::create_dir_all(folder.join(dtype.as_str())).unwrap();
         let journal = completions.iter().map(|one| serde_json::to_string(one).unwrap()).collect();
-        std::fs::write(folder.join(dtype.name()).join("journal.jsonl"), lines(journal)).unwrap();
+        std::fs::write(folder.join(dtype.as_str()).join("journal.jsonl"), lines(journal)).unwrap();
     }
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn large_run(folder: &Path, rows: usize) -> StoredRun {
     let rule = run.record.dtypes[0].rules[0].rule.clone();
     run.record.plan.dataset.rows = rows;
     run.record.plan.dataset.chosen = rows;
-    run.record.plan.dtypes = vec![Dtype::F32, Dtype::F16, Dtype::Awq];
+    run.record.plan.dtypes = [Dtype::F32, Dtype::F16, Dtype::Awq].map(Into::into).to_vec();
     run.samples = (0..rows)
         .map(|sample| StoredSample {
             sample,
@@ -81,8 +81,8 @@ pub(crate) fn large_run(folder: &Path, rows: usize) -> StoredRun {
             sample,
             repeat: 0,
             prompt_sha256: "00".repeat(32),
-            prompt_tokens: 900,
-            token_ids: (0..150).map(|token| if changed && token >= 40 { 9 } else { token }).collect(),
+            prompt_tokens: Some(900),
+            token_ids: Some((0..150).map(|token| if changed && token >= 40 { 9 } else { token }).collect()),
             finish: if sample.is_multiple_of(50) { Finish::Length } else { Finish::EndOfSequence },
             scores: vec![Extraction {
                 rule: rule.clone(),
@@ -98,7 +98,8 @@ pub(crate) fn large_run(folder: &Path, rows: usize) -> StoredRun {
         }
     };
     let column = |every: usize| (0..rows).map(|sample| completion(sample, every)).collect::<Vec<_>>();
-    run.completions = vec![(Dtype::F32, column(0)), (Dtype::F16, column(10)), (Dtype::Awq, column(4))];
+    run.completions =
+        vec![(Dtype::F32.into(), column(0)), (Dtype::F16.into(), column(10)), (Dtype::Awq.into(), column(4))];
     let run = counted_anew(run);
     write_run(&run, &folder.join("large"));
     StoredRun::read(&folder.join("large")).expect("the folder is a run")

@@ -18,7 +18,7 @@ use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Selection};
 use tempfile::TempDir;
 
 use crate::scripted::{
-    ROWS, dataset, engine, engine_on, evaluate, evaluate_with, inputs, inputs_of, job, model, subject,
+    ROWS, dataset, engine, engine_on, evaluate, evaluate_with, inputs, inputs_of, job, model, target,
 };
 
 /// In memory where that is possible: these tests sync thousands of small files.
@@ -45,17 +45,17 @@ fn a_run_leaves_journal_answers_and_record() {
     let (record, _) = finished.results.unwrap();
     assert!(record.complete && finished.failures.is_empty());
     let [f32, f16] = &record.dtypes[..] else { panic!("two precisions") };
-    assert_eq!((f32.n, f32.answered, f32.cut, f32.output_tokens), (ROWS, ROWS, 1, 3 * ROWS as u64));
+    assert_eq!((f32.n, f32.answered, f32.cut, f32.output_tokens), (ROWS, ROWS, 1, Some(3 * ROWS as u64)));
     assert_eq!(f32.load_seconds, Some(0.5));
     let strict = |dtype: &evalsuite::jobs::eval::DtypeRecord| dtype.rules[0].accuracy.unwrap();
     // The script's numbers end in 0, so that the unescaped dot of the strict rule costs no digit that matters.
     assert_eq!(strict(f32).n, ROWS);
-    assert!(f32.rules.iter().all(|rule| rule.against_f32.is_none()));
+    assert!(f32.rules.iter().all(|rule| rule.against.is_none()));
     // Rows 0 and 3 are wrong in f16, by script.
     let flexible = |dtype: &evalsuite::jobs::eval::DtypeRecord| {
         dtype.rules.iter().find(|rule| rule.rule.starts_with("flexible")).unwrap().clone()
     };
-    let paired = flexible(f16).against_f32.unwrap();
+    let paired = flexible(f16).against.unwrap();
     assert_eq!(flexible(f32).accuracy.unwrap().successes - flexible(f16).accuracy.unwrap().successes, paired.lost);
     assert_eq!((paired.lost, paired.gained), (2, 0));
     assert_eq!(EvalRecord::read(&finished.folder.join("record.json")).unwrap(), record);
@@ -70,7 +70,7 @@ fn a_run_killed_at_any_byte_of_its_journal_resumes_to_the_same_bytes() {
     let inputs = inputs();
     let folder = scratch.path().join("run");
     let selection = Selection { limit: Some(2), indices: Vec::new() };
-    let job = EvalJob { selection, subject: subject("scripted", &[Dtype::F32]), ..job(folder.clone()) };
+    let job = EvalJob { selection, target: target("scripted", &[Dtype::F32]), ..job(folder.clone()) };
     evaluate(&job, &inputs).unwrap();
     let expected = answers(&folder);
     let journal = folder.join("f32/journal.jsonl");
@@ -119,7 +119,7 @@ fn an_interrupted_run_keeps_what_is_done_and_generates_only_the_rest() {
 #[test]
 fn all_that_an_engine_handed_out_before_an_interruption_is_in_the_journal_in_its_order() {
     let scratch = scratch();
-    let mut job = EvalJob { subject: subject("scripted", &[Dtype::F32]), ..job(scratch.path().join("run")) };
+    let mut job = EvalJob { target: target("scripted", &[Dtype::F32]), ..job(scratch.path().join("run")) };
     job.sampling.temperature = 0.7;
     job.sampling.repeats = 400;
     let mut open = |options: &OpenOptions| Ok(engine(options.dtype, "1"));
@@ -130,7 +130,7 @@ fn all_that_an_engine_handed_out_before_an_interruption_is_in_the_journal_in_its
     })
     .unwrap();
     assert!(broken.results.is_none());
-    let journal = RunFolder::read_outcomes(&broken.folder, Dtype::F32).unwrap();
+    let journal = RunFolder::read_outcomes(&broken.folder, &Dtype::F32.into()).unwrap();
     let journal: Vec<(usize, usize)> = journal.iter().map(|outcome| (outcome.sample, outcome.repeat)).collect();
     let all = (0..ROWS).flat_map(|sample| (0..400).map(move |repeat| (sample, repeat)));
     assert_eq!(journal, all.rev().take(1500).collect::<Vec<_>>(), "the script answers the last request first");
@@ -156,7 +156,7 @@ fn resuming_under_another_plan_names_every_difference() {
     let begun = job(folder.clone());
     evaluate(&begun, &inputs).unwrap();
     let mut other = EvalJob { resume: true, ..begun.clone() };
-    other.subject.dtypes = vec![Dtype::F32];
+    other.target.dtypes = vec![Dtype::F32];
     other.sampling.max_tokens = Some(65);
     other.sampling.seed = 9;
     other.selection = Selection { limit: Some(2), indices: Vec::new() };
@@ -177,7 +177,7 @@ fn resuming_under_another_plan_names_every_difference() {
     let mut another_model = crate::scripted::inputs();
     let mut source = model(None);
     std::sync::Arc::get_mut(&mut source).unwrap().sha256 = "66".repeat(32);
-    another_model.model = source;
+    another_model.checkpoints = source.into();
     let text = message(evaluate(&EvalJob { resume: true, ..begun }, &another_model));
     assert!(text.contains("model.sha256: was 5c5c"), "{text}");
 }
@@ -279,7 +279,8 @@ fn one_precision_that_does_not_load_loses_nothing_of_the_others() {
         dtype => Ok(engine(dtype, "1")),
     };
     let broken = evaluate_with(&job, &inputs, &mut open, &mut |_, _| {}).unwrap();
-    let [(Dtype::F32, error)] = &broken.failures[..] else { panic!("{:?}", broken.failures) };
+    let [(variant, error)] = &broken.failures[..] else { panic!("{:?}", broken.failures) };
+    assert_eq!(*variant, Dtype::F32);
     assert_eq!(Exit::from(error), Exit::EngineFailure);
     let (record, table) = broken.results.unwrap();
     assert!(!record.complete);
@@ -455,7 +456,7 @@ fn reports_fit_their_readers() {
     let (record, table) = finished.results.unwrap();
     for (model, dataset) in [("real", "real"), ("bundled", "real"), ("real", "bundled"), ("bundled", "bundled")] {
         let mut record = record.clone();
-        record.plan.model.source = model.to_owned();
+        record.plan.target.model.source = model.to_owned();
         record.plan.dataset.source = dataset.to_owned();
         let table = render(&record, &Format::Terminal { colour: false }).unwrap();
         for line in table.lines() {
@@ -490,10 +491,10 @@ fn reports_fit_their_readers() {
 fn without_f32_the_table_says_that_there_is_no_ground_truth() {
     let scratch = scratch();
     let inputs = inputs();
-    let alone = EvalJob { subject: subject("scripted", &[Dtype::F16, Dtype::Bf16]), ..job(scratch.path().join("run")) };
+    let alone = EvalJob { target: target("scripted", &[Dtype::F16, Dtype::Bf16]), ..job(scratch.path().join("run")) };
     let (record, table) = evaluate(&alone, &inputs).unwrap().results.unwrap();
     assert!(table.contains("no ground truth"), "{table}");
-    assert!(record.dtypes.iter().flat_map(|dtype| &dtype.rules).all(|rule| rule.against_f32.is_none()));
+    assert!(record.dtypes.iter().flat_map(|dtype| &dtype.rules).all(|rule| rule.against.is_none()));
 }
 
 #[test]

@@ -196,11 +196,14 @@ pub(crate) fn inputs_of(
 }
 
 /// A model in some precisions, on the CPU.
-pub(crate) fn subject(model: &str, dtypes: &[Dtype]) -> Target {
+pub(crate) fn target(model: &str, dtypes: &[Dtype]) -> Target {
     Target {
         model: ModelSpec { source: model.to_owned(), revision: "main".to_owned() },
         awq: None,
         dtypes: dtypes.to_vec(),
+        only_variants: false,
+        variants: Vec::new(),
+        reference: None,
         engine: EngineKind::Cpu,
         device: 0,
         batching: Batching::Invariant,
@@ -212,7 +215,7 @@ pub(crate) fn subject(model: &str, dtypes: &[Dtype]) -> Target {
 pub(crate) fn job(folder: PathBuf) -> EvalJob {
     EvalJob {
         command: ["evalsuite", "gsm8k"].map(str::to_owned).to_vec(),
-        subject: subject("scripted", &[Dtype::F32, Dtype::F16]),
+        target: target("scripted", &[Dtype::F32, Dtype::F16]),
         task: Task::gsm8k().expect("it is built in"),
         dataset: DatasetSpec {
             source: "scripted".to_owned(),
@@ -260,8 +263,8 @@ pub(crate) fn evaluate_with(
         job,
         inputs,
         &mut JobContext {
-            open_engine: &mut |_, options| open(options),
-            tell: &mut |event| tell(event, &interrupted),
+            open_engine: &mut |variant, target| open(&target.open_options(variant.precision.expect("a local model"))),
+            emit: &mut |event| tell(event, &interrupted),
             interrupted: &interrupted,
         },
     )

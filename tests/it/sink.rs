@@ -12,7 +12,7 @@ use evalsuite::jobs::Event as RunEvent;
 use evalsuite::jobs::eval::EvalJob;
 use evalsuite::task::{ChatUse, Dataset, Sample};
 
-use crate::scripted::{dataset, engine, evaluate_with, inputs_of, job, model, subject};
+use crate::scripted::{dataset, engine, evaluate_with, inputs_of, job, model, target};
 
 /// As many as GSM8K's test split has.
 const REQUESTS: usize = 1319;
@@ -95,7 +95,7 @@ fn round(steps: usize) -> (f64, f64) {
     let sample = |index| Sample { index, ..dataset().samples[0].clone() };
     let dataset = Dataset { samples: (0..REQUESTS).map(sample).collect(), ..dataset() };
     let inputs = inputs_of(model(None), dataset, "gsm8k-cot-zeroshot", ChatUse::Never).unwrap();
-    let job = EvalJob { subject: subject("scripted", &[Dtype::F16]), ..job(folder.path().join("run")) };
+    let job = EvalJob { target: target("scripted", &[Dtype::F16]), ..job(folder.path().join("run")) };
     let told = Arc::new(Mutex::new(None));
     let mut open = |options: &OpenOptions| -> Result<Box<dyn Engine>, EngineError> {
         let info = engine(options.dtype, "1").info().clone();

@@ -59,9 +59,9 @@ fn accept_into(accepted: &mut Accepted, arguments: &AcceptArguments) -> Result<E
                 "no command makes such answers again: accept the run that they come from",
             ));
         }
-        for (dtype, came) in of_run(run, &scope.dtype, &store)? {
+        for (variant, came) in of_run(run, &scope.dtype, &store)? {
             let golden = came?;
-            take(accepted, &store.entry(golden.suite, &golden.model, dtype), golden, tolerance)?;
+            take(accepted, &store.entry(golden.suite, &golden.model, &variant), golden, tolerance)?;
         }
         return Ok(Exit::Success);
     }
@@ -147,11 +147,11 @@ fn accept_anew(accepted: &mut Accepted, arguments: &AcceptArguments, tolerance: 
                     return Err(JobError::invalid(why, hint));
                 }
             };
-            for (dtype, came) in ran.candidates {
+            for (variant, came) in ran.candidates {
                 match came {
-                    Ok(golden) => take(accepted, &group.entry(&store, &golden.model, dtype), golden, tolerance)?,
+                    Ok(golden) => take(accepted, &group.entry(&store, &golden.model, &variant), golden, tolerance)?,
                     Err(error) => {
-                        print_error(&format!("{dtype}: {error}"));
+                        print_error(&format!("{variant}: {error}"));
                         failed = true;
                     }
                 }

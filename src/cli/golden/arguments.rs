@@ -118,6 +118,10 @@ pub struct ScopeArguments {
     /// model offers]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub dtype: Vec<String>,
+    /// A further checkpoint as a column of its own, as `--variant` of its suite
+    /// takes it; repeatable
+    #[arg(long, value_name = "NAME=SOURCE")]
+    pub variant: Vec<String>,
     /// AWQ weights of the model, as `--awq` of its suite takes them
     #[arg(long, value_name = "AWQ")]
     pub awq: Option<String>,
@@ -131,7 +135,7 @@ pub struct ScopeArguments {
     #[arg(long)]
     pub offline: bool,
     /// Take the outputs of this run's folder, and run nothing
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["suite", "model", "awq", "engine", "threads", "arguments"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["suite", "model", "variant", "awq", "engine", "threads", "arguments"])]
     pub run: Option<PathBuf>,
     /// Other flags of the suite's command instead of the golden file's own, such as
     /// `--limit 40`, or `--only copying --max-tokens 24`
@@ -154,7 +158,7 @@ pub struct CheckArguments {
 }
 
 /// Flags of what runs anew, or of a finished run; what is pending is taken as it is.
-const OF_A_RUN: [&str; 8] = ["suite", "model", "dtype", "awq", "engine", "arguments", "run", "rerun"];
+const OF_A_RUN: [&str; 9] = ["suite", "model", "dtype", "variant", "awq", "engine", "arguments", "run", "rerun"];
 
 /// `evalsuite golden accept`.
 #[derive(Debug, Clone, Args)]

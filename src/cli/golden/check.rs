@@ -24,9 +24,9 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<Exit, JobError> {
     let store = scope.store();
     let mut checked = Vec::new();
     if let Some(run) = &scope.run {
-        for (dtype, came) in of_run(run, &scope.dtype, &store)? {
+        for (variant, came) in of_run(run, &scope.dtype, &store)? {
             let golden = came?;
-            let entry = store.entry(golden.suite, &golden.model, dtype);
+            let entry = store.entry(golden.suite, &golden.model, &variant);
             // What is compared is what was run, not how it was.
             let kept = entry.golden().ok().flatten().map(|old| Golden { recipe: old.recipe, ..golden.clone() });
             checked.push(hold(&entry, Ok(&kept.unwrap_or(golden)), None, write)?);
@@ -56,7 +56,7 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<Exit, JobError> {
                     }
                 };
                 for (entry, (_, came)) in group.entries.iter().filter_map(|entry| {
-                    Some((entry, ran.candidates.iter().find(|(dtype, _)| dtype.name() == entry.dtype)?))
+                    Some((entry, ran.candidates.iter().find(|(variant, _)| variant.as_str() == entry.dtype)?))
                 }) {
                     checked.push(hold(entry, came.as_ref(), Some(&|token| ran.spell(token)), write)?);
                 }

@@ -6,10 +6,9 @@ use serde_json::json;
 
 use super::arguments::LookArguments;
 use super::data::ListedData;
-use super::scope::{job, nothing_in_scope};
+use super::scope::{job, nothing_in_scope, variant_of};
 use crate::cli::exit::Exit;
 use crate::cli::output::{print_data, print_json};
-use crate::engine::Dtype;
 use crate::golden::{Coverage, Entry, Golden, Status, Store, Suite, coverage};
 use crate::hub::Hub;
 use crate::jobs::JobError;
@@ -50,7 +49,7 @@ fn listed<'a>(entry: &'a Entry, hub: &Hub) -> Listed<'a> {
     let Some(suite) = Suite::parse(&entry.suite) else {
         return unread(Status::Orphaned, format!("there is no suite `{}`", entry.suite));
     };
-    let Some(dtype) = Dtype::ALL.into_iter().find(|dtype| dtype.name() == entry.dtype) else {
+    let Some(variant) = variant_of(entry) else {
         return unread(Status::Orphaned, format!("there is no dtype `{}`", entry.dtype));
     };
     let golden = match entry.golden() {
@@ -60,7 +59,7 @@ fn listed<'a>(entry: &'a Entry, hub: &Hub) -> Listed<'a> {
         }
         Err(error) => return unread(Status::Failed, error.to_string()),
     };
-    let resolved = job(suite, &golden.recipe, &[dtype], "cpu", Path::new("unused"));
+    let resolved = job(suite, &golden.recipe, &[variant], "cpu", Path::new("unused"));
     let parts = match resolved.and_then(|job| coverage(&golden, &job, hub)) {
         Ok(parts) => parts,
         Err(error) => return unread(Status::Orphaned, error.to_string()),

@@ -8,9 +8,9 @@ use clap::Args;
 use super::arguments::ScopeArguments;
 use crate::cli::eval::{EvalFlags, resolve};
 use crate::cli::flags::left_out_of_recipes;
-use crate::cli::model::dtypes;
+use crate::cli::model::{NO_DTYPE, dtypes};
 use crate::cli::quality::{QualityArguments, resolve_quality};
-use crate::engine::{Dtype, EngineKind};
+use crate::engine::{EngineKind, Precision};
 use crate::fault::Fault;
 use crate::golden::{
     Candidates, Checked, Entry, Golden, Origin, Recipe, RecipeSource, Status, Store, Suite, SuiteEnd, SuiteJob,
@@ -18,6 +18,7 @@ use crate::golden::{
 };
 use crate::hub::Hub;
 use crate::jobs::{JobContext, JobError};
+use crate::record::VariantName;
 use crate::task::Task;
 use crate::text::command_line;
 
@@ -29,7 +30,7 @@ pub(super) struct Group {
     pub(super) recipe: Recipe,
     pub(super) engine: String,
     /// Empty means every one that the model offers.
-    pub(super) dtypes: Vec<Dtype>,
+    pub(super) variants: Vec<VariantName>,
     /// Where each of them lies; none for a group that is new.
     pub(super) entries: Vec<Entry>,
     model_folder: Option<String>,
@@ -61,17 +62,17 @@ impl ScopeArguments {
             let hint = behind_the_dashes(suite.map_or("SUITE", Suite::name));
             return Err(JobError::invalid(format!("golden does not heed `{flag}` behind `--`"), hint));
         }
-        let wanted = dtypes(&self.dtype, EngineKind::Auto)?;
+        let entries = self.store().entries()?;
+        let known: Vec<VariantName> =
+            entries.iter().filter_map(|entry| VariantName::parse(&entry.dtype).ok()).collect();
+        let wanted = self.wanted(&known)?;
         let mut gathered = Gathered::default();
-        let mut taken: HashSet<(Suite, String, Dtype)> = HashSet::new();
-        for entry in self.store().entries()? {
+        let mut taken: HashSet<(Suite, String, VariantName)> = HashSet::new();
+        for entry in entries {
             if suite.is_some_and(|suite| suite.name() != entry.suite) {
                 continue;
             }
-            let named = |dtype: &Dtype| dtype.name() == entry.dtype;
-            let (Some(suite), Some(dtype)) =
-                (Suite::parse(&entry.suite), Dtype::ALL.into_iter().find(|dtype| named(dtype)))
-            else {
+            let (Some(suite), Some(variant)) = (Suite::parse(&entry.suite), variant_of(&entry)) else {
                 if self.is_of_model(&entry.model, None) && wanted.is_empty() {
                     gathered.judged.push(orphaned(&entry));
                 }
@@ -89,7 +90,7 @@ impl ScopeArguments {
             if !self.is_of_model(&entry.model, Some(&golden.recipe)) {
                 continue;
             }
-            taken.insert((suite, entry.model.clone(), dtype));
+            taken.insert((suite, entry.model.clone(), variant.clone()));
             let (recipe, engine) = (self.recipe(&golden.recipe, &entry.model), self.engine_of(Some(&golden)));
             let model = entry.model.clone();
             let same = |group: &&mut Group| {
@@ -98,33 +99,41 @@ impl ScopeArguments {
                     && group.engine == engine
                     && group.model_folder.as_ref() == Some(&model)
             };
-            let skipped = !wanted.is_empty() && !wanted.contains(&dtype);
-            let (dtypes, entries) = if skipped { (Vec::new(), Vec::new()) } else { (vec![dtype], vec![entry]) };
+            let skipped = !wanted.is_empty() && !wanted.contains(&variant);
+            let (variants, entries) = if skipped { (Vec::new(), Vec::new()) } else { (vec![variant], vec![entry]) };
             match gathered.groups.iter_mut().find(same) {
                 Some(group) => {
-                    group.dtypes.extend(dtypes);
+                    group.variants.extend(variants);
                     group.entries.extend(entries);
                 }
                 None => {
-                    gathered.groups.push(Group { suite, recipe, engine, dtypes, entries, model_folder: Some(model) });
+                    gathered.groups.push(Group { suite, recipe, engine, variants, entries, model_folder: Some(model) });
                 }
             }
         }
         self.add_missing(&mut gathered, &wanted, &taken);
-        gathered.groups.retain(|group| !group.dtypes.is_empty());
+        gathered.groups.retain(|group| !group.variants.is_empty());
         Ok(gathered)
     }
 
-    fn add_missing(&self, gathered: &mut Gathered, wanted: &[Dtype], taken: &HashSet<(Suite, String, Dtype)>) {
+    fn add_missing(
+        &self,
+        gathered: &mut Gathered,
+        wanted: &[VariantName],
+        taken: &HashSet<(Suite, String, VariantName)>,
+    ) {
         let mut seen: HashSet<(Suite, String)> = HashSet::new();
         for group in &mut gathered.groups {
             let Some(model) = group.model_folder.clone() else { continue };
             if !seen.insert((group.suite, model.clone())) {
                 continue;
             }
-            for dtype in wanted.iter().filter(|dtype| !taken.contains(&(group.suite, model.clone(), **dtype))) {
-                group.dtypes.push(*dtype);
-                group.entries.push(self.store().entry(group.suite, &model, *dtype));
+            let is_missing = |name: &&VariantName| {
+                name.precision().is_some() && !taken.contains(&(group.suite, model.clone(), (*name).clone()))
+            };
+            for name in wanted.iter().filter(is_missing) {
+                group.variants.push(name.clone());
+                group.entries.push(self.store().entry(group.suite, &model, name));
             }
         }
     }
@@ -132,9 +141,26 @@ impl ScopeArguments {
     /// A group for a suite and a model that have no golden files yet.
     pub(super) fn new_group(&self, suite: Suite) -> Result<Group, JobError> {
         let model = self.model.clone().unwrap_or_else(|| crate::bundled::NAME.to_owned());
-        let recipe = Recipe { model, awq: self.awq.clone(), arguments: self.arguments.clone() };
-        let dtypes = dtypes(&self.dtype, EngineKind::Auto)?;
-        Ok(Group { suite, recipe, engine: self.engine_of(None), dtypes, entries: Vec::new(), model_folder: None })
+        let variants = self.variant.iter().map(|variant| format!("--variant={variant}"));
+        let arguments = variants.chain(self.arguments.iter().cloned()).collect();
+        let recipe = Recipe { model, awq: self.awq.clone(), arguments };
+        let variants = self.wanted(&[])?;
+        Ok(Group { suite, recipe, engine: self.engine_of(None), variants, entries: Vec::new(), model_folder: None })
+    }
+
+    /// What `--dtype` names, of the model's own precisions and of these variants.
+    fn wanted(&self, known: &[VariantName]) -> Result<Vec<VariantName>, JobError> {
+        let mut wanted = Vec::new();
+        for name in self.dtype.iter().filter(|name| name.trim() != NO_DTYPE) {
+            match known.iter().find(|known| known.as_str() == name.trim()) {
+                Some(known) => wanted.push(known.clone()),
+                None => wanted
+                    .extend(dtypes(std::slice::from_ref(name), EngineKind::Auto)?.into_iter().map(VariantName::from)),
+            }
+        }
+        wanted.sort_by_key(VariantName::rank);
+        wanted.dedup();
+        Ok(wanted)
     }
 
     /// Whether `--model` means this folder of golden files.
@@ -166,11 +192,19 @@ impl ScopeArguments {
     }
 }
 
+/// The variant that a golden file is of: a precision of the model itself, or a checkpoint that its recipe names.
+pub(super) fn variant_of(entry: &Entry) -> Option<VariantName> {
+    let name = VariantName::parse(&entry.dtype).ok()?;
+    let file = if entry.exists() { entry.path.clone() } else { entry.pending_path() };
+    let is_named = || Golden::read(&file).is_ok_and(|golden| golden.recipe.has_variant(&name));
+    (name.precision().is_some() || is_named()).then_some(name)
+}
+
 fn orphaned(entry: &Entry) -> Checked {
     let (kind, name, known) = if Suite::parse(&entry.suite).is_none() {
         ("suite", &entry.suite, Suite::ALL.map(Suite::name).join(", "))
     } else {
-        ("dtype", &entry.dtype, Dtype::ALL.map(Dtype::name).join(", "))
+        ("dtype", &entry.dtype, Precision::ALL.map(Precision::name).join(", "))
     };
     let file = if entry.exists() { entry.path.clone() } else { entry.pending_path() };
     // Only what is known to be a golden file may be called superfluous.
@@ -184,7 +218,7 @@ fn orphaned(entry: &Entry) -> Checked {
 
 impl Group {
     /// Runs what of the group's job there still is, in a folder that nobody will look at.
-    pub(super) fn run(&self, hub: &Hub, surroundings: &mut JobContext) -> Result<SuiteEnd, JobError> {
+    pub(super) fn run(&self, hub: &Hub, context: &mut JobContext) -> Result<SuiteEnd, JobError> {
         // A name that never was: what a killed process left must not be in the way of one with the same number.
         let scratch = tempfile::Builder::new().prefix("evalsuite-golden-").tempdir().map_err(|error| {
             JobError::invalid(
@@ -192,13 +226,13 @@ impl Group {
                 "name a folder that can be written to, and has room, in TMPDIR",
             )
         })?;
-        let job = job(self.suite, &self.recipe, &self.dtypes, &self.engine, scratch.path())?;
-        job.run(&self.recipe, hub, surroundings)
+        let job = job(self.suite, &self.recipe, &self.variants, &self.engine, scratch.path())?;
+        job.run(&self.recipe, hub, context)
     }
 
-    /// Where the golden file of a precision lies; `model` is the model's own name.
-    pub(super) fn entry(&self, store: &Store, model: &str, dtype: Dtype) -> Entry {
-        store.entry(self.suite, self.model_folder.as_deref().unwrap_or(model), dtype)
+    /// Where the golden file of a variant lies; `model` is the model's own name.
+    pub(super) fn entry(&self, store: &Store, model: &str, variant: &VariantName) -> Entry {
+        store.entry(self.suite, self.model_folder.as_deref().unwrap_or(model), variant)
     }
 }
 
@@ -214,17 +248,18 @@ fn behind_the_dashes(suite: &str) -> String {
 pub(super) fn job(
     suite: Suite,
     recipe: &Recipe,
-    dtypes: &[Dtype],
+    variants: &[VariantName],
     engine: &str,
     out: &Path,
 ) -> Result<SuiteJob, JobError> {
-    let list = dtypes.iter().map(|dtype| dtype.name()).collect::<Vec<_>>().join(",");
+    let own: Vec<&str> = variants.iter().filter_map(|name| name.precision()).map(Precision::name).collect();
+    let list = if own.is_empty() { NO_DTYPE.to_owned() } else { own.join(",") };
     let out = out.display().to_string();
     let mut words = vec!["evalsuite", suite.name(), "--model", &recipe.model, "--engine", engine, "--out", &out];
-    if !dtypes.is_empty() {
+    if !variants.is_empty() {
         words.extend(["--dtype", &list]);
     }
-    if let Some(awq) = recipe.awq.as_deref().filter(|_| dtypes.is_empty() || dtypes.contains(&Dtype::Awq)) {
+    if let Some(awq) = recipe.awq.as_deref().filter(|_| variants.is_empty() || own.contains(&Precision::Awq.name())) {
         words.extend(["--awq", awq]);
     }
     words.extend(recipe.arguments.iter().map(String::as_str));
@@ -266,7 +301,7 @@ pub(super) fn of_run(run: &Path, wanted: &[String], store: &Store) -> Result<Can
     let all = candidates(run, Origin { recipe: RecipeSource::Command(&left_out), protocol: None })?;
     Ok(all
         .into_iter()
-        .filter(|(dtype, _)| wanted.is_empty() || wanted.iter().any(|name| name == dtype.name()))
+        .filter(|(variant, _)| wanted.is_empty() || wanted.iter().any(|name| name == variant.as_str()))
         .collect())
 }
 

@@ -74,6 +74,11 @@ fn header(comparison: &Comparison) -> Vec<String> {
     fixed.into_iter().map(str::to_owned).chain(rules).chain(["text".to_owned()]).collect()
 }
 
+/// Nothing where a target does not tell.
+fn known(count: Option<usize>) -> String {
+    count.map_or_else(String::new, |count| count.to_string())
+}
+
 fn common(comparison: &Comparison, index: usize, source: &Source, completion: &StoredCompletion) -> Vec<String> {
     let row = &comparison.rows[index];
     vec![
@@ -84,8 +89,8 @@ fn common(comparison: &Comparison, index: usize, source: &Source, completion: &S
         completion.sample.to_string(),
         completion.repeat.to_string(),
         completion.finish.name().to_owned(),
-        completion.prompt_tokens.to_string(),
-        completion.token_ids.len().to_string(),
+        known(completion.prompt_tokens),
+        known(completion.token_ids.as_ref().map(Vec::len)),
         format!("{:.6}", completion.timings.total_seconds),
         // question, reference and the first divergence follow
     ]

@@ -43,7 +43,7 @@ pub fn annotations(comparison: &Comparison) -> String {
             let message = format!(
                 "{} is worse than {}: {} points, {} lost, {} gained, p {} (exact McNemar)",
                 row.label,
-                reference.map_or("f32", |reference| reference.label.as_str()),
+                reference.map_or(comparison.reference.as_str(), |reference| reference.label.as_str()),
                 points(pair.difference),
                 pair.lost,
                 pair.gained,

@@ -51,7 +51,7 @@ fn suite(comparison: &Comparison, index: usize, source: &Source, questions: &Que
     let mut suite = TestSuite::new(row.label.as_str());
     for (name, value) in [
         ("model", provenance.model.as_str()),
-        ("model sha256", &provenance.plan.model.sha256),
+        ("model sha256", provenance.plan.target.model.sha256.as_deref().unwrap_or("unknown")),
         ("dataset", &provenance.dataset),
         ("dataset sha256", &provenance.plan.dataset.sha256),
         ("protocol", &provenance.protocol),
@@ -76,7 +76,7 @@ fn checks(comparison: &Comparison, index: usize, source: &Source) -> Vec<TestCas
     }
     cases.push(case("finished", &row.label, finished));
     let gate = comparison.gate.iter().flat_map(|gate| &gate.checks);
-    let own = gate.filter(|check| check.run == source.run && check.dtype.name() == row.precision);
+    let own = gate.filter(|check| check.run == source.run && check.dtype.as_str() == row.precision);
     cases.extend(own.map(|check| {
         let mut status = TestCaseStatus::success();
         if !check.passed {

@@ -78,9 +78,9 @@ struct Sample<'a> {
     c: Vec<Option<Answer<'a>>>,
 }
 
-/// One row's answer: text, why it ended, output tokens, tokens before it leaves its reference, and of each rule of the
+/// One row's answer: text, why it ended, output tokens (`null` where they are not known), tokens before it leaves its reference, and of each rule of the
 /// comparison (value, begin, end, right), the places in UTF-16 units as scripts count.
-type Answer<'a> = (&'a str, &'static str, usize, Option<usize>, Vec<Option<Reading<'a>>>);
+type Answer<'a> = (&'a str, &'static str, Option<usize>, Option<usize>, Vec<Option<Reading<'a>>>);
 type Reading<'a> = (Option<&'a str>, usize, usize, bool);
 
 fn page(comparison: &Comparison, runs: &[StoredRun], templates: &Templates) -> Result<String, ReportError> {
@@ -159,7 +159,7 @@ fn answer<'a>(comparison: &Comparison, one: &'a StoredCompletion, reference: &Re
         let (begin, end) = (utf16(&one.text, begin), utf16(&one.text, end));
         Some((score.value.as_deref(), begin, end.max(begin), score.correct))
     });
-    (&one.text, one.finish.name(), one.token_ids.len(), reference.of(one), readings.collect())
+    (&one.text, one.finish.name(), one.token_ids.as_ref().map(Vec::len), reference.of(one), readings.collect())
 }
 
 /// UTF-16 units before a byte offset; 0 where no character begins there.

@@ -1,26 +1,22 @@
 //! Load: everything that a job names, opened and checked, and the plan that follows from it.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::job::SINGLE;
+use super::parts::{CONCURRENT, SINGLE, WORKLOAD};
 use super::prompts::Prompts;
 use super::{BenchJob, Workload, measure, peers};
-use super::{BenchPart, BenchPlan, Peers, WorkloadPlan};
-use crate::engine::Dtype;
+use super::{BenchPlan, Lengths, PARTS, Peers, WorkloadPlan};
 use crate::engine::model::ModelSource;
 use crate::hub::Hub;
-use crate::jobs::{JobError, awq_plan, model_plan, weight_notes};
+use crate::jobs::{Checkpoints, JobError, Variants};
 
 /// What a benchmark needs.
 #[derive(Debug)]
 pub struct BenchInputs {
     /// The model's files.
     pub model: Arc<ModelSource>,
-    /// Its AWQ form, where that lies in files of its own.
-    pub awq: Option<Arc<ModelSource>>,
-    /// Precisions, the ground truth first.
-    pub dtypes: Vec<Dtype>,
+    /// The columns.
+    pub variants: Variants,
     /// The workload, cut to what the job takes of it.
     pub workload: Workload,
     /// What others measured.
@@ -39,22 +35,14 @@ impl BenchInputs {
             Some(path) => Workload::open(path)?,
             None => Workload::gsm8k_like(),
         };
-        let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
-        let mut notes = Vec::new();
-        let awq = job.subject.find_awq(&model, hub, &mut notes)?;
-        let mut inputs = Self::new(job, model, awq, workload)?;
-        inputs.notes.extend(notes);
-        Ok(inputs)
+        Self::new(job, job.target.open(hub)?, workload)
     }
 
     /// From parts that are open already.
-    pub fn new(
-        job: &BenchJob,
-        model: Arc<ModelSource>,
-        awq: Option<Arc<ModelSource>>,
-        mut workload: Workload,
-    ) -> Result<Self, JobError> {
-        let dtypes = job.subject.dtypes(&job.command, &model, awq.is_some())?;
+    pub fn new(job: &BenchJob, checkpoints: impl Into<Checkpoints>, mut workload: Workload) -> Result<Self, JobError> {
+        let checkpoints = checkpoints.into();
+        let variants = checkpoints.variants(&job.target, &job.command)?;
+        let model = Arc::clone(checkpoints.model.need_files("a benchmark")?);
         let prompts = Prompts { seed: job.seed, vocabulary: model.config.vocabulary };
         if !prompts.can_be_made() {
             return Err(JobError::invalid(
@@ -65,8 +53,8 @@ impl BenchInputs {
         let all = workload.requests.len();
         workload.requests.truncate(job.requests.unwrap_or(all));
         workload.shared_prefix_tokens = job.shared_prefix_tokens.unwrap_or(workload.shared_prefix_tokens);
-        check_context(job, &workload, model.config.context_tokens)?;
-        let peers = job.peers.as_deref().map(|path| peers::open(path, &model.name, &dtypes)).transpose()?;
+        let peers =
+            job.peers.as_deref().map(|path| peers::open(path, &model.name, &variants.known_as())).transpose()?;
         let shared = workload.shared_prefix_tokens;
         let plan = BenchPlan {
             parts: job.parts.clone(),
@@ -76,7 +64,7 @@ impl BenchInputs {
             decoding: "greedy, ends of sequence ignored".to_owned(),
             warm_up: measure::WARM_UP.to_owned(),
             single: SINGLE,
-            concurrent: job.concurrent(),
+            concurrent: Lengths { requests: job.requests.unwrap_or(usize::MAX).min(CONCURRENT.requests), ..CONCURRENT },
             workload: WorkloadPlan {
                 name: workload.name.clone(),
                 source: workload.source.clone(),
@@ -88,14 +76,11 @@ impl BenchInputs {
             },
             shared_prefix_tokens: shared,
         };
-        let mut inputs = Self { model, awq, dtypes, workload, peers, plan, notes: Vec::new() };
+        check_context(job, &plan, &workload, model.config.context_tokens)?;
+        let mut inputs = Self { model, variants, workload, peers, plan, notes: Vec::new() };
         inputs.notes = inputs.first_notes(job);
+        inputs.notes.extend(checkpoints.notes);
         Ok(inputs)
-    }
-
-    /// The files that a precision is loaded from.
-    pub(super) fn model_in(&self, dtype: Dtype) -> &Arc<ModelSource> {
-        self.awq.as_ref().filter(|_| dtype == Dtype::Awq).unwrap_or(&self.model)
     }
 
     pub(super) fn prompts(&self) -> Prompts {
@@ -103,13 +88,12 @@ impl BenchInputs {
     }
 
     fn first_notes(&self, job: &BenchJob) -> Vec<String> {
-        let awq = awq_plan(self.awq.as_ref(), &self.dtypes);
-        let mut notes = weight_notes(&model_plan(&self.model), awq.as_ref(), &self.dtypes);
+        let mut notes = self.variants.notes();
         let WorkloadPlan { name, requests, taken, .. } = &self.plan.workload;
-        if taken < requests && job.has(BenchPart::Workload) {
+        if taken < requests && job.has(WORKLOAD) {
             notes.push(format!("only the first {taken} of the {requests} requests of {name} run"));
         }
-        if self.plan.shared_prefix_tokens > 0 && job.has(BenchPart::Workload) {
+        if self.plan.shared_prefix_tokens > 0 && job.has(WORKLOAD) {
             notes.push(format!("all prompts of {name} begin with the same {} tokens", self.plan.shared_prefix_tokens));
         }
         if let Some(peers) = self.peers.as_ref().filter(|peers| peers.rows.is_empty()) {
@@ -120,46 +104,20 @@ impl BenchInputs {
 }
 
 /// Refuses requests that the model's context cannot hold.
-fn check_context(job: &BenchJob, workload: &Workload, context: usize) -> Result<(), JobError> {
-    let misfit = |part: BenchPart, tokens: usize| {
-        let hint = match part {
-            BenchPart::Workload => "give a `--workload` of shorter requests, or a smaller `--shared-prefix`",
-            _ => "leave this part out with `--only`, or give a `--model` with a longer context",
-        };
-        JobError::invalid(
-            format!(
-                "the {} part has requests of {tokens} tokens, but the model's context holds {context}",
-                part.name()
-            ),
-            hint,
-        )
-    };
-    let concurrent = job.concurrent();
-    let longest =
-        workload.requests.iter().map(|request| request.prompt_tokens.saturating_add(request.output_tokens)).max();
-    let lengths = [
-        (BenchPart::Load, SINGLE.prompt_tokens + 1),
-        (BenchPart::Single, SINGLE.prompt_tokens + SINGLE.output_tokens),
-        (BenchPart::Concurrent, concurrent.prompt_tokens + concurrent.output_tokens),
-        (BenchPart::Workload, longest.unwrap_or(0).saturating_add(workload.shared_prefix_tokens)),
-    ];
-    // Every benchmark loads and asks for a first token, whatever its parts.
-    let asked = |part: BenchPart| part == BenchPart::Load || job.has(part);
-    match lengths.into_iter().find(|(part, tokens)| asked(*part) && *tokens > context) {
-        Some((part, tokens)) => Err(misfit(part, tokens)),
-        None => Ok(()),
+fn check_context(job: &BenchJob, plan: &BenchPlan, workload: &Workload, context: usize) -> Result<(), JobError> {
+    for (index, part) in PARTS.into_iter().enumerate() {
+        // Every benchmark loads and asks for a first token, whatever its parts.
+        let is_asked = index == 0 || job.has(part.name());
+        let tokens = part.longest_request(plan, workload);
+        if is_asked && tokens > context {
+            return Err(JobError::invalid(
+                format!(
+                    "the {} part has requests of {tokens} tokens, but the model's context holds {context}",
+                    part.name()
+                ),
+                part.too_long_hint(),
+            ));
+        }
     }
-}
-
-/// The files on disk that a model's weights are read from; none where they are compiled in.
-pub(super) fn weight_files(source: &ModelSource) -> Vec<PathBuf> {
-    let Some(files) = &source.files else {
-        return Some(PathBuf::from(&source.source)).filter(|path| path.is_file()).into_iter().collect();
-    };
-    let of = |extension: &str| -> Vec<PathBuf> {
-        let has = |path: &&Path| path.extension().is_some_and(|found| found == extension);
-        files.paths().filter(has).map(Path::to_path_buf).collect()
-    };
-    let safetensors = of("safetensors");
-    if safetensors.is_empty() { of("bin") } else { safetensors }
+    Ok(())
 }

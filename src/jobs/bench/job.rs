@@ -2,15 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{BenchPart, Lengths};
 use crate::jobs::Target;
 use crate::report::Format;
-
-/// One request alone: 128 tokens after the first.
-pub(super) const SINGLE: Lengths = Lengths { requests: 1, prompt_tokens: 128, output_tokens: 129 };
-
-/// Many requests of one length at once.
-pub(super) const CONCURRENT: Lengths = Lengths { requests: 500, prompt_tokens: 128, output_tokens: 64 };
 
 /// One benchmark.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,13 +11,13 @@ pub struct BenchJob {
     /// The command line, word by word, for provenance.
     pub command: Vec<String>,
     /// What it runs.
-    pub subject: Target,
+    pub target: Target,
     /// The workload's file; `None` is the one built in.
     pub workload: Option<PathBuf>,
     /// The first requests of the workload and of the concurrent part only.
     pub requests: Option<usize>,
-    /// Which parts, in their order.
-    pub parts: Vec<BenchPart>,
+    /// Which parts, by their names, in their order.
+    pub parts: Vec<String>,
     /// Repetitions of loading and of the single request.
     pub repeats: usize,
     /// Tokens that all prompts of the workload begin with, instead of what its file says.
@@ -40,13 +33,8 @@ pub struct BenchJob {
 }
 
 impl BenchJob {
-    /// What of it decides the precisions.
-    pub(super) fn has(&self, part: BenchPart) -> bool {
-        self.parts.contains(&part)
-    }
-
-    /// The concurrent part's requests.
-    pub(super) fn concurrent(&self) -> Lengths {
-        Lengths { requests: self.requests.unwrap_or(usize::MAX).min(CONCURRENT.requests), ..CONCURRENT }
+    /// Whether a part was asked for.
+    pub(super) fn has(&self, part: &str) -> bool {
+        self.parts.iter().any(|name| name == part)
     }
 }

@@ -3,17 +3,16 @@
 use std::path::Path;
 
 use super::{BenchRow, Peers};
-use crate::engine::Dtype;
 use crate::jobs::JobError;
 use crate::record::{Elsewhere, ElsewhereRow};
 
-/// Reads the rows that belong to these precisions and to the model of this name: those whose model is part of the name, or, where there
+/// Reads the rows that belong to variants of these names and to the model of this name: those whose model is part of the name, or, where there
 /// is none, those without a model.
-pub(super) fn open(path: &Path, model: &str, dtypes: &[Dtype]) -> Result<Peers, JobError> {
-    Ok(chosen(Elsewhere::read(path)?, model, dtypes))
+pub(super) fn open(path: &Path, model: &str, names: &[&str]) -> Result<Peers, JobError> {
+    Ok(chosen(Elsewhere::read(path)?, model, names))
 }
 
-fn chosen(elsewhere: Elsewhere, model: &str, dtypes: &[Dtype]) -> Peers {
+fn chosen(elsewhere: Elsewhere, model: &str, names: &[&str]) -> Peers {
     let model = model.to_lowercase();
     let shape = elsewhere
         .rows
@@ -21,7 +20,7 @@ fn chosen(elsewhere: Elsewhere, model: &str, dtypes: &[Dtype]) -> Peers {
         .filter_map(|row| row.model.clone())
         .filter(|shape| model.contains(&shape.to_lowercase()))
         .max_by_key(String::len);
-    let belongs = |row: &ElsewhereRow| row.model == shape && dtypes.iter().any(|dtype| dtype.name() == row.precision);
+    let belongs = |row: &ElsewhereRow| row.model == shape && names.contains(&row.precision.as_str());
     Peers {
         source: elsewhere.path,
         sha256: elsewhere.sha256,
@@ -65,7 +64,7 @@ fn has_figures(row: &BenchRow) -> bool {
 mod tests {
     use super::*;
 
-    fn rows(model: &str, dtypes: &[Dtype]) -> Vec<BenchRow> {
+    fn rows(model: &str, names: &[&str]) -> Vec<BenchRow> {
         let row = |precision: &str, shape: Option<&str>, speed: Option<f64>| ElsewhereRow {
             engine: "P 1.0".to_owned(),
             precision: precision.to_owned(),
@@ -85,16 +84,16 @@ mod tests {
                 row("f16", Some("big-7b"), Some(3.0)),
             ],
         };
-        chosen(elsewhere, model, dtypes).rows
+        chosen(elsewhere, model, names).rows
     }
 
     #[test]
     fn rows_belong_to_a_model_and_a_precision_and_say_something_of_speed() {
-        let both = [Dtype::F16, Dtype::Awq];
+        let both = ["f16", "awq"];
         let speeds = |rows: Vec<BenchRow>| rows.iter().filter_map(|row| row.gsm8k_shape_tok_s).collect::<Vec<_>>();
         assert_eq!(speeds(rows("small-f16", &both)), [7.0, 100.0]);
         assert_eq!(rows("small-f16", &both).len(), 2, "the third has no figure");
-        assert_eq!(rows("small-f16", &[Dtype::F32]), []);
+        assert_eq!(rows("small-f16", &["f32"]), []);
         assert_eq!(speeds(rows("Big-7B-f16", &both)), [3.0]);
     }
 }

@@ -1,15 +1,12 @@
-//! The file that knows every stage: load → measure, precision by precision → record → report.
+//! The file that knows every stage: load → measure, variant by variant → record → report.
 
-use super::measure::{End, measure};
+use super::measure::measure;
 use super::{BENCH_FORMAT, BenchPlan, BenchRecord, BenchRow, DtypeBench, WorkloadPlan, render_bench};
-use super::{BenchEvent, BenchInputs, BenchJob};
-use crate::engine::Dtype;
+use super::{BenchInputs, BenchJob};
 use crate::hub::Hub;
-use crate::jobs::{JobContext, JobError, awq_plan, check_destination, model_plan};
-use crate::record::{Machine, utc_now};
-
-/// What surrounds a benchmark: who listens, who interrupts, where engines come from.
-pub type BenchContext<'a> = JobContext<'a, BenchEvent>;
+use crate::jobs::each::each_variant;
+use crate::jobs::{Event, Failures, JobContext, JobError, check_destination};
+use crate::record::{Invocation, Machine, utc_now};
 
 /// How a benchmark ended.
 #[derive(Debug)]
@@ -18,58 +15,39 @@ pub struct BenchFinished {
     pub record: BenchRecord,
     /// The report of it in the job's format.
     pub report: String,
-    /// Precisions that did not finish, and why.
-    pub failures: Vec<(Dtype, JobError)>,
+    /// Variants that did not finish, and why.
+    pub failures: Failures,
 }
 
 /// Runs a job.
-pub fn execute(job: &BenchJob, hub: &Hub, surroundings: &mut BenchContext) -> Result<BenchFinished, JobError> {
+pub fn execute(job: &BenchJob, hub: &Hub, context: &mut JobContext) -> Result<BenchFinished, JobError> {
     check_destination(job.out.as_deref(), "bench.json")?;
-    job.subject.check_device()?;
-    evaluate(job, &BenchInputs::load(job, hub)?, surroundings)
+    job.target.check_device()?;
+    evaluate(job, &BenchInputs::load(job, hub)?, context)
 }
 
 /// Runs a job on inputs that are loaded.
-pub fn evaluate(
-    job: &BenchJob,
-    inputs: &BenchInputs,
-    surroundings: &mut BenchContext,
-) -> Result<BenchFinished, JobError> {
-    let started = utc_now();
+pub fn evaluate(job: &BenchJob, inputs: &BenchInputs, context: &mut JobContext) -> Result<BenchFinished, JobError> {
+    let invocation = Invocation::now(&job.command);
     for note in &inputs.notes {
-        (surroundings.tell)(BenchEvent::Note(note.clone()));
+        (context.emit)(Event::Note(note.clone()));
     }
-    let (mut dtypes, mut failures, mut interrupted) = (Vec::new(), Vec::new(), false);
-    for dtype in &inputs.dtypes {
-        let (bench, end) = measure(job, inputs, *dtype, surroundings);
+    let mut dtypes = Vec::new();
+    let (interrupted, failures) = each_variant(&inputs.variants, context, |variant, context| {
+        let (bench, end) = measure(job, inputs, variant, context);
         dtypes.push(bench);
-        match end {
-            End::Complete => {}
-            End::Interrupted => {
-                (surroundings.tell)(BenchEvent::Ended);
-                interrupted = true;
-                break;
-            }
-            End::Failed(error) => {
-                (surroundings.tell)(BenchEvent::Ended);
-                (surroundings.tell)(BenchEvent::Failed { dtype: *dtype, message: error.to_string() });
-                failures.push((*dtype, error));
-            }
-        }
-    }
+        Ok(end)
+    })?;
     let record = BenchRecord {
         bench_format: BENCH_FORMAT,
-        evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
-        command: job.command.clone(),
-        started,
+        invocation,
         finished: utc_now(),
         machine: Machine::detect(),
         threads: rayon::current_num_threads(),
-        model: model_plan(&inputs.model),
-        awq: awq_plan(inputs.awq.as_ref(), &inputs.dtypes),
-        engine: job.subject.engine.name().to_owned(),
-        device: job.subject.device,
-        batch: job.subject.batch,
+        target: inputs.variants.plan.clone(),
+        engine: job.target.engine.name().to_owned(),
+        device: job.target.device,
+        batch: job.target.batch,
         plan: inputs.plan.clone(),
         interrupted,
         complete: !interrupted && failures.is_empty(),
@@ -82,7 +60,7 @@ pub fn evaluate(
     Ok(BenchFinished { record, report, failures })
 }
 
-/// A precision's medians, with the engine's name; `None` where no engine was ever ready.
+/// A variant's medians, with the engine's name; `None` where no engine was ever ready.
 fn row(bench: &DtypeBench, plan: &BenchPlan) -> Option<BenchRow> {
     let engine = bench.engine.as_ref()?;
     let WorkloadPlan { name, requests, taken, .. } = &plan.workload;

@@ -1,37 +1,34 @@
 //! The results of `evalsuite bench`, with every repetition and everything needed to believe them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Dtype, EngineInfo, LoadTimes};
-use crate::record::{AwqPlan, Machine, ModelPlan, PeakMemory, RecordError, read_json, write_json};
+use crate::engine::{EngineInfo, LoadTimes};
+use crate::record::{Invocation, Machine, PeakMemory, RecordError, TargetPlan, VariantName, read_json, write_json};
 use crate::score::quantile;
 
 /// The version of a benchmark's file; raised when a field changes its meaning.
 pub const BENCH_FORMAT: u32 = 1;
 
-/// How fast each precision of a model loads and generates.
+/// How fast each variant of a model loads and generates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchRecord {
     /// [`BENCH_FORMAT`].
     pub bench_format: u32,
-    /// The version of evalsuite.
-    pub evalsuite: String,
-    /// The command line, word by word.
-    pub command: Vec<String>,
-    /// When the run began, UTC.
-    pub started: String,
+    /// Who ran it, and since when.
+    #[serde(flatten)]
+    pub invocation: Invocation,
     /// When it ended, UTC.
     pub finished: String,
     /// The machine.
     pub machine: Machine,
     /// CPU threads.
     pub threads: usize,
-    /// The model.
-    pub model: ModelPlan,
-    /// Its AWQ form, where awq runs from files of its own.
-    pub awq: Option<AwqPlan>,
+    /// The model, and what stands beside it.
+    #[serde(flatten)]
+    pub target: TargetPlan,
     /// The engine asked for: `auto`, `cpu`, …
     pub engine: String,
     /// The GPU asked for, where the engine runs on one.
@@ -40,54 +37,25 @@ pub struct BenchRecord {
     pub batch: Option<usize>,
     /// What was measured, and how.
     pub plan: BenchPlan,
-    /// Whether every part of every precision is there.
+    /// Whether every part of every variant is there.
     pub complete: bool,
     /// Whether the user broke off.
     pub interrupted: bool,
     /// What the user was told.
     pub notes: Vec<String>,
-    /// Every repetition, one entry a precision, the ground truth first.
+    /// Every repetition, one entry a variant, in the run's order.
     pub dtypes: Vec<DtypeBench>,
-    /// Their medians, one row a precision, in the format that `--vs` reads.
+    /// Their medians, one row a variant, in the format that `--vs` reads.
     pub rows: Vec<BenchRow>,
     /// What others measured, if the user named a file of it.
     pub peers: Option<Peers>,
 }
 
-/// A part of a benchmark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BenchPart {
-    /// Opening the engine, several times.
-    Load,
-    /// One request alone, several times.
-    Single,
-    /// Many requests of one length at once.
-    Concurrent,
-    /// A workload's requests at once.
-    Workload,
-}
-
-impl BenchPart {
-    /// All, in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::Load, Self::Single, Self::Concurrent, Self::Workload];
-
-    /// The name on the command line and in files.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Load => "load",
-            Self::Single => "single",
-            Self::Concurrent => "concurrent",
-            Self::Workload => "workload",
-        }
-    }
-}
-
 /// What was measured, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BenchPlan {
-    /// Which parts.
-    pub parts: Vec<BenchPart>,
+    /// Which parts, by their names.
+    pub parts: Vec<String>,
     /// Of every prompt's token ids.
     pub seed: u64,
     /// Repetitions of loading and of the single request.
@@ -138,11 +106,11 @@ pub struct WorkloadPlan {
     pub output_tokens: usize,
 }
 
-/// One precision's measurements.
+/// One variant's measurements.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DtypeBench {
     /// Which.
-    pub dtype: Dtype,
+    pub dtype: VariantName,
     /// Why it did not finish, if it did not.
     pub failure: Option<String>,
     /// Its engine, as it was opened last.
@@ -157,6 +125,9 @@ pub struct DtypeBench {
     pub concurrent: Option<ManyRun>,
     /// The workload.
     pub workload: Option<ManyRun>,
+    /// Figures of parts that have no fields of their own, by the part's name; left out where there are none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, Vec<Figure>>,
     /// The process's memory, from before the first load to the end.
     pub peak_memory: Option<PeakMemory>,
 }
@@ -170,6 +141,17 @@ pub struct ReadThrough {
     pub seconds: f64,
     /// Memory that was available then: a page cache cannot hold more.
     pub available_memory_bytes: Option<u64>,
+}
+
+/// One figure of a part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// `time to first token`
+    pub name: String,
+    /// `ms`
+    pub unit: String,
+    /// How much.
+    pub value: f64,
 }
 
 /// One opening of the engine.
@@ -235,7 +217,7 @@ impl Range {
 
 impl DtypeBench {
     /// Nothing measured yet.
-    pub const fn new(dtype: Dtype) -> Self {
+    pub const fn new(dtype: VariantName) -> Self {
         Self {
             dtype,
             failure: None,
@@ -245,8 +227,15 @@ impl DtypeBench {
             singles: Vec::new(),
             concurrent: None,
             workload: None,
+            figures: BTreeMap::new(),
             peak_memory: None,
         }
+    }
+
+    /// Adds a figure of a part that has no fields of its own.
+    pub fn add(&mut self, part: &str, name: &str, unit: &str, value: f64) {
+        let figure = Figure { name: name.to_owned(), unit: unit.to_owned(), value };
+        self.figures.entry(part.to_owned()).or_default().push(figure);
     }
 
     /// Constructor to ready.
@@ -275,7 +264,7 @@ impl DtypeBench {
         BenchRow {
             engine: engine.to_owned(),
             shape: None,
-            dtype: self.dtype.name().to_owned(),
+            dtype: self.dtype.to_string(),
             load_s: median(self.load_seconds()),
             load_first_token_s: median(self.load_first_token_seconds()),
             b1_ttft_ms: median(self.ttft_milliseconds()),
@@ -300,7 +289,7 @@ pub struct BenchRow {
     /// The shape it ran, such as `llama2-7b`; without one the row belongs to the file's main model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<String>,
-    /// `f32`, `f16`, `bf16`, `int8`, `awq`.
+    /// `f32`, `f16`, `bf16`, `int8`, `awq`, or a further checkpoint's name.
     pub dtype: String,
     /// Seconds from the constructor to ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]

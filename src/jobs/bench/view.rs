@@ -3,10 +3,10 @@
 use crate::report::{Format, ReportError, render_by};
 use serde::Serialize;
 
-use super::{BenchPart, BenchRecord, BenchRow, DtypeBench, ManyRun, Range};
+use super::{BenchRecord, BenchRow, DtypeBench, Figure, ManyRun, Range};
 use crate::record::MemoryScope;
-use crate::report::model;
 use crate::report::words::{NOTHING, nothing, seconds_in_words, thousands};
+use crate::report::{awq, model, variants};
 use crate::text::bytes;
 
 /// Letters of an engine's name that a table has room for.
@@ -28,6 +28,8 @@ pub struct BenchView<'a> {
     pub model: String,
     /// `tinyllama-awq, awq-int4 (group 128)`: the model's AWQ form, where it lies in files of its own.
     pub awq: Option<String>,
+    /// Further checkpoints: (variant, what it is).
+    pub variants: Vec<(String, String)>,
     /// `cpu 0.1.0 on CPU, 2 threads, AVX2`.
     pub engine: String,
     /// `Some CPU, 16 cores`.
@@ -42,7 +44,7 @@ pub struct BenchView<'a> {
     pub interrupted: Option<String>,
     /// The peak of memory is the whole process's.
     pub memory_is_process_wide: bool,
-    /// One a precision, then the peers'.
+    /// One a variant, then the peers'.
     pub rows: Vec<Row>,
     /// Those with a figure of loading, where loading was a part.
     pub load_rows: Vec<Row>,
@@ -50,6 +52,8 @@ pub struct BenchView<'a> {
     pub single_rows: Vec<Row>,
     /// Those with a figure of many requests at once, where that was a part.
     pub many_rows: Vec<Row>,
+    /// Figures of parts without tables of their own.
+    pub figures: Vec<FigureRow>,
     /// Many requests of one length were a part.
     pub has_concurrent: bool,
     /// The workload was a part.
@@ -58,11 +62,11 @@ pub struct BenchView<'a> {
     pub peer_notes: Vec<String>,
     /// `figures.json (an H200, 2026-01-01)`.
     pub peer_source: Option<String>,
-    /// `(dtype, why)` of every precision that did not finish.
+    /// `(dtype, why)` of every variant that did not finish.
     pub failures: Vec<(String, String)>,
 }
 
-/// One engine in one precision.
+/// One engine in one variant.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
     /// `f16`
@@ -101,6 +105,19 @@ pub struct Row {
     pub memory: String,
 }
 
+/// One figure of a part that has no table of its own.
+#[derive(Debug, Clone, Serialize)]
+pub struct FigureRow {
+    /// `f16`
+    pub dtype: String,
+    /// The part.
+    pub part: String,
+    /// `time to first token`
+    pub name: String,
+    /// `6.06 ms`
+    pub value: String,
+}
+
 impl<'a> BenchView<'a> {
     /// Of a record.
     pub fn new(record: &'a BenchRecord) -> Result<Self, serde_json::Error> {
@@ -110,11 +127,11 @@ impl<'a> BenchView<'a> {
             rows.push(peer_row(peer, &mut peer_notes));
         }
         let engine = record.dtypes.iter().find_map(|dtype| dtype.engine.as_ref());
-        let has = |part: BenchPart| record.plan.parts.contains(&part);
-        let (has_concurrent, has_workload) = (has(BenchPart::Concurrent), has(BenchPart::Workload));
+        let has = |part: &str| record.plan.parts.iter().any(|name| name == part);
+        let (has_concurrent, has_workload) = (has("concurrent"), has("workload"));
         let of = |is_shown: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| is_shown(row)).cloned().collect();
-        let load_rows = of(&|row| has(BenchPart::Load) && is_there(&[&row.load, &row.load_first_token]));
-        let single_rows = of(&|row| has(BenchPart::Single) && is_there(&[&row.ttft, &row.decode]));
+        let load_rows = of(&|row| has("load") && is_there(&[&row.load, &row.load_first_token]));
+        let single_rows = of(&|row| has("single") && is_there(&[&row.ttft, &row.decode]));
         let many_rows = of(&|row| {
             has_concurrent && is_there(&[&row.concurrent])
                 || has_workload && is_there(&[&row.workload_seconds, &row.workload_speed])
@@ -124,8 +141,9 @@ impl<'a> BenchView<'a> {
         Ok(Self {
             record,
             record_json: serde_json::to_string_pretty(record)?,
-            model: model(&record.model),
-            awq: record.awq.as_ref().map(|awq| format!("{}, {}", awq.name, awq.stored_as)),
+            model: model(&record.target.model),
+            awq: awq(&record.target),
+            variants: variants(&record.target),
             engine: engine
                 .map_or_else(nothing, |engine| format!("{} {} on {}", engine.name, engine.version, engine.device)),
             machine: format!("{}, {} cores", record.machine.cpu, record.machine.cores),
@@ -151,6 +169,7 @@ impl<'a> BenchView<'a> {
             load_rows,
             single_rows,
             many_rows,
+            figures: record.dtypes.iter().flat_map(figure_rows).collect(),
             has_concurrent,
             has_workload,
             rows,
@@ -159,6 +178,17 @@ impl<'a> BenchView<'a> {
             failures: record.dtypes.iter().filter_map(failure).collect(),
         })
     }
+}
+
+fn figure_rows(bench: &DtypeBench) -> Vec<FigureRow> {
+    let figures = bench.figures.iter().flat_map(|(part, figures)| figures.iter().map(move |figure| (part, figure)));
+    let row = |(part, figure): (&String, &Figure)| FigureRow {
+        dtype: bench.dtype.to_string(),
+        part: part.clone(),
+        name: figure.name.clone(),
+        value: format!("{} {}", digits(figure.value), figure.unit).trim_end().to_owned(),
+    };
+    figures.map(row).collect()
 }
 
 /// Whether one of these was measured.

@@ -16,6 +16,7 @@ use crate::files::{read_text, sha256};
 use crate::jobs::JobError;
 use crate::jobs::eval::StoredRun;
 use crate::random::{GOLDEN, normal_quantile, split_mix};
+use crate::record::StoredCompletion;
 use crate::text::nearest;
 
 const SHAPE: &str = "a workload is {\"requests\": [{\"prompt_tokens\": 96, \"output_tokens\": 256}, ...]}, and, if prompts begin \
@@ -86,21 +87,21 @@ impl Workload {
         Self::parse(&text, path)
     }
 
-    /// The lengths of a run's completions in its first precision, by sample and repeat: what is left when nothing is tokenised, scored
+    /// The lengths of a run's completions in its first variant, by sample and repeat: what is left when nothing is tokenised, scored
     /// or kept. A completion without a token asks for one. What its prompts share is not shared.
     fn of_run(run: &StoredRun) -> Result<Self, JobError> {
         let place = run.path.display();
         let completions = run.completions.first().map_or(&[][..], |(_, completions)| completions);
-        let requests: Vec<RequestLengths> = completions
-            .iter()
-            .map(|completion| RequestLengths {
-                prompt_tokens: completion.prompt_tokens.max(1),
-                output_tokens: completion.token_ids.len().max(1),
+        let lengths = |completion: &StoredCompletion| {
+            Some(RequestLengths {
+                prompt_tokens: completion.prompt_tokens?.max(1),
+                output_tokens: completion.token_ids.as_ref()?.len().max(1),
             })
-            .collect();
-        if requests.is_empty() {
-            return Err(JobError::invalid(format!("the run {place} holds no completion"), SHAPE));
-        }
+        };
+        let requests: Option<Vec<RequestLengths>> = completions.iter().map(lengths).collect();
+        let Some(requests) = requests.filter(|requests| !requests.is_empty()) else {
+            return Err(JobError::invalid(format!("the run {place} holds no completion whose length is known"), SHAPE));
+        };
         let json = serde_json::json!({ "requests": requests }).to_string();
         Ok(Self {
             name: run.path.file_name().unwrap_or(run.path.as_os_str()).to_string_lossy().into_owned(),

@@ -1,15 +1,12 @@
 //! Load: everything that a job names, opened and checked, and the plan that follows from it.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::EvalJob;
 use super::{DatasetPlan, EvalPlan, ProtocolPlan, TaskPlan};
-use crate::engine::Dtype;
-use crate::engine::model::ModelSource;
 use crate::hub::Hub;
-use crate::jobs::{JobError, awq_plan, chat_template, model_plan};
-use crate::record::{GenerationPlan, utc_now, working_directory};
+use crate::jobs::{Checkpoints, JobError, Model, Variants, chat_template};
+use crate::record::{GenerationPlan, Invocation};
 use crate::task::{ChatTemplate, Dataset, Fewshot, Protocol, Sample, Selection, Task};
 
 /// More than anybody waits for, and few enough to be held.
@@ -17,10 +14,8 @@ const MOST_COMPLETIONS: usize = 10_000_000;
 
 /// What a run reads.
 pub struct EvalInputs {
-    /// The model's files.
-    pub model: Arc<ModelSource>,
-    /// Its AWQ form, where that lies in files of its own.
-    pub awq: Option<Arc<ModelSource>>,
+    /// The model, and what stands beside it.
+    pub checkpoints: Checkpoints,
     /// What the problems are and what counts as right.
     pub task: Task,
     /// The problems.
@@ -47,25 +42,30 @@ impl EvalInputs {
         let dataset = Dataset::open_as(&job.task, &job.dataset, hub)?;
         let (source, rows) = ((&job.task, &job.dataset), dataset.rows());
         let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), source, hub, rows)?;
-        let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
-        let mut inputs = Self::new(model, job.task.clone(), dataset, protocol, (fewshot, fewshot_sha256))?;
-        inputs.find_awq(job, hub)?;
-        inputs.dtypes(job)?;
-        Ok(inputs)
+        let checkpoints = job.target.open(hub)?;
+        checkpoints.variants(&job.target, &job.command)?;
+        Self::new(checkpoints, job.task.clone(), dataset, protocol, (fewshot, fewshot_sha256))
     }
 
     /// From parts that are open already; settles whether the chat template is used.
     pub fn new(
-        model: Arc<ModelSource>,
+        checkpoints: impl Into<Checkpoints>,
         task: Task,
         dataset: Dataset,
         protocol: Protocol,
         (fewshot, fewshot_sha256): (Fewshot, Option<String>),
     ) -> Result<Self, JobError> {
+        let checkpoints = checkpoints.into();
         let mut notes = Vec::new();
-        let chat = chat_template(&model, protocol.chat, &format!("protocol {}", protocol.name), &mut notes)?;
+        let chat =
+            chat_template(&checkpoints.model, protocol.chat, &format!("protocol {}", protocol.name), &mut notes)?;
         notes.extend(left_out(&task, &dataset));
-        Ok(Self { model, awq: None, task, dataset, protocol, fewshot, fewshot_sha256, chat, notes })
+        Ok(Self { checkpoints, task, dataset, protocol, fewshot, fewshot_sha256, chat, notes })
+    }
+
+    /// The model itself.
+    pub fn model(&self) -> &Model {
+        &self.checkpoints.model
     }
 
     /// The samples that the job takes.
@@ -90,7 +90,7 @@ impl EvalInputs {
     }
 
     /// What decides the run's answers and scores. `chosen` is the number of samples taken.
-    pub fn plan(&self, job: &EvalJob, chosen: usize) -> Result<EvalPlan, JobError> {
+    pub fn plan(&self, job: &EvalJob, variants: &Variants, chosen: usize) -> Result<EvalPlan, JobError> {
         let sampling = &job.sampling;
         if chosen.saturating_mul(sampling.repeats) > MOST_COMPLETIONS {
             return Err(JobError::invalid(
@@ -101,14 +101,9 @@ impl EvalInputs {
                 "lower `--repeats` or `--limit`",
             ));
         }
-        let dtypes = self.dtypes(job)?;
         Ok(EvalPlan {
-            evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
-            command: job.command.clone(),
-            working_directory: working_directory(),
-            started: utc_now(),
-            model: model_plan(&self.model),
-            awq: awq_plan(self.awq.as_ref(), &dtypes),
+            invocation: Invocation::now(&job.command),
+            target: variants.plan.clone(),
             task: self.task_plan(),
             dataset: DatasetPlan {
                 name: self.dataset.name.clone(),
@@ -140,10 +135,10 @@ impl EvalInputs {
                 max_tokens: self.max_tokens(job),
                 stop_strings: self.stop_strings(job),
             },
-            engine: job.subject.engine.name().to_owned(),
-            batch: job.subject.batch,
-            batching: job.subject.batching,
-            dtypes,
+            engine: job.target.engine.name().to_owned(),
+            batch: job.target.batch,
+            batching: job.target.batching,
+            dtypes: variants.names(),
         })
     }
 
@@ -155,22 +150,6 @@ impl EvalInputs {
             sha256: self.task.sha256.clone(),
             file: self.task.file.as_ref().map(|file| file.display().to_string()),
         })
-    }
-
-    /// Opens the model's AWQ form where the job may use it.
-    pub(super) fn find_awq(&mut self, job: &EvalJob, hub: &Hub) -> Result<(), JobError> {
-        self.awq = job.subject.find_awq(&self.model, hub, &mut self.notes)?;
-        Ok(())
-    }
-
-    /// The precisions that the job runs in: those it names, or every one that the model offers.
-    pub fn dtypes(&self, job: &EvalJob) -> Result<Vec<Dtype>, JobError> {
-        job.subject.dtypes(&job.command, &self.model, self.awq.is_some())
-    }
-
-    /// The files that a precision is loaded from.
-    pub fn model_in(&self, dtype: Dtype) -> &Arc<ModelSource> {
-        self.awq.as_ref().filter(|_| dtype == Dtype::Awq).unwrap_or(&self.model)
     }
 }
 

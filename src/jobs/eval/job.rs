@@ -12,7 +12,7 @@ pub struct EvalJob {
     /// The command line, word by word, for provenance.
     pub command: Vec<String>,
     /// What it runs.
-    pub subject: Target,
+    pub target: Target,
     /// What the problems are and what counts as right.
     pub task: Task,
     /// The problems.

@@ -2,26 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Batching, Dtype};
-use crate::record::{AwqPlan, GenerationPlan, ModelPlan, RunPlan};
+use crate::engine::Batching;
+use crate::record::{GenerationPlan, Invocation, RunPlan, TargetPlan, VariantName};
 
 /// What a run was asked for, with the hash of everything it reads. Written before the first token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalPlan {
-    /// The version of evalsuite.
-    pub evalsuite: String,
-    /// The command line, word by word.
-    pub command: Vec<String>,
-    /// Where the command was given: its relative paths are meant from there. Older plans do not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub working_directory: Option<String>,
-    /// When the run began, UTC.
-    pub started: String,
-    /// The model.
-    pub model: ModelPlan,
-    /// The model's AWQ form, where the run reads it from files of its own.
-    #[serde(default)]
-    pub awq: Option<AwqPlan>,
+    /// Who ran it, and since when.
+    #[serde(flatten)]
+    pub invocation: Invocation,
+    /// The model, and what stands beside it.
+    #[serde(flatten)]
+    pub target: TargetPlan,
     /// The task, where it is another than the built-in `gsm8k`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskPlan>,
@@ -41,8 +33,8 @@ pub struct EvalPlan {
     /// Whether tokens may depend on the batch.
     #[serde(default)]
     pub batching: Batching,
-    /// Precisions, the ground truth first.
-    pub dtypes: Vec<Dtype>,
+    /// Variants, the ground truth first unless the user named another reference.
+    pub dtypes: Vec<VariantName>,
 }
 
 /// A task's provenance.
@@ -105,7 +97,7 @@ pub struct ProtocolPlan {
 
 impl RunPlan for EvalPlan {
     fn command(&self) -> &[String] {
-        &self.command
+        &self.invocation.command
     }
 }
 
@@ -115,13 +107,18 @@ impl EvalPlan {
         self.task.as_ref().map_or("GSM8K", |task| &task.title)
     }
 
-    /// The precision that holds the model's weights as they were trained, if the run has it.
-    pub fn ground_truth(&self) -> Option<Dtype> {
-        (!self.model.quantized && self.dtypes.contains(&Dtype::F32)).then_some(Dtype::F32)
+    /// The variant that holds the model's weights as they were trained, if the run has it.
+    pub fn ground_truth(&self) -> Option<VariantName> {
+        self.dtypes.iter().find(|variant| self.target.is_ground_truth(variant)).cloned()
     }
 
-    /// The plan's total of completions a dtype.
-    pub fn completions_per_dtype(&self) -> usize {
+    /// The variant that the others are compared with, if the run has it.
+    pub fn reference(&self) -> Option<VariantName> {
+        self.target.reference_among(&self.dtypes)
+    }
+
+    /// The plan's total of completions a variant.
+    pub fn completions_per_variant(&self) -> usize {
         self.dataset.chosen * self.generation.repeats
     }
 }

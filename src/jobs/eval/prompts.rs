@@ -7,10 +7,9 @@ use rayon::prelude::*;
 
 use super::{EvalInputs, EvalJob};
 use crate::engine::Prompt;
-use crate::engine::model::ModelTokenizer;
 use crate::files::sha256;
 use crate::jobs::prepared::{check, little_room};
-use crate::jobs::{JobError, Prepared};
+use crate::jobs::{JobError, Model, Prepared};
 use crate::task::{Sample, Selection};
 
 /// Renders and tokenises the job's samples, in row order, and checks them; the notes are for the user.
@@ -18,10 +17,10 @@ pub(super) fn prepare(inputs: &EvalInputs, job: &EvalJob) -> Result<(Vec<Prepare
     let chosen = inputs.chosen(&job.selection)?;
     let prepared: Vec<Prepared> = chosen.par_iter().map(|sample| render(inputs, sample)).collect::<Result<_, _>>()?;
     for one in &prepared {
-        check(&format!("sample {}", one.sample), &one.prompt, &inputs.model, inputs.chat.is_some())?;
+        check(&format!("sample {}", one.sample), &one.prompt, inputs.model(), inputs.chat.is_some())?;
     }
     let mut notes = stop_strings_inside(&prepared, &inputs.stop_strings(job));
-    notes.extend(little_room(&prepared, inputs.model.config.context_tokens, inputs.max_tokens(job)));
+    notes.extend(little_room(&prepared, inputs.model().context_tokens(), inputs.max_tokens(job)));
     Ok((prepared, notes))
 }
 
@@ -31,7 +30,7 @@ pub fn show_prompt(inputs: &EvalInputs, job: &EvalJob, row: usize) -> Result<Str
     for sample in inputs.chosen(&Selection { limit: None, indices: vec![row] })? {
         let one = render(inputs, sample)?;
         let ids = &one.prompt.token_ids;
-        let tokens: Vec<String> = ids.iter().map(|id| shown_token(&inputs.model.tokenizer, *id)).collect();
+        let tokens: Vec<String> = ids.iter().map(|id| shown_token(inputs.model(), *id)).collect();
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", one.prompt.text);
         let _ = writeln!(text, "\n--- sample {row}, {} tokens, sha256 {}", ids.len(), one.prompt_sha256);
@@ -42,23 +41,29 @@ pub fn show_prompt(inputs: &EvalInputs, job: &EvalJob, row: usize) -> Result<Str
         if !inputs.task.is_gsm8k() {
             let _ = writeln!(text, "reference value: {:?}", one.reference);
         }
-        if let Err(error) = check(&format!("sample {row}"), &one.prompt, &inputs.model, inputs.chat.is_some()) {
+        if let Err(error) = check(&format!("sample {row}"), &one.prompt, inputs.model(), inputs.chat.is_some()) {
             let _ = writeln!(text, "a run would refuse it: {error}");
         }
-        for note in inputs.notes.iter().chain(&stop_strings_inside(&[one], &inputs.stop_strings(job))) {
+        for note in inputs
+            .notes
+            .iter()
+            .chain(&inputs.checkpoints.notes)
+            .chain(&stop_strings_inside(&[one], &inputs.stop_strings(job)))
+        {
             let _ = writeln!(text, "note: {note}");
         }
     }
     Ok(text)
 }
 
-fn shown_token(tokenizer: &ModelTokenizer, id: u32) -> String {
-    tokenizer.tokenizer.id_to_token(id).map_or_else(|| format!("<{id}>"), |token| format!("{token:?}"))
+fn shown_token(model: &Model, id: u32) -> String {
+    let token = model.tokenizer().and_then(|tokenizer| tokenizer.id_to_token(id));
+    token.map_or_else(|| format!("<{id}>"), |token| format!("{token:?}"))
 }
 
 fn render(inputs: &EvalInputs, sample: &Sample) -> Result<Prepared, JobError> {
     let rendered = inputs.protocol.render(sample, &inputs.fewshot, inputs.chat.as_ref())?;
-    let token_ids = inputs.model.tokenizer.encode(&rendered.text, rendered.add_special_tokens)?;
+    let token_ids = inputs.model().encode(&rendered.text, rendered.add_special_tokens)?;
     Ok(Prepared {
         sample: sample.index,
         question: sample.question.clone(),

@@ -5,8 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{EvalPlan, ProtocolPlan};
-use crate::engine::Dtype;
-use crate::record::{Machine, PeakMemory, RecordError, Session, Versions, write_json};
+use crate::record::{Machine, PeakMemory, RecordError, Session, VariantName, Versions, write_json};
 use crate::score::statistics::{Paired, Proportion};
 
 /// The version of `record.json`; raised when a field changes its meaning.
@@ -22,29 +21,29 @@ pub struct EvalRecord {
     /// Of rescored answers: the protocol that they were made with. `plan.protocol` then names whose rules scored them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generated_under: Option<ProtocolPlan>,
-    /// The precision that holds the model's weights as they were trained: f32, or none where f32 is not in the run or the
+    /// The variant that holds the model's weights as they were trained: f32, or none where f32 is not in the run or the
     /// files hold quantised weights.
     #[serde(default)]
-    pub ground_truth: Option<Dtype>,
+    pub ground_truth: Option<VariantName>,
     /// When it ended, UTC.
     pub finished: String,
     /// The machine of the last session.
     pub machine: Machine,
-    /// Whether every dtype has every completion.
+    /// Whether every variant has every completion.
     pub complete: bool,
     /// SHA-256 of `answers.jsonl`.
     pub answers_sha256: Option<String>,
     /// What the user was told before and during the run.
     pub notes: Vec<String>,
-    /// One a precision, the ground truth first.
+    /// One a variant, in the plan's order.
     pub dtypes: Vec<DtypeRecord>,
 }
 
-/// What one precision achieved. `None` means that nothing was measured, never zero.
+/// What one variant achieved. `None` means that nothing was measured, never zero.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DtypeRecord {
     /// Which.
-    pub dtype: Dtype,
+    pub dtype: VariantName,
     /// Why it did not finish, if it did not.
     pub failure: Option<String>,
     /// Completions; with repeats, every repeat of every sample counts.
@@ -55,10 +54,10 @@ pub struct DtypeRecord {
     pub cut: usize,
     /// One a rule, in the protocol's order.
     pub rules: Vec<RuleRecord>,
-    /// Tokens fed, over all completions.
-    pub prompt_tokens: u64,
-    /// Tokens generated, over all completions.
-    pub output_tokens: u64,
+    /// Tokens fed, over all completions; `None` where the target does not tell.
+    pub prompt_tokens: Option<u64>,
+    /// Tokens generated, over all completions; `None` where the target does not tell.
+    pub output_tokens: Option<u64>,
     /// Wall time of generating, over all sessions, prompts included.
     pub generate_seconds: Option<f64>,
     /// `output_tokens / generate_seconds`.
@@ -71,7 +70,7 @@ pub struct DtypeRecord {
     pub sessions: Vec<Session>,
 }
 
-/// What one rule made of one precision's completions.
+/// What one rule made of one variant's completions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RuleRecord {
     /// The rule.
@@ -80,8 +79,10 @@ pub struct RuleRecord {
     pub extracted: usize,
     /// Right ones, of n, with Wilson's interval; with repeats the interval takes them as independent.
     pub accuracy: Option<Proportion>,
-    /// Against f32 on the completions that both have; `None` for f32 itself and where f32 is not in the run.
-    pub against_f32: Option<Paired>,
+    /// Against the reference, which is f32 unless the plan names another, on the completions that both have; `None` for the reference
+    /// itself and where the run has none.
+    #[serde(rename = "against_f32")]
+    pub against: Option<Paired>,
 }
 
 impl EvalRecord {
@@ -114,7 +115,7 @@ impl EvalRecord {
         write_json(path, self)
     }
 
-    /// The lowest accuracy of the protocol's first rule over all dtypes, as a fraction of 1; `None` if some dtype has
+    /// The lowest accuracy of the protocol's first rule over all variants, as a fraction of 1; `None` if some variant has
     /// none. `--min-accuracy` reads this.
     pub fn lowest_accuracy(&self) -> Option<f64> {
         let of = |dtype: &DtypeRecord| dtype.rules.first()?.accuracy.map(|accuracy| accuracy.value);

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::{EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, summarise};
-use crate::engine::Dtype;
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::JobError;
 use crate::record::{
-    Machine, Outcome, RunFolder, Session, StoredCompletion, StoredSample, answers, read_journal, utc_now,
+    Machine, Outcome, RunFolder, Session, StoredCompletion, StoredSample, VariantName, answers, read_journal, utc_now,
 };
 use crate::score::{Rule, score};
 use crate::task::{Dataset, DatasetSpec, Protocol, Sample, Task};
@@ -27,9 +26,9 @@ pub struct Rescored {
     pub folder: PathBuf,
 }
 
-/// One precision's completions under the new rules.
+/// One variant's completions under the new rules.
 struct Column {
-    dtype: Dtype,
+    variant: VariantName,
     completions: Vec<StoredCompletion>,
     sessions: Vec<Session>,
 }
@@ -56,10 +55,11 @@ fn columns(
     samples: &HashMap<usize, Sample>,
 ) -> Result<Vec<Column>, JobError> {
     let mut columns = Vec::new();
-    for dtype in &plan.dtypes {
-        let mut completions: Vec<StoredCompletion> = read_journal(&run.join(dtype.name()).join("journal.jsonl"))?;
+    for variant in &plan.dtypes {
+        let mut completions: Vec<StoredCompletion> = read_journal(&RunFolder::journal_path(run, variant))?;
         rescore_completions(&mut completions, rules, samples)?;
-        columns.push(Column { dtype: *dtype, completions, sessions: RunFolder::read_sessions(run, *dtype)? });
+        let sessions = RunFolder::read_sessions(run, variant)?;
+        columns.push(Column { variant: variant.clone(), completions, sessions });
     }
     if columns.iter().all(|column| column.completions.is_empty()) {
         return Err(JobError::invalid(
@@ -80,14 +80,15 @@ fn record(run: &Path, plan: EvalPlan, protocol: &Protocol, columns: &[Column]) -
         "generated under protocol {} (version {}), scored by the rules of {} (version {})",
         generated.name, generated.version, protocol.name, protocol.version
     );
-    let asked = plan.completions_per_dtype();
+    let asked = plan.completions_per_variant();
     let unfinished = columns.iter().filter(|one| one.completions.len() < asked);
-    let unfinished = unfinished.map(|one| format!("{} of {asked} completions in {}", one.completions.len(), one.dtype));
+    let unfinished =
+        unfinished.map(|one| format!("{} of {asked} completions in {}", one.completions.len(), one.variant));
     let unfinished: Vec<String> = unfinished.collect();
     let not_all = (!unfinished.is_empty()).then(|| format!("the run has not finished: {}", unfinished.join(", ")));
     let rules: Vec<String> = protocol.rules.iter().map(|rule| rule.name.clone()).collect();
     let measured = |column: &Column| Measured {
-        dtype: column.dtype,
+        dtype: column.variant.clone(),
         outcomes: column.completions.iter().map(Outcome::from).collect(),
         sessions: column.sessions.clone(),
         failure: None,
@@ -100,7 +101,7 @@ fn record(run: &Path, plan: EvalPlan, protocol: &Protocol, columns: &[Column]) -
         complete: not_all.is_none(),
         answers_sha256: None,
         notes: std::iter::once(in_words).chain(not_all).collect(),
-        dtypes: summarise(&columns.iter().map(measured).collect::<Vec<_>>(), &rules),
+        dtypes: summarise(&columns.iter().map(measured).collect::<Vec<_>>(), plan.reference().as_ref(), &rules),
         plan: EvalPlan {
             protocol: ProtocolPlan {
                 name: protocol.name.clone(),
@@ -119,13 +120,13 @@ fn write_folder(run: &Path, path: &Path, record: &EvalRecord, columns: Vec<Colum
     let folder = RunFolder::create(path, &record.plan)?;
     let mut journals = Vec::new();
     for column in columns {
-        let (mut journal, _) = folder.journal(column.dtype)?;
+        let (mut journal, _) = folder.journal(&column.variant)?;
         for completion in &column.completions {
             journal.append(completion)?;
         }
         journal.sync()?;
-        folder.write_sessions(column.dtype, &column.sessions)?;
-        journals.push((column.dtype, column.completions));
+        folder.write_sessions(&column.variant, &column.sessions)?;
+        journals.push((column.variant, column.completions));
     }
     let samples: Vec<StoredSample> = read_journal(&run.join("samples.jsonl"))?;
     if !samples.is_empty() {

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{EvalPlan, EvalRecord};
-use crate::engine::Dtype;
-use crate::record::{RecordError, RunFolder, StoredCompletion, StoredSample, read_journal, read_samples};
+use crate::record::{RecordError, RunFolder, StoredCompletion, StoredSample, VariantName, read_journal, read_samples};
 
 /// A finished run: its results, its questions and every completion.
 #[derive(Debug, Clone)]
@@ -15,8 +14,8 @@ pub struct StoredRun {
     pub record: EvalRecord,
     /// The questions in row order; none in folders of before they were kept.
     pub samples: Vec<StoredSample>,
-    /// The completions of each precision of the record, by sample and repeat.
-    pub completions: Vec<(Dtype, Vec<StoredCompletion>)>,
+    /// The completions of each variant of the record, by sample and repeat.
+    pub completions: Vec<(VariantName, Vec<StoredCompletion>)>,
 }
 
 impl StoredRun {
@@ -32,22 +31,22 @@ impl StoredRun {
         }
         let record = Self::read_record(path)?;
         let mut completions = Vec::new();
-        for dtype in &record.dtypes {
-            let journal = path.join(dtype.dtype.name()).join("journal.jsonl");
+        for variant in &record.dtypes {
+            let journal = RunFolder::journal_path(path, &variant.dtype);
             let mut stored: Vec<StoredCompletion> = read_journal(&journal)?;
-            if stored.len() != dtype.n {
+            if stored.len() != variant.n {
                 return Err(RecordError::invalid(
                     format!(
                         "{} holds {} completions, the run's record.json {}",
                         journal.display(),
                         stored.len(),
-                        dtype.n
+                        variant.n
                     ),
                     "give the run's command (in plan.json) with `--resume`: it makes the record anew",
                 ));
             }
             stored.sort_by_key(|completion| (completion.sample, completion.repeat));
-            completions.push((dtype.dtype, stored));
+            completions.push((variant.dtype.clone(), stored));
         }
         let samples = read_samples(path)?;
         Ok(Self { path: path.to_path_buf(), record, samples, completions })

@@ -1,17 +1,16 @@
-//! From journals to results: counting, and comparing with f32.
+//! From journals to results: counting, and comparing with the reference.
 
 use std::collections::HashMap;
 
 use super::{DtypeRecord, RuleRecord};
-use crate::engine::Dtype;
-use crate::record::{Outcome, Session};
+use crate::record::{Outcome, Session, VariantName};
 use crate::score::statistics::{paired, wilson};
 
-/// All that a run folder says of one precision.
+/// All that a run folder says of one variant.
 #[derive(Debug, Clone)]
 pub struct Measured {
     /// Which.
-    pub dtype: Dtype,
+    pub dtype: VariantName,
     /// Its completions, in any order.
     pub outcomes: Vec<Outcome>,
     /// Its sessions.
@@ -23,31 +22,39 @@ pub struct Measured {
 /// Right or wrong by (sample, repeat).
 type Verdicts = HashMap<(usize, usize), bool>;
 
-/// Counts every precision and compares it with f32, where f32 is among them. `rules` are the protocol's, in order.
-pub fn summarise(measured: &[Measured], rules: &[String]) -> Vec<DtypeRecord> {
-    let reference = measured.iter().find(|one| one.dtype == Dtype::F32);
-    measured.iter().map(|one| summarise_one(one, reference.filter(|f32| f32.dtype != one.dtype), rules)).collect()
+/// Counts every variant and compares it with the reference, where that is among them. `rules` are the protocol's, in order.
+pub fn summarise(measured: &[Measured], reference: Option<&VariantName>, rules: &[String]) -> Vec<DtypeRecord> {
+    let reference = measured.iter().find(|one| Some(&one.dtype) == reference);
+    let summary = |one| summarise_one(one, reference.filter(|reference| reference.dtype != one.dtype), rules);
+    measured.iter().map(summary).collect()
 }
 
 fn summarise_one(measured: &Measured, reference: Option<&Measured>, rules: &[String]) -> DtypeRecord {
     let outcomes = &measured.outcomes;
-    let output_tokens = outcomes.iter().map(|outcome| outcome.output_tokens as u64).sum();
+    let output_tokens = total(outcomes, |outcome| outcome.output_tokens);
     let generate_seconds = generate_seconds(measured);
     DtypeRecord {
-        dtype: measured.dtype,
+        dtype: measured.dtype.clone(),
         failure: measured.failure.clone(),
         n: outcomes.len(),
         answered: outcomes.iter().filter(|outcome| !outcome.text.trim().is_empty()).count(),
         cut: outcomes.iter().filter(|outcome| outcome.finish.is_cut()).count(),
         rules: rules.iter().map(|rule| summarise_rule(rule, outcomes, reference)).collect(),
-        prompt_tokens: outcomes.iter().map(|outcome| outcome.prompt_tokens as u64).sum(),
+        prompt_tokens: total(outcomes, |outcome| outcome.prompt_tokens),
         output_tokens,
         generate_seconds,
-        output_tokens_per_second: generate_seconds.map(|seconds| output_tokens as f64 / seconds),
+        output_tokens_per_second: generate_seconds
+            .zip(output_tokens)
+            .map(|(seconds, output_tokens)| output_tokens as f64 / seconds),
         load_seconds: measured.sessions.first().map(|session| session.engine.load.total_seconds),
         peak_memory: measured.sessions.iter().filter_map(|session| session.peak_memory).max_by_key(|peak| peak.bytes),
         sessions: measured.sessions.clone(),
     }
+}
+
+/// A total of tokens; unknown where one of them is.
+fn total(outcomes: &[Outcome], tokens: impl Fn(&Outcome) -> Option<usize>) -> Option<u64> {
+    outcomes.iter().map(|outcome| tokens(outcome).map(|tokens| tokens as u64)).sum()
 }
 
 fn summarise_rule(rule: &str, outcomes: &[Outcome], reference: Option<&Measured>) -> RuleRecord {
@@ -57,7 +64,7 @@ fn summarise_rule(rule: &str, outcomes: &[Outcome], reference: Option<&Measured>
         rule: rule.to_owned(),
         extracted: scores().filter(|score| score.value.is_some()).count(),
         accuracy: wilson(correct, outcomes.len()),
-        against_f32: reference.and_then(|reference| {
+        against: reference.and_then(|reference| {
             let theirs = verdicts(rule, &reference.outcomes);
             let mut common: Vec<((usize, usize), bool, bool)> = verdicts(rule, outcomes)
                 .into_iter()

@@ -1,10 +1,11 @@
 //! What a template sees: the record's numbers, and the same as text that is ready to print.
 
-use crate::report::{Format, ReportError, decoding, model, render_by};
+use crate::report::{Format, ReportError, awq, decoding, model, render_by, variants};
 use serde::Serialize;
 
 use super::{DatasetPlan, DtypeRecord, EvalPlan, EvalRecord, ProtocolPlan, RuleRecord};
 use crate::bundled;
+use crate::engine::Precision;
 use crate::record::MemoryScope;
 use crate::report::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
 use crate::score::statistics::{Paired, Proportion};
@@ -27,6 +28,8 @@ pub struct EvalView<'a> {
     pub model: String,
     /// `bundled-awq, awq-int4 (group 64)`: the model's AWQ form, where it lies in files of its own.
     pub awq: Option<String>,
+    /// Further checkpoints: (variant, what it is).
+    pub variants: Vec<(String, String)>,
     /// `bundled, split test: 200 of 200 rows`.
     pub dataset: String,
     /// `stepwise (version 1), through the model's chat template`.
@@ -47,30 +50,36 @@ pub struct EvalView<'a> {
     pub quantized_model: bool,
     /// The files are an AWQ checkpoint.
     pub awq_model: bool,
-    /// f32 is among the precisions.
+    /// `f32`: the variant that the others are compared with, whether the run has it or not.
+    pub reference: String,
+    /// It is in the run.
     pub has_reference: bool,
-    /// Some precision is compared with f32.
+    /// f32 is in the run.
+    pub has_f32: bool,
+    /// The reference is f32 arithmetic on quantised weights.
+    pub is_arithmetic: bool,
+    /// Some variant is compared with it.
     pub has_comparison: bool,
     /// Some peak of memory covers the whole process.
     pub memory_is_process_wide: bool,
     /// Several completions a sample.
     pub repeats: usize,
-    /// One a precision and rule.
+    /// One a variant and rule.
     pub accuracies: Vec<AccuracyRow>,
-    /// One a precision other than f32 and rule, where f32 is in the run.
+    /// One a variant other than the reference and rule, where that is in the run.
     pub comparisons: Vec<ComparisonRow>,
-    /// One a precision.
+    /// One a variant.
     pub speeds: Vec<SpeedRow>,
-    /// Precisions that did not finish: (name, first line of why).
+    /// Variants that did not finish: (name, first line of why).
     pub failures: Vec<(String, String)>,
 }
 
-/// Accuracy of one precision under one rule.
+/// Accuracy of one variant under one rule.
 #[derive(Debug, Clone, Serialize)]
 pub struct AccuracyRow {
     /// `f32`
     pub dtype: String,
-    /// First row of its precision.
+    /// First row of its variant.
     pub first: bool,
     /// `strict`
     pub rule: String,
@@ -86,16 +95,16 @@ pub struct AccuracyRow {
     pub accuracy: String,
     /// `[72.3, 83.6]`, percent.
     pub interval: String,
-    /// `-0.5` percentage points against f32, or `n/a`.
+    /// `-0.5` percentage points against the reference, or `n/a`.
     pub delta: String,
 }
 
-/// One precision against f32 under one rule.
+/// One variant against the reference under one rule.
 #[derive(Debug, Clone, Serialize)]
 pub struct ComparisonRow {
     /// `f16`
     pub dtype: String,
-    /// First row of its precision.
+    /// First row of its variant.
     pub first: bool,
     /// `strict`
     pub rule: String,
@@ -105,7 +114,7 @@ pub struct ComparisonRow {
     pub delta: String,
     /// `[-1.5, +0.5]`
     pub interval: String,
-    /// Right in f32 only.
+    /// Right in the reference only.
     pub lost: String,
     /// Right in this one only.
     pub gained: String,
@@ -115,7 +124,7 @@ pub struct ComparisonRow {
     pub is_damage: bool,
 }
 
-/// Speed, load time and memory of one precision.
+/// Speed, load time and memory of one variant.
 #[derive(Debug, Clone, Serialize)]
 pub struct SpeedRow {
     /// `f32`
@@ -147,22 +156,28 @@ impl<'a> EvalView<'a> {
         let process_wide =
             |dtype: &DtypeRecord| dtype.peak_memory.is_some_and(|peak| peak.scope == MemoryScope::Process);
         let comparisons: Vec<ComparisonRow> = record.dtypes.iter().flat_map(comparison_rows).collect();
+        let reference = plan.reference();
+        let has_f32 = plan.dtypes.iter().any(|variant| *variant == Precision::F32);
         Ok(Self {
             record,
             record_json: serde_json::to_string_pretty(record)?,
-            model: model(&plan.model),
-            awq: plan.awq.as_ref().map(|awq| format!("{}, {}", awq.name, awq.stored_as)),
+            model: model(&plan.target.model),
+            awq: awq(&plan.target),
+            variants: variants(&plan.target),
             dataset: dataset(plan),
             protocol: protocol(record.generated_under.as_ref().unwrap_or(&plan.protocol)),
             rules: record.generated_under.as_ref().map(|_| rules(&plan.protocol)),
             decoding: decoding(&plan.generation),
             engine: engine(record),
-            bundled_model: plan.model.source == bundled::NAME,
+            bundled_model: plan.target.model.source == bundled::NAME,
             title: plan.title().to_owned(),
             bundled_dataset: plan.dataset.source == bundled::NAME,
-            quantized_model: plan.model.quantized,
-            awq_model: plan.model.stored_as.starts_with("awq"),
-            has_reference: plan.dtypes.contains(&crate::engine::Dtype::F32),
+            quantized_model: plan.target.model.quantized,
+            awq_model: plan.target.model.stored_as.as_deref().is_some_and(|stored_as| stored_as.starts_with("awq")),
+            reference: reference.map_or_else(|| "f32".to_owned(), |reference| reference.to_string()),
+            has_reference: plan.reference().is_some(),
+            has_f32,
+            is_arithmetic: has_f32 && plan.target.model.quantized && plan.target.reference.is_none(),
             has_comparison: !comparisons.is_empty(),
             memory_is_process_wide: record.dtypes.iter().any(process_wide),
             repeats: plan.generation.repeats,
@@ -210,13 +225,13 @@ fn accuracy_rows(dtype: &DtypeRecord) -> Vec<AccuracyRow> {
         interval: rule
             .accuracy
             .map_or_else(nothing, |Proportion { low, high, .. }| format!("[{}, {}]", percent(low), percent(high))),
-        delta: rule.against_f32.map_or_else(nothing, |paired| points(paired.difference)),
+        delta: rule.against.map_or_else(nothing, |paired| points(paired.difference)),
     };
     dtype.rules.iter().enumerate().map(row).collect()
 }
 
 fn comparison_rows(dtype: &DtypeRecord) -> Vec<ComparisonRow> {
-    let compared = dtype.rules.iter().filter_map(|rule| Some((&rule.rule, rule.against_f32?)));
+    let compared = dtype.rules.iter().filter_map(|rule| Some((&rule.rule, rule.against?)));
     let row = |(index, (rule, paired)): (usize, (&String, Paired))| ComparisonRow {
         dtype: dtype.dtype.to_string(),
         first: index == 0,
@@ -242,7 +257,7 @@ fn speed_row(dtype: &DtypeRecord) -> SpeedRow {
         tokens_per_second: dtype.output_tokens_per_second.map_or_else(nothing, |speed| format!("{speed:.1}")),
         load_seconds: seconds(dtype.load_seconds),
         peak_memory: dtype.peak_memory.map_or_else(nothing, |peak| bytes(peak.bytes)),
-        output_tokens: if dtype.n == 0 { nothing() } else { thousands(dtype.output_tokens) },
+        output_tokens: dtype.output_tokens.filter(|_| dtype.n > 0).map_or_else(nothing, thousands),
         cut: if dtype.n == 0 { nothing() } else { thousands(dtype.cut as u64) },
         n: thousands(dtype.n as u64),
         generate_seconds: seconds(dtype.generate_seconds),

@@ -6,11 +6,10 @@ use super::documents::Documents;
 use super::windows::windows;
 use super::{PerplexityJob, Window};
 use super::{TextPlan, WindowPlan};
-use crate::engine::Dtype;
 use crate::engine::model::ModelSource;
 use crate::files::sha256;
 use crate::hub::Hub;
-use crate::jobs::{JobError, awq_plan, model_plan, weight_notes};
+use crate::jobs::{Checkpoints, JobError, Variants};
 use crate::task::{Content, Corpus};
 
 /// Tokens in a window unless the user says otherwise and the context is long enough.
@@ -24,10 +23,8 @@ const ENOUGH_BLOCKS: usize = 20;
 pub struct PerplexityInputs {
     /// The model's files.
     pub model: Arc<ModelSource>,
-    /// Its AWQ form, where that lies in files of its own.
-    pub awq: Option<Arc<ModelSource>>,
-    /// Precisions, the ground truth first.
-    pub dtypes: Vec<Dtype>,
+    /// The columns: the reference first, if there is one.
+    pub variants: Variants,
     /// The text.
     pub corpus: Corpus,
     /// Its tokens, as many as are read.
@@ -48,22 +45,14 @@ impl PerplexityInputs {
     pub fn load(job: &PerplexityJob, hub: &Hub) -> Result<Self, JobError> {
         // The cheap first: a mistyped text should not wait for a download.
         let corpus = Corpus::open(&job.text, &job.split, hub)?;
-        let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
-        let mut notes = Vec::new();
-        let awq = job.subject.find_awq(&model, hub, &mut notes)?;
-        let mut inputs = Self::new(job, model, awq, corpus)?;
-        inputs.notes.extend(notes);
-        Ok(inputs)
+        Self::new(job, job.target.open(hub)?, corpus)
     }
 
     /// From parts that are open already: tokenises the text and cuts it.
-    pub fn new(
-        job: &PerplexityJob,
-        model: Arc<ModelSource>,
-        awq: Option<Arc<ModelSource>>,
-        corpus: Corpus,
-    ) -> Result<Self, JobError> {
-        let dtypes = job.subject.dtypes(&job.command, &model, awq.is_some())?;
+    pub fn new(job: &PerplexityJob, checkpoints: impl Into<Checkpoints>, corpus: Corpus) -> Result<Self, JobError> {
+        let checkpoints = checkpoints.into();
+        let variants = checkpoints.variants(&job.target, &job.command)?;
+        let model = Arc::clone(checkpoints.model.need_files("a perplexity")?);
         let (window, stride) = window_and_stride(job, model.config.context_tokens)?;
         let mut documents = Documents::new(&corpus, job.chat, &model)?;
         let text = TextPlan {
@@ -89,11 +78,10 @@ impl PerplexityInputs {
                 "give a longer `--text`, or a larger `--limit-tokens`",
             ));
         }
-        let mut inputs =
-            Self { model, awq, dtypes, corpus, tokens, windows, notes: Vec::new(), window, stride, text, ends };
-        let awq = awq_plan(inputs.awq.as_ref(), &inputs.dtypes);
-        inputs.notes = weight_notes(&model_plan(&inputs.model), awq.as_ref(), &inputs.dtypes);
+        let notes = variants.notes();
+        let mut inputs = Self { model, variants, corpus, tokens, windows, notes, window, stride, text, ends };
         inputs.note_few_blocks();
+        inputs.notes.extend(checkpoints.notes);
         Ok(inputs)
     }
 
@@ -113,11 +101,6 @@ impl PerplexityInputs {
         } else if blocks < ENOUGH_BLOCKS {
             self.notes.push(format!("standard errors from {blocks} observations are rough"));
         }
-    }
-
-    /// The files that a precision is loaded from.
-    pub fn model_in(&self, dtype: Dtype) -> &Arc<ModelSource> {
-        self.awq.as_ref().filter(|_| dtype == Dtype::Awq).unwrap_or(&self.model)
     }
 
     /// The text's provenance.

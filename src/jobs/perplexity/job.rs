@@ -12,7 +12,7 @@ pub struct PerplexityJob {
     /// The command line, word by word, for provenance.
     pub command: Vec<String>,
     /// What it runs.
-    pub subject: Target,
+    pub target: Target,
     /// `bundled`, a plain text file, or a dataset.
     pub text: String,
     /// Which rows, where the text is a dataset with splits.

@@ -1,4 +1,4 @@
-//! Lockstep: every window goes through every precision's engine before the next one begins, so that of f32's
+//! Lockstep: every window goes through every variant's engine before the next one begins, so that of the reference's
 //! distributions only one window's are ever held.
 
 use std::ops::ControlFlow;
@@ -8,11 +8,12 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::{PerplexityInputs, PerplexityJob, Window};
-use crate::engine::{Dtype, Engine, EngineError};
+use crate::engine::{Engine, EngineError};
 use crate::jobs::{Event, JobContext, JobError, WindowProgress};
+use crate::record::VariantName;
 use crate::score::Distribution;
 
-/// What one precision thinks of one token of the text.
+/// What one variant thinks of one token of the text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TokenScore {
     /// Natural logarithm of its probability.
@@ -21,13 +22,15 @@ pub(super) struct TokenScore {
     pub(super) best: u32,
     /// Natural logarithm of that one's probability.
     pub(super) best_log_probability: f64,
-    /// KL(f32 ‖ this), nats; `None` for f32 itself and without it.
+    /// KL(reference ‖ this), nats; `None` for the reference itself and without one.
     pub(super) kl: Option<f64>,
 }
 
-/// One precision's way through the text.
-pub(super) struct Lane {
-    pub(super) dtype: Dtype,
+/// One variant's way through the text.
+pub(super) struct Runner {
+    pub(super) variant: VariantName,
+    /// The others are held against it.
+    pub(super) is_reference: bool,
     pub(super) engine: Option<Box<dyn Engine>>,
     /// One a scored token, of whole windows only.
     pub(super) scores: Vec<TokenScore>,
@@ -36,51 +39,59 @@ pub(super) struct Lane {
     pub(super) failure: Option<JobError>,
 }
 
-/// Opens an engine a precision. Without f32, if it was asked for, there is nothing to hold the others against, so that
-/// its failure is the run's; each other precision's failure is its own.
-pub(super) fn open_lanes(
+/// Opens an engine a variant. Without the reference, if the run has one, there is nothing to hold the others against, so that
+/// its failure is the run's; each other variant's failure is its own.
+pub(super) fn open_runners(
     job: &PerplexityJob,
     inputs: &PerplexityInputs,
-    surroundings: &mut JobContext,
-) -> Result<Vec<Lane>, JobError> {
-    let mut lanes = Vec::new();
-    for dtype in &inputs.dtypes {
-        (surroundings.tell)(Event::Loading(*dtype));
-        let options = job.subject.open_options(*dtype);
-        let mut lane = Lane { dtype: *dtype, engine: None, scores: Vec::new(), seconds: 0.0, failure: None };
-        match (surroundings.open_engine)(inputs.model_in(*dtype), &options) {
+    context: &mut JobContext,
+) -> Result<Vec<Runner>, JobError> {
+    let mut runners = Vec::new();
+    for variant in inputs.variants.iter() {
+        let name = &variant.name;
+        (context.emit)(Event::Loading { variant: name.clone(), repetition: 1, repetitions: 1 });
+        let mut runner = Runner {
+            variant: name.clone(),
+            is_reference: inputs.variants.reference.as_ref() == Some(name),
+            engine: None,
+            scores: Vec::new(),
+            seconds: 0.0,
+            failure: None,
+        };
+        match (context.open_engine)(variant, &job.target) {
             Ok(engine) => {
-                (surroundings.tell)(Event::Loaded(engine.info().clone()));
-                lane.engine = Some(engine);
+                let info = engine.info().clone();
+                (context.emit)(Event::Loaded { variant: name.clone(), engine: info, first_token: None });
+                runner.engine = Some(engine);
             }
-            Err(error) => lane.fail(error.into(), surroundings)?,
+            Err(error) => runner.fail(error.into(), context)?,
         }
-        lanes.push(lane);
+        runners.push(runner);
     }
-    Ok(lanes)
+    Ok(runners)
 }
 
-/// Reads the windows. Returns how many went through every precision: all of them unless interrupted.
+/// Reads the windows. Returns how many went through every variant: all of them unless interrupted.
 pub(super) fn measure(
-    lanes: &mut [Lane],
+    runners: &mut [Runner],
     inputs: &PerplexityInputs,
-    surroundings: &mut JobContext,
+    context: &mut JobContext,
 ) -> Result<usize, JobError> {
     let begun = Instant::now();
     let mut progress = WindowProgress {
         windows_done: 0,
         windows: inputs.windows.len(),
         passes_done: 0,
-        passes: inputs.windows.len() * lanes.len(),
+        passes: inputs.windows.len() * runners.len(),
         scored_tokens: 0,
         seconds: 0.0,
     };
     for window in &inputs.windows {
         let mut reference = Vec::new();
         let mut fresh = Vec::new();
-        for lane in &mut *lanes {
-            fresh.push(lane.read(inputs, window, &mut reference, surroundings)?);
-            if surroundings.interrupted.load(Ordering::Relaxed) {
+        for runner in &mut *runners {
+            fresh.push(runner.read(inputs, window, &mut reference, context)?);
+            if context.interrupted.load(Ordering::Relaxed) {
                 return Ok(progress.windows_done);
             }
             progress.passes_done += 1;
@@ -89,62 +100,62 @@ pub(super) fn measure(
                 progress.scored_tokens += window.scored();
             }
             progress.seconds = begun.elapsed().as_secs_f64();
-            (surroundings.tell)(Event::Window(progress));
+            (context.emit)(Event::Window(progress));
         }
-        for (lane, fresh) in lanes.iter_mut().zip(fresh) {
-            lane.scores.extend(fresh);
+        for (runner, fresh) in runners.iter_mut().zip(fresh) {
+            runner.scores.extend(fresh);
         }
     }
     Ok(progress.windows_done)
 }
 
-impl Lane {
-    /// Feeds a window and scores it against `reference`, f32's logits `[scored, vocabulary]` of the same window; f32
-    /// itself fills them in. A precision that has failed scores nothing.
+impl Runner {
+    /// Feeds a window and scores it against `reference`, that variant's logits `[scored, vocabulary]` of the same window; the reference
+    /// itself fills them in. A variant that has failed scores nothing.
     fn read(
         &mut self,
         inputs: &PerplexityInputs,
         window: &Window,
         reference: &mut Vec<f32>,
-        surroundings: &mut JobContext,
+        context: &mut JobContext,
     ) -> Result<Vec<TokenScore>, JobError> {
         let Some(engine) = &mut self.engine else { return Ok(Vec::new()) };
         let begun = Instant::now();
-        let mut reader = Reader {
+        let mut scorer = WindowScorer {
             vocabulary: inputs.model.config.vocabulary,
             tokens: &inputs.tokens[window.from..window.fed.end],
-            is_reference: self.dtype == Dtype::F32,
+            is_reference: self.is_reference,
             reference,
             scores: Vec::with_capacity(window.scored()),
             broken: None,
             seconds: 0.0,
-            interrupted: surroundings.interrupted,
+            interrupted: context.interrupted,
         };
         let fed = &inputs.tokens[window.fed.clone()];
-        let result = engine.predict(fed, window.from - window.fed.start, &mut |rows| reader.take(rows));
-        self.seconds += begun.elapsed().as_secs_f64() - reader.seconds;
-        let short = reader.scores.len() < window.scored() && !surroundings.interrupted.load(Ordering::Relaxed);
-        let fault = match (result, reader.broken) {
+        let result = engine.predict(fed, window.from - window.fed.start, &mut |rows| scorer.take(rows));
+        self.seconds += begun.elapsed().as_secs_f64() - scorer.seconds;
+        let short = scorer.scores.len() < window.scored() && !context.interrupted.load(Ordering::Relaxed);
+        let fault = match (result, scorer.broken) {
             (Err(error), _) | (Ok(()), Some(error)) => Some(error),
             (Ok(()), None) if short => Some(EngineError::failed(
-                format!("the engine gave {} of {} rows of logits", reader.scores.len(), window.scored()),
+                format!("the engine gave {} of {} rows of logits", scorer.scores.len(), window.scored()),
                 "this is a fault of the engine; choose another with `--engine`",
             )),
             (Ok(()), None) => None,
         };
-        let scores = reader.scores;
+        let scores = scorer.scores;
         match fault {
             None => Ok(scores),
-            Some(error) => self.fail(error.into(), surroundings).map(|()| Vec::new()),
+            Some(error) => self.fail(error.into(), context).map(|()| Vec::new()),
         }
     }
 
-    /// Ends this precision; f32's end is everybody's.
-    fn fail(&mut self, error: JobError, surroundings: &mut JobContext) -> Result<(), JobError> {
-        if self.dtype == Dtype::F32 {
+    /// Ends this variant; the reference's end is everybody's.
+    fn fail(&mut self, error: JobError, context: &mut JobContext) -> Result<(), JobError> {
+        if self.is_reference {
             return Err(error);
         }
-        (surroundings.tell)(Event::Failed { dtype: self.dtype, message: error.to_string() });
+        (context.emit)(Event::Failed { variant: self.variant.clone(), message: error.to_string() });
         self.engine = None;
         self.scores = Vec::new();
         self.failure = Some(error);
@@ -152,8 +163,8 @@ impl Lane {
     }
 }
 
-/// Takes an engine's rows of logits as they come.
-struct Reader<'a> {
+/// Scores an engine's rows of logits as they come.
+struct WindowScorer<'a> {
     vocabulary: usize,
     /// The tokens that the rows predict.
     tokens: &'a [u32],
@@ -166,7 +177,7 @@ struct Reader<'a> {
     interrupted: &'a AtomicBool,
 }
 
-impl Reader<'_> {
+impl WindowScorer<'_> {
     fn take(&mut self, rows: &[f32]) -> ControlFlow<()> {
         let begun = Instant::now();
         if self.is_reference {

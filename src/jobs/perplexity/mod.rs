@@ -1,4 +1,4 @@
-//! Perplexity: how well each precision predicts a text, and how far its distributions diverge from f32's.
+//! Perplexity: how well each variant predicts a text, and how far its distributions diverge from the reference's.
 //! `pipeline.rs` is the file that knows every stage.
 
 mod documents;

@@ -4,45 +4,41 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Dtype, EngineInfo};
-use crate::record::{AwqPlan, Machine, ModelPlan, RecordError, read_json, write_json};
+use crate::engine::EngineInfo;
+use crate::record::{Invocation, Machine, RecordError, TargetPlan, VariantName, read_json, write_json};
 use crate::score::{Estimate, Exponential};
 
 /// The version of a perplexity's file; raised when a field changes its meaning.
 pub const PERPLEXITY_FORMAT: u32 = 1;
 
-/// How well each precision of a model predicts a text, and how far it diverges from f32.
+/// How well each variant of a model predicts a text, and how far it diverges from the reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PerplexityRecord {
     /// [`PERPLEXITY_FORMAT`].
     pub perplexity_format: u32,
-    /// The version of evalsuite.
-    pub evalsuite: String,
-    /// The command line, word by word.
-    pub command: Vec<String>,
-    /// When the run began, UTC.
-    pub started: String,
+    /// Who ran it, and since when.
+    #[serde(flatten)]
+    pub invocation: Invocation,
     /// When it ended, UTC.
     pub finished: String,
     /// The machine.
     pub machine: Machine,
     /// CPU threads.
     pub threads: usize,
-    /// The model.
-    pub model: ModelPlan,
-    /// Its AWQ form, where awq runs from files of its own.
-    pub awq: Option<AwqPlan>,
+    /// The model, and what stands beside it.
+    #[serde(flatten)]
+    pub target: TargetPlan,
     /// The text.
     pub text: TextPlan,
     /// How the text was cut.
     pub windows: WindowPlan,
     /// The engine asked for: `auto`, `cpu`, …
     pub engine: String,
-    /// Whether every window went through every precision.
+    /// Whether every window went through every variant.
     pub complete: bool,
     /// What the user was told.
     pub notes: Vec<String>,
-    /// One a precision, the ground truth first.
+    /// One a variant, the ground truth first unless the user named another reference.
     pub dtypes: Vec<DtypePerplexity>,
 }
 
@@ -92,7 +88,7 @@ pub struct WindowPlan {
     pub stride: usize,
     /// Windows.
     pub count: usize,
-    /// Windows that went through every precision.
+    /// Windows that went through every variant.
     pub done: usize,
     /// Tokens before a scored token at least, but for the first window.
     pub least_context: usize,
@@ -108,11 +104,11 @@ pub struct WindowPlan {
     pub scored_bytes: usize,
 }
 
-/// What one precision makes of the text. `None` means that nothing was measured.
+/// What one variant makes of the text. `None` means that nothing was measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DtypePerplexity {
     /// Which.
-    pub dtype: Dtype,
+    pub dtype: VariantName,
     /// Why it did not finish, if it did not.
     pub failure: Option<String>,
     /// Its engine.
@@ -125,20 +121,22 @@ pub struct DtypePerplexity {
     pub perplexity: Option<Exponential>,
     /// Nats of all scored tokens / ln 2 / the bytes that they stand for.
     pub bits_per_byte: Option<Estimate>,
-    /// Against f32 on the same tokens; `None` for f32 itself and where f32 is not in the run.
-    pub against_f32: Option<Divergence>,
+    /// Against the reference, which is f32 unless the user named another, on the same tokens; `None` for the reference itself and where
+    /// the run has none.
+    #[serde(rename = "against_f32")]
+    pub against: Option<Divergence>,
 }
 
-/// One precision against f32, token by token.
+/// One variant against the reference, token by token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Divergence {
-    /// KL(f32 ‖ this), nats a token.
+    /// KL(reference ‖ this), nats a token.
     pub kl: Spread,
     /// Share of tokens before which both have the same most probable token, as a fraction of 1.
     pub same_best: Estimate,
-    /// Log-probability of the text's token, this less f32's, nats: negative where this one predicts worse.
+    /// Log-probability of the text's token, this less the reference's, nats: negative where this one predicts worse.
     pub log_probability_change: Estimate,
-    /// Perplexity of this one / of f32, with the error of the paired difference.
+    /// Perplexity of this one / of the reference, with the error of the paired difference.
     pub perplexity_ratio: Exponential,
     /// The tokens with the largest divergence, the largest first.
     pub worst: Vec<WorstToken>,
@@ -163,24 +161,25 @@ pub struct Spread {
     pub maximum: f64,
 }
 
-/// A token at which two precisions disagree.
+/// A token at which two variants disagree.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorstToken {
     /// Its place among the text's tokens, from 0, BOS counted.
     pub position: usize,
-    /// KL(f32 ‖ this) before it, nats.
+    /// KL(reference ‖ this) before it, nats.
     pub kl: f64,
     /// The text before it.
     pub context: String,
     /// The token itself.
     pub token: String,
-    /// What f32 makes of it.
-    pub f32: Opinion,
-    /// What this precision makes of it.
+    /// What the reference makes of it.
+    #[serde(rename = "f32")]
+    pub reference: Opinion,
+    /// What this variant makes of it.
     pub this: Opinion,
 }
 
-/// What a precision thinks of one token.
+/// What a variant thinks of one token.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Opinion {
     /// The token that it expects most.

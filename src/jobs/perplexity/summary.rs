@@ -1,10 +1,10 @@
 //! Summarise: every token's score as means, errors and quantiles.
 
 use super::PerplexityInputs;
-use super::measure::{Lane, TokenScore};
+use super::measure::{Runner, TokenScore};
 use super::{Divergence, DtypePerplexity, Opinion, Spread, WindowPlan, WorstToken};
-use crate::engine::Dtype;
 use crate::engine::model::ModelTokenizer;
+use crate::jobs::spelling;
 use crate::score::{Estimate, quantile};
 
 /// Worst tokens that a record holds at least.
@@ -13,45 +13,45 @@ const WORST: usize = 5;
 /// Tokens of context that are shown before a worst token.
 const CONTEXT_TOKENS: usize = 16;
 
-/// One entry a precision. `plan` says how many windows are done; `worst` is how many worst tokens the report wants.
+/// One entry a variant. `plan` says how many windows are done; `worst` is how many worst tokens the report wants.
 pub(super) fn summarise(
-    lanes: &[Lane],
+    runners: &[Runner],
     inputs: &PerplexityInputs,
     plan: &WindowPlan,
     worst: usize,
 ) -> Vec<DtypePerplexity> {
     let blocks = inputs.blocks(plan.done);
-    let reference = lanes.iter().find(|lane| lane.dtype == Dtype::F32).map(|lane| lane.scores.as_slice());
-    let summary = |lane: &Lane| {
-        let nats: Vec<f64> = lane.scores.iter().map(|score| -score.log_probability).collect();
+    let reference = runners.iter().find(|runner| runner.is_reference).map(|runner| runner.scores.as_slice());
+    let summary = |runner: &Runner| {
+        let nats: Vec<f64> = runner.scores.iter().map(|score| -score.log_probability).collect();
         let nats_per_token = Estimate::of_blocks(&nats, &blocks);
         let tokens_a_byte = (plan.scored_bytes > 0).then(|| plan.scored_tokens as f64 / plan.scored_bytes as f64);
-        let against = reference.filter(|_| lane.dtype != Dtype::F32);
+        let against = reference.filter(|_| !runner.is_reference);
         DtypePerplexity {
-            dtype: lane.dtype,
-            failure: lane.failure.as_ref().map(ToString::to_string),
-            engine: lane.engine.as_ref().map(|engine| engine.info().clone()),
-            seconds: nats_per_token.map(|_| lane.seconds),
+            dtype: runner.variant.clone(),
+            failure: runner.failure.as_ref().map(ToString::to_string),
+            engine: runner.engine.as_ref().map(|engine| engine.info().clone()),
+            seconds: nats_per_token.map(|_| runner.seconds),
             nats_per_token,
             perplexity: nats_per_token.map(Estimate::exponential),
             bits_per_byte: nats_per_token
                 .zip(tokens_a_byte)
                 .map(|(nats, tokens)| nats.scaled(tokens / std::f64::consts::LN_2)),
-            against_f32: against.and_then(|f32| divergence(f32, &lane.scores, &blocks, inputs, worst)),
+            against: against.and_then(|reference| divergence(reference, &runner.scores, &blocks, inputs, worst)),
         }
     };
-    lanes.iter().map(summary).collect()
+    runners.iter().map(summary).collect()
 }
 
 fn divergence(
-    f32: &[TokenScore],
+    reference: &[TokenScore],
     this: &[TokenScore],
     blocks: &[usize],
     inputs: &PerplexityInputs,
     worst: usize,
 ) -> Option<Divergence> {
     let divergences: Vec<f64> = this.iter().map(|score| score.kl).collect::<Option<_>>()?;
-    let pairs = || f32.iter().zip(this);
+    let pairs = || reference.iter().zip(this);
     let same: Vec<f64> = pairs().map(|(a, b)| f64::from(u8::from(a.best == b.best))).collect();
     let change: Vec<f64> = pairs().map(|(a, b)| b.log_probability - a.log_probability).collect();
     let log_probability_change = Estimate::of_blocks(&change, blocks)?;
@@ -60,7 +60,7 @@ fn divergence(
         same_best: Estimate::of_blocks(&same, blocks)?,
         log_probability_change,
         perplexity_ratio: log_probability_change.scaled(-1.0).exponential(),
-        worst: worst_tokens(f32, this, inputs, worst.max(WORST)),
+        worst: worst_tokens(reference, this, inputs, worst.max(WORST)),
     })
 }
 
@@ -80,7 +80,12 @@ fn spread(values: &[f64], blocks: &[usize]) -> Option<Spread> {
 }
 
 /// The tokens with the largest divergence, the largest first, the earlier one among equals.
-fn worst_tokens(f32: &[TokenScore], this: &[TokenScore], inputs: &PerplexityInputs, count: usize) -> Vec<WorstToken> {
+fn worst_tokens(
+    reference: &[TokenScore],
+    this: &[TokenScore],
+    inputs: &PerplexityInputs,
+    count: usize,
+) -> Vec<WorstToken> {
     let mut ranked: Vec<(usize, f64)> =
         this.iter().enumerate().filter_map(|(index, score)| Some((index, score.kl?))).collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -91,8 +96,8 @@ fn worst_tokens(f32: &[TokenScore], this: &[TokenScore], inputs: &PerplexityInpu
             position,
             kl,
             context: context(inputs, position),
-            token: shown(tokenizer, *inputs.tokens.get(position)?),
-            f32: opinion(tokenizer, f32.get(index)?),
+            token: spelling(tokenizer, *inputs.tokens.get(position)?),
+            reference: opinion(tokenizer, reference.get(index)?),
             this: opinion(tokenizer, this.get(index)?),
         })
     });
@@ -101,7 +106,7 @@ fn worst_tokens(f32: &[TokenScore], this: &[TokenScore], inputs: &PerplexityInpu
 
 fn opinion(tokenizer: &ModelTokenizer, score: &TokenScore) -> Opinion {
     Opinion {
-        best: shown(tokenizer, score.best),
+        best: spelling(tokenizer, score.best),
         best_probability: libm::exp(score.best_log_probability),
         token_probability: libm::exp(score.log_probability),
     }
@@ -112,14 +117,4 @@ fn context(inputs: &PerplexityInputs, position: usize) -> String {
     let begin = position.saturating_sub(CONTEXT_TOKENS).max(inputs.document_begin(position));
     let before = inputs.tokens.get(begin..position).unwrap_or_default();
     inputs.model.tokenizer.decode(before).unwrap_or_default()
-}
-
-/// A token's text; for special tokens and parts of characters, its name in the vocabulary.
-fn shown(tokenizer: &ModelTokenizer, token: u32) -> String {
-    let text = tokenizer.decode(&[token]).unwrap_or_default();
-    if text.is_empty() || text.contains('\u{fffd}') {
-        tokenizer.id_to_token(token).unwrap_or_else(|| format!("<{token}>"))
-    } else {
-        text
-    }
 }

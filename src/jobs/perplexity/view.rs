@@ -4,16 +4,15 @@ use crate::report::{Format, ReportError, render_by};
 use serde::Serialize;
 
 use super::{Divergence, DtypePerplexity, Opinion, PerplexityRecord, Reading, WorstToken};
-use crate::engine::Dtype;
-use crate::report::model;
 use crate::report::words::{nothing, seconds_in_words, thousands};
+use crate::report::{awq, model, variants};
 use crate::score::Estimate;
 use crate::text::bytes;
 
 /// Characters of context that a worst token is shown with.
 const CONTEXT_CHARACTERS: usize = 36;
 
-/// A perplexity as text in a format, with this many of the worst tokens of each precision.
+/// A perplexity as text in a format, with this many of the worst tokens of each variant.
 pub fn render_perplexity(record: &PerplexityRecord, format: &Format, worst: usize) -> Result<String, ReportError> {
     render_by("perplexity", &PerplexityView::new(record, worst), format)
 }
@@ -29,6 +28,8 @@ pub struct PerplexityView<'a> {
     pub model: String,
     /// `bundled-awq, awq-int4 (group 64)`: the model's AWQ form, where it lies in files of its own.
     pub awq: Option<String>,
+    /// Further checkpoints: (variant, what it is).
+    pub variants: Vec<(String, String)>,
     /// `bundled, 240 rows, 61.2 kB: 20,311 tokens`.
     pub text: String,
     /// `20,310 tokens, 61,203 bytes`.
@@ -45,19 +46,21 @@ pub struct PerplexityView<'a> {
     pub engine: String,
     /// What the user broke off, if they did.
     pub interrupted: Option<String>,
-    /// f32 is among the precisions.
+    /// `f32`: the variant that the others are compared with, whether the run has it or not.
+    pub reference: String,
+    /// It is in the run.
     pub has_reference: bool,
-    /// Some precision is compared with f32.
+    /// Some variant is compared with it.
     pub has_comparison: bool,
-    /// One a precision.
+    /// One a variant.
     pub perplexities: Vec<PerplexityRow>,
-    /// One a precision other than f32, where f32 is in the run.
+    /// One a variant other than the reference, where that is in the run.
     pub divergences: Vec<DivergenceRow>,
-    /// `(dtype, why)` of every precision that did not finish.
+    /// `(dtype, why)` of every variant that did not finish.
     pub failures: Vec<(String, String)>,
 }
 
-/// One precision's own figures.
+/// One variant's own figures.
 #[derive(Debug, Clone, Serialize)]
 pub struct PerplexityRow {
     /// `f32`
@@ -82,20 +85,20 @@ pub struct PerplexityRow {
     pub weights: String,
 }
 
-/// One precision against f32 on the same tokens.
+/// One variant against the reference on the same tokens.
 #[derive(Debug, Clone, Serialize)]
 pub struct DivergenceRow {
     /// `f16`
     pub dtype: String,
-    /// Perplexity against f32's, percent: `+0.0123`.
+    /// Perplexity against the reference's, percent: `+0.0123`.
     pub perplexity_change: String,
     /// Its standard error.
     pub perplexity_change_error: String,
-    /// Log-probability of the text's token, nats: negative where it is worse than f32's.
+    /// Log-probability of the text's token, nats: negative where it is worse than the reference's.
     pub log_probability_change: String,
     /// Its standard error.
     pub log_probability_change_error: String,
-    /// Worse than f32 by more than 1.96 standard errors.
+    /// Worse than the reference by more than 1.96 standard errors.
     pub is_damage: bool,
     /// Percent of tokens with the same most probable token.
     pub same_best: String,
@@ -121,7 +124,7 @@ pub struct DivergenceRow {
     pub worst: Vec<WorstRow>,
 }
 
-/// A token at which a precision and f32 disagree.
+/// A token at which a variant and the reference disagree.
 #[derive(Debug, Clone, Serialize)]
 pub struct WorstRow {
     /// Its place in the text.
@@ -132,20 +135,21 @@ pub struct WorstRow {
     pub context: String,
     /// The token, quoted.
     pub token: String,
-    /// f32's first choice, quoted, and its probability in percent.
+    /// The reference's first choice, quoted, and its probability in percent.
     pub f32_best: (String, String),
-    /// This precision's.
+    /// This variant's.
     pub this_best: (String, String),
-    /// The text's token's probability in f32, percent.
+    /// The text's token's probability in the reference, percent.
     pub f32_token: String,
-    /// In this precision.
+    /// In this variant.
     pub this_token: String,
 }
 
 impl<'a> PerplexityView<'a> {
-    /// Of a record, with this many of the worst tokens of each precision.
+    /// Of a record, with this many of the worst tokens of each variant.
     pub fn new(record: &'a PerplexityRecord, worst: usize) -> Result<Self, serde_json::Error> {
         let windows = &record.windows;
+        let reference = record.target.reference_among(record.dtypes.iter().map(|dtype| &dtype.dtype));
         let divergences: Vec<DivergenceRow> =
             record.dtypes.iter().filter_map(|dtype| divergence_row(dtype, worst)).collect();
         let each = if record.text.reading == Reading::Chat { "each row" } else { "the text" };
@@ -153,8 +157,9 @@ impl<'a> PerplexityView<'a> {
         Ok(Self {
             record,
             record_json: serde_json::to_string_pretty(record)?,
-            model: model(&record.model),
-            awq: record.awq.as_ref().map(|awq| format!("{}, {}", awq.name, awq.stored_as)),
+            model: model(&record.target.model),
+            awq: awq(&record.target),
+            variants: variants(&record.target),
             text: text(record),
             scored: format!(
                 "{} tokens, {} bytes",
@@ -181,7 +186,8 @@ impl<'a> PerplexityView<'a> {
                 .map_or_else(nothing, |engine| format!("{} {} on {}", engine.name, engine.version, engine.device)),
             interrupted: (windows.done < windows.count)
                 .then(|| format!("interrupted: these figures are of the first {} windows", windows.done)),
-            has_reference: record.dtypes.iter().any(|dtype| dtype.dtype == Dtype::F32),
+            has_reference: reference.is_some(),
+            reference: reference.map_or_else(|| "f32".to_owned(), |reference| reference.to_string()),
             has_comparison: !divergences.is_empty(),
             perplexities: record.dtypes.iter().map(perplexity_row).collect(),
             divergences,
@@ -230,7 +236,7 @@ fn perplexity_row(dtype: &DtypePerplexity) -> PerplexityRow {
 
 fn divergence_row(dtype: &DtypePerplexity, worst: usize) -> Option<DivergenceRow> {
     let Divergence { kl, same_best, log_probability_change: change, perplexity_ratio: ratio, worst: tokens } =
-        dtype.against_f32.as_ref()?;
+        dtype.against.as_ref()?;
     let error = |estimate: &Estimate| estimate.standard_error.map_or_else(nothing, significant);
     Some(DivergenceRow {
         dtype: dtype.dtype.to_string(),
@@ -260,9 +266,9 @@ fn worst_row(worst: &WorstToken) -> WorstRow {
         kl: significant(worst.kl),
         context: quoted_end(&worst.context, CONTEXT_CHARACTERS),
         token: quoted(&worst.token),
-        f32_best: best(&worst.f32),
+        f32_best: best(&worst.reference),
         this_best: best(&worst.this),
-        f32_token: percentage(worst.f32.token_probability),
+        f32_token: percentage(worst.reference.token_probability),
         this_token: percentage(worst.this.token_probability),
     }
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::fault::Fault;
 use crate::files::{read_text, sha256};
 use crate::jobs::JobError;
-use crate::record::{Machine, utc_now};
+use crate::record::{Invocation, Machine, utc_now};
 use crate::task::{PromptSet, SetPrompt};
 
 /// Keys that name a row; every other key is a column.
@@ -23,7 +23,7 @@ const NAMES: [&str; 2] = ["model", "id"];
 
 /// Compares a file's answers and gives the record with its report in the job's format.
 pub fn import(job: &ImportJob) -> Result<(QualityRecord, String), JobError> {
-    let started = utc_now();
+    let invocation = Invocation::now(&job.command);
     let set = job.prompts.as_deref().map(|path| PromptSet::open(Some(path))).transpose()?;
     let text = read_text(&job.file).map_err(|error| {
         JobError::invalid(
@@ -37,9 +37,7 @@ pub fn import(job: &ImportJob) -> Result<(QualityRecord, String), JobError> {
     let asked_for = |prompt: &SetPrompt| rows.iter().any(|row| row.id == prompt.id);
     let record = QualityRecord {
         quality_format: QUALITY_FORMAT,
-        evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
-        command: job.command.clone(),
-        started,
+        invocation,
         finished: utc_now(),
         machine: Machine::detect(),
         origin: Origin::Import(ImportPlan {

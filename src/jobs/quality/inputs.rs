@@ -4,24 +4,21 @@ use std::sync::Arc;
 
 use super::QualityJob;
 use super::{PromptSetPlan, QualityPlan};
-use crate::engine::model::ModelSource;
-use crate::engine::{Dtype, Prompt};
+use crate::engine::Prompt;
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::prepared::{check, little_room};
-use crate::jobs::{JobError, Prepared, awq_plan, chat_template, model_plan, weight_notes};
-use crate::record::{GenerationPlan, utc_now, working_directory};
+use crate::jobs::{Checkpoints, JobError, Model, Prepared, Variants, chat_template};
+use crate::record::{GenerationPlan, Invocation};
 use crate::task::{ChatTemplate, PromptSet};
 
 /// What a quality run reads.
 #[derive(Debug)]
 pub struct QualityInputs {
-    /// The model's files.
-    pub model: Arc<ModelSource>,
-    /// Its AWQ form, where that lies in files of its own.
-    pub awq: Option<Arc<ModelSource>>,
-    /// Precisions, the reference first.
-    pub dtypes: Vec<Dtype>,
+    /// The model.
+    pub model: Model,
+    /// The columns, the reference first.
+    pub variants: Variants,
     /// The prompts.
     pub set: PromptSet,
     /// The rows of the set that are asked.
@@ -40,30 +37,22 @@ impl QualityInputs {
         // The cheap first: a misspelt prompt should not wait for a download.
         let set = PromptSet::open(job.prompts.as_deref())?;
         set.choose(&job.only)?;
-        let model = Arc::new(ModelSource::open(&job.subject.model, hub)?);
-        let mut notes = Vec::new();
-        let awq = job.subject.find_awq(&model, hub, &mut notes)?;
-        let mut inputs = Self::new(job, model, awq, set)?;
-        inputs.notes.extend(notes);
-        Ok(inputs)
+        Self::new(job, job.target.open(hub)?, set)
     }
 
     /// From parts that are open already.
-    pub fn new(
-        job: &QualityJob,
-        model: Arc<ModelSource>,
-        awq: Option<Arc<ModelSource>>,
-        set: PromptSet,
-    ) -> Result<Self, JobError> {
+    pub fn new(job: &QualityJob, checkpoints: impl Into<Checkpoints>, set: PromptSet) -> Result<Self, JobError> {
         let mut notes = Vec::new();
-        let dtypes = job.subject.dtypes(&job.command, &model, awq.is_some())?;
+        let checkpoints = checkpoints.into();
+        let variants = checkpoints.variants(&job.target, &job.command)?;
+        let Checkpoints { model, notes: left_out, .. } = checkpoints;
         let chosen = set.choose(&job.only)?;
         let chat = chat_template(&model, job.chat, "`--chat required`", &mut notes)?;
         let mut prepared = Vec::new();
         for row in &chosen {
             let Some(prompt) = set.prompts.get(*row) else { continue };
             let rendered = set.render(prompt, chat.as_ref())?;
-            let token_ids = model.tokenizer.encode(&rendered.text, rendered.add_special_tokens)?;
+            let token_ids = model.encode(&rendered.text, rendered.add_special_tokens)?;
             let read = Prompt { text: rendered.text, token_ids };
             check(&format!("`{}`", prompt.id), &read, &model, chat.is_some())?;
             prepared.push(Prepared {
@@ -76,32 +65,17 @@ impl QualityInputs {
                 prompt: Arc::new(read),
             });
         }
-        let mut inputs = Self { model, awq, dtypes, set, chosen, prepared, chat, notes };
-        let (model, awq) = (model_plan(&inputs.model), awq_plan(inputs.awq.as_ref(), &inputs.dtypes));
-        inputs.notes.extend(weight_notes(&model, awq.as_ref(), &inputs.dtypes));
-        let (context, limit) = (inputs.model.config.context_tokens, inputs.max_tokens(job));
-        inputs.notes.extend(little_room(&inputs.prepared, context, limit));
-        Ok(inputs)
-    }
-
-    /// The files that a precision is loaded from.
-    pub fn model_in(&self, dtype: Dtype) -> &Arc<ModelSource> {
-        self.awq.as_ref().filter(|_| dtype == Dtype::Awq).unwrap_or(&self.model)
-    }
-
-    fn max_tokens(&self, job: &QualityJob) -> usize {
-        job.max_tokens.unwrap_or(self.set.max_tokens)
+        notes.extend(variants.notes());
+        notes.extend(little_room(&prepared, model.context_tokens(), job.max_tokens.unwrap_or(set.max_tokens)));
+        notes.extend(left_out);
+        Ok(Self { model, variants, set, chosen, prepared, chat, notes })
     }
 
     /// What decides the run's answers.
     pub fn plan(&self, job: &QualityJob) -> QualityPlan {
         QualityPlan {
-            evalsuite: env!("CARGO_PKG_VERSION").to_owned(),
-            command: job.command.clone(),
-            working_directory: working_directory(),
-            started: utc_now(),
-            model: model_plan(&self.model),
-            awq: awq_plan(self.awq.as_ref(), &self.dtypes),
+            invocation: Invocation::now(&job.command),
+            target: self.variants.plan.clone(),
             prompts: set_plan(&self.set, &self.chosen, &job.only),
             chat: self.chat.is_some(),
             generation: GenerationPlan {
@@ -110,13 +84,13 @@ impl QualityInputs {
                 top_k: 0,
                 seed: 0,
                 repeats: 1,
-                max_tokens: self.max_tokens(job),
+                max_tokens: job.max_tokens.unwrap_or(self.set.max_tokens),
                 stop_strings: Vec::new(),
             },
-            engine: job.subject.engine.name().to_owned(),
-            batch: job.subject.batch,
-            batching: job.subject.batching,
-            dtypes: self.dtypes.clone(),
+            engine: job.target.engine.name().to_owned(),
+            batch: job.target.batch,
+            batching: job.target.batching,
+            dtypes: self.variants.names(),
         }
     }
 }

@@ -12,7 +12,7 @@ pub struct QualityJob {
     /// The command line, word by word, for provenance.
     pub command: Vec<String>,
     /// What it runs.
-    pub subject: Target,
+    pub target: Target,
     /// The prompts' file; `None` is the built-in set.
     pub prompts: Option<PathBuf>,
     /// Ids and kinds of the prompts to ask; empty means all.

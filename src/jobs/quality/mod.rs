@@ -13,7 +13,6 @@ mod view;
 pub use import::import;
 pub use inputs::QualityInputs;
 pub use job::{ImportJob, QualityJob};
-pub(crate) use pipeline::spelling;
 pub use pipeline::{QualityFinished, evaluate, execute};
 pub use record::{
     Answer, AnswerCloseness, Closeness, ColumnQuality, FirstDivergence, ImportPlan, KindQuality, ModelQuality, Origin,

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Batching, Dtype, Finish};
+use crate::engine::{Batching, Finish};
 use crate::record::{
-    AwqPlan, GenerationPlan, Machine, ModelPlan, RecordError, RunPlan, Session, read_json, write_json,
+    GenerationPlan, Invocation, Machine, RecordError, RunPlan, Session, TargetPlan, VariantName, read_json, write_json,
 };
 use crate::score::statistics::Proportion;
 use crate::score::{TextAgreement, Verdict};
@@ -14,17 +14,14 @@ use crate::score::{TextAgreement, Verdict};
 /// The version of a quality record; raised when a field changes its meaning.
 pub const QUALITY_FORMAT: u32 = 1;
 
-/// Answers to a prompt set, compared column by column: a column is a precision, or what an import calls one.
+/// Answers to a prompt set, compared column by column: a column is a variant, or what an import calls one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QualityRecord {
     /// [`QUALITY_FORMAT`].
     pub quality_format: u32,
-    /// The version of evalsuite.
-    pub evalsuite: String,
-    /// The command line, word by word.
-    pub command: Vec<String>,
-    /// When the run began, UTC.
-    pub started: String,
+    /// Who ran it, and since when.
+    #[serde(flatten)]
+    pub invocation: Invocation,
     /// When it ended, UTC.
     pub finished: String,
     /// The machine of the last session.
@@ -56,19 +53,12 @@ pub enum Origin {
 /// What decides every answer of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QualityPlan {
-    /// The version of evalsuite.
-    pub evalsuite: String,
-    /// The command line, word by word.
-    pub command: Vec<String>,
-    /// Where the command was given: its relative paths are meant from there. Older plans do not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub working_directory: Option<String>,
-    /// When the run began, UTC.
-    pub started: String,
-    /// The model.
-    pub model: ModelPlan,
-    /// Its AWQ form, where awq runs from files of its own.
-    pub awq: Option<AwqPlan>,
+    /// Who ran it, and since when.
+    #[serde(flatten)]
+    pub invocation: Invocation,
+    /// The model, and what stands beside it.
+    #[serde(flatten)]
+    pub target: TargetPlan,
     /// The prompts.
     pub prompts: PromptSetPlan,
     /// Whether prompts went through the model's chat template.
@@ -82,13 +72,13 @@ pub struct QualityPlan {
     /// Whether tokens may depend on the batch.
     #[serde(default)]
     pub batching: Batching,
-    /// Precisions, the reference first.
-    pub dtypes: Vec<Dtype>,
+    /// Variants, the reference first.
+    pub dtypes: Vec<VariantName>,
 }
 
 impl RunPlan for QualityPlan {
     fn command(&self) -> &[String] {
-        &self.command
+        &self.invocation.command
     }
 }
 

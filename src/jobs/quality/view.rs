@@ -8,7 +8,7 @@ use super::{
     QualityRecord, ShownToken,
 };
 use crate::report::words::{nothing, percent, thousands};
-use crate::report::{decoding, model, plain, wrap, wrap_text};
+use crate::report::{awq, decoding, model, plain, variants, wrap, wrap_text};
 use crate::score::statistics::Proportion;
 use crate::score::{DiffPart, Verdict, word_diff};
 
@@ -217,8 +217,10 @@ fn header(record: &QualityRecord) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     match &record.origin {
         Origin::Run(plan) => {
-            lines.push(("model", model(&plan.model)));
-            lines.extend(plan.awq.as_ref().map(|awq| ("awq", format!("{}, {}", awq.name, awq.stored_as))));
+            lines.push(("model", model(&plan.target.model)));
+            lines.extend(awq(&plan.target).map(|awq| ("awq", awq)));
+            let further = variants(&plan.target).into_iter().map(|(name, what)| ("variant", format!("{name}: {what}")));
+            lines.extend(further);
             lines.extend(set.map(|set| ("prompts", set)));
             let way = if plan.chat { "through the model's chat template" } else { "plain text" };
             lines.push(("asked", format!("{way}; {}", decoding(&plan.generation))));
@@ -265,6 +267,9 @@ fn reference_in_words(record: &QualityRecord, model: &ModelQuality) -> String {
     let what = match (&record.origin, model.is_ground_truth, model.reference.as_str()) {
         (Origin::Import(_), ..) => return format!("the column {}", model.reference),
         (Origin::Run(_), true, _) => "the ground truth",
+        (Origin::Run(plan), false, _) if plan.target.reference.is_some() => {
+            "named by `--reference`, not the ground truth"
+        }
         (Origin::Run(_), false, "f32") => "arithmetic on quantised weights, not the ground truth",
         (Origin::Run(_), false, _) => "the most exact precision of this run, for f32 is not in it",
     };

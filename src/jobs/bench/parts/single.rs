@@ -1,25 +1,47 @@
 //! One request alone: time to first token, and tokens a second after it.
 
-use super::job::SINGLE;
-use super::measure::{Lane, Part};
-use super::prompts::Purpose;
-use super::{BenchPart, DtypeBench, SingleRun};
 use crate::engine::{Engine, Timings};
 use crate::jobs::JobError;
+use crate::jobs::bench::part::{Part, PartEnd, Runner};
+use crate::jobs::bench::prompts::Purpose;
+use crate::jobs::bench::{BenchPlan, DtypeBench, Lengths, SingleRun, Workload};
 
-impl Lane<'_, '_> {
+/// 128 tokens after the first.
+pub(in crate::jobs::bench) const SINGLE: Lengths = Lengths { requests: 1, prompt_tokens: 128, output_tokens: 129 };
+
+/// `--only single`.
+#[derive(Debug)]
+pub(super) struct Single;
+
+impl Part for Single {
+    fn name(&self) -> &'static str {
+        "single"
+    }
+
+    fn description(&self) -> &'static str {
+        "one request of 128 prompt and 129 output tokens alone, --repeats times"
+    }
+
+    fn longest_request(&self, plan: &BenchPlan, _: &Workload) -> usize {
+        plan.single.prompt_tokens + plan.single.output_tokens
+    }
+
+    fn warm_up_requests(&self) -> usize {
+        1
+    }
+
     /// As often as the job says, each time with another prompt.
-    pub(super) fn single(&mut self, engine: &mut dyn Engine, bench: &mut DtypeBench) -> Result<Part<()>, JobError> {
-        for number in 0..self.job.repeats {
-            let prompt = self.inputs.prompts().prompt(Purpose::Single, number, &[], SINGLE.prompt_tokens);
+    fn run(&self, runner: &mut Runner, engine: &mut dyn Engine, bench: &mut DtypeBench) -> Result<PartEnd, JobError> {
+        for number in 0..runner.job.repeats {
+            let prompt = runner.prompts.prompt(Purpose::Single, number, &[], SINGLE.prompt_tokens);
             let requests = vec![(prompt, SINGLE.output_tokens)];
-            let Some(ran) = self.generate(engine, requests, Some(BenchPart::Single))? else {
-                return Ok(Part::Interrupted);
+            let Some(ran) = runner.generate(engine, requests, Some(self.name()))? else {
+                return Ok(PartEnd::Interrupted);
             };
             bench.singles.extend(ran.timings.iter().map(|timings| run(timings, SINGLE.output_tokens, ran.seconds)));
         }
-        (self.surroundings.tell)(super::BenchEvent::Ended);
-        Ok(Part::Done(()))
+        runner.ended();
+        Ok(PartEnd::Done)
     }
 }
 

@@ -1,0 +1,198 @@
+//! What a part of a benchmark is, and what it works with: one variant's engine, and requests that run together.
+
+use std::fmt::Debug;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::prompts::{Prompts, Purpose};
+use super::{BenchJob, BenchPlan, DtypeBench, Workload};
+use crate::engine::{Engine, EngineError, Event as EngineEvent, GenerateOptions, Prompt, Request, Timings, Work};
+use crate::jobs::{Event, JobContext, JobError, Progress, Variant};
+
+/// Between two reports of progress: they must not cost what they report.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// A part of a benchmark: an entry of [`super::PARTS`]. Its figures go into a field of [`DtypeBench`] that its own tables show, or by
+/// [`DtypeBench::add`] into a table that all parts share.
+pub trait Part: Debug + Sync {
+    /// The name on the command line and in files.
+    fn name(&self) -> &'static str;
+
+    /// What it measures, in a line.
+    fn description(&self) -> &'static str;
+
+    /// Tokens of its longest request, prompt and output.
+    fn longest_request(&self, plan: &BenchPlan, workload: &Workload) -> usize;
+
+    /// The way out where the model's context does not hold that.
+    fn too_long_hint(&self) -> &'static str {
+        "leave this part out with `--only`, or give a `--model` with a longer context"
+    }
+
+    /// How often it wants the engine opened; what the last opening gives is what runs.
+    fn openings(&self, job: &BenchJob) -> usize {
+        let _ = job;
+        1
+    }
+
+    /// Requests that run together before it and are not counted; 0 where it runs none.
+    fn warm_up_requests(&self) -> usize;
+
+    /// Measures.
+    fn run(&self, runner: &mut Runner, engine: &mut dyn Engine, bench: &mut DtypeBench) -> Result<PartEnd, JobError>;
+}
+
+/// How a part ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartEnd {
+    /// With its figures.
+    Done,
+    /// The user broke off.
+    Interrupted,
+}
+
+/// What came of requests that ran together.
+pub(super) struct Ran {
+    /// One a request, in the order in which they were given.
+    pub(super) timings: Vec<Timings>,
+    /// From submission until the engine returned.
+    pub(super) seconds: f64,
+}
+
+/// One variant's way through the parts.
+pub struct Runner<'a, 'b> {
+    pub(super) job: &'a BenchJob,
+    pub(super) plan: &'a BenchPlan,
+    pub(super) workload: &'a Workload,
+    pub(super) prompts: Prompts,
+    pub(super) variant: &'a Variant,
+    pub(super) context: &'a mut JobContext<'b>,
+}
+
+impl Debug for Runner<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runner").field("variant", &self.variant.name).finish_non_exhaustive()
+    }
+}
+
+impl Runner<'_, '_> {
+    /// Says that a part of the variant's work is over.
+    pub(super) fn ended(&mut self) {
+        (self.context.emit)(Event::Ended(self.variant.name.clone()));
+    }
+
+    /// Work that is not counted; `None` where the user broke off.
+    pub(super) fn warm_up(&mut self, engine: &mut dyn Engine, requests: usize) -> Result<Option<()>, JobError> {
+        let prompts = self.prompts;
+        // Each round of the warm-up has prompts of its own, told apart by its size.
+        let prompt = |number: usize| prompts.prompt(Purpose::WarmUp, requests * 100 + number, &[], 128);
+        let requests = (0..requests).map(|number| (prompt(number), 8)).collect();
+        Ok(self.generate(engine, requests, None)?.map(|_| ()))
+    }
+
+    /// Runs requests of (prompt, tokens to generate) together and checks that each got what it asked for. Progress is
+    /// emitted for a `part`; `None` where the user broke off.
+    pub(super) fn generate(
+        &mut self,
+        engine: &mut dyn Engine,
+        prompts: Vec<(Arc<Prompt>, usize)>,
+        part: Option<&'static str>,
+    ) -> Result<Option<Ran>, JobError> {
+        if self.context.interrupted.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let outputs: Vec<usize> = prompts.iter().map(|(_, output_tokens)| *output_tokens).collect();
+        let requests = prompts.into_iter().enumerate().map(|(id, (prompt, output_tokens))| Request {
+            id,
+            prompt,
+            work: Work::Generate(GenerateOptions {
+                max_tokens: output_tokens,
+                ignore_eos: true,
+                ..GenerateOptions::default()
+            }),
+        });
+        let requests: Vec<Request> = requests.collect();
+        let mut ended: Vec<Option<(usize, Timings)>> = vec![None; outputs.len()];
+        let mut stranger = None;
+        let context = &mut *self.context;
+        let interrupted = context.interrupted;
+        let mut progress = part.map(|part| Progress {
+            variant: self.variant.name.clone(),
+            part: Some(part),
+            completed: 0,
+            completed_now: 0,
+            total: outputs.len(),
+            running: 0,
+            cache_bytes: None,
+            output_tokens: 0,
+            expected_tokens: Some(outputs.iter().map(|tokens| *tokens as u64).sum()),
+            seconds: 0.0,
+        });
+        let begun = Instant::now();
+        let mut reported = begun;
+        engine.run(requests, &mut |event| {
+            match event {
+                EngineEvent::Step { running, new_tokens, cache_bytes } => {
+                    if let Some(progress) = &mut progress {
+                        progress.running = running;
+                        progress.cache_bytes = cache_bytes;
+                        progress.output_tokens += new_tokens;
+                    }
+                }
+                EngineEvent::Completed(completion) => {
+                    match ended.get_mut(completion.request) {
+                        Some(slot) => *slot = Some((completion.token_ids.len(), completion.timings)),
+                        None => stranger = Some(completion.request),
+                    }
+                    if let Some(progress) = &mut progress {
+                        progress.completed += 1;
+                        progress.completed_now += 1;
+                    }
+                }
+                EngineEvent::Token(_) | EngineEvent::Failed { .. } => (), // neither is asked for, nor told by a run
+            }
+            if let Some(progress) = progress.as_mut().filter(|_| reported.elapsed() >= REPORT_EVERY) {
+                reported = Instant::now();
+                progress.seconds = begun.elapsed().as_secs_f64();
+                (context.emit)(Event::Progress(progress.clone()));
+            }
+            if stranger.is_some() || interrupted.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        let seconds = begun.elapsed().as_secs_f64();
+        if let Some(request) = stranger {
+            return Err(fault(format!("the engine completed request {request}, which it was never given")));
+        }
+        let unfinished = ended.iter().any(Option::is_none);
+        if unfinished && interrupted.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let finished = ended.into_iter().zip(outputs).enumerate().map(|(id, (ended, wanted))| match ended {
+            Some((tokens, timings)) if tokens == wanted => Ok(timings),
+            Some((tokens, _)) => Err(fault(format!("the engine gave {tokens} of {wanted} tokens of request {id}"))),
+            None => Err(fault(format!("the engine returned without completing request {id}"))),
+        });
+        let timings = finished.collect::<Result<_, _>>()?;
+        if let Some(progress) = progress {
+            (context.emit)(Event::Progress(Progress {
+                completed: progress.total,
+                completed_now: progress.total,
+                running: 0,
+                cache_bytes: None,
+                output_tokens: progress.expected_tokens.unwrap_or(progress.output_tokens),
+                seconds,
+                ..progress
+            }));
+        }
+        Ok(Some(Ran { timings, seconds }))
+    }
+}
+
+fn fault(what: String) -> JobError {
+    EngineError::failed(what, "this is a fault of the engine; choose another with `--engine`").into()
+}

@@ -1,0 +1,101 @@
+//! A model, opened: local files, or an endpoint of which only its answers are seen.
+
+use std::sync::Arc;
+
+use super::{JobError, provenance};
+use crate::engine::model::{ModelSource, ModelTokenizer};
+use crate::record::ModelPlan;
+
+/// Where a model is.
+#[derive(Debug, Clone)]
+pub enum Model {
+    /// Its files are here: everything about it is known.
+    Local(Arc<ModelSource>),
+    /// It answers elsewhere: tokenizer, token ids, hash, family, size and memory are unknown.
+    Endpoint(Endpoint),
+}
+
+/// A model that answers elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// What it is asked for as.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+}
+
+impl Model {
+    /// A short name for tables.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Local(source) => &source.name,
+            Self::Endpoint(endpoint) => &endpoint.name,
+        }
+    }
+
+    /// Its files, where these are here.
+    pub const fn files(&self) -> Option<&Arc<ModelSource>> {
+        match self {
+            Self::Local(source) => Some(source),
+            Self::Endpoint(_) => None,
+        }
+    }
+
+    /// Its files; `what` cannot be done without.
+    pub(crate) fn need_files(&self, what: &str) -> Result<&Arc<ModelSource>, JobError> {
+        self.files().ok_or_else(|| {
+            JobError::invalid(
+                format!("{what} needs the model's files, and {} answers elsewhere", self.name()),
+                "give a folder, a .gguf file or a hub id as `--model`",
+            )
+        })
+    }
+
+    /// Its tokenizer, where that is known.
+    pub fn tokenizer(&self) -> Option<&Arc<ModelTokenizer>> {
+        self.files().map(|source| &source.tokenizer)
+    }
+
+    /// The tokens that its context holds, where that is known.
+    pub fn context_tokens(&self) -> Option<usize> {
+        self.files().map(|source| source.config.context_tokens)
+    }
+
+    /// The tokens of a text; none where the tokenizer is unknown.
+    pub(crate) fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, JobError> {
+        let Some(tokenizer) = self.tokenizer() else { return Ok(Vec::new()) };
+        Ok(tokenizer.encode(text, add_special_tokens)?)
+    }
+
+    /// Its provenance.
+    pub fn plan(&self) -> ModelPlan {
+        match self {
+            Self::Local(source) => provenance::model_plan(source),
+            Self::Endpoint(endpoint) => ModelPlan {
+                name: endpoint.name.clone(),
+                source: endpoint.address.clone(),
+                sha256: None,
+                stored_as: None,
+                quantized: false,
+                family: None,
+                parameters: None,
+            },
+        }
+    }
+}
+
+impl From<Arc<ModelSource>> for Model {
+    fn from(source: Arc<ModelSource>) -> Self {
+        Self::Local(source)
+    }
+}
+
+/// A token's text; for special tokens and parts of characters, its name in the vocabulary.
+pub(crate) fn spelling(tokenizer: &ModelTokenizer, token: u32) -> String {
+    let text = tokenizer.decode(&[token]).unwrap_or_default();
+    if text.is_empty() || text.contains('\u{fffd}') {
+        tokenizer.id_to_token(token).unwrap_or_else(|| format!("<{token}>"))
+    } else {
+        text
+    }
+}
