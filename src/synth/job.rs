@@ -15,9 +15,6 @@ use crate::checkpoint::safetensors::{header_of, shard_name, write_index};
 use crate::checkpoint::{CheckpointError, CheckpointFolder, write_json};
 use crate::engine::model::ModelConfig;
 
-/// Standard deviation of every weight: what Llama's are initialised with, small enough that activations stay finite.
-pub const WEIGHT_DEVIATION: f64 = 0.02;
-
 /// Bytes that one thread makes and writes at a time.
 const CHUNK_BYTES: u64 = 4 << 20;
 

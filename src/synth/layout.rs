@@ -2,11 +2,14 @@
 
 use half::f16;
 
+use super::SynthError;
 use super::random::{Normal, Words, fill_bits};
-use super::{SynthError, WEIGHT_DEVIATION};
 use crate::checkpoint::safetensors::SHARD_BYTES;
 use crate::engine::Precision;
 use crate::engine::model::{ModelConfig, Quantization};
+
+/// Standard deviation of every weight: what Llama's are initialised with, small enough that activations stay finite.
+pub const WEIGHT_DEVIATION: f64 = 0.02;
 
 /// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

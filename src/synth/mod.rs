@@ -10,6 +10,6 @@ mod shapes;
 mod tokenizer;
 
 pub use error::SynthError;
-pub use job::{SynthEnd, SynthJob, SynthProgress, WEIGHT_DEVIATION, synthesise};
-pub use layout::SynthFormat;
+pub use job::{SynthEnd, SynthJob, SynthProgress, synthesise};
+pub use layout::{SynthFormat, WEIGHT_DEVIATION};
 pub use shapes::ModelShape;

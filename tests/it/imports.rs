@@ -166,13 +166,21 @@ fn without_comments(text: &str) -> String {
 fn use_paths(code: &str, reexports: bool) -> Vec<(Vec<String>, Option<String>)> {
     let mut found = Vec::new();
     for (position, _) in code.match_indices("use ") {
-        let before = code[..position].rsplit('\n').next().unwrap_or("").trim();
+        let indented = code[..position].rsplit('\n').next().unwrap_or("");
+        let before = indented.trim();
         let is_reexport = before.starts_with("pub");
         if !(before.is_empty() || is_reexport) || is_reexport != reexports {
             continue;
         }
         let Some(end) = code[position..].find(';') else { continue };
+        let first = found.len();
         expand(&code[position + 4..position + end], &[], &mut found);
+        // Within a module of the same file (`mod tests`), `super` is the file.
+        for (path, _) in found.iter_mut().skip(first).filter(|_| indented.starts_with(' ')) {
+            if let Some(root) = path.first_mut().filter(|root| *root == "super") {
+                "self".clone_into(root);
+            }
+        }
     }
     found
 }
@@ -223,6 +231,7 @@ fn paths_are_found_in_every_spelling() {
     let names = |paths: Vec<(Vec<String>, Option<String>)>| -> Vec<String> {
         paths.into_iter().map(|(path, alias)| path.join("::") + &alias.unwrap_or_default()).collect()
     };
+    assert_eq!(names(use_paths("mod tests {\n    use super::*;\n}", false)), ["self"]);
     let used = ["crate::files::sha256", "crate::hub::Hub", "crate::hub::HubErrorE", "crate::text"];
     assert_eq!(names(use_paths(code, false)), used);
     assert_eq!(names(use_paths(code, true)), ["gate::refusal"]);
