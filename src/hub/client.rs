@@ -9,7 +9,7 @@ use std::time::Duration;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::error::{Failure, broken_off, describe};
+use super::failure::{Failure, broken_off, describe};
 use super::fetch::{fetch, link_blob};
 use super::{DEFAULT_REVISION, HubError, HubSettings, cache};
 use crate::text;

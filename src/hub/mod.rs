@@ -6,6 +6,7 @@
 mod cache;
 mod client;
 mod error;
+mod failure;
 mod fetch;
 mod settings;
 
