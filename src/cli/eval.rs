@@ -254,7 +254,7 @@ fn conclude(
     min_accuracy: Option<f64>,
     baseline: Option<&Baseline>,
 ) -> Result<Exit, JobError> {
-    let exit = conclude_run(finished, &job.command, &job.destination, job.resume)?;
+    let exit = conclude_run(finished, &job.command)?;
     let (Exit::Success, Some((record, _))) = (exit, &finished.results) else { return Ok(exit) };
     let held = baseline.map_or(Ok(Exit::Success), |baseline| baseline.check(&finished.folder))?;
     let Some(minimum) = min_accuracy else { return Ok(held) };

@@ -118,7 +118,7 @@ pub(super) fn run(arguments: &QualityArguments, command: Vec<String>) -> Result<
     let job = resolve_quality(arguments, command, colour())?;
     let hub = arguments.model.start()?;
     let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
-    conclude_run(&finished, &job.command, &job.destination, job.resume)
+    conclude_run(&finished, &job.command)
 }
 
 fn compare_import(arguments: &QualityArguments, file: &Path, command: Vec<String>) -> Result<Exit, JobError> {

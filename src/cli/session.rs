@@ -1,6 +1,6 @@
 //! What every command that runs something needs around it: threads, the hub, Ctrl-C, and the last words.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SigHandler, Signal};
@@ -29,14 +29,10 @@ pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut JobContext) -> Result<T
 }
 
 /// Prints what came of a run with a folder, and says how to go on where it did not finish.
-pub(super) fn conclude_run<R>(
-    finished: &Finished<R>,
-    command: &[String],
-    destination: &Destination,
-    resumed: bool,
-) -> Result<Exit, JobError> {
+pub(super) fn conclude_run<R>(finished: &Finished<R>, command: &[String]) -> Result<Exit, JobError> {
     let folder = finished.folder.display();
-    let go_on = resume_command(command, destination, resumed, &finished.folder);
+    let program = command.first().map_or("evalsuite", String::as_str);
+    let go_on = command_line([program, "resume", &folder.to_string()]);
     let Some((_, report)) = &finished.results else {
         say(&format!("interrupted: what is done is kept in {folder}\nhint: go on with `{go_on}`"));
         return Ok(Exit::Interrupted);
@@ -61,19 +57,6 @@ pub(super) fn print_failures(failures: &[(VariantName, JobError)]) -> Exit {
         failures if failures.iter().any(|(_, error)| error.is_engine_failure()) => Exit::EngineFailure,
         _ => Exit::UserMistake,
     }
-}
-
-/// The command that goes on with a run, ready to be pasted into a shell.
-fn resume_command(command: &[String], destination: &Destination, resumed: bool, folder: &Path) -> String {
-    let folder = folder.display().to_string();
-    let mut words: Vec<&str> = command.iter().map(String::as_str).collect();
-    if matches!(destination, Destination::Under(_)) {
-        words.extend(["--out", &folder]);
-    }
-    if !resumed {
-        words.push("--resume");
-    }
-    command_line(words)
 }
 
 /// More than the machines have that this runs on; starting many more takes minutes.

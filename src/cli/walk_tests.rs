@@ -115,7 +115,8 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "engine" => "candle",
         "batching" => "fast",
         "batch" | "limit" | "top_k" => "3",
-        "device" | "threads" | "diffs" => "0",
+        "device" | "diffs" => "0",
+        "threads" => "1",
         "dataset" => return Some(file("rows.jsonl", &rows)),
         "split" => "train",
         "task" => {
@@ -186,8 +187,13 @@ fn a_run_is_resumed_under_another_value_where_the_table_says_so_and_nowhere_else
         for flag in flags(&command).filter_map(known).filter(|flag| flag.on_resume != OnResume::NoRun) {
             let Some(value) = another_value_of(flag, folder.path()) else { continue };
             let more: Vec<String> = std::iter::once(flag.long()).chain(value).collect();
-            // Greedy decoding has nothing to repeat.
-            let base: &[&str] = if flag.id == "repeats" { &["--temperature", "0.7"] } else { &[] };
+            let base: &[&str] = match flag.id {
+                // Greedy decoding has nothing to repeat.
+                "repeats" => &["--temperature", "0.7"],
+                "fewshot" => &["--protocol", "gsm8k"],
+                "margin" | "min_speed_ratio" => &["--baseline", "elsewhere"],
+                _ => &[],
+            };
             let task: &[&str] = if path == "eval" { &["gsm8k"] } else { &[] };
             let found = differences(&path, &[task, &["--dtype", "f32"], base].concat(), &more);
             assert_eq!(found.is_empty(), flag.on_resume == OnResume::Free, "{path} {}: {found:?}", flag.long());

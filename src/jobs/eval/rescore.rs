@@ -64,7 +64,7 @@ fn columns(
     if columns.iter().all(|column| column.completions.is_empty()) {
         return Err(JobError::invalid(
             format!("there is no completion in {}", run.display()),
-            "finish the run first: give its command with `--resume`",
+            "finish the run first, with `evalsuite resume RUN`",
         ));
     }
     Ok(columns)

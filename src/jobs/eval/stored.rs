@@ -42,7 +42,7 @@ impl StoredRun {
                         stored.len(),
                         variant.n
                     ),
-                    "give the run's command (in plan.json) with `--resume`: it makes the record anew",
+                    "delete its record.json and give `evalsuite resume RUN`: it makes the record anew",
                 ));
             }
             stored.sort_by_key(|completion| (completion.sample, completion.repeat));
@@ -61,7 +61,7 @@ impl StoredRun {
         RunFolder::read_plan::<EvalPlan>(path)?;
         Err(RecordError::invalid(
             format!("the run in {} has not finished", path.display()),
-            "finish it: give its command (in plan.json) with `--resume`",
+            "finish it with `evalsuite resume RUN`",
         ))
     }
 }
