@@ -338,7 +338,7 @@ fn rescored_answers_are_a_run_like_any_other_but_for_going_on() {
 
     // Golden files are held against it, but none is made of it: no command makes such answers again.
     says(world.path(), 0, "golden accept --run run --golden kept");
-    assert!(says(world.path(), 4, "golden check --run named --golden kept --ci").0.contains("the rules"));
+    assert!(says(world.path(), 4, "golden check --run named --golden kept --ci").0.contains("of protocol gsm8k"));
     assert!(says(world.path(), 2, "golden accept --run named --golden kept").1.contains("scored anew"));
 
     // And there is nothing to go on with.
