@@ -234,11 +234,12 @@ pub(super) fn run_gsm8k(arguments: &EvalFlags, command: Vec<String>) -> Result<E
 
 fn evaluate(task: Task, arguments: &EvalFlags, command: Vec<String>) -> Result<Exit, JobError> {
     let job = resolve(task, arguments, command, colour())?;
+    // Whoever reads a baseline uses the threads.
+    let hub = arguments.model.start()?;
     let baseline = arguments.baseline.open()?;
     if let Some(baseline) = &baseline {
         baseline.check_job(&job)?;
     }
-    let hub = arguments.model.start()?;
     if let Some(row) = arguments.show_prompt {
         print_data(&show_prompt(&EvalInputs::load(&job, &hub)?, &job, row)?)?;
         return Ok(Exit::Success);

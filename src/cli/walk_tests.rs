@@ -126,7 +126,7 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "system" => "Be brief.",
         "samples" => "5",
         "protocol" => "direct",
-        "fewshot" => return Some(file("shots.jsonl", &rows)),
+        "fewshot" => return Some(file("shots.jsonl", &rows.replace("answer", "target"))),
         "chat" => "never",
         "prompts" => {
             return Some(file("set.toml", "name = \"s\"\nmax_tokens = 5\n[[prompts]]\nid = \"a\"\ntext = \"b\"\n"));

@@ -106,6 +106,8 @@ fn a_finished_run_prints_its_table_and_is_held_against_what_is_asked() {
     let (_, err) = says(world.path(), 1, "resume run --min-accuracy 100");
     assert!(err.contains("below --min-accuracy 100 %"), "{err}");
     says(world.path(), 0, "resume run --baseline run");
+    // With threads of its own, too: reading a baseline once used the threads before they were there.
+    says(world.path(), 0, &format!("{RUN} --baseline run --out again"));
 }
 
 #[test]
@@ -203,7 +205,7 @@ fn quiet_leaves_nothing_on_stderr_but_errors() {
         &format!("{RUN} --out run"),
         "quality --model m --prompts prompts.toml --dtype f32",
         "perplexity --model m --text text.txt --dtype f32 --out perplexity.json",
-        "bench --model m --dtype f32 --only load --repeats 1 --out bench.json",
+        "bench --dtype f32 --only load --repeats 1 --out bench.json",
         "rescore run --protocol gsm8k",
         "report run --out report.txt",
         "resume run --baseline run",
@@ -249,7 +251,7 @@ fn every_command_speaks_json_alone_on_stdout() {
             &["quality_format", "models"],
         ),
         ("perplexity --model m --text text.txt --dtype f32".to_owned(), 0, &["perplexity_format", "dtypes"]),
-        ("bench --model m --dtype f32 --only load --repeats 1".to_owned(), 0, &["bench_format", "rows"]),
+        ("bench --dtype f32 --only load --repeats 1".to_owned(), 0, &["bench_format", "rows"]),
         ("show asked".to_owned(), 0, &["quality_format"]),
         ("show run".to_owned(), 0, &["format", "machine"]),
         ("resume run".to_owned(), 0, &["format", "machine"]),
@@ -358,11 +360,11 @@ fn both_commands_take_rows_in_either_spelling() {
     let example =
         |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name).display().to_string();
     says(world.path(), 0, &format!("{RUN} --out run"));
-    says(world.path(), 0, "bench --model m --dtype f32,f16 --only load --repeats 1 --out bench.json");
+    says(world.path(), 0, "bench --dtype f32,f16 --only load --repeats 1 --out bench.json");
     for (file, engine) in [("elsewhere.json", "other-engine 2.1"), ("elsewhere-bench.json", "peer 1.0 (eager)")] {
         let (table, _) = says(world.path(), 0, &format!("report run --vs {}", example(file)));
         assert!(table.contains(engine), "{file}: {table}");
-        let bench = format!("bench --model m --dtype awq,f16 --only load --repeats 1 --vs {}", example(file));
+        let bench = format!("bench --dtype awq,f16 --only load --repeats 1 --vs {}", example(file));
         let record = json(world.path(), 0, &format!("{bench} --format json"));
         let rows = record["peers"]["rows"].as_array().unwrap();
         assert!(file == "elsewhere.json" || rows.iter().any(|row| row["engine"] == engine), "{file}: {record}");
@@ -371,11 +373,9 @@ fn both_commands_take_rows_in_either_spelling() {
     let (table, _) = says(world.path(), 0, "report run --vs bench.json --format markdown");
     assert!(table.contains("evalsuite cpu") && table.contains("bench.json ("), "{table}");
     // One with a model that is part of ours.
-    let rows =
-        r#"{"source": "here", "rows": [{"engine": "e", "precision": "f16", "model": "m", "tokens_per_second": 5}]}"#;
+    let rows = r#"{"source": "here", "rows": [{"engine": "e", "precision": "f16", "model": "bundled", "tokens_per_second": 5}]}"#;
     fs::write(world.path().join("rows.json"), rows).unwrap();
-    let record =
-        json(world.path(), 0, "bench --model m --dtype f16 --only load --repeats 1 --vs rows.json --format json");
+    let record = json(world.path(), 0, "bench --dtype f16 --only load --repeats 1 --vs rows.json --format json");
     assert_eq!(record["peers"]["rows"][0]["gsm8k_shape_tok_s"], 5.0);
     assert!(says(world.path(), 0, "report run --vs rows.json").0.contains("here"));
     fs::write(world.path().join("rows.json"), rows.replace("\"source\": \"here\", ", "")).unwrap();
