@@ -126,7 +126,10 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "system" => "Be brief.",
         "samples" => "5",
         "protocol" => "direct",
-        "fewshot" => return Some(file("shots.jsonl", &rows.replace("answer", "target"))),
+        "fewshot" => {
+            let shot = "{\"question\": \"1 + 1?\", \"target\": \"2\"}\n";
+            return Some(file("shots.jsonl", &shot.repeat(5)));
+        }
         "chat" => "never",
         "prompts" => {
             return Some(file("set.toml", "name = \"s\"\nmax_tokens = 5\n[[prompts]]\nid = \"a\"\ntext = \"b\"\n"));

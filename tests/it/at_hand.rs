@@ -211,7 +211,7 @@ fn quiet_leaves_nothing_on_stderr_but_errors() {
         "resume run --baseline run",
         "golden accept --run run --golden kept",
         "golden check --run run --golden kept",
-        "quantize --model m --out q --method rtn --group-size 32",
+        "quantize --model bundled --out q --method rtn",
     ] {
         let (out, err) = says(world.path(), 0, &format!("--quiet {arguments}"));
         assert_eq!(err, "", "{arguments}");
@@ -263,11 +263,7 @@ fn every_command_speaks_json_alone_on_stdout() {
         ("golden list --golden kept".to_owned(), 0, &["kind", "format", "golden_files"]),
         ("golden check --run run --golden kept".to_owned(), 0, &["kind", "format", "holds", "golden_files"]),
         ("golden review --golden kept".to_owned(), 0, &["kind", "format", "pending"]),
-        (
-            "quantize --model m --out q --method rtn --group-size 32".to_owned(),
-            0,
-            &["kind", "format", "folder", "seconds"],
-        ),
+        ("quantize --model bundled --out q --method rtn".to_owned(), 0, &["kind", "format", "folder", "seconds"]),
     ] {
         let value = json(world.path(), code, &format!("{} --format json", arguments));
         for key in keys {
