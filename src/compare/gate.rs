@@ -146,6 +146,15 @@ pub(crate) fn no_shared_precision(run: impl Display, baseline: &StoredRun) -> Re
 
 fn refuse_strangers(run: &StoredRun, baseline: &StoredRun) -> Result<(), ReportError> {
     let (own, stored) = (&run.record.plan, &baseline.record.plan);
+    let task = |plan: &EvalPlan| plan.task.as_ref().map(|task| task.sha256.clone());
+    if task(own) != task(stored) {
+        return Err(refusal(
+            run.path.display(),
+            baseline,
+            &format!("its task is {}, the baseline's {}", own.title(), stored.title()),
+            "run both as the same task, by the same task file: make a new baseline, or give the baseline's task to `eval`",
+        ));
+    }
     let hashes = [
         ("dataset", &own.dataset.name, &own.dataset.sha256, &stored.dataset.name, &stored.dataset.sha256),
         ("protocol", &own.protocol.name, &own.protocol.sha256, &stored.protocol.name, &stored.protocol.sha256),

@@ -20,11 +20,12 @@ impl<'a> Source<'a> {
         &self.stored.completions[self.dtype].1
     }
 
-    /// Rows that answered the same questions, put by the same protocol, under the same rules.
-    pub(in crate::compare) fn questions(self) -> (&'a str, &'a str, Option<&'a str>) {
+    /// Rows that answered the same questions of the same task, put by the same protocol, under the same rules.
+    pub(in crate::compare) fn questions(self) -> (&'a str, &'a str, Option<&'a str>, Option<&'a str>) {
         let record = &self.stored.record;
+        let task = record.plan.task.as_ref().map(|task| task.sha256.as_str());
         let generated_under = record.generated_under.as_ref().map(|protocol| protocol.sha256.as_str());
-        (&record.plan.dataset.sha256, &record.plan.protocol.sha256, generated_under)
+        (&record.plan.dataset.sha256, &record.plan.protocol.sha256, task, generated_under)
     }
 }
 

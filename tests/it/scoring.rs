@@ -86,10 +86,14 @@ fn our_own_extractor_agrees_with_the_labels_of_marked_answers() {
 }
 
 #[test]
-fn every_protocol_is_scored_by_the_faithful_rules_and_by_ours() {
-    // `boxed` asks for what no published rule of GSM8K finds.
-    for name in Protocol::names().into_iter().filter(|name| *name != "boxed") {
+fn every_protocol_of_gsm8k_is_scored_by_the_faithful_rules_and_by_ours() {
+    let is_of_gsm8k =
+        |protocol: &Protocol| protocol.source.starts_with("lm-evaluation-harness") || protocol.name == "direct";
+    for name in Protocol::names() {
         let protocol = Protocol::open(name).unwrap();
+        if !is_of_gsm8k(&protocol) && name != "stepwise" {
+            continue;
+        }
         let mut rules: Vec<&str> = protocol.rules.iter().map(|rule| rule.name.as_str()).collect();
         assert_eq!(rules[0], if name == "stepwise" { "numeric" } else { "strict" }, "{name}");
         rules.sort_unstable();

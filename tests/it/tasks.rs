@@ -70,16 +70,14 @@ fn every_task_file_is_built_in_and_sound() {
     for language in ["bn", "de", "en", "es", "fr", "ja", "ru", "sw", "te", "th", "zh"] {
         assert!(names.contains(&format!("mgsm-{language}")), "{language}");
     }
-    assert_eq!(names.len(), 4 + 11);
     for (name, description) in Task::list() {
         let task = Task::open(&name).unwrap();
         assert_eq!(task.name, name);
         assert!(!description.is_empty() && description.len() < 100 && !task.title.contains('{'), "{name}");
         Protocol::open(&task.protocol).unwrap();
-        let from_file = Task::read(&files[stems.iter().position(|stem| name.starts_with(stem)).unwrap()], Some(&name));
-        if let Ok(from_file) = from_file {
-            assert_eq!((from_file.sha256, from_file.dataset), (task.sha256, task.dataset), "{name}");
-        }
+        let longest = (0..files.len()).filter(|at| name.starts_with(stems[*at])).max_by_key(|at| stems[*at].len());
+        let from_file = Task::read(&files[longest.unwrap()], Some(&name)).unwrap();
+        assert_eq!((from_file.sha256, from_file.dataset), (task.sha256, task.dataset), "{name}");
     }
     assert!(Task::gsm8k().unwrap().is_gsm8k() && !Task::open("svamp").unwrap().is_gsm8k());
 }

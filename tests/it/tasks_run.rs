@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use evalsuite::compare::{Comparison, Gate, Limits};
 use evalsuite::golden::{RecipeSource, Store};
 use evalsuite::hub::Hub;
-use evalsuite::jobs::eval::{EvalInputs, EvalJob, EvalRecord, render, rescore, show_prompt};
+use evalsuite::jobs::eval::{EvalInputs, EvalJob, EvalRecord, StoredRun, render, rescore, show_prompt};
 use evalsuite::report::Format;
 use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Fewshot, Protocol, Task};
 use serde_json::Value;
@@ -126,6 +127,27 @@ fn a_run_goes_on_under_the_same_task_and_system_message_alone() {
     let (other, inputs) = task_job(&task, &rows, Some("Be brief."), out);
     let message = evaluate(&EvalJob { resume: true, ..other }, &inputs).unwrap_err().to_string();
     assert!(message.contains("task.sha256: was "), "{message}");
+}
+
+#[test]
+fn runs_of_two_tasks_on_the_same_rows_are_held_against_each_other_by_nothing() {
+    let (folder, task, rows) = task_files();
+    let run = |out: &str| {
+        let (job, inputs) = task_job(&task, &rows, None, folder.path().join(out));
+        StoredRun::read(&evaluate(&job, &inputs).unwrap().folder).unwrap()
+    };
+    let (first, same) = (run("first"), run("same"));
+    std::fs::write(&task, TASK.replace("title = \"Tens\"", "title = \"Others\"")).unwrap();
+    let other = run("other");
+    assert!(Gate::new(std::slice::from_ref(&same), &first, Limits::default()).unwrap().passed);
+    let message = Gate::new(std::slice::from_ref(&other), &first, Limits::default()).unwrap_err().to_string();
+    assert!(message.contains("its task is Others, the baseline's Tens") && message.contains("\nhint: "), "{message}");
+    // Their f16 columns have a reference of their own each, and none has the other's.
+    let command = vec!["evalsuite".to_owned()];
+    let pairs = |runs: &[StoredRun]| Comparison::new(runs, Vec::new(), None, command.clone()).pairs.len();
+    let alone = pairs(std::slice::from_ref(&first));
+    assert_eq!(pairs(&[first.clone(), other]), 2 * alone);
+    assert!(pairs(&[first, same]) > 2 * alone);
 }
 
 #[test]

@@ -189,7 +189,6 @@ mod tests {
         for (key, meaning) in KEYS.iter().chain(FEWSHOT_KEYS).chain(RULE_KEYS) {
             assert!(page.contains(&format!("| `{key}` | {meaning} |")), "docs/protocols.md on `{key}`: {meaning}");
         }
-        assert!(Protocol::names().iter().all(|name| page.contains(&format!("| `{name}` |"))));
     }
 
     #[test]
