@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::awq_writer::Checkpoint;
+use crate::program::{evalsuite, text};
 
 const RUN: &str =
     "gsm8k --model m --dataset problems.jsonl --protocol direct --max-tokens 6 --dtype f32,f16 --threads 2";
@@ -30,19 +31,15 @@ fn world() -> TempDir {
     folder
 }
 
-fn evalsuite(folder: &Path, arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
-    command.current_dir(folder).env("HF_HUB_OFFLINE", "1").env_remove("CI").env_remove("GITHUB_ACTIONS");
+fn output_of(folder: &Path, arguments: &str) -> Output {
+    let mut command = evalsuite();
+    command.current_dir(folder).env("HF_HUB_OFFLINE", "1");
     command.args(arguments.split_whitespace()).output().expect("the program starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// What stands on stdout and on stderr of a command that ends with `code`.
 fn says(folder: &Path, code: i32, arguments: &str) -> (String, String) {
-    let output = evalsuite(folder, arguments);
+    let output = output_of(folder, arguments);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{arguments}: {out}{err}");
     assert!(!err.contains("panicked") && (code != 2 || err.contains("hint: ")), "{arguments}: {err}");
@@ -299,7 +296,7 @@ fn what_a_check_finds_is_in_its_json() {
     let listed = json(world.path(), 0, "golden list --golden kept --format json");
     assert_eq!(listed["golden_files"][1]["status"], "ok");
     // Annotations are no data.
-    let mut github = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
+    let mut github = evalsuite();
     github.current_dir(world.path()).env("GITHUB_ACTIONS", "true");
     let output =
         github.args(["golden", "check", "--run", "run", "--golden", "kept", "--format", "json"]).output().unwrap();

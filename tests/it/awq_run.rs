@@ -1,7 +1,7 @@
 //! The main job on models with AWQ weights, by the program itself: which rows there are, and what they claim.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use evalsuite::engine::Dtype;
 use evalsuite::jobs::eval::EvalRecord;
@@ -9,6 +9,7 @@ use evalsuite::record::VariantName;
 use tempfile::TempDir;
 
 use crate::awq_writer::Checkpoint;
+use crate::program::{evalsuite, text};
 
 /// A folder with the model `m`, its AWQ form `m-awq` and two problems.
 fn world() -> TempDir {
@@ -22,7 +23,7 @@ fn world() -> TempDir {
 }
 
 fn gsm8k(world: &Path, arguments: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_evalsuite"))
+    evalsuite()
         .current_dir(world)
         .env("HF_HUB_OFFLINE", "1")
         .args(["gsm8k", "--dataset", "problems.jsonl", "--protocol", "direct", "--max-tokens", "6"])
@@ -33,18 +34,14 @@ fn gsm8k(world: &Path, arguments: &str) -> Output {
 
 fn run(world: &Path, arguments: &str) -> (EvalRecord, String) {
     let output = gsm8k(world, arguments);
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{arguments}: {}", text(&output.stderr));
     let out = arguments.split_whitespace().skip_while(|word| *word != "--out").nth(1).unwrap();
     let record = EvalRecord::read(&world.join(out).join("record.json")).unwrap();
     (record, String::from_utf8(output.stdout).unwrap())
 }
 
 fn mistake(world: &Path, arguments: &str) -> String {
-    let output = gsm8k(world, arguments);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{arguments}: {message}");
-    assert!(message.contains("hint: "), "{message}");
-    message
+    crate::program::mistake(&gsm8k(world, arguments))
 }
 
 #[test]
@@ -132,12 +129,12 @@ fn other_awq_weights_do_not_go_on_with_a_run() {
 #[test]
 fn the_bundled_model_answers_as_well_in_every_precision_as_its_readme_says() {
     let folder = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_evalsuite"))
+    let output = evalsuite()
         .current_dir(folder.path())
         .args(["gsm8k", "--dtype", "f32,f16,int8,awq", "--out", "run"])
         .output()
         .expect("the program starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", text(&output.stderr));
     let record = EvalRecord::read(&folder.path().join("run/record.json")).unwrap();
     assert_eq!(record.dtypes.len(), 4);
     for row in &record.dtypes {

@@ -17,6 +17,7 @@ use evalsuite::jobs::{Event, JobContext, JobError, Target, Variant};
 use evalsuite::report::Format;
 use serde_json::{Value, json};
 
+use crate::program::{evalsuite, text};
 use crate::tiny_model::open;
 use crate::{scripted, synth};
 
@@ -299,7 +300,7 @@ fn what_cannot_be_measured_is_refused_before_anything_loads() {
 }
 
 fn bench(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_evalsuite")).arg("bench").args(arguments).output().expect("the program starts")
+    evalsuite().arg("bench").args(arguments).output().expect("the program starts")
 }
 
 /// Begins `bench` where the shell did `before`, sends it `signal` once an engine is ready; exit code and what was told.
@@ -347,7 +348,7 @@ fn what_was_measured_is_kept_where_it_cannot_be_printed() {
         return;
     };
     let out = folder.path().join("out.json");
-    let status = Command::new(env!("CARGO_BIN_EXE_evalsuite"))
+    let status = evalsuite()
         .args(["bench", "--only", "load", "--repeats", "1", "--dtype", "f32", "--engine", "cpu", "--out"])
         .arg(&out)
         .stdout(full)
@@ -356,10 +357,6 @@ fn what_was_measured_is_kept_where_it_cannot_be_printed() {
         .unwrap();
     assert_eq!(status.code(), Some(2));
     assert!(BenchRecord::read(&out).unwrap().unwrap().complete);
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn written(folder: &Path, name: &str, value: &Value) -> String {
@@ -453,7 +450,7 @@ fn the_command_leaves_a_record_of_everything() {
 
     // The record is shown again, and is itself a file of rows.
     let again = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_evalsuite")).args(arguments).output().unwrap();
+        let output = evalsuite().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         text(&output.stdout)
     };

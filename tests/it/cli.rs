@@ -1,7 +1,7 @@
 //! The program as a stranger meets it: help, mistakes, exit codes. What needs a real engine is tested elsewhere.
 
 use std::io::Read as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use clap::Parser as _;
 use evalsuite::cli::{Arguments, Command as Subcommand, resolve};
@@ -10,30 +10,14 @@ use evalsuite::jobs::eval::EvalJob;
 use evalsuite::jobs::{Destination, JobError};
 use evalsuite::task::{ChatUse, Task};
 
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
-    // Nothing listens on port 9 of this very machine: no test may wait for a real hub.
-    command.env("HF_ENDPOINT", "http://127.0.0.1:9").env_remove("HF_HUB_OFFLINE");
-    command
+use crate::program::{evalsuite, text};
+
+fn output_of(arguments: &[&str]) -> Output {
+    evalsuite().args(arguments).output().expect("the program starts")
 }
 
-fn evalsuite(arguments: &[&str]) -> Output {
-    program().args(arguments).output().expect("the program starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A mistake: exit code 2, nothing on stdout, `error:` and `hint:` on one screen of stderr, no backtrace.
 fn mistake(arguments: &[&str]) -> String {
-    let output = evalsuite(arguments);
-    let message = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
-    assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
-    assert!(message.contains("error: ") && message.contains("hint: "), "{arguments:?}: {message}");
-    assert!(message.lines().count() <= 24 && !message.contains("panicked"), "{arguments:?}: {message}");
-    message
+    crate::program::mistake(&output_of(arguments))
 }
 
 fn resolved(words: &str) -> Result<EvalJob, JobError> {
@@ -67,7 +51,7 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
         &["report", "--help"],
         &["show", "-h"],
     ] {
-        let output = evalsuite(arguments);
+        let output = output_of(arguments);
         let help = text(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         for line in help.lines() {
@@ -83,7 +67,7 @@ fn help_fits_80_columns_and_documents_the_exit_codes() {
 
 #[test]
 fn help_of_gsm8k_names_every_flag_and_shows_examples() {
-    let help = text(&evalsuite(&["gsm8k", "--help"]).stdout);
+    let help = text(&output_of(&["gsm8k", "--help"]).stdout);
     let flags = "--model --revision --dtype --awq --engine --device --batch --threads --offline --dataset --split --limit --samples \
                  --protocol --fewshot --chat --show-prompt --max-tokens --temperature --top-p --top-k --seed --repeats \
                  --stop --out --resume --min-accuracy --baseline --margin --min-speed-ratio --format --template";
@@ -211,12 +195,12 @@ fn mistakes_that_the_parser_finds_have_a_hint_too() {
     }
     // A command that is missing brings its whole help, and then the hint.
     for (arguments, whose) in [(&[][..], "evalsuite"), (&["golden"], "evalsuite golden")] {
-        let output = evalsuite(arguments);
+        let output = output_of(arguments);
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{message}");
         assert!(message.contains(&format!("hint: name one of the commands; `{whose} --help`")), "{message}");
     }
-    let version = evalsuite(&["--version"]);
+    let version = output_of(&["--version"]);
     assert_eq!((version.status.code(), text(&version.stderr).as_str()), (Some(0), ""));
 }
 
@@ -258,7 +242,7 @@ fn a_run_that_is_not_there_is_a_mistake() {
 
 #[test]
 fn doctor_says_what_this_machine_offers() {
-    let output = evalsuite(&["doctor"]);
+    let output = output_of(&["doctor"]);
     let report = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     for part in ["CPU", "instruction sets", "GPU", "driver", "libcuda.so", "hub cache", "free", "reachable", "no ("] {
@@ -268,7 +252,7 @@ fn doctor_says_what_this_machine_offers() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    let mut child = program()
+    let mut child = evalsuite()
         .args(["gsm8k", "--help"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -276,7 +260,7 @@ fn a_reader_that_goes_away_is_no_error() {
         .expect("the program starts");
     drop(child.stdout.take());
     let mut doctor =
-        program().arg("doctor").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        evalsuite().arg("doctor").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     drop(doctor.stdout.take());
     for mut child in [child, doctor] {
         let mut message = String::new();

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use evalsuite::files::sha256;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::program::{evalsuite, text};
 
 const ROWS: [&str; 4] = ["--samples", "0,1,3,7,44,140", "--dtype", "f32,awq"];
 
@@ -42,11 +44,9 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn program(world: &TempDir, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_evalsuite"))
+    evalsuite()
         .current_dir(world.path())
         .env("HF_HUB_OFFLINE", "1")
-        .env_remove("CI")
-        .env_remove("GITHUB_ACTIONS")
         .args(arguments)
         .output()
         .expect("the program starts")
@@ -55,7 +55,7 @@ fn program(world: &TempDir, arguments: &[&str]) -> Output {
 /// What a command says that succeeds.
 fn said(world: &TempDir, arguments: &[&str]) -> String {
     let output = program(world, arguments);
-    let told = String::from_utf8_lossy(&output.stderr);
+    let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {told}");
     String::from_utf8(output.stdout).unwrap()
 }

@@ -11,6 +11,7 @@ use evalsuite::task::Tier;
 use tempfile::TempDir;
 
 use crate::awq_writer::Checkpoint;
+use crate::program::{evalsuite, text};
 
 const FLAGS: &str = "--dataset problems.jsonl --protocol direct --max-tokens 6";
 const PROMPTS: &str = r#"
@@ -45,14 +46,10 @@ fn problem(n: usize) -> String {
 }
 
 fn command(world: &Path, arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
-    command.current_dir(world).env("HF_HUB_OFFLINE", "1").env_remove("CI").env_remove("GITHUB_ACTIONS");
+    let mut command = evalsuite();
+    command.current_dir(world).env("HF_HUB_OFFLINE", "1");
     command.env_remove("NO_COLOR").arg("golden").args(arguments.split_whitespace());
     command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Everything said, stdout first, by a command that ends with `code`.
@@ -252,7 +249,7 @@ fn a_run_s_folder_is_compared_and_accepted_too() {
     let world = accepted();
     let world = world.path();
     let run = |arguments: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
+        let mut command = evalsuite();
         let output = command.current_dir(world).args(arguments.split_whitespace()).output().unwrap();
         assert!(output.status.success(), "{arguments}: {}", text(&output.stderr));
     };
@@ -298,7 +295,7 @@ fn flags_behind_the_dashes_that_would_not_be_heeded_are_refused() {
 fn a_folder_of_runs_is_refused_and_never_said_to_be_superfluous() {
     let world = accepted();
     let world = world.path();
-    let mut run = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
+    let mut run = evalsuite();
     let flags = format!("gsm8k --model m --dtype f32 {FLAGS} --out runs/one");
     assert!(run.current_dir(world).args(flags.split(' ')).output().unwrap().status.success());
     for (folder, place) in [("runs", "runs/one"), ("runs/one", "runs/one"), (".", "./runs/one")] {
@@ -428,8 +425,8 @@ fn review(world: &Path, keys: &str) -> Option<String> {
     let child = Command::new("script")
         .args(["-qec", &program, "/dev/null"])
         .current_dir(world)
-        .env_remove("CI")
         .env("TERM", "xterm")
+        .env_remove("CI")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn();

@@ -2,25 +2,21 @@
 //! instruction set; and faults planted where they would hurt, each of which must turn the check red and be found.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
+
+use crate::program::{evalsuite, text};
 
 /// The program in the checkout, where the committed golden files and their recipes' paths are. It writes nothing.
 fn check(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_evalsuite"))
+    evalsuite()
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("HF_HUB_OFFLINE", "1")
-        .env_remove("CI")
-        .env_remove("GITHUB_ACTIONS")
         .env_remove("EVALSUITE_SIMD")
         .envs(environment.iter().copied())
         .args(["golden", "check", "--ci"])
         .args(arguments)
         .output()
         .expect("the program starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 const HINT: &str = "if the change is meant: `evalsuite golden accept --rerun --model bundled`";

@@ -1,12 +1,13 @@
 //! The real hub client against a stand-in for the hub.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use evalsuite::files::sha256;
 use evalsuite::hub::{Hub, HubSettings, RepositoryKind, cached_sha256};
 
 use crate::hub_server::{Faults, HubServer, Repository};
+use crate::program::evalsuite;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const LATER: &str = "89abcdef0123456789abcdef0123456789abcdef";
@@ -263,12 +264,11 @@ fn ctrl_c_while_the_hub_is_asked_again_ends_with_130() {
         std::fs::create_dir_all(cache.path().join("golden/gsm8k/owner--tiny")).unwrap();
         std::fs::copy(&golden, cache.path().join("golden/gsm8k/owner--tiny/f32.json")).unwrap();
         server.fail(Faults { status: Some((503, 100)), ..Faults::default() });
-        let child = Command::new(env!("CARGO_BIN_EXE_evalsuite"))
+        let child = evalsuite()
             .args(arguments)
             .args(["--model", "owner/tiny"])
             .envs([("HF_ENDPOINT", server.endpoint.as_ref()), ("HF_HOME", cache.path().as_os_str())])
             .envs([("HF_HUB_CACHE", ""), ("HF_HUB_OFFLINE", "")])
-            .env_remove("CI")
             .current_dir(cache.path())
             .stderr(Stdio::piped())
             .spawn()

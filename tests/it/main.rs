@@ -34,6 +34,7 @@ mod models_bad;
 mod models_gguf;
 mod page;
 mod perplexity;
+mod program;
 mod protocols;
 mod quality;
 mod quantize;

@@ -10,6 +10,7 @@ use evalsuite::task::{
 };
 use serde::Deserialize;
 
+use crate::program::{evalsuite, text};
 use crate::shared_file;
 
 fn hub() -> Hub {
@@ -293,17 +294,15 @@ fn the_use_of_a_template_is_the_protocols_and_may_be_overridden() {
     assert!(message(render(&required, None)).contains("needs a chat template"));
 }
 
-fn evalsuite(folder: &Path, words: &[&str]) -> (i32, String, String) {
-    let output =
-        std::process::Command::new(env!("CARGO_BIN_EXE_evalsuite")).args(words).current_dir(folder).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+fn output_of(folder: &Path, words: &[&str]) -> (i32, String, String) {
+    let output = evalsuite().args(words).current_dir(folder).output().unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
 #[test]
 fn a_new_protocol_is_written_once_checked_and_explained() {
     let folder = tempfile::tempdir().unwrap();
-    let run = |words: &[&str]| evalsuite(folder.path(), words);
+    let run = |words: &[&str]| output_of(folder.path(), words);
     let (code, stdout, stderr) = run(&["protocol", "new", "mine"]);
     assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
     assert!(stderr.contains("written: mine.toml"), "{stderr}");

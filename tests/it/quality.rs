@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Arc;
 
 use evalsuite::engine::cpu::CpuEngine;
@@ -13,24 +13,22 @@ use evalsuite::jobs::quality::{ModelQuality, Origin, QualityRecord};
 use evalsuite::task::PromptSet;
 use tempfile::TempDir;
 
+use crate::program::{evalsuite, text};
+
 fn program(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
+    let mut command = evalsuite();
     command.current_dir(folder).env("HF_HUB_OFFLINE", "1").arg("quality").args(arguments);
     command.output().expect("the program starts")
 }
 
 fn success(folder: &Path, arguments: &[&str]) -> String {
     let output = program(folder, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 fn mistake(folder: &Path, arguments: &[&str]) -> String {
-    let output = program(folder, arguments);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
-    assert!(output.stdout.is_empty() && message.contains("hint: "), "{arguments:?}: {message}");
-    message
+    crate::program::mistake(&program(folder, arguments))
 }
 
 fn scratch() -> TempDir {
@@ -106,9 +104,9 @@ fn one_run_on_the_bundled_model_in_three_precisions() {
 
     // The stored record again, in every format.
     let show = |format: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
+        let mut command = evalsuite();
         let output = command.current_dir(place.path()).args(["show", "run", "--format", format]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}", text(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(serde_json::from_str::<QualityRecord>(&show("json")).unwrap(), record);

@@ -1,10 +1,11 @@
 //! Reports in every format, on runs of the scripted engine.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Instant;
 
 use crate::comparisons::render;
+use crate::program::evalsuite;
 use evalsuite::compare::{Comparison, read_outside};
 use evalsuite::engine::Finish;
 use evalsuite::jobs::eval::StoredRun;
@@ -36,18 +37,11 @@ fn page_data(page: &str) -> Value {
 }
 
 fn program(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
-    command.env_remove("GITHUB_STEP_SUMMARY").args(arguments).output().expect("the program starts")
+    evalsuite().args(arguments).output().expect("the program starts")
 }
 
-/// A mistake: exit code 2, nothing on stdout, `error:` and `hint:`.
 fn mistake(arguments: &[&str]) -> String {
-    let output = program(arguments);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
-    assert!(output.stdout.is_empty() && message.contains("error: ") && message.contains("hint: "), "{message}");
-    assert!(!message.contains("panicked"), "{message}");
-    message
+    crate::program::mistake(&program(arguments))
 }
 
 #[test]
@@ -320,7 +314,7 @@ fn github_gets_annotations_and_a_step_summary() {
     let summary = scratch.path().join("summary.md");
     std::fs::write(&summary, "before\n").unwrap();
     let run = || {
-        Command::new(env!("CARGO_BIN_EXE_evalsuite"))
+        evalsuite()
             .args(["report", folder.to_str().unwrap(), "--format", "github"])
             .env("GITHUB_STEP_SUMMARY", &summary)
             .output()

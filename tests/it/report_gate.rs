@@ -1,9 +1,10 @@
 //! `--baseline`: a run against a stored one.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use crate::comparisons::render;
+use crate::program::{evalsuite, text};
 use evalsuite::compare::{Comparison, Gate, GateSubject, Limits};
 use evalsuite::engine::Dtype;
 use evalsuite::jobs::eval::StoredRun;
@@ -12,11 +13,11 @@ use evalsuite::report::Templates;
 use crate::report_runs::{counted_anew, large_run, scripted_run, write_run};
 
 fn program(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_evalsuite")).args(arguments).output().expect("the program starts")
+    evalsuite().args(arguments).output().expect("the program starts")
 }
 
 fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    text(&output.stderr)
 }
 
 /// A run of 240 rows and one whose f16 lost this many more of them.

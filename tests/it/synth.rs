@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use evalsuite::engine::cpu::CpuEngine;
@@ -11,6 +10,7 @@ use evalsuite::engine::{Dtype, Engine as _};
 use evalsuite::synth::{ModelShape, SynthEnd, SynthFormat, SynthJob, WEIGHT_DEVIATION, synthesise};
 use safetensors::SafeTensors;
 
+use crate::program::{evalsuite, text};
 use crate::tiny_model::{no_hub, open};
 
 pub(crate) const FORMATS: [(&str, SynthFormat); 4] = [
@@ -174,14 +174,8 @@ fn what_is_there_already_is_not_overwritten_and_what_is_broken_off_is_removed() 
 fn mistakes_on_the_command_line_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let run = |flags: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_evalsuite"))
-            .arg("synth")
-            .args(flags)
-            .arg("--out")
-            .arg(folder.path().join("out"))
-            .output()
-            .unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let output = evalsuite().arg("synth").args(flags).arg("--out").arg(folder.path().join("out")).output().unwrap();
+        (output.status.code(), text(&output.stderr))
     };
     for (flags, part) in [
         (&["--shape", "tinylama-1.1b", "--dtype", "f16"][..], "did you mean `tinyllama-1.1b`"),

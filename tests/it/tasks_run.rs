@@ -1,7 +1,6 @@
 //! Runs of tasks: what the run folder keeps of a task, and what `eval` makes of it from the command line.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use evalsuite::compare::{Comparison, Gate, Limits};
 use evalsuite::golden::{RecipeSource, Store};
@@ -11,6 +10,7 @@ use evalsuite::report::Format;
 use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Fewshot, Protocol, Task};
 use serde_json::Value;
 
+use crate::program::{evalsuite, text};
 use crate::scripted::{evaluate, inputs, job, model};
 
 const TASK: &str = r#"
@@ -160,19 +160,16 @@ fn a_prompt_of_a_task_is_shown_with_its_reference_value() {
     assert!(message.contains("sample 1 is left out"), "{message}");
 }
 
-fn evalsuite(folder: &Path, words: &[&str]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_evalsuite"));
-    command.env("HF_ENDPOINT", "http://127.0.0.1:9").current_dir(folder).args(words);
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
+fn output_of(folder: &Path, words: &[&str]) -> (i32, String, String) {
+    let output = evalsuite().current_dir(folder).args(words).output().unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
 #[test]
 fn eval_runs_a_task_of_ones_own_and_gsm8k_is_eval_gsm8k() {
     let (folder, ..) = task_files();
     let short = ["--dtype", "f32", "--engine", "cpu", "--max-tokens", "4", "--limit", "2", "--threads", "2"];
-    let eval = |words: &[&str]| evalsuite(folder.path(), &[words, &short[..]].concat());
+    let eval = |words: &[&str]| output_of(folder.path(), &[words, &short[..]].concat());
     let (code, stdout, stderr) =
         eval(&["eval", "--task", "tens.toml", "--protocol", "direct", "--system", "Be brief."]);
     assert_eq!(code, 0, "{stderr}");
@@ -215,7 +212,7 @@ fn eval_runs_a_task_of_ones_own_and_gsm8k_is_eval_gsm8k() {
 fn what_eval_is_told_of_a_task_is_checked() {
     let (folder, ..) = task_files();
     let mistake = |words: &[&str]| {
-        let (code, stdout, stderr) = evalsuite(folder.path(), words);
+        let (code, stdout, stderr) = output_of(folder.path(), words);
         assert!(code == 2 && stdout.is_empty() && stderr.contains("hint: "), "{words:?}: {code} {stdout} {stderr}");
         stderr
     };
