@@ -81,14 +81,14 @@ impl Printer {
                 info.device,
                 load.ready_seconds,
                 load.first_token_seconds,
-                bytes(info.weight_bytes)
+                info.weight_bytes.map_or_else(|| "unknown bytes".to_owned(), bytes)
             )),
             Event::Loaded { variant, engine: info, first_token: None } => note(&format!(
                 "{variant:4}  {} engine on {}: loaded in {:.2} s, {} of weights{}, up to {} requests at once",
                 info.name,
                 info.device,
                 info.load.total_seconds,
-                bytes(info.weight_bytes),
+                info.weight_bytes.map_or_else(|| "unknown bytes".to_owned(), bytes),
                 info.device_bytes.map(|held| format!(", {} held on the GPU", bytes(held))).unwrap_or_default(),
                 info.batch
             )),

@@ -34,8 +34,9 @@ pub struct EngineInfo {
     pub batch: usize,
     /// How long it took to load.
     pub load: LoadTimes,
-    /// Bytes of weights held in memory.
-    pub weight_bytes: u64,
+    /// Bytes of weights held in memory; `None` where the engine cannot know.
+    #[serde(default)]
+    pub weight_bytes: Option<u64>,
     /// Bytes that the engine holds on a GPU: weights, cache and workspace; `None` without one.
     #[serde(default)]
     pub device_bytes: Option<u64>,

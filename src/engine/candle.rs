@@ -71,7 +71,7 @@ impl CandleEngine {
             context_tokens: source.config.context_tokens,
             batch: 1,
             load: LoadTimes { read_seconds: total_seconds, prepare_seconds: 0.0, total_seconds },
-            weight_bytes: dtype.weight_bytes(&source.config),
+            weight_bytes: Some(dtype.weight_bytes(&source.config)),
             device_bytes: None,
             arithmetic: None,
         };

@@ -2,6 +2,7 @@
 //! is the one file that knows every stage; what jobs share stands beside them.
 
 pub mod bench;
+mod chat;
 mod context;
 mod each;
 mod error;
@@ -18,6 +19,7 @@ mod target;
 mod variant;
 mod writer;
 
+pub(crate) use chat::chat_template;
 pub use context::{Failures, Finished, JobContext, OpenEngine, open_engine};
 pub use error::JobError;
 pub use event::{Event, FirstToken, Progress, WindowProgress};
@@ -26,6 +28,5 @@ pub(crate) use folder::check_destination;
 pub(crate) use model::spelling;
 pub use model::{Endpoint, Model};
 pub use prepared::Prepared;
-pub(crate) use provenance::chat_template;
 pub use target::{Checkpoints, Further, Target, VariantSpec};
 pub use variant::{Variant, Variants};

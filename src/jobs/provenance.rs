@@ -1,11 +1,9 @@
-//! Where a job's numbers come from: the model, its AWQ form, its chat template, in the words of plans and records.
+//! Where a job's numbers come from: the model and its AWQ form, in the words of plans and records.
 
 use std::sync::Arc;
 
-use super::{JobError, Model};
-use crate::engine::model::{Activation, ModelConfig, ModelSource, ModelTokenizer, NormKind, PositionKind};
+use crate::engine::model::{Activation, ModelConfig, ModelSource, NormKind, PositionKind};
 use crate::record::{AwqPlan, ModelPlan};
-use crate::task::{ChatTemplate, ChatUse};
 
 /// The provenance of a model whose files are here.
 pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
@@ -28,38 +26,6 @@ pub(super) fn awq_plan(awq: &Arc<ModelSource>) -> AwqPlan {
         sha256: awq.sha256.clone(),
         stored_as: awq.stored_as.clone(),
     }
-}
-
-/// The model's chat template, where it is to be used; `who` asks for it.
-pub(crate) fn chat_template(
-    model: &Model,
-    chat: ChatUse,
-    who: &str,
-    notes: &mut Vec<String>,
-) -> Result<Option<ChatTemplate>, JobError> {
-    let tokenizer = model.tokenizer();
-    let template = match chat {
-        ChatUse::Never => None,
-        ChatUse::Auto | ChatUse::Required => tokenizer.and_then(|tokenizer| tokenizer.chat_template.as_deref()),
-    };
-    match (chat, template) {
-        (ChatUse::Required, None) => {
-            return Err(JobError::invalid(
-                format!("{who} needs a chat template, and the model {} has none", model.name()),
-                "choose the instruction-tuned variant of the model, or give `--chat never` for plain text",
-            ));
-        }
-        (ChatUse::Auto, None) => notes.push(format!(
-            "the model {} has no chat template: prompts are plain text (`--chat required` makes this an error)",
-            model.name()
-        )),
-        _ => {}
-    }
-    let token = |of: fn(&ModelTokenizer) -> &Option<String>| {
-        tokenizer.and_then(|tokenizer| of(tokenizer).clone()).unwrap_or_default()
-    };
-    let (bos, eos) = (token(|tokenizer| &tokenizer.bos_token), token(|tokenizer| &tokenizer.eos_token));
-    Ok(template.map(|source| ChatTemplate::new(source, &bos, &eos)).transpose()?)
 }
 
 /// Parameters of a decoder of this shape.

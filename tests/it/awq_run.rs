@@ -56,7 +56,7 @@ fn one_run_gives_the_rows_of_f32_f16_int8_and_awq() {
     assert_eq!((awq.name.as_str(), awq.stored_as.as_str()), ("m-awq", "awq-int4 (group 16)"));
     assert!(record.notes.iter().any(|note| note.contains("awq runs awq-int4 (group 16) of ")), "{:?}", record.notes);
     assert!(table.contains("awq       m-awq, awq-int4 (group 16)") && !table.contains("arithmetic"), "{table}");
-    let bytes = |at: usize| record.dtypes[at].sessions[0].engine.weight_bytes;
+    let bytes = |at: usize| record.dtypes[at].sessions[0].engine.weight_bytes.unwrap();
     assert!(bytes(0) == 2 * bytes(1) && bytes(1) > bytes(2) && bytes(1) > bytes(3));
 }
 

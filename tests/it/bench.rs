@@ -38,7 +38,7 @@ fn info(dtype: Dtype) -> EngineInfo {
         context_tokens: 1024,
         batch: 4,
         load: LoadTimes { read_seconds: 0.25, prepare_seconds: 0.5, total_seconds: 0.75 },
-        weight_bytes: 1000,
+        weight_bytes: Some(1000),
         device_bytes: None,
         arithmetic: None,
     }

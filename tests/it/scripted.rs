@@ -13,7 +13,7 @@ use evalsuite::engine::{
     OpenOptions, Request, Timings, Work,
 };
 use evalsuite::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions};
-use evalsuite::jobs::{Destination, Event as RunEvent, Finished, JobContext, JobError, Target};
+use evalsuite::jobs::{Checkpoints, Destination, Event as RunEvent, Finished, JobContext, JobError, Target};
 use evalsuite::report::Format;
 use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Fewshot, Protocol, Sample, Selection, Task};
 
@@ -99,7 +99,7 @@ pub(crate) fn engine_on(dtype: Dtype, version: &str, arithmetic: Option<&str>) -
             context_tokens: 512,
             batch: 2,
             load: LoadTimes { read_seconds: 0.25, prepare_seconds: 0.25, total_seconds: 0.5 },
-            weight_bytes: 1000,
+            weight_bytes: Some(1000),
             device_bytes: None,
             arithmetic: arithmetic.map(str::to_owned),
         },
@@ -185,7 +185,7 @@ pub(crate) fn inputs() -> EvalInputs {
 }
 
 pub(crate) fn inputs_of(
-    model: Arc<ModelSource>,
+    model: impl Into<Checkpoints>,
     dataset: Dataset,
     protocol: &str,
     chat: ChatUse,

@@ -2,17 +2,23 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::atomic::AtomicBool;
 
+use evalsuite::compare::{Comparison, Report, report_format};
+use evalsuite::engine::{Engine, EngineError, Precision};
 use evalsuite::jobs::bench::BenchRecord;
-use evalsuite::jobs::eval::StoredRun;
+use evalsuite::jobs::eval::{EvalJob, StoredRun, evaluate, render};
 use evalsuite::jobs::perplexity::PerplexityRecord;
 use evalsuite::jobs::quality::QualityRecord;
+use evalsuite::jobs::{Endpoint, Event, JobContext, Model, Target, Variant};
 use evalsuite::record::VariantName;
+use evalsuite::report::{Format, Templates};
+use evalsuite::task::ChatUse;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::awq_writer::Checkpoint;
-use crate::tiny_model;
+use crate::{scripted, tiny_model};
 
 /// A folder with the model `m`, its AWQ form `m-awq` in groups of 16, another in groups of 8, and two problems.
 fn world() -> TempDir {
@@ -144,7 +150,10 @@ fn any_variant_is_the_reference() {
     let [f16, g8] = &run.record.dtypes[..] else { panic!("two variants") };
     assert!(f16.rules[0].against.is_none() && g8.rules[0].against.is_some());
     assert_eq!(run.record.ground_truth, None);
-    assert!(table.contains("Against f16") && !table.contains("f32"), "{table}");
+    assert!(
+        table.contains("Against f16") && !table.contains("Against f32") && !table.contains("right in f32"),
+        "{table}"
+    );
     let report = done(world.path(), "report run");
     assert!(report.contains("x f16") && !report.contains("x f32") && report.contains("g8 "), "{report}");
     let json: Value = serde_json::from_str(&done(world.path(), "report run --format json")).unwrap();
@@ -182,7 +191,7 @@ fn what_cannot_be_a_variant_is_refused_before_anything_runs() {
         ("g8=g8@f61", "unknown dtype `f61`"),
         ("g8=nowhere", "nowhere"),
         ("g8=g8@int8", "no int8"),
-        ("d=m@awq", "is no AWQ checkpoint: its weights are stored as f32"),
+        ("d=m@awq", "is no AWQ checkpoint: its weights are stored as "),
         ("g8=g8 --variant G8=m-awq", "there is a variant G8 already"),
     ] {
         let message = mistake(world.path(), &words(variant));
@@ -241,9 +250,11 @@ fn every_job_runs_them() {
     assert!(against.kl.maximum > 0.0 && against.worst[0].kl > 0.0);
     assert!(table.contains("KL divergence from g16") && table.contains("p_g16") && !table.contains("f32's"), "{table}");
 
+    let set = "name = \"s\"\nmax_tokens = 4\n[[prompts]]\nid = \"a\"\ntext = \"t1 t2\"\n";
+    std::fs::write(folder.join("set.toml"), set).unwrap();
     let table = done(
         folder,
-        "quality --model m --dtype f32 --variant g8=g8 --reference g8 --max-tokens 4 --chat never --out q",
+        "quality --prompts set.toml --model m --dtype f32 --variant g8=g8 --reference g8 --max-tokens 4 --chat never --out q",
     );
     let record = QualityRecord::read(&folder.join("q/record.json")).unwrap().unwrap();
     let model = &record.models[0];
@@ -251,11 +262,11 @@ fn every_job_runs_them() {
     assert!(model.columns[1].against.is_some() && model.columns[1].column == "f32");
     assert!(table.contains("g8, named by `--reference`"), "{table}");
 
-    let table = done(folder, "bench --model m --dtype f16 --variant g8=g8 --only load --repeats 1 --out b.json");
+    let table = done(folder, "bench --dtype f16 --variant q=bundled-awq --only load --repeats 1 --out b.json");
     let record = BenchRecord::read(&folder.join("b.json")).unwrap().unwrap();
     let rows: Vec<&str> = record.rows.iter().map(|row| row.dtype.as_str()).collect();
-    assert_eq!(rows, ["f16", "g8"]);
-    assert!(table.contains("variant  g8: g8, awq-int4 (group 8)"), "{table}");
+    assert_eq!(rows, ["f16", "q"]);
+    assert!(table.contains("variant  q: bundled-awq, awq-int4 (group 64)"), "{table}");
 }
 
 #[test]
@@ -280,4 +291,58 @@ fn golden_files_are_kept_by_variant() {
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(4), "{told}");
     assert!(told.contains("the variant: sha256 was "), "{told}");
+}
+
+/// A stub of what answers elsewhere: of the target nothing but a name and an address is known, and of an answer only its text. The
+/// scripted engine stands for whatever asks it.
+#[test]
+fn a_target_that_tells_only_answers_is_reported_as_such() {
+    let scratch = tempfile::tempdir().unwrap();
+    let far = Endpoint { name: "far".to_owned(), address: "https://example.org/v1".to_owned() };
+    let inputs =
+        scripted::inputs_of(Model::Endpoint(far), scripted::dataset(), "gsm8k-cot-zeroshot", ChatUse::Never).unwrap();
+    let folder = scratch.path().join("run");
+    let job = EvalJob { target: scripted::target("far", &[]), ..scripted::job(folder.clone()) };
+    let mut open = |variant: &Variant, _: &Target| -> Result<Box<dyn Engine>, EngineError> {
+        assert_eq!((variant.precision, variant.model.files().is_none()), (None, true));
+        Ok(scripted::engine(Precision::F32, "1"))
+    };
+    let interrupted = AtomicBool::new(false);
+    let mut context = JobContext { open_engine: &mut open, emit: &mut |_: Event| (), interrupted: &interrupted };
+    let finished = evaluate(&job, &inputs, &mut context).unwrap();
+    let (record, table) = finished.results.unwrap();
+    let model = &record.plan.target.model;
+    assert_eq!((&model.sha256, &model.stored_as, model.family, model.parameters), (&None, &None, None, None));
+    let [row] = &record.dtypes[..] else { panic!("one column") };
+    assert_eq!(
+        (row.n, row.prompt_tokens, row.output_tokens, row.output_tokens_per_second),
+        (scripted::ROWS, None, None, None)
+    );
+    assert!(row.rules.iter().any(|rule| rule.accuracy.unwrap().successes == scripted::ROWS) && record.complete);
+    assert!(table.contains("far (at https://example.org/v1; family, parameters and weights unknown)"), "{table}");
+    assert!(table.lines().any(|line| line.starts_with("endpoint") && line.matches("n/a").count() >= 2), "{table}");
+    let markdown = render(&record, &Format::Markdown).unwrap();
+    assert!(markdown.contains("weights unknown"), "{markdown}");
+
+    let run = StoredRun::read(&folder).unwrap();
+    assert!(run.completions[0].1.iter().all(|one| one.token_ids.is_none() && one.prompt_tokens.is_none()));
+    let runs = [run];
+    let comparison = Comparison::new(&runs, Vec::new(), None, Vec::new());
+    assert_eq!((comparison.rows[0].output_tokens, comparison.rows[0].reference), (None, None));
+    let report = |format: &str| {
+        let (templates, colour) = (Templates::bundled(), false);
+        let report = Report { comparison: &comparison, runs: &runs, templates: &templates, colour };
+        report_format(format).unwrap().render(&report).unwrap()
+    };
+    for format in ["terminal", "markdown", "html", "csv", "json", "junit", "github"] {
+        assert!(!report(format).is_empty(), "{format}");
+    }
+    assert!(report("csv").lines().nth(1).unwrap().contains(",end_of_sequence,,,"), "{}", report("csv"));
+    assert!(report("junit").contains("name=\"model sha256\" value=\"unknown\""));
+    // A second time nothing is missing: the run knows its answers without their tokens.
+    let again = EvalJob { resume: true, ..job };
+    let mut refuse =
+        |_: &Variant, _: &Target| -> Result<Box<dyn Engine>, EngineError> { panic!("nothing is left to ask") };
+    let mut context = JobContext { open_engine: &mut refuse, emit: &mut |_: Event| (), interrupted: &interrupted };
+    assert!(evaluate(&again, &inputs, &mut context).unwrap().results.unwrap().0.complete);
 }

@@ -48,7 +48,7 @@ impl CpuEngine {
             context_tokens: model.config.context_tokens,
             batch: slots,
             load: LoadTimes { read_seconds: total_seconds, prepare_seconds: 0.0, total_seconds },
-            weight_bytes: model.weight_bytes() as u64,
+            weight_bytes: Some(model.weight_bytes() as u64),
             device_bytes: None,
             arithmetic: None,
         };

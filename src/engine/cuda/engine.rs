@@ -70,7 +70,7 @@ impl CudaEngine {
             context_tokens: config.context_tokens,
             batch: slots,
             load: LoadTimes { read_seconds, prepare_seconds: total_seconds - read_seconds, total_seconds },
-            weight_bytes: model.weights.bytes() as u64,
+            weight_bytes: Some(model.weights.bytes() as u64),
             device_bytes: Some((model.weights.bytes() + model.workspace_bytes() + cache.bytes()) as u64),
             arithmetic: Some(model.device.arithmetic()),
         };

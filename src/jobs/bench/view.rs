@@ -218,7 +218,7 @@ fn own_row(bench: &DtypeBench) -> Row {
         concurrent: speed(bench.concurrent),
         workload_seconds: bench.workload.map_or_else(nothing, |run| seconds_in_words(run.seconds)),
         workload_speed: speed(bench.workload),
-        weights: engine.map_or_else(nothing, |engine| bytes(engine.weight_bytes)),
+        weights: engine.and_then(|engine| engine.weight_bytes).map_or_else(nothing, bytes),
         memory: bench.peak_memory.map_or_else(nothing, |peak| bytes(peak.bytes)),
     }
 }

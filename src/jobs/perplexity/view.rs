@@ -230,7 +230,7 @@ fn perplexity_row(dtype: &DtypePerplexity) -> PerplexityRow {
         bits_per_byte: fixed(dtype.bits_per_byte.map(|bits| bits.value)),
         seconds: dtype.seconds.map_or_else(nothing, seconds_in_words),
         load_seconds: engine.map_or_else(nothing, |engine| seconds_in_words(engine.load.total_seconds)),
-        weights: engine.map_or_else(nothing, |engine| bytes(engine.weight_bytes)),
+        weights: engine.and_then(|engine| engine.weight_bytes).map_or_else(nothing, bytes),
     }
 }
 

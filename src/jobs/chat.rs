@@ -1,0 +1,37 @@
+//! The model's chat template: whether a job uses it.
+
+use super::{JobError, Model};
+use crate::engine::model::ModelTokenizer;
+use crate::task::{ChatTemplate, ChatUse};
+
+/// The model's chat template, where it is to be used; `who` asks for it.
+pub(crate) fn chat_template(
+    model: &Model,
+    chat: ChatUse,
+    who: &str,
+    notes: &mut Vec<String>,
+) -> Result<Option<ChatTemplate>, JobError> {
+    let tokenizer = model.tokenizer();
+    let template = match chat {
+        ChatUse::Never => None,
+        ChatUse::Auto | ChatUse::Required => tokenizer.and_then(|tokenizer| tokenizer.chat_template.as_deref()),
+    };
+    match (chat, template) {
+        (ChatUse::Required, None) => {
+            return Err(JobError::invalid(
+                format!("{who} needs a chat template, and the model {} has none", model.name()),
+                "choose the instruction-tuned variant of the model, or give `--chat never` for plain text",
+            ));
+        }
+        (ChatUse::Auto, None) => notes.push(format!(
+            "the model {} has no chat template: prompts are plain text (`--chat required` makes this an error)",
+            model.name()
+        )),
+        _ => {}
+    }
+    let token = |of: fn(&ModelTokenizer) -> &Option<String>| {
+        tokenizer.and_then(|tokenizer| of(tokenizer).clone()).unwrap_or_default()
+    };
+    let (bos, eos) = (token(|tokenizer| &tokenizer.bos_token), token(|tokenizer| &tokenizer.eos_token));
+    Ok(template.map(|source| ChatTemplate::new(source, &bos, &eos)).transpose()?)
+}
