@@ -7,7 +7,7 @@ use super::gate::Gate;
 use super::outside::{OutsideRow, outside_row};
 use super::pairs::{self, Pair};
 use super::provenance::{self, Provenance};
-use super::rows::{self, Row};
+use super::rows::{self, ComparisonRow};
 use super::source::sources;
 use super::{labels, verdict};
 use crate::jobs::eval::StoredRun;
@@ -34,7 +34,7 @@ pub struct Comparison {
     /// Where the rows come from, one a run.
     pub runs: Vec<Provenance>,
     /// One a run and variant, in the order of the runs; rows measured elsewhere last.
-    pub rows: Vec<Row>,
+    pub rows: Vec<ComparisonRow>,
     /// What the references are called: `f32`, or what runs name instead; `reference` where these differ.
     pub reference: String,
     /// Indices of the rows that are compared with a reference.

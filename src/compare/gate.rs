@@ -40,14 +40,14 @@ pub struct Gate {
     /// Every check passed.
     pub passed: bool,
     /// One a run, variant and subject.
-    pub checks: Vec<Check>,
+    pub checks: Vec<GateCheck>,
     /// What else differs from the baseline, and what could not be compared.
     pub notes: Vec<String>,
 }
 
 /// One check of one variant.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Check {
+pub struct GateCheck {
     /// Index of the run.
     pub run: usize,
     /// The variant.
@@ -103,7 +103,8 @@ impl Gate {
                     Some(stored) => {
                         let own = check(index, (run, record), (baseline, stored), limits)?;
                         checks.extend(
-                            own.into_iter().map(|check| Check { message: prefix.clone() + &check.message, ..check }),
+                            own.into_iter()
+                                .map(|check| GateCheck { message: prefix.clone() + &check.message, ..check }),
                         );
                     }
                     None => notes.push(format!("{}: not in the baseline, so not checked", record.dtype)),
@@ -214,8 +215,8 @@ fn check(
     (run, own): (&StoredRun, &DtypeRecord),
     (baseline, stored): (&StoredRun, &DtypeRecord),
     limits: Limits,
-) -> Result<Vec<Check>, ReportError> {
-    let blank = Check {
+) -> Result<Vec<GateCheck>, ReportError> {
+    let blank = GateCheck {
         run: index,
         dtype: own.dtype.clone(),
         subject: GateSubject::Accuracy,
@@ -227,7 +228,7 @@ fn check(
     };
     if let Some(failure) = &own.failure {
         let why = failure.lines().next().unwrap_or_default();
-        return Ok(vec![Check { message: format!("{}: did not finish: {why}", own.dtype), ..blank }]);
+        return Ok(vec![GateCheck { message: format!("{}: did not finish: {why}", own.dtype), ..blank }]);
     }
     let rule = own.rules.first().map_or("", |rule| rule.rule.as_str());
     let (answers, stored_answers) = (completions(run, &own.dtype), completions(baseline, &own.dtype));
@@ -256,7 +257,7 @@ fn with_interval(paired: Paired) -> Option<(Paired, (f64, f64))> {
 }
 
 /// Non-inferior where the whole interval lies above −margin; answers that are the same to the last token are the same.
-fn accuracy(blank: &Check, paired: Paired, interval: (f64, f64), identical: bool, limits: Limits) -> Check {
+fn accuracy(blank: &GateCheck, paired: Paired, interval: (f64, f64), identical: bool, limits: Limits) -> GateCheck {
     let Limits { margin_points, .. } = limits;
     let kept = interval.0 * 100.0 > -margin_points;
     let passed = kept || identical;
@@ -283,10 +284,10 @@ fn accuracy(blank: &Check, paired: Paired, interval: (f64, f64), identical: bool
     } else {
         format!("{dtype}: {figures}, reaches below the margin of -{margin_points:.1}")
     };
-    Check { passed, message, paired: Some(paired), interval: Some(interval), ..blank.clone() }
+    GateCheck { passed, message, paired: Some(paired), interval: Some(interval), ..blank.clone() }
 }
 
-fn speed(blank: &Check, own: Option<f64>, stored: Option<f64>, least: f64) -> Check {
+fn speed(blank: &GateCheck, own: Option<f64>, stored: Option<f64>, least: f64) -> GateCheck {
     let dtype = &blank.dtype;
     let ratio = own.zip(stored).map(|(own, stored)| own / stored);
     let message = match (own.zip(stored), ratio) {
@@ -297,5 +298,5 @@ fn speed(blank: &Check, own: Option<f64>, stored: Option<f64>, least: f64) -> Ch
         _ => format!("{dtype}: no speed was measured, so {least} of the baseline's is not shown"),
     };
     let passed = ratio.is_some_and(|ratio| ratio >= least);
-    Check { subject: GateSubject::Speed, passed, message, speed_ratio: ratio, ..blank.clone() }
+    GateCheck { subject: GateSubject::Speed, passed, message, speed_ratio: ratio, ..blank.clone() }
 }

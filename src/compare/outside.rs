@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::rows::{Row, Score};
+use super::rows::{ComparisonRow, Score};
 use crate::record::{Elsewhere, ElsewhereRow, RecordError};
 use crate::score::statistics::{Proportion, wilson};
 
@@ -16,14 +16,14 @@ pub fn read_outside(path: &Path) -> Result<Vec<OutsideRow>, RecordError> {
 
 /// As a row of the table; the accuracy stands under every rule, for none of them was used. Its interval is Wilson's on the whole
 /// number of right answers that is nearest.
-pub(super) fn outside_row((outside, source): (ElsewhereRow, String), rules: &[String]) -> Row {
+pub(super) fn outside_row((outside, source): (ElsewhereRow, String), rules: &[String]) -> ComparisonRow {
     let accuracy = outside.accuracy_percent.zip(outside.n).and_then(|(percent, n)| {
         let right = (percent / 100.0 * n as f64).round() as usize;
         wilson(right, n).map(|interval| Proportion { value: percent / 100.0, ..interval })
     });
     let score =
         |rule: &String| Score { rule: rule.clone(), extracted: None, accuracy, against: None, is_damage: false };
-    Row {
+    ComparisonRow {
         label: format!("{} {}", outside.engine, outside.precision),
         name: String::new(),
         run: None,

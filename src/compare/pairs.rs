@@ -30,8 +30,9 @@ pub(in crate::compare) fn pairs(sources: &[Source], rules: &[String]) -> Vec<Pai
     let mut wanted = Vec::new();
     for rule in rules {
         for other in 0..sources.len() {
-            let alike = (0..other).filter(|reference| sources[*reference].questions() == sources[other].questions());
-            wanted.extend(alike.map(|reference| (rule, reference, other)));
+            let same_questions =
+                (0..other).filter(|reference| sources[*reference].questions() == sources[other].questions());
+            wanted.extend(same_questions.map(|reference| (rule, reference, other)));
         }
     }
     let pair = |(rule, reference, other): (&String, usize, usize)| {

@@ -11,7 +11,7 @@ use crate::score::statistics::{Paired, Proportion};
 
 /// One run and variant, or one measured elsewhere. `None` means that nothing was measured.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
+pub struct ComparisonRow {
     /// Tells it from every other row: `awq`; of several runs `cpu awq`.
     pub label: String,
     /// What tells its run from the others; empty where there is one run.
@@ -112,7 +112,7 @@ pub(in crate::compare) fn rows(
     references: &[Option<usize>],
     pairs: &[Pair],
     rules: &[String],
-) -> Vec<Row> {
+) -> Vec<ComparisonRow> {
     let record = |index: usize| &sources[index].stored.record.dtypes[sources[index].dtype];
     let row = |((index, source), reference): ((usize, &Source), &Option<usize>)| {
         let own = record(index);
@@ -123,7 +123,7 @@ pub(in crate::compare) fn rows(
         let score = |rule: &String| score(own, rule, against(pairs, rule, *reference, index));
         let engine = own.sessions.first().map(|session| &session.engine);
         let measured = own.n > 0;
-        Row {
+        ComparisonRow {
             label: format!("{name} {}", own.dtype).trim_start().to_owned(),
             name: name.to_owned(),
             run: Some(source.run),

@@ -1,11 +1,11 @@
 //! The verdict: one line about the change of accuracy.
 
 use super::gate::Gate;
-use super::rows::Row;
+use super::rows::ComparisonRow;
 use crate::report::words::{p_value, percent, points};
 
 /// Under the first rule, each row against its reference; with a gate, whether it holds comes first.
-pub(in crate::compare) fn verdict(rows: &[Row], rule: &str, gate: Option<&Gate>) -> String {
+pub(in crate::compare) fn verdict(rows: &[ComparisonRow], rule: &str, gate: Option<&Gate>) -> String {
     let mut words: Vec<String> = rows.iter().filter_map(|row| of_row(row, rows, rule)).collect();
     if words.is_empty() {
         words = rows.iter().map(|row| alone(row, rule)).collect();
@@ -21,7 +21,7 @@ pub(in crate::compare) fn verdict(rows: &[Row], rule: &str, gate: Option<&Gate>)
     gate.unwrap_or_default() + &words.join("; ")
 }
 
-fn of_row(row: &Row, rows: &[Row], rule: &str) -> Option<String> {
+fn of_row(row: &ComparisonRow, rows: &[ComparisonRow], rule: &str) -> Option<String> {
     let label = &row.label;
     if row.failure.is_some() {
         return Some(format!("{label} did not finish"));
@@ -41,7 +41,7 @@ fn of_row(row: &Row, rows: &[Row], rule: &str) -> Option<String> {
     })
 }
 
-fn alone(row: &Row, rule: &str) -> String {
+fn alone(row: &ComparisonRow, rule: &str) -> String {
     let accuracy = row.scores.iter().find(|score| score.rule == rule).and_then(|score| score.accuracy);
     accuracy.map_or_else(
         || format!("{} has no accuracy", row.label),

@@ -72,7 +72,7 @@ fn golden(tier: Tier, outputs: Vec<Output>) -> Golden {
     }
 }
 
-fn told(tier: Tier, was: Output, is: Output) -> Vec<String> {
+fn changes(tier: Tier, was: Output, is: Output) -> Vec<String> {
     let comparison = compare(&golden(tier, vec![was]), &golden(Tier::Tokens, vec![is]), Some(&|id| format!("t{id}")));
     comparison.outputs.into_iter().flat_map(|(_, changes)| changes).map(|change| change.what).collect()
 }
@@ -80,19 +80,21 @@ fn told(tier: Tier, was: Output, is: Output) -> Vec<String> {
 #[test]
 fn tokens_are_told_by_index_text_and_number() {
     let was = || output("0", &[1, 2, 3], "a");
-    assert!(told(Tier::Tokens, was(), was()).is_empty());
+    assert!(changes(Tier::Tokens, was(), was()).is_empty());
     assert_eq!(
-        told(Tier::Tokens, was(), output("0", &[1, 9, 3], "b")),
+        changes(Tier::Tokens, was(), output("0", &[1, 9, 3], "b")),
         ["token 1 was \"t2\" (id 2), is \"t9\" (id 9)"]
     );
-    assert_eq!(told(Tier::Tokens, was(), output("0", &[1, 2], "b")), ["token 2 was \"t3\" (id 3), is the end"]);
-    assert!(told(Tier::Tokens, was(), output("0", &[1, 2, 3], "b"))[0].starts_with("the same tokens, but their text"));
+    assert_eq!(changes(Tier::Tokens, was(), output("0", &[1, 2], "b")), ["token 2 was \"t3\" (id 3), is the end"]);
+    assert!(
+        changes(Tier::Tokens, was(), output("0", &[1, 2, 3], "b"))[0].starts_with("the same tokens, but their text")
+    );
     let cut = Output { finish: Finish::Length, ..was() };
-    assert_eq!(told(Tier::Tokens, was(), cut), ["it ended by EndOfSequence, now by Length"]);
+    assert_eq!(changes(Tier::Tokens, was(), cut), ["it ended by EndOfSequence, now by Length"]);
     for tier in [Tier::Answer, Tier::Statistical] {
-        assert!(told(tier, was(), output("0", &[7], "z")).is_empty(), "{tier}");
+        assert!(changes(tier, was(), output("0", &[7], "z")).is_empty(), "{tier}");
         let other_prompt = Output { prompt_sha256: "bb".to_owned(), prompt: Some("as k".to_owned()), ..was() };
-        let change = told(tier, was(), other_prompt);
+        let change = changes(tier, was(), other_prompt);
         assert_eq!(change, ["the prompt changed at character 2: was \"ask\", is \"as k\""], "{tier}");
     }
 }
@@ -101,16 +103,16 @@ fn tokens_are_told_by_index_text_and_number() {
 fn answers_are_values_and_verdicts() {
     let was = || scored("0", "18", true);
     assert_eq!(
-        told(Tier::Answer, was(), scored("0", "19", false)),
+        changes(Tier::Answer, was(), scored("0", "19", false)),
         ["rule strict extracted \"18\" (right), now \"19\" (wrong)"]
     );
     // `$18` and `18` are one answer, but not one text.
-    assert!(told(Tier::Answer, was(), scored("0", "$18", true)).is_empty());
-    assert_eq!(told(Tier::Tokens, was(), scored("0", "$18", true)).len(), 2);
+    assert!(changes(Tier::Answer, was(), scored("0", "$18", true)).is_empty());
+    assert_eq!(changes(Tier::Tokens, was(), scored("0", "$18", true)).len(), 2);
     let verdict = |check: &str, passed| Verdict { check: check.to_owned(), passed, found: None };
     let checked = |checks: &[Verdict]| Output { checks: checks.to_vec(), ..output("0", &[1], "") };
     assert_eq!(
-        told(
+        changes(
             Tier::Answer,
             checked(&[verdict("a", true), verdict("b", true)]),
             checked(&[verdict("a", false), verdict("c", true)])
@@ -122,9 +124,9 @@ fn answers_are_values_and_verdicts() {
 #[test]
 fn a_prompt_s_own_tier_goes_before_the_suite_s() {
     let own = Output { tier: Some(Tier::Statistical), ..output("0", &[1], "a") };
-    assert!(told(Tier::Tokens, own.clone(), output("0", &[2], "b")).is_empty());
+    assert!(changes(Tier::Tokens, own.clone(), output("0", &[2], "b")).is_empty());
     let own = Output { tier: Some(Tier::Tokens), ..own };
-    assert_eq!(told(Tier::Answer, own, output("0", &[2], "b")).len(), 1);
+    assert_eq!(changes(Tier::Answer, own, output("0", &[2], "b")).len(), 1);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Further checkpoints of a model as columns beside its precisions, and any column as the reference, by the program itself.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::atomic::AtomicBool;
 
 use evalsuite::compare::{Comparison, Report, report_format};
@@ -18,6 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::awq_writer::Checkpoint;
+use crate::program::{evalsuite, text};
 use crate::{scripted, tiny_model};
 
 /// A folder with the model `m`, its AWQ form `m-awq` in groups of 16, another in groups of 8, and two problems.
@@ -35,27 +36,19 @@ fn world() -> TempDir {
 }
 
 fn program(world: &Path, words: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_evalsuite"))
-        .current_dir(world)
-        .env("HF_HUB_OFFLINE", "1")
-        .env_remove("CI")
-        .args(words.split_whitespace())
-        .output()
-        .expect("the program starts")
+    let mut command = evalsuite();
+    command.current_dir(world).env("HF_HUB_OFFLINE", "1").args(words.split_whitespace());
+    command.output().expect("the program starts")
 }
 
 fn done(world: &Path, words: &str) -> String {
     let output = program(world, words);
-    assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{words}: {}", text(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 fn mistake(world: &Path, words: &str) -> String {
-    let output = program(world, words);
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{words}: {message}");
-    assert!(message.contains("hint: "), "{message}");
-    message
+    crate::program::mistake(&program(world, words))
 }
 
 const GSM8K: &str = "gsm8k --dataset problems.jsonl --protocol direct --max-tokens 6 --model m";
