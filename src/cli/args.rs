@@ -62,7 +62,7 @@ pub enum Command {
     /// Measure how fast a model loads and generates, precision by precision
     #[command(after_help = format!("{}\n\n{ELSEWHERE}\n\n{EXIT_CODES}", bench::EXAMPLES))]
     Bench(Box<BenchArguments>),
-    /// Ask a fixed set of prompts and compare every precision's answers with f32's
+    /// Ask a fixed set of prompts and compare every variant's answers with the reference's
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", quality::EXAMPLES))]
     Quality(Box<QualityArguments>),
     /// Keep outputs as golden files, and say where they have changed

@@ -91,7 +91,7 @@ impl Baseline {
     /// Holds a run that has just finished against it, and says what came of it.
     pub(super) fn check(&self, folder: &Path) -> Result<Exit, JobError> {
         let gate = self.gate(&[StoredRun::read(folder)?])?;
-        tell(&gate);
+        report(&gate);
         Ok(exit(Some(&gate)))
     }
 }
@@ -101,7 +101,7 @@ pub(super) fn exit(gate: Option<&Gate>) -> Exit {
     if gate.is_none_or(|gate| gate.passed) { Exit::Success } else { Exit::BelowMinimum }
 }
 
-fn tell(gate: &Gate) {
+fn report(gate: &Gate) {
     for text in &gate.notes {
         note(&format!("baseline: {text}"));
     }

@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_and_keep};
 use super::printer::say;
-use super::session::{print_failures, with_surroundings};
+use super::session::{print_failures, with_context};
 use super::values::at_least_one;
 use crate::engine::Batching;
 use crate::fault::Fault;
@@ -127,7 +127,7 @@ fn parts(names: &[String]) -> Result<Vec<String>, JobError> {
 pub(super) fn run(arguments: &BenchArguments, command: Vec<String>) -> Result<Exit, JobError> {
     let job = resolve_bench(arguments, command, colour())?;
     let hub = arguments.model.start()?;
-    let finished = with_surroundings(|context| execute(&job, &hub, context))?;
+    let finished = with_context(|context| execute(&job, &hub, context))?;
     conclude(&job, &finished)
 }
 

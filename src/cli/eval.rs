@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_data};
 use super::printer::say;
-use super::session::{conclude_run, destination, with_surroundings};
+use super::session::{conclude_run, destination, with_context};
 use super::values::{at_least_one, chat};
 use crate::engine::Batching;
 use crate::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions, execute, show_prompt};
@@ -244,7 +244,7 @@ fn evaluate(task: Task, arguments: &EvalFlags, command: Vec<String>) -> Result<E
         print_data(&show_prompt(&EvalInputs::load(&job, &hub)?, &job, row)?)?;
         return Ok(Exit::Success);
     }
-    let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
+    let finished = with_context(|context| execute(&job, &hub, context))?;
     conclude(&job, &finished, arguments.min_accuracy, baseline.as_ref())
 }
 

@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_and_keep};
 use super::printer::say;
-use super::session::{print_failures, with_surroundings};
+use super::session::{print_failures, with_context};
 use super::values::chat;
 use crate::engine::Batching;
 use crate::jobs::JobError;
@@ -115,7 +115,7 @@ pub fn resolve_perplexity(
 pub(super) fn run(arguments: &PerplexityArguments, command: Vec<String>) -> Result<Exit, JobError> {
     let job = resolve_perplexity(arguments, command, colour())?;
     let hub = arguments.model.start()?;
-    let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
+    let finished = with_context(|context| execute(&job, &hub, context))?;
     conclude(&job, &finished)
 }
 

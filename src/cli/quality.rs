@@ -9,7 +9,7 @@ use super::flags::import_excludes;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_data};
 use super::printer::note;
-use super::session::{conclude_run, destination, with_surroundings};
+use super::session::{conclude_run, destination, with_context};
 use super::values::{at_least_one, chat};
 use crate::engine::Batching;
 use crate::jobs::JobError;
@@ -117,7 +117,7 @@ pub(super) fn run(arguments: &QualityArguments, command: Vec<String>) -> Result<
     }
     let job = resolve_quality(arguments, command, colour())?;
     let hub = arguments.model.start()?;
-    let finished = with_surroundings(|surroundings| execute(&job, &hub, surroundings))?;
+    let finished = with_context(|context| execute(&job, &hub, context))?;
     conclude_run(&finished, &job.command)
 }
 

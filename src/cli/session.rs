@@ -22,7 +22,7 @@ pub(super) fn destination(out: Option<&PathBuf>) -> Destination {
 }
 
 /// Gives a job what surrounds it here: the engines there are, a printer of progress, and Ctrl-C.
-pub(super) fn with_surroundings<T>(job: impl FnOnce(&mut JobContext) -> Result<T, JobError>) -> Result<T, JobError> {
+pub(super) fn with_context<T>(job: impl FnOnce(&mut JobContext) -> Result<T, JobError>) -> Result<T, JobError> {
     let mut printer = Printer::new();
     let interrupted = catch_interrupts()?;
     job(&mut JobContext { open_engine: &mut open_engine, emit: &mut |event| printer.event(event), interrupted })

@@ -14,7 +14,7 @@ pub type OpenEngine<'a> = dyn FnMut(&Variant, &Target) -> Result<Box<dyn Engine>
 pub struct JobContext<'a> {
     /// Opens an engine.
     pub open_engine: &'a mut OpenEngine<'a>,
-    /// Is told everything as it happens.
+    /// Takes every event as it happens.
     pub emit: &'a mut dyn FnMut(Event),
     /// Set from outside to end the run after the engine's next step.
     pub interrupted: &'a AtomicBool,

@@ -225,7 +225,7 @@ impl Generation<'_> {
                     // Refused only after the writer's end, and that is asked for below.
                     let _ = sender.send(Emitted { completion, at_seconds: self.begun.elapsed().as_secs_f64() });
                 }
-                EngineEvent::Token(_) | EngineEvent::Failed { .. } => (), // neither is asked for, nor told by a run
+                EngineEvent::Token(_) | EngineEvent::Failed { .. } => (), // neither is asked for, nor emitted by a run
             }
             (context.emit)(Event::Progress(self.progress()));
             if writer_ended() || context.interrupted.load(Ordering::Relaxed) {

@@ -11,7 +11,7 @@ use super::scope::{nothing_in_scope, of_run};
 use crate::cli::exit::Exit;
 use crate::cli::output::{print_data, print_json};
 use crate::cli::printer::{note, print_error, say};
-use crate::cli::session::{open_hub, start_threads, with_surroundings};
+use crate::cli::session::{open_hub, start_threads, with_context};
 use crate::fault::Fault;
 use crate::golden::{Entry, Golden, Status, SuiteEnd, Tolerance};
 use crate::jobs::{JobContext, JobError};
@@ -137,9 +137,9 @@ fn accept_anew(accepted: &mut Accepted, arguments: &AcceptArguments, tolerance: 
     start_threads(scope.threads)?;
     let hub = open_hub(scope.offline)?;
     let mut failed = false;
-    let complete = with_surroundings(|surroundings: &mut JobContext| {
+    let complete = with_context(|context: &mut JobContext| {
         for group in &gathered.groups {
-            let ran = match group.run(&hub, surroundings)? {
+            let ran = match group.run(&hub, context)? {
                 SuiteEnd::Ran(ran) => ran,
                 SuiteEnd::Interrupted => return Ok(false),
                 SuiteEnd::Orphaned(why) => {

@@ -9,7 +9,7 @@ use super::scope::{Gathered, nothing_in_scope, of_run};
 use crate::cli::exit::Exit;
 use crate::cli::output::{print_data, print_json};
 use crate::cli::printer::say;
-use crate::cli::session::{is_interrupted, open_hub, start_threads, with_surroundings};
+use crate::cli::session::{is_interrupted, open_hub, start_threads, with_context};
 use crate::golden::{Checked, Entry, Golden, Status, Suite, SuiteEnd, annotations, hold};
 use crate::jobs::JobError;
 
@@ -39,9 +39,9 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<Exit, JobError> {
         checked.extend(judged);
         start_threads(scope.threads)?;
         let hub = open_hub(scope.offline)?;
-        let complete = with_surroundings(|surroundings| {
+        let complete = with_context(|context| {
             for group in &groups {
-                let ran = match group.run(&hub, surroundings) {
+                let ran = match group.run(&hub, context) {
                     Ok(SuiteEnd::Ran(ran)) => ran,
                     Ok(SuiteEnd::Interrupted) => return Ok(false),
                     Ok(SuiteEnd::Orphaned(why)) => {

@@ -151,7 +151,7 @@ impl Runner<'_, '_> {
                         progress.completed_now += 1;
                     }
                 }
-                EngineEvent::Token(_) | EngineEvent::Failed { .. } => (), // neither is asked for, nor told by a run
+                EngineEvent::Token(_) | EngineEvent::Failed { .. } => (), // neither is asked for, nor emitted by a run
             }
             if let Some(progress) = progress.as_mut().filter(|_| reported.elapsed() >= REPORT_EVERY) {
                 reported = Instant::now();

@@ -189,7 +189,7 @@ pub struct ManyRun {
     pub prompt_tokens: u64,
     /// Tokens generated.
     pub output_tokens: u64,
-    /// From submission until the last was told.
+    /// From submission until the last completion was emitted.
     pub seconds: f64,
     /// Output tokens / seconds.
     pub output_tokens_per_second: f64,
