@@ -350,8 +350,7 @@ fn rescored_answers_are_a_run_like_any_other_but_for_going_on() {
 #[test]
 fn both_commands_take_rows_in_either_spelling() {
     let world = world();
-    let example =
-        |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name).display().to_string();
+    let example = |name: &str| crate::data(name).display().to_string();
     says(world.path(), 0, &format!("{RUN} --out run"));
     says(world.path(), 0, "bench --dtype f32,f16 --only load --repeats 1 --out bench.json");
     for (file, engine) in [("elsewhere.json", "other-engine 2.1"), ("elsewhere-bench.json", "peer 1.0 (eager)")] {

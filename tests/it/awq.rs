@@ -10,7 +10,8 @@ use half::f16;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::awq_writer::{Checkpoint, bytes_i32, data};
+use crate::awq_writer::{Checkpoint, bytes_i32};
+use crate::data;
 use crate::tiny_model::{self, no_hub, open, refusal, write_json};
 
 const TOKENS: [u32; 24] = [5, 9, 40, 3, 77, 12, 60, 8, 91, 14, 33, 52, 7, 7, 29, 85, 44, 19, 66, 70, 23, 11, 95, 31];

@@ -10,6 +10,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::data;
 use crate::tiny_model::{open, write_json};
 
 /// Element type, shape and little-endian bytes.
@@ -23,10 +24,6 @@ pub(crate) struct Checkpoint {
     pub(crate) dense: BTreeMap<String, Stored>,
     /// The model's folder, for what is no tensor.
     original: PathBuf,
-}
-
-pub(crate) fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
 fn bytes_f16(values: impl IntoIterator<Item = f32>) -> Vec<u8> {

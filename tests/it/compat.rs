@@ -15,7 +15,7 @@ use crate::program::{evalsuite, text};
 const ROWS: [&str; 4] = ["--samples", "0,1,3,7,44,140", "--dtype", "f32,awq"];
 
 fn stored(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425").join(name)
+    crate::data("e113425").join(name)
 }
 
 fn stored_text(name: &str) -> String {

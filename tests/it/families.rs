@@ -1,16 +1,17 @@
 //! The CPU engine on tiny random checkpoints of every family, against transformers in binary64 and against candle-transformers.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use evalsuite::engine::cpu::CpuEngine;
-use evalsuite::engine::model::{ModelSource, ModelSpec};
+use evalsuite::engine::model::ModelSource;
 use evalsuite::engine::{
     Completion, Dtype, EngineKind, Finish, GenerateOptions, OpenOptions, Prompt, Request, Work, open,
 };
-use evalsuite::hub::Hub;
 use serde::Deserialize;
+
+use crate::data;
+use crate::tiny_model;
 
 #[derive(Deserialize)]
 struct Oracle {
@@ -19,17 +20,12 @@ struct Oracle {
     float32_largest_error: f64,
 }
 
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
-}
-
 fn tiny(name: &str) -> Arc<ModelSource> {
-    let spec = ModelSpec { source: folder(name).display().to_string(), revision: "main".to_owned() };
-    Arc::new(ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap())
+    Arc::new(tiny_model::open(&data(name)).unwrap())
 }
 
 fn oracle(name: &str) -> Oracle {
-    serde_json::from_str(&std::fs::read_to_string(folder(name).join("oracle.json")).unwrap()).unwrap()
+    serde_json::from_str(&std::fs::read_to_string(data(name).join("oracle.json")).unwrap()).unwrap()
 }
 
 fn run(

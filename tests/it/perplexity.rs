@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use evalsuite::engine::cpu::CpuEngine;
-use evalsuite::engine::model::{ModelSource, ModelSpec};
+use evalsuite::engine::model::ModelSource;
 use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Request};
-use evalsuite::hub::Hub;
 use evalsuite::jobs::perplexity::{DtypePerplexity, PerplexityRecord, Reading};
 use evalsuite::jobs::perplexity::{PerplexityFinished, PerplexityInputs, PerplexityJob, evaluate};
 use evalsuite::jobs::{Event, JobContext, JobError, open_engine};
@@ -28,12 +27,11 @@ struct Oracle {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/llama")
+    crate::data("llama")
 }
 
 fn llama() -> Arc<ModelSource> {
-    let spec = ModelSpec { source: folder().display().to_string(), revision: "main".to_owned() };
-    Arc::new(ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap())
+    Arc::new(tiny_model::open(&folder()).unwrap())
 }
 
 fn oracle() -> Oracle {
@@ -413,11 +411,8 @@ fn smollm2_reads_prose_as_transformers_does() {
         eprintln!("SKIPPED: {} is missing; set EVALSUITE_SMOLLM2 to the GGUF file", model.display());
         return;
     }
-    let spec = ModelSpec { source: model.display().to_string(), revision: "main".to_owned() };
-    let hub = Hub::from_environment(true).unwrap();
-    let source = Arc::new(ModelSource::open(&spec, &hub).unwrap());
-    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/prose.txt");
-    let corpus = Corpus::open(text.to_str().unwrap(), "test", &hub).unwrap();
+    let source = Arc::new(tiny_model::open(&model).unwrap());
+    let corpus = Corpus::open(crate::data("prose.txt").to_str().unwrap(), "test", &tiny_model::no_hub()).unwrap();
     let job = PerplexityJob { window: Some(96), stride: Some(48), ..job(&[Dtype::F32, Dtype::F16]) };
     let record = run(&job, &PerplexityInputs::new(&job, source, corpus).unwrap()).unwrap().record;
     assert_eq!(record.windows.scored_tokens, SCORED_TOKENS);

@@ -6,14 +6,13 @@ use std::process::Output;
 use std::sync::Arc;
 
 use evalsuite::engine::cpu::CpuEngine;
-use evalsuite::engine::model::{ModelSource, ModelSpec};
 use evalsuite::engine::{Dtype, Finish};
-use evalsuite::hub::Hub;
 use evalsuite::jobs::quality::{ModelQuality, Origin, QualityRecord};
 use evalsuite::task::PromptSet;
 use tempfile::TempDir;
 
 use crate::program::{evalsuite, text};
+use crate::tiny_model::open;
 
 fn program(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = evalsuite();
@@ -135,8 +134,7 @@ fn one_run_on_the_bundled_model_in_three_precisions() {
 
 /// The margin at a first divergence is that of the reference's own logits after the tokens before it, bit for bit.
 fn margins_are_the_engine_s(model: &ModelQuality) {
-    let spec = ModelSpec { source: "bundled".to_owned(), revision: "main".to_owned() };
-    let source = Arc::new(ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap());
+    let source = Arc::new(open(Path::new("bundled")).unwrap());
     let engine = CpuEngine::load(&source, Dtype::F32, None).unwrap();
     let diverging = model.prompts.iter().find_map(|prompt| {
         let divergence = prompt.answers[2].against.as_ref()?.first_divergence.clone()?;

@@ -1,6 +1,5 @@
 //! Quantised checkpoints of tiny models, unpacked here by the format's description and run beside the original.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +12,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
+use crate::files_of;
 use crate::gguf_writer::{self, llama_cpp_name};
 use crate::tiny_model::{TOKENS, f32_bytes, no_hub, open, tokenizer, tokenizer_config, write_json};
 
@@ -238,14 +238,6 @@ fn loss(a: &[f32], b: &[f32]) -> f64 {
     difference / a.iter().map(|a| square(*a)).sum::<f64>()
 }
 
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    std::fs::read_dir(folder)
-        .unwrap()
-        .flatten()
-        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
-        .collect()
-}
-
 /// A scale that is folded into one side only would throw the logits far off; the search must do better than rounding.
 #[test]
 fn quantised_models_of_every_shape_stay_close_to_the_original_and_awq_closer_than_rounding() {
@@ -265,7 +257,7 @@ fn quantised_models_of_every_shape_stay_close_to_the_original_and_awq_closer_tha
 fn the_checkpoint_is_described_as_other_programs_expect() {
     let model = Tiny::Qwen2.folder();
     let (_folder, out) = quantized(model.path(), Method::Rtn);
-    let (was, is) = (files(model.path()), files(&out));
+    let (was, is) = (files_of(model.path()), files_of(&out));
     assert_eq!(was.keys().collect::<Vec<_>>(), is.keys().collect::<Vec<_>>(), "the same files, nothing left over");
     for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
         assert_eq!(was[name], is[name], "{name}");
@@ -287,7 +279,7 @@ fn any_number_of_threads_gives_the_same_bytes() {
     let [one, two, three] = [1, 2, 3].map(|threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let (_folder, out) = pool.install(|| quantized(model.path(), Method::Awq));
-        files(&out)
+        files_of(&out)
     });
     assert_eq!(one, two);
     assert_eq!(one, three);
@@ -323,7 +315,7 @@ fn an_interrupted_quantisation_goes_on_and_comes_out_the_same() {
     };
     quantize(&job, &no_hub(), &mut emit, &AtomicBool::new(false)).unwrap();
     assert_eq!(done, Some(1));
-    assert_eq!(files(&out), files(&uninterrupted));
+    assert_eq!(files_of(&out), files_of(&uninterrupted));
 }
 
 #[test]
@@ -334,9 +326,9 @@ fn what_is_there_already_is_not_overwritten() {
     let job = job(model.path(), &out, Method::Rtn);
     std::fs::create_dir(&out).unwrap();
     assert_eq!(run(&job), Ok(QuantizeEnd::Written(out.clone())), "an empty folder is free");
-    let before = files(&out);
+    let before = files_of(&out);
     assert!(run(&job).unwrap_err().contains("there is something in"));
-    assert_eq!(files(&out), before);
+    assert_eq!(files_of(&out), before);
 
     let elsewhere = folder.path().join("elsewhere");
     let partial = folder.path().join("elsewhere.partial");
@@ -344,7 +336,7 @@ fn what_is_there_already_is_not_overwritten() {
     std::fs::write(partial.join("thesis.txt"), "mine").unwrap();
     let error = run(&QuantizeJob { out: elsewhere, ..job.clone() }).unwrap_err();
     assert!(error.contains("is in the way"), "{error}");
-    assert_eq!(files(&partial).len(), 1);
+    assert_eq!(files_of(&partial).len(), 1);
 
     let again = QuantizeJob { model: ModelSpec { source: out.display().to_string(), ..job.model.clone() }, ..job };
     let error = run(&QuantizeJob { out: folder.path().join("twice"), ..again }).unwrap_err();

@@ -1,12 +1,13 @@
 //! SmolLM2-135M-Instruct on the CPU engine against what transformers generates from it in binary32.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use evalsuite::engine::model::{ModelSource, ModelSpec};
+use evalsuite::engine::model::ModelSource;
 use evalsuite::engine::{Completion, Dtype, EngineKind, GenerateOptions, OpenOptions, Prompt, Request, Work, open};
-use evalsuite::hub::Hub;
 use serde::Deserialize;
+
+use crate::tiny_model;
 
 #[derive(Deserialize)]
 struct Reference {
@@ -35,8 +36,7 @@ fn complete(source: &Arc<ModelSource>, kind: EngineKind, requests: Vec<Request>)
 fn smollm2_in_f32_reproduces_transformers_token_for_token() {
     let Some((model, reference)) = files() else { return };
     let reference: Reference = serde_json::from_str(&std::fs::read_to_string(reference).unwrap()).unwrap();
-    let spec = ModelSpec { source: model.display().to_string(), revision: "main".to_owned() };
-    let source = Arc::new(ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap());
+    let source = Arc::new(tiny_model::open(&model).unwrap());
     hold(&source, EngineKind::Cpu, &reference.samples);
     if evalsuite::engine::gpu_is_present() {
         hold(&source, EngineKind::Cuda, &reference.samples);
@@ -118,8 +118,7 @@ struct BundledEntry {
 fn the_bundled_model_reproduces_transformers_token_for_token() {
     let text = include_str!("../../models/bundled/reference.json");
     let reference: BundledReference = serde_json::from_str(text).unwrap();
-    let spec = ModelSpec { source: "bundled".to_owned(), revision: "main".to_owned() };
-    let source = Arc::new(ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap());
+    let source = Arc::new(tiny_model::open(Path::new("bundled")).unwrap());
     let options = GenerateOptions { max_tokens: 64, details: true, ..GenerateOptions::default() };
     let requests = reference.entries.iter().enumerate().map(|(id, entry)| {
         let token_ids = source.tokenizer.encode(&entry.prompt, false).unwrap();

@@ -72,7 +72,7 @@ fn a_report_of_large_runs_with_long_names_fits_80_columns() {
         dtype.sessions[0].engine.version = "0.1.0".to_owned();
     }
     let other = StoredRun { path: "runs/20261127T065845Z-another-of-the-same-problems".into(), ..run.clone() };
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/elsewhere.json");
+    let example = crate::data("elsewhere.json");
     for runs in [vec![run.clone()], vec![run, other]] {
         let comparison = Comparison::new(&runs, read_outside(&example).unwrap(), None, Vec::new());
         let text = render(&comparison, &runs, TERMINAL, &Templates::bundled()).unwrap();
@@ -211,7 +211,7 @@ fn the_same_run_twice_is_told_apart() {
 fn rows_measured_elsewhere_stand_in_every_table() {
     let scratch = tempfile::tempdir().unwrap();
     let runs = [scripted_run(&scratch.path().join("run"))];
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/elsewhere.json");
+    let example = crate::data("elsewhere.json");
     let outside = read_outside(&example).unwrap();
     let comparison = Comparison::new(&runs, outside, None, Vec::new());
     for format in [TERMINAL, "markdown", "html", "json"] {

@@ -1,7 +1,6 @@
 //! Random checkpoints: read by our own loader and by the safetensors crate, and made again to the same bytes.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use evalsuite::engine::cpu::CpuEngine;
@@ -10,6 +9,7 @@ use evalsuite::engine::{Dtype, Engine as _};
 use evalsuite::synth::{ModelShape, SynthEnd, SynthFormat, SynthJob, WEIGHT_DEVIATION, synthesise};
 use safetensors::SafeTensors;
 
+use crate::files_of;
 use crate::program::{evalsuite, text};
 use crate::tiny_model::{no_hub, open};
 
@@ -30,11 +30,6 @@ pub(crate) fn made(job: &SynthJob) {
     assert!(matches!(finished, SynthEnd::Written(bytes) if bytes > 0), "{finished:?}");
 }
 
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = std::fs::read_dir(folder).unwrap().flatten();
-    entries.map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap())).collect()
-}
-
 #[test]
 fn every_format_opens_and_computes_finite_numbers() {
     let folder = tempfile::tempdir().unwrap();
@@ -42,7 +37,7 @@ fn every_format_opens_and_computes_finite_numbers() {
         let out = folder.path().join(name);
         made(&job(format, out.clone()));
         assert_eq!(
-            files(&out).keys().collect::<Vec<_>>(),
+            files_of(&out).keys().collect::<Vec<_>>(),
             ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
         );
         let source = open(&out).unwrap();
@@ -91,7 +86,7 @@ fn the_bytes_depend_on_the_seed_and_not_on_the_threads() {
             let out = folder.path().join(format!("{name}-{run}"));
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| made(&SynthJob { seed, ..job(format, out.clone()) }));
-            files(&out)
+            files_of(&out)
         };
         let one = make("one", 1, 1);
         assert_eq!(one, make("five", 1, 5), "{name}");
@@ -156,10 +151,10 @@ fn what_is_there_already_is_not_overwritten_and_what_is_broken_off_is_removed() 
     assert_eq!(finished, SynthEnd::Written(last.total_bytes));
     assert_eq!((last.done_bytes, last.remaining_seconds()), (last.total_bytes, Some(0.0)));
 
-    let before = files(&out);
+    let before = files_of(&out);
     let error = synthesise(&job, &mut |_| (), &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.contains("there is something in") && error.contains("\nhint: "), "{error}");
-    assert_eq!(files(&out), before);
+    assert_eq!(files_of(&out), before);
 
     let partial = folder.path().join("other.partial");
     std::fs::create_dir(&partial).unwrap();
@@ -167,7 +162,7 @@ fn what_is_there_already_is_not_overwritten_and_what_is_broken_off_is_removed() 
     let other = SynthJob { out: folder.path().join("other"), ..job };
     let error = synthesise(&other, &mut |_| (), &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(error.contains("is in the way"), "{error}");
-    assert_eq!(files(&partial).len(), 1);
+    assert_eq!(files_of(&partial).len(), 1);
 }
 
 #[test]
