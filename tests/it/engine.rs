@@ -250,17 +250,31 @@ fn what_an_engine_cannot_work_on_is_refused_when_it_is_submitted() {
     }
 }
 
-/// A checkpoint whose token 500 overflows binary16 wherever it is read.
+/// A checkpoint whose first MLP overflows binary16 at token 500 and nowhere else: that token alone has something in column 0,
+/// where the gate's weights are as large as binary16 goes.
 fn overflowing() -> (tempfile::TempDir, Arc<ModelSource>) {
     let folder = SHAPES[0].write();
     let path = folder.path().join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let embedding = tensors.tensor("model.embed_tokens.weight").unwrap();
-    let width = embedding.shape()[1] * size_of::<f32>();
-    let begin = embedding.data().as_ptr() as usize - bytes.as_ptr() as usize + 500 * width;
-    for value in bytes[begin..begin + width].chunks_mut(4) {
-        value.copy_from_slice(&1e6_f32.to_le_bytes());
+    let mut change = |name: &str, value: &dyn Fn(usize, usize, f32) -> f32| {
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let tensor = tensors.tensor(name).unwrap();
+        let (columns, length) = (tensor.shape()[1], tensor.data().len());
+        let begin = tensor.data().as_ptr() as usize - bytes.as_ptr() as usize;
+        for (index, element) in bytes[begin..begin + length].chunks_mut(4).enumerate() {
+            let old = f32::from_le_bytes((&*element).try_into().unwrap());
+            element.copy_from_slice(&value(index / columns, index % columns, old).to_le_bytes());
+        }
+    };
+    change("model.embed_tokens.weight", &|row, column, old| match (row, column) {
+        (500, 0) => 1000.0,
+        (_, 0) => 0.0,
+        _ => old,
+    });
+    change("model.layers.0.self_attn.o_proj.weight", &|row, _, old| if row == 0 { 0.0 } else { old });
+    for name in ["gate_proj", "up_proj"] {
+        let large = |_: usize, column: usize, old| if column == 0 { 60_000.0 } else { old };
+        change(&format!("model.layers.0.mlp.{name}.weight"), &large);
     }
     std::fs::write(path, bytes).unwrap();
     let opened = source(&folder.path().display().to_string());
