@@ -46,7 +46,7 @@ pub struct EngineInfo {
     pub arithmetic: Option<String>,
 }
 
-/// The text of a prompt and the exact tokens the model is fed.
+/// The text of a prompt and the exact tokens that the model computes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     /// Rendered text, special tokens written out.
@@ -79,7 +79,7 @@ impl Default for Sampling {
 pub enum Work {
     /// Continue it.
     Generate(GenerateOptions),
-    /// Teacher-forced: feed this continuation and report what the model thought of each of its tokens.
+    /// Teacher-forced: compute this continuation and report a [`TokenDetail`] for each of its tokens.
     Score {
         /// The tokens that follow the prompt.
         continuation: Vec<u32>,
@@ -191,7 +191,7 @@ impl Finish {
 /// What the model thought at one position.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TokenDetail {
-    /// The token at this position: the chosen one, or the given one when scoring.
+    /// The token at this position: the sampled one, or the continuation's when scoring.
     pub token: u32,
     /// Natural logarithm of its probability (temperature 1, no truncation).
     pub log_probability: f32,
@@ -208,9 +208,9 @@ pub struct TokenDetail {
 pub struct Timings {
     /// From submission until work on it began.
     pub queued_seconds: f64,
-    /// From the begin of work until its first token.
+    /// From the start of work until its first token.
     pub first_token_seconds: f64,
-    /// From the begin of work until its last token.
+    /// From the start of work until its last token.
     pub total_seconds: f64,
 }
 
@@ -219,16 +219,16 @@ pub struct Timings {
 pub struct Completion {
     /// [`Request::id`].
     pub request: usize,
-    /// Every token that was generated (or given, when scoring), the ending one included.
+    /// Every token that was generated (or scored), the ending one included.
     pub token_ids: Vec<u32>,
     /// Their text without special tokens, cut before a stop string.
     pub text: String,
     /// Why it ended.
     pub finish: Finish,
-    /// One a token where they were asked for, else empty.
+    /// One a token where they were requested, else empty.
     pub details: Vec<TokenDetail>,
     /// When.
     pub timings: Timings,
-    /// Tokens of the prompt that were not computed, because an earlier request had the same beginning.
+    /// Tokens of the prompt that were not computed, because another request had the same prefix.
     pub cached_tokens: usize,
 }

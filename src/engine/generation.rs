@@ -32,7 +32,7 @@ pub struct Generation {
     submitted: Instant,
     began: Instant,
     first_token_seconds: Option<f64>,
-    /// Tokens that the caller wants to see and has not been told of.
+    /// Tokens of a streaming request that have not been emitted.
     streamed: Vec<Token>,
     cached_tokens: usize,
 }
@@ -80,7 +80,7 @@ impl Generation {
         self.token_ids.len()
     }
 
-    /// The tokens since the last call, where the request asked to see each.
+    /// The tokens since the last call, where the request streams.
     pub fn streamed(&mut self) -> std::vec::Drain<'_, Token> {
         self.streamed.drain(..)
     }
@@ -221,7 +221,7 @@ struct StreamedText {
 }
 
 impl StreamedText {
-    /// Adds a token; tells whether a stop string now stands in the text.
+    /// Adds a token; whether a stop string now stands in the text.
     fn push(&mut self, token: u32, tokenizer: &ModelTokenizer, stops: &[String]) -> Result<bool, EngineError> {
         self.ids.push(token);
         let before = tokenizer.decode(&self.ids[self.window..self.settled])?;

@@ -23,7 +23,7 @@ pub struct HandleOptions {
 pub enum Shutdown {
     /// After everything that was submitted has ended.
     Drain,
-    /// After the step that is being computed; whoever waits is told so.
+    /// After the step that is being computed; whoever waits gets an error.
     Now,
 }
 
@@ -51,10 +51,10 @@ struct Shared {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What a stream tells of its request.
+/// What a stream yields for its request.
 #[derive(Debug)]
 pub enum Update {
-    /// One more token, where the request asked for it.
+    /// One more token, where the request streams.
     Token(Token),
     /// It ended. Nothing follows.
     Completed(Completion),
@@ -128,7 +128,7 @@ impl EngineHandle {
         self.shared.limits
     }
 
-    /// What there was room for after the last step; what was submitted since is not in it.
+    /// What was free after the last step; what was submitted since is not in it.
     pub fn capacity(&self) -> Capacity {
         *locked(&self.shared.capacity)
     }
@@ -208,7 +208,7 @@ impl RequestStream {
         }
     }
 
-    /// Cancels the request: what it holds in the engine is free after the step that is being computed, and nothing more is told.
+    /// Cancels the request: what it holds in the engine is free after the step that is being computed, and nothing more follows.
     pub fn cancel(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
             let _ = self.commands.send(Command::Cancel(self.number)); // an ended thread has no requests
@@ -250,7 +250,7 @@ impl Server {
         while self.receive(commands) {
             let stepped = self.engine.step(&mut events);
             for event in events.drain(..) {
-                self.tell(event);
+                self.emit(event);
             }
             let failure = stepped.err().or_else(|| {
                 let is_lost = self.engine.capacity().is_idle() && !self.callers.is_empty();
@@ -314,7 +314,7 @@ impl Server {
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    fn emit(&mut self, event: Event) {
         match event {
             Event::Token(mut token) => {
                 let number = token.request;
@@ -337,7 +337,7 @@ impl Server {
         }
     }
 
-    /// Tells the last of a request.
+    /// Sends the last update of a request.
     fn end(&mut self, number: usize, update: Update) {
         if let Some(caller) = self.callers.remove(&number) {
             self.shared.open.fetch_sub(1, Ordering::Relaxed);
@@ -345,7 +345,7 @@ impl Server {
         }
     }
 
-    /// Tells everyone who waits; `error` is given the caller's own id.
+    /// Fails every open request; `error` takes the caller's own id.
     fn fail_all(&mut self, error: impl Fn(usize) -> EngineError) {
         let waiting: Vec<(usize, usize)> = self.callers.iter().map(|(number, caller)| (*number, caller.id)).collect();
         for (number, id) in waiting {

@@ -1,14 +1,14 @@
-//! The interface of every engine: [`Engine`], and what it tells.
+//! The interface of every engine: [`Engine`], and the events that it emits.
 
 use std::ops::ControlFlow;
 
 use super::EngineError;
 use super::api::{Completion, EngineInfo, Request, TokenDetail, Work};
 
-/// What an engine tells of its requests, and of each step.
+/// What an engine emits for its requests, and for each step.
 #[derive(Debug)]
 pub enum Event {
-    /// A request that asked for it ([`super::GenerateOptions::stream`]) has one more token. Never behind its completion.
+    /// A request that streams ([`super::GenerateOptions::stream`]) has one more token. Never after its completion.
     Token(Token),
     /// A request ended.
     Completed(Completion),
@@ -19,7 +19,7 @@ pub enum Event {
         /// Why, and the way out.
         error: EngineError,
     },
-    /// One step is done, and what ended in it has been told.
+    /// One step is done, and what ended in it has been emitted.
     Step {
         /// Requests that are being worked on.
         running: usize,
@@ -39,13 +39,13 @@ pub struct Token {
     pub index: usize,
     /// Its id.
     pub token: u32,
-    /// What the model thought, where that was asked for.
+    /// Log probability and margin, where details were requested.
     pub detail: Option<TokenDetail>,
     /// Seconds since the request was submitted.
     pub seconds: f64,
 }
 
-/// What an engine has room for now.
+/// What is free in an engine now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Capacity {
     /// Requests that are being worked on.
@@ -54,8 +54,8 @@ pub struct Capacity {
     pub queued: usize,
     /// Requests that could be worked on beside those.
     pub free_slots: usize,
-    /// Tokens that the KV cache has room for beside those that running requests have reserved; tokens that are only kept for
-    /// their beginning to be found again count as free. `None` where the cache has no fixed size.
+    /// Tokens of the KV cache that no running request has reserved; what only the prefix cache keeps counts as free. `None` where
+    /// the cache has no fixed size.
     pub free_tokens: Option<usize>,
 }
 
@@ -134,20 +134,20 @@ pub trait Engine: Send {
     /// refused, and nothing else changes.
     fn submit(&mut self, request: Request) -> Result<(), EngineError>;
 
-    /// Does the next piece of work on all requests, and adds what came of it to `events`. What ended is told once, and its id is
+    /// Does the next piece of work on all requests, and adds what came of it to `events`. What ended is emitted once, and its id is
     /// free again. Without requests it does nothing. An error is the engine's own: it has dropped every request, none of which
     /// gets an event any more, and takes new ones.
     fn step(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError>;
 
-    /// Drops a request, of which nothing is told any more; what it held is free for the next step. Whether it was there: an id
+    /// Drops a request, for which nothing is emitted any more; what it held is free for the next step. Whether it was there: an id
     /// that was never submitted, or has ended, is none.
     fn cancel(&mut self, request: usize) -> bool;
 
-    /// What there is room for. Costs next to nothing.
+    /// What is free. Takes constant time.
     fn capacity(&self) -> Capacity;
 
-    /// Works through `requests`, in any order, and tells `sink` as each ends. `sink` may break off the run: what has
-    /// ended has been told, the rest is dropped, and the result is `Ok`. A request that is refused or fails ends the run, and so
+    /// Works through `requests`, in any order, and calls `sink` as each ends. `sink` may break off the run: what has
+    /// ended has been emitted, the rest is dropped, and the result is `Ok`. A request that is refused or fails ends the run, and so
     /// `sink` sees no [`Event::Failed`].
     fn run(
         &mut self,
@@ -196,7 +196,7 @@ fn run<E: Engine + ?Sized>(
     ended
 }
 
-/// Steps until nothing is left to do, the sink breaks off or a request fails. All that ended in a step is told, whoever breaks
+/// Steps until nothing is left to do, the sink breaks off or a request fails. All that ended in a step is emitted, whoever breaks
 /// off and whatever failed.
 fn steps<E: Engine + ?Sized>(
     engine: &mut E,

@@ -1,7 +1,7 @@
-//! The blocks of a KV cache: which are free, who holds which, and which hold the beginning of a prompt that others may share.
+//! The blocks of a KV cache: which are free, who holds which, and which hold a prefix of a prompt that others may share.
 //!
 //! A block holds the keys and values of [`BlockPool::block_tokens`] consecutive positions of one sequence. A block that a prompt
-//! fills completely is registered under its tokens *and all tokens before them*, so that any later prompt with the same beginning
+//! fills completely is registered under its tokens *and all tokens before them*, so that any later prompt with the same prefix
 //! can hold the same block. Blocks are counted by reference; a registered block that nobody holds stays in the cache until its
 //! memory is needed, the least recently used first. Tokens are compared, never only their hash.
 //!
@@ -10,7 +10,7 @@
 //! next adopts the block and computes it.
 //!
 //! Whoever holds a registered block holds the blocks before it too. So in the list of unused blocks a block always stands before
-//! (is older than) the one that precedes it in the text, and evicting the oldest never leaves a block without its beginning.
+//! (is older than) the one that precedes it in the text, and evicting the oldest never leaves a block without its prefix.
 
 use std::collections::HashMap;
 
@@ -158,7 +158,7 @@ impl BlockPool {
 
     /// Gives back what a sequence held. What it had to compute and has not is left to whoever else holds it.
     pub(crate) fn release(&mut self, blocks: &[u32], owner: u64) {
-        // From the end of the text to its beginning, so that the end is evicted first.
+        // From the last block to the first, so that the last is evicted first.
         for number in blocks.iter().rev() {
             let block = self.block_mut(*number);
             debug_assert!(block.references > 0, "block {number} was given back twice");

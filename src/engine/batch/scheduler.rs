@@ -4,7 +4,7 @@
 //! sequence reserves the blocks of its whole length when it is admitted, so nothing is ever preempted, and the request at the head
 //! of the queue waits until it fits.
 //!
-//! At admission a prompt's beginning is looked up in the prefix cache (`blocks.rs`). What another sequence is about to compute is
+//! At admission a prompt's prefix is looked up in the prefix cache (`blocks.rs`). What another sequence is about to compute is
 //! held as well: the sequence skips it as soon as the step that computes it has been planned, be it the very step in which it
 //! goes on itself, for a step stores the keys and values of all its rows before it reads any, layer by layer. Only positions that
 //! are computed by prefill are shared, and the last token of a prompt never is, since its own request needs the logits there.
@@ -123,7 +123,7 @@ impl Scheduler {
         self.pool.clear();
     }
 
-    /// What there is room for.
+    /// What is free.
     pub(crate) fn capacity(&self) -> Capacity {
         Capacity {
             running: self.running.len(),
@@ -143,8 +143,7 @@ impl Scheduler {
         self.sequences.get(slot).and_then(Option::as_ref).map_or(&[], |sequence| &sequence.table.blocks)
     }
 
-    /// Gives slots and blocks to requests that wait, first come first served; `begun` is told of each slot. Requests that ask for
-    /// nothing end here.
+    /// Gives slots and blocks to requests that wait, first come first served. Returns these slots. Requests for no tokens end here.
     pub(crate) fn admit(&mut self, events: &mut Vec<Event>) -> Vec<usize> {
         self.close_gaps();
         let mut begun = Vec::new();
@@ -232,8 +231,8 @@ impl Scheduler {
     }
 
     /// Takes what a step brought: `tokens` for the rows that the device sampled (−1 where a logit was not finite), `logits`
-    /// `[rows, vocabulary]` for those that the host samples. Tells of every token that is streamed and of everything that ended,
-    /// and lets go of it. Returns how many tokens were generated.
+    /// `[rows, vocabulary]` for those that the host samples. Emits every token that is streamed and everything that ended, and
+    /// releases the latter. Returns how many tokens were generated.
     pub(crate) fn accept(&mut self, plan: &StepPlan, tokens: &[i32], logits: &[f32], events: &mut Vec<Event>) -> u64 {
         let mut brought: Vec<Option<Brought>> = vec![None; self.sequences.len()];
         for (index, LogitsRow { slot, id, .. }) in plan.sampled_on_host.iter().enumerate() {
@@ -271,7 +270,7 @@ impl Scheduler {
         new_tokens
     }
 
-    /// Tells of streamed tokens and of what ended, and frees the slots and blocks of the latter.
+    /// Emits streamed tokens and what ended, and frees the slots and blocks of the latter.
     fn release(&mut self, events: &mut Vec<Event>) {
         let mut over = Vec::new();
         for slot in &self.order {

@@ -131,7 +131,7 @@ impl CudaEngine {
 
     /// Drops everything after a failure of the device, what the prefix cache holds included: it may never have been computed.
     fn reset(&mut self) {
-        // A failure of the device has been told, or will be by the next step.
+        // A failure of the device has been reported, or will be by the next step.
         let _ = self.model.device.synchronize();
         self.in_flight.clear();
         self.early.clear();
@@ -166,7 +166,7 @@ impl CudaEngine {
 
 impl Drop for CudaEngine {
     fn drop(&mut self) {
-        // Steps may be in flight, on whichever thread the engine ends. A failure has been told, or does not matter any more.
+        // Steps may be in flight, on whichever thread the engine ends. A failure has been reported, or does not matter any more.
         let _ = self.model.device.bind().and_then(|()| self.model.device.synchronize());
     }
 }
