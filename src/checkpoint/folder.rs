@@ -14,7 +14,7 @@ const LOCK: &str = "lock";
 /// Everything that decides a checkpoint's bytes, named for people.
 pub type Deciding = [(&'static str, String)];
 
-/// The folder, held by this process.
+/// The unfinished folder, locked by this process.
 pub struct CheckpointFolder {
     path: PathBuf,
     out: PathBuf,
@@ -38,7 +38,7 @@ impl CheckpointFolder {
         ))
     }
 
-    /// Begins, or goes on with what the same command has begun.
+    /// Creates the folder, or continues one that the same command started.
     pub fn open(out: &Path, deciding: &Deciding) -> Result<Self, CheckpointError> {
         Self::check_destination(out)?;
         let path = partial(out)?;
@@ -85,7 +85,7 @@ impl CheckpointFolder {
         ))
     }
 
-    /// Takes everything away again, where what is done is not worth keeping.
+    /// Removes the folder and everything in it.
     pub fn discard(self) -> Result<(), CheckpointError> {
         fs::remove_dir_all(&self.path).map_err(CheckpointError::io("remove", &self.path))
     }

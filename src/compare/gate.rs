@@ -93,7 +93,7 @@ impl Gate {
         let mut checks = Vec::new();
         let mut notes = Vec::new();
         for (index, run) in runs.iter().enumerate() {
-            refuse_strangers(run, baseline)?;
+            refuse_unrelated(run, baseline)?;
             notes.extend(differences(run, baseline));
             let before = checks.len();
             // Of several runs each says which it is.
@@ -145,7 +145,7 @@ pub(crate) fn no_shared_precision(run: impl Display, baseline: &StoredRun) -> Re
     refusal(run, baseline, "they share no precision", "give both runs the same `--dtype`")
 }
 
-fn refuse_strangers(run: &StoredRun, baseline: &StoredRun) -> Result<(), ReportError> {
+fn refuse_unrelated(run: &StoredRun, baseline: &StoredRun) -> Result<(), ReportError> {
     let (own, stored) = (&run.record.plan, &baseline.record.plan);
     let task = |plan: &EvalPlan| plan.task.as_ref().map(|task| task.sha256.clone());
     if task(own) != task(stored) {

@@ -1,4 +1,4 @@
-//! The cache folder: what is in it, found without the network.
+//! The cache folder: lookups without the network.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && is_hex(revision)
 }
 
-/// The commit that a revision meant when it was last asked for.
+/// The commit that a revision had when it was last resolved.
 pub(super) fn commit(cache: &Cache, repo: &Repo) -> Option<String> {
     let revision = repo.revision();
     if is_commit(revision) {

@@ -14,7 +14,7 @@ use super::fetch::{fetch, link_blob};
 use super::{DEFAULT_REVISION, HubError, HubSettings, cache};
 use crate::text;
 
-/// How often a file is asked for before giving up.
+/// Attempts before a request fails.
 const TRIES: u32 = 4;
 /// The pause before the second try; it doubles from try to try.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -37,11 +37,11 @@ pub struct HubFile {
     pub commit: String,
 }
 
-/// What a revision means, asked for once in a program's life.
+/// A resolved revision; each is resolved once per process.
 #[derive(Debug, Clone)]
 struct Snapshot {
     commit: String,
-    /// Every file of the commit; of the cached ones when the hub was not asked.
+    /// All files of the commit; only cached ones if the hub was not asked.
     names: Vec<String>,
     /// Whether the hub was asked.
     from_hub: bool,
@@ -55,12 +55,12 @@ pub struct Hub {
     snapshots: Arc<Mutex<HashMap<(String, String), Snapshot>>>,
     /// Set when the user breaks off.
     interrupted: Option<&'static AtomicBool>,
-    /// Without a word on stderr.
+    /// No messages on stderr.
     quiet: bool,
 }
 
 impl Hub {
-    /// A client with these settings; nothing is asked for yet.
+    /// A client with these settings; makes no request.
     pub fn new(settings: HubSettings) -> Self {
         Self { settings, snapshots: Arc::default(), interrupted: None, quiet: false }
     }
@@ -76,7 +76,7 @@ impl Hub {
         Self { interrupted: Some(interrupted), ..self }
     }
 
-    /// The same client, without a word on stderr about downloads and what it tries again.
+    /// The same client, without messages on stderr about downloads and retries.
     #[must_use]
     pub fn quiet(self, quiet: bool) -> Self {
         Self { quiet, ..self }
@@ -90,7 +90,7 @@ impl Hub {
     /// The commit that a revision means: as the hub says; as the cache remembers when offline or out of reach.
     pub fn commit(&self, kind: RepositoryKind, repository: &str, revision: &str) -> Result<String, HubError> {
         let repo = repo(kind, repository, revision);
-        // A commit that is cached, even in part, needs nobody's confirmation.
+        // A commit that is cached, even in part, is not asked for again.
         match cache::commit(&self.cache(), &repo).filter(|_| cache::is_commit(revision)) {
             Some(commit) => Ok(commit),
             None => Ok(self.snapshot(kind, repository, revision)?.commit),

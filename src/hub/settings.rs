@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::HubError;
 
-/// The hub's own address.
+/// The hub's default endpoint.
 const ENDPOINT: &str = "https://huggingface.co";
 
 /// What a [`super::Hub`] is made from.
@@ -16,7 +16,7 @@ pub struct HubSettings {
     pub cache: PathBuf,
     /// For private and gated repositories.
     pub token: Option<String>,
-    /// Only what is cached; no network.
+    /// Cached files only; no network.
     pub offline: bool,
 }
 

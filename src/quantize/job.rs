@@ -97,7 +97,7 @@ pub struct QuantizeProgress {
 }
 
 impl QuantizeProgress {
-    /// Seconds to go, if the rest goes as what is done.
+    /// Estimated seconds left, at the speed so far.
     pub fn remaining_seconds(&self) -> Option<f64> {
         let left = self.total.saturating_sub(self.done) as f64;
         (self.done_now > 0).then(|| self.seconds / self.done_now as f64 * left)

@@ -1,4 +1,4 @@
-//! `answers.jsonl`: what a run says, without when. Equal runs give equal bytes, interrupted or not.
+//! `answers.jsonl`: a run's answers without timings. Equal runs give equal bytes, interrupted or not.
 
 use serde::Serialize;
 

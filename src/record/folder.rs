@@ -29,7 +29,7 @@ impl RunFolder {
         fs::create_dir_all(path).map_err(RecordError::io("make the folder", path))?;
         let entries = fs::read_dir(path).map_err(RecordError::io("read", path))?;
         if entries.flatten().any(|entry| entry.file_name() != "lock") {
-            // Whoever works there now comes first: its folder is never free for another run.
+            // If another process holds the folder, that is the error.
             drop(lock(path)?);
             return Err(RecordError::invalid(
                 format!("there is something in {} already", path.display()),
@@ -41,8 +41,8 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Takes up the run in a folder; an error names every difference between its plan and `plan`. The folder's own
-    /// plan comes back: its command and its begin are the run's.
+    /// Resumes the run in a folder; an error names every difference between its plan and `plan`. The folder's own
+    /// plan is returned: its command and start time are the run's.
     pub fn resume<P: RunPlan>(path: &Path, plan: &P) -> Result<(Self, P), RecordError> {
         let begun: P = read_plan(path)?;
         let folder = Self { path: path.to_path_buf(), _lock: lock(path)? };
@@ -94,7 +94,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// Opens a variant's journal with what is done in it.
+    /// Opens a variant's journal and reads its completed outcomes.
     pub fn journal(&self, variant: &VariantName) -> Result<(Journal, Vec<StoredCompletion>), RecordError> {
         let folder = self.path.join(variant.as_str());
         fs::create_dir_all(&folder).map_err(RecordError::io("make the folder", &folder))?;
@@ -142,7 +142,7 @@ impl RunFolder {
         read_journal(&Self::journal_path(path, variant))
     }
 
-    /// Where a variant's journal lies.
+    /// The path of a variant's journal.
     pub fn journal_path(path: &Path, variant: &VariantName) -> PathBuf {
         path.join(variant.as_str()).join("journal.jsonl")
     }
@@ -210,7 +210,7 @@ fn lock(folder: &Path) -> Result<File, RecordError> {
 
 fn in_use(folder: &Path, lock: &mut File) -> RecordError {
     let mut holder = String::new();
-    // The number only makes the message better; without it the message stands.
+    // The process id only improves the message.
     let _ = lock.read_to_string(&mut holder);
     let process = holder.trim().parse::<u32>().map_or(String::new(), |id| format!(" (process {id})"));
     RecordError::invalid(

@@ -1,4 +1,4 @@
-//! A run folder at a glance, whatever kind of run it is of: what lists show, and how it goes on.
+//! Summary of a run folder of any kind: for lists, and for resuming.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::folder::{is_in_use, read_plan};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunStatus {
-    /// Everything that was asked for is there.
+    /// The run is complete.
     Complete,
     /// It ended, and something failed.
     Incomplete,
@@ -33,12 +33,12 @@ impl RunStatus {
     }
 }
 
-/// What a run folder says of itself.
+/// Summary of a run folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glance {
     /// The folder.
     pub path: PathBuf,
-    /// The command that began it, word by word.
+    /// The command that started it, as words.
     pub command: Vec<String>,
     /// Where that was given; older runs do not say.
     pub working_directory: Option<PathBuf>,

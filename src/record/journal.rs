@@ -53,9 +53,9 @@ pub struct Outcome {
     pub sample: usize,
     /// 0 for the first completion of the sample.
     pub repeat: usize,
-    /// Tokens that the model was fed, where that is known.
+    /// Prompt tokens, if known.
     pub prompt_tokens: Option<usize>,
-    /// Tokens that it wrote, the ending one included, where these are known.
+    /// Output tokens, the ending one included, if known.
     #[serde(rename = "token_ids", default, deserialize_with = "count")]
     pub output_tokens: Option<usize>,
     /// Text.
@@ -99,7 +99,7 @@ impl Journal {
     /// The longest that a line may stay in the page cache, however quickly others follow.
     const SYNC_EVERY: Duration = Duration::from_secs(1);
 
-    /// Opens a journal, new or begun; what is whole in it comes back, a torn last line is cut off.
+    /// Opens or creates a journal and returns its whole lines; an incomplete last line is cut off.
     pub fn open(path: &Path) -> Result<(Self, Vec<StoredCompletion>), RecordError> {
         let file = OpenOptions::new()
             .create(true)
@@ -140,7 +140,7 @@ impl Journal {
     }
 }
 
-/// Every whole line of a journal, in order; none where there is no such file.
+/// All whole lines of a journal, in order; none if the file does not exist.
 pub fn read_journal<T: DeserializeOwned + Send>(path: &Path) -> Result<Vec<T>, RecordError> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(parse(&bytes, path)?.0),

@@ -9,7 +9,7 @@ use crate::system::{field, kilobytes, read};
 /// What a result depends on besides the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The processor's own name.
+    /// The processor's model name.
     pub cpu: String,
     /// Hardware threads that this process may use.
     pub cores: usize,

@@ -15,7 +15,7 @@ use crate::engine::model::Family;
 pub struct Invocation {
     /// The version of evalsuite.
     pub evalsuite: String,
-    /// The command line, word by word.
+    /// The command line, as words.
     pub command: Vec<String>,
     /// Where the command was given: its relative paths are meant from there. Older plans do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,7 +36,7 @@ impl Invocation {
     }
 }
 
-/// What a run is of: the model, and what it stands beside it.
+/// The model of a run, and its further variants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetPlan {
     /// The model.
@@ -141,9 +141,9 @@ pub struct GenerationPlan {
     pub stop_strings: Vec<String>,
 }
 
-/// What decides a run's answers, as a run folder keeps it.
+/// Everything that decides a run's answers, as stored in the run folder.
 pub trait RunPlan: Serialize + DeserializeOwned {
-    /// The command line, word by word.
+    /// The command line, as words.
     fn command(&self) -> &[String];
 
     /// Every field that could change an answer or a score and differs between this plan (was) and `other` (is).

@@ -1,4 +1,4 @@
-//! `samples.jsonl`: what a run asked.
+//! `samples.jsonl`: a run's questions and prompts.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::files::write_atomically;
 
 const SAMPLES: &str = "samples.jsonl";
 
-/// A line of `samples.jsonl`: what the model was asked.
+/// A line of `samples.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredSample {
     /// Row of the dataset.
@@ -18,7 +18,7 @@ pub struct StoredSample {
     pub question: String,
     /// The dataset's answer.
     pub answer: String,
-    /// What of the answer completions are compared with, where that is not what follows its last `####`.
+    /// The reference value, if it is not what follows the answer's last `####`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
     /// Samples of the same cluster are not independent of one another.

@@ -23,7 +23,7 @@ pub struct Session {
     pub peak_memory: Option<PeakMemory>,
 }
 
-/// The sessions written so far; none where there is no such file.
+/// The sessions written so far; none if the file does not exist.
 pub(super) fn read(path: &Path) -> Result<Vec<Session>, RecordError> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {

@@ -17,7 +17,7 @@ pub struct VariantName(String);
 const LONGEST: usize = 24;
 
 impl VariantName {
-    /// A name that is safe as a folder's; else what is wrong with it.
+    /// Checks that a name is safe as a folder's name; the error says why not.
     pub fn parse(name: &str) -> Result<Self, String> {
         let is_safe = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if name.is_empty() {
@@ -32,14 +32,14 @@ impl VariantName {
         if name.len() > LONGEST {
             return Err(format!("it is longer than {LONGEST} letters"));
         }
-        // What a run folder calls its own files.
+        // Names of the run folder's own files.
         if name == "lock" || [".json", ".jsonl", ".new"].iter().any(|ending| name.ends_with(ending)) {
             return Err("a run has files of such names".to_owned());
         }
         Ok(Self(name.to_owned()))
     }
 
-    /// As it stands in every file.
+    /// As written in files.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -49,7 +49,7 @@ impl VariantName {
         Precision::ALL.into_iter().find(|precision| precision.name() == self.0)
     }
 
-    /// Where it stands among others: the model's own precisions first, in their order, then all further variants.
+    /// Sort key: the model's own precisions first, in their order, then further variants.
     pub fn rank(&self) -> usize {
         Precision::ALL.iter().position(|precision| precision.name() == self.0).unwrap_or(Precision::ALL.len())
     }
@@ -79,7 +79,7 @@ impl fmt::Display for VariantName {
     }
 }
 
-/// Files may have been changed: a name becomes a path.
+/// Names read from files are checked again, because they become paths.
 impl<'de> Deserialize<'de> for VariantName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;

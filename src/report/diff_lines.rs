@@ -1,4 +1,4 @@
-//! A word diff in lines that fit a terminal.
+//! Wraps a word diff to the width of a terminal.
 
 use console::{Style, measure_text_width};
 

@@ -104,7 +104,7 @@ fn fault(name: &str, origin: &str, error: &dyn std::fmt::Display) -> ReportError
     )
 }
 
-/// Refuses what is no template before anything is computed for it.
+/// Refuses an invalid template before anything is computed for it.
 pub(crate) fn check_template(name: &str, template: &str) -> Result<(), ReportError> {
     let parsed = engine(false).0.add_raw_template(name, template);
     parsed.map_err(|error| fault(name, "one in templates/", &error))

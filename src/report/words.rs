@@ -1,13 +1,13 @@
-//! Numbers as people read them.
+//! Formatting of numbers for people.
 
-/// Stands wherever nothing was measured; never 0.
+/// Printed for values that were not measured; never 0.
 pub(crate) const NOTHING: &str = "n/a";
 
 pub(crate) fn nothing() -> String {
     NOTHING.to_owned()
 }
 
-/// Three digits where they say something: `0.004`, `1.25`, `312.5`.
+/// Seconds with at most three decimals and about three digits: `0.004`, `1.25`, `312.5`.
 pub(crate) fn seconds_in_words(seconds: f64) -> String {
     let digits = if seconds < 1.0 {
         3

@@ -48,7 +48,7 @@ pub struct SynthProgress {
 }
 
 impl SynthProgress {
-    /// Seconds to go, if the rest goes as what is done.
+    /// Estimated seconds left, at the speed so far.
     pub fn remaining_seconds(&self) -> Option<f64> {
         let left = self.total_bytes.saturating_sub(self.done_bytes) as f64;
         (self.done_bytes > 0).then(|| self.seconds / self.done_bytes as f64 * left)
@@ -140,7 +140,7 @@ struct Writer<'a> {
     interrupted: &'a AtomicBool,
 }
 
-/// A piece of a tensor and where it lies in the file.
+/// A piece of a tensor and its offset in the file.
 #[derive(Clone, Copy)]
 struct Chunk<'a> {
     tensor: &'a Tensor,

@@ -51,7 +51,7 @@ impl SynthFormat {
         }
     }
 
-    /// What config.json says of it, if anything.
+    /// The `quantization_config` of config.json, if any.
     pub(super) fn quantization(self) -> Option<Quantization> {
         match self {
             Self::Awq { group_size } => {
