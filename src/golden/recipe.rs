@@ -42,6 +42,7 @@ const VARIANT: &str = "--variant";
 
 impl Recipe {
     /// The recipe of one variant's outputs: without the flags of all others.
+    #[must_use]
     pub fn for_variant(&self, variant: &VariantName) -> Self {
         let mut arguments = Vec::new();
         let mut words = self.arguments.iter();

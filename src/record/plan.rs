@@ -191,7 +191,7 @@ const INDIFFERENT: [&str; 14] = [
 
 /// Fields that say where and when, and decide nothing.
 fn is_indifferent(field: &str) -> bool {
-    let of_variant = field.starts_with("variants.") && (field.ends_with(".name") || field.ends_with(".source"));
+    let of_variant = field.starts_with("variants.") && matches!(field.rsplit('.').next(), Some("name" | "source"));
     of_variant || INDIFFERENT.contains(&field)
 }
 
