@@ -57,7 +57,7 @@ impl Engine for Scripted {
     }
 }
 
-fn answer(request: &Request, dtype: Dtype) -> Completion {
+pub(crate) fn answer(request: &Request, dtype: Dtype) -> Completion {
     let Work::Generate(options) = &request.work else { panic!("the script only generates") };
     let number: u64 = request
         .prompt

@@ -5,7 +5,9 @@ use std::process::Output;
 use std::sync::atomic::AtomicBool;
 
 use evalsuite::compare::{Comparison, Report, report_format};
-use evalsuite::engine::{Engine, EngineError, Precision};
+use evalsuite::engine::{
+    Capacity, Completion, Engine, EngineError, EngineInfo, Event as EngineEvent, Precision, Request,
+};
 use evalsuite::jobs::bench::BenchRecord;
 use evalsuite::jobs::eval::{EvalJob, StoredRun, evaluate, render};
 use evalsuite::jobs::perplexity::PerplexityRecord;
@@ -65,9 +67,9 @@ fn names(variants: &[VariantName]) -> Vec<&str> {
 #[test]
 fn several_checkpoints_stand_side_by_side_in_one_run() {
     let world = world();
-    let words = "--dtype awq,f32 --variant g16=m-awq --variant g8=./g8 --variant half=m@f16";
+    let words = "--dtype awq,f32 --variant g16=m-awq --variant g8=./g8 --variant twin=m@f16";
     let (run, table) = gsm8k(world.path(), words, "run");
-    assert_eq!(names(&run.record.plan.dtypes), ["f32", "awq", "g16", "g8", "half"]);
+    assert_eq!(names(&run.record.plan.dtypes), ["f32", "awq", "g16", "g8", "twin"]);
     let tokens = |name: &str| {
         let (_, completions) = run.completions.iter().find(|(variant, _)| variant.as_str() == name).unwrap();
         assert_eq!(completions.len(), 2);
@@ -79,7 +81,7 @@ fn several_checkpoints_stand_side_by_side_in_one_run() {
     let (g16, g8) = (&plan.variants["g16"], &plan.variants["g8"]);
     assert_eq!((g8.stored_as.as_str(), g8.quantized), ("awq-int4 (group 8)", true));
     assert_ne!(g16.sha256, g8.sha256);
-    assert_eq!(plan.variants["half"].precision.unwrap().name(), "f16");
+    assert_eq!(plan.variants["twin"].precision.unwrap().name(), "f16");
     assert_eq!(Some(&g16.sha256), plan.awq.as_ref().map(|awq| &awq.sha256));
     assert!(run.record.dtypes.iter().skip(1).all(|row| row.rules[0].against.is_some()), "each is compared with f32");
     assert!(table.contains("variant   g8: g8, awq-int4 (group 8)") && table.contains("Against f32"), "{table}");
@@ -87,7 +89,7 @@ fn several_checkpoints_stand_side_by_side_in_one_run() {
     let answers = std::fs::read_to_string(world.path().join("run/answers.jsonl")).unwrap();
     let order: Vec<Value> = answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let order: Vec<&str> = order.iter().map(|line| line["dtype"].as_str().unwrap()).collect();
-    assert_eq!(order, ["f32", "f32", "awq", "awq", "g16", "g16", "g8", "g8", "half", "half"]);
+    assert_eq!(order, ["f32", "f32", "awq", "awq", "g16", "g16", "g8", "g8", "twin", "twin"]);
 
     let (alone, _) = gsm8k(world.path(), "--dtype none --variant g8=g8", "alone");
     assert_eq!(names(&alone.record.plan.dtypes), ["g8"]);
@@ -286,8 +288,41 @@ fn golden_files_are_kept_by_variant() {
     assert!(told.contains("the variant: sha256 was "), "{told}");
 }
 
-/// A stub of what answers elsewhere: of the target nothing but a name and an address is known, and of an answer only its text. The
-/// scripted engine stands for whatever asks it.
+/// A stub of what asks an endpoint: it takes a prompt's text, and has nothing but text to give back.
+struct Far {
+    info: EngineInfo,
+    requests: Vec<Request>,
+}
+
+impl Engine for Far {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    fn submit(&mut self, request: Request) -> Result<(), EngineError> {
+        assert!(request.prompt.token_ids.is_empty() && !request.prompt.text.is_empty());
+        self.requests.push(request);
+        Ok(())
+    }
+
+    fn step(&mut self, events: &mut Vec<EngineEvent>) -> Result<(), EngineError> {
+        if let Some(request) = self.requests.pop() {
+            let answer = scripted::answer(&request, Precision::F32);
+            events.push(EngineEvent::Completed(Completion { token_ids: Vec::new(), ..answer }));
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity { running: self.requests.len(), free_slots: 1, ..Capacity::default() }
+    }
+}
+
+/// Of the target nothing but a name and an address is known, and of an answer only its text.
 #[test]
 fn a_target_that_tells_only_answers_is_reported_as_such() {
     let scratch = tempfile::tempdir().unwrap();
@@ -298,7 +333,8 @@ fn a_target_that_tells_only_answers_is_reported_as_such() {
     let job = EvalJob { target: scripted::target("far", &[]), ..scripted::job(folder.clone()) };
     let mut open = |variant: &Variant, _: &Target| -> Result<Box<dyn Engine>, EngineError> {
         assert_eq!((variant.precision, variant.model.files().is_none()), (None, true));
-        Ok(scripted::engine(Precision::F32, "1"))
+        let info = EngineInfo { weight_bytes: None, ..scripted::engine(Precision::F32, "1").info().clone() };
+        Ok(Box::new(Far { info, requests: Vec::new() }))
     };
     let interrupted = AtomicBool::new(false);
     let mut context = JobContext { open_engine: &mut open, emit: &mut |_: Event| (), interrupted: &interrupted };

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::part::WARM_UP;
 use super::parts::{CONCURRENT, SINGLE, WORKLOAD};
 use super::prompts::Prompts;
-use super::{BenchJob, Workload, measure, peers};
+use super::{BenchJob, Workload, peers};
 use super::{BenchPlan, Lengths, PARTS, Peers, WorkloadPlan};
 use crate::engine::model::ModelSource;
 use crate::hub::Hub;
@@ -62,7 +63,7 @@ impl BenchInputs {
             repeats: job.repeats,
             prompts: prompts.in_words(),
             decoding: "greedy, ends of sequence ignored".to_owned(),
-            warm_up: measure::WARM_UP.to_owned(),
+            warm_up: WARM_UP.to_owned(),
             single: SINGLE,
             concurrent: Lengths { requests: job.requests.unwrap_or(usize::MAX).min(CONCURRENT.requests), ..CONCURRENT },
             workload: WorkloadPlan {

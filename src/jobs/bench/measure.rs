@@ -9,10 +9,6 @@ use crate::record::{peak_memory, reset_peak_memory};
 /// Requests of one round of warm-up, in the order in which they run; each part wants so much of it, or nothing.
 const WARM_UP_ROUNDS: [usize; 2] = [1, 32];
 
-/// What the record says of the warm-up.
-pub(super) const WARM_UP: &str = "after the last load, not counted: one request of 128 prompt and 8 output tokens, and \
-                                  before many at once 32 such requests";
-
 /// Measures a variant; what was measured of it, and how it ended.
 pub(super) fn measure(
     job: &BenchJob,

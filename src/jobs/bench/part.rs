@@ -11,6 +11,10 @@ use super::{BenchJob, BenchPlan, DtypeBench, Workload};
 use crate::engine::{Engine, EngineError, Event as EngineEvent, GenerateOptions, Prompt, Request, Timings, Work};
 use crate::jobs::{Event, JobContext, JobError, Progress, Variant};
 
+/// What the record says of the warm-up.
+pub(super) const WARM_UP: &str = "after the last load, not counted: one request of 128 prompt and 8 output tokens, and \
+                                  before many at once 32 such requests";
+
 /// Between two reports of progress: they must not cost what they report.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
