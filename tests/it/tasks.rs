@@ -100,16 +100,18 @@ fn numbers_stay_numbers_in_every_format() {
     let task = task(NUMBERS);
     let expected = ["145", "3", "0.1", "1000", "-2.5", "9007199254740993"];
     let json = ["145.0", "3", "0.1", "1e3", "-2.50", "9007199254740993"];
-    let lines: String = json.iter().map(|sum| format!("{{\"ask\": \"q\", \"sum\": {sum}}}\n")).collect();
+    let lines =
+        json.iter().map(|sum| format!("{{\"ask\": \"q\", \"sum\": {sum}}}\n")).collect::<Vec<String>>().concat();
     assert_eq!(references(&open(&task, "a.jsonl", &lines).unwrap()), expected);
     let list = format!("[{}]", lines.trim().replace('\n', ",\n"));
     assert_eq!(references(&open(&task, "a.json", list).unwrap()), expected);
-    let quoted: String = json.iter().map(|sum| format!("{{\"sum\": \"{sum}\", \"ask\": \"q\"}}\n")).collect();
+    let quoted =
+        json.iter().map(|sum| format!("{{\"sum\": \"{sum}\", \"ask\": \"q\"}}\n")).collect::<Vec<String>>().concat();
     assert_eq!(references(&open(&task, "a.jsonl", quoted).unwrap()), expected);
-    let csv: String = json.iter().map(|sum| format!("\"a, \"\"b\"\"\",{sum}\n")).collect();
+    let csv = json.iter().map(|sum| format!("\"a, \"\"b\"\"\",{sum}\n")).collect::<Vec<String>>().concat();
     let csv = open(&task, "a.csv", format!("ask,sum\n{csv}")).unwrap();
     assert_eq!((references(&csv), csv.samples[0].question.as_str()), (expected.to_vec(), "a, \"b\""));
-    let tsv: String = json.iter().map(|sum| format!("{sum}\tq\n")).collect();
+    let tsv = json.iter().map(|sum| format!("{sum}\tq\n")).collect::<Vec<String>>().concat();
     assert_eq!(references(&open(&task, "a.tsv", format!("sum\task\n{tsv}")).unwrap()), expected);
 }
 
@@ -184,9 +186,9 @@ proptest::proptest! {
             column.typed::<DoubleType>().write_batch(&values, None, None).unwrap();
         };
         let parquet = open(&task, "a.parquet", parquet("double sum", write, rows)).unwrap();
-        let json: String = values.iter().map(|sum| format!("{{\"ask\": \"q\", \"sum\": {sum:e}}}\n")).collect();
+        let json = values.iter().map(|sum| format!("{{\"ask\": \"q\", \"sum\": {sum:e}}}\n")).collect::<Vec<String>>().concat();
         let json = open(&task, "a.jsonl", json).unwrap();
-        let csv: String = values.iter().map(|value| format!("{value:e},q\n")).collect();
+        let csv = values.iter().map(|value| format!("{value:e},q\n")).collect::<Vec<String>>().concat();
         let csv = open(&task, "a.csv", format!("sum,ask\n{csv}")).unwrap();
         proptest::prop_assert_eq!(references(&parquet), references(&json));
         proptest::prop_assert_eq!(references(&parquet), references(&csv));
@@ -346,7 +348,7 @@ fn tasks_come_from_the_hub_as_it_lays_them_out() {
 fn worked_examples_are_drawn_from_where_the_task_says() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, rows: usize| {
-        let text: String = (0..rows).map(|row| format!("{name}{row},{row}\n")).collect();
+        let text = (0..rows).map(|row| format!("{name}{row},{row}\n")).collect::<Vec<String>>().concat();
         std::fs::write(folder.path().join(name), format!("ask,sum\n{text}")).unwrap();
         folder.path().join(name).display().to_string()
     };

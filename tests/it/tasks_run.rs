@@ -202,7 +202,9 @@ fn eval_runs_a_task_of_ones_own_and_gsm8k_is_eval_gsm8k() {
         plan
     });
     assert_eq!(plans[1]["command"][1], "eval");
-    plans.iter_mut().for_each(|plan| plan["command"] = Value::Null);
+    for plan in &mut plans {
+        plan["command"] = Value::Null;
+    }
     assert_eq!(plans[0], plans[1]);
     let answers = ["gsm8k", "eval"].map(|run| std::fs::read(folder.path().join(run).join("answers.jsonl")).unwrap());
     assert_eq!(answers[0], answers[1]);
