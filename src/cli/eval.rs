@@ -7,13 +7,14 @@ use clap::Args;
 use super::baseline::{Baseline, BaselineArguments};
 use super::exit::Exit;
 use super::model::ModelArguments;
-use super::output::{OutputArguments, colour, print_data};
+use super::output::{OutputArguments, colour, print_data, print_json};
 use super::printer::say;
 use super::session::{conclude_run, destination, with_context};
 use super::values::{at_least_one, chat};
 use crate::engine::Batching;
 use crate::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions, execute, show_prompt};
 use crate::jobs::{Finished, JobError};
+use crate::report::Format;
 use crate::task::{DatasetSpec, Protocol, Selection, Task};
 
 pub(super) const EXAMPLES: &str = "\
@@ -241,8 +242,10 @@ fn evaluate(task: Task, arguments: &EvalFlags, command: Vec<String>) -> Result<E
         baseline.check_job(&job)?;
     }
     if let Some(row) = arguments.show_prompt {
-        print_data(&show_prompt(&EvalInputs::load(&job, &hub)?, &job, row)?)?;
-        return Ok(Exit::Success);
+        let prompt = show_prompt(&EvalInputs::load(&job, &hub)?, &job, row)?;
+        let print =
+            if job.format == Format::Json { print_json("prompt", &prompt) } else { print_data(&prompt.to_string()) };
+        return print.map(|()| Exit::Success);
     }
     let finished = with_context(|context| execute(&job, &hub, context))?;
     conclude(&job, &finished, arguments.min_accuracy, baseline.as_ref())

@@ -111,7 +111,9 @@ struct RunData {
 
 fn runs(arguments: &ListArguments) -> Result<List, JobError> {
     let (runs, unread) = Glance::all_in(&arguments.runs)?;
-    unread.iter().for_each(|error| print_error(&error.to_string()));
+    for error in unread {
+        print_error(&error.to_string());
+    }
     if runs.is_empty() {
         let text = format!("there is no run in {}\n", arguments.runs.display());
         return Ok(List { name: "runs", text, data: json!([]) });
@@ -225,5 +227,6 @@ fn list(name: &'static str, text: String, data: &impl Serialize) -> Result<List,
 fn described<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let entries: Vec<(&str, &str)> = entries.into_iter().collect();
     let width = entries.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    entries.iter().map(|(name, text)| format!("{name:width$}  {}\n", wrapped(text, width + 2))).collect()
+    let lines = entries.iter().map(|(name, text)| format!("{name:width$}  {}", wrapped(text, width + 2)));
+    lines.collect::<Vec<_>>().join("\n") + "\n"
 }

@@ -209,10 +209,16 @@ fn quiet_leaves_nothing_on_stderr_but_errors() {
         "golden accept --run run --golden kept",
         "golden check --run run --golden kept",
         "quantize --model bundled --out q --method rtn",
+        "synth --shape tiny --dtype f16 --out s",
     ] {
         let (out, err) = says(world.path(), 0, &format!("--quiet {arguments}"));
         assert_eq!(err, "", "{arguments}");
-        assert!(!out.is_empty() || arguments.starts_with("quantize") || arguments.starts_with("report"), "{arguments}");
+        assert!(
+            !out.is_empty()
+                || ["quantize", "synth"].iter().any(|made| arguments.starts_with(made))
+                || arguments.starts_with("report"),
+            "{arguments}"
+        );
     }
     // Before or behind the command; stdout is the same.
     let with = says(world.path(), 0, "show run --quiet").0;
@@ -260,6 +266,15 @@ fn every_command_speaks_json_alone_on_stdout() {
         ("golden list --golden kept".to_owned(), 0, &["kind", "format", "golden_files"]),
         ("golden check --run run --golden kept".to_owned(), 0, &["kind", "format", "holds", "golden_files"]),
         ("golden review --golden kept".to_owned(), 0, &["kind", "format", "pending"]),
+        (
+            format!("{RUN} --show-prompt 1"),
+            0,
+            &["kind", "format", "text", "sha256", "token_ids", "tokens", "stop_strings", "answer", "notes"],
+        ),
+        ("synth --shape tiny --dtype f16 --out s".to_owned(), 0, &["kind", "format", "folder", "bytes", "seconds"]),
+        ("protocol explain direct".to_owned(), 0, &["kind", "format", "name", "version", "sha256", "rules", "text"]),
+        ("protocol check direct".to_owned(), 0, &["kind", "format", "name", "rules", "text"]),
+        ("protocol new mine".to_owned(), 0, &["kind", "format", "path"]),
         ("quantize --model bundled --out q --method rtn".to_owned(), 0, &["kind", "format", "folder", "seconds"]),
     ] {
         let value = json(world.path(), code, &format!("{} --format json", arguments));

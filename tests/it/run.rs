@@ -437,7 +437,7 @@ fn prompts_that_would_spoil_a_run_are_found_before_it() {
 fn show_prompt_gives_text_and_ids_and_begins_nothing() {
     let scratch = scratch();
     let folder = scratch.path().join("run");
-    let text = show_prompt(&inputs(), &job(folder.clone()), 3).unwrap();
+    let text = show_prompt(&inputs(), &job(folder.clone()), 3).unwrap().to_string();
     assert!(text.starts_with("Q: 3 and 1000"), "{text}");
     assert!(text.contains("token ids: [1, 2, "), "{text}");
     assert!(!folder.exists());
@@ -445,7 +445,7 @@ fn show_prompt_gives_text_and_ids_and_begins_nothing() {
     let mut dataset = dataset();
     dataset.samples[3].question = "seven ".repeat(600);
     let inputs = inputs_of(model(None), dataset, "direct", ChatUse::Never).unwrap();
-    let text = show_prompt(&inputs, &job(folder), 3).unwrap();
+    let text = show_prompt(&inputs, &job(folder), 3).unwrap().to_string();
     assert!(text.starts_with("seven") && text.contains("a run would refuse it: the prompt of sample 3"), "{text}");
 }
 

@@ -154,7 +154,7 @@ fn runs_of_two_tasks_on_the_same_rows_are_held_against_each_other_by_nothing() {
 fn a_prompt_of_a_task_is_shown_with_its_reference_value() {
     let (folder, task, rows) = task_files();
     let (job, inputs) = task_job(&task, &rows, None, folder.path().join("run"));
-    let shown = show_prompt(&inputs, &job, 0).unwrap();
+    let shown = show_prompt(&inputs, &job, 0).unwrap().to_string();
     assert!(shown.contains("reference answer: \"1050.0\"\nreference value: \"1050\"\n"), "{shown}");
     let message = show_prompt(&inputs, &job, 1).unwrap_err().to_string();
     assert!(message.contains("sample 1 is left out"), "{message}");

@@ -252,7 +252,7 @@ pub(super) fn job(
     engine: &str,
     out: &Path,
 ) -> Result<SuiteJob, JobError> {
-    let own: Vec<&str> = variants.iter().filter_map(|name| name.precision()).map(Precision::name).collect();
+    let own: Vec<&str> = variants.iter().filter_map(VariantName::precision).map(Precision::name).collect();
     let list = if own.is_empty() { NO_DTYPE.to_owned() } else { own.join(",") };
     let out = out.display().to_string();
     let mut words = vec!["evalsuite", suite.name(), "--model", &recipe.model, "--engine", engine, "--out", &out];

@@ -15,7 +15,7 @@ pub use inputs::EvalInputs;
 pub use job::{EvalJob, SamplingOptions};
 pub use pipeline::{evaluate, execute};
 pub use plan::{DatasetPlan, EvalPlan, ProtocolPlan, TaskPlan};
-pub use prompts::show_prompt;
+pub use prompts::{ShownPrompt, show_prompt};
 pub use record::{DtypeRecord, EVAL_FORMAT, EvalRecord, RuleRecord};
 pub use rescore::{Rescored, rescore};
 pub use stored::StoredRun;

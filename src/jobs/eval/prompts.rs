@@ -1,9 +1,10 @@
 //! Render: the chosen samples as prompts, with everything checked that would spoil a run silently.
 
-use std::fmt::Write as _;
+use std::fmt;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use serde::Serialize;
 
 use super::{EvalInputs, EvalJob};
 use crate::engine::Prompt;
@@ -24,36 +25,68 @@ pub(super) fn prepare(inputs: &EvalInputs, job: &EvalJob) -> Result<(Vec<Prepare
     Ok((prepared, notes))
 }
 
-/// The prompt of one row as text, token ids and tokens, and what a run would say of it: what `--show-prompt` prints.
-pub fn show_prompt(inputs: &EvalInputs, job: &EvalJob, row: usize) -> Result<String, JobError> {
-    let mut text = String::new();
-    for sample in inputs.chosen(&Selection { limit: None, indices: vec![row] })? {
-        let one = render(inputs, sample)?;
-        let ids = &one.prompt.token_ids;
-        let tokens: Vec<String> = ids.iter().map(|id| shown_token(inputs.model(), *id)).collect();
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}", one.prompt.text);
-        let _ = writeln!(text, "\n--- sample {row}, {} tokens, sha256 {}", ids.len(), one.prompt_sha256);
-        let _ = writeln!(text, "token ids: {ids:?}");
-        let _ = writeln!(text, "tokens: {}", tokens.join(" "));
-        let _ = writeln!(text, "stop strings: {:?}", inputs.stop_strings(job));
-        let _ = writeln!(text, "reference answer: {:?}", one.answer);
-        if !inputs.task.is_gsm8k() {
-            let _ = writeln!(text, "reference value: {:?}", one.reference);
+/// The prompt of one row, and what a run would say of it: what `--show-prompt` prints, as text by its `Display`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShownPrompt {
+    /// Row of the dataset.
+    pub sample: usize,
+    /// What the model reads.
+    pub text: String,
+    /// Of the text.
+    pub sha256: String,
+    /// The same as the model's tokens.
+    pub token_ids: Vec<u32>,
+    /// The tokens' texts.
+    pub tokens: Vec<String>,
+    /// Strings that end a generation.
+    pub stop_strings: Vec<String>,
+    /// The dataset's answer.
+    pub answer: String,
+    /// The value that is right, where the task's answers hold more than a value.
+    pub reference: Option<String>,
+    /// Why a run would refuse the prompt, if it would.
+    pub refusal: Option<String>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Display for ShownPrompt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.text)?;
+        writeln!(f, "\n--- sample {}, {} tokens, sha256 {}", self.sample, self.token_ids.len(), self.sha256)?;
+        writeln!(f, "token ids: {:?}", self.token_ids)?;
+        writeln!(f, "tokens: {}", self.tokens.join(" "))?;
+        writeln!(f, "stop strings: {:?}", self.stop_strings)?;
+        writeln!(f, "reference answer: {:?}", self.answer)?;
+        if let Some(reference) = &self.reference {
+            writeln!(f, "reference value: {reference:?}")?;
         }
-        if let Err(error) = check(&format!("sample {row}"), &one.prompt, inputs.model(), inputs.chat.is_some()) {
-            let _ = writeln!(text, "a run would refuse it: {error}");
+        if let Some(refusal) = &self.refusal {
+            writeln!(f, "a run would refuse it: {refusal}")?;
         }
-        for note in inputs
-            .notes
-            .iter()
-            .chain(&inputs.checkpoints.notes)
-            .chain(&stop_strings_inside(&[one], &inputs.stop_strings(job)))
-        {
-            let _ = writeln!(text, "note: {note}");
-        }
+        self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
     }
-    Ok(text)
+}
+
+/// The prompt of one row; runs nothing.
+pub fn show_prompt(inputs: &EvalInputs, job: &EvalJob, row: usize) -> Result<ShownPrompt, JobError> {
+    let chosen = inputs.chosen(&Selection { limit: None, indices: vec![row] })?;
+    let sample = chosen.first().ok_or_else(|| JobError::invalid(format!("there is no row {row}"), "name another"))?;
+    let one = render(inputs, sample)?;
+    let stop_strings = inputs.stop_strings(job);
+    let refusal = check(&format!("sample {row}"), &one.prompt, inputs.model(), inputs.chat.is_some()).err();
+    Ok(ShownPrompt {
+        sample: row,
+        text: one.prompt.text.clone(),
+        sha256: one.prompt_sha256.clone(),
+        token_ids: one.prompt.token_ids.clone(),
+        tokens: one.prompt.token_ids.iter().map(|id| shown_token(inputs.model(), *id)).collect(),
+        answer: one.answer.clone(),
+        reference: (!inputs.task.is_gsm8k()).then(|| one.reference.clone()),
+        refusal: refusal.map(|error| error.to_string()),
+        notes: [&inputs.notes[..], &inputs.checkpoints.notes, &stop_strings_inside(&[one], &stop_strings)].concat(),
+        stop_strings,
+    })
 }
 
 fn shown_token(model: &Model, id: u32) -> String {
