@@ -318,9 +318,9 @@ const DEFAULT_ANSWERS: &str = "22d9c1d5e5d3b0f5899dea542240369fd04b448e78b96def2
 fn the_default_run_gives_the_answers_of_e113425() {
     let world = world(&[]);
     said(&world, &["gsm8k", "--out", "run"]);
-    let answers = fs::read(world.path().join("run/answers.jsonl")).unwrap();
-    assert_eq!(answers.iter().filter(|byte| **byte == b'\n').count(), 4 * 240);
-    assert_eq!(sha256(&answers), DEFAULT_ANSWERS);
+    let answers = fs::read_to_string(world.path().join("run/answers.jsonl")).unwrap();
+    assert_eq!(answers.lines().count(), 4 * 240);
+    assert_eq!(sha256(answers.as_bytes()), DEFAULT_ANSWERS);
     let record: Value = serde_json::from_slice(&fs::read(world.path().join("run/record.json")).unwrap()).unwrap();
     assert_eq!(record["answers_sha256"], DEFAULT_ANSWERS);
 }

@@ -49,15 +49,13 @@ fn words(line: &str) -> Vec<String> {
     for letter in line.chars() {
         match (quote, letter) {
             (Some(open), _) if letter == open => quote = None,
-            (Some(_), _) => word.get_or_insert_default().push(letter),
             (None, '\'' | '"') => {
                 word.get_or_insert_default();
                 quote = Some(letter);
             }
-            (None, '#') if word.is_none() => break,
-            (None, '>' | '|' | ';' | '&') => break,
+            (None, '#' | '>' | '|' | ';' | '&') if letter != '#' || word.is_none() => break,
             (None, ' ') => words.extend(word.take()),
-            (None, _) => word.get_or_insert_default().push(letter),
+            _ => word.get_or_insert_default().push(letter),
         }
     }
     words.extend(word);
@@ -77,7 +75,7 @@ fn typed(page: &Path) -> Vec<Typed> {
             block = if block.is_some() { None } else { Some(language.to_owned()) };
             continue;
         }
-        if !block.as_ref().is_some_and(|language| !["text", "diff"].contains(&language.as_str())) {
+        if block.as_ref().is_none_or(|language| ["text", "diff"].contains(&language.as_str())) {
             continue;
         }
         let mut command = line.trim().to_owned();
