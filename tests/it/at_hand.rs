@@ -277,7 +277,7 @@ fn every_command_speaks_json_alone_on_stdout() {
         ("protocol new mine".to_owned(), 0, &["kind", "format", "path"]),
         ("quantize --model bundled --out q --method rtn".to_owned(), 0, &["kind", "format", "folder", "seconds"]),
     ] {
-        let value = json(world.path(), code, &format!("{} --format json", arguments));
+        let value = json(world.path(), code, &format!("{arguments} --format json"));
         for key in keys {
             assert!(value.get(key).is_some(), "{arguments}: {key} is not in {value}");
         }

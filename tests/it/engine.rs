@@ -56,7 +56,7 @@ fn requests(vocabulary: usize) -> Vec<Request> {
     let request = |id: usize| {
         let own = tokens(3 + id * 5 % 17, vocabulary, 100 + id as u64);
         let prompt = [all.clone(), groups[id % 2].clone(), own].concat();
-        let options = GenerateOptions { details: id % 3 == 0, ..greedy(12 + id % 5) };
+        let options = GenerateOptions { details: id.is_multiple_of(3), ..greedy(12 + id % 5) };
         let sampling = Sampling { temperature: 0.8, seed: id as u64, ..Sampling::default() };
         match id % 4 {
             1 => generate(id, prompt, GenerateOptions { sampling, details: true, ..options }),

@@ -32,7 +32,7 @@ impl Sources {
         let mut modules: BTreeMap<ModulePath, Module> = BTreeMap::new();
         for path in files {
             let text = fs::read_to_string(&path).unwrap();
-            let code = without_comments(&text);
+            let code = program_part(&without_comments(&text));
             modules.insert(module_path(&root, &path), Module { path, text, code, reexports: BTreeMap::new() });
         }
         let mut all = Self { modules };
@@ -162,25 +162,25 @@ fn without_comments(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
 }
 
+/// What comes before a file's tests, which may look at any neighbour.
+fn program_part(code: &str) -> String {
+    let tests = code.match_indices("#[cfg(test)]\nmod ").map(|(position, _)| position);
+    let inline =
+        tests.into_iter().find(|position| code[*position..].lines().nth(1).is_some_and(|line| line.ends_with('{')));
+    code[..inline.unwrap_or(code.len())].to_owned()
+}
+
 /// Every path of the `use` statements, with its alias: of the re-exports (`pub use`), or of all others. A glob names its module.
 fn use_paths(code: &str, reexports: bool) -> Vec<(Vec<String>, Option<String>)> {
     let mut found = Vec::new();
     for (position, _) in code.match_indices("use ") {
-        let indented = code[..position].rsplit('\n').next().unwrap_or("");
-        let before = indented.trim();
+        let before = code[..position].rsplit('\n').next().unwrap_or("").trim();
         let is_reexport = before.starts_with("pub");
         if !(before.is_empty() || is_reexport) || is_reexport != reexports {
             continue;
         }
         let Some(end) = code[position..].find(';') else { continue };
-        let first = found.len();
         expand(&code[position + 4..position + end], &[], &mut found);
-        // Within a module of the same file (`mod tests`), `super` is the file.
-        for (path, _) in found.iter_mut().skip(first).filter(|_| indented.starts_with(' ')) {
-            if let Some(root) = path.first_mut().filter(|root| *root == "super") {
-                "self".clone_into(root);
-            }
-        }
     }
     found
 }
@@ -231,12 +231,17 @@ fn paths_are_found_in_every_spelling() {
     let names = |paths: Vec<(Vec<String>, Option<String>)>| -> Vec<String> {
         paths.into_iter().map(|(path, alias)| path.join("::") + &alias.unwrap_or_default()).collect()
     };
-    assert_eq!(names(use_paths("mod tests {\n    use super::*;\n}", false)), ["self"]);
     let used = ["crate::files::sha256", "crate::hub::Hub", "crate::hub::HubErrorE", "crate::text"];
     assert_eq!(names(use_paths(code, false)), used);
     assert_eq!(names(use_paths(code, true)), ["gate::refusal"]);
     let inline: Vec<String> = inline_paths(code).into_iter().map(|path| path.join("::")).collect();
     assert!(inline.contains(&"crate::score::score".to_owned()), "{inline:?}");
+}
+
+#[test]
+fn a_files_own_tests_are_left_out() {
+    let code = "use crate::text;\n#[cfg(test)]\nmod other_tests;\nfn f() {}\n#[cfg(test)]\nmod tests {\n    use super::super::hub;\n}";
+    assert!(program_part(code).contains("fn f()") && !program_part(code).contains("hub"));
 }
 
 #[test]

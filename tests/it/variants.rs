@@ -33,7 +33,8 @@ fn world() -> TempDir {
     place("g8", Checkpoint::new("llama", Some(8), None, false).write());
     let rows = [1, 2].map(|n| format!("{{\"question\": \"t{n}0 t{n}1 t{n}2\", \"answer\": \"so\\n#### {n}\"}}\n"));
     std::fs::write(folder.path().join("problems.jsonl"), rows.concat()).unwrap();
-    std::fs::write(folder.path().join("text.txt"), (1..60).map(|n| format!("t{n} ")).collect::<String>()).unwrap();
+    let words: Vec<String> = (1..60).map(|n| format!("t{n}")).collect();
+    std::fs::write(folder.path().join("text.txt"), words.join(" ") + " ").unwrap();
     folder
 }
 
