@@ -192,7 +192,7 @@ proptest! {
     ) {
         let mut pool = BlockPool::new(total, BLOCK, max_cached);
         let mut sequences = Sequences::default();
-        let mut next = 0;
+        let (mut next, mut most_held) = (0, 0);
         for (operation, choice, length, extra) in operations {
             let some = || {
                 let mut all: Vec<u64> = sequences.tables.keys().copied().collect();
@@ -229,6 +229,9 @@ proptest! {
                 }
             }
             pool.check(&sequences.tables);
+            most_held = most_held.max(pool.held());
+            // So much memory it takes at most: a block that was never taken is taken last but for evictions.
+            prop_assert!(pool.blocks.len() <= most_held + max_cached);
         }
         // Whoever is left can finish: nobody waits for somebody who waits.
         for _ in 0..=sequences.tables.len() {

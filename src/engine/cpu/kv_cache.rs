@@ -63,6 +63,11 @@ impl KvCache {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn blocks_in_memory(&self) -> usize {
+        self.blocks.iter().filter(|block| !block.is_empty()).count()
+    }
+
     fn layer_elements(&self) -> usize {
         2 * BLOCK_TOKENS * self.row_elements
     }
