@@ -1,5 +1,6 @@
 //! Evaluation: a task's problems in every precision, scored by a protocol's rules. `pipeline.rs` is the file that knows every stage.
 
+mod endings;
 mod inputs;
 mod job;
 mod pipeline;
@@ -11,6 +12,7 @@ mod stored;
 mod summary;
 mod view;
 
+pub use endings::{Endings, Reader, endings};
 pub use inputs::EvalInputs;
 pub use job::{EvalJob, SamplingOptions};
 pub use pipeline::{evaluate, execute};
