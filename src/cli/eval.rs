@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::baseline::{Baseline, BaselineArguments};
 use super::exit::Exit;
+use super::headline::deny;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_data, print_json};
 use super::printer::say;
@@ -127,9 +128,16 @@ pub struct EvalFlags {
     /// Finish what the same command began: in --out, else the newest that fits
     #[arg(long, help_heading = "Results")]
     pub resume: bool,
-    /// Exit with 1 if any precision's accuracy (first rule) is below this
+    /// Exit with 1 if any variant's accuracy (headline rule) is below this
     #[arg(long, value_name = "PERCENT", help_heading = "Results")]
     pub min_accuracy: Option<f64>,
+    /// The rule that decides: first table, verdict, --min-accuracy, --baseline
+    /// [default: the protocol's headline]
+    #[arg(long, value_name = "RULE", help_heading = "Results")]
+    pub rule: Option<String>,
+    /// Exit with 1 if anything about the results is implausible
+    #[arg(long, help_heading = "Results")]
+    pub deny_notes: bool,
     #[command(flatten)]
     /// What a stored run demands.
     pub baseline: BaselineArguments,
@@ -169,6 +177,7 @@ pub fn resolve(task: Task, arguments: &EvalFlags, command: Vec<String>, colour: 
         protocol: arguments.protocol.clone().unwrap_or_else(|| task.protocol.clone()),
         task,
         fewshot: arguments.fewshot.clone(),
+        rule: arguments.rule.clone(),
         chat: arguments.chat.as_deref().map(chat).transpose()?,
         system: arguments.system.clone(),
         sampling: SamplingOptions {
@@ -248,7 +257,7 @@ fn evaluate(task: Task, arguments: &EvalFlags, command: Vec<String>) -> Result<E
         return print.map(|()| Exit::Success);
     }
     let finished = with_context(|context| execute(&job, &hub, context))?;
-    conclude(&job, &finished, arguments.min_accuracy, baseline.as_ref())
+    conclude(&job, &finished, arguments.min_accuracy, arguments.deny_notes, baseline.as_ref())
 }
 
 /// Prints what came of a run, and whether it is good enough.
@@ -256,17 +265,20 @@ fn conclude(
     job: &EvalJob,
     finished: &Finished<EvalRecord>,
     min_accuracy: Option<f64>,
+    deny_notes: bool,
     baseline: Option<&Baseline>,
 ) -> Result<Exit, JobError> {
     let exit = conclude_run(finished, &job.command)?;
     let (Exit::Success, Some((record, _))) = (exit, &finished.results) else { return Ok(exit) };
     let held = baseline.map_or(Ok(Exit::Success), |baseline| baseline.check(&finished.folder))?;
+    let held = if held == Exit::Success { deny(deny_notes, &record.findings) } else { held };
     let Some(minimum) = min_accuracy else { return Ok(held) };
     let exit = Exit::of_accuracy(record, minimum);
     if exit == Exit::BelowMinimum {
-        let lowest = record.lowest_accuracy();
-        let lowest = lowest.map_or_else(|| "n/a".to_owned(), |lowest| format!("{:.1} %", lowest * 100.0));
-        say(&format!("the lowest accuracy, {lowest}, is below --min-accuracy {minimum} %"));
+        say(&match record.lowest_accuracy() {
+            Ok(lowest) => format!("the lowest accuracy, {:.1} %, is below --min-accuracy {minimum} %", lowest * 100.0),
+            Err(why) => format!("--min-accuracy {minimum} % is not reached: {why}"),
+        });
         return Ok(exit);
     }
     Ok(held)

@@ -27,17 +27,18 @@ pub enum Exit {
 pub(super) const HELP: &str = "\
 Exit codes:
   0    success
-  1    the score is below --min-accuracy, or --baseline finds the run worse
+  1    the score is below --min-accuracy, --baseline finds the run worse,
+       or --deny-notes finds something implausible
   2    a mistake in the command, its files, the network or the disk
   3    the engine failed
   4    outputs are not those of their golden files
   130  interrupted with Ctrl-C; the last lines say what is kept of it";
 
 impl Exit {
-    /// `--min-accuracy`: the lowest accuracy of any precision under the protocol's first rule, against `minimum`
+    /// `--min-accuracy`: the lowest accuracy of any precision under the headline rule, against `minimum`
     /// percent. No accuracy at all is below any minimum.
     pub fn of_accuracy(record: &EvalRecord, minimum: f64) -> Self {
-        let reached = record.lowest_accuracy().is_some_and(|accuracy| accuracy * 100.0 >= minimum);
+        let reached = record.lowest_accuracy().is_ok_and(|accuracy| accuracy * 100.0 >= minimum);
         if reached { Self::Success } else { Self::BelowMinimum }
     }
 }

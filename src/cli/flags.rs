@@ -91,6 +91,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("show_prompt",     VALUE, Golden::LeftOut, OnResume::NoRun, Import::Absent),
     flag("import",          VALUE, Golden::Recipe,  OnResume::NoRun, Import::Heeded),
     flag("ground_truth",    VALUE, Golden::Recipe,  OnResume::NoRun, Import::Heeded),
+    flag("rule",            VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
     // How it is answered.
     flag("max_tokens",      VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
     flag("temperature",     VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
@@ -106,6 +107,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("baseline",        VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
     flag("margin",          VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
     flag("min_speed_ratio", VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
+    flag("deny_notes",      ALONE, Golden::LeftOut, OnResume::Free,  Import::Absent),
     flag("diffs",           VALUE, Golden::LeftOut, OnResume::Free,  Import::Heeded),
     flag("format",          VALUE, Golden::LeftOut, OnResume::Free,  Import::Heeded),
     flag("template",        VALUE, Golden::LeftOut, OnResume::Free,  Import::Heeded),

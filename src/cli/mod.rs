@@ -9,6 +9,7 @@ mod eval;
 mod exit;
 mod flags;
 mod golden;
+mod headline;
 mod list;
 mod model;
 mod output;

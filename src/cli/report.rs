@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::baseline::{BaselineArguments, exit};
 use super::exit::Exit;
+use super::headline::{deny, set_rule};
 use super::output::{colour, print_data};
 use super::printer::{note, print_error};
 use crate::compare::{Comparison, Report, read_outside, report_format};
@@ -48,6 +49,13 @@ pub struct ReportArguments {
     /// Rows measured elsewhere, as JSON; repeatable
     #[arg(long, value_name = "FILE")]
     pub vs: Vec<PathBuf>,
+    /// The rule that decides: first table, verdict, --baseline
+    /// [default: the one that the first run names]
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<String>,
+    /// Exit with 1 if anything about the results is implausible
+    #[arg(long)]
+    pub deny_notes: bool,
     #[command(flatten)]
     /// What a stored run demands.
     pub baseline: BaselineArguments,
@@ -66,9 +74,13 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
         outside.extend(read_outside(file)?);
     }
     let baseline = arguments.baseline.open()?;
-    let runs = arguments.runs.iter().map(|path| StoredRun::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut runs = arguments.runs.iter().map(|path| StoredRun::read(path)).collect::<Result<Vec<_>, _>>()?;
+    for run in &mut runs {
+        set_rule(&mut run.record, arguments.rule.as_deref(), &run.path)?;
+    }
     let gate = baseline.map(|baseline| baseline.gate(&runs)).transpose()?;
-    let comparison = Comparison::new(&runs, outside, gate, command);
+    let mut comparison = Comparison::new(&runs, outside, gate, command);
+    comparison.deny_notes = arguments.deny_notes;
     let made_from = Report { comparison: &comparison, runs: &runs, templates: &templates, colour: to_terminal };
     let text = format.render(&made_from)?;
     match &arguments.out {
@@ -93,7 +105,10 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
     if let Some(gate) = &comparison.gate {
         gate.failures().for_each(print_error);
     }
-    Ok(exit(comparison.gate.as_ref()))
+    Ok(match exit(comparison.gate.as_ref()) {
+        Exit::Success => deny(arguments.deny_notes, comparison.notes.iter().map(|note| note.message.as_str())),
+        failed => failed,
+    })
 }
 
 /// GitHub shows what stands in the file that it names so as the step's summary.

@@ -42,9 +42,16 @@ pub struct ResumeArguments {
     /// Use only what is on this machine; ask no hub
     #[arg(long, help_heading = "Model")]
     pub offline: bool,
-    /// Exit with 1 if any precision's accuracy (first rule) is below this
+    /// Exit with 1 if any precision's accuracy (headline rule) is below this
     #[arg(long, value_name = "PERCENT", help_heading = "Results")]
     pub min_accuracy: Option<f64>,
+    /// The rule that decides: first table, verdict, --min-accuracy, --baseline
+    /// [default: the one that the command names, else the protocol's headline]
+    #[arg(long, value_name = "RULE", help_heading = "Results")]
+    pub rule: Option<String>,
+    /// Exit with 1 if anything about the results is implausible
+    #[arg(long, help_heading = "Results")]
+    pub deny_notes: bool,
     /// Of a quality run: word diffs of the N answers that differ most
     #[arg(long, value_name = "N", help_heading = "Results")]
     pub diffs: Option<usize>,
@@ -71,7 +78,7 @@ pub(super) enum Next {
 pub(super) fn run(arguments: &ResumeArguments, program: &str) -> Result<Next, JobError> {
     let begun = Glance::read(&arguments.run)?;
     if begun.status == RunStatus::Complete && !arguments.judges() {
-        print_record(&arguments.run.join("record.json"), &arguments.output().format(colour())?)?;
+        print_record(&arguments.run.join("record.json"), &arguments.output().format(colour())?, None)?;
         return Ok(Next::Done(Exit::Success));
     }
     if let Some(protocol) = &begun.generated_under {
@@ -115,7 +122,7 @@ impl ResumeArguments {
 
     /// Whether the results are held against anything, which the run's own command does.
     fn judges(&self) -> bool {
-        self.min_accuracy.is_some() || self.baseline.baseline.is_some()
+        self.min_accuracy.is_some() || self.baseline.baseline.is_some() || self.deny_notes || self.rule.is_some()
     }
 
     /// The flags that were given, as clap names them, with their values; paths as they are from any folder.
@@ -128,6 +135,8 @@ impl ResumeArguments {
             ("threads", number(self.threads)),
             ("offline", self.offline.then_some(None)),
             ("min_accuracy", real(self.min_accuracy)),
+            ("rule", self.rule.clone().map(Some)),
+            ("deny_notes", self.deny_notes.then_some(None)),
             ("diffs", number(self.diffs)),
             ("format", self.format.clone().map(Some)),
             ("template", path(&self.template)?),
@@ -203,6 +212,8 @@ mod tests {
             threads: None,
             offline: false,
             min_accuracy: None,
+            rule: None,
+            deny_notes: false,
             diffs: None,
             format: None,
             template: None,

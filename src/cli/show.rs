@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::exit::Exit;
+use super::headline::set_rule;
 use super::output::{OutputArguments, colour, print_data};
 use super::quality::DIFFS;
 use crate::jobs::JobError;
@@ -21,6 +22,10 @@ pub struct ShowArguments {
     /// The run folder, or a record's .json file, of any command
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
+    /// The rule that decides: first table and verdict
+    /// [default: the one that the run names]
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<String>,
     #[command(flatten)]
     /// How to print the table.
     pub output: OutputArguments,
@@ -41,12 +46,12 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, JobError> {
             format!("finish it with `{}`", command_line(["evalsuite", "resume", &arguments.run.display().to_string()])),
         ));
     }
-    print_record(&path, &format)?;
+    print_record(&path, &format, arguments.rule.as_deref())?;
     Ok(Exit::Success)
 }
 
 /// Prints the table of a record of any kind.
-pub(super) fn print_record(path: &Path, format: &Format) -> Result<(), JobError> {
+pub(super) fn print_record(path: &Path, format: &Format, rule: Option<&str>) -> Result<(), JobError> {
     let report = if let Some(record) = PerplexityRecord::read(path)? {
         render_perplexity(&record, format, 0)?
     } else if let Some(record) = BenchRecord::read(path)? {
@@ -54,7 +59,9 @@ pub(super) fn print_record(path: &Path, format: &Format) -> Result<(), JobError>
     } else if let Some(record) = QualityRecord::read(path)? {
         render_quality(&record, format, DIFFS)?
     } else {
-        render(&EvalRecord::read(path)?, format)?
+        let mut record = EvalRecord::read(path)?;
+        set_rule(&mut record, rule, path)?;
+        render(&record, format)?
     };
     print_data(&report)
 }

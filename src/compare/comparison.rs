@@ -8,9 +8,9 @@ use super::outside::{OutsideRow, outside_row};
 use super::pairs::{self, Pair};
 use super::provenance::{self, Provenance};
 use super::rows::{self, ComparisonRow};
-use super::source::sources;
+use super::source::{Source, sources};
 use super::{labels, verdict};
-use crate::jobs::eval::StoredRun;
+use crate::jobs::eval::{Answers, DEFAULT_MARGIN_POINTS, Finding, StoredRun, findings, sentences};
 use crate::record::utc_now;
 
 /// The version of the comparison's JSON; raised when a field changes its meaning.
@@ -29,7 +29,13 @@ pub struct Comparison {
     pub command: Vec<String>,
     /// One line: what became of accuracy, and of the gate.
     pub verdict: String,
-    /// Every rule of any run, the first run's first rule first.
+    /// What is implausible about the runs.
+    pub notes: Vec<Note>,
+    /// The notes as sentences; rows of which the same is found share one.
+    pub note_sentences: Vec<String>,
+    /// Notes were denied (`--deny-notes`): each is a failure.
+    pub deny_notes: bool,
+    /// Every rule of any run, the headline first: it decides verdict and gate.
     pub rules: Vec<String>,
     /// Where the rows come from, one a run.
     pub runs: Vec<Provenance>,
@@ -47,6 +53,19 @@ pub struct Comparison {
     pub gate: Option<Gate>,
 }
 
+/// A finding about one of the runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Note {
+    /// Index of the run.
+    pub run: usize,
+    /// Index of the row that it is about; `None` where it is about the run.
+    pub row: Option<usize>,
+    /// The whole sentence; of several runs it begins with the run's name.
+    pub message: String,
+    /// Kind, value, threshold, remedy.
+    pub finding: Finding,
+}
+
 impl Comparison {
     /// Of finished runs, with rows that were measured elsewhere and what a baseline says.
     pub fn new(runs: &[StoredRun], outside: Vec<OutsideRow>, gate: Option<Gate>, command: Vec<String>) -> Self {
@@ -56,8 +75,9 @@ impl Comparison {
         let pairs = pairs::pairs(&sources, &rules);
         let names = labels::run_names(runs);
         let mut rows = rows::rows(&sources, &names, &references, &pairs, &rules);
-        let primary = rules.first().map_or("", String::as_str);
-        let verdict = verdict::verdict(&rows, primary, gate.as_ref());
+        let headline = rules.first().map_or("", String::as_str);
+        let verdict = verdict::verdict(&sources, &rows, headline, DEFAULT_MARGIN_POINTS, gate.as_ref());
+        let notes = notes(runs, &sources, &names);
         rows.extend(outside.into_iter().map(|row| outside_row(row, &rules)));
         Self {
             format: COMPARISON_FORMAT,
@@ -65,6 +85,9 @@ impl Comparison {
             made: utc_now(),
             command,
             verdict,
+            note_sentences: note_sentences(&notes, &names),
+            notes,
+            deny_notes: false,
             runs: runs.iter().map(provenance::provenance).collect(),
             divergences: divergence::divergences(&sources, &references),
             reference: rows::reference_name(&sources, &references),
@@ -79,8 +102,34 @@ impl Comparison {
     }
 }
 
+fn note_sentences(notes: &[Note], names: &[String]) -> Vec<String> {
+    let of_run = |(run, name): (usize, &String)| {
+        let findings: Vec<Finding> =
+            notes.iter().filter(|note| note.run == run).map(|note| note.finding.clone()).collect();
+        let name = if name.is_empty() { String::new() } else { format!("{name} ") };
+        sentences(&findings).into_iter().map(|sentence| format!("{name}{sentence}")).collect::<Vec<_>>()
+    };
+    names.iter().enumerate().flat_map(of_run).collect()
+}
+
+fn notes(runs: &[StoredRun], sources: &[Source], names: &[String]) -> Vec<Note> {
+    let of_run = |(run, stored): (usize, &StoredRun)| {
+        let name = names.get(run).filter(|name| !name.is_empty()).map(|name| format!("{name} ")).unwrap_or_default();
+        let note = |finding: Finding| Note {
+            run,
+            row: sources.iter().position(|one| one.run == run && Some(one.variant()) == finding.variant.as_ref()),
+            message: format!("{name}{finding}"),
+            finding,
+        };
+        let found =
+            findings(&Answers { record: &stored.record, completions: &stored.completions, samples: &stored.samples });
+        found.into_iter().map(note).collect::<Vec<_>>()
+    };
+    runs.iter().enumerate().flat_map(of_run).collect()
+}
+
 fn rules(runs: &[StoredRun]) -> Vec<String> {
-    let mut rules: Vec<String> = Vec::new();
+    let mut rules: Vec<String> = runs.first().map(|run| run.record.headline().to_owned()).into_iter().collect();
     for rule in runs.iter().flat_map(|run| &run.record.dtypes).flat_map(|dtype| &dtype.rules) {
         if !rules.contains(&rule.rule) {
             rules.push(rule.rule.clone());

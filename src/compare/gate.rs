@@ -6,11 +6,10 @@ use serde::Serialize;
 
 use super::divergence::same_answers;
 use super::pairs::paired_by_sample;
-use crate::jobs::eval::{DtypeRecord, EvalPlan, StoredRun};
+use crate::jobs::eval::{DEFAULT_MARGIN_POINTS, DtypeRecord, EvalPlan, StoredRun, unreadable};
 use crate::record::{RunPlan as _, StoredCompletion, VariantName};
 use crate::report::ReportError;
 use crate::report::words::points;
-use crate::score::paired_score_interval;
 use crate::score::statistics::Paired;
 
 /// What a run must keep of its baseline.
@@ -24,7 +23,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { margin_points: 2.0, min_speed_ratio: None }
+        Self { margin_points: DEFAULT_MARGIN_POINTS, min_speed_ratio: None }
     }
 }
 
@@ -58,7 +57,7 @@ pub struct GateCheck {
     pub passed: bool,
     /// A sentence with the figures.
     pub message: String,
-    /// Accuracy: this run against the baseline under the first rule, paired by sample.
+    /// Accuracy: this run against the baseline under the headline rule, paired by sample.
     pub paired: Option<Paired>,
     /// Accuracy: Tango's 95 % interval of the difference, fractions of 1.
     pub interval: Option<(f64, f64)>,
@@ -230,9 +229,14 @@ fn check(
         let why = failure.lines().next().unwrap_or_default();
         return Ok(vec![GateCheck { message: format!("{}: did not finish: {why}", own.dtype), ..blank }]);
     }
-    let rule = own.rules.first().map_or("", |rule| rule.rule.as_str());
+    let rule = run.record.headline();
+    if let Some(why) =
+        unreadable(own, rule).or_else(|| unreadable(stored, rule).map(|why| format!("the baseline's {why}")))
+    {
+        return Ok(vec![GateCheck { message: why, ..blank }]);
+    }
     let (answers, stored_answers) = (completions(run, &own.dtype), completions(baseline, &own.dtype));
-    let Some((paired, interval)) = paired_by_sample(stored_answers, answers, rule).and_then(with_interval) else {
+    let Some(paired) = paired_by_sample(stored_answers, answers, rule) else {
         return Err(refusal(
             run.path.display(),
             baseline,
@@ -240,7 +244,7 @@ fn check(
             "run both on the same `--samples`",
         ));
     };
-    let mut checks = vec![accuracy(&blank, paired, interval, same_answers(stored_answers, answers), limits)];
+    let mut checks = vec![accuracy(&blank, paired, same_answers(stored_answers, answers), limits)];
     if let Some(least) = limits.min_speed_ratio {
         checks.push(speed(&blank, own.output_tokens_per_second, stored.output_tokens_per_second, least));
     }
@@ -251,17 +255,13 @@ fn completions<'a>(run: &'a StoredRun, variant: &VariantName) -> &'a [StoredComp
     run.completions.iter().find(|(own, _)| own == variant).map_or(&[], |(_, completions)| completions)
 }
 
-fn with_interval(paired: Paired) -> Option<(Paired, (f64, f64))> {
-    let n = paired.both_right + paired.lost + paired.gained + paired.both_wrong;
-    Some((paired, paired_score_interval(paired.lost, paired.gained, n)?))
-}
-
 /// Non-inferior where the whole interval lies above −margin; answers that are the same to the last token are the same.
-fn accuracy(blank: &GateCheck, paired: Paired, interval: (f64, f64), identical: bool, limits: Limits) -> GateCheck {
+fn accuracy(blank: &GateCheck, paired: Paired, identical: bool, limits: Limits) -> GateCheck {
     let Limits { margin_points, .. } = limits;
+    let interval = (paired.difference_low, paired.difference_high);
     let kept = interval.0 * 100.0 > -margin_points;
     let passed = kept || identical;
-    let n = paired.both_right + paired.lost + paired.gained + paired.both_wrong;
+    let n = paired.n();
     let figures = format!(
         "accuracy {} points on {n} questions ({} lost, {} gained), 95 % interval [{}, {}]",
         points(paired.difference),

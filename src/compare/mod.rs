@@ -13,7 +13,7 @@ mod samples;
 mod source;
 mod verdict;
 
-pub use comparison::{COMPARISON_FORMAT, Comparison};
+pub use comparison::{COMPARISON_FORMAT, Comparison, Note};
 pub use divergence::Divergence;
 pub use formats::{ALL as REPORT_FORMATS, Report, ReportFormat, annotations, report_format};
 pub use gate::{Gate, GateCheck, GateSubject, Limits};
@@ -21,4 +21,4 @@ pub(crate) use gate::{no_shared_precision, refusal};
 pub use outside::{OutsideRow, read_outside};
 pub use pairs::Pair;
 pub use provenance::Provenance;
-pub use rows::{ComparisonRow, Score};
+pub use rows::{ComparisonRow, RuleGroup, Score};

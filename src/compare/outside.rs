@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::rows::{ComparisonRow, Score};
+use super::rows::{ComparisonRow, Score, rule_groups};
 use crate::record::{Elsewhere, ElsewhereRow, RecordError};
 use crate::score::statistics::{Proportion, wilson};
 
@@ -21,8 +21,15 @@ pub(super) fn outside_row((outside, source): (ElsewhereRow, String), rules: &[St
         let right = (percent / 100.0 * n as f64).round() as usize;
         wilson(right, n).map(|interval| Proportion { value: percent / 100.0, ..interval })
     });
-    let score =
-        |rule: &String| Score { rule: rule.clone(), extracted: None, accuracy, against: None, is_damage: false };
+    let score = |rule: &String| Score {
+        rule: rule.clone(),
+        extracted: None,
+        extracted_from_cut: None,
+        accuracy,
+        against: None,
+        is_damage: false,
+    };
+    let scores: Vec<Score> = rules.iter().map(score).collect();
     ComparisonRow {
         label: format!("{} {}", outside.engine, outside.precision),
         name: String::new(),
@@ -35,12 +42,16 @@ pub(super) fn outside_row((outside, source): (ElsewhereRow, String), rules: &[St
         n: outside.n,
         answered: None,
         cut: None,
-        scores: rules.iter().map(score).collect(),
+        rules: rule_groups(&scores),
+        scores,
+        lengths: None,
         output_tokens: None,
         generate_seconds: None,
         tokens_per_second: outside.tokens_per_second,
         speed_ratio: None,
         load_seconds: outside.load_seconds,
+        memory_bytes: outside.peak_memory_bytes,
+        device_memory: None,
         peak_memory_bytes: outside.peak_memory_bytes,
         memory_is_process_wide: false,
         failure: None,

@@ -20,6 +20,8 @@ pub struct Pair {
     pub other: usize,
     /// Completions that both have.
     pub n: usize,
+    /// The smallest difference, as a fraction of 1, that so many questions can show where so many answers change.
+    pub smallest_difference: f64,
     /// Counts, difference, interval and test.
     #[serde(flatten)]
     pub paired: Paired,
@@ -37,8 +39,8 @@ pub(in crate::compare) fn pairs(sources: &[Source], rules: &[String]) -> Vec<Pai
     }
     let pair = |(rule, reference, other): (&String, usize, usize)| {
         let paired = paired_by_sample(sources[reference].completions(), sources[other].completions(), rule)?;
-        let n = paired.both_right + paired.lost + paired.gained + paired.both_wrong;
-        Some(Pair { rule: rule.clone(), reference, other, n, paired })
+        let (n, smallest_difference) = (paired.n(), paired.smallest_difference());
+        Some(Pair { rule: rule.clone(), reference, other, n, smallest_difference, paired })
     };
     wanted.into_par_iter().filter_map(pair).collect()
 }

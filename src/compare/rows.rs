@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::pairs::Pair;
 use super::source::Source;
 use crate::engine::Precision;
-use crate::jobs::eval::DtypeRecord;
-use crate::record::MemoryScope;
+use crate::jobs::eval::{DtypeRecord, Lengths};
+use crate::record::{DeviceMemory, MemoryScope};
 use crate::score::statistics::{Paired, Proportion};
 
 /// One run and variant, or one measured elsewhere. `None` means that nothing was measured.
@@ -37,6 +37,10 @@ pub struct ComparisonRow {
     pub cut: Option<usize>,
     /// One a rule of the comparison, in its order.
     pub scores: Vec<Score>,
+    /// The same without repetition: rules that count the same are one.
+    pub rules: Vec<RuleGroup>,
+    /// How long the answers are.
+    pub lengths: Option<Lengths>,
     /// Tokens generated.
     pub output_tokens: Option<u64>,
     /// Wall time of generating, prompts included.
@@ -47,7 +51,11 @@ pub struct ComparisonRow {
     pub speed_ratio: Option<f64>,
     /// Seconds until the engine was ready.
     pub load_seconds: Option<f64>,
-    /// The most memory that was resident at once.
+    /// On a GPU what the work needed of its memory, else the process's peak.
+    pub memory_bytes: Option<u64>,
+    /// On a GPU, by its parts.
+    pub device_memory: Option<DeviceMemory>,
+    /// The most memory of the process that was resident at once.
     pub peak_memory_bytes: Option<u64>,
     /// The peak covers the whole process, not this variant alone.
     pub memory_is_process_wide: bool,
@@ -66,12 +74,43 @@ pub struct Score {
     pub rule: String,
     /// Completions in which it found a value.
     pub extracted: Option<usize>,
+    /// Of these, those that were cut off.
+    pub extracted_from_cut: Option<usize>,
     /// Right ones of n, with Wilson's interval.
     pub accuracy: Option<Proportion>,
     /// Against the row's reference.
     pub against: Option<Paired>,
-    /// More was lost than gained, and that is more than chance at 5 %.
+    /// The whole interval of the difference lies below 0.
     pub is_damage: bool,
+}
+
+/// Rules that count the same in a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleGroup {
+    /// `numeric, strict`
+    pub names: String,
+    /// Index into the row's scores.
+    pub score: usize,
+}
+
+/// Groups equal scores, in order.
+pub(in crate::compare) fn rule_groups(scores: &[Score]) -> Vec<RuleGroup> {
+    let mut groups: Vec<RuleGroup> = Vec::new();
+    for (index, score) in scores.iter().enumerate() {
+        let same = |group: &&mut RuleGroup| {
+            let other = &scores[group.score];
+            (other.extracted, other.extracted_from_cut) == (score.extracted, score.extracted_from_cut)
+                && (other.accuracy, other.against) == (score.accuracy, score.against)
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => {
+                group.names.push_str(", ");
+                group.names.push_str(&score.rule);
+            }
+            None => groups.push(RuleGroup { names: score.rule.clone(), score: index }),
+        }
+    }
+    groups
 }
 
 /// The row that each row is compared with.
@@ -121,6 +160,7 @@ pub(in crate::compare) fn rows(
         let of_reference = same_run.and_then(|reference| record(reference).output_tokens_per_second);
         let speed_ratio = own.output_tokens_per_second.zip(of_reference).map(|(own, reference)| own / reference);
         let score = |rule: &String| score(own, rule, against(pairs, rule, *reference, index));
+        let scores: Vec<Score> = rules.iter().map(score).collect();
         let engine = own.sessions.first().map(|session| &session.engine);
         let measured = own.n > 0;
         ComparisonRow {
@@ -135,12 +175,16 @@ pub(in crate::compare) fn rows(
             n: Some(own.n),
             answered: measured.then_some(own.answered),
             cut: measured.then_some(own.cut),
-            scores: rules.iter().map(score).collect(),
+            rules: rule_groups(&scores),
+            scores,
+            lengths: own.lengths,
             output_tokens: own.output_tokens.filter(|_| measured),
             generate_seconds: own.generate_seconds,
             tokens_per_second: own.output_tokens_per_second,
             speed_ratio,
             load_seconds: own.load_seconds,
+            memory_bytes: own.memory_bytes(),
+            device_memory: own.device_memory,
             peak_memory_bytes: own.peak_memory.map(|peak| peak.bytes),
             memory_is_process_wide: own.peak_memory.is_some_and(|peak| peak.scope == MemoryScope::Process),
             failure: own.failure.clone(),
@@ -157,27 +201,17 @@ fn against(pairs: &[Pair], rule: &str, reference: Option<usize>, row: usize) -> 
     let between =
         |pair: &&Pair| pair.rule == rule && (pair.reference, pair.other) == (reference.min(row), reference.max(row));
     let pair = pairs.iter().find(between)?;
-    Some(if pair.reference == reference { pair.paired } else { mirrored(pair.paired) })
-}
-
-fn mirrored(pair: Paired) -> Paired {
-    Paired {
-        lost: pair.gained,
-        gained: pair.lost,
-        difference: -pair.difference,
-        difference_low: -pair.difference_high,
-        difference_high: -pair.difference_low,
-        ..pair
-    }
+    Some(if pair.reference == reference { pair.paired } else { pair.paired.mirrored() })
 }
 
 fn score(record: &DtypeRecord, rule: &str, against: Option<Paired>) -> Score {
-    let own = record.rules.iter().find(|own| own.rule == rule);
+    let own = record.rule(rule);
     Score {
         rule: rule.to_owned(),
         extracted: own.filter(|_| record.n > 0).map(|own| own.extracted),
+        extracted_from_cut: own.filter(|_| record.n > 0).map(|own| own.extracted_from_cut),
         accuracy: own.and_then(|own| own.accuracy),
-        is_damage: against.is_some_and(|pair| pair.mcnemar_p < 0.05 && pair.lost > pair.gained),
+        is_damage: against.is_some_and(|pair| pair.is_damage()),
         against,
     }
 }

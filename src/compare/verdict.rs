@@ -1,50 +1,41 @@
-//! The verdict: one line about the change of accuracy.
+//! The verdict: what became of accuracy, and of the gate.
 
 use super::gate::Gate;
 use super::rows::ComparisonRow;
-use crate::report::words::{p_value, percent, points};
+use super::source::Source;
+use crate::jobs::eval::{Judged, verdict as sentence};
 
-/// Under the first rule, each row against its reference; with a gate, whether it holds comes first.
-pub(in crate::compare) fn verdict(rows: &[ComparisonRow], rule: &str, gate: Option<&Gate>) -> String {
-    let mut words: Vec<String> = rows.iter().filter_map(|row| of_row(row, rows, rule)).collect();
-    if words.is_empty() {
-        words = rows.iter().map(|row| alone(row, rule)).collect();
-    }
-    if words.is_empty() {
-        words.push("nothing was measured".to_owned());
-    }
-    let gate = gate.map(|gate| {
-        let failed = gate.checks.iter().filter(|check| !check.passed).count();
+/// Under the headline rule, each row against its reference, on the margin given. With a gate its checks speak, and nothing beside them:
+/// what a row is to its reference is another question than what it is to the baseline.
+pub(in crate::compare) fn verdict(
+    sources: &[Source],
+    rows: &[ComparisonRow],
+    rule: &str,
+    margin_points: f64,
+    gate: Option<&Gate>,
+) -> String {
+    if let Some(gate) = gate {
+        let said = |passed: bool| gate.checks.iter().filter(move |check| check.passed == passed);
+        let messages = |passed: bool| said(passed).map(|check| check.message.as_str()).collect::<Vec<_>>().join("; ");
         let of = gate.checks.len();
-        if gate.passed { format!("PASS, {of} of {of} checks: ") } else { format!("FAIL, {failed} of {of} checks: ") }
-    });
-    gate.unwrap_or_default() + &words.join("; ")
-}
-
-fn of_row(row: &ComparisonRow, rows: &[ComparisonRow], rule: &str) -> Option<String> {
-    let label = &row.label;
-    if row.failure.is_some() {
-        return Some(format!("{label} did not finish"));
+        return if gate.passed {
+            format!("PASS, {of} of {of} checks: {}", messages(true))
+        } else {
+            format!("FAIL, {} of {of} checks: {}", said(false).count(), messages(false))
+        };
     }
-    let reference = &rows.get(row.reference?)?.label;
-    let score = row.scores.iter().find(|score| score.rule == rule)?;
-    let pair = score.against?;
-    let figures = format!("{} points, p {}", points(pair.difference), p_value(pair.mcnemar_p));
-    Some(if score.is_damage {
-        format!("{label} is worse than {reference} ({figures})")
-    } else if pair.lost + pair.gained == 0 {
-        format!("{label} is right where {reference} is")
-    } else if pair.mcnemar_p < 0.05 {
-        format!("{label} is better than {reference} ({figures})")
-    } else {
-        format!("{label} is within chance of {reference} ({figures})")
-    })
-}
-
-fn alone(row: &ComparisonRow, rule: &str) -> String {
-    let accuracy = row.scores.iter().find(|score| score.rule == rule).and_then(|score| score.accuracy);
-    accuracy.map_or_else(
-        || format!("{} has no accuracy", row.label),
-        |accuracy| format!("{} is right on {} % of {}", row.label, percent(accuracy.value), accuracy.n),
-    )
+    let judged = |index: usize| {
+        let source = sources[index];
+        Judged { label: &rows[index].label, record: &source.stored.record.dtypes[source.dtype] }
+    };
+    let paired = |index: usize| {
+        let score = rows[index].scores.iter().find(|score| score.rule == rule)?;
+        Some((judged(rows[index].reference?), score.against?))
+    };
+    let of = |index: usize| sentence(judged(index), paired(index), rule, margin_points);
+    let compared: Vec<usize> =
+        (0..sources.len()).filter(|index| paired(*index).is_some() || rows[*index].failure.is_some()).collect();
+    let told = if compared.is_empty() { (0..sources.len()).collect() } else { compared };
+    let words: Vec<String> = told.into_iter().map(of).collect();
+    if words.is_empty() { "nothing was measured".to_owned() } else { words.join("; ") }
 }

@@ -40,6 +40,9 @@ pub struct EngineInfo {
     /// Bytes that the engine holds on a GPU: weights, cache and workspace; `None` without one.
     #[serde(default)]
     pub device_bytes: Option<u64>,
+    /// Of these, the KV cache's, whether requests hold it or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_bytes: Option<u64>,
     /// Where more than engine and version decides the last bits, what: a GPU's kind and the versions of CUDA's libraries. `None`
     /// on a CPU, where nothing else does.
     #[serde(default)]

@@ -73,6 +73,7 @@ impl CandleEngine {
             load: LoadTimes { read_seconds: total_seconds, prepare_seconds: 0.0, total_seconds },
             weight_bytes: Some(dtype.weight_bytes(&source.config)),
             device_bytes: None,
+            cache_bytes: None,
             arithmetic: None,
         };
         let limits =

@@ -15,9 +15,10 @@ use super::{Event, JobContext, JobError, Prepared, Progress, Target, Variant, Va
 use crate::engine::{Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work};
 use crate::random::split_mix;
 use crate::record::{
-    GenerationPlan, MemoryScope, RecordError, RunFolder, Session, StoredCompletion, VariantName, peak_memory,
+    DeviceMemory, GenerationPlan, RecordError, RunFolder, Session, StoredCompletion, VariantName, peak_memory,
     reset_peak_memory, utc_now,
 };
+use crate::system::ProcessorClock;
 
 /// What every variant's generation reads.
 pub(super) struct Task<'a> {
@@ -52,13 +53,14 @@ fn generate_variant(task: &Task, variant: &Variant, context: &mut JobContext) ->
         return Ok(End::Complete);
     }
     let scope = reset_peak_memory();
+    let busy = ProcessorClock::now();
     (context.emit)(Event::Loading { variant: name.clone(), repetition: 1, repetitions: 1 });
     let mut engine = match (context.open_engine)(variant, task.target) {
         Ok(engine) => engine,
         Err(error) => return Ok(End::Failed(error.into())),
     };
     (context.emit)(Event::Loaded { variant: name.clone(), engine: engine.info().clone(), first_token: None });
-    let sessions = begin_session(task.folder, name, engine.info())?;
+    let (mut sessions, begun) = begin_session(task.folder, name, engine.info())?;
     let mut generation = Generation {
         task,
         variant: name,
@@ -69,20 +71,30 @@ fn generate_variant(task: &Task, variant: &Variant, context: &mut JobContext) ->
         output_tokens: 0,
         running: 0,
         cache_bytes: None,
+        most_cache_bytes: 0,
     };
     let writer = Writer {
         missing: &missing,
         has_tokens: variant.model.tokenizer().is_some(),
         score: task.score,
         journal: &mut journal,
-        session: sessions.len() - 1,
+        session: sessions.len(),
     };
-    let (end, generate_seconds, written) = generation.run_beside(writer, engine.as_mut(), context)?;
-    let closed = end_session(task.folder, name, sessions, generate_seconds, scope);
+    let ran = generation.run_beside(writer, engine.as_mut(), context)?;
+    let measured = Session {
+        generate_seconds: Some(ran.generate_seconds),
+        written_seconds: Some(ran.written_seconds),
+        others_busy: busy.others_since(),
+        peak_memory: peak_memory(scope),
+        device_memory: DeviceMemory::of(engine.info(), generation.most_cache_bytes),
+        ..begun
+    };
+    sessions.push(measured);
+    let closed = task.folder.write_sessions(name, &sessions);
     (context.emit)(Event::Ended(name.clone()));
     // A full disk fails both; of the two, the journal is what the user's answers are in.
-    written.and(closed)?;
-    Ok(end)
+    ran.written.and(closed.map_err(JobError::from))?;
+    Ok(ran.end)
 }
 
 /// What the journal lacks, by sample and repeat. What it has must belong to these very prompts.
@@ -115,9 +127,13 @@ fn missing<'a>(
     Ok(all.filter(|one| !seen.contains(&(one.prepared.sample, one.repeat))).collect())
 }
 
-/// Adds a session to the folder, unless its engine is another than the run began with.
-fn begin_session(folder: &RunFolder, variant: &VariantName, engine: &EngineInfo) -> Result<Vec<Session>, JobError> {
-    let mut sessions = folder.sessions(variant)?;
+/// Adds a session to the folder, unless its engine is another than the run began with: those before it, and it.
+fn begin_session(
+    folder: &RunFolder,
+    variant: &VariantName,
+    engine: &EngineInfo,
+) -> Result<(Vec<Session>, Session), JobError> {
+    let sessions = folder.sessions(variant)?;
     // What a run does not note, as those of earlier versions, cannot differ.
     let differs = |first: &EngineInfo| {
         (&first.name, &first.version) != (&engine.name, &engine.version)
@@ -142,29 +158,18 @@ fn begin_session(folder: &RunFolder, variant: &VariantName, engine: &EngineInfo)
         )
         .into());
     }
-    sessions.push(Session {
+    let begun = Session {
         started: utc_now(),
         engine: engine.clone(),
         threads: rayon::current_num_threads(),
         generate_seconds: None,
+        written_seconds: None,
+        others_busy: None,
         peak_memory: None,
-    });
-    folder.write_sessions(variant, &sessions)?;
-    Ok(sessions)
-}
-
-fn end_session(
-    folder: &RunFolder,
-    variant: &VariantName,
-    mut sessions: Vec<Session>,
-    generate_seconds: f64,
-    scope: MemoryScope,
-) -> Result<(), JobError> {
-    if let Some(session) = sessions.last_mut() {
-        session.generate_seconds = Some(generate_seconds);
-        session.peak_memory = peak_memory(scope);
-    }
-    Ok(folder.write_sessions(variant, &sessions)?)
+        device_memory: None,
+    };
+    folder.write_sessions(variant, &[&sessions[..], std::slice::from_ref(&begun)].concat())?;
+    Ok((sessions, begun))
 }
 
 /// One engine's way through the missing completions.
@@ -178,17 +183,28 @@ struct Generation<'a> {
     output_tokens: u64,
     running: usize,
     cache_bytes: Option<u64>,
+    most_cache_bytes: u64,
+}
+
+/// How an engine ended.
+struct Ran {
+    end: End,
+    /// Until it had emitted its last completion.
+    generate_seconds: f64,
+    /// Until the writer was through.
+    written_seconds: f64,
+    /// Whether everything that was emitted is on the disk.
+    written: Result<(), JobError>,
 }
 
 impl Generation<'_> {
-    /// Runs the engine with the writer beside it: how the engine ended, after how many seconds, and whether everything
-    /// that it emitted by then is on the disk. The writer is through with it, whatever ended the engine.
+    /// Runs the engine with the writer beside it. The writer is through with all that was emitted, whatever ended the engine.
     fn run_beside(
         &mut self,
         writer: Writer,
         engine: &mut dyn Engine,
         context: &mut JobContext,
-    ) -> Result<(End, f64, Result<(), JobError>), JobError> {
+    ) -> Result<Ran, JobError> {
         // Without a bound, for the job is one: its record will read all its completions back at once.
         let (sender, emitted) = channel();
         thread::scope(|scope| {
@@ -199,9 +215,9 @@ impl Generation<'_> {
                 )
             })?;
             let end = self.run(engine, context, sender, &|| writer.is_finished());
-            let seconds = self.begun.elapsed().as_secs_f64();
+            let generate_seconds = self.begun.elapsed().as_secs_f64();
             let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            Ok((end, seconds, written))
+            Ok(Ran { end, generate_seconds, written_seconds: self.begun.elapsed().as_secs_f64(), written })
         })
     }
 
@@ -219,6 +235,7 @@ impl Generation<'_> {
                     self.running = running;
                     self.output_tokens += new_tokens;
                     self.cache_bytes = cache_bytes;
+                    self.most_cache_bytes = self.most_cache_bytes.max(cache_bytes.unwrap_or_default());
                 }
                 EngineEvent::Completed(completion) => {
                     self.done_now += 1;

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::EngineInfo;
 use crate::system::{field, kilobytes, read};
 
 /// What a result depends on besides the program.
@@ -60,6 +61,33 @@ pub struct PeakMemory {
     pub bytes: u64,
     /// What it covers.
     pub scope: MemoryScope,
+}
+
+/// What an engine took of a GPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceMemory {
+    /// Weights.
+    pub weights_bytes: u64,
+    /// Keys and values at their fullest.
+    pub kv_cache_bytes: u64,
+    /// Activations and scratch.
+    pub workspace_bytes: u64,
+    /// What the engine reserved: the whole KV cache, full or not.
+    pub reserved_bytes: u64,
+}
+
+impl DeviceMemory {
+    /// Of an engine whose requests held so much of the KV cache at once; `None` for an engine without a GPU.
+    pub fn of(engine: &EngineInfo, kv_cache_bytes: u64) -> Option<Self> {
+        let (reserved, weights) = (engine.device_bytes?, engine.weight_bytes?);
+        let workspace = reserved.saturating_sub(weights).saturating_sub(engine.cache_bytes?);
+        Some(Self { weights_bytes: weights, kv_cache_bytes, workspace_bytes: workspace, reserved_bytes: reserved })
+    }
+
+    /// What the work needed.
+    pub const fn needed_bytes(&self) -> u64 {
+        self.weights_bytes + self.kv_cache_bytes + self.workspace_bytes
+    }
 }
 
 /// Resets the kernel's high-water mark, if it lets us (`5` into `/proc/self/clear_refs`, see proc(5)).

@@ -32,7 +32,7 @@ pub use folder::RunFolder;
 pub use glance::{Glance, RunStatus};
 pub use journal::{Journal, Outcome, StoredCompletion, read_journal};
 pub(crate) use json::{Versions, read_json, write_json};
-pub use machine::{Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
+pub use machine::{DeviceMemory, Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
 pub use plan::{AwqPlan, Difference, GenerationPlan, Invocation, ModelPlan, RunPlan, TargetPlan, VariantPlan};
 pub use samples::StoredSample;
 pub(crate) use samples::read_samples;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PeakMemory, RecordError};
+use super::{DeviceMemory, PeakMemory, RecordError};
 use crate::engine::EngineInfo;
 
 /// One engine's working time within a run; a resumed run has several a variant.
@@ -19,8 +19,18 @@ pub struct Session {
     /// Wall time from the first request until the engine had emitted the last answer, which may not yet be in the
     /// journal then; `None` after a kill (the journal knows until when).
     pub generate_seconds: Option<f64>,
+    /// Wall time from the first request until the last answer was on the disk; `None` after a kill, and in records of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_seconds: Option<f64>,
+    /// Share of the machine's processors that other programs used while the engine loaded and generated, of 1; `None` after a kill, and
+    /// where the system does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others_busy: Option<f64>,
     /// `None` after a kill, and where the system does not say.
     pub peak_memory: Option<PeakMemory>,
+    /// On a GPU; `None` elsewhere, after a kill, and in records of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_memory: Option<DeviceMemory>,
 }
 
 /// The sessions written so far; none if the file does not exist.

@@ -40,6 +40,7 @@ fn info(dtype: Dtype) -> EngineInfo {
         load: LoadTimes { read_seconds: 0.25, prepare_seconds: 0.5, total_seconds: 0.75 },
         weight_bytes: Some(1000),
         device_bytes: None,
+        cache_bytes: None,
         arithmetic: None,
     }
 }

@@ -101,6 +101,7 @@ pub(crate) fn engine_on(dtype: Dtype, version: &str, arithmetic: Option<&str>) -
             load: LoadTimes { read_seconds: 0.25, prepare_seconds: 0.25, total_seconds: 0.5 },
             weight_bytes: Some(1000),
             device_bytes: None,
+            cache_bytes: None,
             arithmetic: arithmetic.map(str::to_owned),
         },
     })
@@ -214,6 +215,7 @@ pub(crate) fn target(model: &str, dtypes: &[Dtype]) -> Target {
 /// A greedy job in two precisions, into `folder`.
 pub(crate) fn job(folder: PathBuf) -> EvalJob {
     EvalJob {
+        rule: None,
         command: ["evalsuite", "gsm8k"].map(str::to_owned).to_vec(),
         target: target("scripted", &[Dtype::F32, Dtype::F16]),
         task: Task::gsm8k().expect("it is built in"),

@@ -35,12 +35,18 @@ fn csv(comparison: &Comparison, runs: &[StoredRun]) -> Result<String, ReportErro
     let sources = sources(runs);
     for (index, source) in sources.iter().enumerate() {
         let divergence = divergence_of(comparison, &sources, index);
+        let of_row = comparison
+            .notes
+            .iter()
+            .filter(|note| note.row == Some(index) || note.row.is_none() && note.run == source.run);
+        let notes = of_row.map(|note| note.finding.kind.name()).collect::<Vec<_>>().join(" ");
         for completion in source.completions() {
             let mut cells = common(comparison, index, source, completion);
             let question = questions[source.run].of(completion.sample);
             cells.push(question.map_or_else(String::new, |sample| sample.question.clone()));
             cells.push(question.map_or_else(String::new, |sample| sample.answer.clone()));
             cells.push(divergence.of(completion).map_or_else(String::new, |first| first.to_string()));
+            cells.push(notes.clone());
             for rule in &comparison.rules {
                 let score = completion.scores.iter().find(|score| score.rule == *rule);
                 cells.push(score.and_then(|score| score.value.clone()).unwrap_or_default());
@@ -69,6 +75,7 @@ fn header(comparison: &Comparison) -> Vec<String> {
         "question",
         "reference",
         "first_divergence",
+        "notes",
     ];
     let rules = comparison.rules.iter().flat_map(|rule| [format!("{rule}_value"), format!("{rule}_correct")]);
     fixed.into_iter().map(str::to_owned).chain(rules).chain(["text".to_owned()]).collect()

@@ -25,7 +25,7 @@ impl ReportFormat for Github {
     }
 }
 
-/// `::error` for what a gate or an engine failed, `::warning` for damage beyond chance and for answers that were cut off,
+/// `::error` for what a gate or an engine failed, `::warning` for damage and for what is implausible (`::error` where that is denied),
 /// `::notice` for the verdict.
 pub fn annotations(comparison: &Comparison) -> String {
     let mut lines = Vec::new();
@@ -41,20 +41,22 @@ pub fn annotations(comparison: &Comparison) -> String {
         if let Some(pair) = score.and_then(|score| score.against) {
             let reference = row.reference.and_then(|index| comparison.rows.get(index));
             let message = format!(
-                "{} is worse than {}: {} points, {} lost, {} gained, p {} (exact McNemar)",
+                "{} is worse than {}: {} points, 95 % interval [{}, {}], {} lost, {} gained, p {} (exact McNemar)",
                 row.label,
                 reference.map_or(comparison.reference.as_str(), |reference| reference.label.as_str()),
                 points(pair.difference),
+                points(pair.difference_low),
+                points(pair.difference_high),
                 pair.lost,
                 pair.gained,
                 p_value(pair.mcnemar_p)
             );
             lines.push(command("warning", "accuracy", &message));
         }
-        if let Some(cut) = row.cut.filter(|cut| *cut > 0) {
-            let message = format!("{}: {cut} answers were cut off by the limit of tokens or the context", row.label);
-            lines.push(command("warning", "cut off", &message));
-        }
+    }
+    for note in &comparison.notes {
+        let kind = if comparison.deny_notes { "error" } else { "warning" };
+        lines.push(command(kind, note.finding.kind.name(), &note.message));
     }
     lines.push(command("notice", "evalsuite", &comparison.verdict));
     lines.join("\n")

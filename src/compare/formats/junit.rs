@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use crate::compare::comparison::Comparison;
+use crate::compare::comparison::{Comparison, Note};
 use crate::compare::samples::Questions;
 use crate::compare::source::{Source, sources};
 use crate::jobs::eval::StoredRun;
@@ -62,6 +62,7 @@ fn suite(comparison: &Comparison, index: usize, source: &Source, questions: &Que
         suite.add_property((name, value));
     }
     suite.add_test_cases(checks(comparison, index, source));
+    suite.add_test_cases(notes(comparison, index, source));
     suite.add_test_cases(source.completions().iter().map(|one| sample(comparison, index, one, questions)));
     suite
 }
@@ -88,6 +89,26 @@ fn checks(comparison: &Comparison, index: usize, source: &Source) -> Vec<TestCas
         case
     }));
     cases
+}
+
+/// What is implausible: a skipped case that says so, for `JUnit` has no warning; a failure where notes are denied. What is about a run and
+/// not about one of its rows stands with its first.
+fn notes(comparison: &Comparison, index: usize, source: &Source) -> Vec<TestCase> {
+    let is_first = comparison.rows.iter().position(|row| row.run == Some(source.run)) == Some(index);
+    let own = comparison.notes.iter().filter(|note| match note.row {
+        Some(row) => row == index,
+        None => is_first && note.run == source.run,
+    });
+    let case = |note: &Note| {
+        let mut status = if comparison.deny_notes {
+            TestCaseStatus::non_success(NonSuccessKind::Failure)
+        } else {
+            TestCaseStatus::skipped()
+        };
+        status.set_message(format!("warning: {}", note.message)).set_type(note.finding.kind.name());
+        case(&format!("note {}", note.finding.kind.name()), &comparison.rows[index].label, status)
+    };
+    own.map(case).collect()
 }
 
 fn case(name: &str, class: &str, status: TestCaseStatus) -> TestCase {

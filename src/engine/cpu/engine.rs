@@ -50,6 +50,7 @@ impl CpuEngine {
             load: LoadTimes { read_seconds: total_seconds, prepare_seconds: 0.0, total_seconds },
             weight_bytes: Some(model.weight_bytes() as u64),
             device_bytes: None,
+            cache_bytes: None,
             arithmetic: None,
         };
         let options = SchedulerOptions {

@@ -72,6 +72,7 @@ impl CudaEngine {
             load: LoadTimes { read_seconds, prepare_seconds: total_seconds - read_seconds, total_seconds },
             weight_bytes: Some(model.weights.bytes() as u64),
             device_bytes: Some((model.weights.bytes() + model.workspace_bytes() + cache.bytes()) as u64),
+            cache_bytes: Some(cache.bytes() as u64),
             arithmetic: Some(model.device.arithmetic()),
         };
         let options = SchedulerOptions {

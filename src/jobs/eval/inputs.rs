@@ -37,6 +37,9 @@ impl EvalInputs {
     pub fn load(job: &EvalJob, hub: &Hub) -> Result<Self, JobError> {
         // The cheap and the local first: a misspelt protocol should not wait for a download.
         let mut protocol = Protocol::open(&job.protocol)?;
+        if let Some(rule) = &job.rule {
+            protocol.set_headline(rule)?;
+        }
         protocol.chat = job.chat.unwrap_or(protocol.chat);
         protocol.system = job.system.clone().or(protocol.system).filter(|system| !system.is_empty());
         let dataset = Dataset::open_as(&job.task, &job.dataset, hub)?;

@@ -27,6 +27,8 @@ pub struct EvalJob {
     pub chat: Option<ChatUse>,
     /// A system message instead of the protocol's own; an empty one takes that away.
     pub system: Option<String>,
+    /// The rule that decides, instead of the protocol's headline.
+    pub rule: Option<String>,
     /// Sampling and limits.
     pub sampling: SamplingOptions,
     /// Where the results go.

@@ -1,14 +1,16 @@
 //! The one file that knows every stage: load → render → generate and score → record → compare → report.
 
 use super::prompts::prepare;
-use super::{EVAL_FORMAT, EvalPlan, EvalRecord, Measured, render, summarise};
+use super::{Answers, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, findings, render, summarise};
 use super::{EvalInputs, EvalJob};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::folder::{folder_event, open_folder};
 use crate::jobs::generate::{Task, generate};
 use crate::jobs::{Event, Failures, Finished, JobContext, JobError, Prepared};
-use crate::record::{Machine, RunFolder, StoredSample, answers, utc_now};
+use crate::record::{Machine, RunFolder, StoredSample, answers, read_samples, utc_now};
+use crate::report::words::{percent, thousands};
+use crate::score::statistics::smallest_difference;
 use crate::score::{Answer, score};
 
 /// Runs a job.
@@ -34,6 +36,10 @@ pub fn evaluate(
         (context.emit)(Event::Note(note.clone()));
     }
 
+    if plan.dtypes.len() > 1 {
+        (context.emit)(Event::Note(detectable(plan.dataset.chosen)));
+    }
+
     let task = plan.task.as_ref().map(|task| format!("{}-", task.name)).unwrap_or_default();
     let model = plan.target.model.name.rsplit('/').next().unwrap_or_default();
     let name = format!("{model}-{task}{}", plan.protocol.name);
@@ -57,6 +63,17 @@ pub fn evaluate(
     folder.write_record(&record)?;
     let report = render(&record, &job.format)?;
     Ok(Finished { folder: folder.path().to_path_buf(), results: Some((record, report)), failures })
+}
+
+/// What so many questions can show, before anything is spent on them.
+fn detectable(questions: usize) -> String {
+    const DISCORDANT: f64 = 0.05;
+    format!(
+        "{} questions can show a difference of {} points between two variants, if {:.0} % of the answers change",
+        thousands(questions as u64),
+        percent(smallest_difference(questions, DISCORDANT)),
+        DISCORDANT * 100.0
+    )
 }
 
 fn stored_sample(prepared: &Prepared) -> StoredSample {
@@ -89,17 +106,23 @@ fn record(
     let answers = answers(&mut journals)?;
     folder.write_answers(&answers)?;
     let rules: Vec<String> = inputs.protocol.rules.iter().map(|rule| rule.name.clone()).collect();
+    let dtypes = summarise(&measured, plan.reference().as_ref(), &rules);
     let complete = measured.iter().all(|one| one.outcomes.len() == plan.completions_per_variant());
-    Ok(EvalRecord {
+    let mut record = EvalRecord {
         format: EVAL_FORMAT,
         ground_truth: plan.ground_truth(),
         generated_under: None,
-        dtypes: summarise(&measured, plan.reference().as_ref(), &rules),
+        dtypes,
+        headline: Some(inputs.protocol.headline.clone()),
+        findings: Vec::new(),
         plan,
         finished: utc_now(),
         machine: Machine::detect(),
         complete,
         answers_sha256: Some(sha256(&answers)),
         notes,
-    })
+    };
+    let samples = read_samples(folder.path())?;
+    record.findings = findings(&Answers { record: &record, completions: &journals, samples: &samples });
+    Ok(record)
 }

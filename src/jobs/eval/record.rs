@@ -4,12 +4,15 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EvalPlan, ProtocolPlan};
-use crate::record::{Machine, PeakMemory, RecordError, Session, VariantName, Versions, write_json};
+use super::{EvalPlan, Finding, ProtocolPlan, unreadable};
+use crate::fault::Fault;
+use crate::record::{DeviceMemory, Machine, PeakMemory, RecordError, Session, VariantName, Versions, write_json};
+use crate::score::Ratio;
 use crate::score::statistics::{Paired, Proportion};
 
 /// The version of `record.json`; raised when a field changes its meaning.
-pub const EVAL_FORMAT: u32 = 1;
+/// 2: intervals of differences are Tango's; in 1 they were drawn, and are computed anew from the counts when one is read.
+pub const EVAL_FORMAT: u32 = 2;
 
 /// A run's results and provenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,13 @@ pub struct EvalRecord {
     pub answers_sha256: Option<String>,
     /// What the user was told before and during the run.
     pub notes: Vec<String>,
+    /// The rule of verdict, gate and first table: the protocol's headline, or what `--rule` named. `None` in records of before there was
+    /// a choice: the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headline: Option<String>,
+    /// What is implausible about the results.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
     /// One a variant, in the plan's order.
     pub dtypes: Vec<DtypeRecord>,
 }
@@ -54,6 +64,9 @@ pub struct DtypeRecord {
     pub cut: usize,
     /// One a rule, in the protocol's order.
     pub rules: Vec<RuleRecord>,
+    /// How long the answers are; `None` where tokens are unknown, and in records of before it was kept.
+    #[serde(default)]
+    pub lengths: Option<Lengths>,
     /// Tokens fed, over all completions; `None` where the target does not tell.
     pub prompt_tokens: Option<u64>,
     /// Tokens generated, over all completions; `None` where the target does not tell.
@@ -66,6 +79,9 @@ pub struct DtypeRecord {
     pub load_seconds: Option<f64>,
     /// The highest of all sessions.
     pub peak_memory: Option<PeakMemory>,
+    /// On a GPU: that of the session which needed most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_memory: Option<DeviceMemory>,
     /// Each opening of an engine.
     pub sessions: Vec<Session>,
 }
@@ -77,12 +93,40 @@ pub struct RuleRecord {
     pub rule: String,
     /// Completions in which it found a value.
     pub extracted: usize,
+    /// Of these, those from answers that were cut off: what they say last need not be their answer.
+    #[serde(default)]
+    pub extracted_from_cut: usize,
+    /// Of the right ones, those from answers that were cut off.
+    #[serde(default)]
+    pub correct_from_cut: usize,
     /// Right ones, of n, with Wilson's interval; with repeats the interval takes them as independent.
     pub accuracy: Option<Proportion>,
     /// Against the reference, which is f32 unless the plan names another, on the completions that both have; `None` for the reference
     /// itself and where the run has none.
     #[serde(rename = "against_f32")]
     pub against: Option<Paired>,
+}
+
+/// Output tokens of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Lengths {
+    /// Mean output tokens of an answer.
+    pub mean_output_tokens: f64,
+    /// Against the reference's answers to the same questions, paired; `None` for the reference itself and where the run has none.
+    pub ratio: Option<Ratio>,
+}
+
+impl DtypeRecord {
+    /// The memory of its first table: on a GPU the device's, else the process's peak.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        let device = self.device_memory.as_ref().map(DeviceMemory::needed_bytes);
+        device.or_else(|| self.peak_memory.map(|peak| peak.bytes))
+    }
+
+    /// What a rule made of it.
+    pub fn rule(&self, name: &str) -> Option<&RuleRecord> {
+        self.rules.iter().find(|rule| rule.rule == name)
+    }
 }
 
 impl EvalRecord {
@@ -101,13 +145,23 @@ impl EvalRecord {
         };
         let Version { format } = serde_json::from_slice(&bytes)
             .map_err(|error| other_kind(path, &bytes).unwrap_or_else(|| invalid(error)))?;
-        if format != EVAL_FORMAT {
+        if !(1..=EVAL_FORMAT).contains(&format) {
             return Err(RecordError::invalid(
-                format!("{}: format {format}, but this evalsuite reads format {EVAL_FORMAT}", path.display()),
+                format!("{}: format {format}, but this evalsuite reads formats up to {EVAL_FORMAT}", path.display()),
                 "use the version of evalsuite that wrote it (the field `plan.evalsuite`)",
             ));
         }
-        serde_json::from_slice(&bytes).map_err(invalid)
+        let mut record: Self = serde_json::from_slice(&bytes).map_err(invalid)?;
+        if format == 1 {
+            record.format = EVAL_FORMAT;
+            for against in
+                record.dtypes.iter_mut().flat_map(|dtype| &mut dtype.rules).filter_map(|rule| rule.against.as_mut())
+            {
+                let Paired { both_right, lost, gained, both_wrong, .. } = *against;
+                *against = Paired::of_counts(both_right, lost, gained, both_wrong).unwrap_or(*against);
+            }
+        }
+        Ok(record)
     }
 
     /// Writes a record, whole or not at all.
@@ -115,11 +169,38 @@ impl EvalRecord {
         write_json(path, self)
     }
 
-    /// The lowest accuracy of the protocol's first rule over all variants, as a fraction of 1; `None` if some variant has
-    /// none. `--min-accuracy` reads this.
-    pub fn lowest_accuracy(&self) -> Option<f64> {
-        let of = |dtype: &DtypeRecord| dtype.rules.first()?.accuracy.map(|accuracy| accuracy.value);
-        self.dtypes.iter().map(of).try_fold(1.0, |lowest: f64, value| Some(lowest.min(value?)))
+    /// The rules, in the protocol's order.
+    pub fn rules(&self) -> Vec<&str> {
+        self.dtypes.first().map_or_else(Vec::new, |dtype| dtype.rules.iter().map(|rule| rule.rule.as_str()).collect())
+    }
+
+    /// The rule that decides.
+    pub fn headline(&self) -> &str {
+        self.headline.as_deref().or_else(|| self.rules().first().copied()).unwrap_or_default()
+    }
+
+    /// Makes another of its rules the headline.
+    pub fn set_headline(&mut self, rule: &str) -> Result<(), Fault> {
+        let rules = self.rules();
+        if !rules.contains(&rule) {
+            return Err(Fault::unknown("rule", rule, &rules));
+        }
+        self.headline = Some(rule.to_owned());
+        Ok(())
+    }
+
+    /// The lowest accuracy of the headline rule over all variants, as a fraction of 1; `--min-accuracy` reads this. `Err` says why there is
+    /// none: a variant without an answer, or one that the rule does not read.
+    pub fn lowest_accuracy(&self) -> Result<f64, String> {
+        let rule = self.headline();
+        let of = |dtype: &DtypeRecord| {
+            if let Some(why) = unreadable(dtype, rule) {
+                return Err(why);
+            }
+            let accuracy = dtype.rule(rule).and_then(|rule| rule.accuracy);
+            accuracy.map(|accuracy| accuracy.value).ok_or_else(|| format!("{} has no accuracy", dtype.dtype))
+        };
+        self.dtypes.iter().map(of).try_fold(1.0, |lowest: f64, value| Ok(lowest.min(value?)))
     }
 }
 

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, summarise};
+use super::{Answers, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, findings, summarise};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::JobError;
 use crate::record::{
-    Machine, Outcome, RunFolder, Session, StoredCompletion, StoredSample, VariantName, answers, read_journal, utc_now,
+    Machine, Outcome, RunFolder, Session, StoredCompletion, StoredSample, VariantName, answers, read_journal,
+    read_samples, utc_now,
 };
 use crate::score::{Rule, score};
 use crate::task::{Dataset, DatasetSpec, Protocol, Sample, Task};
@@ -39,7 +40,8 @@ pub fn rescore(run: &Path, protocol: &str, hub: &Hub, out: Option<&Path>) -> Res
     let plan = RunFolder::read_plan::<EvalPlan>(run)?;
     let protocol = Protocol::open(protocol)?;
     let columns = columns(run, &plan, &protocol.rules, &samples(&plan, hub)?)?;
-    let record = record(run, plan, &protocol, &columns)?;
+    let samples = read_samples(run)?;
+    let record = record(run, plan, &protocol, &columns, &samples)?;
     // The user's folder may be refused: before anything is written.
     let path = out.map_or_else(|| fresh_path(run, &protocol.name), Path::to_path_buf);
     write_folder(run, &path, &record, columns)?;
@@ -70,7 +72,13 @@ fn columns(
     Ok(columns)
 }
 
-fn record(run: &Path, plan: EvalPlan, protocol: &Protocol, columns: &[Column]) -> Result<EvalRecord, JobError> {
+fn record(
+    run: &Path,
+    plan: EvalPlan,
+    protocol: &Protocol,
+    columns: &[Column],
+    samples: &[StoredSample],
+) -> Result<EvalRecord, JobError> {
     // Answers may have been scored anew before; what they were made with stays.
     let generated = match plan.generated_under {
         Some(_) => EvalRecord::read(&run.join("record.json"))?.generated_under.unwrap_or_else(|| plan.protocol.clone()),
@@ -93,7 +101,7 @@ fn record(run: &Path, plan: EvalPlan, protocol: &Protocol, columns: &[Column]) -
         sessions: column.sessions.clone(),
         failure: None,
     };
-    Ok(EvalRecord {
+    let mut record = EvalRecord {
         format: EVAL_FORMAT,
         ground_truth: plan.ground_truth(),
         finished: utc_now(),
@@ -113,7 +121,12 @@ fn record(run: &Path, plan: EvalPlan, protocol: &Protocol, columns: &[Column]) -
             ..plan
         },
         generated_under: Some(generated),
-    })
+        headline: Some(protocol.headline.clone()),
+        findings: Vec::new(),
+    };
+    let completions: Vec<_> = columns.iter().map(|one| (one.variant.clone(), one.completions.clone())).collect();
+    record.findings = findings(&Answers { record: &record, completions: &completions, samples });
+    Ok(record)
 }
 
 fn write_folder(run: &Path, path: &Path, record: &EvalRecord, columns: Vec<Column>) -> Result<(), JobError> {
@@ -128,7 +141,7 @@ fn write_folder(run: &Path, path: &Path, record: &EvalRecord, columns: Vec<Colum
         folder.write_sessions(&column.variant, &column.sessions)?;
         journals.push((column.variant, column.completions));
     }
-    let samples: Vec<StoredSample> = read_journal(&run.join("samples.jsonl"))?;
+    let samples = read_samples(run)?;
     if !samples.is_empty() {
         folder.write_samples(&samples)?;
     }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{DtypeRecord, RuleRecord};
-use crate::record::{Outcome, Session, VariantName};
+use super::{DtypeRecord, Lengths, RuleRecord};
+use crate::record::{DeviceMemory, Outcome, Session, VariantName};
+use crate::score::paired_ratio;
 use crate::score::statistics::{paired, wilson};
 
 /// All that a run folder says of one variant.
@@ -40,6 +41,7 @@ fn summarise_one(measured: &Measured, reference: Option<&Measured>, rules: &[Str
         answered: outcomes.iter().filter(|outcome| !outcome.text.trim().is_empty()).count(),
         cut: outcomes.iter().filter(|outcome| outcome.finish.is_cut()).count(),
         rules: rules.iter().map(|rule| summarise_rule(rule, outcomes, reference)).collect(),
+        lengths: lengths(outcomes, reference),
         prompt_tokens: total(outcomes, |outcome| outcome.prompt_tokens),
         output_tokens,
         generate_seconds,
@@ -48,6 +50,11 @@ fn summarise_one(measured: &Measured, reference: Option<&Measured>, rules: &[Str
             .map(|(seconds, output_tokens)| output_tokens as f64 / seconds),
         load_seconds: measured.sessions.first().map(|session| session.engine.load.total_seconds),
         peak_memory: measured.sessions.iter().filter_map(|session| session.peak_memory).max_by_key(|peak| peak.bytes),
+        device_memory: measured
+            .sessions
+            .iter()
+            .filter_map(|session| session.device_memory)
+            .max_by_key(DeviceMemory::needed_bytes),
         sessions: measured.sessions.clone(),
     }
 }
@@ -58,25 +65,44 @@ fn total(outcomes: &[Outcome], tokens: impl Fn(&Outcome) -> Option<usize>) -> Op
 }
 
 fn summarise_rule(rule: &str, outcomes: &[Outcome], reference: Option<&Measured>) -> RuleRecord {
-    let scores = || outcomes.iter().filter_map(|outcome| outcome.scores.iter().find(|score| score.rule == rule));
-    let correct = scores().filter(|score| score.correct).count();
+    let scores = || {
+        let score = |outcome: &'_ Outcome| outcome.scores.iter().position(|score| score.rule == rule);
+        outcomes.iter().filter_map(move |outcome| Some((outcome.finish.is_cut(), &outcome.scores[score(outcome)?])))
+    };
+    let correct = scores().filter(|(_, score)| score.correct).count();
     RuleRecord {
         rule: rule.to_owned(),
-        extracted: scores().filter(|score| score.value.is_some()).count(),
+        extracted: scores().filter(|(_, score)| score.value.is_some()).count(),
+        extracted_from_cut: scores().filter(|(cut, score)| *cut && score.value.is_some()).count(),
+        correct_from_cut: scores().filter(|(cut, score)| *cut && score.correct).count(),
         accuracy: wilson(correct, outcomes.len()),
         against: reference.and_then(|reference| {
             let theirs = verdicts(rule, &reference.outcomes);
-            let mut common: Vec<((usize, usize), bool, bool)> = verdicts(rule, outcomes)
-                .into_iter()
-                .filter_map(|(key, right)| theirs.get(&key).map(|reference| (key, *reference, right)))
-                .collect();
-            // The bootstrap draws by position, so the order must not hang on a hash map.
-            common.sort_unstable();
-            let reference: Vec<bool> = common.iter().map(|(_, reference, _)| *reference).collect();
-            let other: Vec<bool> = common.iter().map(|(_, _, other)| *other).collect();
+            let own = verdicts(rule, outcomes);
+            let common = own.into_iter().filter_map(|(key, right)| Some((*theirs.get(&key)?, right)));
+            let (reference, other): (Vec<bool>, Vec<bool>) = common.unzip();
             paired(&reference, &other)
         }),
     }
+}
+
+/// Output tokens, and their ratio to the reference's on the completions that both have.
+fn lengths(outcomes: &[Outcome], reference: Option<&Measured>) -> Option<Lengths> {
+    let tokens = total(outcomes, |outcome| outcome.output_tokens).filter(|_| !outcomes.is_empty())?;
+    let ratio = reference.and_then(|reference| {
+        let key = |outcome: &Outcome| (outcome.sample, outcome.repeat);
+        let length = |outcome: &Outcome| Some((key(outcome), outcome.output_tokens? as f64));
+        let theirs: HashMap<(usize, usize), f64> = reference.outcomes.iter().filter_map(length).collect();
+        let mut pairs: Vec<((usize, usize), f64, f64)> = outcomes
+            .iter()
+            .filter_map(length)
+            .filter_map(|(key, own)| theirs.get(&key).map(|theirs| (key, *theirs, own)))
+            .collect();
+        // The order of a sum decides its last bits, and completions come in any.
+        pairs.sort_unstable_by_key(|pair| pair.0);
+        paired_ratio(&pairs.iter().map(|(_, theirs, own)| (*theirs, *own)).collect::<Vec<_>>())
+    });
+    Some(Lengths { mean_output_tokens: tokens as f64 / outcomes.len() as f64, ratio })
 }
 
 fn verdicts(rule: &str, outcomes: &[Outcome]) -> Verdicts {

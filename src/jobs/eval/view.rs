@@ -3,13 +3,16 @@
 use crate::report::{Format, ReportError, awq, decoding, model, render_by, variants};
 use serde::Serialize;
 
-use super::{DatasetPlan, DtypeRecord, EvalPlan, EvalRecord, ProtocolPlan, RuleRecord};
+use super::finding::sentences;
+use super::rows::{
+    AccuracyRow, ComparisonRow, HeadlineRow, SpeedRow, accuracy_rows, comparison_rows, headline_row, speed_row,
+    verdicts,
+};
+use super::{DatasetPlan, DtypeRecord, EvalPlan, EvalRecord, ProtocolPlan};
 use crate::bundled;
 use crate::engine::Precision;
 use crate::record::MemoryScope;
-use crate::report::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
-use crate::score::statistics::{Paired, Proportion};
-use crate::text::bytes;
+use crate::report::words::nothing;
 
 /// A record as text in a format.
 pub fn render(record: &EvalRecord, format: &Format) -> Result<String, ReportError> {
@@ -64,89 +67,22 @@ pub struct EvalView<'a> {
     pub memory_is_process_wide: bool,
     /// Several completions a sample.
     pub repeats: usize,
-    /// One a variant and rule.
+    /// `numeric`: the rule of the first table and of the verdicts.
+    pub rule: String,
+    /// The first table: one a variant.
+    pub headline: Vec<HeadlineRow>,
+    /// What the run shows, a sentence a variant.
+    pub verdicts: Vec<String>,
+    /// What is implausible, a sentence each.
+    pub findings: Vec<String>,
+    /// One a variant and rule; rules that count the same are one row.
     pub accuracies: Vec<AccuracyRow>,
-    /// One a variant other than the reference and rule, where that is in the run.
+    /// One a variant other than the reference and rule, where that is in the run; rules that count the same are one row.
     pub comparisons: Vec<ComparisonRow>,
     /// One a variant.
     pub speeds: Vec<SpeedRow>,
     /// Variants that did not finish: (name, first line of why).
     pub failures: Vec<(String, String)>,
-}
-
-/// Accuracy of one variant under one rule.
-#[derive(Debug, Clone, Serialize)]
-pub struct AccuracyRow {
-    /// `f32`
-    pub dtype: String,
-    /// First row of its variant.
-    pub first: bool,
-    /// `strict`
-    pub rule: String,
-    /// `1,319`
-    pub n: String,
-    /// Not empty.
-    pub answered: String,
-    /// A value was found.
-    pub extracted: String,
-    /// The value is right.
-    pub correct: String,
-    /// `78.5`, percent of n.
-    pub accuracy: String,
-    /// `[72.3, 83.6]`, percent.
-    pub interval: String,
-    /// `-0.5` percentage points against the reference, or `n/a`.
-    pub delta: String,
-}
-
-/// One variant against the reference under one rule.
-#[derive(Debug, Clone, Serialize)]
-pub struct ComparisonRow {
-    /// `f16`
-    pub dtype: String,
-    /// First row of its variant.
-    pub first: bool,
-    /// `strict`
-    pub rule: String,
-    /// Completions that both have.
-    pub n: String,
-    /// `-0.5`, percentage points.
-    pub delta: String,
-    /// `[-1.5, +0.5]`
-    pub interval: String,
-    /// Right in the reference only.
-    pub lost: String,
-    /// Right in this one only.
-    pub gained: String,
-    /// `0.625`
-    pub p: String,
-    /// p is below 0.05 and more was lost than gained.
-    pub is_damage: bool,
-}
-
-/// Speed, load time and memory of one variant.
-#[derive(Debug, Clone, Serialize)]
-pub struct SpeedRow {
-    /// `f32`
-    pub dtype: String,
-    /// `cpu`
-    pub engine: String,
-    /// The device in words.
-    pub device: String,
-    /// Output tokens a second.
-    pub tokens_per_second: String,
-    /// Seconds.
-    pub load_seconds: String,
-    /// `120.3 MB`
-    pub peak_memory: String,
-    /// Generated over all completions.
-    pub output_tokens: String,
-    /// Cut off by the limit of tokens or the context.
-    pub cut: String,
-    /// Completions.
-    pub n: String,
-    /// Seconds of generating.
-    pub generate_seconds: String,
 }
 
 impl<'a> EvalView<'a> {
@@ -181,6 +117,10 @@ impl<'a> EvalView<'a> {
             has_comparison: !comparisons.is_empty(),
             memory_is_process_wide: record.dtypes.iter().any(process_wide),
             repeats: plan.generation.repeats,
+            rule: record.headline().to_owned(),
+            headline: record.dtypes.iter().map(|dtype| headline_row(record, dtype)).collect(),
+            verdicts: verdicts(record),
+            findings: sentences(&record.findings),
             accuracies: record.dtypes.iter().flat_map(accuracy_rows).collect(),
             comparisons,
             speeds: record.dtypes.iter().map(speed_row).collect(),
@@ -210,58 +150,6 @@ fn rules(protocol: &ProtocolPlan) -> String {
 fn engine(record: &EvalRecord) -> String {
     let first = record.dtypes.iter().flat_map(|dtype| &dtype.sessions).map(|session| &session.engine).next();
     first.map_or_else(nothing, |engine| format!("{} {} on {}", engine.name, engine.version, engine.device))
-}
-
-fn accuracy_rows(dtype: &DtypeRecord) -> Vec<AccuracyRow> {
-    let row = |(index, rule): (usize, &RuleRecord)| AccuracyRow {
-        dtype: dtype.dtype.to_string(),
-        first: index == 0,
-        rule: rule.rule.clone(),
-        n: thousands(dtype.n as u64),
-        answered: thousands(dtype.answered as u64),
-        extracted: thousands(rule.extracted as u64),
-        correct: rule.accuracy.map_or_else(nothing, |accuracy| thousands(accuracy.successes as u64)),
-        accuracy: rule.accuracy.map_or_else(nothing, |accuracy| percent(accuracy.value)),
-        interval: rule
-            .accuracy
-            .map_or_else(nothing, |Proportion { low, high, .. }| format!("[{}, {}]", percent(low), percent(high))),
-        delta: rule.against.map_or_else(nothing, |paired| points(paired.difference)),
-    };
-    dtype.rules.iter().enumerate().map(row).collect()
-}
-
-fn comparison_rows(dtype: &DtypeRecord) -> Vec<ComparisonRow> {
-    let compared = dtype.rules.iter().filter_map(|rule| Some((&rule.rule, rule.against?)));
-    let row = |(index, (rule, paired)): (usize, (&String, Paired))| ComparisonRow {
-        dtype: dtype.dtype.to_string(),
-        first: index == 0,
-        rule: rule.clone(),
-        n: thousands((paired.both_right + paired.lost + paired.gained + paired.both_wrong) as u64),
-        delta: points(paired.difference),
-        interval: format!("[{}, {}]", points(paired.difference_low), points(paired.difference_high)),
-        lost: thousands(paired.lost as u64),
-        gained: thousands(paired.gained as u64),
-        p: p_value(paired.mcnemar_p),
-        is_damage: paired.mcnemar_p < 0.05 && paired.lost > paired.gained,
-    };
-    compared.enumerate().map(row).collect()
-}
-
-fn speed_row(dtype: &DtypeRecord) -> SpeedRow {
-    let engine = dtype.sessions.first().map(|session| &session.engine);
-    let seconds = |value: Option<f64>| value.map_or_else(nothing, seconds_in_words);
-    SpeedRow {
-        dtype: dtype.dtype.to_string(),
-        engine: engine.map_or_else(nothing, |engine| engine.name.clone()),
-        device: engine.map_or_else(nothing, |engine| engine.device.clone()),
-        tokens_per_second: dtype.output_tokens_per_second.map_or_else(nothing, |speed| format!("{speed:.1}")),
-        load_seconds: seconds(dtype.load_seconds),
-        peak_memory: dtype.peak_memory.map_or_else(nothing, |peak| bytes(peak.bytes)),
-        output_tokens: dtype.output_tokens.filter(|_| dtype.n > 0).map_or_else(nothing, thousands),
-        cut: if dtype.n == 0 { nothing() } else { thousands(dtype.cut as u64) },
-        n: thousands(dtype.n as u64),
-        generate_seconds: seconds(dtype.generate_seconds),
-    }
 }
 
 fn failure(dtype: &DtypeRecord) -> Option<(String, String)> {

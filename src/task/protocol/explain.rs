@@ -49,6 +49,7 @@ impl Protocol {
                 .iter()
                 .find_map(crate::score::Rule::reference)
                 .map_or_else(|| "(no rule with a pattern)".to_owned(), |reference| quoted(reference.name())),
+            "headline" => quoted(&self.headline),
             _ => String::new(),
         }
     }
@@ -104,7 +105,8 @@ impl Protocol {
         let _ = writeln!(text, "examples  {examples}");
         let _ = writeln!(text, "stops     {:?}, and {} tokens at most", self.stop_strings, self.max_tokens);
         for rule in &self.rules {
-            let _ = writeln!(text, "rule      {}: {}", rule.name, rule.in_words());
+            let headline = if rule.name == self.headline { " (the headline)" } else { "" };
+            let _ = writeln!(text, "rule      {}: {}{headline}", rule.name, rule.in_words());
         }
         let shots =
             (1..=self.fewshot_count).map(|number| (format!("<question {number}>"), format!("<answer {number}>")));

@@ -32,6 +32,7 @@ struct ProtocolFile {
     stops: Spanned<Vec<String>>,
     max_tokens: Option<Spanned<usize>>,
     reference: Reference,
+    headline: Option<Spanned<String>>,
     fewshot: Option<Spanned<FewshotTable>>,
     rule: Vec<Spanned<RuleTable>>,
 }
@@ -67,6 +68,7 @@ pub(super) fn parse(label: &str, text: &str) -> Result<Protocol, TaskError> {
     checks.0.check_keys(&names(KEYS), &[("fewshot", &names(FEWSHOT_KEYS)), ("rule", &names(RULE_KEYS))])?;
     let file: ProtocolFile = toml::from_str(text).map_err(|error| checks.0.syntax(&error))?;
     checks.check_values(&file)?;
+    let headline = checks.headline(&file)?;
     let rules = file.rule.iter().map(|rule| checks.rule(rule, file.reference)).collect::<Result<_, _>>()?;
     let fewshot_count = file.fewshot.as_ref().map_or(0, |table| table.get_ref().count);
     let fewshot_kind = file.fewshot.as_ref().map(|table| checks.fewshot_kind(table)).transpose()?;
@@ -82,6 +84,7 @@ pub(super) fn parse(label: &str, text: &str) -> Result<Protocol, TaskError> {
         fewshot_count,
         fewshot_kind,
         rules,
+        headline,
         system: file.system,
         prompt: file.prompt.into_inner(),
         target: file.target.map_or_else(|| "{answer}".to_owned(), Spanned::into_inner),
@@ -132,6 +135,19 @@ impl Checks<'_> {
                 Err(self.error(&rule.span(), &what, "give every rule a name of its own"))
             }
             None => Ok(()),
+        }
+    }
+
+    /// The first rule where the file names none.
+    fn headline(&self, file: &ProtocolFile) -> Result<String, TaskError> {
+        let names: Vec<&str> = file.rule.iter().map(|rule| rule.get_ref().name.as_str()).collect();
+        match &file.headline {
+            Some(headline) if !names.contains(&headline.get_ref().as_str()) => {
+                let Fault { what, hint } = Fault::unknown("headline rule", headline.get_ref(), &names);
+                Err(self.error(&headline.span(), &what, hint))
+            }
+            Some(headline) => Ok(headline.get_ref().clone()),
+            None => Ok(names.first().map_or_else(String::new, |name| (*name).to_owned())),
         }
     }
 
@@ -204,6 +220,7 @@ shot_separator = "\n"
 stops = ["Q"]
 max_tokens = 9
 reference = "full"
+headline = "b"
 
 [fewshot]
 kind = "train"
@@ -231,7 +248,8 @@ extractor = "numeric"
     fn every_key_is_read() {
         let protocol = parse("mine.toml", GOOD).unwrap();
         assert_eq!((protocol.name.as_str(), protocol.version, protocol.max_tokens), ("mine", 3, 9));
-        assert_eq!((protocol.chat, protocol.fewshot_count), (ChatUse::Required, 2));
+        assert_eq!((protocol.chat, protocol.fewshot_count, protocol.headline.as_str()), (ChatUse::Required, 2, "b"));
+        assert_eq!(parse("f", &GOOD.replace("headline = \"b\"\n", "")).unwrap().headline, "a");
         assert_eq!(protocol.fewshot_kind, Some(FewshotKind::Train { seed: 7 }));
         assert_eq!(protocol.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(protocol.sha256, crate::files::sha256(GOOD.as_bytes()));
@@ -258,19 +276,20 @@ extractor = "numeric"
         assert!(message("{answer}", "answer").contains("the target has no `{answer}`"));
         assert!(message("[\"Q\"]", "[\"\"]").contains("line 11: an empty stop string"));
         assert!(message("max_tokens = 9", "max_tokens = 0").contains("line 12"));
+        assert!(message("headline = \"b\"", "headline = \"c\"").contains("line 14: unknown headline rule `c`"));
         assert!(message("count = 2", "count = 0").contains("asks for no example"));
         assert!(message("name = \"b\"", "name = \"a\"").contains("`a` stands twice"));
         assert!(message("\"numeric\"", "\"numerics\"").contains("did you mean `numeric`"));
         assert!(message("take = \"last\"\n", "").contains("neither or too much"));
         assert!(message("version = 3\n", "").contains("missing field `version`"));
         assert!(message("version = 3", "version 3").contains("line 2"));
-        assert!(message("kind = \"train\"", "kind = \"trian\"").contains("line 16: unknown variant `trian`"));
+        assert!(message("kind = \"train\"", "kind = \"trian\"").contains("line 17: unknown variant `trian`"));
         assert!(message("kind = \"train\"", "kind = \"file\"").contains("of the other's"));
     }
 
     #[test]
     fn an_invalid_pattern_gives_line_and_reason() {
         let text = message(r"(\d+)", r"(\d+");
-        assert!(text.contains("line 22") && text.contains("unclosed group"), "{text}");
+        assert!(text.contains("line 23") && text.contains("unclosed group"), "{text}");
     }
 }

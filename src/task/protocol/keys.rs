@@ -39,11 +39,13 @@ pub(super) const KEYS: &[Key] = &[
         "What rules with a pattern compare with: \"full\" (the whole answer column), or \"value\" (what the task's reference rule \
          finds in it; also written \"after ####\", as GSM8K has it).",
     ),
-    ("fewshot", "A table: the worked examples in front of each question. Left out, there are none."),
     (
-        "rule",
-        "A list of tables, one or more: how the answer is found in a completion. The first decides `--min-accuracy`.",
+        "headline",
+        "The rule that decides: it stands in the first table, and verdicts, `--min-accuracy` and `--baseline` read it. `--rule` overrides \
+         it. Optional; the first rule if left out.",
     ),
+    ("fewshot", "A table: the worked examples in front of each question. Left out, there are none."),
+    ("rule", "A list of tables, one or more: how the answer is found in a completion."),
 ];
 
 /// Keys of the table `[fewshot]`.

@@ -66,8 +66,10 @@ pub struct Protocol {
     pub fewshot_count: usize,
     /// Where these come from; `None` where it needs none.
     pub fewshot_kind: Option<FewshotKind>,
-    /// Extraction rules; the first is the one that `--min-accuracy` reads.
+    /// Extraction rules.
     pub rules: Vec<Rule>,
+    /// The rule that verdicts and gates read; `--rule` may set it.
+    pub headline: String,
     /// A system message; `--system` may set it.
     pub system: Option<String>,
     prompt: String,
@@ -95,6 +97,17 @@ impl Protocol {
     pub fn list() -> Vec<(&'static str, String)> {
         let described = |name| (name, Self::open(name).map(|protocol| protocol.description).unwrap_or_default());
         Self::names().into_iter().map(described).collect()
+    }
+
+    /// Makes another of its rules the headline.
+    pub fn set_headline(&mut self, rule: &str) -> Result<(), TaskError> {
+        let names: Vec<&str> = self.rules.iter().map(|rule| rule.name.as_str()).collect();
+        if !names.contains(&rule) {
+            let Fault { what, hint } = Fault::unknown("rule", rule, &names);
+            return Err(TaskError::invalid(format!("{what} in protocol {}", self.name), hint));
+        }
+        rule.clone_into(&mut self.headline);
+        Ok(())
     }
 
     /// A built-in protocol by name, or a file's by path (anything with a `/` or ending in `.toml`).

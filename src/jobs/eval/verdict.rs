@@ -1,0 +1,84 @@
+//! What a run shows, in sentences that its intervals bear out.
+
+use super::DtypeRecord;
+use crate::report::words::{percent, points, thousands};
+use crate::score::Conclusion;
+use crate::score::statistics::Paired;
+
+/// Percentage points that count as no worse unless the user says otherwise.
+pub const DEFAULT_MARGIN_POINTS: f64 = 2.0;
+
+/// A variant that is held against another.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'a> {
+    /// What its sentence calls it.
+    pub label: &'a str,
+    /// What its rules made of it.
+    pub record: &'a DtypeRecord,
+}
+
+/// Why nothing can be concluded from a rule: it finds a value in under half of the answers. Names the rule that reads most of them.
+pub fn unreadable(record: &DtypeRecord, rule: &str) -> Option<String> {
+    let own = record.rule(rule)?;
+    if record.n == 0 || own.extracted * 2 >= record.n {
+        return None;
+    }
+    let best = record.rules.iter().max_by_key(|other| other.extracted).filter(|best| best.extracted > own.extracted);
+    let n = thousands(record.n as u64);
+    let way_out = best.map_or_else(
+        || "no rule of the protocol reads more: look at answers with `evalsuite show RUN --wrong`".to_owned(),
+        |best| format!("{} does from {}: give `--rule {}`", best.rule, thousands(best.extracted as u64), best.rule),
+    );
+    Some(format!(
+        "{}: the rule {rule} finds a value in {} of {n} answers, under half, so it decides nothing; {way_out}",
+        record.dtype,
+        thousands(own.extracted as u64)
+    ))
+}
+
+/// One sentence on a variant: against its reference where it has one, else its accuracy alone.
+pub fn verdict(own: Judged, reference: Option<(Judged, Paired)>, rule: &str, margin_points: f64) -> String {
+    let label = own.label;
+    if own.record.failure.is_some() {
+        return format!("{label} did not finish");
+    }
+    let readers = [Some(own), reference.map(|(reference, _)| reference)];
+    if let Some(why) = readers.into_iter().flatten().find_map(|one| unreadable(one.record, rule)) {
+        return format!("no verdict: {why}");
+    }
+    match reference {
+        Some((reference, paired)) => compared(label, reference.label, &paired, margin_points),
+        None => alone(own, rule),
+    }
+}
+
+fn compared(label: &str, reference: &str, paired: &Paired, margin_points: f64) -> String {
+    let (low, high) = (points(paired.difference_low), points(paired.difference_high));
+    let figures = format!("{} points, 95 % interval [{low}, {high}]", points(paired.difference));
+    let n = thousands(paired.n() as u64);
+    let smallest = percent(paired.smallest_difference());
+    match Conclusion::of(paired, margin_points) {
+        Conclusion::Worse => format!("{label} is worse than {reference} ({figures})"),
+        Conclusion::Better => format!("{label} is better than {reference} ({figures})"),
+        Conclusion::NoWorse => {
+            format!("{label} is no worse than {reference} by more than {margin_points} points ({figures})")
+        }
+        Conclusion::Open => format!(
+            "{label} is neither shown to be worse than {reference} nor to be within {margin_points} points of it ({figures}): {n} questions \
+             can show {smallest} points"
+        ),
+        Conclusion::NothingRight => {
+            format!("neither {label} nor {reference} is right on any of {n} questions: accuracy shows nothing")
+        }
+    }
+}
+
+fn alone(own: Judged, rule: &str) -> String {
+    let accuracy = own.record.rule(rule).and_then(|rule| rule.accuracy);
+    accuracy.map_or_else(
+        || format!("{} has no accuracy", own.label),
+        |accuracy| {
+            format!("{} is right on {} % of {}", own.label, percent(accuracy.value), thousands(accuracy.n as u64))
+        },
+    )
+}
