@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A module's path from its crate's root: `["jobs", "eval", "plan"]`.
+/// A module's path from the suite's root, the engine's crate being its module `engine`: `["jobs", "eval", "plan"]`.
 pub(crate) type ModulePath = Vec<String>;
+
+/// The module that is the engine's crate.
+const ENGINE: &str = "engine";
 
 /// The source files of the program by module.
 pub(crate) struct Sources {
@@ -64,7 +67,8 @@ impl Sources {
     fn absolute(&self, module: &ModulePath, path: &[String]) -> Option<ModulePath> {
         let (first, rest) = path.split_first()?;
         let mut base = match first.as_str() {
-            "crate" => Vec::new(),
+            "crate" => crate_root(module),
+            "evalsuite_engine" => vec![ENGINE.to_owned()],
             "self" => module.clone(),
             "super" => parent(module),
             other => {
@@ -132,6 +136,11 @@ fn visit<'a>(
     None
 }
 
+/// What `crate` means in a module.
+fn crate_root(module: &[String]) -> ModulePath {
+    module.iter().take(1).filter(|first| *first == ENGINE).cloned().collect()
+}
+
 fn parent(module: &[String]) -> ModulePath {
     module[..module.len().saturating_sub(1)].to_vec()
 }
@@ -147,7 +156,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// `["engine", "cpu"]` for `src/engine/cpu/mod.rs`; the crate's root for `lib.rs`, its own name for `main.rs`.
+/// `["engine", "cpu"]` for `src/engine/cpu/mod.rs`; a crate's root for `lib.rs`, its own name for `main.rs`.
 fn module_path(root: &Path, path: &Path) -> ModulePath {
     let relative = path.strip_prefix(root).unwrap().with_extension("");
     let mut names: ModulePath = relative.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
@@ -251,4 +260,9 @@ fn names_are_resolved_to_the_file_that_defines_them() {
     assert_eq!(sources.define(&path("record::RunFolder"), 0), Some(path("record::folder")));
     assert!(sources.imports(&path("jobs::eval::pipeline")).contains(&path("record::folder")));
     assert!(sources.imports(&path("jobs::eval::pipeline")).contains(&path("jobs::eval::record")));
+    // Through both crates' roots, and from within the engine's.
+    assert_eq!(sources.define(&path("fault::Fault"), 0), Some(path("engine::fault")));
+    assert_eq!(sources.define(&path("engine::Engine"), 0), Some(path("engine::interface")));
+    assert!(sources.imports(&path("score::check")).contains(&path("engine::fault")));
+    assert!(sources.imports(&path("engine::error")).contains(&path("engine::hub::error")));
 }

@@ -1,5 +1,8 @@
 //! The rules of the architecture that a machine can check: data flows one way, no circle of files, small files.
 
+use std::fs;
+use std::path::Path;
+
 use crate::imports::{ModulePath, Sources};
 
 /// The layers, lowest first. A module imports only from layers below its own; modules of one layer do not import one another, but
@@ -23,8 +26,19 @@ const LONGEST_FILE: usize = 600;
 /// Declarations, re-exports and an interface's types; no more.
 const LONGEST_MOD: usize = 120;
 
-fn layer(module: &str) -> Option<usize> {
-    LAYERS.iter().position(|layer| layer.contains(&module))
+/// What stands in the engine's crate because both crates need it. The suite re-exports it.
+const IN_ENGINE: [&str; 6] = ["bundled", "fault", "files", "hub", "system", "text"];
+
+/// The name that a module goes by in [`LAYERS`], wherever its file stands.
+fn name(module: &ModulePath) -> &str {
+    match module.get(1) {
+        Some(second) if module[0] == "engine" && IN_ENGINE.contains(&second.as_str()) => second,
+        _ => &module[0],
+    }
+}
+
+fn layer(name: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&name))
 }
 
 fn program(sources: &Sources) -> Vec<&ModulePath> {
@@ -36,17 +50,32 @@ fn no_module_imports_upward() {
     let sources = Sources::read();
     let mut faults = Vec::new();
     for module in program(&sources) {
-        let own =
-            layer(&module[0]).unwrap_or_else(|| panic!("{} has no layer: give it one here and in lib.rs", module[0]));
-        for imported in sources.imports(module) {
-            let Some(top) = imported.first() else { continue };
+        let own_name = name(module);
+        let own = layer(own_name).unwrap_or_else(|| panic!("{own_name} has no layer: give it one here and in lib.rs"));
+        for imported in sources.imports(module).iter().filter(|imported| !imported.is_empty()) {
+            let top = name(imported);
             let Some(theirs) = layer(top) else { continue };
-            if !(*top == module[0] || theirs < own || (own == 0 && theirs == 0)) {
+            if !(top == own_name || theirs < own || (own == 0 && theirs == 0)) {
                 faults.push(format!("{} imports {}", module.join("::"), imported.join("::")));
             }
         }
     }
     assert!(faults.is_empty(), "upward imports:\n{}", faults.join("\n"));
+}
+
+/// Cargo refuses a circle of crates, but for one by way of the tests.
+#[test]
+fn the_engine_knows_nothing_of_the_suite() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine/Cargo.toml");
+    let manifest: toml::Table = fs::read_to_string(manifest).unwrap().parse().unwrap();
+    assert!(manifest["dependencies"].as_table().is_some_and(|dependencies| dependencies.len() > 10));
+    for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        let dependencies = manifest.get(section).and_then(toml::Value::as_table).into_iter().flatten();
+        for (name, dependency) in dependencies {
+            let ours = name.starts_with("evalsuite") || dependency.get("path").is_some();
+            assert!(!ours, "{section}: {name}");
+        }
+    }
 }
 
 #[test]
@@ -87,7 +116,7 @@ fn jobs_are_vertical_slices() {
 fn scoring_imports_nothing_but_the_type_of_its_errors() {
     let sources = Sources::read();
     for module in program(&sources).into_iter().filter(|module| module[0] == "score") {
-        let is_stranger = |imported: &ModulePath| !["score", "fault"].contains(&imported[0].as_str());
+        let is_stranger = |imported: &ModulePath| !["score", "fault"].contains(&name(imported));
         let strangers: Vec<ModulePath> = sources.imports(module).into_iter().filter(is_stranger).collect();
         assert!(strangers.is_empty(), "{}: imports {strangers:?}", module.join("::"));
     }
@@ -100,7 +129,7 @@ fn only_the_command_line_sees_clap() {
         let text = &sources.modules[module].text;
         let sees = ["clap::", "indicatif::"].iter().any(|name| text.contains(name));
         // The hub's client shows its own progress of a download.
-        assert!(!sees || ["cli", "hub"].contains(&module[0].as_str()), "{}: sees the command line", module.join("::"));
+        assert!(!sees || ["cli", "hub"].contains(&name(module)), "{}: sees the command line", module.join("::"));
     }
 }
 
@@ -110,7 +139,11 @@ fn files_fit_in_one_head() {
     let mut faults = Vec::new();
     for module in sources.modules.values() {
         let lines = module.text.lines().count();
-        let limit = if module.path.ends_with("mod.rs") { LONGEST_MOD } else { LONGEST_FILE };
+        let limit = if ["mod.rs", "lib.rs"].iter().any(|name| module.path.ends_with(name)) {
+            LONGEST_MOD
+        } else {
+            LONGEST_FILE
+        };
         let limit = if module.path.ends_with("src/main.rs") { 40 } else { limit };
         if lines > limit {
             faults.push(format!("{}: {lines} lines, {limit} at most", module.path.display()));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use crate::engine::{EngineError, Request};
+use crate::{EngineError, Request};
 
 /// First come, first served; any of them can leave.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::engine::{GenerateOptions, Prompt, Work};
+    use crate::{GenerateOptions, Prompt, Work};
 
     fn request(id: usize) -> Request {
         let prompt = Arc::new(Prompt { text: String::new(), token_ids: vec![1] });

@@ -19,8 +19,8 @@ use super::blocks::{BlockPool, Content};
 use super::plan::{LogitsRow, StepPlan};
 use super::queue::{Queue, Queued, duplicate};
 use super::sequence::{Sampled, Sequence};
-use crate::engine::model::ModelTokenizer;
-use crate::engine::{Capacity, EngineError, Event, Generation, Limits, Request, Work};
+use crate::model::ModelTokenizer;
+use crate::{Capacity, EngineError, Event, Generation, Limits, Request, Work};
 
 /// Prefill rows that every step has room for, however many sequences decode.
 const MIN_PREFILL_ROWS: usize = 16;
@@ -352,7 +352,7 @@ fn prefill_tokens(request: &Request) -> Vec<u32> {
     }
 }
 
-fn ended_event(request: usize, ended: Result<crate::engine::Completion, EngineError>) -> Event {
+fn ended_event(request: usize, ended: Result<crate::Completion, EngineError>) -> Event {
     match ended {
         Ok(completion) => Event::Completed(completion),
         Err(error) => Event::Failed { request, error },

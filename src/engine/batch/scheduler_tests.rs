@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use super::blocks::BlockPool;
 use super::plan::StepPlan;
 use super::scheduler::{Scheduler, SchedulerOptions};
-use crate::engine::generation::Accepted;
-use crate::engine::model::ModelTokenizer;
-use crate::engine::{
+use crate::generation::Accepted;
+use crate::model::ModelTokenizer;
+use crate::{
     Completion, EngineError, Event, Finish, GenerateOptions, Generation, Limits, Prompt, Request, Sampling, Work,
 };
 

@@ -5,8 +5,8 @@
 //! two late, and what was computed beyond it is dropped.
 
 use super::blocks::Table;
-use crate::engine::generation::Accepted;
-use crate::engine::{Completion, EngineError, Generation};
+use crate::generation::Accepted;
+use crate::{Completion, EngineError, Generation};
 
 /// A request that holds a slot.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use super::kv_cache::{BLOCK_TOKENS, LayerCache};
 use super::linear::Matrix;
 use super::ops::round;
 use super::simd::{Kernel, Lanes, dot, dots, exp, sum, vectorize};
-use crate::engine::Arithmetic;
-use crate::engine::model::ModelConfig;
+use crate::Arithmetic;
+use crate::model::ModelConfig;
 
 /// A query row: which blocks hold its sequence's keys and values, and which position it stands at.
 #[derive(Debug, Clone, Copy)]

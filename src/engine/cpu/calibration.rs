@@ -5,32 +5,32 @@ use super::forward::SequenceInput;
 use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::{Linear, Matrix};
 use super::load::{Block, Model};
-use crate::engine::model::ModelSource;
-use crate::engine::{EngineError, Precision};
+use crate::model::ModelSource;
+use crate::{EngineError, Precision};
 
 /// A model without its blocks: what every block shares. Sequences are whole; each begins at position 0.
-pub(crate) struct Calibration {
+pub struct Calibration {
     model: Model,
 }
 
 impl Calibration {
     /// Reads what lies outside the blocks.
-    pub(crate) fn open(source: &ModelSource) -> Result<Self, EngineError> {
+    pub fn open(source: &ModelSource) -> Result<Self, EngineError> {
         Ok(Self { model: Model::load_without_blocks(source, Precision::F32)? })
     }
 
     /// Reads one block.
-    pub(crate) fn block(source: &ModelSource, layer: usize) -> Result<Block, EngineError> {
+    pub fn block(source: &ModelSource, layer: usize) -> Result<Block, EngineError> {
         Block::load(source, layer, Precision::F32)
     }
 
     /// What the first block reads: `[tokens, hidden]`, sequence after sequence.
-    pub(crate) fn embed(&self, sequences: &[Vec<u32>]) -> Matrix {
+    pub fn embed(&self, sequences: &[Vec<u32>]) -> Matrix {
         with_inputs(sequences, |inputs, positions| self.model.embed(inputs, positions))
     }
 
     /// Attention up to its output projection, under these weights: h `[tokens, hidden]` → `[tokens, heads · head_dim]`.
-    pub(crate) fn attend(&self, qkv: &Linear, h: &Matrix, sequences: &[Vec<u32>]) -> Matrix {
+    pub fn attend(&self, qkv: &Linear, h: &Matrix, sequences: &[Vec<u32>]) -> Matrix {
         // Of one layer at a time.
         let mut cache = KvCache::of_layers(1, &self.model.config);
         with_inputs(sequences, |inputs, positions| {
@@ -40,7 +40,7 @@ impl Calibration {
     }
 
     /// The MLP's non-linearity, on the outputs of a block's `up`: `[tokens, intermediate]`.
-    pub(crate) fn activate(&self, h: Matrix) -> Matrix {
+    pub fn activate(&self, h: Matrix) -> Matrix {
         self.model.activate(h)
     }
 }

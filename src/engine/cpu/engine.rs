@@ -8,11 +8,11 @@ use super::forward::SequenceInput;
 use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::load::Model;
 use super::simd::InstructionSet;
-use crate::engine::batch::{BlockPool, Scheduler, SchedulerOptions, StepPlan};
-use crate::engine::model::{ModelConfig, ModelSource};
-use crate::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, Request};
+use crate::batch::{BlockPool, Scheduler, SchedulerOptions, StepPlan};
+use crate::model::{ModelConfig, ModelSource};
 use crate::system::available_memory_bytes;
 use crate::text::bytes;
+use crate::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, Request};
 
 /// Rows that one step computes at most: enough to keep the kernels busy, few enough to stay in the processor's cache.
 const STEP_ROWS: usize = 256;
@@ -203,9 +203,9 @@ fn check_memory(source: &ModelSource, dtype: Dtype) -> Result<(), EngineError> {
 mod tests {
     use super::*;
     use crate::bundled;
-    use crate::engine::model::{Family, ModelSpec};
-    use crate::engine::{GenerateOptions, Prompt, Work};
     use crate::hub::{DEFAULT_REVISION, Hub};
+    use crate::model::{Family, ModelSpec};
+    use crate::{GenerateOptions, Prompt, Work};
 
     fn engine() -> CpuEngine {
         let spec = ModelSpec { source: bundled::NAME.to_owned(), revision: DEFAULT_REVISION.to_owned() };

@@ -1,8 +1,8 @@
 //! The engine's entry.
 
 use super::CpuEngine;
-use crate::engine::Dtype;
-use crate::engine::kind::{EngineEntry, EngineKind};
+use crate::Dtype;
+use crate::kind::{EngineEntry, EngineKind};
 
 const ENTRY: EngineEntry = EngineEntry {
     name: "cpu",

@@ -5,7 +5,7 @@ use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::{Linear, Matrix};
 use super::load::{Model, Positions};
 use super::ops::{Rotations, add, each_row, relu, round, silu_gated};
-use crate::engine::model::Activation;
+use crate::model::Activation;
 
 /// Consecutive tokens of one sequence, and for which of them logits are computed.
 pub(crate) struct SequenceInput<'a> {

@@ -1,6 +1,6 @@
 //! Keys and values in blocks of a fixed number of positions, which sequences share and pass on.
 
-use crate::engine::model::ModelConfig;
+use crate::model::ModelConfig;
 
 /// Positions of a block.
 pub(crate) const BLOCK_TOKENS: usize = 16;

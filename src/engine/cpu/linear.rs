@@ -6,41 +6,46 @@ use rayon::prelude::*;
 
 use super::quantized::{Int4Weights, Int8Weights};
 use super::simd::{Kernel, Lanes, dots, vectorize};
-use crate::engine::Arithmetic;
+use crate::Arithmetic;
 
 /// A row-major matrix of activations. Values are binary32, already rounded to the run's precision.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Matrix {
+pub struct Matrix {
     /// Elements in a row.
-    pub(crate) columns: usize,
+    pub columns: usize,
     /// rows · columns elements.
-    pub(crate) values: Vec<f32>,
+    pub values: Vec<f32>,
 }
 
 impl Matrix {
     /// All zeros.
-    pub(crate) fn zeros(rows: usize, columns: usize) -> Self {
+    pub fn zeros(rows: usize, columns: usize) -> Self {
         Self { columns, values: vec![0.0; rows * columns] }
     }
 
     /// Number of rows.
-    pub(crate) fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.values.len() / self.columns.max(1)
     }
 
     /// One row.
-    pub(crate) fn row(&self, index: usize) -> &[f32] {
+    pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.columns..(index + 1) * self.columns]
     }
 }
 
 /// Row-major weights, held in the precision they run in.
 #[derive(Debug)]
-pub(crate) enum Weights {
+pub enum Weights {
+    /// binary32.
     F32(Vec<f32>),
+    /// binary16.
     F16(Vec<f16>),
+    /// bfloat16.
     Bf16(Vec<bf16>),
+    /// A scale a row.
     Int8(Int8Weights),
+    /// A scale and a zero point a group.
     Int4(Int4Weights),
 }
 
@@ -96,15 +101,15 @@ impl Weights {
 
 /// A linear layer.
 #[derive(Debug)]
-pub(crate) struct Linear {
+pub struct Linear {
     /// Outputs.
-    pub(crate) outputs: usize,
+    pub outputs: usize,
     /// Inputs.
-    pub(crate) inputs: usize,
+    pub inputs: usize,
     /// `[outputs, inputs]`.
-    pub(crate) weights: Weights,
+    pub weights: Weights,
     /// `[outputs]`.
-    pub(crate) bias: Option<Vec<f32>>,
+    pub bias: Option<Vec<f32>>,
 }
 
 /// Rows of weights that the kernel multiplies at a time.
@@ -116,7 +121,7 @@ const PARALLEL_WORK: usize = 1 << 16;
 impl Linear {
     /// x `[rows, inputs]` → `[rows, outputs]`, summed in binary32 and not yet rounded. Each output depends on its own row of
     /// x and of W alone, bit for bit, whatever else is in the batch.
-    pub(crate) fn forward(&self, x: &Matrix) -> Matrix {
+    pub fn forward(&self, x: &Matrix) -> Matrix {
         debug_assert_eq!(x.columns, self.inputs);
         let rows = x.rows();
         // One thread owns a few outputs of every row, so the product is written transposed: (outputs, rows).

@@ -5,22 +5,26 @@ use rayon::prelude::*;
 use super::linear::{Linear, Weights};
 use super::ops::Norm;
 use super::quantized::{Int4Weights, Int8Weights};
-use crate::engine::model::{
+use crate::model::{
     Activation, AwqTensor, BlockNames, Layout, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames,
 };
-use crate::engine::{Arithmetic, EngineError, Precision};
+use crate::{Arithmetic, EngineError, Precision};
 
 /// One block of the decoder.
 #[derive(Debug)]
-pub(crate) struct Block {
-    pub(crate) attention_norm: Norm,
+pub struct Block {
+    /// Before attention.
+    pub attention_norm: Norm,
     /// q, k and v stacked: `[(heads + 2 · kv_heads) · head_dim, hidden]`.
-    pub(crate) qkv: Linear,
-    pub(crate) output: Linear,
-    pub(crate) mlp_norm: Norm,
+    pub qkv: Linear,
+    /// Out of attention: `[hidden, heads · head_dim]`.
+    pub output: Linear,
+    /// Before the MLP.
+    pub mlp_norm: Norm,
     /// gate and up stacked, or up alone.
-    pub(crate) up: Linear,
-    pub(crate) down: Linear,
+    pub up: Linear,
+    /// `[hidden, intermediate]`.
+    pub down: Linear,
 }
 
 /// Where positions enter.

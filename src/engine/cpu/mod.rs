@@ -16,9 +16,9 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use calibration::Calibration;
+pub use calibration::Calibration;
 pub use engine::CpuEngine;
-pub(crate) use linear::{Linear, Matrix, Weights};
-pub(crate) use load::Block;
-pub(crate) use ops::{Norm, add};
+pub use linear::{Linear, Matrix, Weights};
+pub use load::Block;
+pub use ops::{Norm, add};
 pub use simd::InstructionSet;

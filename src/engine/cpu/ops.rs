@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::linear::Matrix;
 use super::simd::{Kernel, Lanes, dot, exp, sum, vectorize};
-use crate::engine::Arithmetic;
-use crate::engine::model::{NormKind, Rotary};
+use crate::Arithmetic;
+use crate::model::{NormKind, Rotary};
 
 /// Rows that one thread takes at a time in element-wise work.
 const ROWS_A_TASK: usize = 16;
@@ -43,24 +43,26 @@ pub(crate) fn each_row(x: &mut Matrix, arithmetic: Arithmetic, work: impl Fn(usi
 }
 
 /// x + y, rounded.
-pub(crate) fn add(x: &mut Matrix, y: &Matrix, arithmetic: Arithmetic) {
+pub fn add(x: &mut Matrix, y: &Matrix, arithmetic: Arithmetic) {
     each_row(x, arithmetic, |row, x| x.iter_mut().zip(y.row(row)).for_each(|(x, y)| *x += y));
 }
 
 /// A normalisation in front of attention or MLP.
 #[derive(Debug)]
-pub(crate) struct Norm {
-    pub(crate) kind: NormKind,
+pub struct Norm {
+    /// RMS or layer norm.
+    pub kind: NormKind,
     /// `[hidden]`.
-    pub(crate) weight: Vec<f32>,
+    pub weight: Vec<f32>,
     /// `[hidden]`, for layer norms.
-    pub(crate) bias: Option<Vec<f32>>,
-    pub(crate) epsilon: f32,
+    pub bias: Option<Vec<f32>>,
+    /// Added to the mean square, or to the variance.
+    pub epsilon: f32,
 }
 
 impl Norm {
     /// x `[rows, hidden]` → the same shape, rounded.
-    pub(crate) fn forward(&self, x: &Matrix, arithmetic: Arithmetic) -> Matrix {
+    pub fn forward(&self, x: &Matrix, arithmetic: Arithmetic) -> Matrix {
         let mut y = x.clone();
         each_row(&mut y, arithmetic, |_, values| vectorize(NormRow { norm: self, values }));
         y

@@ -5,13 +5,13 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::simd::{Kernel, Lanes, vectorize};
-use crate::engine::model::AwqTensor;
+use crate::model::AwqTensor;
 
 /// Eight bits a weight, symmetric, one scale a row (the absmax of `LLM.int8`, Dettmers et al., 2022, on weights only):
 /// scale = max|w| / 127, code = w / scale rounded to nearest, ties to even. A weight is code · scale, rounded to
 /// binary32.
 #[derive(Debug)]
-pub(crate) struct Int8Weights {
+pub struct Int8Weights {
     inputs: usize,
     /// `[outputs, inputs]`.
     codes: Vec<i8>,
@@ -71,7 +71,7 @@ const BLOCK: usize = 32;
 /// blocks of 32 inputs, 16 bytes each, where byte i holds the codes of inputs i (low) and i + 16 (high) of the block. A
 /// group's last block may be part empty. A weight is (q − z) · s, exactly.
 #[derive(Debug)]
-pub(crate) struct Int4Weights {
+pub struct Int4Weights {
     inputs: usize,
     group_size: usize,
     /// `[outputs, groups, blocks a group, 16]`.

@@ -8,8 +8,8 @@ use super::linear::{Linear, Matrix, Weights};
 use super::ops::{Norm, Rotations, add, round, silu_gated};
 use super::quantized::{Int4Weights, Int8Weights};
 use super::simd::{InstructionSet, Kernel, Lanes, dots, exp, sum, vectorize_for};
-use crate::engine::model::{AwqTensor, Family, ModelConfig, NormKind, Rotary, RotaryScaling};
-use crate::engine::{Arithmetic, Precision};
+use crate::model::{AwqTensor, Family, ModelConfig, NormKind, Rotary, RotaryScaling};
+use crate::{Arithmetic, Precision};
 
 const SETS: [InstructionSet; 3] = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512];
 

@@ -7,7 +7,7 @@ use cudarc::driver::sys::{CUdeviceptr, CUresult};
 use cudarc::driver::{CudaContext, CudaStream, result};
 
 use super::device::{Device, HELD_BYTES, failed};
-use crate::engine::EngineError;
+use crate::EngineError;
 
 /// Plain numbers: any bits are a value, and there is no padding.
 pub(crate) trait Element: Copy + Default + Send + 'static {}

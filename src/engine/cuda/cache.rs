@@ -4,8 +4,8 @@ use super::BLOCK_TOKENS;
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
-use crate::engine::EngineError;
-use crate::engine::model::ModelConfig;
+use crate::EngineError;
+use crate::model::ModelConfig;
 
 /// The cache of one engine.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use cudarc::nvrtc::{result, sys};
 
-use crate::engine::EngineError;
+use crate::EngineError;
 use crate::files::sha256;
 
 /// What every kernel source may use: element types, loads, reductions, tensor-core instructions.

@@ -12,7 +12,7 @@ use super::requirements::{
     CUBLASLT, DRIVER, Library, Memory, NVRTC, check_capability, check_driver, check_library, check_ordinal, missing,
     not_opened, version,
 };
-use crate::engine::EngineError;
+use crate::EngineError;
 use crate::text::bytes;
 
 /// Bytes of device memory that this process holds, of all its engines: they may share a GPU.

@@ -1,6 +1,6 @@
 //! The types of weights and stored activations in device memory.
 
-use crate::engine::Arithmetic;
+use crate::Arithmetic;
 
 /// An element type, with the code that kernels know it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -14,11 +14,9 @@ use super::device::Device;
 use super::matmul::Reduction;
 use super::model::{Model, StepLimits};
 use super::step_buffers::RING;
-use crate::engine::batch::{BlockPool, Scheduler, SchedulerOptions, StepPlan};
-use crate::engine::model::ModelSource;
-use crate::engine::{
-    Batching, Capacity, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, OpenOptions, Request,
-};
+use crate::batch::{BlockPool, Scheduler, SchedulerOptions, StepPlan};
+use crate::model::ModelSource;
+use crate::{Batching, Capacity, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, OpenOptions, Request};
 
 /// Prefill rows of one step at most: enough for the matrix products to be at their best.
 const PREFILL_ROWS: usize = 8192;

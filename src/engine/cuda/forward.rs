@@ -12,8 +12,8 @@ use super::ops::attention::{Attention, DecodeRows, PagedCache, cut};
 use super::ops::decode::Decode;
 use super::ops::elementwise::Rows;
 use super::step_buffers::{SMALL_ROWS, StepAddresses, TILE_WORDS};
-use crate::engine::EngineError;
-use crate::engine::batch::{Segment, StepPlan};
+use crate::EngineError;
+use crate::batch::{Segment, StepPlan};
 
 /// Steps of up to this many rows use programmatic dependent launch where all kernels are ours. In longer ones the gaps between kernels
 /// matter little.

@@ -13,7 +13,7 @@ use cudarc::driver::sys::{
 
 use super::compile::{Options, Source, cubin};
 use super::device::{Device, failed};
-use crate::engine::EngineError;
+use crate::EngineError;
 
 /// The kernels of one source file, loaded on a device.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use super::buffer::{Buffer, Pinned};
 use super::device::{Device, failed};
 use super::element::ElementType;
 use super::ops::elementwise::Elementwise;
-use crate::engine::model::{ModelSource, TensorValues};
-use crate::engine::{Arithmetic, EngineError};
 use crate::fault::IoFault;
+use crate::model::{ModelSource, TensorValues};
+use crate::{Arithmetic, EngineError};
 
 /// Bytes that one thread reads at a time.
 const CHUNK_BYTES: usize = 4 << 20;

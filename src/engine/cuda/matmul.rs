@@ -16,7 +16,7 @@ use super::device::Device;
 use super::element::ElementType;
 pub(crate) use super::ops::gemm_f32::{Epilogue, Gemm, Reduction};
 use super::ops::gemm_f32::{GemmF32, reads, supports};
-use crate::engine::EngineError;
+use crate::EngineError;
 
 /// Scratch memory that an algorithm may use; what NVIDIA recommends on Hopper.
 const WORKSPACE_BYTES: usize = 64 << 20;

@@ -1,7 +1,7 @@
 //! GEMMs on a GPU against binary64, and their throughput.
 
 use super::*;
-use crate::engine::cuda::testing::{Guarded, assert_close, gpu, read, rounded, upload, values};
+use crate::cuda::testing::{Guarded, assert_close, gpu, read, rounded, upload, values};
 
 /// With our own kernel where the GPU supports it, or cuBLASLt alone.
 fn open(device: &Device, element: ElementType, alone: bool) -> Matmul {

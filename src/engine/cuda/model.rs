@@ -17,8 +17,8 @@ use super::ops::elementwise::{Elementwise, NormWeights};
 use super::packing::packing;
 use super::step_buffers::StepBuffers;
 use super::weights::DeviceWeights;
-use crate::engine::model::{Activation, ModelConfig, ModelSource};
-use crate::engine::{Dtype, EngineError};
+use crate::model::{Activation, ModelConfig, ModelSource};
+use crate::{Dtype, EngineError};
 
 /// Bytes of logits that are held at a time; more rows are processed in parts.
 const LOGITS_BYTES: usize = 512 << 20;

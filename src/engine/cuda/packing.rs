@@ -13,8 +13,8 @@ use super::load::{Transfer, transfer};
 use super::ops::decode::{Packing, WeightsRef, pair_spans};
 use super::ops::elementwise::Elementwise;
 use super::ops::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
-use crate::engine::model::{AwqTensor, Layout, ModelSource, TensorNames, WeightFormat};
-use crate::engine::{Arithmetic, EngineError};
+use crate::model::{AwqTensor, Layout, ModelSource, TensorNames, WeightFormat};
+use crate::{Arithmetic, EngineError};
 
 /// How a layout packs the linear layers within blocks.
 pub(crate) fn packing(source: &ModelSource, format: WeightFormat) -> Packing {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cudarc::driver::sys::CUresult;
 
-use crate::engine::EngineError;
+use crate::EngineError;
 use crate::text::bytes;
 
 /// The oldest compute capability that the kernels are written for: Ampere brought the 16-byte asynchronous copies and

@@ -4,8 +4,8 @@ use cudarc::driver::CudaEvent;
 
 use super::buffer::{Buffer, Pinned};
 use super::device::{Device, failed};
-use crate::engine::EngineError;
-use crate::engine::batch::StepPlan;
+use crate::EngineError;
+use crate::batch::StepPlan;
 
 /// Steps that the host may run ahead of the device, and one.
 pub(crate) const RING: usize = 3;

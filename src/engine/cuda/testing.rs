@@ -6,7 +6,7 @@ use super::buffer::Buffer;
 use super::compile::{Options, Source, cubin};
 use super::device::{Device, find_libraries, is_present};
 use super::element::ElementType;
-use crate::engine::model::{Family, ModelConfig};
+use crate::model::{Family, ModelConfig};
 
 /// The GPU, or a loud line and nothing.
 pub(super) fn gpu() -> Option<Device> {

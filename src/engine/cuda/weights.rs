@@ -7,8 +7,8 @@ use super::layer::{Layer, Linear};
 use super::load::{Transfer, transfer};
 use super::ops::elementwise::{Elementwise, NormWeights, PositionTables};
 use super::packing::Packer;
-use crate::engine::model::{ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames};
-use crate::engine::{Dtype, EngineError};
+use crate::model::{ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames};
+use crate::{Dtype, EngineError};
 
 /// Matrices begin at multiples of this, so that every kernel may load its widest words.
 const ALIGNMENT: usize = 256;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::spec::Place;
 use super::{ModelSource, ModelSpec, WeightFormat};
+use crate::EngineError;
 use crate::bundled;
-use crate::engine::EngineError;
 use crate::hub::Hub;
 
 /// Behind the model's name, the name of its AWQ form.

@@ -7,7 +7,7 @@
 use half::f16;
 use rayon::prelude::*;
 
-use crate::engine::EngineError;
+use crate::EngineError;
 
 /// Nibble i (bits 4i to 4i+3) of a word holds column `ORDER[i]` of the word's eight.
 const ORDER: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];

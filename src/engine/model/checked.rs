@@ -2,7 +2,7 @@
 
 use super::quant::{Origin, WeightFormat};
 use super::{ModelSource, TensorData, TensorValues};
-use crate::engine::{Arithmetic, EngineError};
+use crate::{Arithmetic, EngineError};
 
 impl ModelSource {
     /// Refuses a weight format that the files cannot be run in.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::files::read_failure;
 use super::{ModelConfig, ModelSource, PositionKind, RotaryScaling, tokenizer_files};
-use crate::engine::EngineError;
+use crate::EngineError;
 
 /// Files that other programs like to find beside a tokenizer.
 const MORE_FILES: [&str; 5] =

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::facts::{CandleModel, GgufFacts, Names, TokenizerFacts};
 use super::fields::Fields;
-use crate::engine::EngineError;
+use crate::EngineError;
 
 /// Everything that is particular to a family; the forward pass reads [`ModelConfig`] alone.
 pub struct FamilyEntry {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::config::{Family, ModelConfig, PositionKind};
 use super::family;
 use super::fields::{Fields, damaged};
-use crate::engine::EngineError;
+use crate::EngineError;
 use crate::fault::Fault;
 
 impl ModelConfig {
@@ -83,7 +83,7 @@ fn unknown(name: &str, file: &str) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model::config::{Activation, NormKind, RotaryScaling};
+    use crate::model::config::{Activation, NormKind, RotaryScaling};
 
     fn llama() -> Value {
         json!({

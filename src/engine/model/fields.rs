@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::engine::EngineError;
+use crate::EngineError;
 
 /// No dimension of a model comes near this; a larger number is a damaged file.
 const LARGEST_COUNT: u64 = 1 << 31;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::engine::EngineError;
+use crate::EngineError;
 use crate::fault::{IoCause, IoFault};
 use crate::files::{self, Blob};
 use crate::{bundled, hub};

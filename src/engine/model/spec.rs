@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::engine::EngineError;
+use crate::EngineError;
 use crate::hub::DEFAULT_REVISION;
 use crate::{bundled, text};
 

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
-use crate::engine::EngineError;
+use crate::EngineError;
 
 /// The tokenizer and the facts that config, generation config and tokenizer config hold about it.
 #[derive(Debug)]

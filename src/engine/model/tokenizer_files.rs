@@ -10,7 +10,7 @@ use super::facts::TokenizerFacts;
 use super::files::ModelFiles;
 use super::tokenizer::{part, special_token_frame};
 use super::{Family, ModelTokenizer, family};
-use crate::engine::EngineError;
+use crate::EngineError;
 use crate::files;
 
 /// The files beside the tokenizer proper that decide what a text's tokens are and where generation ends.

@@ -1,10 +1,10 @@
 //! Greedy sampling: the highest logit of every row.
 
-use crate::engine::EngineError;
-use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::compile::{Options, Source};
-use crate::engine::cuda::device::Device;
-use crate::engine::cuda::kernel::{Grid, Kernel, Module};
+use crate::EngineError;
+use crate::cuda::buffer::Buffer;
+use crate::cuda::compile::{Options, Source};
+use crate::cuda::device::Device;
+use crate::cuda::kernel::{Grid, Kernel, Module};
 
 const SOURCE: Source = Source { name: "argmax", text: include_str!("../kernels/argmax.cu") };
 /// Threads of a block; as in `argmax.cu`.
@@ -75,7 +75,7 @@ fn parts(vocabulary: usize, rows: usize, multiprocessors: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::cuda::testing::{Random, compiles, gpu};
+    use crate::cuda::testing::{Random, compiles, gpu};
 
     #[test]
     fn the_kernel_compiles() {
@@ -179,7 +179,7 @@ mod tests {
                     .unwrap();
             };
             let name = format!("argmax, {rows} rows of {vocabulary}");
-            crate::engine::cuda::testing::report(&device, &name, rows * vocabulary * 4, launch);
+            crate::cuda::testing::report(&device, &name, rows * vocabulary * 4, launch);
         }
     }
 }

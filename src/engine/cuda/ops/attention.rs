@@ -1,13 +1,13 @@
 //! Attention over the paged KV cache: prefill of rows in tiles, and decode of one row a sequence.
 
-use crate::engine::cuda::BLOCK_TOKENS;
-use crate::engine::cuda::compile::{Options, Source};
-use crate::engine::cuda::device::Device;
-use crate::engine::cuda::element::ElementType;
-use crate::engine::cuda::kernel::{Grid, Kernel, Module};
-use crate::engine::model::ModelConfig;
-use crate::engine::{Arithmetic, Dtype, EngineError};
+use crate::cuda::BLOCK_TOKENS;
+use crate::cuda::compile::{Options, Source};
+use crate::cuda::device::Device;
+use crate::cuda::element::ElementType;
+use crate::cuda::kernel::{Grid, Kernel, Module};
+use crate::model::ModelConfig;
 use crate::text::bytes;
+use crate::{Arithmetic, Dtype, EngineError};
 
 /// Query rows of a prefill tile: positions times the query heads of a KV head.
 const TILE_ROWS: usize = 64;

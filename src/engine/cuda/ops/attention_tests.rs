@@ -4,8 +4,8 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::*;
-use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::testing::{compiles, gpu};
+use crate::cuda::buffer::Buffer;
+use crate::cuda::testing::{compiles, gpu};
 
 /// Heads, KV heads, elements of a head, window: `TinyLlama`, `SmolLM2`, groups of 7 and 14, Mistral's of 4 with a window,
 /// groups of 1 in OPT's sizes, a group in two tiles of heads.

@@ -1,12 +1,12 @@
 //! The operations between the GEMMs of the large-batch path, and the casts of loading.
 
-use crate::engine::EngineError;
-use crate::engine::cuda::BLOCK_TOKENS;
-use crate::engine::cuda::compile::{Options, Source};
-use crate::engine::cuda::device::Device;
-use crate::engine::cuda::element::ElementType;
-use crate::engine::cuda::kernel::{Grid, Kernel, Module};
-use crate::engine::model::{Activation, ModelConfig, NormKind, PositionKind};
+use crate::EngineError;
+use crate::cuda::BLOCK_TOKENS;
+use crate::cuda::compile::{Options, Source};
+use crate::cuda::device::Device;
+use crate::cuda::element::ElementType;
+use crate::cuda::kernel::{Grid, Kernel, Module};
+use crate::model::{Activation, ModelConfig, NormKind, PositionKind};
 
 const SOURCE: Source = Source { name: "elementwise", text: include_str!("../kernels/elementwise.cu") };
 

@@ -1,9 +1,9 @@
 //! Element-wise kernels against float64, in every element type.
 
 use super::*;
-use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::testing::{CONFIGS, Guarded, assert_close, compiles, gpu, read, rounded, upload, values};
-use crate::engine::model::Rotary;
+use crate::cuda::buffer::Buffer;
+use crate::cuda::testing::{CONFIGS, Guarded, assert_close, compiles, gpu, read, rounded, upload, values};
+use crate::model::Rotary;
 
 const ELEMENTS: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Bf16];
 

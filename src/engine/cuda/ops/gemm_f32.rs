@@ -6,11 +6,11 @@
 //! and of issue slots. How the compiler orders conversions and multiplications within a step decides 10 %, and small changes far
 //! from the loop decide how it orders them: measure after any (`measure_f32_gemms`).
 
-use crate::engine::EngineError;
-use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::compile::{Options, Source};
-use crate::engine::cuda::device::Device;
-use crate::engine::cuda::kernel::{Grid, Kernel, Module};
+use crate::EngineError;
+use crate::cuda::buffer::Buffer;
+use crate::cuda::compile::{Options, Source};
+use crate::cuda::device::Device;
+use crate::cuda::kernel::{Grid, Kernel, Module};
 
 const SOURCE: Source = Source { name: "gemm_f32", text: include_str!("../kernels/gemm_f32.cu") };
 

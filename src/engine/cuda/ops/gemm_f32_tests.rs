@@ -2,8 +2,8 @@ use proptest::prelude::*;
 use rayon::prelude::*;
 
 use super::*;
-use crate::engine::cuda::element::ElementType;
-use crate::engine::cuda::testing::{Guarded, compiles_for, gpu, read, upload, values};
+use crate::cuda::element::ElementType;
+use crate::cuda::testing::{Guarded, compiles_for, gpu, read, upload, values};
 
 #[test]
 fn the_kernel_compiles() {

@@ -1,10 +1,10 @@
 //! Weights of four and eight bits into the layouts of the kernels (`kernels/decode_weights.cuh`).
 
-use crate::engine::EngineError;
-use crate::engine::cuda::compile::{Options, Source};
-use crate::engine::cuda::device::Device;
-use crate::engine::cuda::element::ElementType;
-use crate::engine::cuda::kernel::{Grid, Kernel, Module};
+use crate::EngineError;
+use crate::cuda::compile::{Options, Source};
+use crate::cuda::device::Device;
+use crate::cuda::element::ElementType;
+use crate::cuda::kernel::{Grid, Kernel, Module};
 
 const SOURCE: Source = Source { name: "pack", text: include_str!("../kernels/pack.cu") };
 /// Inputs in a block of packed AWQ rows; as in `decode_weights.cuh`.
@@ -195,9 +195,9 @@ mod tests {
     use half::{bf16, f16};
 
     use super::*;
-    use crate::engine::cuda::buffer::{Buffer, Element};
-    use crate::engine::cuda::testing::{Random, compiles, gpu};
-    use crate::engine::model::AwqTensor;
+    use crate::cuda::buffer::{Buffer, Element};
+    use crate::cuda::testing::{Random, compiles, gpu};
+    use crate::model::AwqTensor;
 
     #[test]
     fn the_kernels_compile() {

@@ -1,10 +1,10 @@
 //! Llama and its likes: `TinyLlama`, `SmolLM2`, Llama-2 and -3.
 
 use super::rotary_gated::{self, Defaults};
-use crate::engine::EngineError;
-use crate::engine::model::config::{Family, FamilyEntry, ModelConfig};
-use crate::engine::model::facts::{CandleModel, GgufFacts, TokenizerFacts};
-use crate::engine::model::fields::Fields;
+use crate::EngineError;
+use crate::model::config::{Family, FamilyEntry, ModelConfig};
+use crate::model::facts::{CandleModel, GgufFacts, TokenizerFacts};
+use crate::model::fields::Fields;
 
 const ENTRY: FamilyEntry = FamilyEntry {
     name: "llama",

@@ -1,10 +1,10 @@
 //! Mistral: Llama with a sliding window.
 
 use super::rotary_gated::{self, Defaults};
-use crate::engine::EngineError;
-use crate::engine::model::config::{Family, FamilyEntry, ModelConfig};
-use crate::engine::model::facts::{CandleModel, TokenizerFacts};
-use crate::engine::model::fields::Fields;
+use crate::EngineError;
+use crate::model::config::{Family, FamilyEntry, ModelConfig};
+use crate::model::facts::{CandleModel, TokenizerFacts};
+use crate::model::fields::Fields;
 
 const ENTRY: FamilyEntry = FamilyEntry {
     name: "mistral",

@@ -34,7 +34,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::engine::model::ModelConfig;
+    use crate::model::ModelConfig;
 
     #[test]
     fn names_are_written_and_read_as_ever() {

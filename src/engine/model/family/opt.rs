@@ -4,10 +4,10 @@
 use serde_json::{Map, Value, json};
 
 use super::rotary_gated;
-use crate::engine::EngineError;
-use crate::engine::model::config::{Activation, Family, FamilyEntry, ModelConfig, NormKind, PositionKind};
-use crate::engine::model::facts::{Names, TokenizerFacts};
-use crate::engine::model::fields::{Fields, unsupported};
+use crate::EngineError;
+use crate::model::config::{Activation, Family, FamilyEntry, ModelConfig, NormKind, PositionKind};
+use crate::model::facts::{Names, TokenizerFacts};
+use crate::model::fields::{Fields, unsupported};
 
 const ENTRY: FamilyEntry = FamilyEntry {
     name: "opt",

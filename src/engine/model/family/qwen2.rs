@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::rotary_gated::{self, Defaults};
-use crate::engine::EngineError;
-use crate::engine::model::config::{Family, FamilyEntry, ModelConfig};
-use crate::engine::model::facts::{CandleModel, GgufFacts, TokenizerFacts};
-use crate::engine::model::fields::{Fields, unsupported};
+use crate::EngineError;
+use crate::model::config::{Family, FamilyEntry, ModelConfig};
+use crate::model::facts::{CandleModel, GgufFacts, TokenizerFacts};
+use crate::model::fields::{Fields, unsupported};
 
 const ENTRY: FamilyEntry = FamilyEntry {
     name: "qwen2",

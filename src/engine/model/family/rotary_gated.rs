@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::engine::EngineError;
-use crate::engine::model::config::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
-use crate::engine::model::facts::Names;
-use crate::engine::model::fields::{Fields, damaged, unsupported};
+use crate::EngineError;
 use crate::fault::Fault;
+use crate::model::config::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+use crate::model::facts::Names;
+use crate::model::fields::{Fields, damaged, unsupported};
 
 /// The tensors of a checkpoint.
 pub(super) const NAMES: Names = Names {
@@ -93,7 +93,7 @@ pub(super) fn sliding_window(fields: &Fields) -> Result<Option<usize>, EngineErr
 }
 
 /// The width of a head where a file leaves it to be computed.
-pub(in crate::engine::model) fn divide_heads(hidden: usize, heads: usize, file: &str) -> Result<usize, EngineError> {
+pub(in crate::model) fn divide_heads(hidden: usize, heads: usize, file: &str) -> Result<usize, EngineError> {
     match hidden.checked_rem(heads) {
         Some(0) => Ok(hidden / heads),
         _ => Err(damaged(format!("{file}: a width of {hidden} cannot be split into {heads} heads evenly"))),

@@ -2,13 +2,13 @@
 
 use super::Header;
 use super::header::Value;
-use crate::engine::EngineError;
-use crate::engine::model::family;
-use crate::engine::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+use crate::EngineError;
 use crate::fault::Fault;
+use crate::model::family;
+use crate::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
 
 /// The configuration that a GGUF file describes.
-pub(in crate::engine::model) fn model_config(header: &Header) -> Result<ModelConfig, EngineError> {
+pub(in crate::model) fn model_config(header: &Header) -> Result<ModelConfig, EngineError> {
     let architecture = header.text("general.architecture")?.ok_or_else(|| header.missing("general.architecture"))?;
     let family = family_of(header, architecture)?;
     let key = |name: &str| format!("{architecture}.{name}");

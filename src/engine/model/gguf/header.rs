@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use candle_core::quantized::GgmlDType;
 
-use crate::engine::EngineError;
-use crate::engine::model::files::read_failure;
+use crate::EngineError;
 use crate::files::Blob;
+use crate::model::files::read_failure;
 
 /// Values nest this deep at most; the format's own values do not nest at all.
 const DEEPEST_ARRAY: usize = 8;
@@ -19,7 +19,7 @@ const READ_AHEAD: u64 = 1 << 20;
 
 /// A value of the header.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::engine::model) enum Value {
+pub(in crate::model) enum Value {
     Unsigned(u64),
     Signed(i64),
     Float(f64),
@@ -30,31 +30,31 @@ pub(in crate::engine::model) enum Value {
 
 /// A tensor's place in the file.
 #[derive(Debug, Clone)]
-pub(in crate::engine::model) struct GgufTensor {
+pub(in crate::model) struct GgufTensor {
     /// Outermost dimension first, as everywhere but in the file itself.
-    pub(in crate::engine::model) shape: Vec<usize>,
+    pub(in crate::model) shape: Vec<usize>,
     /// Type of its blocks.
-    pub(in crate::engine::model) dtype: GgmlDType,
+    pub(in crate::model) dtype: GgmlDType,
     /// First byte, from the begin of the file.
-    pub(in crate::engine::model) offset: u64,
+    pub(in crate::model) offset: u64,
     /// Length in bytes.
-    pub(in crate::engine::model) bytes: usize,
+    pub(in crate::model) bytes: usize,
 }
 
 /// The header of a GGUF file.
 #[derive(Debug)]
-pub(in crate::engine::model) struct Header {
+pub(in crate::model) struct Header {
     /// The file, for messages.
-    pub(in crate::engine::model) path: PathBuf,
+    pub(in crate::model) path: PathBuf,
     /// The key-value pairs.
     values: BTreeMap<String, Value>,
     /// Tensors by llama.cpp's names.
-    pub(in crate::engine::model) tensors: BTreeMap<String, GgufTensor>,
+    pub(in crate::model) tensors: BTreeMap<String, GgufTensor>,
 }
 
 impl Header {
     /// Reads and checks the header: afterwards every tensor is known to lie inside the file.
-    pub(in crate::engine::model) fn read(blob: &Blob) -> Result<Self, EngineError> {
+    pub(in crate::model) fn read(blob: &Blob) -> Result<Self, EngineError> {
         let mut reader = Reader::new(blob)?;
         if reader.bytes(4)? != *b"GGUF" {
             return Err(EngineError::invalid(
@@ -100,12 +100,12 @@ impl Header {
     }
 
     /// A key's value.
-    pub(in crate::engine::model) fn get(&self, key: &str) -> Option<&Value> {
+    pub(in crate::model) fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key)
     }
 
     /// A whole number, if the key is there.
-    pub(in crate::engine::model) fn count(&self, key: &str) -> Result<Option<usize>, EngineError> {
+    pub(in crate::model) fn count(&self, key: &str) -> Result<Option<usize>, EngineError> {
         self.typed(key, "a whole number", |value| match value {
             Value::Unsigned(count) => usize::try_from(*count).ok().filter(|count| *count < 1 << 31),
             Value::Signed(count) => usize::try_from(*count).ok().filter(|count| *count < 1 << 31),
@@ -114,12 +114,12 @@ impl Header {
     }
 
     /// A whole number that must be there.
-    pub(in crate::engine::model) fn required(&self, key: &str) -> Result<usize, EngineError> {
+    pub(in crate::model) fn required(&self, key: &str) -> Result<usize, EngineError> {
         self.count(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// A number, if the key is there.
-    pub(in crate::engine::model) fn number(&self, key: &str) -> Result<Option<f64>, EngineError> {
+    pub(in crate::model) fn number(&self, key: &str) -> Result<Option<f64>, EngineError> {
         self.typed(key, "a number", |value| match value {
             Value::Float(number) => Some(*number),
             Value::Unsigned(number) => Some(*number as f64),
@@ -129,7 +129,7 @@ impl Header {
     }
 
     /// True or false, if the key is there.
-    pub(in crate::engine::model) fn flag(&self, key: &str) -> Result<Option<bool>, EngineError> {
+    pub(in crate::model) fn flag(&self, key: &str) -> Result<Option<bool>, EngineError> {
         self.typed(key, "true or false", |value| match value {
             Value::Flag(flag) => Some(*flag),
             _ => None,
@@ -137,7 +137,7 @@ impl Header {
     }
 
     /// A string, if the key is there.
-    pub(in crate::engine::model) fn text(&self, key: &str) -> Result<Option<&str>, EngineError> {
+    pub(in crate::model) fn text(&self, key: &str) -> Result<Option<&str>, EngineError> {
         self.typed(key, "a string", |value| match value {
             Value::Text(text) => Some(text.as_str()),
             _ => None,
@@ -145,7 +145,7 @@ impl Header {
     }
 
     /// An array of strings, if the key is there.
-    pub(in crate::engine::model) fn texts(&self, key: &str) -> Result<Option<Vec<&str>>, EngineError> {
+    pub(in crate::model) fn texts(&self, key: &str) -> Result<Option<Vec<&str>>, EngineError> {
         self.typed(key, "an array of strings", |value| match value {
             Value::Array(values) => {
                 values.iter().map(|v| if let Value::Text(t) = v { Some(&**t) } else { None }).collect()
@@ -155,7 +155,7 @@ impl Header {
     }
 
     /// An array of numbers, if the key is there.
-    pub(in crate::engine::model) fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>, EngineError> {
+    pub(in crate::model) fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>, EngineError> {
         let number = |value: &Value| match value {
             Value::Unsigned(number) => Some(*number as f64),
             Value::Signed(number) => Some(*number as f64),
@@ -169,7 +169,7 @@ impl Header {
     }
 
     /// The error of a key that must be there and is not.
-    pub(in crate::engine::model) fn missing(&self, key: &str) -> EngineError {
+    pub(in crate::model) fn missing(&self, key: &str) -> EngineError {
         EngineError::invalid(
             format!("{}: the key `{key}` is missing", self.path.display()),
             "convert the model anew with a current llama.cpp",
@@ -177,7 +177,7 @@ impl Header {
     }
 
     /// A key whose value is of no use.
-    pub(in crate::engine::model) fn refused(&self, key: &str, value: &str, hint: &str) -> EngineError {
+    pub(in crate::model) fn refused(&self, key: &str, value: &str, hint: &str) -> EngineError {
         EngineError::invalid(format!("{}: `{key}` is {value}", self.path.display()), hint)
     }
 
@@ -390,7 +390,7 @@ impl<'a> Reader<'a> {
 }
 
 /// llama.cpp's name of a block type.
-pub(in crate::engine::model) fn type_name(dtype: GgmlDType) -> String {
+pub(in crate::model) fn type_name(dtype: GgmlDType) -> String {
     let name = format!("{dtype:?}");
     match dtype {
         GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => name.to_lowercase(),

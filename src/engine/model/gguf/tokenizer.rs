@@ -7,10 +7,10 @@ use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
 use tokenizers::{AddedToken, Tokenizer};
 
 use super::{Header, sentencepiece};
-use crate::engine::EngineError;
-use crate::engine::model::tokenizer::{part, special_token_frame};
-use crate::engine::model::{Family, ModelTokenizer};
+use crate::EngineError;
 use crate::fault::Fault;
+use crate::model::tokenizer::{part, special_token_frame};
+use crate::model::{Family, ModelTokenizer};
 
 /// Words as GPT-4's pre-tokenizer cuts them; digits are cut by the part in the middle.
 const WORDS_BEFORE_DIGITS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|";
@@ -27,7 +27,7 @@ mod token_type {
 }
 
 /// The tokenizer that a family's GGUF file holds; `sha256` is the file's.
-pub(in crate::engine::model) fn model_tokenizer(
+pub(in crate::model) fn model_tokenizer(
     header: &Header,
     family: Family,
     sha256: &str,

@@ -4,10 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::entry::{CheckpointFormat, FormatEntry, Found, Layout, Origin, PackedShape, Quantization};
 use super::section::{damaged, other_layout, text, whole_number};
-use crate::engine::EngineError;
-use crate::engine::arithmetic::Arithmetic;
-use crate::engine::model::AwqTensor;
-use crate::engine::model::weights::{TensorValues, Tensors};
+use crate::EngineError;
+use crate::arithmetic::Arithmetic;
+use crate::model::AwqTensor;
+use crate::model::weights::{TensorValues, Tensors};
 
 /// The three tensors of a packed layer.
 const PARTS: [&str; 3] = ["qweight", "qzeros", "scales"];
@@ -166,7 +166,7 @@ fn stored_otherwise(name: &str, place: &str, values: &TensorValues, needed: &str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model::quant::detect::of_config_json;
+    use crate::model::quant::detect::of_config_json;
 
     fn of(config: &Value) -> Result<Option<Quantization>, String> {
         of_config_json(config, "config.json")

@@ -1,7 +1,7 @@
 //! Weights as elements of the run's arithmetic.
 
 use super::entry::{FormatEntry, Layout, Origin};
-use crate::engine::arithmetic::Arithmetic;
+use crate::arithmetic::Arithmetic;
 
 pub(super) const ENTRY: FormatEntry = FormatEntry {
     name: "dense",

@@ -4,18 +4,18 @@ use serde_json::Value;
 
 use super::section::{damaged, method, other_layout};
 use super::{Quantization, WeightFormat};
-use crate::engine::EngineError;
-use crate::engine::model::files::ModelFiles;
+use crate::EngineError;
+use crate::model::files::ModelFiles;
 
 /// Where checkpoints said it before config.json had a place for it.
-pub(in crate::engine::model) const OLDER_FILES: [&str; 2] = ["quant_config.json", "quantize_config.json"];
+pub(in crate::model) const OLDER_FILES: [&str; 2] = ["quant_config.json", "quantize_config.json"];
 
 /// A checkpoint's format, and what its files say of it.
 type Detected = (WeightFormat, Quantization);
 
 /// The quantisation of a folder whose config.json is `config`; `None` means full precision. A format that is not read is
 /// refused by its name.
-pub(in crate::engine::model) fn read(files: &ModelFiles, config: &Value) -> Result<Option<Detected>, EngineError> {
+pub(in crate::model) fn read(files: &ModelFiles, config: &Value) -> Result<Option<Detected>, EngineError> {
     if let Some(found) = of_config_json(config, &format!("config.json of {}", files.place))? {
         return Ok(Some(found));
     }
@@ -28,7 +28,7 @@ pub(in crate::engine::model) fn read(files: &ModelFiles, config: &Value) -> Resu
 }
 
 /// What config.json alone says.
-pub(in crate::engine::model) fn of_config_json(config: &Value, file: &str) -> Result<Option<Detected>, EngineError> {
+pub(in crate::model) fn of_config_json(config: &Value, file: &str) -> Result<Option<Detected>, EngineError> {
     match (config.get("quantization_config"), config.get("compression_config")) {
         (None | Some(Value::Null), None | Some(Value::Null)) => Ok(None),
         (None | Some(Value::Null), Some(_)) => Err(unknown(file, "compressed-tensors")),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::engine::EngineError;
-use crate::engine::arithmetic::Arithmetic;
-use crate::engine::model::AwqTensor;
-use crate::engine::model::weights::Tensors;
+use crate::EngineError;
+use crate::arithmetic::Arithmetic;
+use crate::model::AwqTensor;
+use crate::model::weights::Tensors;
 
 /// Everything that is particular to a format.
 pub struct FormatEntry {
@@ -62,15 +62,15 @@ pub struct CheckpointFormat {
     /// What helps where a model has no such checkpoint.
     pub hint: &'static str,
     /// The endings of the names of the tensors that make up a packed layer.
-    pub(in crate::engine::model) parts: &'static [&'static str],
+    pub(in crate::model) parts: &'static [&'static str],
     /// Endings of tensors that give away another format, and its name.
-    pub(in crate::engine::model) strangers: &'static [(&'static str, &'static str)],
+    pub(in crate::model) strangers: &'static [(&'static str, &'static str)],
     /// Reads the section; refuses variants that are not read. The second argument names the file in messages.
-    pub(in crate::engine::model) parse: fn(&Map<String, Value>, &str) -> Result<Quantization, EngineError>,
+    pub(in crate::model) parse: fn(&Map<String, Value>, &str) -> Result<Quantization, EngineError>,
     /// The dimensions of the layer of this name, with the shapes of its parts held against each other.
-    pub(in crate::engine::model) find: fn(&str, &Found<'_>) -> Result<PackedShape, EngineError>,
+    pub(in crate::model) find: fn(&str, &Found<'_>) -> Result<PackedShape, EngineError>,
     /// Reads the layer of this name from its parts; the last argument names the files in messages.
-    pub(in crate::engine::model) read: fn(&str, PackedShape, &dyn Tensors, &str) -> Result<AwqTensor, EngineError>,
+    pub(in crate::model) read: fn(&str, PackedShape, &dyn Tensors, &str) -> Result<AwqTensor, EngineError>,
 }
 
 /// What a checkpoint's files say of how its linear layers are packed.
@@ -90,18 +90,18 @@ impl Quantization {
 }
 
 /// The tensors of a checkpoint, for whoever looks for packed layers in it.
-pub(in crate::engine::model) struct Found<'a> {
+pub(in crate::model) struct Found<'a> {
     /// Of every tensor.
-    pub(in crate::engine::model) shapes: &'a BTreeMap<String, Vec<usize>>,
-    pub(in crate::engine::model) quantization: &'a Quantization,
+    pub(in crate::model) shapes: &'a BTreeMap<String, Vec<usize>>,
+    pub(in crate::model) quantization: &'a Quantization,
     /// Where the files are, for messages.
-    pub(in crate::engine::model) place: &'a str,
+    pub(in crate::model) place: &'a str,
 }
 
 /// The dimensions of a packed layer.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::engine::model) struct PackedShape {
-    pub(in crate::engine::model) outputs: usize,
-    pub(in crate::engine::model) inputs: usize,
-    pub(in crate::engine::model) group_size: usize,
+pub(in crate::model) struct PackedShape {
+    pub(in crate::model) outputs: usize,
+    pub(in crate::model) inputs: usize,
+    pub(in crate::model) group_size: usize,
 }

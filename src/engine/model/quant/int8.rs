@@ -1,7 +1,7 @@
 //! Eight bits a weight, symmetric, one scale a row; made from dense weights while loading.
 
 use super::entry::{FormatEntry, Layout, Origin};
-use crate::engine::arithmetic::Arithmetic;
+use crate::arithmetic::Arithmetic;
 
 pub(super) const ENTRY: FormatEntry = FormatEntry {
     name: "int8",

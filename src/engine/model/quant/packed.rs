@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::entry::{CheckpointFormat, Found, PackedShape, Quantization};
-use crate::engine::EngineError;
-use crate::engine::model::AwqTensor;
-use crate::engine::model::weights::{OpenedWeights, TensorData, TensorPlace, TensorValues, Tensors};
+use crate::EngineError;
 use crate::fault::Fault;
+use crate::model::AwqTensor;
+use crate::model::weights::{OpenedWeights, TensorData, TensorPlace, TensorValues, Tensors};
 
 /// A set of tensors whose packed layers also answer to the name of their weights: `read("….q_proj.weight")` gives the
 /// exact values that the codes stand for, in f32.
-pub(in crate::engine::model) struct PackedTensors {
+pub(in crate::model) struct PackedTensors {
     format: &'static CheckpointFormat,
     stored: Box<dyn Tensors>,
     /// By name, without the ending of a part.
@@ -22,7 +22,7 @@ pub(in crate::engine::model) struct PackedTensors {
 impl PackedTensors {
     /// Finds the packed layers and holds the shapes of their parts against each other; the shapes that come back are
     /// those of the dense tensors.
-    pub(in crate::engine::model) fn open(
+    pub(in crate::model) fn open(
         opened: OpenedWeights,
         format: &'static CheckpointFormat,
         quantization: &Quantization,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::engine::EngineError;
+use crate::EngineError;
 
 /// The method that a section names, or that its keys give away.
 pub(super) fn method(section: &Map<String, Value>) -> &str {

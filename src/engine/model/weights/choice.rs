@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::engine::EngineError;
-use crate::engine::model::files::ModelFiles;
+use crate::EngineError;
+use crate::model::files::ModelFiles;
 
 /// The weight files that are read; only one format, the first that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engine::model) enum WeightFiles {
+pub(in crate::model) enum WeightFiles {
     /// One file of safetensors.
     Safetensors(&'static str),
     /// An index of safetensors shards.
@@ -22,7 +22,7 @@ pub(in crate::engine::model) enum WeightFiles {
 
 impl WeightFiles {
     /// The one file to read first.
-    pub(in crate::engine::model) const fn entry(&self) -> &'static str {
+    pub(in crate::model) const fn entry(&self) -> &'static str {
         match self {
             Self::Safetensors(name) | Self::SafetensorsIndex(name) | Self::Pickle(name) | Self::PickleIndex(name) => {
                 name
@@ -31,18 +31,18 @@ impl WeightFiles {
     }
 
     /// Whether [`WeightFiles::entry`] names other files, which [`shards`] lists.
-    pub(in crate::engine::model) const fn is_index(&self) -> bool {
+    pub(in crate::model) const fn is_index(&self) -> bool {
         matches!(self, Self::SafetensorsIndex(_) | Self::PickleIndex(_))
     }
 
     /// Every file that holds tensors.
-    pub(in crate::engine::model) fn shards(&self, files: &ModelFiles) -> Result<Vec<String>, EngineError> {
+    pub(in crate::model) fn shards(&self, files: &ModelFiles) -> Result<Vec<String>, EngineError> {
         if self.is_index() { shards(files, self.entry()) } else { Ok(vec![self.entry().to_owned()]) }
     }
 }
 
 /// Safetensors before pickle, one file before shards, as transformers looks for them.
-pub(in crate::engine::model) fn choose(names: &[&str], place: &str) -> Result<WeightFiles, EngineError> {
+pub(in crate::model) fn choose(names: &[&str], place: &str) -> Result<WeightFiles, EngineError> {
     let known = [
         WeightFiles::Safetensors("model.safetensors"),
         WeightFiles::SafetensorsIndex("model.safetensors.index.json"),
@@ -61,7 +61,7 @@ pub(in crate::engine::model) fn choose(names: &[&str], place: &str) -> Result<We
 }
 
 /// The shard files that an index names.
-pub(in crate::engine::model) fn shards(files: &ModelFiles, index: &str) -> Result<Vec<String>, EngineError> {
+pub(in crate::model) fn shards(files: &ModelFiles, index: &str) -> Result<Vec<String>, EngineError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::EngineError;
-use crate::engine::model::ModelConfig;
-use crate::engine::model::names::TensorNames;
+use crate::EngineError;
+use crate::model::ModelConfig;
+use crate::model::names::TensorNames;
 
 /// Refuses weights that lack a tensor of the model or have one in another shape; `place` names the files.
-pub(in crate::engine::model) fn check(
+pub(in crate::model) fn check(
     config: &ModelConfig,
     shapes: &BTreeMap<String, Vec<usize>>,
     place: &str,

@@ -9,14 +9,14 @@ use candle_core::quantized::GgmlDType;
 use super::elements::{self, ElementType};
 use super::safetensors::unknown_tensor;
 use super::{OpenedWeights, TensorData, TensorValues, Tensors};
-use crate::engine::EngineError;
-use crate::engine::model::files::read_failure;
-use crate::engine::model::gguf::{GgufTensor, Header, type_name};
-use crate::engine::model::{BlockNames, ModelConfig, TensorNames};
+use crate::EngineError;
 use crate::files::Blob;
+use crate::model::files::read_failure;
+use crate::model::gguf::{GgufTensor, Header, type_name};
+use crate::model::{BlockNames, ModelConfig, TensorNames};
 
 /// The tensors of one GGUF file.
-pub(in crate::engine::model) struct GgufTensors {
+pub(in crate::model) struct GgufTensors {
     blob: Blob,
     tensors: BTreeMap<String, Place>,
 }
@@ -29,7 +29,7 @@ struct Place {
 
 impl GgufTensors {
     /// The tensors that `header` lists in `blob`.
-    pub(in crate::engine::model) fn open(blob: Blob, header: Header, config: &ModelConfig) -> OpenedWeights {
+    pub(in crate::model) fn open(blob: Blob, header: Header, config: &ModelConfig) -> OpenedWeights {
         let mut tensors = BTreeMap::new();
         let mut bytes_by_type: BTreeMap<String, usize> = BTreeMap::new();
         let names = TensorNames::new(config, &[]);
@@ -158,7 +158,7 @@ fn halves<T: Copy>(values: &[T], shape: &[usize], heads: usize) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model::Family;
+    use crate::model::Family;
 
     #[test]
     fn halves_puts_even_rows_of_each_head_before_odd_ones() {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use half::{bf16, f16};
 
 use super::AwqTensor;
-use crate::engine::EngineError;
+use crate::EngineError;
 use crate::files::Blob;
 
 pub(super) use choice::{WeightFiles, choose, shards};

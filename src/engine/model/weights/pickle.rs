@@ -9,11 +9,11 @@ use candle_core::{DType, Tensor};
 
 use super::safetensors::{missing_shard, unknown_tensor};
 use super::{OpenedWeights, TensorData, TensorValues, Tensors};
-use crate::engine::EngineError;
-use crate::engine::model::files::{ModelFiles, read_failure};
+use crate::EngineError;
+use crate::model::files::{ModelFiles, read_failure};
 
 /// One or more pickle files as one set of tensors.
-pub(in crate::engine::model) struct PickleTensors {
+pub(in crate::model) struct PickleTensors {
     files: Vec<(PathBuf, PthTensors)>,
     /// Which file holds a tensor.
     places: BTreeMap<String, usize>,
@@ -21,7 +21,7 @@ pub(in crate::engine::model) struct PickleTensors {
 
 impl PickleTensors {
     /// Reads the tables of these files.
-    pub(in crate::engine::model) fn open(
+    pub(in crate::model) fn open(
         files: &ModelFiles,
         shards: &[String],
         index: &str,

@@ -10,15 +10,15 @@ use serde_json::{Map, Value};
 
 use super::elements::{self, ElementType};
 use super::{OpenedWeights, TensorData, TensorPlace, Tensors};
-use crate::engine::EngineError;
-use crate::engine::model::files::{ModelFiles, read_failure};
+use crate::EngineError;
 use crate::files::Blob;
+use crate::model::files::{ModelFiles, read_failure};
 
 /// The format's own limit; a longer header is a file of another kind.
 const LONGEST_HEADER: u64 = 100_000_000;
 
 /// One or more safetensors files as one set of tensors.
-pub(in crate::engine::model) struct SafetensorsFiles {
+pub(in crate::model) struct SafetensorsFiles {
     blobs: Vec<Blob>,
     tensors: BTreeMap<String, Place>,
 }
@@ -41,7 +41,7 @@ struct Entry {
 
 impl SafetensorsFiles {
     /// Reads the headers of these files; an index that names a missing file is found here.
-    pub(in crate::engine::model) fn open(
+    pub(in crate::model) fn open(
         files: &ModelFiles,
         shards: &[String],
         index: &str,

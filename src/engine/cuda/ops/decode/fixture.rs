@@ -4,12 +4,12 @@ use half::{bf16, f16};
 
 use super::super::pack::{AwqShape, AwqSource, Pack, int8_code_bytes};
 use super::layers::{LinearRef, Packing, WeightsRef, inputs, is_gated, pair_spans};
-use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::device::Device;
-use crate::engine::cuda::element::ElementType;
-use crate::engine::cuda::testing::Random;
-use crate::engine::model::{AwqTensor, Family, ModelConfig, NormKind};
-use crate::engine::{Arithmetic, Dtype};
+use crate::cuda::buffer::Buffer;
+use crate::cuda::device::Device;
+use crate::cuda::element::ElementType;
+use crate::cuda::testing::Random;
+use crate::model::{AwqTensor, Family, ModelConfig, NormKind};
+use crate::{Arithmetic, Dtype};
 
 /// `TinyLlama`'s sizes.
 pub(super) fn tiny() -> ModelConfig {

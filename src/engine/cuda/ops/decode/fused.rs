@@ -4,12 +4,12 @@ use rayon::prelude::*;
 
 use super::layers::{HeadRef, LayerRef, Packing};
 use super::shape::{BEGIN_BLOCKS, BEGIN_THREADS, LAYER_BYTES, MAX_ROWS, PHASES_A_LAYER, Shape, THREADS, Variant};
-use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::device::Device;
-use crate::engine::cuda::kernel::{Argument, Grid, Kernel, Module};
-use crate::engine::cuda::ops::elementwise::{PositionTables, Rows};
-use crate::engine::model::ModelConfig;
-use crate::engine::{Dtype, EngineError};
+use crate::cuda::buffer::Buffer;
+use crate::cuda::device::Device;
+use crate::cuda::kernel::{Argument, Grid, Kernel, Module};
+use crate::cuda::ops::elementwise::{PositionTables, Rows};
+use crate::model::ModelConfig;
+use crate::{Dtype, EngineError};
 
 /// The fused kernel of one model, and the buffers through which its phases exchange activations.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What the fused decode kernel reads of a model, as device addresses.
 
-use crate::engine::model::{Activation, ModelConfig};
+use crate::model::{Activation, ModelConfig};
 
 /// The weights `[outputs, inputs]` of a linear layer.
 #[derive(Debug, Clone, Copy)]

@@ -6,14 +6,14 @@ use super::fixture::{
 use super::reference::{dots, near, normed, rounding};
 use super::shape::MAX_ROWS;
 use super::{Decode, HeadRef, LayerRef, LinearRef, NormRef, Packing, WeightsRef};
-use crate::engine::Dtype;
-use crate::engine::cuda::BLOCK_TOKENS;
-use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::device::Device;
-use crate::engine::cuda::ops::attention::tests::{Cache, LENGTHS, all_shapes};
-use crate::engine::cuda::ops::elementwise::Rows;
-use crate::engine::cuda::testing::{Random, gpu};
-use crate::engine::model::{Activation, ModelConfig, PositionKind};
+use crate::Dtype;
+use crate::cuda::BLOCK_TOKENS;
+use crate::cuda::buffer::Buffer;
+use crate::cuda::device::Device;
+use crate::cuda::ops::attention::tests::{Cache, LENGTHS, all_shapes};
+use crate::cuda::ops::elementwise::Rows;
+use crate::cuda::testing::{Random, gpu};
+use crate::model::{Activation, ModelConfig, PositionKind};
 
 /// Of all models, no less than the positions of any row.
 const CONTEXT: usize = 1100;

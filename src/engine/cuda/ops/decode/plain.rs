@@ -3,12 +3,12 @@
 use super::layers::{LayerRef, LinearRef, NormRef, inputs, is_gated};
 use super::shape::{MAX_ROWS, Shape};
 use super::{HeadRef, pair_spans};
-use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::compile::Source;
-use crate::engine::cuda::device::Device;
-use crate::engine::cuda::kernel::{Argument, Grid, Module};
-use crate::engine::cuda::ops::elementwise::{PositionTables, Rows};
-use crate::engine::model::ModelConfig;
+use crate::cuda::buffer::Buffer;
+use crate::cuda::compile::Source;
+use crate::cuda::device::Device;
+use crate::cuda::kernel::{Argument, Grid, Module};
+use crate::cuda::ops::elementwise::{PositionTables, Rows};
+use crate::model::ModelConfig;
 
 /// Compiled with the constants of any variant of the fused kernel.
 pub(super) const SOURCE: Source = Source { name: "decode_plain", text: include_str!("../../kernels/decode_plain.cu") };

@@ -7,13 +7,13 @@ use super::fixture::{
 use super::plain::Plain;
 use super::shape::MAX_ROWS;
 use super::{Decode, HeadRef, LayerRef, NormRef, Packing, WeightsRef};
-use crate::engine::cuda::BLOCK_TOKENS;
-use crate::engine::cuda::buffer::Buffer;
-use crate::engine::cuda::device::Device;
-use crate::engine::cuda::ops::elementwise::{PositionTables, Rows};
-use crate::engine::cuda::testing::{Random, gpu};
-use crate::engine::model::{ModelConfig, PositionKind, Rotary};
-use crate::engine::{Arithmetic, Dtype};
+use crate::cuda::BLOCK_TOKENS;
+use crate::cuda::buffer::Buffer;
+use crate::cuda::device::Device;
+use crate::cuda::ops::elementwise::{PositionTables, Rows};
+use crate::cuda::testing::{Random, gpu};
+use crate::model::{ModelConfig, PositionKind, Rotary};
+use crate::{Arithmetic, Dtype};
 
 const LAYERS: usize = 2;
 /// Positions of the longest sequence: three chunks of attention.

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::fixture::{Made, rounded};
-use crate::engine::model::{ModelConfig, NormKind};
-use crate::engine::{Arithmetic, Dtype};
+use crate::model::{ModelConfig, NormKind};
+use crate::{Arithmetic, Dtype};
 
 /// A dot product of `w` and `h`, and what bounds its rounding error.
 #[derive(Clone, Copy, Default)]

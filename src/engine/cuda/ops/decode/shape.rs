@@ -5,11 +5,11 @@
 use super::super::attention::{CHUNK, COUNTERS, chunks};
 use super::super::pack::segments_a_block;
 use super::layers::{Packing, inputs, is_gated};
-use crate::engine::cuda::BLOCK_TOKENS;
-use crate::engine::cuda::compile::{Options, Source};
-use crate::engine::cuda::element::ElementType;
-use crate::engine::model::{ModelConfig, NormKind, PositionKind};
-use crate::engine::{Arithmetic, Dtype};
+use crate::cuda::BLOCK_TOKENS;
+use crate::cuda::compile::{Options, Source};
+use crate::cuda::element::ElementType;
+use crate::model::{ModelConfig, NormKind, PositionKind};
+use crate::{Arithmetic, Dtype};
 
 /// Rows of one step at most.
 pub(crate) const MAX_ROWS: usize = 8;

@@ -4,9 +4,9 @@ use super::fixture::{models, seven, tiny};
 use super::plain;
 use super::shape::{DEPTHS, Shape, Variant};
 use super::{Packing, supports};
-use crate::engine::Dtype;
-use crate::engine::cuda::testing::compiles;
-use crate::engine::model::ModelConfig;
+use crate::Dtype;
+use crate::cuda::testing::compiles;
+use crate::model::ModelConfig;
 
 /// Multiprocessors, and a block's shared memory.
 const HOPPER: (usize, usize) = (132, 227 * 1024);

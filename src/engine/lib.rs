@@ -1,20 +1,28 @@
 //! Engines: whatever turns token ids into more token ids, behind one interface ([`Engine`]).
+//!
+//! A crate of its own, which knows nothing of the suite. The suite has it as `crate::engine`.
 
 mod api;
 mod arithmetic;
 mod batch;
+pub mod bundled;
 pub mod candle;
 pub mod cpu;
 mod cuda;
 mod error;
+pub mod fault;
+pub mod files;
 mod generation;
 mod handle;
+pub mod hub;
 mod interface;
 mod kind;
 pub mod model;
 mod open;
 mod precision;
 mod sampling;
+pub mod system;
+pub mod text;
 
 pub use api::{
     Completion, EngineInfo, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling, Timings, TokenDetail, Work,

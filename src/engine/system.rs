@@ -59,12 +59,12 @@ fn others(before: Ticks, after: Ticks) -> Option<f64> {
 }
 
 /// The file's text; empty if it cannot be read.
-pub(crate) fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
 /// The value of a line `name: value`.
-pub(crate) fn field(text: &str, name: &str) -> Option<String> {
+pub fn field(text: &str, name: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
         (key.trim() == name).then(|| value.trim().to_owned())
@@ -72,7 +72,7 @@ pub(crate) fn field(text: &str, name: &str) -> Option<String> {
 }
 
 /// The bytes of a line `name: N kB`.
-pub(crate) fn kilobytes(text: &str, name: &str) -> Option<u64> {
+pub fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let value = field(text, name)?;
     value.trim_end_matches("kB").trim().parse::<u64>().ok().map(|count| count * 1024)
 }
