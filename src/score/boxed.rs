@@ -1,26 +1,21 @@
 //! The extractor `boxed`: the last `\boxed{…}` of a text, and the number that stands in it.
 //!
 //! The content of a box is a number when all of it is one: digits with a sign, a decimal fraction or thousands, `\frac{a}{b}` of
-//! integers (also behind a whole number, and as `\dfrac`, `\tfrac`, `\frac12`), with units around it that change no value: `\$`, `\%`,
-//! `^\circ`, `\text{…}` without a digit. `x = 5`, `52_8`, `3\pi` and `1, 2` are none.
+//! numbers (also behind a whole number, and as `\dfrac`, `\tfrac`, `\frac12`), a power of numbers, with units around it that change no
+//! value: `\$`, `\%`, `^\circ`, `\text{…}` without a digit. `x = 5`, `52_8`, `3\pi` and `1, 2` are none.
 
 use std::ops::Range;
 
-use super::number::{Number, whole_number};
+use super::number::{Number, whole_plain};
+use super::plain::{Plain, Units};
 
-const BOXES: [&str; 2] = ["\\boxed", "\\fbox"];
-/// Spacing and size, which are no part of a value.
-const DROPPED: [&str; 12] =
-    ["\\!", "\\,", "\\;", "\\:", "\\ ", "~", "\\left", "\\right", "\\displaystyle", "^\\circ", "^{\\circ}", "\\degree"];
-const FRACTIONS: [&str; 3] = ["\\dfrac", "\\tfrac", "\\frac"];
-const TEXTS: [&str; 5] = ["\\text", "\\mbox", "\\mathrm", "\\textbf", "\\mathbf"];
+/// Raised whenever a text could be read otherwise than before.
+pub(super) const VERSION: u32 = 2;
 
 /// Byte offsets of what stands in the last box, trimmed; a box that is never closed is none.
 pub(super) fn extract(text: &str) -> Option<Range<usize>> {
-    let mut starts: Vec<usize> =
-        BOXES.iter().flat_map(|name| text.match_indices(name).map(|(at, name)| at + name.len())).collect();
-    starts.sort_unstable();
-    let content = starts.into_iter().rev().find_map(|at| argument(text, at))?;
+    let plain = Plain::of(text, Units::Kept);
+    let content = plain.boxes.iter().rev().find(|boxed| boxed.closed)?.origin.clone();
     let inner = &text[content.clone()];
     let start = content.end - inner.trim_start().len();
     let trimmed = inner.trim();
@@ -34,75 +29,15 @@ pub fn last_box(text: &str) -> Option<&str> {
 
 /// The number that all of a formula is, as LaTeX writes it.
 pub(super) fn number(formula: &str) -> Option<Number> {
-    whole_number(&plain(formula)?)
-}
-
-/// The argument of a command that ends at `at`: the braces' content, or one character that needs none.
-fn argument(text: &str, at: usize) -> Option<Range<usize>> {
-    let start = text.len() - text.get(at..)?.trim_start_matches(' ').len();
-    let first = text[start..].chars().next()?;
-    if first != '{' {
-        // `\boxed 5`; a command's own letters, as of `\boxedsomething`, are no argument.
-        let is_argument = first.is_ascii_digit() || (start > at && first.is_alphanumeric());
-        return is_argument.then(|| start..start + first.len_utf8());
-    }
-    let mut depth = 0_usize;
-    let mut escaped = false;
-    for (offset, c) in text[start..].char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '{' => depth += 1,
-            '}' => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(start + 1..start + offset);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-/// A formula as [`whole_number`] reads numbers; `None` where a part of it is written in no way that a number is.
-fn plain(formula: &str) -> Option<String> {
-    // `11,\! 111` is one number, `11, 111` is two.
-    let mut text = formula.replace(",\\! ", ",").replace(",\\!", ",").replace("{,}", ",");
-    for dropped in DROPPED {
-        text = text.replace(dropped, "");
-    }
-    text = text.replace("\\$", "").replace('$', "").replace("\\%", "%");
-    for name in TEXTS {
-        while let Some(at) = text.find(&format!("{name}{{")) {
-            let content = argument(&text, at + name.len())?;
-            let inner = text[content.clone()].to_owned();
-            let kept = if inner.contains(|c: char| c.is_ascii_digit()) { inner.as_str() } else { "" };
-            text.replace_range(at..=content.end, kept);
-        }
-    }
-    for name in FRACTIONS {
-        while let Some(at) = text.find(name) {
-            let upper = argument(&text, at + name.len())?;
-            let behind = upper.end + usize::from(text[upper.end..].starts_with('}'));
-            let lower = argument(&text, behind)?;
-            let end = lower.end + usize::from(text[lower.end..].starts_with('}'));
-            let whole = text[..at].trim_end().ends_with(|c: char| c.is_ascii_digit());
-            let space = if whole { " " } else { "" };
-            let fraction = format!("{space}{}/{}", text[upper].trim(), text[lower].trim());
-            let kept = text[..at].trim_end().len();
-            text.replace_range(kept..end, &fraction);
-        }
-    }
-    let text = text.trim();
-    let is_number = |c: char| c.is_ascii_digit() || "+-−.,/%€£¥₹ \u{a0}\u{2009}\u{202f}".contains(c);
-    text.chars().all(is_number).then(|| text.to_owned())
+    let plain = Plain::of(formula, Units::Dropped);
+    let around = |c: char| c.is_whitespace() || matches!(c, '$' | '°');
+    whole_plain(plain.text.trim_matches(around))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::score::number::written;
+    use crate::score::number::{whole_number, written};
 
     fn value(formula: &str) -> Option<String> {
         number(formula).map(written)
@@ -152,7 +87,11 @@ mod tests {
             ("\\frac{\\pi}{2}", "none"),
             ("\\text{Evelyn}", "none"),
             ("(3, \\frac{1}{2})", "none"),
-            ("2^{10}", "none"),
+            ("2^{10}", "1024"),
+            ("10\\text{ cm}^2", "10"),
+            ("\n42\n", "42"),
+            ("-\\$5", "-5"),
+            ("2^n", "none"),
             ("\\frac{1}", "none"),
             ("", "none"),
         ] {

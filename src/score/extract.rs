@@ -6,7 +6,7 @@ use std::ops::Range;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::{boxed, normalize, number, numeric};
+use super::{boxed, normalize, number, numeric, thought};
 
 /// Which match counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,8 +139,8 @@ impl Rule {
                 };
                 format!("the {take} match of /{regex}/ against {reference}")
             }
-            Extractor::Numeric => "the extractor numeric".to_owned(),
-            Extractor::Boxed => "the extractor boxed".to_owned(),
+            Extractor::Numeric => format!("the extractor numeric, version {}", numeric::VERSION),
+            Extractor::Boxed => format!("the extractor boxed, version {}", boxed::VERSION),
         }
     }
 
@@ -193,11 +193,16 @@ impl References<'_> {
     }
 }
 
-/// Applies every rule to a completion. A plain text as `answer` is a full answer in GSM8K's form (`… #### N`).
+/// Applies every rule to a completion; what stands between thinking marks is not read. A plain text as `answer` is a full answer in
+/// GSM8K's form (`… #### N`).
 pub fn score<'a>(rules: &[Rule], completion: &str, answer: impl Into<Answer<'a>>) -> Vec<Extraction> {
     let references = References { answer: answer.into(), full: OnceCell::new(), value: OnceCell::new() };
+    let start = thought::answer_start(completion);
     let apply = |rule: &Rule| {
-        let span = rule.extract(completion);
+        let span = start.and_then(|start| {
+            let span = rule.extract(&completion[start..])?;
+            Some(start + span.start..start + span.end)
+        });
         let value = span.clone().and_then(|span| completion.get(span));
         Extraction {
             rule: rule.name.clone(),
@@ -269,7 +274,7 @@ mod tests {
         let answer = Answer { full: "It is \\boxed{\\frac{1}{2}}.", value: "0.5" };
         let right = |text: &str| score(&rules, text, answer).iter().map(|one| one.correct).collect::<Vec<_>>();
         assert_eq!(right("#### 0.5"), [true, true, true, false]);
-        assert_eq!(right("so \\boxed{\\frac{2}{4}}"), [false, false, false, true]);
+        assert_eq!(right("so \\boxed{\\frac{2}{4}}"), [false, false, true, true]);
         assert_eq!(right("\\boxed{x}, the answer is 0.50"), [false, false, true, false]);
     }
 

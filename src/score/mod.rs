@@ -3,18 +3,26 @@
 
 mod agreement;
 mod boxed;
+mod calculation;
+mod characters;
 mod check;
 mod conclusion;
 mod divergence;
 mod estimate;
 mod extract;
+mod latex;
 mod metrics;
 mod noninferiority;
 mod number;
 mod numeric;
+#[cfg(test)]
+mod numeric_tests;
+mod plain;
 mod ratio;
 mod repetition;
 pub mod statistics;
+mod thought;
+mod token;
 mod value;
 mod word_diff;
 
@@ -29,5 +37,6 @@ pub use metrics::normalize;
 pub use noninferiority::paired_score_interval;
 pub use ratio::{Ratio, paired_ratio};
 pub use repetition::has_loop;
+pub use thought::{SplitThought, ThoughtMarks};
 pub use value::{boxed_value, exact_value};
 pub use word_diff::{Change, DiffPart, word_diff};

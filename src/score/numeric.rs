@@ -1,35 +1,64 @@
 //! The suite's own extractor, `numeric`: what a reader would call the answer, compared by value.
 //!
 //! It stands beside the regular expressions of lm-evaluation-harness, never instead of them. From the end of the text:
-//! 1. the last `####` or `\boxed{` that is followed by a number on its line (`#### 2. Multiply` is a heading);
+//! 1. the last `####` that is followed by a number on its line (`#### 2. Multiply` is a heading), or the last `\boxed{…}` or `\fbox{…}`
+//!    with a number in it, whichever is later;
 //! 2. else, on the last three lines that are not blank, the last `answer … is`, `answer … :` or `answer … =` (at most
 //!    60 bytes between the words, no full stop) that is followed by a number on its line, or on the next line where
 //!    nothing else follows it;
 //! 3. else, on the same lines, the last `**bold**` or `__bold__` text that begins with a number and is no heading;
-//! 4. else, on the last line that holds a number, the number after the last `=`, or the last number.
+//! 4. else, on the last line that holds a number, the number after the last `=`, or the last number; what stands in parentheses counts
+//!    where nothing else does.
 //!
 //! Where the number found opens a calculation (`16 - 3 = 13`), its result is the answer. How a number may be written
-//! is documented at [`super::number::first_number`]; units (`$`, `%`, words) are read over and never converted: `50%` is 50,
-//! `50 cents` is 50. Two answers are equal when their exact rational values are: `3.0` is 3, `0.5` is `1/2`.
+//! is documented at [`super::token::tokens`], and what of LaTeX and of other scripts is read at [`super::plain`]; units (`$`, `%`, words)
+//! are read over and never converted: `50%` is 50, `50 cents` is 50. Two answers are equal when their exact rational values are: `3.0` is
+//! 3, `0.5` is `1/2`.
+//!
+//! The text is read once into numbers; every place then looks among these, so that the time is linear in the text's length.
 
 use std::ops::Range;
 
-use super::number::{Number, Token, first_number};
+use super::calculation::{Gap, gap, result};
+use super::characters::is_currency_word;
+use super::number::Number;
+use super::plain::{Plain, Units};
+use super::token::{Start, Token, tokens, tokens_from};
 
+/// Raised whenever a text could be read otherwise than before.
+pub(super) const VERSION: u32 = 2;
+
+const MARK: &str = "####";
 const TAIL_LINES: usize = 3;
 const PHRASE_BYTES: usize = 60;
+/// Between a mark and its number stand at most so many bytes.
+const DECORATION_BYTES: usize = 80;
 
 /// Byte offsets of the answer in a completion.
 pub(super) fn extract(text: &str) -> Option<Range<usize>> {
+    let plain = Plain::of(text, Units::Kept);
+    let token = answer(&plain)?;
+    Some(plain.origin(token.span))
+}
+
+/// Most answers stand behind the last mark or on the last lines: the numbers before them are read where these give none.
+fn answer(plain: &Plain) -> Option<Token> {
+    let text = plain.text.as_ref();
+    let last_mark = text.rfind(MARK);
+    if let Some(at) = last_mark {
+        let line = text[..at].rfind('\n').map_or(0, |at| at + 1);
+        if let Some(token) = Reading::from(text, line).marked(plain) {
+            return Some(token.clone());
+        }
+    }
     let tail: Vec<Range<usize>> = lines_from_the_end(text).take(TAIL_LINES).collect();
-    let token = lines_from_the_end(text)
-        .find_map(|line| marked(text, &line))
-        .or_else(|| {
-            (0..tail.len()).find_map(|index| phrased(text, &tail[index], index.checked_sub(1).map(|next| &tail[next])))
-        })
-        .or_else(|| tail.iter().find_map(|line| bold(text, line)))
-        .or_else(|| lines_from_the_end(text).find_map(|line| unmarked(text, &line)))?;
-    Some(token.span)
+    let tail_start = tail.last().map_or(0, |line| line.start);
+    let is_marked = last_mark.is_some() || !plain.boxes.is_empty();
+    let mut reading = Reading::from(text, if is_marked { 0 } else { tail_start });
+    if reading.tokens.is_empty() {
+        reading = Reading::from(text, 0);
+    }
+    reading.answer(plain, &tail).cloned()
 }
 
 /// Whether an extracted value and a reference are worth the same.
@@ -38,7 +67,139 @@ pub(super) fn equal(value: &str, reference: &str) -> bool {
 }
 
 fn number(text: &str) -> Option<Number> {
-    first_number(text, 0..text.len())?.value
+    tokens(&Plain::of(text, Units::Kept).text, Start::Number).first()?.value
+}
+
+/// A plain text and its numbers from the beginning of a line on.
+struct Reading<'a> {
+    text: &'a str,
+    from: usize,
+    tokens: Vec<Token>,
+}
+
+impl<'a> Reading<'a> {
+    fn from(text: &'a str, from: usize) -> Self {
+        Self { text, from, tokens: tokens_from(text, from, Start::Line) }
+    }
+
+    fn answer(&self, plain: &Plain, tail: &[Range<usize>]) -> Option<&Token> {
+        self.tokens.first()?;
+        self.marked(plain)
+            .or_else(|| {
+                let next = |index: usize| index.checked_sub(1).map(|next| &tail[next]);
+                (0..tail.len()).find_map(|index| self.phrased(&tail[index], next(index)))
+            })
+            .or_else(|| tail.iter().find_map(|line| self.bold(line)))
+            .or_else(|| self.unmarked())
+    }
+
+    /// The numbers that begin in a region.
+    fn within(&self, region: &Range<usize>) -> &[Token] {
+        let from = self.tokens.partition_point(|token| token.span.start < region.start);
+        let to = self.tokens.partition_point(|token| token.span.start < region.end);
+        self.tokens.get(from..to).unwrap_or_default()
+    }
+
+    /// The first number of a region or, where it opens a calculation, its result.
+    fn resolve(&self, region: &Range<usize>) -> Option<&Token> {
+        let tokens = self.within(region);
+        if tokens.is_empty() { None } else { tokens.get(result(self.text, tokens, 0)) }
+    }
+
+    /// The last `####` or box that holds a number.
+    fn marked(&self, plain: &Plain) -> Option<&Token> {
+        let mut boxes = plain.boxes.iter().rev().take_while(|boxed| boxed.plain.start >= self.from).peekable();
+        let mut line_end = self.text.len();
+        let mut seen = self.text.len();
+        for (at, mark) in self.text.rmatch_indices(MARK) {
+            if at < self.from {
+                break;
+            }
+            let behind = at + mark.len();
+            while let Some(boxed) = boxes.next_if(|boxed| boxed.plain.start >= behind) {
+                if let Some(token) = self.resolve(&boxed.plain) {
+                    return Some(token);
+                }
+            }
+            line_end = self.text[behind..seen].find('\n').map_or(line_end, |length| behind + length);
+            seen = behind;
+            if let Some(token) = self.opening(&(behind..line_end)) {
+                return Some(token);
+            }
+        }
+        boxes.find_map(|boxed| self.resolve(&boxed.plain))
+    }
+
+    /// The number that a region opens with, emphasis, currencies and spaces aside, unless it numbers a heading.
+    fn opening(&self, region: &Range<usize>) -> Option<&Token> {
+        let first = self.within(region).first()?;
+        let before = &self.text[region.start..first.span.start];
+        let is_word = |word: &str| !word.contains(char::is_alphanumeric) || is_currency_word(word);
+        let decoration = before.len() <= DECORATION_BYTES && before.split_whitespace().all(is_word);
+        let mut rest = self.text[first.span.end.min(region.end)..region.end].chars();
+        let heading = rest.next().is_some_and(|c| matches!(c, '.' | ')' | ':'))
+            && rest.take(DECORATION_BYTES).find(|c| !matches!(c, '*' | '_' | ' ')).is_some_and(char::is_alphabetic);
+        if decoration && !heading { self.resolve(region) } else { None }
+    }
+
+    fn phrased(&self, line: &Range<usize>, next: Option<&Range<usize>>) -> Option<&Token> {
+        // Lower-casing ASCII alone keeps every byte offset.
+        let lower = self.text[line.clone()].to_ascii_lowercase();
+        lower.rmatch_indices("answer").find_map(|(at, word)| {
+            let rest = at + word.len();
+            let region = line.start + rest + connector(&lower[rest..])?..line.end;
+            let found = self.resolve(&region);
+            let nothing_follows = || self.text[region.clone()].chars().all(|c| !c.is_alphanumeric());
+            found.or_else(|| next.filter(|_| nothing_follows()).and_then(|next| self.resolve(next)))
+        })
+    }
+
+    fn bold(&self, line: &Range<usize>) -> Option<&Token> {
+        ["**", "__"].into_iter().find_map(|mark| {
+            let marks: Vec<usize> =
+                self.text[line.clone()].rmatch_indices(mark).map(|(at, _)| line.start + at).collect();
+            marks.chunks_exact(2).find_map(|pair| self.opening(&(pair[1] + mark.len()..pair[0])))
+        })
+    }
+
+    /// The answer on the last line that holds a number.
+    fn unmarked(&self) -> Option<&Token> {
+        let last = self.tokens.last()?;
+        let start = self.text[..last.span.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = self.text[last.span.end..].find('\n').map_or(self.text.len(), |at| last.span.end + at);
+        let line = start..end;
+        let tokens = self.within(&line);
+        let aside = parentheses(self.text, &line);
+        let is_aside = |at: usize| {
+            let before = aside.partition_point(|one| one.start <= at);
+            before > 0 && aside[before - 1].contains(&at)
+        };
+        let plainly: Vec<&Token> = tokens.iter().filter(|token| !is_aside(token.span.start)).collect();
+        let Some(last_one) = plainly.last() else {
+            return self.after_equals(&line, tokens, &|_| true).or(tokens.last());
+        };
+        self.after_equals(&line, tokens, &|at| !is_aside(at)).or(Some(*last_one))
+    }
+
+    /// The number after the last `=` of a line that counts and has one. `18 = 3 * 6` is 18.
+    fn after_equals<'t>(
+        &self,
+        line: &Range<usize>,
+        tokens: &'t [Token],
+        counts: &dyn Fn(usize) -> bool,
+    ) -> Option<&'t Token> {
+        let signs = self.text[line.clone()].rmatch_indices('=').map(|(at, _)| line.start + at);
+        let mut signs = signs.filter(|at| counts(*at));
+        let at = signs.find_map(|sign| {
+            let at = tokens.partition_point(|token| token.span.start < sign);
+            (at < tokens.len()).then_some(at)
+        })?;
+        let is_tied =
+            |at: usize, tie: Gap| at + 1 < tokens.len() && gap(self.text, &tokens[at], &tokens[at + 1]) == tie;
+        let calculates = is_tied(at, Gap::Operator);
+        let left_alone = at > 0 && is_tied(at - 1, Gap::Equals) && !(at > 1 && is_tied(at - 2, Gap::Operator));
+        tokens.get(if calculates && left_alone { at - 1 } else { at })
+    }
 }
 
 /// Lines that are not blank, the last first, as byte offsets.
@@ -49,46 +210,6 @@ fn lines_from_the_end(text: &str) -> impl Iterator<Item = Range<usize>> {
         let span = start..end;
         end = start.saturating_sub(1);
         (!line.trim().is_empty()).then_some(span)
-    })
-}
-
-/// Offsets just behind every `needle` in the line, the last first.
-fn behind<'a>(text: &'a str, line: &Range<usize>, needle: &'a str) -> impl Iterator<Item = usize> + 'a {
-    let start = line.start;
-    text[line.clone()].rmatch_indices(needle).map(move |(at, _)| start + at + needle.len())
-}
-
-fn marked(text: &str, line: &Range<usize>) -> Option<Token> {
-    let hashes = behind(text, line, "####").find_map(|at| opening(text, at..line.end));
-    let boxed = behind(text, line, "\\boxed{").find_map(|at| {
-        let end = text[at..line.end].find('}').map_or(line.end, |length| at + length);
-        resolve(text, at..end)
-    });
-    match (hashes, boxed) {
-        (Some(a), Some(b)) => Some(if a.span.start > b.span.start { a } else { b }),
-        (a, b) => a.or(b),
-    }
-}
-
-/// The number that a region opens with, emphasis and spaces aside, unless it numbers a heading.
-fn opening(text: &str, region: Range<usize>) -> Option<Token> {
-    let first = first_number(text, region.clone())?;
-    let decoration = text[region.start..first.span.start].chars().all(|c| !c.is_alphanumeric());
-    let mut rest = text[first.span.end..region.end].chars();
-    let heading = rest.next().is_some_and(|c| matches!(c, '.' | ')' | ':'))
-        && rest.as_str().trim_start_matches(['*', '_', ' ']).starts_with(char::is_alphabetic);
-    if decoration && !heading { resolve(text, region) } else { None }
-}
-
-fn phrased(text: &str, line: &Range<usize>, next: Option<&Range<usize>>) -> Option<Token> {
-    // Lower-casing ASCII alone keeps every byte offset.
-    let lower = text[line.clone()].to_ascii_lowercase();
-    lower.rmatch_indices("answer").find_map(|(at, word)| {
-        let rest = at + word.len();
-        let region = line.start + rest + connector(&lower[rest..])?..line.end;
-        let found = resolve(text, region.clone());
-        let nothing_follows = || text[region.clone()].chars().all(|c| !c.is_alphanumeric());
-        found.or_else(|| next.filter(|_| nothing_follows()).and_then(|next| resolve(text, next.clone())))
     })
 }
 
@@ -111,43 +232,25 @@ fn connector(rest: &str) -> Option<usize> {
     None
 }
 
-fn bold(text: &str, line: &Range<usize>) -> Option<Token> {
-    ["**", "__"].into_iter().find_map(|mark| {
-        let marks: Vec<usize> = behind(text, line, mark).collect();
-        marks.chunks_exact(2).find_map(|pair| opening(text, pair[1]..pair[0] - mark.len()))
-    })
-}
-
-fn unmarked(text: &str, line: &Range<usize>) -> Option<Token> {
-    let result = behind(text, line, "=").find_map(|at| first_number(text, at..line.end));
-    result.or_else(|| {
-        let mut last = None;
-        let mut from = line.start;
-        while let Some(token) = first_number(text, from..line.end) {
-            from = token.span.end;
-            last = Some(token);
+/// The outermost parentheses of a line that are closed, in order.
+fn parentheses(text: &str, line: &Range<usize>) -> Vec<Range<usize>> {
+    let mut open = Vec::new();
+    let mut closed: Vec<Range<usize>> = Vec::new();
+    for (at, byte) in text.as_bytes()[line.clone()].iter().enumerate().map(|(at, byte)| (line.start + at, byte)) {
+        match byte {
+            b'(' => open.push(at),
+            b')' => {
+                let Some(start) = open.pop() else { continue };
+                while closed.last().is_some_and(|inner| inner.start > start) {
+                    closed.pop();
+                }
+                closed.push(start..at);
+            }
+            _ => {}
         }
-        last
-    })
-}
-
-/// The first number of a region or, where it opens a calculation that goes on to an equals sign, the result.
-fn resolve(text: &str, region: Range<usize>) -> Option<Token> {
-    let mut token = first_number(text, region.clone())?;
-    while let Some(result) = calculation(&text[token.span.end..region.end])
-        .and_then(|length| first_number(text, token.span.end + length..region.end))
-    {
-        token = result;
     }
-    Some(token)
+    closed
 }
-
-/// Bytes up to and with the next equals sign, if only operators and operands stand before it.
-fn calculation(rest: &str) -> Option<usize> {
-    let at = rest.find(|c: char| !(c.is_ascii_digit() || c.is_whitespace() || "+-−–*/×÷x$€£¥₹.,()%".contains(c)))?;
-    rest[at..].starts_with('=').then_some(at + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

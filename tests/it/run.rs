@@ -563,11 +563,11 @@ fn rescoring_applies_another_protocols_rules_to_the_same_answers() {
     for (format, lines) in [
         (
             Format::Terminal { colour: false },
-            ["protocol  gsm8k-cot-zeroshot (version 1), plain text", "rules     gsm8k (version 1)"],
+            ["protocol  gsm8k-cot-zeroshot (version 2), plain text", "rules     gsm8k (version 2)"],
         ),
         (
             Format::Markdown,
-            ["| protocol | gsm8k-cot-zeroshot (version 1), plain text |", "| rules | gsm8k (version 1) |"],
+            ["| protocol | gsm8k-cot-zeroshot (version 2), plain text |", "| rules | gsm8k (version 2) |"],
         ),
     ] {
         let table = render(&other, &format).unwrap();

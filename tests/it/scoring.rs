@@ -100,3 +100,36 @@ fn every_protocol_of_gsm8k_is_scored_by_the_faithful_rules_and_by_ours() {
         assert_eq!(rules, ["flexible", "numeric", "strict"], "{name}");
     }
 }
+
+#[test]
+fn the_instances_of_each_kind_are_read_as_a_person_reads_them() {
+    #[derive(Deserialize)]
+    struct Instance {
+        text: String,
+        right: String,
+    }
+    let rules = Protocol::open("direct").unwrap().rules;
+    for kind in
+        ["calculation", "digit-groups", "latex-numbers", "other-digits", "point-before-digits", "sign-lost", "think"]
+    {
+        let Some(path) = shared_file(&format!("cases/scoring/{kind}.jsonl")) else { return };
+        for line in std::fs::read_to_string(path).unwrap().lines() {
+            let Instance { text, right } = serde_json::from_str(line).unwrap();
+            let numeric = score(&rules, &text, &right);
+            assert!(by_name(&numeric, "numeric").correct, "{kind}: {text:?} is {right}: {numeric:?}");
+        }
+    }
+}
+
+#[test]
+fn the_zero_shot_protocol_compares_with_the_full_answer_as_its_source_does() {
+    let strict = |protocol: &str, answer: &str| {
+        let rules = Protocol::open(protocol).unwrap().rules;
+        by_name(&score(&rules, "The answer is 18.", answer), "strict").correct
+    };
+    // The source takes `####` off a full answer with the space behind it alone.
+    for (protocol, without_space) in [("gsm8k-cot-zeroshot", false), ("gsm8k-cot", true)] {
+        assert_eq!(strict(protocol, "9 + 9 = 18\n####18"), without_space, "{protocol}");
+    }
+    assert!(strict("gsm8k-cot-zeroshot", "9 + 9 = 18\n#### 18"));
+}
