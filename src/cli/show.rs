@@ -1,4 +1,4 @@
-//! `evalsuite show`: the table of any command's record again.
+//! `evalsuite show`: the table of any command's record again, or a run's answers to read.
 
 use std::path::{Path, PathBuf};
 
@@ -7,13 +7,16 @@ use clap::Args;
 use super::exit::Exit;
 use super::headline::set_rule;
 use super::output::{OutputArguments, colour, print_data};
+use super::printer::note;
 use super::quality::DIFFS;
+use super::values::at_least_one;
 use crate::jobs::JobError;
 use crate::jobs::bench::{BenchRecord, render_bench};
-use crate::jobs::eval::{EvalRecord, render};
+use crate::jobs::eval::{EvalRecord, ReadingChoice, StoredRun, read_answers, render, render_reading};
 use crate::jobs::perplexity::{PerplexityRecord, render_perplexity};
 use crate::jobs::quality::{QualityRecord, render_quality};
 use crate::report::Format;
+use crate::task::Selection;
 use crate::text::command_line;
 
 /// `evalsuite show`.
@@ -22,19 +25,73 @@ pub struct ShowArguments {
     /// The run folder, or a record's .json file, of any command
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// The rule that decides: first table and verdict
+    /// The rule that decides: first table, verdict, and which answers are right
     /// [default: the one that the run names]
     #[arg(long, value_name = "RULE")]
     pub rule: Option<String>,
+    #[command(flatten)]
+    /// Answers instead of the table.
+    pub reading: ReadingArguments,
     #[command(flatten)]
     /// How to print the table.
     pub output: OutputArguments,
 }
 
+/// Which answers are shown in the place of the table. Each of these narrows.
+#[derive(Debug, Clone, Args)]
+pub struct ReadingArguments {
+    /// The answers to these rows, such as 7 or 3,17,40-60; repeatable
+    #[arg(long, value_name = "ROWS", help_heading = "Answers", group = READING)]
+    pub sample: Vec<String>,
+    /// The answers that are not right
+    #[arg(long, help_heading = "Answers", group = READING)]
+    pub wrong: bool,
+    /// The answers that are right in VARIANT and wrong in the reference, or
+    /// the other way round; with --wrong or --cut, those of VARIANT are meant
+    #[arg(long, value_name = "VARIANT", help_heading = "Answers", group = READING)]
+    pub flipped: Option<String>,
+    /// The answers that the limit of tokens or the context cut off
+    #[arg(long, help_heading = "Answers", group = READING)]
+    pub cut: bool,
+    /// Samples shown at most [default: 10, or all that --sample names]
+    #[arg(long, value_name = "N", help_heading = "Answers", requires = READING)]
+    pub limit: Option<usize>,
+}
+
+const READING: &str = "reading";
+const LIMIT: usize = 10;
+
+impl ReadingArguments {
+    /// The choice, if answers are asked for.
+    fn choice(&self, rule: Option<&str>) -> Result<Option<ReadingChoice>, JobError> {
+        let Self { sample, wrong, flipped, cut, limit } = self;
+        if sample.is_empty() && !wrong && flipped.is_none() && !cut {
+            return Ok(None);
+        }
+        at_least_one(&[("--limit", *limit)])?;
+        let samples = if sample.is_empty() { Vec::new() } else { Selection::parse_indices(&sample.join(","))? };
+        let unnamed = samples.is_empty().then_some(LIMIT);
+        Ok(Some(ReadingChoice {
+            samples,
+            wrong: *wrong,
+            flipped: flipped.clone(),
+            cut: *cut,
+            rule: rule.map(str::to_owned),
+            limit: limit.or(unnamed),
+        }))
+    }
+}
+
 /// For `--help`.
 pub(super) const JSON: &str = "\
 --format json prints the record itself: its key format, bench_format,
-perplexity_format or quality_format says which command's it is, and its version.";
+perplexity_format or quality_format says which command's it is, and its version.
+
+Examples:
+  evalsuite show runs/RUN --sample 7
+      one question, every variant's answer, what each rule took and where
+  evalsuite show runs/RUN --flipped awq --wrong
+      what awq lost against f32";
 
 /// Runs the command.
 pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, JobError> {
@@ -46,8 +103,22 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, JobError> {
             format!("finish it with `{}`", command_line(["evalsuite", "resume", &arguments.run.display().to_string()])),
         ));
     }
-    print_record(&path, &format, arguments.rule.as_deref())?;
+    match arguments.reading.choice(arguments.rule.as_deref())? {
+        Some(choice) => print_answers(&arguments.run, &choice, &format)?,
+        None => print_record(&path, &format, arguments.rule.as_deref())?,
+    }
     Ok(Exit::Success)
+}
+
+fn print_answers(run: &Path, choice: &ReadingChoice, format: &Format) -> Result<(), JobError> {
+    let reading = read_answers(&StoredRun::read(run)?, choice)?;
+    if reading.samples.is_empty() {
+        note(&format!("note: no answer of {} is: {}", run.display(), reading.conditions.join(", ")));
+        if *format != Format::Json {
+            return Ok(());
+        }
+    }
+    print_data(&render_reading(&reading, format)?)
 }
 
 /// Prints the table of a record of any kind.

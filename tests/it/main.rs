@@ -40,6 +40,7 @@ mod protocols;
 mod quality;
 mod quantize;
 mod random_model;
+mod reading;
 mod reference;
 mod report;
 mod report_gate;

@@ -53,8 +53,8 @@ pub fn endings(completions: &[StoredCompletion], rule: &str) -> Endings {
     Endings {
         unread: unread.len(),
         examples,
-        own: best_own(own, unread.len()),
-        built_in: best_built_in(built_in, unread.len()),
+        own: best_own(&own, unread.len()),
+        built_in: best_built_in(&built_in, unread.len()),
     }
 }
 
@@ -127,14 +127,14 @@ fn built_in_readers(unread: &[&StoredCompletion]) -> Vec<Reads> {
 }
 
 /// `numeric` goes before a pattern that reads hardly more: such patterns take any two full stops for a number.
-fn best_own(readers: Vec<Reads>, unread: usize) -> Option<Reader> {
-    let preferred = |reader: &Reader| reader.read + if reader.rule == NUMERIC { unread / 20 } else { 0 };
+fn best_own(readers: &[Reads], unread: usize) -> Option<Reader> {
+    let preferred = |reader: &&Reader| reader.read + if reader.rule == NUMERIC { unread / 20 } else { 0 };
     // `max_by_key` takes the last of equals; the protocol's first is wanted.
-    let readers = readers.into_iter().rev().map(|(reader, _)| reader);
-    readers.filter(|reader| reader.read > 0).max_by_key(preferred)
+    let readers = readers.iter().rev().map(|(reader, _)| reader);
+    readers.filter(|reader| reader.read > 0).max_by_key(preferred).cloned()
 }
 
-fn best_built_in(readers: Vec<Reads>, unread: usize) -> Option<Reader> {
+fn best_built_in(readers: &[Reads], unread: usize) -> Option<Reader> {
     let readers = || readers.iter().rev().map(|(reader, _)| reader).filter(|reader| reader.read > 0);
     let knows_a_form = |reader: &&Reader| reader.rule != NUMERIC && 2 * reader.read >= unread;
     let form = readers().filter(knows_a_form).max_by_key(|reader| reader.read);

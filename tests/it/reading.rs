@@ -1,0 +1,135 @@
+//! `evalsuite show RUN --sample, --wrong, --flipped, --cut` on a run that an earlier version wrote, by the program itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::program::{evalsuite, text};
+
+fn stored() -> PathBuf {
+    crate::data("e113425").join("run")
+}
+
+/// stdout and stderr of `show RUN …`, which must end with `code`.
+fn show(run: &Path, code: i32, arguments: &str) -> (String, String) {
+    let output = evalsuite().arg("show").arg(run).args(arguments.split_whitespace()).output().expect("it starts");
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments}: {out}{err}");
+    assert!(!err.contains("panicked") && (code != 2 || err.contains("hint: ")), "{arguments}: {err}");
+    (out, err)
+}
+
+/// The stored run, in which awq has lost sample 0: its answer is cut behind another value.
+fn damaged() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("f32")).unwrap();
+    fs::create_dir_all(folder.path().join("awq")).unwrap();
+    for file in ["plan.json", "samples.jsonl", "f32/journal.jsonl", "f32/sessions.json", "awq/sessions.json"] {
+        fs::copy(stored().join(file), folder.path().join(file)).unwrap();
+    }
+    // Its answers are no longer those that the record has the hash of.
+    let record = fs::read_to_string(stored().join("record.json")).unwrap();
+    let mut record: Value = serde_json::from_str(&record).unwrap();
+    record["answers_sha256"] = Value::Null;
+    fs::write(folder.path().join("record.json"), record.to_string()).unwrap();
+    let journal = fs::read_to_string(stored().join("awq/journal.jsonl")).unwrap();
+    let changed = journal.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        if line["sample"] == 0 {
+            line["text"] = "They cost 5 * 5 = 20.\nSo she".into();
+            line["finish"] = "length".into();
+            for score in line["scores"].as_array_mut().unwrap() {
+                (score["value"], score["span"], score["correct"]) = ("20".into(), vec![18, 20].into(), false.into());
+            }
+        }
+        line.to_string() + "\n"
+    });
+    fs::write(folder.path().join("awq/journal.jsonl"), changed.collect::<String>()).unwrap();
+    folder
+}
+
+#[test]
+fn a_sample_is_read_with_both_answers_and_what_each_rule_took() {
+    let (out, _) = show(&stored(), 0, "--sample 44");
+    for part in [
+        "Sample 44\n",
+        "Viktor puts 240 bricks",
+        "reference: 139\n",
+        "f32: wrong, 72 tokens\n",
+        "  #### «69»\n",
+        "- numeric, strict, flexible took 69 (line 4, column 6): wrong\n",
+        "  One share is 24▸0 / 15",
+    ] {
+        assert!(out.contains(part), "{part}\nis not in\n{out}");
+    }
+    assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
+    let (two, _) = show(&stored(), 0, "--sample 44 --sample 0-1,3");
+    let headings: Vec<&str> = two.lines().filter(|line| line.starts_with("Sample ")).collect();
+    assert_eq!(headings, ["Sample 0", "Sample 1", "Sample 3", "Sample 44"]);
+}
+
+#[test]
+fn wrong_flipped_and_cut_answers_are_found_in_every_format() {
+    let run = damaged();
+    let rows = |arguments: &str| -> Vec<u64> {
+        let (out, _) = show(run.path(), 0, &format!("{arguments} --format json"));
+        let json: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((json["kind"].as_str(), json["format"].as_u64()), (Some("reading"), Some(1)));
+        json["samples"].as_array().unwrap().iter().map(|sample| sample["sample"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(rows("--wrong"), [0, 7, 44, 140]);
+    assert_eq!(rows("--wrong --limit 2"), [0, 7]);
+    assert_eq!(rows("--flipped awq"), [0]);
+    assert_eq!(rows("--cut"), [0]);
+    assert_eq!(rows("--cut --sample 7"), [0_u64; 0]);
+    let (out, _) = show(run.path(), 0, "--flipped awq");
+    assert!(out.contains("awq: wrong where f32 is right, 24 tokens, cut (length)\n"), "{out}");
+    assert!(out.contains("took 20 (line 1, column 19), from a cut answer: wrong"), "{out}");
+    let (markdown, _) = show(run.path(), 0, "--wrong --limit 1 --format markdown");
+    assert!(markdown.contains("## Sample 0\n") && markdown.contains("```text\nThey cost 5 * 5 = "), "{markdown}");
+    assert!(markdown.contains("3 more are not shown: `--limit 4` shows all."), "{markdown}");
+}
+
+#[test]
+fn a_choice_of_nothing_is_said_and_is_no_failure() {
+    for (arguments, why) in
+        [("--cut", "cut"), ("--flipped awq --wrong", "awq differs from f32 by numeric, awq wrong by numeric")]
+    {
+        let (out, err) = show(&stored(), 0, arguments);
+        assert_eq!(out, "");
+        assert!(err.contains("note: no answer of ") && err.contains(why), "{err}");
+    }
+    let (out, err) = show(&stored(), 0, "--cut --format json");
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["selected"], 0);
+    assert!(err.contains("no answer of"), "{err}");
+}
+
+#[test]
+fn what_cannot_be_shown_is_refused() {
+    for (arguments, part) in [
+        ("--sample 2", "no answer to sample 2"),
+        ("--sample 7-3", "did you mean `3-7`?"),
+        ("--flipped awk", "did you mean `awq`?"),
+        ("--flipped f32", "nothing flips in it"),
+        ("--wrong --rule strikt", "did you mean `strict`?"),
+        ("--wrong --limit 0", "--limit 0 asks for nothing"),
+        ("--wrong --format html", "there is no template reading.html"),
+    ] {
+        let (out, err) = show(&stored(), 2, arguments);
+        assert!(out.is_empty() && err.contains(part), "{arguments}: {out}{err}");
+    }
+    for (run, part) in [
+        ("run/record.json", "is not a folder"),
+        ("quality", "the record of a quality run"),
+        ("interrupted", "has not finished"),
+        ("nowhere", "is not there"),
+    ] {
+        let (_, err) = show(&crate::data("e113425").join(run), 2, "--wrong");
+        assert!(err.contains(part), "{run}: {err}");
+    }
+    let output = evalsuite().args(["show", "run", "--limit", "3"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("required arguments were not provided"), "{}", text(&output.stderr));
+}
