@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::exit::Exit;
-use super::printer::{note, print_error};
+use super::printer::{note, print_error, print_notes};
 use crate::compare::{Gate, Limits, no_shared_precision, refusal};
 use crate::jobs::JobError;
 use crate::jobs::eval::{EvalJob, StoredRun};
@@ -60,7 +60,9 @@ impl BaselineArguments {
                 return Err(JobError::invalid(format!("{flag} {value} is out of range"), format!("give {range}")));
             }
         }
-        Ok(Some(Baseline { run: StoredRun::read(path)?, limits }))
+        let run = StoredRun::read(path)?;
+        print_notes(&run.notes);
+        Ok(Some(Baseline { run, limits }))
     }
 }
 

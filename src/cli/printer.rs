@@ -45,6 +45,11 @@ pub(super) fn note(line: &str) {
     }
 }
 
+/// A line for each note.
+pub(super) fn print_notes(notes: &[String]) {
+    notes.iter().for_each(|text| note(&format!("note: {text}")));
+}
+
 /// A line on stderr that belongs to an error; nobody is left to be told if that fails.
 pub(super) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");

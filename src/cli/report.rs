@@ -10,7 +10,7 @@ use super::baseline::{BaselineArguments, exit};
 use super::exit::Exit;
 use super::headline::{deny, set_rule};
 use super::output::{colour, print_data};
-use super::printer::{note, print_error};
+use super::printer::{note, print_error, print_notes};
 use crate::compare::{Comparison, Report, read_outside, report_format};
 use crate::files::write_atomically;
 use crate::jobs::JobError;
@@ -76,6 +76,7 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
     let baseline = arguments.baseline.open()?;
     let mut runs = arguments.runs.iter().map(|path| StoredRun::read(path)).collect::<Result<Vec<_>, _>>()?;
     for run in &mut runs {
+        print_notes(&run.notes);
         set_rule(&mut run.record, arguments.rule.as_deref(), &run.path)?;
     }
     let gate = baseline.map(|baseline| baseline.gate(&runs)).transpose()?;

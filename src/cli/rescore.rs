@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::output::{OutputArguments, colour, print_data};
-use super::printer::note;
+use super::printer::{note, print_notes};
 use super::session::open_hub;
 use crate::jobs::JobError;
 use crate::jobs::eval::{Rescored, render, rescore};
@@ -51,9 +51,7 @@ pub(super) fn run(arguments: &RescoreArguments) -> Result<Exit, JobError> {
     let hub = open_hub(arguments.offline)?;
     let Rescored { record, file, folder } =
         rescore(&arguments.run, &arguments.protocol, &hub, arguments.out.as_deref())?;
-    for text in &record.notes {
-        note(&format!("note: {text}"));
-    }
+    print_notes(&record.notes);
     print_data(&render(&record, &format)?)?;
     note(&format!("run folder: {}", folder.display()));
     note(&format!("results: {}", file.display()));

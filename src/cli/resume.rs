@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::flags::{FLAGS, OnResume};
 use super::output::{OutputArguments, colour};
 use super::printer::{is_quiet, note};
-use super::show::print_record;
+use super::show::print_run;
 use crate::jobs::JobError;
 use crate::record::{Glance, RunStatus};
 use crate::text::command_line;
@@ -78,7 +78,7 @@ pub(super) enum Next {
 pub(super) fn run(arguments: &ResumeArguments, program: &str) -> Result<Next, JobError> {
     let begun = Glance::read(&arguments.run)?;
     if begun.status == RunStatus::Complete && !arguments.judges() {
-        print_record(&arguments.run.join("record.json"), &arguments.output().format(colour())?, None)?;
+        print_run(&arguments.run, &arguments.output().format(colour())?, None)?;
         return Ok(Next::Done(Exit::Success));
     }
     if let Some(protocol) = &begun.generated_under {

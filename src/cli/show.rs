@@ -7,7 +7,7 @@ use clap::Args;
 use super::exit::Exit;
 use super::headline::set_rule;
 use super::output::{OutputArguments, colour, print_data};
-use super::printer::note;
+use super::printer::{note, print_notes};
 use super::quality::DIFFS;
 use super::values::at_least_one;
 use crate::jobs::JobError;
@@ -96,8 +96,7 @@ Examples:
 /// Runs the command.
 pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, JobError> {
     let format = arguments.output.format(colour())?;
-    let path = if arguments.run.is_dir() { arguments.run.join("record.json") } else { arguments.run.clone() };
-    if !path.exists() && arguments.run.join("plan.json").exists() {
+    if !arguments.run.join("record.json").exists() && arguments.run.join("plan.json").exists() {
         return Err(JobError::invalid(
             format!("the run in {} has not finished", arguments.run.display()),
             format!("finish it with `{}`", command_line(["evalsuite", "resume", &arguments.run.display().to_string()])),
@@ -105,15 +104,18 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<Exit, JobError> {
     }
     match arguments.reading.choice(arguments.rule.as_deref())? {
         Some(choice) => print_answers(&arguments.run, &choice, &format)?,
-        None => print_record(&path, &format, arguments.rule.as_deref())?,
+        None if arguments.run.is_dir() => print_run(&arguments.run, &format, arguments.rule.as_deref())?,
+        None => print_record(&arguments.run, &format, arguments.rule.as_deref())?,
     }
     Ok(Exit::Success)
 }
 
 fn print_answers(run: &Path, choice: &ReadingChoice, format: &Format) -> Result<(), JobError> {
-    let reading = read_answers(&StoredRun::read(run)?, choice)?;
+    let run = StoredRun::read(run)?;
+    print_notes(&run.notes);
+    let reading = read_answers(&run, choice)?;
     if reading.samples.is_empty() {
-        note(&format!("note: no answer of {} is: {}", run.display(), reading.conditions.join(", ")));
+        note(&format!("note: no answer of {} is: {}", run.path.display(), reading.conditions.join(", ")));
         if *format != Format::Json {
             return Ok(());
         }
@@ -121,8 +123,18 @@ fn print_answers(run: &Path, choice: &ReadingChoice, format: &Format) -> Result<
     print_data(&render_reading(&reading, format)?)
 }
 
+/// Prints the table of the record in a run's folder, which must be that of the folder's other files.
+pub(super) fn print_run(folder: &Path, format: &Format, rule: Option<&str>) -> Result<(), JobError> {
+    let notes = match QualityRecord::read_run(folder)? {
+        Some((_, notes)) => notes,
+        None => StoredRun::read(folder)?.notes,
+    };
+    print_notes(&notes);
+    print_record(&folder.join("record.json"), format, rule)
+}
+
 /// Prints the table of a record of any kind.
-pub(super) fn print_record(path: &Path, format: &Format, rule: Option<&str>) -> Result<(), JobError> {
+fn print_record(path: &Path, format: &Format, rule: Option<&str>) -> Result<(), JobError> {
     let report = if let Some(record) = PerplexityRecord::read(path)? {
         render_perplexity(&record, format, 0)?
     } else if let Some(record) = BenchRecord::read(path)? {

@@ -9,11 +9,10 @@ use super::{
 };
 use crate::engine::{Finish, Precision};
 use crate::jobs::JobError;
-use crate::jobs::eval::EvalRecord;
+use crate::jobs::eval::StoredRun;
 use crate::jobs::quality::{Origin as QualityOrigin, PromptQuality, QualityPlan, QualityRecord};
-use crate::record::{
-    GenerationPlan, RunFolder, Session, StoredCompletion, StoredSample, TargetPlan, VariantName, read_journal, utc_now,
-};
+use crate::record::{GenerationPlan, Session, StoredCompletion, TargetPlan, VariantName, utc_now};
+use crate::score::Extraction;
 use crate::task::{PromptSet, Protocol, Tier};
 use crate::text::command_line;
 
@@ -56,9 +55,9 @@ pub fn candidates(run: &Path, origin: Origin) -> Result<Candidates, JobError> {
             "give the folder of a finished `gsm8k` or `quality` run; they lie under `runs/` unless `--out` said otherwise",
         ));
     }
-    match QualityRecord::read(&file)? {
-        Some(record) => quality(run, &record, origin),
-        None => gsm8k(run, &EvalRecord::read(&file)?, origin),
+    match QualityRecord::read_run(run)? {
+        Some((record, _)) => quality(run, &record, origin),
+        None => gsm8k(&StoredRun::read(run)?, origin),
     }
 }
 
@@ -128,20 +127,20 @@ fn unfinished(variant: &VariantName, failure: Option<&str>) -> JobError {
     JobError::invalid(format!("{variant} did not finish: {why}"), "see what the run said, and run again")
 }
 
-fn gsm8k(run: &Path, record: &EvalRecord, origin: Origin) -> Result<Candidates, JobError> {
+fn gsm8k(run: &StoredRun, origin: Origin) -> Result<Candidates, JobError> {
+    let StoredRun { path, record, samples, completions, .. } = run;
     let plan = &record.plan;
     if let Some(task) = &plan.task {
         return Err(JobError::invalid(
             format!(
                 "{} is a run of the task {}, and golden files are kept of gsm8k and quality alone",
-                run.display(),
+                path.display(),
                 task.name
             ),
             "keep its folder, and hold a new run against it by `--baseline RUN`",
         ));
     }
-    let samples: Vec<StoredSample> = read_journal(&run.join("samples.jsonl"))?;
-    let prompts: HashMap<usize, String> = samples.into_iter().map(|line| (line.sample, line.prompt)).collect();
+    let prompts: HashMap<usize, &str> = samples.iter().map(|line| (line.sample, line.prompt.as_str())).collect();
     // A protocol that changed since the run would describe rules that did not score it.
     let protocol = Protocol::open(origin.protocol.unwrap_or(&plan.protocol.name)).ok();
     let protocol = protocol.filter(|protocol| protocol.sha256 == plan.protocol.sha256);
@@ -169,13 +168,12 @@ fn gsm8k(run: &Path, record: &EvalRecord, origin: Origin) -> Result<Candidates, 
     };
     let one = |variant: &VariantName| -> Result<Golden, JobError> {
         let of_record = record.dtypes.iter().find(|one| one.dtype == *variant);
-        let mut stored: Vec<StoredCompletion> = read_journal(&RunFolder::journal_path(run, variant))?;
+        let stored = completions.iter().find(|(own, _)| own == variant).map_or(&[][..], |(_, stored)| stored);
         if stored.len() != plan.completions_per_variant() {
             return Err(unfinished(variant, of_record.and_then(|one| one.failure.as_deref())));
         }
-        stored.sort_by_key(|one| (one.sample, one.repeat));
-        let outputs = stored.into_iter().map(|one| completion_output(one, &prompts)).collect();
-        let mut golden = shared.golden(variant, &RunFolder::read_sessions(run, variant)?, outputs);
+        let outputs = stored.iter().map(|one| completion_output(one, &prompts)).collect();
+        let mut golden = shared.golden(variant, of_record.map_or(&[], |one| &one.sessions), outputs);
         golden.inputs.dataset = Some(dataset.clone());
         golden.inputs.protocol = Some(protocol.clone());
         Ok(golden)
@@ -183,21 +181,21 @@ fn gsm8k(run: &Path, record: &EvalRecord, origin: Origin) -> Result<Candidates, 
     Ok(plan.dtypes.iter().map(|variant| (variant.clone(), one(variant))).collect())
 }
 
-fn completion_output(stored: StoredCompletion, prompts: &HashMap<usize, String>) -> Output {
+fn completion_output(stored: &StoredCompletion, prompts: &HashMap<usize, &str>) -> Output {
     let scored =
-        |score: crate::score::Extraction| Scored { rule: score.rule, value: score.value, correct: score.correct };
+        |score: &Extraction| Scored { rule: score.rule.clone(), value: score.value.clone(), correct: score.correct };
     Output {
         id: match stored.repeat {
             0 => stored.sample.to_string(),
             repeat => format!("{}, repeat {repeat}", stored.sample),
         },
         tier: None,
-        prompt: prompts.get(&stored.sample).cloned(),
-        prompt_sha256: stored.prompt_sha256,
-        token_ids: stored.token_ids.unwrap_or_default(),
-        text: stored.text,
+        prompt: prompts.get(&stored.sample).map(|prompt| (*prompt).to_owned()),
+        prompt_sha256: stored.prompt_sha256.clone(),
+        token_ids: stored.token_ids.clone().unwrap_or_default(),
+        text: stored.text.clone(),
         finish: stored.finish,
-        scores: stored.scores.into_iter().map(scored).collect(),
+        scores: stored.scores.iter().map(scored).collect(),
         checks: Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Event, JobError};
 use crate::files::check_writable;
-use crate::record::{RunFolder, RunPlan, VariantName, utc_stamp};
+use crate::record::{Outcome, RunFolder, RunPlan, VariantName, read_journal, utc_stamp};
 
 /// Where a run's folder lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,17 +47,21 @@ fn fresh_path(runs: &Path, name: &str) -> PathBuf {
     candidates.find(|path| !path.exists()).unwrap_or_else(|| runs.join(&name))
 }
 
-/// What a folder holds of the completions that it shall hold.
-pub(super) fn folder_event(
+/// What a folder holds of the completions that it shall hold, and what of them cannot prove itself.
+pub(super) fn folder_events(
     folder: &RunFolder,
     variants: &[VariantName],
     per_variant: usize,
-) -> Result<Event, JobError> {
-    let mut done = 0;
+) -> Result<Vec<Event>, JobError> {
+    let (mut done, mut events) = (0, Vec::new());
     for variant in variants {
-        done += RunFolder::read_outcomes(folder.path(), variant)?.len();
+        let path = RunFolder::journal_path(folder.path(), variant);
+        let journal = read_journal::<Outcome>(&path)?;
+        done += journal.values.len();
+        events.extend(journal.note(&path).map(Event::Note));
     }
-    Ok(Event::Folder { path: folder.path().to_path_buf(), done, total: per_variant * variants.len() })
+    events.push(Event::Folder { path: folder.path().to_path_buf(), done, total: per_variant * variants.len() });
+    Ok(events)
 }
 
 /// A record that cannot be written should fail before the hours of work that it would tell of. `example` is a good name for it.

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::context::Failures;
 use super::each::{End, each_variant};
+use super::prepared::ids_sha256;
 use super::writer::{Emitted, Missing, Score, Writer};
 use super::{Event, JobContext, JobError, Prepared, Progress, Target, Variant, Variants};
 use crate::engine::{Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work};
@@ -109,6 +110,20 @@ fn missing<'a>(
         let position = task.prepared.binary_search_by_key(&stored.sample, |prepared| prepared.sample);
         let prepared = position.ok().and_then(|position| task.prepared.get(position));
         let belongs = prepared.is_some_and(|prepared| prepared.prompt_sha256 == stored.prompt_sha256);
+        let has_other_tokens = |prepared: &Prepared| {
+            stored.prompt_ids_sha256.as_ref().is_some_and(|stored| *stored != ids_sha256(&prepared.prompt.token_ids))
+        };
+        if belongs && prepared.is_some_and(has_other_tokens) {
+            return Err(RecordError::invalid(
+                format!(
+                    "{}: the prompt of sample {} has other tokens now than when the {variant} journal was begun",
+                    task.folder.path().display(),
+                    stored.sample
+                ),
+                "the model's tokenizer, or the version of evalsuite, is another one; go on with those of before, or start a new run",
+            )
+            .into());
+        }
         if !belongs || stored.repeat >= repeats || !seen.insert((stored.sample, stored.repeat)) {
             return Err(RecordError::invalid(
                 format!(

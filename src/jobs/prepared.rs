@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{JobError, Model};
 use crate::engine::Prompt;
+use crate::files::sha256;
 use crate::score::Answer;
 
 /// A sample that is ready for an engine.
@@ -30,6 +31,11 @@ impl Prepared {
     pub fn expected(&self) -> Answer<'_> {
         Answer { full: &self.answer, value: &self.reference }
     }
+}
+
+/// SHA-256 of token ids, as little-endian words of 32 bits: a prompt's text is one thing, what a tokenizer makes of it another.
+pub(super) fn ids_sha256(ids: &[u32]) -> String {
+    sha256(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())
 }
 
 /// Refuses a prompt that would spoil a run silently; `name` stands for it in messages.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::json::write_json;
+use super::answers::{check_before_resuming, check_kept};
+use super::json::{read_checked, write_json};
 use super::{
     Journal, Outcome, RecordError, RunPlan, Session, StoredCompletion, StoredSample, VariantName, read_journal,
     samples, session,
@@ -48,6 +49,8 @@ impl RunFolder {
         let folder = Self { path: path.to_path_buf(), _lock: lock(path)? };
         let differences = differences(&begun, plan)?;
         if differences.is_empty() {
+            check_before_resuming(path)?;
+            samples::read_samples(path)?;
             return Ok((folder, begun));
         }
         Err(RecordError::invalid(
@@ -111,8 +114,9 @@ impl RunFolder {
         self.write_json(&format!("{variant}/sessions.json"), &sessions)
     }
 
-    /// Writes `answers.jsonl`.
+    /// Writes `answers.jsonl`; answers that lack one of those that stand there are refused.
     pub fn write_answers(&self, answers: &[u8]) -> Result<(), RecordError> {
+        check_kept(&self.path, answers)?;
         let path = self.path.join("answers.jsonl");
         write_atomically(&path, answers).map_err(RecordError::io("write", &path))
     }
@@ -139,7 +143,7 @@ impl RunFolder {
 
     /// Reads a variant's outcomes in a run folder, held or not.
     pub fn read_outcomes(path: &Path, variant: &VariantName) -> Result<Vec<Outcome>, RecordError> {
-        read_journal(&Self::journal_path(path, variant))
+        Ok(read_journal(&Self::journal_path(path, variant))?.values)
     }
 
     /// The path of a variant's journal.
@@ -153,22 +157,16 @@ impl RunFolder {
 }
 
 pub(super) fn read_plan<P: DeserializeOwned>(path: &Path) -> Result<P, RecordError> {
+    const HINT: &str = "the file was changed, or another version of evalsuite wrote it; start a new run";
     let file = path.join("plan.json");
-    let bytes = fs::read(&file).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::NotFound && path.is_dir() {
-            return RecordError::invalid(
-                format!("{}: there is no plan.json, so this is no run, or one that ended before it began", path.display()),
-                "name a run's folder; one that ended so holds nothing: delete it and give the command without `--resume`",
-            );
-        }
-        RecordError::io("read", &file)(error)
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        RecordError::invalid(
-            format!("{}: not the plan of a run: {error}", file.display()),
-            "the file was changed, or another version of evalsuite wrote it; start a new run",
-        )
-    })
+    if path.is_dir() && !file.exists() {
+        return Err(RecordError::invalid(
+            format!("{}: there is no plan.json, so this is no run, or one that ended before it began", path.display()),
+            "name a run's folder; one that ended so holds nothing: delete it and give the command without `--resume`",
+        ));
+    }
+    serde_json::from_slice(&read_checked(&file, HINT)?)
+        .map_err(|error| RecordError::invalid(format!("{}: not the plan of a run: {error}", file.display()), HINT))
 }
 
 fn differences<P: RunPlan>(was: &P, is: &P) -> Result<Vec<String>, RecordError> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RecordError;
 use super::folder::{is_in_use, read_plan};
+use super::json::{REMAKE, read_checked};
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -89,7 +90,8 @@ impl Glance {
     /// Reads a run folder. One without a plan is no run.
     pub fn read(path: &Path) -> Result<Self, RecordError> {
         let plan: AnyPlan = read_plan(path)?;
-        let record = std::fs::read(path.join("record.json")).ok();
+        let record = path.join("record.json");
+        let record = record.exists().then(|| read_checked(&record, REMAKE)).transpose()?;
         let record = record.and_then(|bytes| serde_json::from_slice::<AnyRecord>(&bytes).ok());
         let status = match record {
             _ if is_in_use(path) => RunStatus::Running,

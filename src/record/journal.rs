@@ -1,20 +1,22 @@
 //! `journal.jsonl`: one line a completion, appended and synced as completions end.
 //!
-//! A line is whole once its newline is written. A process killed while writing leaves at most one torn line, the last;
-//! it is dropped and its sample is generated again. A damaged line before the last is an error.
+//! A torn last line, which a kill may leave, is dropped and its sample is generated again; a damaged line is an error.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
 use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::RecordError;
+use super::lines::{Lines, line_of, parse, read_lines};
 use crate::engine::{Finish, Timings};
 use crate::score::Extraction;
+
+const HINT: &str = "only a last line can be torn by a kill, so this file was changed or its disk is at fault; delete that line and give \
+                    `evalsuite resume RUN` to generate its sample again; of a finished run, delete record.json and answers.jsonl too";
 
 /// A line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +27,10 @@ pub struct StoredCompletion {
     pub repeat: usize,
     /// SHA-256 of the prompt's text.
     pub prompt_sha256: String,
+    /// SHA-256 of the prompt's token ids, as little-endian words of 32 bits; `None` where the target does not tell them, and in journals
+    /// of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_ids_sha256: Option<String>,
     /// Tokens that the model was fed; `None` where the target does not tell.
     pub prompt_tokens: Option<usize>,
     /// Every generated token, the ending one included; `None` where the target does not tell them.
@@ -108,11 +114,11 @@ impl Journal {
             .open(path)
             .map_err(RecordError::io("open", path))?;
         let bytes = std::fs::read(path).map_err(RecordError::io("read", path))?;
-        let (done, whole) = parse(&bytes, path)?;
-        if whole < bytes.len() {
-            file.set_len(whole as u64).map_err(RecordError::io("cut the torn last line of", path))?;
+        let Lines { values, length, .. } = parse(&bytes, path, HINT)?;
+        if length < bytes.len() {
+            file.set_len(length as u64).map_err(RecordError::io("cut the torn last line of", path))?;
         }
-        Ok((Self::from_file(file, path), done))
+        Ok((Self::from_file(file, path), values))
     }
 
     fn from_file(file: File, path: &Path) -> Self {
@@ -121,9 +127,7 @@ impl Journal {
 
     /// Writes one line. It survives the process at once, and a power cut after the next [`Journal::sync`].
     pub fn append(&mut self, completion: &StoredCompletion) -> Result<(), RecordError> {
-        let mut line =
-            serde_json::to_vec(completion).map_err(|error| RecordError::io("write", &self.path)(error.into()))?;
-        line.push(b'\n');
+        let line = line_of(completion).map_err(|error| RecordError::io("write", &self.path)(error.into()))?;
         self.file.write_all(&line).map_err(RecordError::io("write", &self.path))?;
         self.dirty = true;
         if self.synced.elapsed() > Self::SYNC_EVERY { self.sync() } else { Ok(()) }
@@ -141,41 +145,8 @@ impl Journal {
 }
 
 /// All whole lines of a journal, in order; none if the file does not exist.
-pub fn read_journal<T: DeserializeOwned + Send>(path: &Path) -> Result<Vec<T>, RecordError> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(parse(&bytes, path)?.0),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(RecordError::io("read", path)(error)),
-    }
-}
-
-/// The whole lines, and the number of bytes that they take.
-fn parse<T: DeserializeOwned + Send>(bytes: &[u8], path: &Path) -> Result<(Vec<T>, usize), RecordError> {
-    let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
-    let mut parsed: Vec<Result<T, serde_json::Error>> =
-        lines.par_iter().map(|line| serde_json::from_slice(line)).collect();
-    let mut whole = bytes.len();
-    if let Some(last) = lines.last() {
-        // Without its newline a line counts as torn even if it parses: the next line would be glued to it.
-        if !last.ends_with(b"\n") || parsed.last().is_some_and(Result::is_err) {
-            parsed.pop();
-            whole -= last.len();
-        }
-    }
-    let values = parsed
-        .into_iter()
-        .enumerate()
-        .map(|(index, line)| {
-            line.map_err(|error| {
-                RecordError::invalid(
-                    format!("{}:{}: damaged line: {error}", path.display(), index + 1),
-                    "only a last line can be torn by a kill, so this file was changed or its disk is at fault; delete \
-                     that line and give `--resume` to generate its sample again",
-                )
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    Ok((values, whole))
+pub fn read_journal<T: DeserializeOwned + Send>(path: &Path) -> Result<Lines<T>, RecordError> {
+    read_lines(path, HINT)
 }
 
 /// Deserialises a list, where there is one, as its length.
@@ -212,6 +183,7 @@ mod tests {
             sample,
             repeat: 0,
             prompt_sha256: "00".repeat(32),
+            prompt_ids_sha256: Some("11".repeat(32)),
             prompt_tokens: Some(12),
             token_ids: Some(vec![5, 6, 70_000]),
             text: "So:\n\"4\" é\u{2028}".to_owned(),
@@ -271,7 +243,8 @@ mod tests {
 
     #[test]
     fn what_a_target_does_not_tell_is_unknown() {
-        let unknown = StoredCompletion { prompt_tokens: None, token_ids: None, ..completion(7) };
+        let unknown =
+            StoredCompletion { prompt_ids_sha256: None, prompt_tokens: None, token_ids: None, ..completion(7) };
         let line = serde_json::to_vec(&unknown).unwrap();
         assert_eq!(serde_json::from_slice::<StoredCompletion>(&line).unwrap(), unknown);
         let outcome: Outcome = serde_json::from_slice(&line).unwrap();

@@ -9,8 +9,12 @@
 //! RUN/answers.jsonl         every answer and score, sorted, without timings
 //! RUN/record.json           the results with their provenance
 //! ```
+//!
+//! Whatever decides a number proves itself: every line of a journal and of `samples.jsonl`, and every JSON file, has a checksum
+//! ([`checksum`]); a finished run's files are held against one another when they are read ([`stored`]).
 
 mod answers;
+mod checksum;
 mod clock;
 mod elsewhere;
 mod error;
@@ -18,10 +22,12 @@ mod folder;
 mod glance;
 mod journal;
 mod json;
+mod lines;
 mod machine;
 mod plan;
 mod samples;
 mod session;
+mod stored;
 mod variant;
 
 pub use answers::answers;
@@ -31,10 +37,12 @@ pub use error::RecordError;
 pub use folder::RunFolder;
 pub use glance::{Glance, RunStatus};
 pub use journal::{Journal, Outcome, StoredCompletion, read_journal};
-pub(crate) use json::{Versions, read_json, write_json};
+pub(crate) use json::{REMAKE, Versions, read_checked, read_json, write_json};
+pub use lines::Lines;
 pub use machine::{DeviceMemory, Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
 pub use plan::{AwqPlan, Difference, GenerationPlan, Invocation, ModelPlan, RunPlan, TargetPlan, VariantPlan};
 pub use samples::StoredSample;
 pub(crate) use samples::read_samples;
 pub use session::Session;
+pub(crate) use stored::{Recorded, StoredJournals};
 pub use variant::VariantName;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RecordError, read_journal};
+use super::RecordError;
+use super::lines::{Lines, line_of, read_lines};
 use crate::files::write_atomically;
 
 const SAMPLES: &str = "samples.jsonl";
@@ -29,16 +30,17 @@ pub struct StoredSample {
 }
 
 /// The questions in a run folder, in row order; none in folders of before they were kept.
-pub(crate) fn read_samples(folder: &Path) -> Result<Vec<StoredSample>, RecordError> {
-    read_journal(&folder.join(SAMPLES))
+pub(crate) fn read_samples(folder: &Path) -> Result<Lines<StoredSample>, RecordError> {
+    let hint = "the file was changed or its disk is at fault; delete it and the run's record.json, and give `evalsuite resume RUN`: \
+                it writes both anew";
+    read_lines(&folder.join(SAMPLES), hint)
 }
 
 pub(super) fn write_samples(folder: &Path, samples: &[StoredSample]) -> Result<(), RecordError> {
     let path = folder.join(SAMPLES);
     let mut bytes = Vec::new();
     for sample in samples {
-        serde_json::to_writer(&mut bytes, sample).map_err(|error| RecordError::io("write", &path)(error.into()))?;
-        bytes.push(b'\n');
+        bytes.extend(line_of(sample).map_err(|error| RecordError::io("write", &path)(error.into()))?);
     }
     write_atomically(&path, &bytes).map_err(RecordError::io("write", &path))
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::json::read_checked;
 use super::{DeviceMemory, PeakMemory, RecordError};
 use crate::engine::EngineInfo;
 
@@ -35,14 +36,11 @@ pub struct Session {
 
 /// The sessions written so far; none if the file does not exist.
 pub(super) fn read(path: &Path) -> Result<Vec<Session>, RecordError> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-            RecordError::invalid(
-                format!("{}: not a list of sessions: {error}", path.display()),
-                "the file was changed or damaged; start a new run folder",
-            )
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(RecordError::io("read", path)(error)),
+    const HINT: &str =
+        "the file was changed, or its disk is at fault: its times cannot be measured again; start a new run folder";
+    if !path.exists() {
+        return Ok(Vec::new());
     }
+    serde_json::from_slice(&read_checked(path, HINT)?)
+        .map_err(|error| RecordError::invalid(format!("{}: not a list of sessions: {error}", path.display()), HINT))
 }

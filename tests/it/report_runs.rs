@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use evalsuite::engine::{Dtype, Finish, Timings};
-use evalsuite::jobs::eval::{Measured, StoredRun, summarise};
-use evalsuite::record::{Outcome, StoredCompletion, StoredSample};
+use evalsuite::files::sha256;
+use evalsuite::jobs::eval::{EvalRecord, Measured, StoredRun, summarise};
+use evalsuite::record::{Outcome, RunFolder, StoredCompletion, StoredSample, answers};
 use evalsuite::score::Extraction;
 
 use crate::scripted::{evaluate, inputs, job};
@@ -39,19 +40,18 @@ pub(crate) fn counted_anew(mut run: StoredRun) -> StoredRun {
     run
 }
 
-/// Writes a run as a folder again.
+/// Writes a run as a folder again, as a job would.
 pub(crate) fn write_run(run: &StoredRun, folder: &Path) {
-    std::fs::create_dir_all(folder).unwrap();
-    run.record.write(&folder.join("record.json")).unwrap();
-    std::fs::write(folder.join("plan.json"), serde_json::to_vec(&run.record.plan).unwrap()).unwrap();
-    let lines = |values: Vec<String>| values.join("\n") + "\n";
-    let samples = run.samples.iter().map(|sample| serde_json::to_string(sample).unwrap()).collect();
-    std::fs::write(folder.join("samples.jsonl"), lines(samples)).unwrap();
-    for (dtype, completions) in &run.completions {
-        std::fs::create_dir_all(folder.join(dtype.as_str())).unwrap();
-        let journal = completions.iter().map(|one| serde_json::to_string(one).unwrap()).collect();
-        std::fs::write(folder.join(dtype.as_str()).join("journal.jsonl"), lines(journal)).unwrap();
+    let made = RunFolder::create(folder, &run.record.plan).unwrap();
+    made.write_samples(&run.samples).unwrap();
+    for (record, (dtype, completions)) in run.record.dtypes.iter().zip(&run.completions) {
+        let (mut journal, _) = made.journal(dtype).unwrap();
+        completions.iter().for_each(|one| journal.append(one).unwrap());
+        made.write_sessions(dtype, &record.sessions).unwrap();
     }
+    let answers = answers(&run.completions).unwrap();
+    made.write_answers(&answers).unwrap();
+    made.write_record(&EvalRecord { answers_sha256: Some(sha256(&answers)), ..run.record.clone() }).unwrap();
 }
 
 /// A run of GSM8K's size: `rows` questions in f32, f16 and awq, answers of some 600 characters, every tenth of f16's and
@@ -81,6 +81,7 @@ pub(crate) fn large_run(folder: &Path, rows: usize) -> StoredRun {
             sample,
             repeat: 0,
             prompt_sha256: "00".repeat(32),
+            prompt_ids_sha256: None,
             prompt_tokens: Some(900),
             token_ids: Some((0..150).map(|token| if changed && token >= 40 { 9 } else { token }).collect()),
             finish: if sample.is_multiple_of(50) { Finish::Length } else { Finish::EndOfSequence },

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use crate::scripted::{
     ROWS, dataset, engine, engine_on, evaluate, evaluate_with, inputs, inputs_of, job, model, target,
 };
+use crate::without_checksums;
 
 /// In memory where that is possible: these tests sync thousands of small files.
 fn scratch() -> TempDir {
@@ -226,7 +227,10 @@ fn a_changed_journal_is_refused() {
     let resuming = EvalJob { resume: true, ..job };
     fs::write(&journal, format!("{text}{first}\n")).unwrap();
     assert!(message(evaluate(&resuming, &inputs)).contains("is there twice"));
-    fs::write(&journal, text.replacen("\"prompt_sha256\":\"", "\"prompt_sha256\":\"f", 1)).unwrap();
+    let other = text.replacen("\"prompt_sha256\":\"", "\"prompt_sha256\":\"f", 1);
+    fs::write(&journal, &other).unwrap();
+    assert!(message(evaluate(&resuming, &inputs)).contains("journal.jsonl:1: damaged line"));
+    fs::write(&journal, without_checksums(&other)).unwrap();
     assert!(message(evaluate(&resuming, &inputs)).contains("is not one of this run"));
     fs::write(&journal, format!("{{\"sample\":\n{text}")).unwrap();
     assert!(message(evaluate(&resuming, &inputs)).contains("journal.jsonl:1: damaged line"));
@@ -503,7 +507,7 @@ fn a_record_of_another_format_is_refused() {
     let finished = evaluate(&job(scratch.path().join("run")), &inputs()).unwrap();
     let path = finished.folder.join("record.json");
     let text = fs::read_to_string(&path).unwrap().replacen("\"format\": 1", "\"format\": 2", 1);
-    fs::write(&path, text).unwrap();
+    fs::write(&path, without_checksums(&text)).unwrap();
     let text = EvalRecord::read(&path).unwrap_err().to_string();
     assert!(text.contains("format 2") && text.contains("reads format 1"), "{text}");
 }

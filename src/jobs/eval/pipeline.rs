@@ -5,7 +5,7 @@ use super::{Answers, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, findings, rend
 use super::{EvalInputs, EvalJob};
 use crate::files::sha256;
 use crate::hub::Hub;
-use crate::jobs::folder::{folder_event, open_folder};
+use crate::jobs::folder::{folder_events, open_folder};
 use crate::jobs::generate::{Task, generate};
 use crate::jobs::{Event, Failures, Finished, JobContext, JobError, Prepared};
 use crate::record::{Machine, RunFolder, StoredSample, answers, read_samples, utc_now};
@@ -44,7 +44,7 @@ pub fn evaluate(
     let model = plan.target.model.name.rsplit('/').next().unwrap_or_default();
     let name = format!("{model}-{task}{}", plan.protocol.name);
     let (folder, plan) = open_folder(&job.destination, job.resume, plan, &name)?;
-    (context.emit)(folder_event(&folder, &plan.dtypes, plan.completions_per_variant())?);
+    folder_events(&folder, &plan.dtypes, plan.completions_per_variant())?.into_iter().for_each(&mut *context.emit);
     folder.write_samples(&prepared.iter().map(stored_sample).collect::<Vec<_>>())?;
 
     let task = Task {
@@ -98,12 +98,15 @@ fn record(
     let mut journals = Vec::new();
     let mut measured = Vec::new();
     for variant in &plan.dtypes {
-        journals.push((variant.clone(), folder.journal(variant)?.1));
+        let mut journal = folder.journal(variant)?.1;
+        // What is found first must not hang on the order in which answers ended.
+        journal.sort_by_key(|completion| (completion.sample, completion.repeat));
+        journals.push((variant.clone(), journal));
         let failure = failures.iter().find(|(failed, _)| failed == variant).map(|(_, error)| error.to_string());
         let outcomes = RunFolder::read_outcomes(folder.path(), variant)?;
         measured.push(Measured { dtype: variant.clone(), outcomes, sessions: folder.sessions(variant)?, failure });
     }
-    let answers = answers(&mut journals)?;
+    let answers = answers(&journals)?;
     folder.write_answers(&answers)?;
     let rules: Vec<String> = inputs.protocol.rules.iter().map(|rule| rule.name.clone()).collect();
     let dtypes = summarise(&measured, plan.reference().as_ref(), &rules);
@@ -122,7 +125,7 @@ fn record(
         answers_sha256: Some(sha256(&answers)),
         notes,
     };
-    let samples = read_samples(folder.path())?;
+    let samples = read_samples(folder.path())?.values;
     record.findings = findings(&Answers { record: &record, completions: &journals, samples: &samples });
     Ok(record)
 }

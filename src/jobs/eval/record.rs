@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{EvalPlan, Finding, ProtocolPlan, unreadable};
 use crate::fault::Fault;
-use crate::record::{DeviceMemory, Machine, PeakMemory, RecordError, Session, VariantName, Versions, write_json};
+use crate::record::{
+    DeviceMemory, Machine, PeakMemory, REMAKE, RecordError, Session, VariantName, Versions, read_checked, write_json,
+};
 use crate::score::Ratio;
 use crate::score::statistics::{Paired, Proportion};
 
@@ -136,7 +138,7 @@ impl EvalRecord {
         struct Version {
             format: u32,
         }
-        let bytes = std::fs::read(path).map_err(RecordError::io("read", path))?;
+        let bytes = read_checked(path, REMAKE)?;
         let invalid = |error: serde_json::Error| {
             RecordError::invalid(
                 format!("{}: not a record of a run: {error}", path.display()),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Answers, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, findings, summarise};
+use super::{Answers, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, StoredRun, findings, summarise};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::JobError;
@@ -38,10 +38,13 @@ struct Column {
 /// `<run>-rescored-<protocol>`.
 pub fn rescore(run: &Path, protocol: &str, hub: &Hub, out: Option<&Path>) -> Result<Rescored, JobError> {
     let plan = RunFolder::read_plan::<EvalPlan>(run)?;
+    // Of a finished run every file is held against the others first.
+    let stored = run.join("record.json").exists().then(|| StoredRun::read(run)).transpose()?;
     let protocol = Protocol::open(protocol)?;
-    let columns = columns(run, &plan, &protocol.rules, &samples(&plan, hub)?)?;
-    let samples = read_samples(run)?;
-    let record = record(run, plan, &protocol, &columns, &samples)?;
+    let (columns, unproven) = columns(run, &plan, &protocol.rules, &samples(&plan, hub)?)?;
+    let samples = read_samples(run)?.values;
+    let generated = stored.and_then(|stored| stored.record.generated_under).unwrap_or_else(|| plan.protocol.clone());
+    let record = record(generated, plan, &protocol, &columns, &samples, unproven);
     // The user's folder may be refused: before anything is written.
     let path = out.map_or_else(|| fresh_path(run, &protocol.name), Path::to_path_buf);
     write_folder(run, &path, &record, columns)?;
@@ -55,10 +58,14 @@ fn columns(
     plan: &EvalPlan,
     rules: &[Rule],
     samples: &HashMap<usize, Sample>,
-) -> Result<Vec<Column>, JobError> {
-    let mut columns = Vec::new();
+) -> Result<(Vec<Column>, Vec<String>), JobError> {
+    let (mut columns, mut unproven) = (Vec::new(), Vec::new());
     for variant in &plan.dtypes {
-        let mut completions: Vec<StoredCompletion> = read_journal(&RunFolder::journal_path(run, variant))?;
+        let path = RunFolder::journal_path(run, variant);
+        let journal = read_journal::<StoredCompletion>(&path)?;
+        unproven.extend(journal.note(&path));
+        let mut completions = journal.values;
+        completions.sort_by_key(|completion| (completion.sample, completion.repeat));
         rescore_completions(&mut completions, rules, samples)?;
         let sessions = RunFolder::read_sessions(run, variant)?;
         columns.push(Column { variant: variant.clone(), completions, sessions });
@@ -69,21 +76,18 @@ fn columns(
             "finish the run first, with `evalsuite resume RUN`",
         ));
     }
-    Ok(columns)
+    Ok((columns, unproven))
 }
 
+/// `generated` is the protocol that the answers were made with, which may have been scored anew before.
 fn record(
-    run: &Path,
+    generated: ProtocolPlan,
     plan: EvalPlan,
     protocol: &Protocol,
     columns: &[Column],
     samples: &[StoredSample],
-) -> Result<EvalRecord, JobError> {
-    // Answers may have been scored anew before; what they were made with stays.
-    let generated = match plan.generated_under {
-        Some(_) => EvalRecord::read(&run.join("record.json"))?.generated_under.unwrap_or_else(|| plan.protocol.clone()),
-        None => plan.protocol.clone(),
-    };
+    unproven: Vec<String>,
+) -> EvalRecord {
     let in_words = format!(
         "generated under protocol {} (version {}), scored by the rules of {} (version {})",
         generated.name, generated.version, protocol.name, protocol.version
@@ -108,7 +112,7 @@ fn record(
         machine: Machine::detect(),
         complete: not_all.is_none(),
         answers_sha256: None,
-        notes: std::iter::once(in_words).chain(not_all).collect(),
+        notes: std::iter::once(in_words).chain(not_all).chain(unproven).collect(),
         dtypes: summarise(&columns.iter().map(measured).collect::<Vec<_>>(), plan.reference().as_ref(), &rules),
         plan: EvalPlan {
             protocol: ProtocolPlan {
@@ -126,7 +130,7 @@ fn record(
     };
     let completions: Vec<_> = columns.iter().map(|one| (one.variant.clone(), one.completions.clone())).collect();
     record.findings = findings(&Answers { record: &record, completions: &completions, samples });
-    Ok(record)
+    record
 }
 
 fn write_folder(run: &Path, path: &Path, record: &EvalRecord, columns: Vec<Column>) -> Result<(), JobError> {
@@ -141,11 +145,11 @@ fn write_folder(run: &Path, path: &Path, record: &EvalRecord, columns: Vec<Colum
         folder.write_sessions(&column.variant, &column.sessions)?;
         journals.push((column.variant, column.completions));
     }
-    let samples = read_samples(run)?;
+    let samples = read_samples(run)?.values;
     if !samples.is_empty() {
         folder.write_samples(&samples)?;
     }
-    let answers = answers(&mut journals)?;
+    let answers = answers(&journals)?;
     folder.write_answers(&answers)?;
     folder.write_record(&EvalRecord { answers_sha256: Some(sha256(&answers)), ..record.clone() })?;
     Ok(())

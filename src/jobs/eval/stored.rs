@@ -2,25 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{EvalPlan, EvalRecord};
-use crate::record::{RecordError, RunFolder, StoredCompletion, StoredSample, VariantName, read_journal, read_samples};
+use super::{DtypeRecord, EvalPlan, EvalRecord, Measured, summarise};
+use crate::record::{
+    Outcome, RecordError, Recorded, RunFolder, StoredCompletion, StoredJournals, StoredSample, VariantName,
+    read_samples,
+};
 
 /// A finished run: its results, its questions and every completion.
 #[derive(Debug, Clone)]
 pub struct StoredRun {
     /// The folder.
     pub path: PathBuf,
-    /// The results.
+    /// The results. Every figure of a variant is computed anew from its journal and sessions, so that no report mixes two sources.
     pub record: EvalRecord,
     /// The questions in row order; none in folders of before they were kept.
     pub samples: Vec<StoredSample>,
     /// The completions of each variant of the record, by sample and repeat.
     pub completions: Vec<(VariantName, Vec<StoredCompletion>)>,
+    /// What the user should know: files that cannot prove themselves.
+    pub notes: Vec<String>,
 }
 
 impl StoredRun {
-    /// Reads a run folder. One that is not there, has not finished, or whose journals are not those of its record is
-    /// refused.
+    /// Reads a run folder. One that is not there, has not finished, or holds a file that was changed is refused: plan, sessions,
+    /// journals and answers must be those of the record, and must give its figures.
     pub fn read(path: &Path) -> Result<Self, RecordError> {
         if !path.is_dir() {
             let what = if path.exists() { "is not a folder" } else { "is not there" };
@@ -30,26 +35,26 @@ impl StoredRun {
             ));
         }
         let record = Self::read_record(path)?;
-        let mut completions = Vec::new();
-        for variant in &record.dtypes {
-            let journal = RunFolder::journal_path(path, &variant.dtype);
-            let mut stored: Vec<StoredCompletion> = read_journal(&journal)?;
-            if stored.len() != variant.n {
-                return Err(RecordError::invalid(
-                    format!(
-                        "{} holds {} completions, the run's record.json {}",
-                        journal.display(),
-                        stored.len(),
-                        variant.n
-                    ),
-                    "delete its record.json and give `evalsuite resume RUN`: it makes the record anew",
-                ));
-            }
-            stored.sort_by_key(|completion| (completion.sample, completion.repeat));
-            completions.push((variant.dtype.clone(), stored));
-        }
+        let StoredJournals { completions, mut notes } = StoredJournals::read(
+            path,
+            &Recorded {
+                plan: &record.plan,
+                variants: record.dtypes.iter().map(|one| (&one.dtype, one.n, &one.sessions[..])).collect(),
+                answers_sha256: record.answers_sha256.as_deref(),
+            },
+        )?;
         let samples = read_samples(path)?;
-        Ok(Self { path: path.to_path_buf(), record, samples, completions })
+        notes.extend(samples.note(&path.join("samples.jsonl")));
+        let dtypes = figures(&record, &completions);
+        if let Some(what) = record.dtypes.iter().zip(&dtypes).find_map(|(recorded, own)| disagreement(recorded, own)) {
+            return Err(RecordError::invalid(
+                format!("{}: {what}", path.join("record.json").display()),
+                "one of the two was changed: put an unchanged copy in its place; if the journals are right, delete record.json and give \
+                 `evalsuite resume RUN`, which makes it anew",
+            ));
+        }
+        let record = EvalRecord { dtypes, ..record };
+        Ok(Self { path: path.to_path_buf(), record, samples: samples.values, completions, notes })
     }
 
     fn read_record(path: &Path) -> Result<EvalRecord, RecordError> {
@@ -64,4 +69,51 @@ impl StoredRun {
             "finish it with `evalsuite resume RUN`",
         ))
     }
+}
+
+/// What the journals give.
+fn figures(record: &EvalRecord, completions: &[(VariantName, Vec<StoredCompletion>)]) -> Vec<DtypeRecord> {
+    let measured =
+        |(recorded, (variant, completions)): (&DtypeRecord, &(VariantName, Vec<StoredCompletion>))| Measured {
+            dtype: variant.clone(),
+            outcomes: completions.iter().map(Outcome::from).collect(),
+            sessions: recorded.sessions.clone(),
+            failure: recorded.failure.clone(),
+        };
+    let measured: Vec<Measured> = record.dtypes.iter().zip(completions).map(measured).collect();
+    let mut rules: Vec<String> = Vec::new();
+    for rule in record.dtypes.iter().flat_map(|variant| &variant.rules) {
+        if !rules.contains(&rule.rule) {
+            rules.push(rule.rule.clone());
+        }
+    }
+    summarise(&measured, record.plan.reference().as_ref(), &rules)
+}
+
+/// The first figure of a record that is not what its journal gives. What is derived from these figures follows them.
+fn disagreement(recorded: &DtypeRecord, own: &DtypeRecord) -> Option<String> {
+    let total = |tokens: Option<u64>| tokens.map_or_else(|| "n/a".to_owned(), |tokens| tokens.to_string());
+    let seconds = |seconds: Option<f64>| seconds.map_or_else(|| "n/a".to_owned(), |seconds| format!("{seconds:.6}"));
+    let of_run = |one: &DtypeRecord| {
+        vec![
+            ("answers".to_owned(), one.answered.to_string()),
+            ("cut answers".to_owned(), one.cut.to_string()),
+            ("prompt tokens".to_owned(), total(one.prompt_tokens)),
+            ("output tokens".to_owned(), total(one.output_tokens)),
+            ("seconds of generating".to_owned(), seconds(one.generate_seconds)),
+            ("tokens/s".to_owned(), seconds(one.output_tokens_per_second)),
+            ("seconds of loading".to_owned(), seconds(one.load_seconds)),
+        ]
+    };
+    let figures = |one: &DtypeRecord| {
+        let of_rules = one.rules.iter().flat_map(|rule| {
+            let right = rule.accuracy.map_or_else(|| "n/a".to_owned(), |accuracy| accuracy.successes.to_string());
+            let extracted = rule.extracted.to_string();
+            [(format!("values by {}", rule.rule), extracted), (format!("right answers by {}", rule.rule), right)]
+        });
+        of_run(one).into_iter().chain(of_rules).collect::<Vec<_>>()
+    };
+    let mut pairs = figures(recorded).into_iter().zip(figures(own));
+    let ((what, recorded_value), (_, own_value)) = pairs.find(|(recorded, own)| recorded != own)?;
+    Some(format!("{what} of {} are {recorded_value} here, but the journal gives {own_value}", recorded.dtype))
 }

@@ -7,6 +7,7 @@ mod inputs;
 mod job;
 mod pipeline;
 mod record;
+mod stored;
 mod summary;
 mod view;
 

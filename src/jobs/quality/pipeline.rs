@@ -8,7 +8,7 @@ use super::{QualityInputs, QualityJob};
 use crate::engine::Precision;
 use crate::files::sha256;
 use crate::hub::Hub;
-use crate::jobs::folder::{folder_event, open_folder};
+use crate::jobs::folder::{folder_events, open_folder};
 use crate::jobs::generate::{Task, generate};
 use crate::jobs::{Event, Failures, Finished, JobContext, JobError, spelling};
 use crate::record::{Machine, RunFolder, StoredCompletion, VariantName, answers, utc_now};
@@ -38,7 +38,7 @@ pub fn evaluate(
     let plan = inputs.plan(job);
     let name = format!("{}-{}", plan.target.model.name.rsplit('/').next().unwrap_or_default(), plan.prompts.name);
     let (folder, plan) = open_folder(&job.destination, job.resume, plan, &name)?;
-    (context.emit)(folder_event(&folder, &plan.dtypes, plan.prompts.chosen)?);
+    folder_events(&folder, &plan.dtypes, plan.prompts.chosen)?.into_iter().for_each(&mut *context.emit);
     let task = Task {
         target: &job.target,
         generation: &plan.generation,
@@ -71,7 +71,7 @@ fn record(
         let failure = failures.iter().find(|(failed, _)| failed == variant).map(|(_, error)| error.to_string());
         columns.push((variant.to_string(), failure, folder.sessions(variant)?));
     }
-    let answers = answers(&mut journals)?;
+    let answers = answers(&journals)?;
     folder.write_answers(&answers)?;
     Ok(QualityRecord {
         quality_format: QUALITY_FORMAT,
