@@ -84,7 +84,7 @@ impl Target {
     /// Opens everything that the target names. An AWQ form that nobody asked for and that cannot be read is left out, with a note.
     pub fn open(&self, hub: &Hub) -> Result<Checkpoints, JobError> {
         let model = Arc::new(ModelSource::open(&self.model, hub)?);
-        let mut notes = Vec::new();
+        let mut notes = model.tokenizer.notes.clone();
         let awq = self.find_awq(&model, hub, &mut notes)?;
         let further = self.variants.iter().map(|variant| variant.open(&model, hub)).collect::<Result<_, _>>()?;
         Ok(Checkpoints { model: Model::Local(model), awq, further, notes })

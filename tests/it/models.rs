@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use evalsuite::engine::model::{Family, ModelSource, ModelSpec, PositionKind, RotaryScaling, TensorValues};
+use evalsuite::engine::Precision;
 use evalsuite::files::sha256;
+use evalsuite::hub::Hub;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
@@ -187,6 +189,25 @@ fn a_special_token_of_the_config_alone_is_special_too() {
     let tokenizer = open(folder.path()).unwrap().tokenizer;
     assert_eq!(tokenizer.encode("a<|im_end|>", true).unwrap(), [6, 2]);
     assert_eq!(tokenizer.decode(&[6, 2]).unwrap(), "a");
+}
+
+#[test]
+fn a_tokenizer_with_dropout_gives_the_same_tokens_every_time_and_says_so() {
+    let folder = tiny_model::folder();
+    let plain = open(folder.path()).unwrap().tokenizer;
+    assert_eq!(plain.notes, Vec::<String>::new());
+    let mut tokenizer = tiny_model::tokenizer();
+    tokenizer["model"]["dropout"] = json!(0.5);
+    write_json(folder.path(), "tokenizer.json", &tokenizer);
+    let with_dropout = open(folder.path()).unwrap().tokenizer;
+    let text = "ab ab ab ab ab ab";
+    for _ in 0..100 {
+        assert_eq!(with_dropout.encode(text, true).unwrap(), plain.encode(text, true).unwrap());
+    }
+    assert!(with_dropout.notes[0].contains("a dropout of 0.5") && with_dropout.notes[0].contains("turned off"));
+    let target = crate::scripted::target(folder.path().to_str().unwrap(), &[Precision::F32]);
+    let hub = Hub::from_environment(true).unwrap();
+    assert_eq!(target.open(&hub).unwrap().notes, with_dropout.notes, "a job tells its user");
 }
 
 #[test]

@@ -159,6 +159,7 @@ pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
             eos_token: None,
             eos_ids: BTreeSet::new(),
             sha256: "70".repeat(32),
+            notes: Vec::new(),
         }),
         tensors: Box::new(NoTensors),
         files: None,

@@ -39,6 +39,7 @@ fn tokenizer() -> Arc<ModelTokenizer> {
         eos_token: None,
         eos_ids: BTreeSet::from([END]),
         sha256: String::new(),
+        notes: Vec::new(),
     })
 }
 

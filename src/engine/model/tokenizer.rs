@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokenizers::models::ModelWrapper;
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use crate::EngineError;
@@ -25,6 +26,8 @@ pub struct ModelTokenizer {
     pub eos_ids: BTreeSet<u32>,
     /// SHA-256 of the tokenizer's file (of the whole file, where it is part of a GGUF file).
     pub sha256: String,
+    /// What the user should know: what of the file is not heeded.
+    pub notes: Vec<String>,
 }
 
 impl ModelTokenizer {
@@ -95,6 +98,19 @@ fn cannot_encode(text: &str, error: &tokenizers::Error) -> EngineError {
         format!("the tokenizer cannot encode a text of {} bytes: {error}", text.len()),
         "check tokenizer.json: its pre-tokenizer or its model lacks what this text needs",
     )
+}
+
+/// Turns off BPE dropout, by which a text has other tokens each time: training wants that, and no answer could be had again. What was
+/// turned off, in words.
+pub(super) fn turn_off_dropout(tokenizer: &mut Tokenizer) -> Option<String> {
+    let ModelWrapper::BPE(bpe) = tokenizer.get_model() else { return None };
+    let dropout = bpe.dropout.filter(|dropout| *dropout > 0.0)?;
+    let mut bpe = bpe.clone();
+    bpe.dropout = None;
+    tokenizer.with_model(bpe);
+    Some(format!(
+        "tokenizer.json has a dropout of {dropout}, by which a text has other tokens each time; it is turned off"
+    ))
 }
 
 /// The post-processor that puts `bos` in front of a text and `eos` behind it.

@@ -8,7 +8,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::facts::TokenizerFacts;
 use super::files::ModelFiles;
-use super::tokenizer::{part, special_token_frame};
+use super::tokenizer::{part, special_token_frame, turn_off_dropout};
 use super::{Family, ModelTokenizer, family};
 use crate::EngineError;
 use crate::files;
@@ -40,6 +40,7 @@ pub(super) fn read(files: &ModelFiles, config: &Value, family: Family) -> Result
         [_, _] if facts.vocabulary_and_merges => vocabulary_and_merges(files)?,
         _ => return Err(missing(files)),
     };
+    let notes = turn_off_dropout(&mut tokenizer).into_iter().collect();
     // A tokenizer.json may carry the truncation and padding of its training; transformers drops both for generation.
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| unusable(files, "tokenizer.json", &error))?;
@@ -85,6 +86,7 @@ pub(super) fn read(files: &ModelFiles, config: &Value, family: Family) -> Result
         eos_token: eos.map(|(token, _)| token),
         eos_ids,
         sha256: digest(files, &chosen)?,
+        notes,
     })
 }
 

@@ -80,6 +80,7 @@ pub(in crate::model) fn model_tokenizer(
         eos_ids: eos.iter().chain(&end_of_turn).map(|(_, id)| *id).collect::<BTreeSet<_>>(),
         eos_token: eos.map(|(token, _)| token),
         sha256: sha256.to_owned(),
+        notes: Vec::new(),
     })
 }
 
