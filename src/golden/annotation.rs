@@ -1,6 +1,6 @@
 //! A check's failures as annotations of GitHub Actions.
 
-use super::{Checked, Status};
+use super::Checked;
 use crate::report::annotation;
 
 /// One `::error` line for each golden file whose check failed, at that file, with its first differences.
@@ -15,5 +15,5 @@ pub fn annotations(checked: &[Checked]) -> Vec<String> {
         let file = one.entry.path.display().to_string();
         annotation("error", Some(&file), &format!("golden {}", one.entry.in_words()), &message)
     };
-    checked.iter().filter(|one| one.status != Status::Ok).map(line).collect()
+    checked.iter().filter(|one| !one.is_good()).map(line).collect()
 }

@@ -18,6 +18,8 @@ pub enum Status {
     Missing,
     /// It could not be compared.
     Failed,
+    /// Its model is not on this machine, so that nothing was run.
+    LeftOut,
 }
 
 impl Status {
@@ -30,6 +32,7 @@ impl Status {
             Self::Orphaned => "orphaned",
             Self::Missing => "missing",
             Self::Failed => "failed",
+            Self::LeftOut => "left out",
         }
     }
 }
@@ -65,6 +68,19 @@ impl Checked {
             is_pending: false,
             is_engine_failure: false,
         }
+    }
+
+    /// Its model is not on this machine.
+    pub fn left_out(entry: &Entry, error: &JobError) -> Self {
+        let why = error.to_string();
+        let why = why.lines().next().unwrap_or_default();
+        let way = entry.source().unwrap_or_else(|| "put its model where the recipe names it, or name it by `--model`".to_owned());
+        Self::new(entry, Status::LeftOut, format!("its model is not on this machine: {why}\nto get it: {way}"))
+    }
+
+    /// Whether it may stand: it holds, or nobody could see.
+    pub fn is_good(&self) -> bool {
+        matches!(self.status, Status::Ok | Status::LeftOut)
     }
 
     /// It could not be compared.

@@ -59,6 +59,12 @@ impl Entry {
         self.exists().then(|| Golden::read(&self.path)).transpose()
     }
 
+    /// How to get the model, as the file `SOURCE` beside its golden files says; if there is one.
+    pub fn source(&self) -> Option<String> {
+        let text = fs::read_to_string(self.path.with_file_name("SOURCE")).ok()?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
     /// Writes a pending file with the differences that the check found.
     pub fn write_pending(&self, golden: &Golden) -> Result<(), JobError> {
         write(&self.pending_path(), golden)

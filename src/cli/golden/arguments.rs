@@ -25,7 +25,9 @@ Examples:
 
 Golden files lie in golden/SUITE/MODEL/DTYPE.json. A check leaves what changed
 beside them, as DTYPE.json.new; with --ci, or where the environment variable CI
-is set, nothing is written and nothing is asked.";
+is set, nothing is written and nothing is asked. Golden files whose model is not
+on this machine are left out, and listed with the way to get it; with
+--require-all they fail.";
 
 const TIERS: &str = "\
 Tiers, chosen by each prompt of a set (its key `tier`), or else by --tier:
@@ -39,7 +41,7 @@ Tiers, chosen by each prompt of a set (its key `tier`), or else by --tier:
 const CHECK_JSON: &str = "\
 --format json: kind (\"golden check\"), format (1), holds (all of them do), and
 golden_files, each with suite, model, dtype, path, status (ok, changed, pending,
-orphaned, missing, failed), summary, notes, is_pending, and differences, each
+orphaned, missing, failed, left out), summary, notes, is_pending, and differences, each
 with id (null: of the whole file) and what. Differences are all told there.";
 
 const REVIEW_JSON: &str = "\
@@ -152,6 +154,10 @@ pub struct CheckArguments {
     /// Write nothing and ask nothing, as where the environment variable CI is set
     #[arg(long)]
     pub ci: bool,
+    /// Fail where a model is not on this machine; else its golden files are left
+    /// out, unless --model asks for it
+    #[arg(long)]
+    pub require_all: bool,
     #[command(flatten)]
     /// How to print what was found.
     pub data: DataArguments,

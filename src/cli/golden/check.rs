@@ -51,7 +51,10 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<Exit, JobError> {
                     }
                     Err(error) if error.is_hub_failure() && is_interrupted() => return Ok(false),
                     Err(error) => {
-                        checked.extend(group.entries.iter().map(|entry| Checked::failed(entry, &error)));
+                        let may_lack = !arguments.require_all && scope.model.is_none();
+                        let is_absent = may_lack && (error.is_hub_failure() || group.has_no_model());
+                        let judge = if is_absent { Checked::left_out } else { Checked::failed };
+                        checked.extend(group.entries.iter().map(|entry| judge(entry, &error)));
                         continue;
                     }
                 };
@@ -73,7 +76,8 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<Exit, JobError> {
 
 /// Says what a check found, and how good that is.
 fn conclude(checked: &[Checked], write: bool, is_json: bool) -> Result<Exit, JobError> {
-    let bad: Vec<&Checked> = checked.iter().filter(|one| one.status != Status::Ok).collect();
+    let bad: Vec<&Checked> = checked.iter().filter(|one| !one.is_good()).collect();
+    let left_out = checked.iter().filter(|one| one.status == Status::LeftOut).count();
     if is_json {
         let files: Vec<CheckedData> = checked.iter().map(CheckedData::new).collect();
         print_json("golden check", &json!({ "holds": bad.is_empty(), "golden_files": files }))?;
@@ -86,6 +90,12 @@ fn conclude(checked: &[Checked], write: bool, is_json: bool) -> Result<Exit, Job
         say(
             "hint: nothing was written, for this is CI; the same command elsewhere leaves what came for `golden review`",
         );
+    }
+    if !checked.is_empty() && left_out == checked.len() {
+        return Err(JobError::invalid(
+            "no golden file was compared: the model of none is on this machine",
+            "get one as the lines above say, or name one by `--model`",
+        ));
     }
     let any = |status: Status| bad.iter().any(|one| one.status == status);
     Ok(match bad[..] {
@@ -109,15 +119,18 @@ fn in_words(checked: &[Checked], bad: &[&Checked]) -> String {
         lines.extend(one.notes.iter().map(|note| format!("          note: {note}")));
         lines.extend(differences(one));
     }
+    let left_out = checked.iter().filter(|one| one.status == Status::LeftOut).count();
+    let compared = checked.len() - left_out;
+    let and_left_out = if left_out == 0 { String::new() } else { format!("; {left_out} left out") };
     lines.push(match bad {
-        [] => format!("golden: all {} hold", checked.len()),
+        [] => format!("golden: all {compared} hold{and_left_out}"),
         [one] => {
             let summary = one.summary.lines().next().unwrap_or_default();
-            format!("golden: 1 of {} does not hold: {}: {summary}", checked.len(), one.entry.in_words())
+            format!("golden: 1 of {compared} does not hold{and_left_out}: {}: {summary}", one.entry.in_words())
         }
         _ => {
             let names: Vec<String> = bad.iter().map(|one| one.entry.in_words()).collect();
-            format!("golden: {} of {} do not hold: {}", bad.len(), checked.len(), names.join(", "))
+            format!("golden: {} of {compared} do not hold{and_left_out}: {}", bad.len(), names.join(", "))
         }
     });
     if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {

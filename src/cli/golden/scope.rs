@@ -10,6 +10,7 @@ use crate::cli::eval::{EvalFlags, resolve};
 use crate::cli::flags::left_out_of_recipes;
 use crate::cli::model::{NO_DTYPE, dtypes};
 use crate::cli::quality::{QualityArguments, resolve_quality};
+use crate::engine::model::ModelSpec;
 use crate::engine::{EngineKind, Precision};
 use crate::fault::Fault;
 use crate::golden::{
@@ -228,6 +229,13 @@ impl Group {
         })?;
         let job = job(self.suite, &self.recipe, &self.variants, &self.engine, scratch.path())?;
         job.run(&self.recipe, hub, context)
+    }
+
+    /// Whether what it would run is not on this machine, nor to be had from the hub.
+    pub(super) fn has_no_model(&self) -> bool {
+        let names_nothing =
+            |source: &String| ModelSpec { source: source.clone(), revision: "main".to_owned() }.names_nothing();
+        std::iter::once(&self.recipe.model).chain(&self.recipe.awq).any(names_nothing)
     }
 
     /// Where the golden file of a variant lies; `model` is the model's own name.

@@ -47,6 +47,12 @@ impl ModelSpec {
         ))
     }
 
+    /// Whether it names nothing that there may be: no part of the program, nothing on this machine, and no hub id.
+    pub fn names_nothing(&self) -> bool {
+        let is_bundled = [bundled::NAME, bundled::AWQ_NAME].contains(&self.source.as_str());
+        !is_bundled && !Path::new(&self.source).exists() && hub_place(&self.source).is_none()
+    }
+
     fn find(&self) -> Result<Place, EngineError> {
         if self.source == bundled::NAME {
             return Ok(Place::Bundled);
@@ -148,6 +154,17 @@ mod tests {
             assert!(error.contains("no model at") && error.contains("hint:"), "{path}: {error}");
         }
         assert!(place("~/models").unwrap_err().contains("shell"));
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_names_nothing() {
+        let here = tempfile::tempdir().unwrap();
+        let names_nothing = |source: &str| {
+            ModelSpec { source: source.to_owned(), revision: DEFAULT_REVISION.to_owned() }.names_nothing()
+        };
+        let names = ["bundled", "bundled-awq", "owner/name", "owner/name/model.gguf", here.path().to_str().unwrap()];
+        assert!(!names.into_iter().any(names_nothing));
+        assert!(["./owner/name", "model.gguf", "/no/such/folder", "opt"].into_iter().all(names_nothing));
     }
 
     #[test]
