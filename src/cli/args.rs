@@ -15,10 +15,12 @@ use super::quantize::QuantizeArguments;
 use super::report::ReportArguments;
 use super::rescore::RescoreArguments;
 use super::resume::ResumeArguments;
+use super::score::ScoreArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
 use super::{
-    bench, doctor, eval, golden, list, perplexity, protocol, quality, quantize, report, rescore, resume, show, synth,
+    bench, doctor, eval, golden, list, perplexity, protocol, quality, quantize, report, rescore, resume, score, show,
+    synth,
 };
 
 /// What `--vs` takes, in `report` and in `bench`.
@@ -74,6 +76,9 @@ pub enum Command {
     /// Score a run's stored answers anew by another protocol's rules
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", rescore::EXAMPLES))]
     Rescore(RescoreArguments),
+    /// Score completions that were made elsewhere
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", score::EXAMPLES))]
+    Score(Box<ScoreArguments>),
     /// Print the table of a run again
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", show::JSON))]
     Show(ShowArguments),

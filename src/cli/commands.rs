@@ -8,7 +8,9 @@ use super::parser::parse;
 use super::printer::{print_error, set_quiet};
 use super::resume::{self, Next, ResumeArguments};
 use super::session::is_interrupted;
-use super::{bench, doctor, eval, golden, list, perplexity, protocol, quality, quantize, report, rescore, show, synth};
+use super::{
+    bench, doctor, eval, golden, list, perplexity, protocol, quality, quantize, report, rescore, score, show, synth,
+};
 use crate::jobs::JobError;
 
 /// Runs the program on a command line, the program's own name first.
@@ -40,6 +42,7 @@ fn dispatch(own: &Command, command: Vec<String>) -> Result<Exit, JobError> {
         Command::Quality(arguments) => quality::run(arguments, command),
         Command::Golden(arguments) => golden::run(arguments),
         Command::Rescore(arguments) => rescore::run(arguments),
+        Command::Score(arguments) => score::run(arguments, command),
         Command::Show(arguments) => show::run(arguments),
         Command::Report(arguments) => report::run(arguments, command),
         Command::Protocol(arguments) => protocol::run(arguments),

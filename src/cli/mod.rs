@@ -22,6 +22,7 @@ mod quantize;
 mod report;
 mod rescore;
 mod resume;
+mod score;
 mod session;
 mod show;
 mod synth;

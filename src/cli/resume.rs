@@ -87,6 +87,12 @@ pub(super) fn run(arguments: &ResumeArguments, program: &str) -> Result<Next, Jo
             format!("finish the run that they come from, under the protocol {protocol}, and rescore it again"),
         ));
     }
+    if begun.is_made_elsewhere {
+        return Err(JobError::invalid(
+            format!("{} holds completions that were made elsewhere: there is nothing to run", arguments.run.display()),
+            "`evalsuite show` and `evalsuite report` read it; `evalsuite score` scores a file of completions anew",
+        ));
+    }
     let words = arguments.words(program, &begun)?;
     if let Some(folder) = &begun.working_directory {
         enter(folder)?;
@@ -202,6 +208,7 @@ mod tests {
             task: None,
             protocol: None,
             generated_under: None,
+            is_made_elsewhere: false,
             variants: Vec::new(),
             status: RunStatus::Interrupted,
         };

@@ -123,8 +123,11 @@ fn print_answers(run: &Path, choice: &ReadingChoice, format: &Format) -> Result<
     print_data(&render_reading(&reading, format)?)
 }
 
-/// Prints the table of the record in a run's folder, which must be that of the folder's other files.
+/// Prints the table of the record in a folder; in a run's it must be that of the folder's other files.
 pub(super) fn print_run(folder: &Path, format: &Format, rule: Option<&str>) -> Result<(), JobError> {
+    if !folder.join("plan.json").exists() {
+        return print_record(&folder.join("record.json"), format, rule);
+    }
     let notes = match QualityRecord::read_run(folder)? {
         Some((_, notes)) => notes,
         None => StoredRun::read(folder)?.notes,

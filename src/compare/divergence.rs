@@ -43,14 +43,19 @@ fn divergence(sources: &[Source], row: usize, reference: usize) -> Divergence {
     Divergence { row, reference, n, identical: n - first.len(), first }
 }
 
-/// Whether two series have the same tokens wherever both have a sample, and have one.
+/// Whether two series have the same answers wherever both have a sample, and have one: the same tokens, or the same texts where either's
+/// tokens are unknown.
 pub(in crate::compare) fn same_answers(reference: &[StoredCompletion], other: &[StoredCompletion]) -> bool {
-    let of_reference: HashMap<(usize, usize), &[u32]> = by_sample(reference);
-    let mut common = other
-        .iter()
-        .filter_map(|one| Some((of_reference.get(&(one.sample, one.repeat))?, one.token_ids.as_deref()?)))
-        .peekable();
-    common.peek().is_some() && common.all(|(reference, own)| *reference == own)
+    let of_reference: HashMap<(usize, usize), &StoredCompletion> =
+        reference.iter().map(|one| ((one.sample, one.repeat), one)).collect();
+    let mut common =
+        other.iter().filter_map(|one| Some((*of_reference.get(&(one.sample, one.repeat))?, one))).peekable();
+    let is_same =
+        |(reference, own): (&StoredCompletion, &StoredCompletion)| match (&reference.token_ids, &own.token_ids) {
+            (Some(reference), Some(own)) => reference == own,
+            _ => reference.text == own.text,
+        };
+    common.peek().is_some() && common.all(is_same)
 }
 
 /// Tokens by (sample, repeat), of answers whose tokens are known.

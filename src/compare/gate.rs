@@ -1,5 +1,6 @@
 //! A run against a stored one: is it still as good, is it still as fast?
 
+use std::collections::HashMap;
 use std::fmt::Display;
 
 use serde::Serialize;
@@ -196,11 +197,32 @@ fn differences(run: &StoredRun, baseline: &StoredRun) -> Vec<String> {
         .filter(|difference| difference.field != "dtypes")
         .map(|difference| shortened(&difference.to_string()))
         .collect();
+    notes.extend(other_prompts(run, baseline));
     if run.record.machine.cpu != baseline.record.machine.cpu {
         let (was, is) = (&baseline.record.machine.cpu, &run.record.machine.cpu);
         notes.push(format!("machine: was {was}, is {is}; speeds do not compare"));
     }
     notes
+}
+
+/// Prompts that both runs have and that are not the same, as text or as tokens: what a template or a tokenizer changed.
+fn other_prompts(run: &StoredRun, baseline: &StoredRun) -> Option<String> {
+    let both = run.completions.iter().map(|(variant, own)| (own, completions(baseline, variant)));
+    let (own, stored) = both.into_iter().find(|(_, stored)| !stored.is_empty())?;
+    let stored: HashMap<(usize, usize), &StoredCompletion> =
+        stored.iter().map(|one| ((one.sample, one.repeat), one)).collect();
+    let pairs: Vec<_> = own.iter().filter_map(|one| Some((stored.get(&(one.sample, one.repeat))?, one))).collect();
+    let texts = pairs.iter().filter(|(was, is)| was.prompt_sha256 != is.prompt_sha256).count();
+    let tokens = pairs.iter().filter(|(was, is)| {
+        was.prompt_ids_sha256.as_ref().zip(is.prompt_ids_sha256.as_ref()).is_some_and(|(was, is)| was != is)
+    });
+    match (texts, tokens.count(), pairs.len()) {
+        (0, 0, _) => None,
+        (0, tokens, n) => {
+            Some(format!("prompts: {tokens} of {n} have the baseline's text and other tokens: another tokenizer"))
+        }
+        (texts, _, n) => Some(format!("prompts: {texts} of {n} have another text than the baseline's")),
+    }
 }
 
 /// Enough of a difference to know it by: whole plans may stand in it.
@@ -244,7 +266,10 @@ fn check(
             "run both on the same `--samples`",
         ));
     };
-    let mut checks = vec![accuracy(&blank, paired, same_answers(stored_answers, answers), limits)];
+    let tells_tokens = stored_answers.iter().chain(answers).all(|one| one.token_ids.is_some());
+    let how = if tells_tokens { "token for token" } else { "text for text" };
+    let identical = same_answers(stored_answers, answers).then_some(how);
+    let mut checks = vec![accuracy(&blank, paired, identical, limits)];
     if let Some(least) = limits.min_speed_ratio {
         checks.push(speed(&blank, own.output_tokens_per_second, stored.output_tokens_per_second, least));
     }
@@ -255,12 +280,13 @@ fn completions<'a>(run: &'a StoredRun, variant: &VariantName) -> &'a [StoredComp
     run.completions.iter().find(|(own, _)| own == variant).map_or(&[], |(_, completions)| completions)
 }
 
-/// Non-inferior where the whole interval lies above −margin; answers that are the same to the last token are the same.
-fn accuracy(blank: &GateCheck, paired: Paired, identical: bool, limits: Limits) -> GateCheck {
+/// Non-inferior where the whole interval lies above −margin; answers that are the same to the last token are the same. `identical` says
+/// how they are the same, if they are.
+fn accuracy(blank: &GateCheck, paired: Paired, identical: Option<&str>, limits: Limits) -> GateCheck {
     let Limits { margin_points, .. } = limits;
     let interval = (paired.difference_low, paired.difference_high);
     let kept = interval.0 * 100.0 > -margin_points;
-    let passed = kept || identical;
+    let passed = kept || identical.is_some();
     let n = paired.n();
     let figures = format!(
         "accuracy {} points on {n} questions ({} lost, {} gained), 95 % interval [{}, {}]",
@@ -271,8 +297,8 @@ fn accuracy(blank: &GateCheck, paired: Paired, identical: bool, limits: Limits) 
         points(interval.1)
     );
     let dtype = &blank.dtype;
-    let message = if identical {
-        format!("{dtype}: every answer is the baseline's, token for token, on {n} questions")
+    let message = if let Some(how) = identical {
+        format!("{dtype}: every answer is the baseline's, {how}, on {n} questions")
     } else if kept {
         format!("{dtype}: {figures}, above the margin of -{margin_points:.1}")
     } else if paired.lost <= paired.gained {

@@ -32,6 +32,8 @@ pub struct Provenance {
     pub answers_sha256: Option<String>,
     /// The notes printed before and during the run.
     pub notes: Vec<String>,
+    /// Files of the run that cannot prove themselves unchanged, as earlier versions wrote them.
+    pub unproven: Vec<String>,
     /// The folder holds its questions, so that samples can be shown.
     pub has_samples: bool,
 }
@@ -43,7 +45,7 @@ pub(in crate::compare) fn provenance(run: &StoredRun) -> Provenance {
         folder: run.path.display().to_string(),
         model: model(&plan.target.model),
         dataset: dataset(plan),
-        protocol: protocol(&plan.protocol),
+        protocol: protocol(plan, &plan.protocol),
         decoding: decoding(&plan.generation),
         command: command_line(plan.invocation.command.iter().map(String::as_str)),
         plan: plan.clone(),
@@ -51,6 +53,7 @@ pub(in crate::compare) fn provenance(run: &StoredRun) -> Provenance {
         finished: record.finished.clone(),
         answers_sha256: record.answers_sha256.clone(),
         notes: record.notes.clone(),
+        unproven: run.notes.clone(),
         has_samples: !run.samples.is_empty(),
     }
 }

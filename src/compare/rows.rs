@@ -174,7 +174,7 @@ pub(in crate::compare) fn rows(
             reference: *reference,
             n: Some(own.n),
             answered: measured.then_some(own.answered),
-            cut: measured.then_some(own.cut),
+            cut: own.known_cut(),
             rules: rule_groups(&scores),
             scores,
             lengths: own.lengths,

@@ -171,6 +171,8 @@ pub enum Finish {
     Context,
     /// Scored, not generated.
     Scored,
+    /// Not known: the answer was made elsewhere.
+    Unknown,
 }
 
 impl Finish {
@@ -182,6 +184,7 @@ impl Finish {
             Self::Length => "length",
             Self::Context => "context",
             Self::Scored => "scored",
+            Self::Unknown => "unknown",
         }
     }
 

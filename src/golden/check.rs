@@ -74,7 +74,9 @@ impl Checked {
     pub fn left_out(entry: &Entry, error: &JobError) -> Self {
         let why = error.to_string();
         let why = why.lines().next().unwrap_or_default();
-        let way = entry.source().unwrap_or_else(|| "put its model where the recipe names it, or name it by `--model`".to_owned());
+        let way = entry
+            .source()
+            .unwrap_or_else(|| "put its model where the recipe names it, or name it by `--model`".to_owned());
         Self::new(entry, Status::LeftOut, format!("its model is not on this machine: {why}\nto get it: {way}"))
     }
 

@@ -251,6 +251,11 @@ fn output(was: &Output, is: &Output, tier: Tier, spell: Option<&dyn Fn(u32) -> S
             _ => format!("sha256 was {}, is {}", was.prompt_sha256, is.prompt_sha256),
         };
         changes.push(ChangeKind::Prompt.because(format!("the prompt changed {place}")));
+    } else if let (Some(before), Some(now)) = (&was.prompt_ids_sha256, &is.prompt_ids_sha256)
+        && before != now
+    {
+        let what = "the prompt's text is the same, and its tokens are not: another tokenizer";
+        changes.push(ChangeKind::Prompt.because(what.to_owned()));
     }
     if tier == Tier::Tokens {
         changes.extend(tokens(was, is, spell).map(|what| ChangeKind::Tokens.because(what)));

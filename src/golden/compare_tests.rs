@@ -12,6 +12,7 @@ fn output(id: &str, tokens: &[u32], text: &str) -> Output {
         tier: None,
         prompt: Some("ask".to_owned()),
         prompt_sha256: "aa".to_owned(),
+        prompt_ids_sha256: Some("1d".to_owned()),
         token_ids: tokens.to_vec(),
         text: text.to_owned(),
         finish: Finish::EndOfSequence,
@@ -96,6 +97,21 @@ fn tokens_are_told_by_index_text_and_number() {
         let other_prompt = Output { prompt_sha256: "bb".to_owned(), prompt: Some("as k".to_owned()), ..was() };
         let change = changes(tier, was(), other_prompt);
         assert_eq!(change, ["the prompt changed at character 2: was \"ask\", is \"as k\""], "{tier}");
+    }
+}
+
+#[test]
+fn a_prompt_with_other_tokens_is_another_prompt() {
+    let was = || output("0", &[1, 2, 3], "a");
+    for tier in Tier::ALL {
+        let other = Output { prompt_ids_sha256: Some("2e".to_owned()), ..was() };
+        assert_eq!(
+            changes(tier, was(), other),
+            ["the prompt's text is the same, and its tokens are not: another tokenizer"]
+        );
+        // A golden file of before has none, and an endpoint tells none.
+        let unknown = || Output { prompt_ids_sha256: None, ..was() };
+        assert!(changes(tier, unknown(), was()).is_empty() && changes(tier, was(), unknown()).is_empty());
     }
 }
 

@@ -191,6 +191,9 @@ pub struct Output {
     pub prompt: Option<String>,
     /// SHA-256 of the rendered prompt.
     pub prompt_sha256: String,
+    /// SHA-256 of the prompt's token ids; `None` in golden files of versions that did not store it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_ids_sha256: Option<String>,
     /// Every generated token, the ending one included.
     pub token_ids: Vec<u32>,
     /// Their text, up to a stop string.

@@ -53,6 +53,8 @@ pub struct Glance {
     pub protocol: Option<String>,
     /// Of answers that were scored anew: the protocol that they were generated under.
     pub generated_under: Option<String>,
+    /// The completions were made elsewhere, and only scored here.
+    pub is_made_elsewhere: bool,
     /// The columns of its table.
     pub variants: Vec<String>,
     /// Progress so far.
@@ -76,6 +78,7 @@ struct AnyPlan {
     prompts: Option<Named>,
     protocol: Option<Named>,
     generated_under: Option<String>,
+    completions: Option<serde::de::IgnoredAny>,
     #[serde(default)]
     dtypes: Vec<String>,
 }
@@ -108,6 +111,7 @@ impl Glance {
             task: plan.task.or(plan.dataset).or(plan.prompts).map(|named| named.name),
             protocol: plan.protocol.map(|named| named.name),
             generated_under: plan.generated_under,
+            is_made_elsewhere: plan.completions.is_some(),
             variants: plan.dtypes,
             status,
         })

@@ -135,10 +135,22 @@ pub struct GenerationPlan {
     pub seed: u64,
     /// Completions a sample.
     pub repeats: usize,
-    /// Tokens to generate at most.
+    /// Tokens to generate at most; 0 where completions were made elsewhere, of which only the repeats are known.
     pub max_tokens: usize,
     /// Strings that end a generation, the protocol's and the user's.
     pub stop_strings: Vec<String>,
+}
+
+impl GenerationPlan {
+    /// Of completions made elsewhere.
+    pub const fn unknown(repeats: usize) -> Self {
+        Self { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0, repeats, max_tokens: 0, stop_strings: Vec::new() }
+    }
+
+    /// Whether anything of it is known.
+    pub const fn is_known(&self) -> bool {
+        self.max_tokens > 0
+    }
 }
 
 /// Everything that decides a run's answers, as stored in the run folder.
@@ -172,12 +184,13 @@ impl std::fmt::Display for Difference {
 }
 
 /// Such as are no variant's: the hashes beside them decide.
-const INDIFFERENT: [&str; 14] = [
+const INDIFFERENT: [&str; 15] = [
     "command",
     "working_directory",
     "started",
     "task.title",
     "task.file",
+    "completions.source",
     "model.name",
     "model.source",
     "awq.name",

@@ -15,6 +15,9 @@ const SAMPLES: &str = "samples.jsonl";
 pub struct StoredSample {
     /// Row of the dataset.
     pub sample: usize,
+    /// What the file of completions made elsewhere calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// The dataset's question.
     pub question: String,
     /// The dataset's answer.
@@ -25,7 +28,7 @@ pub struct StoredSample {
     /// Samples of the same cluster are not independent of one another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// What the model read, as text.
+    /// What the model read, as text; empty where completions were made elsewhere, for it is not known.
     pub prompt: String,
 }
 

@@ -33,7 +33,9 @@ pub(crate) fn variants(target: &TargetPlan) -> Vec<(String, String)> {
 /// `greedy, at most 512 tokens`.
 pub(crate) fn decoding(generation: &GenerationPlan) -> String {
     let mut words = Vec::new();
-    if generation.temperature == 0.0 {
+    if !generation.is_known() {
+        words.push("unknown, for the completions were made elsewhere".to_owned());
+    } else if generation.temperature == 0.0 {
         words.push("greedy".to_owned());
     } else {
         words.push(format!("temperature {}", generation.temperature));
@@ -45,7 +47,9 @@ pub(crate) fn decoding(generation: &GenerationPlan) -> String {
         }
         words.push(format!("seed {}", generation.seed));
     }
-    words.push(format!("at most {} tokens", generation.max_tokens));
+    if generation.is_known() {
+        words.push(format!("at most {} tokens", generation.max_tokens));
+    }
     if generation.repeats > 1 {
         words.push(format!("{} completions a sample", generation.repeats));
     }

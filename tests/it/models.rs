@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use evalsuite::engine::model::{Family, ModelSource, ModelSpec, PositionKind, RotaryScaling, TensorValues};
 use evalsuite::engine::Precision;
+use evalsuite::engine::model::{Family, ModelSource, ModelSpec, PositionKind, RotaryScaling, TensorValues};
 use evalsuite::files::sha256;
 use evalsuite::hub::Hub;
 use half::{bf16, f16};

@@ -227,3 +227,20 @@ fn a_baseline_that_cannot_match_is_refused_before_anything_runs() {
         assert!(!out.exists(), "{flags:?}");
     }
 }
+
+#[test]
+fn prompts_that_are_not_the_baseline_s_are_noted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let baseline = scripted_run(&scratch.path().join("run"));
+    let notes = |change: &dyn Fn(&mut evalsuite::record::StoredCompletion)| {
+        let mut run = baseline.clone();
+        run.completions.iter_mut().for_each(|(_, completions)| completions[1..3].iter_mut().for_each(change));
+        gate(&run, &baseline, Limits::default()).notes
+    };
+    assert_eq!(notes(&|_| ()), Vec::<String>::new());
+    let tokens = notes(&|one| one.prompt_ids_sha256 = Some("00".repeat(32)));
+    assert_eq!(tokens, ["prompts: 2 of 5 have the baseline's text and other tokens: another tokenizer"]);
+    assert_eq!(notes(&|one| one.prompt_ids_sha256 = None), Vec::<String>::new(), "what is unknown is no difference");
+    let texts = notes(&|one| one.prompt_sha256 = "00".repeat(32));
+    assert_eq!(texts, ["prompts: 2 of 5 have another text than the baseline's"]);
+}

@@ -65,6 +65,7 @@ pub(crate) fn large_run(folder: &Path, rows: usize) -> StoredRun {
     run.samples = (0..rows)
         .map(|sample| StoredSample {
             sample,
+            id: None,
             question: format!("Question {sample}: {}", "a farmer counts sheep and buys some more. ".repeat(5)),
             answer: format!("{}\n#### {sample}", "One step follows the other. ".repeat(8)),
             reference: None,

@@ -53,7 +53,14 @@ fn accept_into(accepted: &mut Accepted, arguments: &AcceptArguments) -> Result<E
     let tolerance = tolerance(arguments)?;
     let store = scope.store();
     if let Some(run) = &scope.run {
-        if let Some(protocol) = Glance::read(run).ok().and_then(|run| run.generated_under) {
+        let glance = Glance::read(run).ok();
+        if glance.as_ref().is_some_and(|run| run.is_made_elsewhere) {
+            return Err(JobError::invalid(
+                format!("{} holds completions that were made elsewhere", run.display()),
+                "no command makes such completions again: keep the folder, and hold another against it by `report --baseline`",
+            ));
+        }
+        if let Some(protocol) = glance.and_then(|run| run.generated_under) {
             return Err(JobError::invalid(
                 format!("{} holds answers that were generated under {protocol} and scored anew", run.display()),
                 "no command makes such answers again: accept the run that they come from",

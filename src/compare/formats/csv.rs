@@ -4,6 +4,7 @@ use super::{Report, ReportFormat};
 use crate::compare::comparison::Comparison;
 use crate::compare::samples::{Questions, divergence_of};
 use crate::compare::source::{Source, sources};
+use crate::engine::Finish;
 use crate::jobs::eval::StoredRun;
 use crate::record::StoredCompletion;
 use crate::report::ReportError;
@@ -98,7 +99,12 @@ fn common(comparison: &Comparison, index: usize, source: &Source, completion: &S
         completion.finish.name().to_owned(),
         known(completion.prompt_tokens),
         known(completion.token_ids.as_ref().map(Vec::len)),
-        format!("{:.6}", completion.timings.total_seconds),
+        // Of what was made elsewhere no time is known.
+        if completion.finish == Finish::Unknown {
+            String::new()
+        } else {
+            format!("{:.6}", completion.timings.total_seconds)
+        },
         // question, reference and the first divergence follow
     ]
 }

@@ -13,6 +13,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use crate::compare::comparison::{Comparison, Note};
 use crate::compare::samples::Questions;
 use crate::compare::source::{Source, sources};
+use crate::engine::Finish;
 use crate::jobs::eval::StoredRun;
 use crate::record::StoredCompletion;
 use crate::report::ReportError;
@@ -129,7 +130,9 @@ fn sample(comparison: &Comparison, index: usize, one: &StoredCompletion, questio
     let repeat = if one.repeat > 0 { format!(", repeat {}", one.repeat) } else { String::new() };
     let mut case = case(&format!("sample {}{repeat}", one.sample), &comparison.rows[index].label, status);
     // A clock that stood still, or a damaged one, must not end the report.
-    case.set_time(Duration::try_from_secs_f64(one.timings.total_seconds).unwrap_or_default());
+    if one.finish != Finish::Unknown {
+        case.set_time(Duration::try_from_secs_f64(one.timings.total_seconds).unwrap_or_default());
+    }
     case
 }
 

@@ -108,6 +108,7 @@ impl EvalInputs {
             invocation: Invocation::now(&job.command),
             target: variants.plan.clone(),
             task: self.task_plan(),
+            completions: None,
             dataset: DatasetPlan {
                 name: self.dataset.name.clone(),
                 source: self.dataset.source.clone(),

@@ -1,5 +1,7 @@
 //! Evaluation: a task's problems in every precision, scored by a protocol's rules. `pipeline.rs` is the file that knows every stage.
 
+mod completions;
+mod elsewhere;
 mod endings;
 mod finding;
 mod findings;
@@ -18,6 +20,7 @@ mod summary;
 mod verdict;
 mod view;
 
+pub use elsewhere::{ScoreJob, ScoredCompletions, ScoredRow, score_completions};
 pub use endings::{Endings, Reader, endings};
 pub(crate) use finding::sentences;
 pub use finding::{Finding, FindingKind};
@@ -25,7 +28,7 @@ pub use findings::{Answers, findings};
 pub use inputs::EvalInputs;
 pub use job::{EvalJob, SamplingOptions};
 pub use pipeline::{evaluate, execute};
-pub use plan::{DatasetPlan, EvalPlan, ProtocolPlan, TaskPlan};
+pub use plan::{CompletionsPlan, DatasetPlan, EvalPlan, ProtocolPlan, TaskPlan};
 pub use prompts::{ShownPrompt, show_prompt};
 pub use reading::{ReadAnswer, ReadSample, Reading, ReadingChoice, Taken, read_answers};
 pub use reading_view::{ReadingView, render_reading};

@@ -79,6 +79,7 @@ fn detectable(questions: usize) -> String {
 fn stored_sample(prepared: &Prepared) -> StoredSample {
     StoredSample {
         sample: prepared.sample,
+        id: None,
         question: prepared.question.clone(),
         answer: prepared.answer.clone(),
         reference: Some(&prepared.reference).filter(|value| *value != Answer::from(&prepared.answer).value).cloned(),

@@ -17,6 +17,9 @@ pub struct EvalPlan {
     /// The task, where it is another than the built-in `gsm8k`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskPlan>,
+    /// Of completions that were made elsewhere: where they come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completions: Option<CompletionsPlan>,
     /// The problems.
     pub dataset: DatasetPlan,
     /// The protocol.
@@ -49,6 +52,15 @@ pub struct TaskPlan {
     /// The file's absolute path, where it is the user's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+}
+
+/// The provenance of completions that were made elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompletionsPlan {
+    /// The file's absolute path.
+    pub source: String,
+    /// Of the file.
+    pub sha256: String,
 }
 
 /// A dataset's provenance.
@@ -104,7 +116,13 @@ impl RunPlan for EvalPlan {
 impl EvalPlan {
     /// What tables and pages call the task.
     pub fn title(&self) -> &str {
-        self.task.as_ref().map_or("GSM8K", |task| &task.title)
+        let otherwise = if self.is_made_elsewhere() { "Completions" } else { "GSM8K" };
+        self.task.as_ref().map_or(otherwise, |task| &task.title)
+    }
+
+    /// Whether the completions were made elsewhere: how, how fast, and whether a limit cut them is not known.
+    pub const fn is_made_elsewhere(&self) -> bool {
+        self.completions.is_some()
     }
 
     /// The variant that holds the model's weights as they were trained, if the run has it.

@@ -125,6 +125,11 @@ impl DtypeRecord {
         device.or_else(|| self.peak_memory.map(|peak| peak.bytes))
     }
 
+    /// Answers that a limit cut off; `None` where the answers were made elsewhere, by no engine of ours, which does not tell.
+    pub fn known_cut(&self) -> Option<usize> {
+        (self.n > 0 && !self.sessions.is_empty()).then_some(self.cut)
+    }
+
     /// What a rule made of it.
     pub fn rule(&self, name: &str) -> Option<&RuleRecord> {
         self.rules.iter().find(|rule| rule.rule == name)

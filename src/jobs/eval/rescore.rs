@@ -41,9 +41,11 @@ pub fn rescore(run: &Path, protocol: &str, hub: &Hub, out: Option<&Path>) -> Res
     // Of a finished run every file is held against the others first.
     let stored = run.join("record.json").exists().then(|| StoredRun::read(run)).transpose()?;
     let protocol = Protocol::open(protocol)?;
-    let (columns, unproven) = columns(run, &plan, &protocol.rules, &samples(&plan, hub)?)?;
+    let (columns, unproven) = columns(run, &plan, &protocol.rules, &samples(run, &plan, hub)?)?;
     let samples = read_samples(run)?.values;
     let generated = stored.and_then(|stored| stored.record.generated_under).unwrap_or_else(|| plan.protocol.clone());
+    // Nobody knows what completions made elsewhere were generated under.
+    let generated = Some(generated).filter(|_| !plan.is_made_elsewhere());
     let record = record(generated, plan, &protocol, &columns, &samples, unproven);
     // The user's folder may be refused: before anything is written.
     let path = out.map_or_else(|| fresh_path(run, &protocol.name), Path::to_path_buf);
@@ -81,17 +83,18 @@ fn columns(
 
 /// `generated` is the protocol that the answers were made with, which may have been scored anew before.
 fn record(
-    generated: ProtocolPlan,
+    generated: Option<ProtocolPlan>,
     plan: EvalPlan,
     protocol: &Protocol,
     columns: &[Column],
     samples: &[StoredSample],
     unproven: Vec<String>,
 ) -> EvalRecord {
-    let in_words = format!(
-        "generated under protocol {} (version {}), scored by the rules of {} (version {})",
-        generated.name, generated.version, protocol.name, protocol.version
+    let origin = generated.as_ref().map_or_else(
+        || "completions made elsewhere".to_owned(),
+        |generated| format!("generated under protocol {} (version {})", generated.name, generated.version),
     );
+    let in_words = format!("{origin}, scored by the rules of {} (version {})", protocol.name, protocol.version);
     let asked = plan.completions_per_variant();
     let unfinished = columns.iter().filter(|one| one.completions.len() < asked);
     let unfinished =
@@ -121,10 +124,10 @@ fn record(
                 sha256: protocol.sha256.clone(),
                 ..plan.protocol
             },
-            generated_under: Some(generated.name.clone()),
+            generated_under: generated.as_ref().map(|generated| generated.name.clone()),
             ..plan
         },
-        generated_under: Some(generated),
+        generated_under: generated,
         headline: Some(protocol.headline.clone()),
         findings: Vec::new(),
     };
@@ -186,8 +189,16 @@ fn task(plan: &EvalPlan) -> Result<Task, JobError> {
     Ok(task)
 }
 
-/// The dataset's samples by row, from the very file that the run read.
-fn samples(plan: &EvalPlan, hub: &Hub) -> Result<HashMap<usize, Sample>, JobError> {
+/// The samples by row, from the very file that the run read; those of completions made elsewhere from the run's folder.
+fn samples(run: &Path, plan: &EvalPlan, hub: &Hub) -> Result<HashMap<usize, Sample>, JobError> {
+    if plan.is_made_elsewhere() {
+        let sample = |stored: StoredSample| {
+            let sample = Sample::new(stored.sample, stored.question, stored.answer);
+            let reference = stored.reference.unwrap_or(sample.reference);
+            (stored.sample, Sample { reference, cluster: stored.cluster, ..sample })
+        };
+        return Ok(read_samples(run)?.values.into_iter().map(sample).collect());
+    }
     let dataset = Dataset::open_as(
         &task(plan)?,
         &DatasetSpec {

@@ -139,7 +139,7 @@ pub(super) fn headline_row(record: &EvalRecord, dtype: &DtypeRecord) -> Headline
             .map_or_else(|| if is_reference { String::new() } else { nothing() }, |paired| points(paired.difference)),
         is_damage: against.is_some_and(|paired| paired.is_damage()),
         extracted: rule.map_or_else(nothing, |rule| counted(rule.extracted)),
-        cut: counted(dtype.cut),
+        cut: dtype.known_cut().map_or_else(nothing, |cut| thousands(cut as u64)),
         tokens_per_second: dtype.output_tokens_per_second.map_or_else(nothing, |speed| format!("{speed:.1}")),
         load_seconds: seconds(dtype.load_seconds),
         memory: dtype.memory_bytes().map_or_else(nothing, bytes),
@@ -191,8 +191,8 @@ pub(super) fn accuracy_rows(dtype: &DtypeRecord) -> Vec<AccuracyRow> {
         n: thousands(dtype.n as u64),
         answered: thousands(dtype.answered as u64),
         extracted: thousands(rule.extracted as u64),
-        cut: thousands(dtype.cut as u64),
-        from_cut: thousands(rule.extracted_from_cut as u64),
+        cut: dtype.known_cut().map_or_else(nothing, |cut| thousands(cut as u64)),
+        from_cut: dtype.known_cut().map_or_else(nothing, |_| thousands(rule.extracted_from_cut as u64)),
         correct: rule.accuracy.map_or_else(nothing, |accuracy| thousands(accuracy.successes as u64)),
         accuracy: rule.accuracy.map_or_else(nothing, |accuracy| percent(accuracy.value)),
         interval: rule
@@ -249,7 +249,7 @@ pub(super) fn speed_row(dtype: &DtypeRecord) -> SpeedRow {
         length_ratio: ratio.map_or_else(nothing, |ratio| format!("{:.2}", ratio.value)),
         length_interval: ratio.map_or_else(nothing, |ratio| format!("[{:.2}, {:.2}]", ratio.low, ratio.high)),
         output_tokens: dtype.output_tokens.filter(|_| dtype.n > 0).map_or_else(nothing, thousands),
-        cut: if dtype.n == 0 { nothing() } else { thousands(dtype.cut as u64) },
+        cut: dtype.known_cut().map_or_else(nothing, |cut| thousands(cut as u64)),
         n: thousands(dtype.n as u64),
         generate_seconds: seconds(dtype.generate_seconds),
     }

@@ -101,7 +101,7 @@ impl<'a> EvalView<'a> {
             awq: awq(&plan.target),
             variants: variants(&plan.target),
             dataset: dataset(plan),
-            protocol: protocol(record.generated_under.as_ref().unwrap_or(&plan.protocol)),
+            protocol: protocol(plan, record.generated_under.as_ref().unwrap_or(&plan.protocol)),
             rules: record.generated_under.as_ref().map(|_| rules(&plan.protocol)),
             decoding: decoding(&plan.generation),
             engine: engine(record),
@@ -135,10 +135,15 @@ pub(crate) fn dataset(plan: &EvalPlan) -> String {
     let task = plan.task.as_ref().map(|task| format!("{}: ", task.title)).unwrap_or_default();
     let left_out = dataset.left_out.map(|rows| format!("; {rows} without a number are left out")).unwrap_or_default();
     let DatasetPlan { name, split, chosen, rows, .. } = dataset;
-    format!("{task}{name}, split {split}: {chosen} of {rows} rows{which}{left_out}")
+    let split = if split.is_empty() { String::new() } else { format!(", split {split}") };
+    format!("{task}{name}{split}: {chosen} of {rows} rows{which}{left_out}")
 }
 
-pub(crate) fn protocol(protocol: &ProtocolPlan) -> String {
+/// Whose prompts were put, and how; of completions made elsewhere only the rules are known.
+pub(crate) fn protocol(plan: &EvalPlan, protocol: &ProtocolPlan) -> String {
+    if plan.is_made_elsewhere() {
+        return format!("the rules of {}; prompts unknown", rules(protocol));
+    }
     let way = if protocol.chat { "through the model's chat template" } else { "plain text" };
     format!("{}, {way}", rules(protocol))
 }

@@ -171,6 +171,7 @@ fn asked(row: &Row, columns: &[String], set: Option<&PromptSet>) -> Asked {
             checks: Vec::new(),
             rendered: None,
             prompt_sha256: None,
+            prompt_ids_sha256: None,
             prompt_tokens: None,
             answers: Vec::new(),
         },

@@ -205,6 +205,9 @@ pub struct PromptQuality {
     pub rendered: Option<String>,
     /// SHA-256 of that.
     pub prompt_sha256: Option<String>,
+    /// SHA-256 of its token ids; `None` where the target does not tell them, and in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_ids_sha256: Option<String>,
     /// Its length in tokens.
     pub prompt_tokens: Option<usize>,
     /// One a column, the reference's first; a column that failed before this prompt has none.

@@ -195,6 +195,7 @@ mod tests {
             checks: Vec::new(),
             rendered: None,
             prompt_sha256: None,
+            prompt_ids_sha256: None,
             prompt_tokens: None,
             answers,
         };
