@@ -19,3 +19,7 @@ pub mod task;
 
 pub use evalsuite_engine as engine;
 pub use evalsuite_engine::{fault, files, hub, system, text};
+
+#[cfg(test)]
+#[path = "../tests/it/skip.rs"]
+mod skip;

@@ -36,3 +36,7 @@ pub use interface::{Capacity, Engine, Event, Limits, Token};
 pub use kind::{Batching, EngineEntry, EngineKind, OpenOptions};
 pub use open::{check_device, open};
 pub use precision::{Precision, Precision as Dtype};
+
+#[cfg(test)]
+#[path = "../../tests/it/skip.rs"]
+mod skip;

@@ -134,7 +134,7 @@ mod tests {
     fn the_peak_follows_an_allocation_where_the_kernel_tells_it() {
         let scope = reset_peak_memory();
         let Some(before) = peak_memory(scope) else {
-            eprintln!("SKIPPED: this system has no VmHWM in /proc/self/status");
+            crate::skip::skip("VmHWM", "this system has no VmHWM in /proc/self/status");
             return;
         };
         let block = vec![1_u8; 64 << 20];

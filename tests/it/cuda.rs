@@ -19,7 +19,7 @@ use crate::random_model::{SHAPES, Shape};
 fn no_gpu() -> bool {
     let missing = !gpu_is_present();
     if missing {
-        eprintln!("SKIPPED: no GPU (or no driver, NVRTC or cuBLASLt) on this machine");
+        crate::skip::skip("gpu", "no GPU (or no driver, NVRTC or cuBLASLt) on this machine");
     }
     missing
 }

@@ -18,7 +18,10 @@ pub(crate) fn chromium() -> Option<PathBuf> {
     let mut candidates = std::env::split_paths(&path).flat_map(|folder| NAMES.map(|name| folder.join(name)));
     let found = candidates.find(|candidate| candidate.is_file());
     if found.is_none() {
-        eprintln!("SKIPPED: no Chromium on PATH; install it (Debian: `apt-get install chromium`) or set CHROMIUM");
+        crate::skip::skip(
+            "chromium",
+            "no Chromium on PATH; install it (Debian: `apt-get install chromium`) or set CHROMIUM",
+        );
     }
     found
 }

@@ -17,7 +17,7 @@ pub(crate) fn kinds() -> Vec<EngineKind> {
     if gpu_is_present() {
         return vec![EngineKind::Cpu, EngineKind::Cuda];
     }
-    eprintln!("SKIPPED on the GPU: there is none (or no driver, NVRTC or cuBLASLt) on this machine");
+    crate::skip::skip("gpu", "no GPU (or no driver, NVRTC or cuBLASLt) on this machine to hold beside the CPU");
     vec![EngineKind::Cpu]
 }
 

@@ -431,7 +431,7 @@ fn review(world: &Path, keys: &str) -> Option<String> {
         .stdout(Stdio::piped())
         .spawn();
     let Ok(mut child) = child else {
-        eprintln!("SKIPPED: no `script` to make a terminal with: the keys of `golden review` are not pressed");
+        crate::skip::skip("script", "no `script` to make a terminal with: the keys of `golden review` are not pressed");
         return None;
     };
     let mut input = child.stdin.take().unwrap();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::program::{evalsuite, text};
+use crate::skip::skip;
 
 /// The program in the checkout, where the committed golden files and their recipes' paths are. It writes nothing.
 fn check(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -41,7 +42,7 @@ fn instruction_sets() -> Vec<(&'static str, &'static str)> {
     }
     for name in ["avx2", "avx512"] {
         if !found.iter().any(|(found, _)| *found == name) {
-            eprintln!("SKIPPED: this machine has no {name}: golden files are not held against its kernels");
+            skip(name, format!("this machine has no {name}: golden files are not held against its kernels"));
         }
     }
     found
@@ -70,10 +71,7 @@ fn the_bundled_model_gives_its_golden_files_on_any_threads_and_instruction_set()
 fn smollm2_gives_its_golden_files() {
     let model = crate::smollm2();
     if !model.exists() {
-        eprintln!(
-            "SKIPPED: {} is missing; set EVALSUITE_SMOLLM2: SmolLM2's golden files are not held",
-            model.display()
-        );
+        skip("smollm2", format!("{} is missing; set EVALSUITE_SMOLLM2", model.display()));
         return;
     }
     let output = check(&["--model", model.to_str().unwrap()], &[]);

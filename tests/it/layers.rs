@@ -123,6 +123,19 @@ fn scoring_imports_nothing_but_the_type_of_its_errors() {
 }
 
 #[test]
+fn mutation_tests_look_at_files_that_there_are() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join(".cargo/mutants.toml")).unwrap();
+    let config: toml::Table = text.parse().unwrap();
+    let globs = config["examine_globs"].as_array().unwrap();
+    assert!(globs.len() > 10);
+    for glob in globs.iter().map(|glob| glob.as_str().unwrap()) {
+        let path = root.join(glob.strip_suffix("/**/*.rs").unwrap_or(glob));
+        assert!(path.exists(), ".cargo/mutants.toml: {glob} names nothing");
+    }
+}
+
+#[test]
 fn only_the_command_line_sees_clap() {
     let sources = Sources::read();
     for module in program(&sources) {

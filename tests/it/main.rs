@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 
 use evalsuite::engine::{Completion, Engine, Event, Request};
+use skip::skip;
 
 mod at_hand;
 mod awq;
@@ -24,6 +25,7 @@ mod engine;
 mod families;
 mod gguf_writer;
 mod golden;
+mod golden_absent;
 mod golden_committed;
 mod handle;
 mod hub;
@@ -47,9 +49,11 @@ mod report;
 mod report_gate;
 mod report_runs;
 mod run;
+mod score_file;
 mod scoring;
 mod scripted;
 mod sink;
+mod skip;
 mod synth;
 mod tasks;
 mod tasks_run;
@@ -84,7 +88,7 @@ fn shared_file(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED: {} is missing; set EVALSUITE_SHARED to the shared folder", path.display());
+    skip("shared", format!("{} is missing; set EVALSUITE_SHARED to the shared folder", path.display()));
     None
 }
 

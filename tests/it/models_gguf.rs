@@ -7,6 +7,7 @@ use evalsuite::engine::model::{Family, ModelSource, PositionKind, RotaryScaling,
 use half::{bf16, f16};
 
 use crate::gguf_writer::{GgufWriter, llama_cpp_name, tiny};
+use crate::skip::skip;
 use crate::tiny_model::{open, refusal, tensors, values};
 use crate::{shared, smollm2};
 
@@ -396,7 +397,8 @@ fn present(path: PathBuf, variable: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED: {} is absent; {variable} can name it elsewhere", path.display());
+    let need = if variable == "EVALSUITE_SMOLLM2" { "smollm2" } else { "shared" };
+    skip(need, format!("{} is absent; {variable} can name it elsewhere", path.display()));
     None
 }
 
@@ -437,7 +439,10 @@ fn smollm2_tokenizes_the_reference_prompts() {
 fn smollm2_equals_the_folder_that_python_made_of_it() {
     let Some(path) = present(smollm2(), "EVALSUITE_SMOLLM2") else { return };
     let Some(folder) = std::env::var_os("EVALSUITE_SMOLLM2_FOLDER") else {
-        eprintln!("SKIPPED: set EVALSUITE_SMOLLM2_FOLDER to what gguf_to_hf.py wrote in f32 to compare every tensor");
+        skip(
+            "smollm2-folder",
+            "set EVALSUITE_SMOLLM2_FOLDER to what gguf_to_hf.py wrote in f32 to compare every tensor",
+        );
         return;
     };
     let (ours, theirs) = (open(&path).unwrap(), open(&PathBuf::from(folder)).unwrap());

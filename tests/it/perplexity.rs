@@ -408,7 +408,7 @@ fn smollm2_reads_prose_as_transformers_does() {
     const SCORED_TOKENS: usize = 218;
     let model = crate::smollm2();
     if !model.exists() {
-        eprintln!("SKIPPED: {} is missing; set EVALSUITE_SMOLLM2 to the GGUF file", model.display());
+        crate::skip::skip("smollm2", format!("{} is missing; set EVALSUITE_SMOLLM2 to the GGUF file", model.display()));
         return;
     }
     let source = Arc::new(tiny_model::open(&model).unwrap());

@@ -7,6 +7,7 @@ use evalsuite::engine::model::ModelSource;
 use evalsuite::engine::{Completion, Dtype, EngineKind, GenerateOptions, OpenOptions, Prompt, Request, Work, open};
 use serde::Deserialize;
 
+use crate::skip::skip;
 use crate::tiny_model;
 
 #[derive(Deserialize)]
@@ -41,7 +42,7 @@ fn smollm2_in_f32_reproduces_transformers_token_for_token() {
     if evalsuite::engine::gpu_is_present() {
         hold(&source, EngineKind::Cuda, &reference.samples);
     } else {
-        eprintln!("SKIPPED: no GPU to hold against the reference");
+        skip("gpu", "no GPU to hold against the reference");
     }
     // candle-transformers is slower by far: the first samples suffice to show that it says the same.
     hold(&source, EngineKind::Candle, &reference.samples[..2]);
@@ -88,12 +89,9 @@ fn hold(source: &Arc<ModelSource>, kind: EngineKind, samples: &[Sample]) {
 fn files() -> Option<(PathBuf, PathBuf)> {
     let model = crate::smollm2();
     let reference = crate::shared().join("reference/smollm2-f32-greedy.json");
-    for file in [&model, &reference] {
+    for (need, file) in [("smollm2", &model), ("shared", &reference)] {
         if !file.exists() {
-            eprintln!(
-                "SKIPPED: {} is absent; the reference test needs it (../shared/models/get_smollm2.sh)",
-                file.display()
-            );
+            skip(need, format!("{} is absent; the reference test needs it", file.display()));
             return None;
         }
     }

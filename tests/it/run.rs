@@ -381,7 +381,7 @@ fn a_full_disk_stops_the_engine_and_keeps_what_is_done() {
     let disk = scratch.path().to_str().unwrap();
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=32k", "none", disk]).output();
     if !mounted.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: mounting a small tmpfs needs root and the mount command");
+        crate::skip::skip("root", "mounting a small tmpfs needs root and the mount command");
         return;
     }
     let inputs = inputs();

@@ -116,7 +116,7 @@ fn measure_f32_gemms() {
     let Some(device) = gpu() else { return };
     let [ours, theirs] = [false, true].map(|alone| open(&device, ElementType::F32, alone));
     if ours.own.is_none() {
-        eprintln!("SKIPPED: this GPU has no kernel of our own for binary32 GEMMs");
+        crate::skip::skip("gpu-gemm", "this GPU has no kernel of our own for binary32 GEMMs");
     }
     for (outputs, inputs) in [(2560, 2048), (2048, 2048), (11264, 2048), (2048, 5632), (32000, 2048)] {
         for rows in [1, 16, 128, 512, 1319, 8192] {

@@ -13,7 +13,7 @@ pub(super) fn gpu() -> Option<Device> {
     if is_present() {
         return Some(Device::open(0).unwrap());
     }
-    eprintln!("SKIPPED: no GPU (or no driver, NVRTC or cuBLASLt) on this machine");
+    crate::skip::skip("gpu", "no GPU (or no driver, NVRTC or cuBLASLt) on this machine");
     None
 }
 
@@ -27,7 +27,7 @@ pub(super) fn compiles_for(capabilities: &[(i32, i32)], sources: impl IntoIterat
     find_libraries();
     // SAFETY: asks whether a library loads.
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        eprintln!("SKIPPED: NVRTC is not on this machine; name its folder in EVALSUITE_CUDA_LIBRARIES");
+        crate::skip::skip("nvrtc", "NVRTC is not on this machine; name its folder in EVALSUITE_CUDA_LIBRARIES");
         return;
     }
     let sources: Vec<(Source, Options)> = sources.into_iter().collect();

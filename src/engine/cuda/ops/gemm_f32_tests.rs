@@ -247,7 +247,7 @@ impl Operands {
 fn kernel(device: &Device) -> Option<GemmF32> {
     let kernel = GemmF32::load(device).unwrap();
     if kernel.is_none() {
-        eprintln!("SKIPPED: {} has no kernel of our own for binary32 gemms", device.name);
+        crate::skip::skip("gpu-gemm", format!("{} has no kernel of our own for binary32 GEMMs", device.name));
     }
     kernel
 }
