@@ -6,7 +6,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::completions::{Completion, Completions};
-use super::{Answers, CompletionsPlan, DatasetPlan, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, findings, summarise};
+use super::{
+    Answers, CompletionsPlan, DatasetPlan, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, findings,
+    summarise,
+};
 use crate::engine::{Batching, Finish, Precision, Timings};
 use crate::fault::Fault;
 use crate::files::sha256;

@@ -186,6 +186,7 @@ mod tests {
             sample,
             repeat: 0,
             prompt_sha256: String::new(),
+            prompt_ids_sha256: None,
             prompt_tokens: None,
             token_ids: None,
             text: text.to_owned(),
