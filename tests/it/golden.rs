@@ -416,7 +416,9 @@ fn mistakes_say_what_and_where() {
     }
     fs::write(&place, good).unwrap();
     fs::remove_dir_all(world.join("m")).unwrap();
-    assert!(says(world, 2, "check --ci").contains("failed    gsm8k m f32"));
+    assert!(says(world, 2, "check --ci").contains("left out  gsm8k m f32"), "nothing is left to compare");
+    assert!(says(world, 2, "check --ci --require-all").contains("failed    gsm8k m f32"));
+    assert!(says(world, 2, "check --ci --model m").contains("failed    gsm8k m f32"));
 }
 
 /// A terminal by `script`, its keys from a pipe.

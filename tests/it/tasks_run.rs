@@ -106,7 +106,7 @@ fn a_run_of_gsm8k_looks_as_it_did_before_there_were_tasks() {
     let samples = std::fs::read_to_string(finished.folder.join("samples.jsonl")).unwrap();
     let first: Value = serde_json::from_str(samples.lines().next().unwrap()).unwrap();
     let keys: Vec<&String> = first.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["sample", "question", "answer", "prompt"]);
+    assert_eq!(keys, ["sample", "question", "answer", "prompt", "crc32"]);
     assert!(finished.results.unwrap().1.starts_with("GSM8K by evalsuite"));
 }
 
