@@ -40,7 +40,7 @@ def seq(r):
     if chat == "chat":
         return tok.apply_chat_template([{"role":"user","content":r["question"]}], tokenize=False, add_generation_prompt=True) + r["answer"] + tok.eos_token
     return r["question"] + "\n" + r["answer"]
-INSTR = "\n\nReason step by step, one step a line. Then write the final answer as a number on a last line of its own, like this: #### 42"
+INSTR = "\n\nReason step by step, one step a line. Then, on a last line of its own, write #### followed by the final answer as a number."
 def start(r):
     if chat == "answer":
         return len(tok(tok.apply_chat_template([{"role":"user","content":r["question"]+INSTR}], tokenize=False, add_generation_prompt=True), add_special_tokens=False)["input_ids"])

@@ -25,16 +25,15 @@ SEED = 20261122
 N_TRAIN, N_TEST = 6000, 240
 STREAM_TEST, STREAM_TRAIN = 1, 2
 RESERVED_ONE_IN = 16
-# How often each level of number size is drawn, of 100. These four, 0 small .. 3 large, are what the bundled model is trained on.
-LEVEL_WEIGHTS = (30, 35, 25, 10)
-# The test set takes these in turn: the trained levels; level 4, factors beyond the trained tables; level 5, numbers beyond the largest.
-TEST_WEIGHTS = (LEVEL_WEIGHTS, (0, 0, 0, 0, 100), (0, 0, 0, 0, 0, 100))
+# How often each level of number size is drawn, of 100; 0 is the smallest. Training and test are drawn alike.
+LEVEL_WEIGHTS = (5, 10, 15, 10, 15, 15, 15, 15)
 # Numbers to add, by level: lowest, highest.
-ADDENDS = ((2, 20), (5, 50), (10, 100), (30, 180), (30, 180), (60, 199))
+ADDENDS = ((2, 20), (5, 50), (10, 100), (30, 180), (30, 180), (60, 199), (100, 500), (200, 900))
 # Factors, by level: lowest and highest of each of the two.
-FACTORS = ((2, 9, 2, 10), (2, 10, 2, 12), (3, 12, 3, 12), (3, 9, 11, 20), (13, 60, 2, 15), (11, 20, 9, 16))
+FACTORS = ((2, 9, 2, 10), (2, 10, 2, 12), (3, 12, 3, 12), (3, 9, 11, 20), (13, 60, 2, 15), (11, 20, 9, 16),
+           (12, 50, 6, 19), (13, 60, 11, 30))
 # No number in a problem, given or computed, is larger; by level.
-LARGEST = (200, 200, 200, 200, 200, 240)
+LARGEST = (200, 200, 200, 200, 200, 240, 700, 999)
 
 MASK = (1 << 64) - 1
 
@@ -524,22 +523,21 @@ def problem(r, steps, want_reserved, weights=LEVEL_WEIGHTS):
     return template.format_map(env), answer, (tid, nums), level
 
 
-def stream(number, want_reserved):
+def stream(number, want_reserved, weights=LEVEL_WEIGHTS):
     """An endless stream of problems, one, two and three steps in turn."""
     r = Rng(SEED, number)
     i = 0
     while True:
-        yield problem(r, i % 3 + 1, want_reserved)
+        yield problem(r, i % 3 + 1, want_reserved, weights)
         i += 1
 
 
-def take(number, want_reserved, count, part, mix=(LEVEL_WEIGHTS,)):
-    """The first `count` problems of a stream in which that part (0 question, 2 key) is new; one, two and three steps in turn,
-    and after each three the next weights of the mix."""
+def take(number, want_reserved, count, part, weights=LEVEL_WEIGHTS):
+    """The first `count` problems of a stream in which that part (0 question, 2 key) is new; one, two and three steps in turn."""
     r = Rng(SEED, number)
     seen, out = set(), []
     while len(out) < count:
-        p = problem(r, len(out) % 3 + 1, want_reserved, mix[len(out) // 3 % len(mix)])
+        p = problem(r, len(out) % 3 + 1, want_reserved, weights)
         if p[part] not in seen:
             seen.add(p[part])
             out.append(p)
@@ -547,11 +545,6 @@ def take(number, want_reserved, count, part, mix=(LEVEL_WEIGHTS,)):
 
 
 def test_set():
-    return take(STREAM_TEST, True, N_TEST, 2, TEST_WEIGHTS)
-
-
-def held_out_set():
-    """Reserved problems of the trained levels alone: what a training is watched by."""
     return take(STREAM_TEST, True, N_TEST, 2)
 
 

@@ -13,7 +13,7 @@ def exercise(r, level):
         a, b = gen.sb(r, level)
         made = {"+": (a - 3, "+", gen.ad(r, level)), "-": (a, "-", b), "*": (x, "*", y) if r.below(2) else (y, "*", x),
                 "/": (x * y, "/", x), "h": (2 * a, "/", 2), "d": (a, "*", 2)}[kind]
-        if gen.solve("ab", made[::2], [("a", made[1], "b", "", "c")]):
+        if gen.solve("ab", made[::2], [("a", made[1], "b", "", "c")], level):
             return made
 
 
@@ -22,13 +22,13 @@ def follow(r, level, a):
     while True:
         op = r.pick("++--**/")
         b = gen.ad(r, level) if op in "+-" else r.range(2, 12)
-        if gen.solve("ab", (a, b), [("a", op, "b", "", "c")]):
+        if gen.solve("ab", (a, b), [("a", op, "b", "", "c")], level):
             return a, op, b
 
 
-def drill(r):
+def drill(r, weights):
     """Bare arithmetic in the form of a problem: (question, answer)."""
-    level = gen.draw_level(r)
+    level = gen.draw_level(r, weights)
     count = r.range(1, 5)
     steps = []
     if r.below(2):
@@ -47,9 +47,9 @@ def drill(r):
     return question, "\n".join(lines) + f"\n#### {gen.result(*steps[-1])}"
 
 
-def model_stream(number):
+def model_stream(number, weights=gen.LEVEL_WEIGHTS):
     """An endless stream of (question, answer) for training the model: problems, and drills between them."""
-    problems = gen.stream(number, False)
+    problems = gen.stream(number, False, weights)
     r = gen.Rng(gen.SEED + 2, number)
     while True:
-        yield drill(r) if r.below(100) < DRILLS_OF_100 else next(problems)[:2]
+        yield drill(r, weights) if r.below(100) < DRILLS_OF_100 else next(problems)[:2]

@@ -5,10 +5,10 @@ CFG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "vocab_size": 1024,
-    "hidden_size": 192,
-    "intermediate_size": 384,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 3,
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
     "num_key_value_heads": 1,
     "head_dim": 64,
     "hidden_act": "silu",
@@ -28,12 +28,12 @@ CFG = {
 }
 
 
-def build_model(torch):
+def build_model(torch, cfg):
     """A Llama with fresh weights. `torch` is handed in, because half of train.py's commands do without it."""
     from torch import nn
     import torch.nn.functional as F
 
-    H, D, NH, NK = CFG["hidden_size"], CFG["head_dim"], CFG["num_attention_heads"], CFG["num_key_value_heads"]
+    H, D, NH, NK = cfg["hidden_size"], cfg["head_dim"], cfg["num_attention_heads"], cfg["num_key_value_heads"]
 
     class Norm(nn.Module):
         def __init__(self):
@@ -42,7 +42,7 @@ def build_model(torch):
 
         def forward(self, x):
             y = x.float()
-            y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + CFG["rms_norm_eps"])
+            y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + cfg["rms_norm_eps"])
             return (y * self.weight).to(x.dtype)
 
     def rotate(x, cos, sin):
@@ -71,7 +71,7 @@ def build_model(torch):
     class Mlp(nn.Module):
         def __init__(self):
             super().__init__()
-            M = CFG["intermediate_size"]
+            M = cfg["intermediate_size"]
             self.gate_proj = nn.Linear(H, M, bias=False)
             self.up_proj = nn.Linear(H, M, bias=False)
             self.down_proj = nn.Linear(M, H, bias=False)
@@ -92,16 +92,16 @@ def build_model(torch):
     class Llama(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embed_tokens = nn.Embedding(CFG["vocab_size"], H)
-            self.layers = nn.ModuleList(Block() for _ in range(CFG["num_hidden_layers"]))
+            self.embed_tokens = nn.Embedding(cfg["vocab_size"], H)
+            self.layers = nn.ModuleList(Block() for _ in range(cfg["num_hidden_layers"]))
             self.norm = Norm()
-            f = 1.0 / CFG["rope_theta"] ** (torch.arange(0, D, 2).float() / D)
-            t = torch.outer(torch.arange(CFG["max_position_embeddings"]).float(), f)
+            f = 1.0 / cfg["rope_theta"] ** (torch.arange(0, D, 2).float() / D)
+            t = torch.outer(torch.arange(cfg["max_position_embeddings"]).float(), f)
             self.register_buffer("cos", t.cos(), persistent=False)
             self.register_buffer("sin", t.sin(), persistent=False)
             for name, p in self.named_parameters():
                 if p.dim() == 2:
-                    scale = (2 * CFG["num_hidden_layers"]) ** -0.5 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
+                    scale = (2 * cfg["num_hidden_layers"]) ** -0.5 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
                     std = 0.02 if "embed" in name else p.shape[1] ** -0.5 * 0.7
                     nn.init.normal_(p, std=std * scale)
 

@@ -19,7 +19,6 @@ import platform
 import shutil
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -28,10 +27,12 @@ import drills  # noqa: E402
 import generate as gen  # noqa: E402
 from llama import CFG, EOT, IM_END, IM_START, build_model  # noqa: E402
 
-SUFFIX = ("\n\nReason step by step, one step a line. Then write the final answer as a number "
-          "on a last line of its own, like this: #### 42")
+SUFFIX = ("\n\nReason step by step, one step a line. Then, on a last line of its own, write #### followed by "
+          "the final answer as a number.")
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 FORM_A_OF_100 = 65
+SHAPE = (("--hidden", "hidden_size"), ("--inner", "intermediate_size"), ("--layers", "num_hidden_layers"),
+         ("--heads", "num_attention_heads"), ("--kv-heads", "num_key_value_heads"))
 STREAMS = 16
 CHAT_TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
                  "message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
@@ -88,14 +89,14 @@ def write_tokenizer():
 
 def make_shard(args):
     """One stream's rows: token ids end to end, and by row the tokens of the prompt and of the whole."""
-    number, count = args
+    number, count, weights = args
     import numpy as np
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from tokenizers import Tokenizer
 
     tok = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     forms = gen.Rng(gen.SEED + 1, number)
-    stream = drills.model_stream(number)
+    stream = drills.model_stream(number, weights)
     ids, prompt_lengths, lengths = [], [], []
     for start in range(0, count, 5000):
         prompts, replies = [], []
@@ -111,17 +112,14 @@ def make_shard(args):
 
 
 def write_data(args):
-    """The training rows as one file, small enough to carry to another machine: .npz, its members packed with LZMA."""
+    """The training rows as one file, .npz."""
     import numpy as np
     with mp.get_context("fork").Pool(args.workers) as pool:
-        jobs = [(drills.STREAM_MODEL + k, args.examples // STREAMS) for k in range(STREAMS)]
+        jobs = [(drills.STREAM_MODEL + k, args.examples // STREAMS, tuple(args.weights)) for k in range(STREAMS)]
         shards = pool.map(make_shard, jobs, chunksize=1)
-    with zipfile.ZipFile(args.out, "w", zipfile.ZIP_LZMA) as packed:
-        for k, name in enumerate(("ids", "prompt_lengths", "lengths")):
-            with packed.open(name + ".npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.concatenate([s[k] for s in shards]))
-    print(f"{sum(len(s[2]) for s in shards)} rows, {sum(len(s[0]) for s in shards)} tokens, "
-          f"{Path(args.out).stat().st_size} bytes")
+    made = {name: np.concatenate([s[k] for s in shards]) for k, name in enumerate(("ids", "prompt_lengths", "lengths"))}
+    np.savez(args.out, weights=np.array(args.weights), **made)
+    print(f"{len(made['lengths'])} rows, {len(made['ids'])} tokens, {Path(args.out).stat().st_size} bytes")
 
 
 # ---------------------------------------------------------------- scoring
@@ -176,14 +174,10 @@ def train(args):
     name = "an " + torch.cuda.get_device_name() if device == "cuda" else "CPU"
     log("date", time.strftime("%Y-%m-%d"))
     log("command: python3 models/bundled/train.py train", " ".join(
-        f"--{k} {v}" for k, v in vars(args).items() if k not in ("out", "data", "what")), "--data FILE --out DIR")
+        f"--{k.replace('_', '-')} {v}" for k, v in vars(args).items() if k not in ("out", "data", "what")), "--data FILE --out DIR")
     log("machine:", name, "| python", platform.python_version(), "| torch", torch.__version__)
-    log("config", json.dumps({k: CFG[k] for k in (
-        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-        "num_key_value_heads", "head_dim", "vocab_size")}))
-
     with np.load(args.data) as made:
-        ids, prompt_length, length = (made[k] for k in ("ids", "prompt_lengths", "lengths"))
+        ids, prompt_length, length, weights = (made[k] for k in ("ids", "prompt_lengths", "lengths", "weights"))
     begin = np.concatenate([[0], np.cumsum(length, dtype=np.int64)[:-1]])
     # Two fixed widths, so that two shapes are compiled; a batch holds rows of both in the data's own proportion.
     widths = [args.narrow, -(-int(length.max()) // 8) * 8]
@@ -193,13 +187,14 @@ def train(args):
     rows = [share, args.batch - share]
     flat = torch.from_numpy(ids.astype(np.int16)).to(device)
     log(f"data: {len(length)} rows of {STREAMS} streams from {drills.STREAM_MODEL} of seed {gen.SEED}, {drills.DRILLS_OF_100} % drills, "
-        f"level weights {gen.LEVEL_WEIGHTS}; every reserved (template, numbers) pair is skipped, "
+        f"level weights {tuple(weights.tolist())}; every reserved (template, numbers) pair is skipped, "
         "and with it every pair and every question of test.parquet")
     log("rows by width", dict(zip(widths, map(len, which))), "| in a batch", rows,
         "| mean tokens", round(float(length.mean()), 1), "of which reply", round(float((length - prompt_length).mean()), 1))
 
     torch.manual_seed(args.seed)
-    model = build_model(torch).to(device)
+    cfg = {**CFG, **{key: vars(args)[name[2:].replace("-", "_")] for name, key in SHAPE}}
+    model = build_model(torch, cfg).to(device)
     matrices = [p for p in model.parameters() if p.dim() == 2]
     log("parameters", sum(p.numel() for p in model.parameters()))
     graphed = device == "cuda" and bool(args.graph)
@@ -215,20 +210,12 @@ def train(args):
         model.head = torch.compile(model.head, dynamic=False)
 
     rate = torch.zeros((), device=device)  # the learning rate, where a graph can read it
-    blocks = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
 
     def work(batches, lr):
-        """One step. The blocks' matrices carry fresh noise through it, so that rounding them later costs little."""
-        with torch.no_grad():
-            spread = torch._foreach_norm(blocks)
-            noise = [torch.randn_like(p) * (s * (args.noise / p.numel() ** 0.5)) for p, s in zip(blocks, spread)]
-            torch._foreach_add_(blocks, noise)
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             parts = [model.loss(*b) for b in batches]
         loss = sum(t for t, _ in parts) / sum(c for _, c in parts)
         loss.backward()
-        with torch.no_grad():
-            torch._foreach_sub_(blocks, noise)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for g in opt.param_groups:
             if graphed:
@@ -301,26 +288,33 @@ def train(args):
     tok = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(HERE / file, out / file)
-    problems = gen.held_out_set()[:args.held_out]
-    losses, step, done, saved = [], 0, False, 0.0
+    group = 128 if all(p.shape[1] % 128 == 0 for p in matrices) else 64  # as `evalsuite quantize` chooses
+    watched = gen.take(gen.STREAM_TEST, True, args.held_out, 0, weights.tolist())
+
+    def look(model):
+        """How many held-out replies the model foresees, and how many with its matrices rounded to four bits."""
+        return " | ".join(f"{what} {sum(foreseen(torch, m, tok, watched))} of {len(watched)}" for what, m in (
+            ("f32", copied(torch, model, cfg)), ("int4", rounded(torch, copied(torch, model, cfg), group))))
+
+    losses, step, done = [], 0, False
     scale, best, kept = 1.0, math.inf, None  # see the guard below
     started = time.time()
-    span = min(args.seconds, args.deadline - (started - t0))
+    span = args.deadline - (started - t0)
     while not done:
-        # The schedule follows the clock, so that it ends at zero whatever a step takes.
-        gone = min(1.0, (time.time() - started) / span)
+        # To zero over the steps, or over the time where that is short.
+        elapsed = time.time() - started
+        gone = min(1.0, max(step / args.steps, elapsed / span))
         lr = scale * args.lr * min(1.0, (step + 1) / args.warmup) * (1 - gone)
         losses.append(run(batch(), lr))
         step += 1
         if step % 8 == 0:
             sync()  # keeps the clock honest
-        elapsed = time.time() - started
-        done = elapsed >= span
+        done = step >= args.steps or time.time() - started >= span
         if step % args.every == 0 or done:
             loss = torch.stack(losses).mean().item()
             with torch.no_grad():
                 rms = max(p.pow(2).mean().sqrt().item() for p in matrices)
-            log(f"step {step} loss {loss:.4f} lr {lr:.6f} t {elapsed:.1f} s, largest RMS of a matrix {rms:.4f}")
+            log(f"step {step} loss {loss:.4f} lr {lr:.6f} t {elapsed:.1f} s, largest RMS of a matrix {rms:.4f} | {look(model)}")
             losses = []
             # The guard: when the loss has climbed well above its lowest, go back there and halve the learning rate.
             if loss < best:
@@ -331,95 +325,64 @@ def train(args):
                     for v, k in zip(state(), kept):
                         v.copy_(k)
                 log(f"loss climbed from {best:.4f}: back to it, learning rate times {scale}")
-            if elapsed - saved >= 60 and not done:
-                saved = elapsed
-                save(torch, model, out)
-                log(f"saved at step {step}; held-out replies foreseen token for token: {foreseen(torch, model, tok, problems):.3f}")
     log(f"trained {step} steps of {args.batch} rows in {time.time() - started:.1f} s, AdamW, "
-        f"peak lr {args.lr}, weight decay {args.decay}, weight noise {args.noise}, seed {args.seed}")
-    save(torch, model, out)
-    log("RMS by matrix", {n.replace("layers.", "").replace(".weight", ""): round(p.detach().pow(2).mean().sqrt().item(), 3)
-                          for n, p in model.named_parameters() if p.dim() == 2})
-    for what in ("float32", "four bits", "float16"):
-        if time.time() - t0 > args.deadline + 20:
-            break
-        held_out(torch, model, tok, problems, what, log)
+        f"peak lr {args.lr}, weight decay {args.decay}, seed {args.seed}")
+    save(torch, model, cfg, out)
     log(f"whole run {time.time() - t0:.0f} s")
     logfile.close()
 
 
-def plain_copy(torch, model, device):
+def copied(torch, model, cfg):
     """The same weights in a model that is not compiled, for other shapes and types."""
-    plain = build_model(torch).to(device).eval()
+    plain = build_model(torch, cfg).to(model.embed_tokens.weight.device).eval()
     plain.load_state_dict(model.state_dict())
     return plain
 
 
+def rounded(torch, model, group):
+    """The model with the blocks' matrices rounded to four bits, as `evalsuite quantize --method rtn` does it."""
+    with torch.no_grad():
+        for layer in model.layers:
+            for p in layer.parameters():
+                if p.dim() == 2:
+                    p.copy_(four_bits(p, group))
+    return model
+
+
+def four_bits(w, group):
+    """Rounded to nearest with a scale and a zero point for every `group` inputs of an output."""
+    x = w.reshape(w.shape[0], -1, group)
+    low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
+    scale = ((high - low).clamp(min=1e-5) / 15).half().float()
+    zero = (-(low / scale).round()).clamp(0, 15)
+    return ((((x / scale).round() + zero).clamp(0, 15) - zero) * scale).view_as(w)
+
+
 def foreseen(torch, model, tok, problems):
-    """The share of problems whose every reply token is the most likely one, given the right ones before it."""
+    """For each problem, whether every reply token is the most likely one given the right ones before it: whether greedy decoding
+    writes that reply."""
     device = model.embed_tokens.weight.device
-    plain = plain_copy(torch, model, device)
-    pairs = [(tok.encode(prompt_text(p[0], "a")).ids, tok.encode(p[1] + "<|im_end|>").ids) for p in problems]
-    width = max(len(p) + len(r) for p, r in pairs)
-    ids = torch.tensor([p + r + [EOT] * (width - len(p) - len(r)) for p, r in pairs], device=device)
-    begin = torch.tensor([len(p) for p, _ in pairs], device=device)[:, None]
-    end = torch.tensor([len(p) + len(r) for p, r in pairs], device=device)[:, None]
-    at = torch.arange(1, width, device=device)[None]
-    with torch.no_grad():
-        best = (plain(ids[:, :-1]) @ plain.embed_tokens.weight.T).argmax(-1)
-    return ((best == ids[:, 1:]) | (at < begin) | (at >= end)).all(1).float().mean().item()
+    hits = []
+    for start in range(0, len(problems), 300):
+        pairs = [(tok.encode(prompt_text(p[0], "a")).ids, tok.encode(p[1] + "<|im_end|>").ids)
+                 for p in problems[start:start + 300]]
+        width = max(len(p) + len(r) for p, r in pairs)
+        ids = torch.tensor([p + r + [EOT] * (width - len(p) - len(r)) for p, r in pairs], device=device)
+        begin = torch.tensor([len(p) for p, _ in pairs], device=device)[:, None]
+        end = torch.tensor([len(p) + len(r) for p, r in pairs], device=device)[:, None]
+        at = torch.arange(1, width, device=device)[None]
+        with torch.no_grad():
+            best = (model(ids[:, :-1]) @ model.embed_tokens.weight.T).argmax(-1)
+        hits += ((best == ids[:, 1:]) | (at < begin) | (at >= end)).all(1).tolist()
+    return hits
 
 
-def held_out(torch, model, tok, problems, what, log):
-    """Greedy accuracy on the test set with the instruction, all rows at once, and the largest activation."""
-    device = model.embed_tokens.weight.device
-    plain = plain_copy(torch, model, device)
-    largest = [0.0]
-
-    def watch(_module, _inputs, y):
-        largest.append(y.abs().max().float())
-
-    for module in plain.modules():
-        module.register_forward_hook(watch)
-    with torch.no_grad():
-        for name, p in plain.named_parameters():
-            if what == "four bits" and p.dim() == 2 and "embed" not in name:
-                w = p.view(p.shape[0], -1, 64)  # groups along the inputs, rounded to nearest: a floor for AWQ
-                low, high = w.amin(-1, keepdim=True), w.amax(-1, keepdim=True)
-                step = (high - low) / 15
-                p.copy_((((w - low) / step).round() * step + low).view_as(p))
-            if what == "float16":
-                p.data = p.data.half()
-        prompts = [tok.encode(prompt_text(p[0], "a")).ids for p in problems]
-        count, limit = len(prompts), 200
-        width = max(map(len, prompts)) + limit
-        ids = torch.tensor([p + [EOT] * (width - len(p)) for p in prompts], device=device)
-        begin = torch.tensor([len(p) for p in prompts], device=device)
-        end, row = begin.clone(), torch.arange(count, device=device)
-        going = torch.ones(count, dtype=torch.bool, device=device)
-        for _ in range(limit):
-            h = plain(ids[:, :int(end.max())])[row, end - 1]
-            token = (h @ plain.embed_tokens.weight.T).argmax(-1)
-            ids[row[going], end[going]] = token[going]
-            end += going
-            going = going & (token != IM_END)
-            if not going.any():
-                break
-    replies = [r[b:e] for r, b, e in zip(ids.tolist(), begin.tolist(), end.tolist())]
-    right, formed, mean, table = score(tok, problems, replies)
-    log(f"held out, greedy, {what}: {round(right * count)} of {count} right ({right:.3f}), well formed {formed:.3f}, "
-        f"mean reply {mean:.1f} tokens, largest activation {float(max(largest)):.1f}")
-    log("  ", {k: table[k] for k in sorted(table) if k[:5] in ("level", "steps")})
-    if what == "float32":
-        log("   wrong, by template:", {k: n - h for k, (h, n) in sorted(table.items()) if k[:5] not in ("level", "steps") and h < n})
-
-
-def save(torch, model, out):
+def save(torch, model, cfg, out):
     from safetensors.torch import save_file
     tensors = {"model." + k: v.detach().float().cpu().contiguous() for k, v in model.state_dict().items()}
     save_file(tensors, str(out / "model.part"), metadata={"format": "pt"})
     (out / "model.part").replace(out / "model.safetensors")
-    (out / "config.json").write_text(json.dumps(CFG, indent=2) + "\n")
+    (out / "config.json").write_text(json.dumps(cfg, indent=2) + "\n")
     (out / "generation_config.json").write_text(json.dumps({
         "bos_token_id": EOT, "eos_token_id": [IM_END, EOT], "pad_token_id": EOT,
         "do_sample": False, "max_new_tokens": 256}, indent=2) + "\n")
@@ -486,27 +449,29 @@ def main():
     sub.add_parser("tokenizer")
     d = sub.add_parser("data")
     d.add_argument("--out", required=True)
-    d.add_argument("--examples", type=int, default=800000)
+    d.add_argument("--examples", type=int, default=520000)
     d.add_argument("--workers", type=int, default=os.cpu_count())
+    d.add_argument("--weights", type=int, nargs="+", default=gen.LEVEL_WEIGHTS, help="of the levels, of 100")
     t = sub.add_parser("train")
     t.add_argument("--data", required=True)
     t.add_argument("--out", required=True)
     t.add_argument("--batch", type=int, default=512)
-    t.add_argument("--narrow", type=int, default=136, help="tokens of the narrower of the two widths")
-    t.add_argument("--seconds", type=float, default=1e9, help="training time")
-    t.add_argument("--deadline", type=float, default=400, help="end of training, in seconds from the start of the script")
+    t.add_argument("--narrow", type=int, default=152, help="tokens of the narrower of the two widths")
+    for name, key in SHAPE:
+        t.add_argument(name, type=int, default=CFG[key])
+    t.add_argument("--steps", type=int, default=700)
+    t.add_argument("--deadline", type=float, default=1e9, help="end of training, in seconds from the start of the script")
     t.add_argument("--lr", type=float, default=2e-3)
-    t.add_argument("--warmup", type=int, default=500, help="steps")
+    t.add_argument("--warmup", type=int, default=120, help="steps")
     t.add_argument("--decay", type=float, default=0.1)
-    t.add_argument("--noise", type=float, default=0.05, help="of the blocks' matrices, over their RMS")
-    t.add_argument("--every", type=int, default=500, help="steps between lines of the log")
-    t.add_argument("--held-out", type=int, default=240, help="problems")
+    t.add_argument("--every", type=int, default=250, help="steps between lines of the log")
+    t.add_argument("--held-out", type=int, default=600, help="problems")
     t.add_argument("--seed", type=int, default=20261122)
     t.add_argument("--compile", type=int, default=1)
     t.add_argument("--graph", type=int, default=1, help="replay each step as a CUDA graph")
     c = sub.add_parser("check")
     c.add_argument("--folder", default=str(HERE))
-    c.add_argument("--limit", type=int, default=240)
+    c.add_argument("--limit", type=int, default=gen.N_TEST)
     c.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16", "float16"])
     args = a.parse_args()
     {"tokenizer": lambda _: write_tokenizer(), "data": write_data, "train": train, "check": check}[args.what](args)

@@ -31,7 +31,7 @@ fn world(names: &[&str]) -> TempDir {
     world
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     if from.is_dir() {
         fs::create_dir(to).unwrap();
         for entry in fs::read_dir(from).unwrap() {
@@ -291,16 +291,10 @@ fn e113425_s_run_becomes_golden_and_is_held() {
     assert!(held.contains("golden: all 2 hold"), "generated anew: {held}");
 }
 
-/// SHA-256 of each golden file of commit e113425 (`git show e113425:NAME | sha256sum`).
-const COMMITTED: [(&str, &str); 8] = [
-    ("gsm8k/bundled/awq.json", "96da52c8399c8a679f1bbaeb3122d89d8e501d292cee7f43f45853b7f1911e43"),
-    ("gsm8k/bundled/f16.json", "921c3e1aadd31a243184befb8d3e68dfc3deb5aec34088d08798f238ff7673c8"),
-    ("gsm8k/bundled/f32.json", "36ed641a8eb82905e1f7f6c86e8414e431e71931a8363b085cb10ef5fd838cc7"),
+/// SHA-256 of golden files of commit e113425 (`git show e113425:NAME | sha256sum`); the bundled model was another then.
+const COMMITTED: [(&str, &str); 2] = [
     ("quality/SmolLM2-135M-Instruct.Q4_1/f16.json", "403c5883b5b5bd4a9d904eb75e27b155f148d65ad18ea5393592814e7186f805"),
     ("quality/SmolLM2-135M-Instruct.Q4_1/f32.json", "c16b61e647f9a33b6fc23e7e8ef5488d47639bc19fbe31ac6c7cc58b79a4733e"),
-    ("quality/bundled/awq.json", "388e59d9f9acccc374533a506345c94995b9be77371d604f6043aeee47f26c34"),
-    ("quality/bundled/f16.json", "5225805e8c3508c029ee6dd5fe7a5bd130800e53340d414f2e0fd88dbc06c0a0"),
-    ("quality/bundled/f32.json", "ef1c2e392f171e296c2e347e46adefe219096af8ceced775fc1f44cc95bf7d3a"),
 ];
 
 #[test]
@@ -311,8 +305,9 @@ fn committed_golden_files_are_those_of_e113425() {
     }
 }
 
-/// The answers of `evalsuite gsm8k`, as commit e113425 gave them: bundled model and problems, every precision.
-const DEFAULT_ANSWERS: &str = "22d9c1d5e5d3b0f5899dea542240369fd04b448e78b96def26772df422fe7f27";
+/// The answers of `evalsuite gsm8k`, as commit e113425 gives them with the present bundled model, problems and prompt in place of its
+/// own (`tests/data/e113425/README.md`), in every precision.
+const DEFAULT_ANSWERS: &str = "865e1cf957bd4ef8c27165bb6aff168d1300be10c26a3950683a102229228a7c";
 
 #[test]
 fn the_default_run_gives_the_answers_of_e113425() {

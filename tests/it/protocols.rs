@@ -126,8 +126,8 @@ fn stepwise_is_the_text_that_the_bundled_model_knows() {
     let rendered = protocol.render(&sample("How many?"), &Fewshot::None, None).unwrap();
     assert_eq!(
         rendered.text,
-        "How many?\n\nReason step by step, one step a line. Then write the final answer as a number on a last line of \
-         its own, like this: #### 42"
+        "How many?\n\nReason step by step, one step a line. Then, on a last line of its own, write #### followed by the \
+         final answer as a number."
     );
     assert!(rendered.add_special_tokens);
 }

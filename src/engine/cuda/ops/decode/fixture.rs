@@ -61,13 +61,13 @@ fn opt() -> ModelConfig {
 
 /// What is compiled and compared.
 pub(super) fn models() -> Vec<(ModelConfig, Dtype, Packing)> {
-    let bundled = llama([192, 384, 3, 1, 64, 2049]);
+    let three_heads = llama([192, 384, 3, 1, 64, 2049]);
     // Qwen2.5's biases, at heads of 128; heads of 80 and 96, and sizes that end within a block of every kind.
     let qwen = ModelConfig { qkv_bias: true, ..llama([896, 1208, 7, 1, 128, 777]) };
     let eighty = ModelConfig { output_bias: true, mlp_bias: true, ..llama([400, 1000, 5, 5, 80, 333]) };
     let ninety_six = llama([288, 200, 3, 3, 96, 64]);
     let mut models = Vec::new();
-    for config in [tiny(), smol(), bundled.clone(), qwen.clone(), opt(), eighty.clone(), ninety_six] {
+    for config in [tiny(), smol(), three_heads.clone(), qwen.clone(), opt(), eighty.clone(), ninety_six] {
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
             models.push((config.clone(), dtype, Packing::Dense));
         }
@@ -82,7 +82,7 @@ pub(super) fn models() -> Vec<(ModelConfig, Dtype, Packing)> {
         (smol(), Some(64)),
         (smol(), Some(32)),
         (smol(), None),
-        (bundled, Some(32)),
+        (three_heads, Some(32)),
         (qwen, Some(8)),
         (opt(), Some(96)),
         (eighty, Some(40)),
