@@ -11,7 +11,7 @@ use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_data, print_json};
 use super::printer::say;
 use super::session::{conclude_run, destination, with_context};
-use super::values::{at_least_one, chat};
+use super::values::{at_least_one, chat, switch};
 use crate::engine::Batching;
 use crate::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions, execute, show_prompt};
 use crate::jobs::{Finished, JobError};
@@ -96,6 +96,10 @@ pub struct EvalFlags {
     /// A system message instead of the protocol's own; `''` for none
     #[arg(long, value_name = "TEXT", help_heading = "Problems")]
     pub system: Option<String>,
+    /// Tell the model's chat template to let it think: on or off [default: the
+    /// template's own]
+    #[arg(long, value_name = "SWITCH", help_heading = "Problems")]
+    pub thinking: Option<String>,
     /// Print the prompt of row N as text and token ids, and run nothing
     #[arg(long, value_name = "N", help_heading = "Problems")]
     pub show_prompt: Option<usize>,
@@ -121,6 +125,10 @@ pub struct EvalFlags {
     /// A string that ends a generation, besides the protocol's; repeatable
     #[arg(long, value_name = "STRING", help_heading = "Generation")]
     pub stop: Vec<String>,
+    /// A string that ends a thought, besides `</think>` and its like; what
+    /// stands before it is kept apart and not scored
+    #[arg(long, value_name = "STRING", help_heading = "Generation")]
+    pub think_end: Option<String>,
 
     /// Run folder [default: `runs/TIME-MODEL-PROTOCOL`, in UTC]
     #[arg(long, value_name = "DIR", help_heading = "Results")]
@@ -180,6 +188,7 @@ pub fn resolve(task: Task, arguments: &EvalFlags, command: Vec<String>, colour: 
         rule: arguments.rule.clone(),
         chat: arguments.chat.as_deref().map(chat).transpose()?,
         system: arguments.system.clone(),
+        thinking: arguments.thinking.as_deref().map(switch).transpose()?,
         sampling: SamplingOptions {
             temperature: arguments.temperature,
             top_p: arguments.top_p,
@@ -188,6 +197,7 @@ pub fn resolve(task: Task, arguments: &EvalFlags, command: Vec<String>, colour: 
             repeats: arguments.repeats,
             max_tokens: arguments.max_tokens,
             stop_strings: arguments.stop.clone(),
+            think_end: arguments.think_end.clone(),
         },
         destination: destination(arguments.out.as_ref()),
         resume: arguments.resume,
@@ -228,6 +238,9 @@ fn check_numbers(arguments: &EvalFlags) -> Result<(), JobError> {
             "--stop \"\" would end every generation at once",
             "give a string, or leave it out",
         ));
+    }
+    if arguments.think_end.as_deref() == Some("") {
+        return Err(JobError::invalid("--think-end \"\" would end every thought at once", "give a string, or leave it out"));
     }
     Ok(())
 }

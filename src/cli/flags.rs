@@ -86,6 +86,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("protocol",        VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
     flag("fewshot",         VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
     flag("chat",            VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("thinking",        VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
     flag("prompts",         VALUE, Golden::Recipe,  OnResume::Same,  Import::Heeded),
     flag("only",            VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
     flag("show_prompt",     VALUE, Golden::LeftOut, OnResume::NoRun, Import::Absent),
@@ -100,6 +101,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("seed",            VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
     flag("repeats",         VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
     flag("stop",            VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
+    flag("think_end",       VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
     // What becomes of the results.
     flag("out",             VALUE, Golden::LeftOut, OnResume::Free,  Import::Heeded),
     flag("resume",          ALONE, Golden::LeftOut, OnResume::Free,  Import::Excluded),

@@ -14,6 +14,15 @@ pub(super) fn chat(name: &str) -> Result<ChatUse, JobError> {
     }
 }
 
+/// On or off.
+pub(super) fn switch(word: &str) -> Result<bool, JobError> {
+    match word {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        other => Err(Fault::unknown("switch", other, &["on", "off"]).into()),
+    }
+}
+
 /// Refuses 0 as the value of a flag that counts something.
 pub(super) fn at_least_one(flags: &[(&str, Option<usize>)]) -> Result<(), JobError> {
     match flags.iter().find(|(_, value)| *value == Some(0)) {

@@ -137,7 +137,7 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "max_tokens" => "7",
         "temperature" | "top_p" => "0.5",
         "repeats" => "2",
-        "stop" => "zebra",
+        "stop" | "think_end" => "zebra",
         "min_accuracy" => "50",
         "threads" | "margin" | "min_speed_ratio" => "1",
         "format" => "markdown",
@@ -145,6 +145,8 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "baseline" | "out" => "elsewhere",
         // These name what its hash stands for: the same model from elsewhere is the same.
         "model" | "revision" | "awq" => return None,
+        // Refused before the plans are compared: the bundled model's template does not ask.
+        "thinking" => return None,
         _ => panic!("give {id} another value here: a run is resumed under another, or is not"),
     };
     Some(word.to_owned())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::precision::Precision;
+use super::thought::{Thought, ThoughtMarks};
 
 /// Seconds from the engine's constructor to ready for the first request, by what took them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -96,6 +97,8 @@ pub struct GenerateOptions {
     pub max_tokens: usize,
     /// Generation ends before the first of these strings; the text is cut there.
     pub stop_strings: Arc<[String]>,
+    /// What is a thought and no answer: a stop string does not end it, and it is kept apart from the text.
+    pub thoughts: Arc<ThoughtMarks>,
     /// Generation ends at any of these tokens, over and above the model's own ends of sequence.
     pub stop_tokens: Arc<[u32]>,
     /// Go on past the model's ends of sequence (for benchmarks of fixed length).
@@ -113,6 +116,7 @@ impl Default for GenerateOptions {
         Self {
             max_tokens: 256,
             stop_strings: Arc::from([]),
+            thoughts: Arc::default(),
             stop_tokens: Arc::from([]),
             ignore_eos: false,
             sampling: Sampling::default(),
@@ -169,6 +173,8 @@ pub enum Finish {
     Length,
     /// The model's context was full: the answer was cut.
     Context,
+    /// A thought that did not end: there is no answer.
+    UnfinishedThought,
     /// Scored, not generated.
     Scored,
     /// Not known: the answer was made elsewhere.
@@ -183,6 +189,7 @@ impl Finish {
             Self::StopString => "stop_string",
             Self::Length => "length",
             Self::Context => "context",
+            Self::UnfinishedThought => "unfinished_thought",
             Self::Scored => "scored",
             Self::Unknown => "unknown",
         }
@@ -190,7 +197,7 @@ impl Finish {
 
     /// Whether the answer was cut off before the model had finished.
     pub const fn is_cut(self) -> bool {
-        matches!(self, Self::Length | Self::Context)
+        matches!(self, Self::Length | Self::Context | Self::UnfinishedThought)
     }
 }
 
@@ -227,8 +234,10 @@ pub struct Completion {
     pub request: usize,
     /// Every token that was generated (or scored), the ending one included.
     pub token_ids: Vec<u32>,
-    /// Their text without special tokens, cut before a stop string.
+    /// Their text without special tokens, cut before a stop string; without the thought, where there is one.
     pub text: String,
+    /// What was thought before the text.
+    pub thought: Option<Thought>,
     /// Why it ended.
     pub finish: Finish,
     /// One a token where they were requested, else empty.

@@ -8,6 +8,7 @@ use super::api::{Completion, Finish, GenerateOptions, Request, Timings, TokenDet
 use super::interface::Token;
 use super::model::ModelTokenizer;
 use super::sampling::{Sampler, detail};
+use super::thought::ThoughtOf;
 
 /// What follows from a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,15 +148,23 @@ impl Generation {
     /// Ends the request and says what came of it; nothing is left of it afterwards.
     pub fn complete(&mut self, finish: Finish) -> Result<Completion, EngineError> {
         let mut text = self.tokenizer.decode(&self.token_ids)?;
-        if let (Finish::StopString, Work::Generate(options)) = (finish, &self.request.work)
-            && let Some(end) = first_stop(&text, 0, &options.stop_strings)
+        let found = self.thought()?;
+        let answer = found.as_ref().map_or(Some(0), |found| found.answer);
+        if let (Finish::StopString, Work::Generate(options), Some(answer)) = (finish, &self.request.work, answer)
+            && let Some(end) = first_stop(&text, answer, &options.stop_strings)
         {
             text.truncate(end);
         }
+        match answer {
+            Some(answer) => drop(text.drain(..answer)),
+            None => text.clear(),
+        }
+        let finish = if answer.is_none() { Finish::UnfinishedThought } else { finish };
         Ok(Completion {
             request: self.request.id,
             token_ids: std::mem::take(&mut self.token_ids),
             text,
+            thought: found.map(|found| found.thought),
             finish,
             details: std::mem::take(&mut self.details),
             timings: Timings {
@@ -175,6 +184,14 @@ impl Generation {
         }
     }
 
+    /// The thought so far, if there is one.
+    fn thought(&self) -> Result<Option<ThoughtOf>, EngineError> {
+        match &self.request.work {
+            Work::Generate(options) => options.thoughts.of(&self.token_ids, &self.request.prompt.text, &self.tokenizer),
+            Work::Score { .. } => Ok(None),
+        }
+    }
+
     fn position(&self) -> usize {
         self.request.prompt.token_ids.len() + self.token_ids.len()
     }
@@ -189,7 +206,8 @@ impl Generation {
         if is_end(options, &self.tokenizer, token) {
             return Ok(Some(Finish::EndOfSequence));
         }
-        if !options.stop_strings.is_empty() && self.text.push(token, &self.tokenizer, &options.stop_strings)? {
+        let stops = !options.stop_strings.is_empty() && self.text.push(token, &self.tokenizer, &options.stop_strings)?;
+        if stops && self.thought()?.is_none_or(|found| found.answer.is_some()) {
             return Ok(Some(Finish::StopString));
         }
         if self.token_ids.len() >= options.max_tokens {

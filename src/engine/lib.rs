@@ -23,6 +23,7 @@ mod precision;
 mod sampling;
 pub mod system;
 pub mod text;
+mod thought;
 
 pub use api::{
     Completion, EngineInfo, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling, Timings, TokenDetail, Work,
@@ -36,6 +37,7 @@ pub use interface::{Capacity, Engine, Event, Limits, Token};
 pub use kind::{Batching, EngineEntry, EngineKind, OpenOptions};
 pub use open::{check_device, open};
 pub use precision::{Precision, Precision as Dtype};
+pub use thought::{SplitThought, Thought, ThoughtMarks};
 
 #[cfg(test)]
 #[path = "../../tests/it/skip.rs"]

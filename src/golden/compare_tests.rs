@@ -35,6 +35,7 @@ fn golden(tier: Tier, outputs: Vec<Output>) -> Golden {
         repeats: 1,
         max_tokens: 8,
         stop_strings: Vec::new(),
+        think_end: None,
     };
     let rule = RuleInput { rule: "strict".to_owned(), extracts: "the last match of /a/".to_owned() };
     Golden {

@@ -13,8 +13,9 @@ use super::each::{End, each_variant};
 use super::prepared::ids_sha256;
 use super::writer::{Emitted, Missing, Score, Writer};
 use super::{Event, JobContext, JobError, Prepared, Progress, Target, Variant, Variants};
-use crate::engine::{Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work};
+use crate::engine::{Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, ThoughtMarks, Work};
 use crate::random::split_mix;
+use crate::score::THOUGHT_MARKS;
 use crate::record::{
     DeviceMemory, GenerationPlan, RecordError, RunFolder, Session, StoredCompletion, VariantName, peak_memory,
     reset_peak_memory, utc_now,
@@ -306,12 +307,16 @@ impl Generation<'_> {
 fn requests(task: &Task, missing: &[Missing]) -> Vec<Request> {
     let generation = task.generation;
     let stop_strings: Arc<[String]> = generation.stop_strings.iter().cloned().collect();
+    let marks = THOUGHT_MARKS.iter().map(|(open, end)| ((*open).to_owned(), (*end).to_owned()));
+    let named = generation.think_end.iter().map(|end| (String::new(), end.clone()));
+    let thoughts = Arc::new(ThoughtMarks::new(marks.chain(named)));
     let request = |(id, one): (usize, &Missing)| Request {
         id,
         prompt: Arc::clone(&one.prepared.prompt),
         work: Work::Generate(GenerateOptions {
             max_tokens: generation.max_tokens,
             stop_strings: Arc::clone(&stop_strings),
+            thoughts: Arc::clone(&thoughts),
             sampling: Sampling {
                 temperature: generation.temperature,
                 top_p: generation.top_p,

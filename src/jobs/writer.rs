@@ -5,7 +5,7 @@ use std::sync::mpsc::Receiver;
 use super::prepared::ids_sha256;
 use super::{JobError, Prepared};
 use crate::engine::{Completion, EngineError};
-use crate::record::{Journal, StoredCompletion};
+use crate::record::{Journal, StoredCompletion, StoredThought};
 use crate::score::Extraction;
 
 /// What the rules make of a completion's text, given its sample.
@@ -68,6 +68,10 @@ impl Writer<'_> {
             margins: completion.details.iter().map(|detail| detail.margin).collect(),
             token_ids: self.has_tokens.then_some(completion.token_ids),
             text: completion.text,
+            thought: completion.thought.map(|thought| StoredThought {
+                tokens: thought.tokens.filter(|_| self.has_tokens),
+                text: thought.text,
+            }),
             finish: completion.finish,
             timings: completion.timings,
             session: self.session,

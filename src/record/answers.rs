@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::json::{REMAKE, read_checked};
-use super::{RecordError, StoredCompletion, VariantName};
+use super::{RecordError, StoredCompletion, StoredThought, VariantName};
 use crate::engine::Finish;
 use crate::files::sha256;
 use crate::score::Extraction;
@@ -23,6 +23,8 @@ struct Answer<'a> {
     prompt_tokens: Option<usize>,
     token_ids: Option<&'a [u32]>,
     text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thought: Option<&'a StoredThought>,
     finish: Finish,
     scores: &'a [Extraction],
 }
@@ -44,6 +46,7 @@ pub fn answers(journals: &[(VariantName, Vec<StoredCompletion>)]) -> Result<Vec<
                 prompt_tokens: completion.prompt_tokens,
                 token_ids: completion.token_ids.as_deref(),
                 text: &completion.text,
+                thought: completion.thought.as_ref(),
                 finish: completion.finish,
                 scores: &completion.scores,
             };

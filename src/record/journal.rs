@@ -35,8 +35,11 @@ pub struct StoredCompletion {
     pub prompt_tokens: Option<usize>,
     /// Every generated token, the ending one included; `None` where the target does not tell them.
     pub token_ids: Option<Vec<u32>>,
-    /// Their text, cut before a stop string.
+    /// Their text, cut before a stop string; without the thought, where there is one.
     pub text: String,
+    /// What was thought before it, which is not scored; left out where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thought: Option<StoredThought>,
     /// Why generation ended.
     pub finish: Finish,
     /// What every rule extracted, where, and whether it is right.
@@ -50,6 +53,16 @@ pub struct StoredCompletion {
     pub session: usize,
     /// Seconds from the session's first request until this completion ended.
     pub at_seconds: f64,
+}
+
+/// A thought in a run's files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredThought {
+    /// Its tokens, the marks included; `None` where the target does not tell.
+    pub tokens: Option<usize>,
+    /// Its text, without the marks.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
 }
 
 /// A line of the journal as far as results need it: tokens are counted, not kept.
@@ -66,6 +79,9 @@ pub struct Outcome {
     pub output_tokens: Option<usize>,
     /// Text.
     pub text: String,
+    /// What was thought before it, its text left out.
+    #[serde(default, deserialize_with = "without_text")]
+    pub thought: Option<StoredThought>,
     /// Why generation ended.
     pub finish: Finish,
     /// What every rule made of it.
@@ -84,6 +100,7 @@ impl From<&StoredCompletion> for Outcome {
             prompt_tokens: stored.prompt_tokens,
             output_tokens: stored.token_ids.as_ref().map(Vec::len),
             text: stored.text.clone(),
+            thought: stored.thought.as_ref().map(|thought| StoredThought { text: String::new(), ..thought.clone() }),
             finish: stored.finish,
             scores: stored.scores.clone(),
             session: stored.session,
@@ -149,6 +166,12 @@ pub fn read_journal<T: DeserializeOwned + Send>(path: &Path) -> Result<Lines<T>,
     read_lines(path, HINT)
 }
 
+/// Deserialises a thought, where there is one, without its text.
+fn without_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<StoredThought>, D::Error> {
+    let thought = Option::<StoredThought>::deserialize(deserializer)?;
+    Ok(thought.map(|thought| StoredThought { text: String::new(), ..thought }))
+}
+
 /// Deserialises a list, where there is one, as its length.
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
     struct Count;
@@ -187,6 +210,7 @@ mod tests {
             prompt_tokens: Some(12),
             token_ids: Some(vec![5, 6, 70_000]),
             text: "So:\n\"4\" é\u{2028}".to_owned(),
+            thought: Some(StoredThought { tokens: Some(2), text: "two and two".to_owned() }),
             finish: Finish::EndOfSequence,
             scores: vec![Extraction {
                 rule: "strict".to_owned(),

@@ -139,6 +139,9 @@ pub struct GenerationPlan {
     pub max_tokens: usize,
     /// Strings that end a generation, the protocol's and the user's.
     pub stop_strings: Vec<String>,
+    /// What ends a thought besides the marks of known models, where the user named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub think_end: Option<String>,
 }
 
 impl GenerationPlan {

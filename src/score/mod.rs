@@ -37,6 +37,6 @@ pub use metrics::normalize;
 pub use noninferiority::paired_score_interval;
 pub use ratio::{Ratio, paired_ratio};
 pub use repetition::has_loop;
-pub use thought::{SplitThought, ThoughtMarks};
+pub use thought::THOUGHT_MARKS;
 pub use value::{boxed_value, exact_value};
 pub use word_diff::{Change, DiffPart, word_diff};

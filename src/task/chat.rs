@@ -31,8 +31,11 @@ pub struct ChatTemplate {
     bos_token: String,
     eos_token: String,
     accepts_system: bool,
+    thinking: Option<bool>,
 }
 
+/// What templates call the switch that lets a model think.
+const THINKING: [&str; 2] = ["enable_thinking", "thinking"];
 const NAME: &str = "chat template";
 
 impl ChatTemplate {
@@ -43,7 +46,7 @@ impl ChatTemplate {
     pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self, TaskError> {
         let environment = environment(source).map_err(|error| invalid(&error))?;
         let tokens = (bos_token.to_owned(), eos_token.to_owned());
-        let mut template = Self { environment, bos_token: tokens.0, eos_token: tokens.1, accepts_system: false };
+        let mut template = Self { environment, bos_token: tokens.0, eos_token: tokens.1, accepts_system: false, thinking: None };
         template.accepts_system = template.shows_system();
         Ok(template)
     }
@@ -59,8 +62,22 @@ impl ChatTemplate {
         self.accepts_system
     }
 
+    /// Whether the template asks if the model is to think (`enable_thinking`, or `thinking`).
+    pub fn takes_thinking(&self) -> bool {
+        let asked = self.environment.get_template(NAME).map(|template| template.undeclared_variables(false));
+        asked.is_ok_and(|names| THINKING.iter().any(|name| names.contains(*name)))
+    }
+
+    /// Says whether the model is to think; until then the template decides.
+    pub fn set_thinking(&mut self, thinking: bool) {
+        self.thinking = Some(thinking);
+    }
+
     fn try_render(&self, messages: &[Message]) -> Result<String, Error> {
         let pair = |message: &Message| Value::from_pairs([("role", &message.role), ("content", &message.content)]);
+        // Only what is said is defined: templates have a default of their own.
+        let thinking = self.thinking.iter().flat_map(|thinking| THINKING.map(|name| (name, Value::from(*thinking))));
+        let thinking: Value = thinking.collect();
         self.environment.get_template(NAME)?.render(context! {
             messages => messages.iter().map(pair).collect::<Vec<Value>>(),
             add_generation_prompt => true,
@@ -68,6 +85,7 @@ impl ChatTemplate {
             eos_token => &self.eos_token,
             tools => (),
             documents => (),
+            ..thinking
         })
     }
 
@@ -239,6 +257,21 @@ mod tests {
             {{- '|' ~ messages[-1].content.split(' ')[-1].rstrip('!') }}{{ '|' + bos_token if add_generation_prompt }}";
         let messages = [Message::new("system", " be brief "), Message::new("user", "well done!")];
         assert_eq!(render(source, &messages).unwrap(), "26 Jul 2024|1|<system>be brief<user>well done!|done|<s>");
+    }
+
+    #[test]
+    fn a_template_is_told_of_thinking_only_what_the_user_says() {
+        let source = "{% if enable_thinking is defined and not enable_thinking %}off{% elif enable_thinking is defined %}on{% else %}own{% endif %}";
+        let mut template = ChatTemplate::new(source, "", "").unwrap();
+        assert!(template.takes_thinking());
+        assert_eq!(template.render(&user()).unwrap(), "own");
+        for (thinking, text) in [(false, "off"), (true, "on")] {
+            template.set_thinking(thinking);
+            assert_eq!(template.render(&user()).unwrap(), text);
+        }
+        assert!(ChatTemplate::new("{{ thinking }}", "", "").unwrap().takes_thinking());
+        let takes_none = "{{ messages }}{% set enable_thinking = true %}{{ enable_thinking }}";
+        assert!(!ChatTemplate::new(takes_none, "", "").unwrap().takes_thinking());
     }
 
     #[test]

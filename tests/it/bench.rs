@@ -78,6 +78,7 @@ impl Engine for Recorder {
                 request: request.id,
                 token_ids: vec![7; options.max_tokens - self.missing],
                 text: String::new(),
+                thought: None,
                 finish: Finish::Length,
                 details: Vec::new(),
                 timings: Timings {

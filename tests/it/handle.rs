@@ -74,6 +74,7 @@ impl Engine for Double {
                 request: request.id,
                 token_ids: vec![7; *count],
                 text: String::new(),
+                thought: None,
                 finish: Finish::Length,
                 details: Vec::new(),
                 timings: evalsuite::engine::Timings::default(),

@@ -93,6 +93,7 @@ pub(crate) fn large_run(folder: &Path, rows: usize) -> StoredRun {
                 correct: !changed && !sample.is_multiple_of(3),
             }],
             text,
+            thought: None,
             margins: Vec::new(),
             timings: Timings::default(),
             session: 0,

@@ -75,6 +75,7 @@ pub(crate) fn answer(request: &Request, dtype: Dtype) -> Completion {
         request: request.id,
         token_ids: vec![number as u32, 7, 2],
         text: format!("{aside}é\nThe answer is {value}0."),
+        thought: None,
         finish: if number == 4 { Finish::Length } else { Finish::EndOfSequence },
         details: Vec::new(),
         timings: Timings { queued_seconds: 0.0, first_token_seconds: 0.001, total_seconds: 0.002 },
@@ -231,6 +232,7 @@ pub(crate) fn job(folder: PathBuf) -> EvalJob {
         fewshot: None,
         chat: None,
         system: None,
+        thinking: None,
         sampling: SamplingOptions {
             temperature: 0.0,
             top_p: 1.0,
@@ -239,6 +241,7 @@ pub(crate) fn job(folder: PathBuf) -> EvalJob {
             repeats: 1,
             max_tokens: Some(64),
             stop_strings: Vec::new(),
+            think_end: None,
         },
         destination: Destination::Folder(folder),
         resume: false,

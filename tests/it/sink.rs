@@ -81,6 +81,7 @@ fn completion(request: usize) -> Completion {
         request,
         token_ids: (0..TOKENS as u32).map(|n| (n * 7919 + request as u32) % 49_152).collect(),
         text: format!("{}So the answer is {}.", (1..20).map(line).collect::<String>(), request),
+        thought: None,
         finish: Finish::EndOfSequence,
         details: Vec::new(),
         timings: Timings { queued_seconds: 0.0, first_token_seconds: 0.001, total_seconds: 0.002 },

@@ -57,7 +57,16 @@ impl ModelTokenizer {
 
     /// The text of token ids, special tokens left out; spaces stay as they are.
     pub fn decode(&self, ids: &[u32]) -> Result<String, EngineError> {
-        self.tokenizer.decode(ids, true).map_err(|error| {
+        self.decode_as(ids, true)
+    }
+
+    /// The text of token ids, special tokens written out.
+    pub fn decode_with_special(&self, ids: &[u32]) -> Result<String, EngineError> {
+        self.decode_as(ids, false)
+    }
+
+    fn decode_as(&self, ids: &[u32], skip_special: bool) -> Result<String, EngineError> {
+        self.tokenizer.decode(ids, skip_special).map_err(|error| {
             EngineError::failed(
                 format!("the tokenizer cannot decode {} tokens: {error}", ids.len()),
                 "check the `decoder` of tokenizer.json",

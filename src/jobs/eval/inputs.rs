@@ -47,7 +47,27 @@ impl EvalInputs {
         let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), source, hub, rows)?;
         let checkpoints = job.target.open(hub)?;
         checkpoints.variants(&job.target, &job.command)?;
-        Self::new(checkpoints, job.task.clone(), dataset, protocol, (fewshot, fewshot_sha256))
+        let mut inputs = Self::new(checkpoints, job.task.clone(), dataset, protocol, (fewshot, fewshot_sha256))?;
+        inputs.think(job.thinking)?;
+        Ok(inputs)
+    }
+
+    /// Tells the chat template whether the model is to think, where the user says so.
+    pub fn think(&mut self, thinking: Option<bool>) -> Result<(), JobError> {
+        let Some(thinking) = thinking else { return Ok(()) };
+        let name = self.model().name().to_owned();
+        let refused = |why: &str, hint: &str| Err(JobError::invalid(format!("--thinking: {why}"), hint));
+        match &mut self.chat {
+            None => refused("prompts are plain text, which no chat template makes", "leave it out, or give `--chat required`"),
+            Some(chat) if !chat.takes_thinking() => refused(
+                &format!("the chat template of {name} does not ask `enable_thinking`"),
+                "leave it out: whether this model thinks is not its template's to say",
+            ),
+            Some(chat) => {
+                chat.set_thinking(thinking);
+                Ok(())
+            }
+        }
     }
 
     /// From parts that are open already; settles whether the chat template is used.
@@ -127,6 +147,7 @@ impl EvalInputs {
                 sha256: self.protocol.sha256.clone(),
                 chat: self.chat.is_some(),
                 system: job.system.clone(),
+                thinking: job.thinking,
                 fewshot_sha256: self.fewshot_sha256.clone(),
             },
             generated_under: None,
@@ -138,6 +159,7 @@ impl EvalInputs {
                 repeats: sampling.repeats,
                 max_tokens: self.max_tokens(job),
                 stop_strings: self.stop_strings(job),
+                think_end: sampling.think_end.clone(),
             },
             engine: job.target.engine.name().to_owned(),
             batch: job.target.batch,

@@ -29,6 +29,8 @@ pub struct EvalJob {
     pub system: Option<String>,
     /// The rule that decides, instead of the protocol's headline.
     pub rule: Option<String>,
+    /// Whether the chat template is told to let the model think; `None` leaves that to the template.
+    pub thinking: Option<bool>,
     /// Sampling and limits.
     pub sampling: SamplingOptions,
     /// Where the results go.
@@ -56,4 +58,6 @@ pub struct SamplingOptions {
     pub max_tokens: Option<usize>,
     /// Besides the protocol's own.
     pub stop_strings: Vec<String>,
+    /// What ends a thought besides the marks of known models.
+    pub think_end: Option<String>,
 }

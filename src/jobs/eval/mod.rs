@@ -32,7 +32,7 @@ pub use plan::{CompletionsPlan, DatasetPlan, EvalPlan, ProtocolPlan, TaskPlan};
 pub use prompts::{ShownPrompt, show_prompt};
 pub use reading::{ReadAnswer, ReadSample, Reading, ReadingChoice, Taken, read_answers};
 pub use reading_view::{ReadingView, render_reading};
-pub use record::{DtypeRecord, EVAL_FORMAT, EvalRecord, Lengths, RuleRecord};
+pub use record::{DtypeRecord, EVAL_FORMAT, EvalRecord, Lengths, RuleRecord, ThoughtRecord};
 pub use rescore::{Rescored, rescore};
 pub use stored::StoredRun;
 pub use summary::{Measured, summarise};

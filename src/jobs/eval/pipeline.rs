@@ -1,6 +1,7 @@
 //! The one file that knows every stage: load → render → generate and score → record → compare → report.
 
 use super::prompts::prepare;
+use super::summary::thought_notes;
 use super::{Answers, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, findings, render, summarise};
 use super::{EvalInputs, EvalJob};
 use crate::files::sha256;
@@ -112,6 +113,7 @@ fn record(
     let rules: Vec<String> = inputs.protocol.rules.iter().map(|rule| rule.name.clone()).collect();
     let dtypes = summarise(&measured, plan.reference().as_ref(), &rules);
     let complete = measured.iter().all(|one| one.outcomes.len() == plan.completions_per_variant());
+    let notes = [notes, thought_notes(&dtypes)].concat();
     let mut record = EvalRecord {
         format: EVAL_FORMAT,
         ground_truth: plan.ground_truth(),

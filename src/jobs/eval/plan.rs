@@ -103,6 +103,9 @@ pub struct ProtocolPlan {
     /// The user's system message instead of the protocol's own; an empty one takes that away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
+    /// Whether the chat template was told to let the model think, where the user said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<bool>,
     /// SHA-256 of the worked examples, where there are any.
     pub fewshot_sha256: Option<String>,
 }

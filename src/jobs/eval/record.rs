@@ -64,6 +64,9 @@ pub struct DtypeRecord {
     pub answered: usize,
     /// Completions that a limit of tokens or the context cut off.
     pub cut: usize,
+    /// What was thought before answers; left out where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thoughts: Option<ThoughtRecord>,
     /// One a rule, in the protocol's order.
     pub rules: Vec<RuleRecord>,
     /// How long the answers are; `None` where tokens are unknown, and in records of before it was kept.
@@ -86,6 +89,17 @@ pub struct DtypeRecord {
     pub device_memory: Option<DeviceMemory>,
     /// Each opening of an engine.
     pub sessions: Vec<Session>,
+}
+
+/// What one variant's completions thought: kept with them, and never scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThoughtRecord {
+    /// Completions that hold a thought.
+    pub completions: usize,
+    /// Of these, such as never ended it: they have no answer.
+    pub unfinished: usize,
+    /// Tokens of thoughts, a part of the output tokens; `None` where the target does not tell.
+    pub tokens: Option<u64>,
 }
 
 /// What one rule made of one variant's completions.

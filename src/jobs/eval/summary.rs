@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{DtypeRecord, Lengths, RuleRecord};
+use super::{DtypeRecord, Lengths, RuleRecord, ThoughtRecord};
+use crate::engine::Finish;
 use crate::record::{DeviceMemory, Outcome, Session, VariantName};
 use crate::score::paired_ratio;
 use crate::score::statistics::{paired, wilson};
@@ -40,6 +41,7 @@ fn summarise_one(measured: &Measured, reference: Option<&Measured>, rules: &[Str
         n: outcomes.len(),
         answered: outcomes.iter().filter(|outcome| !outcome.text.trim().is_empty()).count(),
         cut: outcomes.iter().filter(|outcome| outcome.finish.is_cut()).count(),
+        thoughts: thoughts(outcomes),
         rules: rules.iter().map(|rule| summarise_rule(rule, outcomes, reference)).collect(),
         lengths: lengths(outcomes, reference),
         prompt_tokens: total(outcomes, |outcome| outcome.prompt_tokens),
@@ -57,6 +59,36 @@ fn summarise_one(measured: &Measured, reference: Option<&Measured>, rules: &[Str
             .max_by_key(DeviceMemory::needed_bytes),
         sessions: measured.sessions.clone(),
     }
+}
+
+fn thoughts(outcomes: &[Outcome]) -> Option<ThoughtRecord> {
+    let thoughts: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.thought.as_ref()).collect();
+    let unfinished = outcomes.iter().filter(|outcome| outcome.finish == Finish::UnfinishedThought).count();
+    (!thoughts.is_empty()).then(|| ThoughtRecord {
+        completions: thoughts.len(),
+        unfinished,
+        tokens: thoughts.iter().map(|thought| thought.tokens.map(|tokens| tokens as u64)).sum(),
+    })
+}
+
+/// What a reader must know of every variant's thoughts.
+pub(super) fn thought_notes(dtypes: &[DtypeRecord]) -> Vec<String> {
+    let note = |dtype: &DtypeRecord| {
+        let thoughts = dtype.thoughts?;
+        let tokens = thoughts.tokens.map(|tokens| format!(", {} tokens each on average", tokens / thoughts.completions as u64));
+        let unfinished = match thoughts.unfinished {
+            0 => String::new(),
+            unfinished => format!("; {unfinished} of them never ended, which leaves no answer: raise `--max-tokens`"),
+        };
+        Some(format!(
+            "{}: {} of {} completions hold a thought{}; thoughts are kept apart and not scored{unfinished}",
+            dtype.dtype,
+            thoughts.completions,
+            dtype.n,
+            tokens.unwrap_or_default()
+        ))
+    };
+    dtypes.iter().filter_map(note).collect()
 }
 
 /// A total of tokens; unknown where one of them is.

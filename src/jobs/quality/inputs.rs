@@ -86,6 +86,7 @@ impl QualityInputs {
                 repeats: 1,
                 max_tokens: job.max_tokens.unwrap_or(self.set.max_tokens),
                 stop_strings: Vec::new(),
+                think_end: None,
             },
             engine: job.target.engine.name().to_owned(),
             batch: job.target.batch,
