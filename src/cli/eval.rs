@@ -240,7 +240,10 @@ fn check_numbers(arguments: &EvalFlags) -> Result<(), JobError> {
         ));
     }
     if arguments.think_end.as_deref() == Some("") {
-        return Err(JobError::invalid("--think-end \"\" would end every thought at once", "give a string, or leave it out"));
+        return Err(JobError::invalid(
+            "--think-end \"\" would end every thought at once",
+            "give a string, or leave it out",
+        ));
     }
     Ok(())
 }

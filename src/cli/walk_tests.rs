@@ -144,9 +144,8 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "template" => return Some(file("t.txt", "x")),
         "baseline" | "out" => "elsewhere",
         // These name what its hash stands for: the same model from elsewhere is the same.
-        "model" | "revision" | "awq" => return None,
-        // Refused before the plans are compared: the bundled model's template does not ask.
-        "thinking" => return None,
+        // `--thinking` is refused before the plans are compared: the bundled model's template does not ask.
+        "model" | "revision" | "awq" | "thinking" => return None,
         _ => panic!("give {id} another value here: a run is resumed under another, or is not"),
     };
     Some(word.to_owned())

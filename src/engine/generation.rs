@@ -206,7 +206,8 @@ impl Generation {
         if is_end(options, &self.tokenizer, token) {
             return Ok(Some(Finish::EndOfSequence));
         }
-        let stops = !options.stop_strings.is_empty() && self.text.push(token, &self.tokenizer, &options.stop_strings)?;
+        let stops =
+            !options.stop_strings.is_empty() && self.text.push(token, &self.tokenizer, &options.stop_strings)?;
         if stops && self.thought()?.is_none_or(|found| found.answer.is_some()) {
             return Ok(Some(Finish::StopString));
         }
@@ -256,5 +257,107 @@ impl StreamedText {
         self.window = self.settled;
         self.settled = self.ids.len();
         Ok(first_stop(&self.text, from, stops).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{Prompt, ThoughtMarks};
+
+    const WORDS: [&str; 8] = ["hm", "2", "Q:", "<think>", "</think>", "end", "[THINK]", "[/THINK]"];
+
+    fn id(word: &str) -> u32 {
+        WORDS.iter().position(|known| *known == word).unwrap() as u32
+    }
+
+    /// A tokenizer of whole words, whose last three are special tokens.
+    fn tokenizer() -> Arc<ModelTokenizer> {
+        let vocabulary: Vec<String> = WORDS.iter().enumerate().map(|(id, word)| format!("\"{word}\": {id}")).collect();
+        let special = |id: usize| {
+            format!(
+                "{{\"id\": {id}, \"content\": \"{}\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \
+                 \"normalized\": false, \"special\": true}}",
+                WORDS[id]
+            )
+        };
+        let json = format!(
+            "{{\"version\": \"1.0\", \"truncation\": null, \"padding\": null, \"added_tokens\": [{}], \"normalizer\": null, \
+             \"pre_tokenizer\": {{\"type\": \"WhitespaceSplit\"}}, \"post_processor\": null, \"decoder\": null, \"model\": \
+             {{\"type\": \"WordLevel\", \"unk_token\": \"hm\", \"vocab\": {{{}}}}}}}",
+            [5, 6, 7].map(special).join(", "),
+            vocabulary.join(", ")
+        );
+        Arc::new(ModelTokenizer {
+            tokenizer: tokenizers::Tokenizer::from_bytes(json).unwrap(),
+            chat_template: None,
+            bos_token: None,
+            bos_id: None,
+            eos_token: Some("end".to_owned()),
+            eos_ids: BTreeSet::from([id("end")]),
+            sha256: String::new(),
+        })
+    }
+
+    /// What comes of these words behind a prompt, with the stop string `Q:`.
+    fn completion(prompt: &str, words: &str) -> Completion {
+        let pair = |(open, end): (&str, &str)| (open.to_owned(), end.to_owned());
+        let options = GenerateOptions {
+            max_tokens: words.split(' ').count(),
+            stop_strings: Arc::from(["Q:".to_owned()]),
+            thoughts: Arc::new(ThoughtMarks::new([("<think>", "</think>"), ("[THINK]", "[/THINK]")].map(pair))),
+            ..GenerateOptions::default()
+        };
+        let prompt = Arc::new(Prompt { text: prompt.to_owned(), token_ids: vec![0] });
+        let request = Request { id: 0, prompt, work: Work::Generate(options) };
+        let mut generation = Generation::new(request, tokenizer(), 1000, Instant::now());
+        for word in words.split(' ') {
+            if let Accepted::Finished(finish) = generation.accept_token(Some(id(word))).unwrap() {
+                return generation.complete(finish).unwrap();
+            }
+        }
+        panic!("the last of {words} ends the generation");
+    }
+
+    fn thought(text: &str, tokens: usize) -> crate::Thought {
+        crate::Thought { text: text.to_owned(), tokens: Some(tokens) }
+    }
+
+    #[test]
+    fn a_thought_is_kept_apart_and_no_stop_string_ends_it() {
+        let own = completion("p", "<think> hm Q: hm </think> 2 hm Q: hm");
+        assert_eq!((own.text.trim(), own.finish, own.token_ids.len()), ("2 hm", Finish::StopString, 8));
+        assert_eq!(own.thought, Some(thought("hm Q: hm", 5)));
+        let by_template = completion("p <think>\n", "hm Q: hm </think> 2 end");
+        assert_eq!((by_template.text.trim(), by_template.finish), ("2", Finish::EndOfSequence));
+        assert_eq!(by_template.thought, Some(thought("hm Q: hm", 4)));
+    }
+
+    #[test]
+    fn special_tokens_mark_a_thought_though_no_text_shows_them() {
+        let own = completion("p", "[THINK] hm Q: [/THINK] 2 end");
+        assert_eq!((own.text.trim(), own.finish), ("2", Finish::EndOfSequence));
+        assert_eq!(own.thought, Some(thought("hm Q:", 4)));
+        let stopped = completion("p [THINK]", "Q: hm [/THINK] 2 Q: 2");
+        assert_eq!((stopped.text.trim(), stopped.finish), ("2", Finish::StopString));
+        assert_eq!(stopped.thought, Some(thought("Q: hm", 3)));
+    }
+
+    #[test]
+    fn a_thought_that_never_ends_is_no_answer() {
+        for (prompt, words) in [("p", "2 <think> hm 2"), ("p <think>", "hm 2"), ("p", "[THINK] 2 Q: end")] {
+            let open = completion(prompt, words);
+            assert_eq!((open.text.as_str(), open.finish), ("", Finish::UnfinishedThought), "{words}");
+            assert_eq!(open.thought.unwrap().tokens, Some(words.split(' ').count()), "{words}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_thought_is_all_of_the_text() {
+        let plain = completion("<think> p", "hm 2 Q: hm");
+        assert_eq!((plain.text.as_str(), plain.finish, plain.thought), ("hm 2 ", Finish::StopString, None));
+        assert_eq!(completion("p", "hm 2").finish, Finish::Length);
     }
 }

@@ -105,14 +105,13 @@ impl ThoughtMarks {
         }
         let tokens = self.tokens_until_end(&marked, token_ids, tokenizer)?;
         let shown = tokenizer.decode(token_ids)?;
-        let answer = match self.split(&shown, true) {
-            Some(SplitThought { answer: Some(answer), .. }) => answer,
+        let answer = if let Some(SplitThought { answer: Some(answer), .. }) = self.split(&shown, true) {
+            answer
+        } else {
             // A mark of special tokens does not show: the answer is what the tokens behind it add.
-            _ => {
-                let behind = tokenizer.decode(&token_ids[..tokens])?.len().min(shown.len());
-                let behind = (0..=behind).rev().find(|at| shown.is_char_boundary(*at)).unwrap_or(0);
-                shown.len() - shown[behind..].trim_start().len()
-            }
+            let behind = tokenizer.decode(&token_ids[..tokens])?.len().min(shown.len());
+            let behind = (0..=behind).rev().find(|at| shown.is_char_boundary(*at)).unwrap_or(0);
+            shown.len() - shown[behind..].trim_start().len()
         };
         Ok(Some(ThoughtOf { thought: Thought { text, tokens: Some(tokens) }, answer: Some(answer) }))
     }
@@ -149,7 +148,8 @@ mod tests {
     use super::*;
 
     fn marks(extra: Option<&str>) -> ThoughtMarks {
-        let pairs = [("<think>", "</think>"), ("[THINK]", "[/THINK]")].map(|(open, end)| (open.to_owned(), end.to_owned()));
+        let pairs =
+            [("<think>", "</think>"), ("[THINK]", "[/THINK]")].map(|(open, end)| (open.to_owned(), end.to_owned()));
         ThoughtMarks::new(pairs.into_iter().chain(extra.map(|end| (String::new(), end.to_owned()))))
     }
 

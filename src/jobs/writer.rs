@@ -4,7 +4,7 @@ use std::sync::mpsc::Receiver;
 
 use super::prepared::ids_sha256;
 use super::{JobError, Prepared};
-use crate::engine::{Completion, EngineError};
+use crate::engine::{Completion, EngineError, Finish, Thought, ThoughtMarks};
 use crate::record::{Journal, StoredCompletion, StoredThought};
 use crate::score::Extraction;
 
@@ -32,6 +32,8 @@ pub(super) struct Writer<'a> {
     /// Whether the target tells token ids.
     pub(super) has_tokens: bool,
     pub(super) score: &'a Score<'a>,
+    /// What stands between these is no answer.
+    pub(super) thoughts: ThoughtMarks,
     pub(super) journal: &'a mut Journal,
     /// Index of the session.
     pub(super) session: usize,
@@ -50,7 +52,20 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn store(&self, Emitted { completion, at_seconds }: Emitted) -> Result<StoredCompletion, JobError> {
+    /// A target that tells no tokens gives its thought and its answer as one text.
+    fn part(&self, completion: &mut Completion, prompt: &str) {
+        let split = self.thoughts.split(&completion.text, self.thoughts.open_in(prompt));
+        let Some(split) = split.filter(|_| !self.has_tokens && completion.thought.is_none()) else { return };
+        completion.thought = Some(Thought { text: completion.text[split.thought].to_owned(), tokens: None });
+        if let Some(answer) = split.answer {
+            completion.text.drain(..answer);
+        } else {
+            completion.text.clear();
+            completion.finish = Finish::UnfinishedThought;
+        }
+    }
+
+    fn store(&self, Emitted { mut completion, at_seconds }: Emitted) -> Result<StoredCompletion, JobError> {
         let Some(Missing { prepared, repeat }) = self.missing.get(completion.request) else {
             return Err(EngineError::failed(
                 format!("the engine completed request {}, which it was never given", completion.request),
@@ -58,6 +73,7 @@ impl Writer<'_> {
             )
             .into());
         };
+        self.part(&mut completion, &prepared.prompt.text);
         Ok(StoredCompletion {
             sample: prepared.sample,
             repeat: *repeat,

@@ -36,7 +36,6 @@ pub(super) fn answer_start(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::score::{Answer, Rule, score};
 
     #[test]

@@ -46,7 +46,8 @@ impl ChatTemplate {
     pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self, TaskError> {
         let environment = environment(source).map_err(|error| invalid(&error))?;
         let tokens = (bos_token.to_owned(), eos_token.to_owned());
-        let mut template = Self { environment, bos_token: tokens.0, eos_token: tokens.1, accepts_system: false, thinking: None };
+        let mut template =
+            Self { environment, bos_token: tokens.0, eos_token: tokens.1, accepts_system: false, thinking: None };
         template.accepts_system = template.shows_system();
         Ok(template)
     }

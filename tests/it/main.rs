@@ -58,6 +58,7 @@ mod skip;
 mod synth;
 mod tasks;
 mod tasks_run;
+mod thoughts;
 mod tiny_model;
 mod variants;
 

@@ -190,6 +190,7 @@ mod tests {
             prompt_tokens: None,
             token_ids: None,
             text: text.to_owned(),
+            thought: None,
             finish: Finish::EndOfSequence,
             scores: score(rules, text, "#### 18"),
             margins: Vec::new(),

@@ -58,7 +58,10 @@ impl EvalInputs {
         let name = self.model().name().to_owned();
         let refused = |why: &str, hint: &str| Err(JobError::invalid(format!("--thinking: {why}"), hint));
         match &mut self.chat {
-            None => refused("prompts are plain text, which no chat template makes", "leave it out, or give `--chat required`"),
+            None => refused(
+                "prompts are plain text, which no chat template makes",
+                "leave it out, or give `--chat required`",
+            ),
             Some(chat) if !chat.takes_thinking() => refused(
                 &format!("the chat template of {name} does not ask `enable_thinking`"),
                 "leave it out: whether this model thinks is not its template's to say",

@@ -75,7 +75,8 @@ fn thoughts(outcomes: &[Outcome]) -> Option<ThoughtRecord> {
 pub(super) fn thought_notes(dtypes: &[DtypeRecord]) -> Vec<String> {
     let note = |dtype: &DtypeRecord| {
         let thoughts = dtype.thoughts?;
-        let tokens = thoughts.tokens.map(|tokens| format!(", {} tokens each on average", tokens / thoughts.completions as u64));
+        let tokens =
+            thoughts.tokens.map(|tokens| format!(", {} tokens each on average", tokens / thoughts.completions as u64));
         let unfinished = match thoughts.unfinished {
             0 => String::new(),
             unfinished => format!("; {unfinished} of them never ended, which leaves no answer: raise `--max-tokens`"),
