@@ -298,6 +298,7 @@ mod tests {
             eos_token: Some("end".to_owned()),
             eos_ids: BTreeSet::from([id("end")]),
             sha256: String::new(),
+            notes: Vec::new(),
         })
     }
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::context::Failures;
 use super::each::{End, each_variant};
 use super::prepared::ids_sha256;
+use super::thoughts::thought_marks;
 use super::writer::{Emitted, Missing, Score, Writer};
 use super::{Event, JobContext, JobError, Prepared, Progress, Target, Variant, Variants};
 use crate::engine::{
@@ -21,7 +22,6 @@ use crate::record::{
     DeviceMemory, GenerationPlan, RecordError, RunFolder, Session, StoredCompletion, VariantName, peak_memory,
     reset_peak_memory, utc_now,
 };
-use crate::score::THOUGHT_MARKS;
 use crate::system::ProcessorClock;
 
 /// What every variant's generation reads.
@@ -81,7 +81,7 @@ fn generate_variant(task: &Task, variant: &Variant, context: &mut JobContext) ->
         missing: &missing,
         has_tokens: variant.model.tokenizer().is_some(),
         score: task.score,
-        thoughts: thought_marks(task.generation),
+        thoughts: thought_marks(task.generation.think_end.as_deref()),
         journal: &mut journal,
         session: sessions.len(),
     };
@@ -310,7 +310,7 @@ impl Generation<'_> {
 fn requests(task: &Task, missing: &[Missing]) -> Vec<Request> {
     let generation = task.generation;
     let stop_strings: Arc<[String]> = generation.stop_strings.iter().cloned().collect();
-    let thoughts = Arc::new(thought_marks(generation));
+    let thoughts = Arc::new(thought_marks(generation.think_end.as_deref()));
     let request = |(id, one): (usize, &Missing)| Request {
         id,
         prompt: Arc::clone(&one.prepared.prompt),
@@ -329,12 +329,6 @@ fn requests(task: &Task, missing: &[Missing]) -> Vec<Request> {
         }),
     };
     missing.iter().enumerate().map(request).collect()
-}
-
-/// The marks of known models, and what the user named.
-fn thought_marks(generation: &GenerationPlan) -> ThoughtMarks {
-    let known = THOUGHT_MARKS.iter().map(|(open, end)| ((*open).to_owned(), (*end).to_owned()));
-    ThoughtMarks::new(known.chain(generation.think_end.iter().map(|end| (String::new(), end.clone()))))
 }
 
 /// A request's seed: by row and repeat, so that neither `--limit` nor the order of work changes an answer.

@@ -16,6 +16,7 @@ mod prepared;
 mod provenance;
 pub mod quality;
 mod target;
+mod thoughts;
 mod variant;
 mod writer;
 

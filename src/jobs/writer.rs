@@ -3,8 +3,9 @@
 use std::sync::mpsc::Receiver;
 
 use super::prepared::ids_sha256;
+use super::thoughts::take_thought;
 use super::{JobError, Prepared};
-use crate::engine::{Completion, EngineError, Finish, Thought, ThoughtMarks};
+use crate::engine::{Completion, EngineError, Thought, ThoughtMarks};
 use crate::record::{Journal, StoredCompletion, StoredThought};
 use crate::score::Extraction;
 
@@ -52,19 +53,6 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// A target that tells no tokens gives its thought and its answer as one text.
-    fn part(&self, completion: &mut Completion, prompt: &str) {
-        let split = self.thoughts.split(&completion.text, self.thoughts.open_in(prompt));
-        let Some(split) = split.filter(|_| !self.has_tokens && completion.thought.is_none()) else { return };
-        completion.thought = Some(Thought { text: completion.text[split.thought].to_owned(), tokens: None });
-        if let Some(answer) = split.answer {
-            completion.text.drain(..answer);
-        } else {
-            completion.text.clear();
-            completion.finish = Finish::UnfinishedThought;
-        }
-    }
-
     fn store(&self, Emitted { mut completion, at_seconds }: Emitted) -> Result<StoredCompletion, JobError> {
         let Some(Missing { prepared, repeat }) = self.missing.get(completion.request) else {
             return Err(EngineError::failed(
@@ -73,7 +61,14 @@ impl Writer<'_> {
             )
             .into());
         };
-        self.part(&mut completion, &prepared.prompt.text);
+        // A target that tells no tokens gives its thought and its answer as one text.
+        let taken = if self.has_tokens {
+            None
+        } else {
+            let (text, finish) = (&mut completion.text, &mut completion.finish);
+            take_thought(&self.thoughts, &prepared.prompt.text, text, finish)
+        };
+        let stored = |Thought { text, tokens }| StoredThought { tokens, text };
         Ok(StoredCompletion {
             sample: prepared.sample,
             repeat: *repeat,
@@ -84,10 +79,7 @@ impl Writer<'_> {
             margins: completion.details.iter().map(|detail| detail.margin).collect(),
             token_ids: self.has_tokens.then_some(completion.token_ids),
             text: completion.text,
-            thought: completion.thought.map(|thought| StoredThought {
-                tokens: thought.tokens.filter(|_| self.has_tokens),
-                text: thought.text,
-            }),
+            thought: taken.or_else(|| completion.thought.map(stored)),
             finish: completion.finish,
             timings: completion.timings,
             session: self.session,

@@ -147,7 +147,16 @@ pub struct GenerationPlan {
 impl GenerationPlan {
     /// Of completions made elsewhere.
     pub const fn unknown(repeats: usize) -> Self {
-        Self { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0, repeats, max_tokens: 0, stop_strings: Vec::new() }
+        Self {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            seed: 0,
+            repeats,
+            max_tokens: 0,
+            stop_strings: Vec::new(),
+            think_end: None,
+        }
     }
 
     /// Whether anything of it is known.

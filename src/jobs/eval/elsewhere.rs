@@ -14,6 +14,7 @@ use crate::engine::{Batching, Finish, Precision, Timings};
 use crate::fault::Fault;
 use crate::files::sha256;
 use crate::jobs::folder::open_folder;
+use crate::jobs::thoughts::{take_thought, thought_marks};
 use crate::jobs::{Destination, JobError};
 use crate::record::{
     GenerationPlan, Invocation, Machine, ModelPlan, Outcome, StoredCompletion, StoredSample, TargetPlan, VariantName,
@@ -132,6 +133,7 @@ fn plan(job: &ScoreJob, protocol: &Protocol, completions: &Completions) -> Resul
             sha256: protocol.sha256.clone(),
             chat: false,
             system: None,
+            thinking: None,
             fewshot_sha256: None,
         },
         generated_under: None,
@@ -176,6 +178,8 @@ fn stored_samples(completions: &Completions) -> Vec<StoredSample> {
 }
 
 fn scored(row: &Completion, completions: &Completions, protocol: &Protocol) -> StoredCompletion {
+    let (mut text, mut finish) = (row.text.clone(), Finish::Unknown);
+    let thought = take_thought(&thought_marks(None), "", &mut text, &mut finish);
     StoredCompletion {
         sample: row.sample,
         repeat: row.repeat,
@@ -183,9 +187,10 @@ fn scored(row: &Completion, completions: &Completions, protocol: &Protocol) -> S
         prompt_ids_sha256: None,
         prompt_tokens: None,
         token_ids: None,
-        text: row.text.clone(),
-        finish: Finish::Unknown,
-        scores: score(&protocol.rules, &row.text, completions.samples[row.sample].expected()),
+        scores: score(&protocol.rules, &text, completions.samples[row.sample].expected()),
+        text,
+        thought,
+        finish,
         margins: Vec::new(),
         timings: Timings::default(),
         session: 0,
