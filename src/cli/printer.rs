@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::jobs::{Event, Progress, WindowProgress};
+use crate::jobs::{Estimate, Event, Progress, WindowProgress};
 use crate::text::bytes;
 
 /// Whether `--quiet` was given; stderr is the whole process's, and so is this.
@@ -97,6 +97,7 @@ impl Printer {
                 info.device_bytes.map(|held| format!(", {} held on the GPU", bytes(held))).unwrap_or_default(),
                 info.batch
             )),
+            Event::Estimate(estimate) => note(&estimate_line(&estimate)),
             Event::Progress(progress) => {
                 let (line, end) = (progress_line(&progress), end_line(&progress));
                 let (done, total) = progress.share();
@@ -152,10 +153,27 @@ fn folder_line(path: &Path, done: usize, total: usize) -> String {
     }
 }
 
+/// How long it will take if answers are as long as is to be expected, and at most.
+fn estimate_line(estimate: &Estimate) -> String {
+    let Estimate { variant, variants, completions, expected, by_variant, most: (limit, seconds), speed } = estimate;
+    let like = if *by_variant { "those before" } else { "the dataset's" };
+    let expected = expected.map_or_else(String::new, |(tokens, seconds)| {
+        format!("about {} if answers are as long as {like} ({tokens:.0} tokens), ", duration(seconds))
+    });
+    let of = if *variants == 1 { String::new() } else { format!(" of {variants} variants") };
+    format!(
+        "{variant:4}  {completions} completions{of} will take {expected}{} at most ({limit} tokens each): prefill {:.0}, decode {:.0} \
+         tokens/s",
+        duration(*seconds),
+        speed.prefill,
+        speed.decode
+    )
+}
+
 fn progress_line(progress: &Progress) -> String {
     let Progress { variant, completed, total, running, .. } = progress;
     let part = part_text(progress);
-    let remaining = remaining_text(progress.remaining_seconds().filter(|_| !progress.is_done()));
+    let remaining = remaining_text(progress.remaining_seconds.filter(|_| !progress.is_done()));
     let speed = speed_text(progress.tokens_per_second());
     let (cache, running) = (cache_text(progress.cache_bytes), running_text(*running, progress.waiting()));
     format!("{variant:4}  {part}{completed}/{total} done{remaining}{speed}{cache}{running}")
@@ -218,6 +236,7 @@ pub(super) fn duration(seconds: f64) -> String {
 mod tests {
     use super::*;
     use crate::engine::Dtype;
+    use crate::jobs::Speed;
 
     #[test]
     fn progress_says_what_is_running_and_what_is_left() {
@@ -232,14 +251,21 @@ mod tests {
             output_tokens: 2000,
             expected_tokens: None,
             seconds: 20.0,
+            remaining_seconds: Some(140.0),
         };
         assert_eq!(
             progress_line(&progress),
             "f16   30/100 done, 2 min 20 s left, 100 tokens/s, cache 12.1 GB, 8 running"
         );
         assert_eq!(end_line(&progress), "f16   30/100 done in 20 s, 100 tokens/s");
-        let begun =
-            Progress { completed_now: 0, completed: 20, total: 28, cache_bytes: None, output_tokens: 0, ..progress };
+        let begun = Progress {
+            completed: 20,
+            total: 28,
+            cache_bytes: None,
+            output_tokens: 0,
+            remaining_seconds: None,
+            ..progress
+        };
         assert_eq!(progress_line(&begun), "f16   20/28 done");
     }
 
@@ -256,6 +282,7 @@ mod tests {
             output_tokens: 1_421_400,
             expected_tokens: None,
             seconds: 10.0,
+            remaining_seconds: Some(2.0),
         };
         let line = progress_line(&progress);
         assert_eq!(line, "f16   1100/1319 done, 2 s left, 142140 tokens/s, cache 12.1 GB, 200 running");
@@ -275,6 +302,7 @@ mod tests {
             output_tokens: 640,
             expected_tokens: Some(2560),
             seconds: 4.0,
+            remaining_seconds: Some(12.0),
         };
         assert_eq!(
             progress_line(&progress),
@@ -284,6 +312,33 @@ mod tests {
             Progress { completed: 10, running: 0, cache_bytes: None, output_tokens: 2560, seconds: 16.0, ..progress };
         assert_eq!(progress_line(&done), "f16   workload: 10/10 done, 160 tokens/s");
         assert_eq!(end_line(&done), "f16   workload: 10/10 done in 16 s, 160 tokens/s");
+    }
+
+    #[test]
+    fn an_estimate_says_how_long_and_at_most_how_long() {
+        let estimate = Estimate {
+            variant: Dtype::F32.into(),
+            variants: 4,
+            completions: 40,
+            expected: Some((95.2, 42.0)),
+            by_variant: false,
+            most: (256, 110.0),
+            speed: Speed { prefill: 5400.4, decode: 310.0 },
+        };
+        assert_eq!(
+            estimate_line(&estimate),
+            "f32   40 completions of 4 variants will take about 42 s if answers are as long as the dataset's (95 tokens), \
+             1 min 50 s at most (256 tokens each): prefill 5400, decode 310 tokens/s"
+        );
+        let last = Estimate { variants: 1, completions: 10, by_variant: true, ..estimate.clone() };
+        assert!(
+            estimate_line(&last)
+                .starts_with("f32   10 completions will take about 42 s if answers are as long as those before")
+        );
+        let unknown = Estimate { expected: None, ..estimate };
+        assert!(
+            estimate_line(&unknown).starts_with("f32   40 completions of 4 variants will take 1 min 50 s at most (256")
+        );
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum Event {
         /// Where loading is what is measured: until the first token too.
         first_token: Option<FirstToken>,
     },
+    /// How long generation will take, from a variant on.
+    Estimate(Estimate),
     /// A step of the batch is done, or a completion ended.
     Progress(Progress),
     /// A window of a text went through one variant's engine.
@@ -59,6 +61,34 @@ pub struct FirstToken {
     pub ready_seconds: f64,
     /// Seconds until the first token of the first request.
     pub first_token_seconds: f64,
+}
+
+/// How long a variant and those after it will take, by what its engine did in a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Estimate {
+    /// Which.
+    pub variant: VariantName,
+    /// It and those after it that lack completions.
+    pub variants: usize,
+    /// What they lack.
+    pub completions: usize,
+    /// Tokens of a completion if they are as long as something known, and the seconds that follow.
+    pub expected: Option<(f64, f64)>,
+    /// Whether they are expected to be as long as another variant's; else as the dataset's own answers.
+    pub by_variant: bool,
+    /// Tokens of a completion at most, and the seconds that follow.
+    pub most: (usize, f64),
+    /// What was measured.
+    pub speed: Speed,
+}
+
+/// What an engine does in a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Speed {
+    /// Prompt tokens.
+    pub prefill: f64,
+    /// Output tokens of a full batch.
+    pub decode: f64,
 }
 
 /// How far one variant is.
@@ -85,6 +115,8 @@ pub struct Progress {
     pub expected_tokens: Option<u64>,
     /// Seconds since this session's first request.
     pub seconds: f64,
+    /// Seconds to go, as far as that can be told.
+    pub remaining_seconds: Option<f64>,
 }
 
 /// How far the reading of a text is. Every window passes through the engine of every precision.
@@ -121,17 +153,6 @@ impl Progress {
     /// Output tokens a second so far.
     pub fn tokens_per_second(&self) -> Option<f64> {
         (self.seconds > 0.0 && self.output_tokens > 0).then(|| self.output_tokens as f64 / self.seconds)
-    }
-
-    /// Seconds to go, if the rest goes as what is done; `None` before the first completion, or the first token where every length is
-    /// given.
-    pub fn remaining_seconds(&self) -> Option<f64> {
-        if let Some(expected) = self.expected_tokens {
-            let left = expected.saturating_sub(self.output_tokens) as f64;
-            return self.tokens_per_second().map(|speed| left / speed);
-        }
-        let left = self.total.saturating_sub(self.completed) as f64;
-        (self.completed_now > 0).then(|| self.seconds / self.completed_now as f64 * left)
     }
 
     /// Whether all is done.

@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use super::context::Failures;
 use super::each::{End, each_variant};
+use super::estimate::Ahead;
 use super::prepared::ids_sha256;
+use super::remaining::Remaining;
 use super::thoughts::thought_marks;
 use super::writer::{Emitted, Missing, Score, Writer};
 use super::{Event, JobContext, JobError, Prepared, Progress, Target, Variant, Variants};
-use crate::engine::{
-    Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, ThoughtMarks, Work,
-};
+use crate::engine::{Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work};
 use crate::random::split_mix;
 use crate::record::{
     DeviceMemory, GenerationPlan, RecordError, RunFolder, Session, StoredCompletion, VariantName, peak_memory,
@@ -46,10 +46,15 @@ pub(super) fn generate(
     variants: &Variants,
     context: &mut JobContext,
 ) -> Result<(bool, Failures), JobError> {
-    each_variant(variants, context, |variant, context| generate_variant(task, variant, context))
+    each_variant(variants, context, |variant, context| generate_variant(task, variants, variant, context))
 }
 
-fn generate_variant(task: &Task, variant: &Variant, context: &mut JobContext) -> Result<End, JobError> {
+fn generate_variant(
+    task: &Task,
+    variants: &Variants,
+    variant: &Variant,
+    context: &mut JobContext,
+) -> Result<End, JobError> {
     let name = &variant.name;
     let (mut journal, done) = task.folder.journal(name)?;
     let missing = missing(task, &done, name)?;
@@ -65,6 +70,12 @@ fn generate_variant(task: &Task, variant: &Variant, context: &mut JobContext) ->
     };
     (context.emit)(Event::Loaded { variant: name.clone(), engine: engine.info().clone(), first_token: None });
     let (mut sessions, begun) = begin_session(task.folder, name, engine.info())?;
+    let Task { generation, prepared, folder, .. } = *task;
+    let ahead = Ahead { generation, prepared, folder, variants, variant, missing: &missing };
+    let lengths = ahead.lengths()?;
+    if let Some(estimate) = ahead.estimate(&lengths, engine.as_mut(), context.interrupted)? {
+        (context.emit)(Event::Estimate(estimate));
+    }
     let mut generation = Generation {
         task,
         variant: name,
@@ -76,6 +87,7 @@ fn generate_variant(task: &Task, variant: &Variant, context: &mut JobContext) ->
         running: 0,
         cache_bytes: None,
         most_cache_bytes: 0,
+        remaining: Remaining::new(lengths, missing.len()),
     };
     let writer = Writer {
         missing: &missing,
@@ -203,6 +215,7 @@ struct Generation<'a> {
     running: usize,
     cache_bytes: Option<u64>,
     most_cache_bytes: u64,
+    remaining: Remaining,
 }
 
 /// How an engine ended.
@@ -254,10 +267,12 @@ impl Generation<'_> {
                     self.running = running;
                     self.output_tokens += new_tokens;
                     self.cache_bytes = cache_bytes;
+                    self.remaining.step(running, new_tokens, self.begun.elapsed().as_secs_f64());
                     self.most_cache_bytes = self.most_cache_bytes.max(cache_bytes.unwrap_or_default());
                 }
                 EngineEvent::Completed(completion) => {
                     self.done_now += 1;
+                    self.remaining.complete(completion.request, completion.token_ids.len());
                     // Refused only after the writer's end, and that is asked for below.
                     let _ = sender.send(Emitted { completion, at_seconds: self.begun.elapsed().as_secs_f64() });
                 }
@@ -302,6 +317,7 @@ impl Generation<'_> {
             output_tokens: self.output_tokens,
             expected_tokens: None,
             seconds: self.begun.elapsed().as_secs_f64(),
+            remaining_seconds: self.remaining.seconds(),
         }
     }
 }

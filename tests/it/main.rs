@@ -23,6 +23,7 @@ mod datasets;
 mod devtools;
 mod docs;
 mod engine;
+mod estimate;
 mod families;
 mod gguf_writer;
 mod golden;

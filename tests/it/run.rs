@@ -23,7 +23,7 @@ use crate::scripted::{
 use crate::without_checksums;
 
 /// In memory where that is possible: these tests sync thousands of small files.
-fn scratch() -> TempDir {
+pub(crate) fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { TempDir::new_in(memory).unwrap() } else { TempDir::new().unwrap() }
 }

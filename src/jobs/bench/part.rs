@@ -133,6 +133,7 @@ impl Runner<'_, '_> {
             output_tokens: 0,
             expected_tokens: Some(outputs.iter().map(|tokens| *tokens as u64).sum()),
             seconds: 0.0,
+            remaining_seconds: None,
         });
         let begun = Instant::now();
         let mut reported = begun;
@@ -160,6 +161,8 @@ impl Runner<'_, '_> {
             if let Some(progress) = progress.as_mut().filter(|_| reported.elapsed() >= REPORT_EVERY) {
                 reported = Instant::now();
                 progress.seconds = begun.elapsed().as_secs_f64();
+                let left = progress.expected_tokens.map(|all| all.saturating_sub(progress.output_tokens) as f64);
+                progress.remaining_seconds = left.zip(progress.tokens_per_second()).map(|(left, speed)| left / speed);
                 (context.emit)(Event::Progress(progress.clone()));
             }
             if stranger.is_some() || interrupted.load(Ordering::Relaxed) {
