@@ -6,8 +6,10 @@
 
 use std::ops::Range;
 
-use super::number::{Number, whole_plain};
-use super::plain::{Plain, Units};
+use super::number::Number;
+use super::plain::Plain;
+use super::token::whole_plain;
+use super::writer::Units;
 
 /// Raised whenever a text could be read otherwise than before.
 pub(super) const VERSION: u32 = 2;
@@ -37,7 +39,8 @@ pub(super) fn number(formula: &str) -> Option<Number> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::score::number::{whole_number, written};
+    use crate::score::number::written;
+    use crate::score::plain::whole_number;
 
     fn value(formula: &str) -> Option<String> {
         number(formula).map(written)

@@ -6,7 +6,7 @@ use std::ops::Range;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::{boxed, normalize, number, numeric, thought};
+use super::{boxed, normalize, numeric, plain, thought};
 
 /// Which match counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +157,7 @@ impl Rule {
             Extractor::Pattern { reference, .. } => normalize(value) == references.normalized(*reference),
             Extractor::Numeric => numeric::equal(value, references.answer.value),
             Extractor::Boxed => {
-                boxed::number(value).is_some_and(|value| number::whole_number(references.answer.value) == Some(value))
+                boxed::number(value).is_some_and(|value| plain::whole_number(references.answer.value) == Some(value))
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::number::whole_plain;
-use super::plain::{Boxed, Units, Writer};
+use super::token::whole_plain;
+use super::writer::{Boxed, Units, Writer};
 
 /// Longest plain argument of a fraction that is read: nested fractions cannot make one pass into many.
 const ARGUMENT_BYTES: usize = 96;
@@ -391,7 +391,8 @@ fn unwrapped(part: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use crate::score::plain::{Plain, Units};
+    use crate::score::plain::Plain;
+    use crate::score::writer::Units;
 
     fn plain(text: &str) -> String {
         Plain::of(text, Units::Kept).text.into_owned()

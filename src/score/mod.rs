@@ -11,6 +11,7 @@ mod divergence;
 mod estimate;
 mod extract;
 mod latex;
+mod magnitude;
 mod metrics;
 mod noninferiority;
 mod number;
@@ -25,6 +26,7 @@ mod thought;
 mod token;
 mod value;
 mod word_diff;
+mod writer;
 
 pub use agreement::{TextAgreement, first_divergence, token_agreement};
 pub use boxed::last_box;

@@ -1,8 +1,5 @@
 //! Rational numbers, exact: no value ever passes through floating point.
 
-use super::plain::{Plain, Units};
-use super::token::{Start, tokens};
-
 /// A rational number in lowest terms, the denominator positive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Number {
@@ -74,25 +71,6 @@ fn greatest_common_divisor(mut a: u128, mut b: u128) -> u128 {
     a.max(1)
 }
 
-/// The number that all of a text is, spaces around it aside: as [`tokens`] reads one, also with a plus sign in front.
-pub(super) fn whole_number(text: &str) -> Option<Number> {
-    whole_plain(&Plain::of(text, Units::Kept).text)
-}
-
-/// The same of a text that is [`Plain`] already.
-pub(super) fn whole_plain(text: &str) -> Option<Number> {
-    let text = text.trim();
-    let text = text
-        .strip_prefix('+')
-        .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text);
-    // Programs write `3.` where people mean the end of a sentence.
-    let text = text.strip_suffix('.').filter(|rest| rest.ends_with(|c: char| c.is_ascii_digit())).unwrap_or(text);
-    let all = tokens(text, Start::Number);
-    let [token] = all.as_slice() else { return None };
-    token.value.filter(|_| token.span == (0..text.len()))
-}
-
 /// The shortest way to write a number exactly: `3`, `2.5`, `1/3`.
 pub(super) fn written(Number { numerator, denominator }: Number) -> String {
     let places = (0..=38_u32).find(|places| 10_i128.checked_pow(*places).is_some_and(|power| power % denominator == 0));
@@ -115,6 +93,7 @@ pub(super) fn written(Number { numerator, denominator }: Number) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::score::plain::whole_number;
 
     #[test]
     fn a_whole_text_is_a_number_or_none() {

@@ -22,8 +22,9 @@ use std::ops::Range;
 use super::calculation::{Gap, gap, result};
 use super::characters::is_currency_word;
 use super::number::Number;
-use super::plain::{Plain, Units};
+use super::plain::Plain;
 use super::token::{Start, Token, tokens, tokens_from};
+use super::writer::Units;
 
 /// Raised whenever a text could be read otherwise than before.
 pub(super) const VERSION: u32 = 2;
