@@ -52,15 +52,17 @@ fn damaged() -> TempDir {
 
 #[test]
 fn a_sample_is_read_with_both_answers_and_what_each_rule_took() {
-    let (out, _) = show(&stored(), 0, "--sample 44");
+    let (out, _) = show(&stored(), 0, "--sample 3");
     for part in [
-        "Sample 44\n",
-        "Viktor puts 240 bricks",
-        "reference: 139\n",
-        "f32: wrong, 72 tokens\n",
-        "  #### «69»\n",
-        "- numeric, strict, flexible took 69 (line 4, column 6): wrong\n",
-        "  One share is 24▸0 / 15",
+        "Sample 3\n",
+        "Yusuf had $172 and spent $166",
+        "reference: 6\n",
+        "f32: right, 29 tokens\n",
+        "  #### «6»\n",
+        "- numeric, strict, flexible took 6 (line 2, column 6): right\n",
+        "awq: wrong where f32 is right, 29 tokens\n",
+        "  Yusuf keeps 172 - 166 = $<<172-166=▸7>>7.\n  #### «7»\n",
+        "- numeric, strict, flexible took 7 (line 2, column 6): wrong\n",
     ] {
         assert!(out.contains(part), "{part}\nis not in\n{out}");
     }
@@ -79,24 +81,25 @@ fn wrong_flipped_and_cut_answers_are_found_in_every_format() {
         assert_eq!((json["kind"].as_str(), json["format"].as_u64()), (Some("reading"), Some(1)));
         json["samples"].as_array().unwrap().iter().map(|sample| sample["sample"].as_u64().unwrap()).collect()
     };
-    assert_eq!(rows("--wrong"), [0, 7, 44, 140]);
-    assert_eq!(rows("--wrong --limit 2"), [0, 7]);
-    assert_eq!(rows("--flipped awq"), [0]);
+    assert_eq!(rows("--wrong"), [0, 3, 140]);
+    assert_eq!(rows("--wrong --limit 2"), [0, 3]);
+    assert_eq!(rows("--flipped awq"), [0, 3]);
     assert_eq!(rows("--cut"), [0]);
     assert_eq!(rows("--cut --sample 7"), [0_u64; 0]);
     let (out, _) = show(run.path(), 0, "--flipped awq");
-    assert!(out.contains("awq: wrong where f32 is right, 24 tokens, cut (length)\n"), "{out}");
+    assert!(out.contains("awq: wrong where f32 is right, 26 tokens, cut (length)\n"), "{out}");
     assert!(out.contains("took 20 (line 1, column 19), from a cut answer: wrong"), "{out}");
     let (markdown, _) = show(run.path(), 0, "--wrong --limit 1 --format markdown");
     assert!(markdown.contains("## Sample 0\n") && markdown.contains("```text\nThey cost 5 * 5 = "), "{markdown}");
-    assert!(markdown.contains("3 more are not shown: `--limit 4` shows all."), "{markdown}");
+    assert!(markdown.contains("2 more are not shown: `--limit 3` shows all."), "{markdown}");
 }
 
 #[test]
 fn a_choice_of_nothing_is_said_and_is_no_failure() {
-    for (arguments, why) in
-        [("--cut", "cut"), ("--flipped awq --wrong", "awq differs from f32 by numeric, awq wrong by numeric")]
-    {
+    for (arguments, why) in [
+        ("--cut", "cut"),
+        ("--flipped awq --wrong --sample 7", "awq differs from f32 by numeric, awq wrong by numeric"),
+    ] {
         let (out, err) = show(&stored(), 0, arguments);
         assert_eq!(out, "");
         assert!(err.contains("note: no answer of ") && err.contains(why), "{err}");
