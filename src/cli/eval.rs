@@ -13,7 +13,7 @@ use super::printer::say;
 use super::session::{conclude_run, destination, with_context};
 use super::values::{at_least_one, chat, switch};
 use crate::engine::Batching;
-use crate::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions, execute, show_prompt};
+use crate::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions, execute, lowest_accuracy, show_prompt};
 use crate::jobs::{Finished, JobError};
 use crate::report::Format;
 use crate::task::{DatasetSpec, Protocol, Selection, Task};
@@ -291,7 +291,7 @@ fn conclude(
     let Some(minimum) = min_accuracy else { return Ok(held) };
     let exit = Exit::of_accuracy(record, minimum);
     if exit == Exit::BelowMinimum {
-        say(&match record.lowest_accuracy() {
+        say(&match lowest_accuracy(record) {
             Ok(lowest) => format!("the lowest accuracy, {:.1} %, is below --min-accuracy {minimum} %", lowest * 100.0),
             Err(why) => format!("--min-accuracy {minimum} % is not reached: {why}"),
         });

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::jobs::JobError;
-use crate::jobs::eval::EvalRecord;
+use crate::jobs::eval::{EvalRecord, lowest_accuracy};
 
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Exit {
     /// `--min-accuracy`: the lowest accuracy of any precision under the headline rule, against `minimum`
     /// percent. No accuracy at all is below any minimum.
     pub fn of_accuracy(record: &EvalRecord, minimum: f64) -> Self {
-        let reached = record.lowest_accuracy().is_ok_and(|accuracy| accuracy * 100.0 >= minimum);
+        let reached = lowest_accuracy(record).is_ok_and(|accuracy| accuracy * 100.0 >= minimum);
         if reached { Self::Success } else { Self::BelowMinimum }
     }
 }

@@ -139,6 +139,7 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "repeats" => "2",
         "stop" | "think_end" => "zebra",
         "min_accuracy" => "50",
+        "rule" => "strict",
         "threads" | "margin" | "min_speed_ratio" => "1",
         "format" => "markdown",
         "template" => return Some(file("t.txt", "x")),

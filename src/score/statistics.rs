@@ -231,11 +231,13 @@ mod tests {
         close(is.mcnemar_p, mirrored.mcnemar_p, 0.0);
     }
 
-    /// Coverage of the interval that every table prints: of random runs with a known true difference, at least 94 % of intervals hold it,
-    /// over n 40 to 1,319 and 0 to 5 % of answers changed. The counts are enumerated, not drawn: losses and gains are trinomial.
+    /// Coverage of the interval that every table prints: of all runs with a known true difference, 97 % of intervals hold it on the mean over
+    /// n 40 to 1,319 and 0 to 5 % of answers changed, and 93 % or more at every point: counts are whole, so coverage jumps, and at one
+    /// point in 80 of a finer grid it lies between 93.1 and 94. The counts are enumerated, not drawn: losses and gains are trinomial.
     #[test]
     fn the_interval_of_a_difference_covers_the_true_one() {
         let log_factorial = |k: usize| libm::lgamma(k as f64 + 1.0);
+        let mut coverages = Vec::new();
         for n in [40, 120, 240, 660, 1319] {
             for lost in [0.0, 0.002, 0.004, 0.01, 0.02, 0.03] {
                 for gained in [0.0, 0.002, 0.01, 0.02] {
@@ -263,10 +265,21 @@ mod tests {
                         }
                     }
                     assert!(total > 0.999_9, "{n} {lost} {gained}: {total}");
-                    assert!(covered >= 0.94, "n {n}, lost {lost}, gained {gained}: covers {covered:.4}");
+                    assert!(covered >= 0.93, "n {n}, lost {lost}, gained {gained}: covers {covered:.4}");
+                    if (n, lost, gained) == (240, 0.004, 0.0) {
+                        assert!(covered > 0.99, "where a drawn interval covers 60 %: {covered:.4}");
+                    }
+                    coverages.push(covered);
                 }
             }
         }
+        let mean = coverages.iter().sum::<f64>() / coverages.len() as f64;
+        let over = coverages.iter().filter(|covered| **covered >= 0.94).count();
+        assert!(
+            mean > 0.96 && over * 100 >= coverages.len() * 95,
+            "mean {mean:.4}, {over} of {} over 94 %",
+            coverages.len()
+        );
     }
 
     const WILSON: [(usize, usize, f64, f64); 6] = [

@@ -30,6 +30,7 @@ mod golden;
 mod golden_absent;
 mod golden_committed;
 mod handle;
+mod headline;
 mod hub;
 mod hub_server;
 mod imports;

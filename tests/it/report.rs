@@ -49,12 +49,26 @@ fn the_table_and_the_verdict_say_what_the_run_says() {
     let scratch = tempfile::tempdir().unwrap();
     let runs = [scripted_run(&scratch.path().join("run"))];
     let text = rendered(&runs, TERMINAL);
-    assert!(text.contains("f16 is within chance of f32 (-40.0 points, p 0.500)"), "{text}");
-    let rows: Vec<&str> = text.lines().filter(|line| line.contains("scripted 1") && line.contains("f16")).collect();
-    let [accuracy, speed] = rows[..] else { panic!("not two rows of f16: {text}") };
-    assert!(accuracy.contains("60.0") && speed.contains("0.500"), "{text}");
+    let verdict = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        verdict.contains("f16 is neither shown to be worse than f32 nor to be within 2 points of it (-40.0 points"),
+        "{text}"
+    );
+    // Two of five: 2.8 · √(0.4 / 5).
+    assert!(verdict.contains("5 questions can show 79.2 points"), "{text}");
+    let first_table: Vec<&str> = text.split("\n\n").nth(1).expect("a table").lines().collect();
+    let [header, _, f16] = first_table[..] else { panic!("not two rows: {text}") };
+    for column in ["variant", "right %", "95 %", "Δ f32", "extracted", "cut", "tokens/s", "load s", "memory"] {
+        assert!(header.contains(column), "{column} is not in {header}");
+    }
+    let cells: Vec<&str> = f16.split_whitespace().collect();
+    assert_eq!((cells[0], cells[1], cells[3], cells[4]), ("f16", "60.0", "-40.0", "5"), "{text}");
+    assert!(cells.contains(&"0.500"), "{text}");
     let markdown = rendered(&runs, "markdown");
-    assert!(markdown.contains("| f16 | f32 | -40.0 |") && markdown.contains(&"5c".repeat(32)), "{markdown}");
+    assert!(
+        markdown.contains("| f16 | f32 | strict, flexible | -40.0 |") && markdown.contains(&"5c".repeat(32)),
+        "{markdown}"
+    );
 }
 
 #[test]
@@ -127,11 +141,14 @@ fn junit_counts_wrong_answers_as_skipped_and_never_as_failures() {
     let scratch = tempfile::tempdir().unwrap();
     let runs = [scripted_run(&scratch.path().join("run"))];
     let report = quick_junit::Report::deserialize_from_str(&rendered(&runs, "junit")).unwrap();
-    assert_eq!((report.tests, report.failures, report.errors), (12, 0, 0));
+    let notes = compare(&runs).notes.len();
+    assert_eq!((report.tests, report.failures, report.errors), (12 + notes, 0, 0));
     let names: Vec<&str> = report.test_suites.iter().map(|suite| suite.name.as_str()).collect();
     assert_eq!(names, ["f32", "f16"]);
     let skipped = |suite: &quick_junit::TestSuite| {
-        let is_skipped = |case: &&quick_junit::TestCase| matches!(case.status, TestCaseStatus::Skipped { .. });
+        let is_skipped = |case: &&quick_junit::TestCase| {
+            matches!(case.status, TestCaseStatus::Skipped { .. }) && !case.name.starts_with("note ")
+        };
         suite.test_cases.iter().filter(is_skipped).map(|case| case.name.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(skipped(&report.test_suites[0]), Vec::<String>::new());
@@ -325,7 +342,8 @@ fn github_gets_annotations_and_a_step_summary() {
     let lines = String::from_utf8(output.stdout).unwrap();
     assert!(lines.lines().all(|line| line.starts_with("::")), "{lines}");
     assert!(
-        lines.contains("::warning title=cut off::f32: 1 answers") && lines.contains("::notice title=evalsuite::f16")
+        lines.contains("::warning title=cut-answers::f32: 1 of 5 answers (20.0 %25) were cut off")
+            && lines.contains("::notice title=evalsuite::f16")
     );
     let text = std::fs::read_to_string(&summary).unwrap();
     assert!(text.starts_with("before\n# scripted") && text.contains("| f16 | f32 | -40.0 |"), "{text}");
@@ -397,7 +415,7 @@ proptest! {
         let junit = rendered(&runs, "junit");
         let report = quick_junit::Report::deserialize_from_str(&junit);
         prop_assert!(report.is_ok(), "{:?}", report.err());
-        prop_assert_eq!(report.unwrap().tests, 12);
+        prop_assert_eq!(report.unwrap().tests, 12 + compare(&runs).notes.len());
 
         prop_assert!(rendered(&runs, "github").lines().all(|line| line.starts_with("::")));
         rendered(&runs, "markdown");

@@ -506,10 +506,10 @@ fn a_record_of_another_format_is_refused() {
     let scratch = scratch();
     let finished = evaluate(&job(scratch.path().join("run")), &inputs()).unwrap();
     let path = finished.folder.join("record.json");
-    let text = fs::read_to_string(&path).unwrap().replacen("\"format\": 1", "\"format\": 2", 1);
+    let text = fs::read_to_string(&path).unwrap().replacen("\"format\": 2", "\"format\": 3", 1);
     fs::write(&path, without_checksums(&text)).unwrap();
     let text = EvalRecord::read(&path).unwrap_err().to_string();
-    assert!(text.contains("format 2") && text.contains("reads format 1"), "{text}");
+    assert!(text.contains("format 3") && text.contains("reads formats up to 2"), "{text}");
 }
 
 #[test]

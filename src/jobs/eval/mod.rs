@@ -36,6 +36,6 @@ pub use record::{DtypeRecord, EVAL_FORMAT, EvalRecord, Lengths, RuleRecord, Thou
 pub use rescore::{Rescored, rescore};
 pub use stored::StoredRun;
 pub use summary::{Measured, summarise};
-pub use verdict::{DEFAULT_MARGIN_POINTS, Judged, unreadable, verdict};
+pub use verdict::{DEFAULT_MARGIN_POINTS, Judged, lowest_accuracy, unreadable, verdict};
 pub use view::{EvalView, render};
 pub(crate) use view::{dataset, protocol};

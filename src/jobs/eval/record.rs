@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EvalPlan, Finding, ProtocolPlan, unreadable};
+use super::{EvalPlan, Finding, ProtocolPlan};
 use crate::fault::Fault;
 use crate::record::{
     DeviceMemory, Machine, PeakMemory, REMAKE, RecordError, Session, VariantName, Versions, read_checked, write_json,
@@ -208,20 +208,6 @@ impl EvalRecord {
         }
         self.headline = Some(rule.to_owned());
         Ok(())
-    }
-
-    /// The lowest accuracy of the headline rule over all variants, as a fraction of 1; `--min-accuracy` reads this. `Err` says why there is
-    /// none: a variant without an answer, or one that the rule does not read.
-    pub fn lowest_accuracy(&self) -> Result<f64, String> {
-        let rule = self.headline();
-        let of = |dtype: &DtypeRecord| {
-            if let Some(why) = unreadable(dtype, rule) {
-                return Err(why);
-            }
-            let accuracy = dtype.rule(rule).and_then(|rule| rule.accuracy);
-            accuracy.map(|accuracy| accuracy.value).ok_or_else(|| format!("{} has no accuracy", dtype.dtype))
-        };
-        self.dtypes.iter().map(of).try_fold(1.0, |lowest: f64, value| Ok(lowest.min(value?)))
     }
 }
 

@@ -107,6 +107,8 @@ pub struct SpeedRow {
     pub peak_memory: String,
     /// On a GPU: weights, KV cache at its fullest, workspace, and all that was reserved.
     pub device_memory: Option<[String; 4]>,
+    /// Answers whose text is not empty.
+    pub answered: String,
     /// Generated over all completions.
     pub output_tokens: String,
     /// Mean of an answer.
@@ -197,7 +199,7 @@ pub(super) fn accuracy_rows(dtype: &DtypeRecord) -> Vec<AccuracyRow> {
         accuracy: rule.accuracy.map_or_else(nothing, |accuracy| percent(accuracy.value)),
         interval: rule
             .accuracy
-            .map_or_else(nothing, |Proportion { low, high, .. }| format!("[{}, {}]", percent(low), percent(high))),
+            .map_or_else(nothing, |Proportion { low, high, .. }| format!("{}-{}", percent(low), percent(high))),
         delta: rule.against.map_or_else(nothing, |paired| points(paired.difference)),
     };
     let rows = dtype.rules.iter().enumerate().map(row).collect();
@@ -245,6 +247,7 @@ pub(super) fn speed_row(dtype: &DtypeRecord) -> SpeedRow {
         device_memory: dtype.device_memory.map(|memory| {
             [memory.weights_bytes, memory.kv_cache_bytes, memory.workspace_bytes, memory.reserved_bytes].map(bytes)
         }),
+        answered: if dtype.n == 0 { nothing() } else { thousands(dtype.answered as u64) },
         mean_tokens: dtype.lengths.map_or_else(nothing, |lengths| format!("{:.1}", lengths.mean_output_tokens)),
         length_ratio: ratio.map_or_else(nothing, |ratio| format!("{:.2}", ratio.value)),
         length_interval: ratio.map_or_else(nothing, |ratio| format!("[{:.2}, {:.2}]", ratio.low, ratio.high)),

@@ -1,6 +1,6 @@
 //! What a run shows, in sentences that its intervals bear out.
 
-use super::DtypeRecord;
+use super::{DtypeRecord, EvalRecord};
 use crate::report::words::{percent, points, thousands};
 use crate::score::Conclusion;
 use crate::score::statistics::Paired;
@@ -34,6 +34,20 @@ pub fn unreadable(record: &DtypeRecord, rule: &str) -> Option<String> {
         record.dtype,
         thousands(own.extracted as u64)
     ))
+}
+
+/// The lowest accuracy of the headline rule over all variants, as a fraction of 1; `--min-accuracy` reads this. `Err` says why there is none:
+/// a variant without an answer, or one that the rule does not read.
+pub fn lowest_accuracy(record: &EvalRecord) -> Result<f64, String> {
+    let rule = record.headline();
+    let of = |dtype: &DtypeRecord| {
+        if let Some(why) = unreadable(dtype, rule) {
+            return Err(why);
+        }
+        let accuracy = dtype.rule(rule).and_then(|rule| rule.accuracy);
+        accuracy.map(|accuracy| accuracy.value).ok_or_else(|| format!("{} has no accuracy", dtype.dtype))
+    };
+    record.dtypes.iter().map(of).try_fold(1.0, |lowest: f64, value| Ok(lowest.min(value?)))
 }
 
 /// One sentence on a variant: against its reference where it has one, else its accuracy alone.

@@ -2,6 +2,7 @@
 
 mod explain;
 mod file;
+mod headline;
 mod keys;
 mod render;
 
@@ -12,7 +13,6 @@ use serde::Deserialize;
 use super::TaskError;
 use crate::fault::Fault;
 use crate::score::Rule;
-
 pub use explain::new_protocol;
 
 /// Whether a protocol's prompt goes through the model's chat template.
@@ -27,11 +27,10 @@ pub enum ChatUse {
     Required,
 }
 
-/// Where a protocol's worked examples come from. A file given by `--fewshot` takes the place of either.
+/// Where worked examples come from. A file given by `--fewshot` takes the place of either.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FewshotKind {
-    /// Drawn for each row of the dataset in turn, from the train split of the same dataset, as Python's
-    /// `random.Random(seed).sample` would.
+    /// Drawn for each row in turn, from the dataset's train split, as Python's `random.Random(seed).sample` would.
     Train {
         /// Of the one generator that draws for all rows.
         seed: u32,
@@ -48,7 +47,7 @@ pub enum FewshotKind {
 pub struct Protocol {
     /// `gsm8k-cot`, …
     pub name: String,
-    /// Raised whenever any prompt or score could change.
+    /// Raised whenever a score could change.
     pub version: u32,
     /// SHA-256 of the file's text.
     pub sha256: String,
@@ -62,9 +61,9 @@ pub struct Protocol {
     pub stop_strings: Vec<String>,
     /// Tokens to generate at most.
     pub max_tokens: usize,
-    /// Examples it needs in front of a question.
+    /// Examples that it needs in front of a question.
     pub fewshot_count: usize,
-    /// Where these come from; `None` where it needs none.
+    /// Where these come from, if any.
     pub fewshot_kind: Option<FewshotKind>,
     /// Extraction rules.
     pub rules: Vec<Rule>,
@@ -83,7 +82,7 @@ pub struct Protocol {
 pub struct Rendered {
     /// The text.
     pub text: String,
-    /// False after a chat template, which writes them itself.
+    /// False after a chat template.
     pub add_special_tokens: bool,
 }
 
@@ -95,19 +94,8 @@ impl Protocol {
 
     /// Every built-in protocol's name and one-line description.
     pub fn list() -> Vec<(&'static str, String)> {
-        let described = |name| (name, Self::open(name).map(|protocol| protocol.description).unwrap_or_default());
-        Self::names().into_iter().map(described).collect()
-    }
-
-    /// Makes another of its rules the headline.
-    pub fn set_headline(&mut self, rule: &str) -> Result<(), TaskError> {
-        let names: Vec<&str> = self.rules.iter().map(|rule| rule.name.as_str()).collect();
-        if !names.contains(&rule) {
-            let Fault { what, hint } = Fault::unknown("rule", rule, &names);
-            return Err(TaskError::invalid(format!("{what} in protocol {}", self.name), hint));
-        }
-        rule.clone_into(&mut self.headline);
-        Ok(())
+        let description = |name| Self::open(name).map(|protocol| protocol.description).unwrap_or_default();
+        Self::names().into_iter().map(|name| (name, description(name))).collect()
     }
 
     /// A built-in protocol by name, or a file's by path (anything with a `/` or ending in `.toml`).
