@@ -185,7 +185,7 @@ fn e113425_s_run_is_rescored() {
     let rescored = stored_text("rescore.txt").replace("direct (version 1)", "direct (version 2)");
     holds_evaluation(&said(&world, &["rescore", "run", "--protocol", "direct"]), &rescored);
     // The one that was rescored then is read as well.
-    holds_figures(
+    holds_evaluation(
         &said(&world, &["show", stored("run/rescore-direct.json").to_str().unwrap()]),
         &stored_text("rescore.txt"),
     );

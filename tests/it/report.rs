@@ -66,7 +66,8 @@ fn the_table_and_the_verdict_say_what_the_run_says() {
     assert!(cells.contains(&"0.500"), "{text}");
     let markdown = rendered(&runs, "markdown");
     assert!(
-        markdown.contains("| f16 | f32 | strict, flexible | -40.0 |") && markdown.contains(&"5c".repeat(32)),
+        markdown.contains("| f16 | f32 | strict, flexible, numeric | -40.0 | [-76.9, +20.8] | 2 | 0 |")
+            && markdown.contains(&"5c".repeat(32)),
         "{markdown}"
     );
 }
@@ -346,7 +347,10 @@ fn github_gets_annotations_and_a_step_summary() {
             && lines.contains("::notice title=evalsuite::f16")
     );
     let text = std::fs::read_to_string(&summary).unwrap();
-    assert!(text.starts_with("before\n# scripted") && text.contains("| f16 | f32 | -40.0 |"), "{text}");
+    assert!(
+        text.starts_with("before\n# scripted") && text.contains("| f16 | f32 | strict, flexible, numeric | -40.0 |"),
+        "{text}"
+    );
     run();
     assert_eq!(std::fs::read_to_string(&summary).unwrap().matches("# scripted").count(), 2, "appended, not replaced");
 }
