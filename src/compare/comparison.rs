@@ -10,7 +10,7 @@ use super::provenance::{self, Provenance};
 use super::rows::{self, ComparisonRow};
 use super::source::{Source, sources};
 use super::{labels, verdict};
-use crate::jobs::eval::{Answers, DEFAULT_MARGIN_POINTS, Finding, StoredRun, findings, sentences};
+use crate::jobs::eval::{Answers, DEFAULT_MARGIN_POINTS, Finding, StoredRun, findings, sentences, together};
 use crate::record::utc_now;
 
 /// The version of the comparison's JSON; raised when a field changes its meaning.
@@ -49,6 +49,10 @@ pub struct Comparison {
     pub pairs: Vec<Pair>,
     /// Where answers first leave their reference.
     pub divergences: Vec<Divergence>,
+    /// Some row has several answers a question.
+    pub has_repeats: bool,
+    /// What intervals make of answers that belong together, a sentence each.
+    pub together: Vec<String>,
     /// Against a baseline, where one was given.
     pub gate: Option<Gate>,
 }
@@ -94,12 +98,23 @@ impl Comparison {
             compared: (0..rows.len())
                 .filter(|index| rows[*index].scores.iter().any(|score| score.against.is_some()))
                 .collect(),
+            has_repeats: rows.iter().flat_map(|row| &row.scores).any(|score| score.repeats.is_some()),
+            together: together_in_words(runs, &names),
             rules,
             rows,
             pairs,
             gate,
         }
     }
+}
+
+/// Of several runs each sentence begins with the run's name.
+fn together_in_words(runs: &[StoredRun], names: &[String]) -> Vec<String> {
+    let of_run = |(run, name): (&StoredRun, &String)| {
+        let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
+        together(&run.record).map(|sentence| name + &sentence)
+    };
+    runs.iter().zip(names).filter_map(of_run).collect()
 }
 
 fn note_sentences(notes: &[Note], names: &[String]) -> Vec<String> {

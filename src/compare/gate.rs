@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::divergence::same_answers;
 use super::pairs::paired_by_sample;
-use crate::jobs::eval::{DEFAULT_MARGIN_POINTS, DtypeRecord, EvalPlan, StoredRun, unreadable};
+use crate::jobs::eval::{Clusters, DEFAULT_MARGIN_POINTS, DtypeRecord, EvalPlan, StoredRun, questions, unreadable};
 use crate::record::{RunPlan as _, StoredCompletion, VariantName};
 use crate::report::ReportError;
 use crate::report::words::points;
@@ -258,7 +258,7 @@ fn check(
         return Ok(vec![GateCheck { message: why, ..blank }]);
     }
     let (answers, stored_answers) = (completions(run, &own.dtype), completions(baseline, &own.dtype));
-    let Some(paired) = paired_by_sample(stored_answers, answers, rule) else {
+    let Some(paired) = paired_by_sample(stored_answers, answers, rule, &Clusters::new(&baseline.samples)) else {
         return Err(refusal(
             run.path.display(),
             baseline,
@@ -287,9 +287,9 @@ fn accuracy(blank: &GateCheck, paired: Paired, identical: Option<&str>, limits: 
     let interval = (paired.difference_low, paired.difference_high);
     let kept = interval.0 * 100.0 > -margin_points;
     let passed = kept || identical.is_some();
-    let n = paired.n();
+    let n = questions(&paired);
     let figures = format!(
-        "accuracy {} points on {n} questions ({} lost, {} gained), 95 % interval [{}, {}]",
+        "accuracy {} points on {n} ({} lost, {} gained), 95 % interval [{}, {}]",
         points(paired.difference),
         paired.lost,
         paired.gained,
@@ -298,13 +298,13 @@ fn accuracy(blank: &GateCheck, paired: Paired, identical: Option<&str>, limits: 
     );
     let dtype = &blank.dtype;
     let message = if let Some(how) = identical {
-        format!("{dtype}: every answer is the baseline's, {how}, on {n} questions")
+        format!("{dtype}: every answer is the baseline's, {how}, on {n}")
     } else if kept {
         format!("{dtype}: {figures}, above the margin of -{margin_points:.1}")
     } else if paired.lost <= paired.gained {
         format!(
             "{dtype}: {figures}, reaches below the margin of -{margin_points:.1}: nothing was lost on balance, but {n} \
-             questions are too few to show it; give more, or a `--margin` above {:.1}",
+             are too few to show it; give more, or a `--margin` above {:.1}",
             -interval.0 * 100.0
         )
     } else {

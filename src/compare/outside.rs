@@ -28,6 +28,7 @@ pub(super) fn outside_row((outside, source): (ElsewhereRow, String), rules: &[St
         accuracy,
         against: None,
         is_damage: false,
+        repeats: None,
     };
     let scores: Vec<Score> = rules.iter().map(score).collect();
     ComparisonRow {

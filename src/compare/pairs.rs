@@ -6,8 +6,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::source::Source;
+use crate::jobs::eval::Clusters;
 use crate::record::StoredCompletion;
-use crate::score::statistics::{Paired, paired};
+use crate::score::clustered_paired;
+use crate::score::statistics::Paired;
 
 /// Two rows under one rule, on the completions that both have.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,7 +40,8 @@ pub(in crate::compare) fn pairs(sources: &[Source], rules: &[String]) -> Vec<Pai
         }
     }
     let pair = |(rule, reference, other): (&String, usize, usize)| {
-        let paired = paired_by_sample(sources[reference].completions(), sources[other].completions(), rule)?;
+        let clusters = Clusters::new(&sources[reference].stored.samples);
+        let paired = paired_by_sample(sources[reference].completions(), sources[other].completions(), rule, &clusters)?;
         let (n, smallest_difference) = (paired.n(), paired.smallest_difference());
         Some(Pair { rule: rule.clone(), reference, other, n, smallest_difference, paired })
     };
@@ -50,14 +53,14 @@ pub(in crate::compare) fn paired_by_sample(
     reference: &[StoredCompletion],
     other: &[StoredCompletion],
     rule: &str,
+    clusters: &Clusters,
 ) -> Option<Paired> {
     let verdicts: HashMap<(usize, usize), bool> = reference.iter().filter_map(|one| verdict(one, rule)).collect();
     let common = other.iter().filter_map(|one| {
         let (key, right) = verdict(one, rule)?;
-        Some((*verdicts.get(&key)?, right))
+        Some((clusters.of(key.0), *verdicts.get(&key)?, right))
     });
-    let (reference, other): (Vec<bool>, Vec<bool>) = common.unzip();
-    paired(&reference, &other)
+    clustered_paired(&common.collect::<Vec<_>>())
 }
 
 fn verdict(completion: &StoredCompletion, rule: &str) -> Option<((usize, usize), bool)> {

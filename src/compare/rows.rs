@@ -7,6 +7,7 @@ use super::source::Source;
 use crate::engine::Precision;
 use crate::jobs::eval::{DtypeRecord, Lengths};
 use crate::record::{DeviceMemory, MemoryScope};
+use crate::score::Repeats;
 use crate::score::statistics::{Paired, Proportion};
 
 /// One run and variant, or one measured elsewhere. `None` means that nothing was measured.
@@ -82,6 +83,8 @@ pub struct Score {
     pub against: Option<Paired>,
     /// The whole interval of the difference lies below 0.
     pub is_damage: bool,
+    /// With several answers a question: what they show together.
+    pub repeats: Option<Repeats>,
 }
 
 /// Rules that count the same in a row.
@@ -100,7 +103,7 @@ pub(in crate::compare) fn rule_groups(scores: &[Score]) -> Vec<RuleGroup> {
         let same = |group: &&mut RuleGroup| {
             let other = &scores[group.score];
             (other.extracted, other.extracted_from_cut) == (score.extracted, score.extracted_from_cut)
-                && (other.accuracy, other.against) == (score.accuracy, score.against)
+                && (other.accuracy, other.against, &other.repeats) == (score.accuracy, score.against, &score.repeats)
         };
         match groups.iter_mut().find(same) {
             Some(group) => {
@@ -213,5 +216,6 @@ fn score(record: &DtypeRecord, rule: &str, against: Option<Paired>) -> Score {
         accuracy: own.and_then(|own| own.accuracy),
         is_damage: against.is_some_and(|pair| pair.is_damage()),
         against,
+        repeats: own.and_then(|own| own.repeats.clone()),
     }
 }

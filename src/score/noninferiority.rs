@@ -11,11 +11,18 @@ const Z: f64 = 1.959_963_984_540_054;
 /// Unlike resampling, it does not shrink to a point where no answer changed: n questions without a change still leave
 /// ± z² / (n + z²). `None` for no question, or more changes than questions.
 pub fn paired_score_interval(lost: usize, gained: usize, n: usize) -> Option<(f64, f64)> {
-    if n == 0 || lost + gained > n {
+    score_interval(lost as f64, gained as f64, n as f64)
+}
+
+/// The same of counts that need not be whole: those of answers that belong together, divided by what they are worth less.
+pub(super) fn score_interval(lost: f64, gained: f64, n: f64) -> Option<(f64, f64)> {
+    // A part of n is divided as n is; rounding may leave it above n by the last bit.
+    let within = lost + gained <= n * (1.0 + f64::EPSILON);
+    if !within || n <= 0.0 {
         return None;
     }
-    let difference = (gained as f64 - lost as f64) / n as f64;
-    let statistic = |assumed: f64| score(lost as f64, gained as f64, n as f64, assumed);
+    let difference = (gained - lost) / n;
+    let statistic = |assumed: f64| score(lost, gained, n, assumed);
     let low = boundary(difference, -1.0, |assumed| statistic(assumed) < Z);
     let high = boundary(difference, 1.0, |assumed| statistic(assumed) > -Z);
     Some((low, high))

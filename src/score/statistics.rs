@@ -3,6 +3,16 @@
 use super::noninferiority::paired_score_interval;
 use serde::{Deserialize, Serialize};
 
+/// How answers count that belong together: several to one question, or to the questions of one cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Clustering {
+    /// Questions, or clusters of them.
+    pub clusters: usize,
+    /// The variance over clusters / that of as many answers that stand for themselves; from 1, where nothing resembles, to the mean
+    /// size of an answer's cluster, where all answers of a cluster are the same. n / this is how many answers n are worth.
+    pub design_effect: f64,
+}
+
 /// A proportion with its 95 % interval, as fractions of 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Proportion {
@@ -16,6 +26,9 @@ pub struct Proportion {
     pub low: f64,
     /// Upper bound of Wilson's interval.
     pub high: f64,
+    /// Where trials belong together: what the interval makes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clustering: Option<Clustering>,
 }
 
 /// Two series of right/wrong on the same questions.
@@ -35,8 +48,11 @@ pub struct Paired {
     pub difference_low: f64,
     /// Upper bound.
     pub difference_high: f64,
-    /// Exact two-sided `McNemar` p-value.
+    /// Exact two-sided `McNemar` p-value; of answers that belong together that of the statistic divided by the design effect.
     pub mcnemar_p: f64,
+    /// Where answers belong together: what interval and p-value make of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clustering: Option<Clustering>,
 }
 
 impl Paired {
@@ -53,6 +69,7 @@ impl Paired {
             difference_low,
             difference_high,
             mcnemar_p: mcnemar(lost, gained),
+            clustering: None,
         })
     }
 
@@ -63,7 +80,8 @@ impl Paired {
 
     /// The smallest difference, as a fraction of 1, that so many questions can show where so many answers change.
     pub fn smallest_difference(&self) -> f64 {
-        smallest_difference(self.n(), (self.lost + self.gained) as f64 / self.n() as f64)
+        let worth = self.n() as f64 / self.clustering.map_or(1.0, |clustering| clustering.design_effect);
+        smallest_of(worth, (self.lost + self.gained) as f64 / self.n() as f64)
     }
 
     /// Worse, and not by chance at 5 %: the whole interval lies below 0.
@@ -93,15 +111,20 @@ pub fn wilson(successes: usize, n: usize) -> Option<Proportion> {
     if n == 0 || successes > n {
         return None;
     }
-    let trials = n as f64;
-    let value = successes as f64 / trials;
-    let scale = 1.0 + Z * Z / trials;
-    let centre = (value + Z * Z / (2.0 * trials)) / scale;
-    let half = Z / scale * (value * (1.0 - value) / trials + Z * Z / (4.0 * trials * trials)).sqrt();
+    let (low, high) = wilson_interval(successes as f64, n as f64);
+    Some(Proportion { successes, n, value: successes as f64 / n as f64, low, high, clustering: None })
+}
+
+/// The same of counts that need not be whole: those of answers that belong together, divided by their design effect. n is above 0.
+pub(super) fn wilson_interval(successes: f64, n: f64) -> (f64, f64) {
+    let value = successes / n;
+    let scale = 1.0 + Z * Z / n;
+    let centre = (value + Z * Z / (2.0 * n)) / scale;
+    let half = Z / scale * (value * (1.0 - value) / n + Z * Z / (4.0 * n * n)).max(0.0).sqrt();
     // At the ends the formula gives exactly 0 or 1; rounding must not step over them or stop short of them.
-    let low = if successes == 0 { 0.0 } else { (centre - half).max(0.0) };
-    let high = if successes == n { 1.0 } else { (centre + half).min(1.0) };
-    Some(Proportion { successes, n, value, low, high })
+    let low = if successes <= 0.0 { 0.0 } else { (centre - half).max(0.0) };
+    let high = if successes >= n { 1.0 } else { (centre + half).min(1.0) };
+    (low, high)
 }
 
 /// Compares two series on the same questions; `None` when there is no question or the series differ in length.
@@ -118,12 +141,14 @@ pub fn paired(reference: &[bool], other: &[bool]) -> Option<Paired> {
 /// 2.8 = 1.96 + 0.84 and the variance of a question's difference is at most its discordant share. Never below what Tango's interval leaves
 /// open where no answer changed. Infinite for no question.
 pub fn smallest_difference(n: usize, discordant: f64) -> f64 {
+    if n == 0 { f64::INFINITY } else { smallest_of(n as f64, discordant) }
+}
+
+/// The same of as many questions as answers are worth that belong together.
+fn smallest_of(n: f64, discordant: f64) -> f64 {
     const BOTH_QUANTILES: f64 = 2.8;
-    if n == 0 {
-        return f64::INFINITY;
-    }
-    let unchanged = Z * Z / (n as f64 + Z * Z);
-    (BOTH_QUANTILES * (discordant / n as f64).sqrt()).max(unchanged)
+    let unchanged = Z * Z / (n + Z * Z);
+    (BOTH_QUANTILES * (discordant / n).sqrt()).max(unchanged)
 }
 
 /// Exact two-sided `McNemar` test: under the null hypothesis the smaller of the two counts of flips is binomial with

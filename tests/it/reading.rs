@@ -1,12 +1,14 @@
 //! `evalsuite show RUN --sample, --wrong, --flipped, --cut` on a run that an earlier version wrote, by the program itself.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use evalsuite::engine::Finish;
+use evalsuite::jobs::eval::StoredRun;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::program::{evalsuite, text};
+use crate::report_runs::{counted_anew, write_run};
 
 fn stored() -> PathBuf {
     crate::data("e113425").join("run")
@@ -23,30 +25,16 @@ fn show(run: &Path, code: i32, arguments: &str) -> (String, String) {
 
 /// The stored run, in which awq has lost sample 0: its answer is cut behind another value.
 fn damaged() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir_all(folder.path().join("f32")).unwrap();
-    fs::create_dir_all(folder.path().join("awq")).unwrap();
-    for file in ["plan.json", "samples.jsonl", "f32/journal.jsonl", "f32/sessions.json", "awq/sessions.json"] {
-        fs::copy(stored().join(file), folder.path().join(file)).unwrap();
+    let mut run = StoredRun::read(&stored()).unwrap();
+    let (_, awq) = &mut run.completions[1];
+    let lost = awq.iter_mut().find(|one| one.sample == 0).unwrap();
+    lost.text = "They cost 5 * 5 = 20.\nSo she".to_owned();
+    lost.finish = Finish::Length;
+    for score in &mut lost.scores {
+        (score.value, score.span, score.correct) = (Some("20".to_owned()), Some([18, 20]), false);
     }
-    // Its answers are no longer those that the record has the hash of.
-    let record = fs::read_to_string(stored().join("record.json")).unwrap();
-    let mut record: Value = serde_json::from_str(&record).unwrap();
-    record["answers_sha256"] = Value::Null;
-    fs::write(folder.path().join("record.json"), record.to_string()).unwrap();
-    let journal = fs::read_to_string(stored().join("awq/journal.jsonl")).unwrap();
-    let changed = journal.lines().map(|line| {
-        let mut line: Value = serde_json::from_str(line).unwrap();
-        if line["sample"] == 0 {
-            line["text"] = "They cost 5 * 5 = 20.\nSo she".into();
-            line["finish"] = "length".into();
-            for score in line["scores"].as_array_mut().unwrap() {
-                (score["value"], score["span"], score["correct"]) = ("20".into(), vec![18, 20].into(), false.into());
-            }
-        }
-        line.to_string() + "\n"
-    });
-    fs::write(folder.path().join("awq/journal.jsonl"), changed.collect::<String>()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    write_run(&counted_anew(run), &folder.path().join("run"));
     folder
 }
 
@@ -76,7 +64,7 @@ fn a_sample_is_read_with_both_answers_and_what_each_rule_took() {
 fn wrong_flipped_and_cut_answers_are_found_in_every_format() {
     let run = damaged();
     let rows = |arguments: &str| -> Vec<u64> {
-        let (out, _) = show(run.path(), 0, &format!("{arguments} --format json"));
+        let (out, _) = show(&run.path().join("run"), 0, &format!("{arguments} --format json"));
         let json: Value = serde_json::from_str(&out).unwrap();
         assert_eq!((json["kind"].as_str(), json["format"].as_u64()), (Some("reading"), Some(1)));
         json["samples"].as_array().unwrap().iter().map(|sample| sample["sample"].as_u64().unwrap()).collect()
@@ -86,10 +74,10 @@ fn wrong_flipped_and_cut_answers_are_found_in_every_format() {
     assert_eq!(rows("--flipped awq"), [0, 3]);
     assert_eq!(rows("--cut"), [0]);
     assert_eq!(rows("--cut --sample 7"), [0_u64; 0]);
-    let (out, _) = show(run.path(), 0, "--flipped awq");
+    let (out, _) = show(&run.path().join("run"), 0, "--flipped awq");
     assert!(out.contains("awq: wrong where f32 is right, 26 tokens, cut (length)\n"), "{out}");
     assert!(out.contains("took 20 (line 1, column 19), from a cut answer: wrong"), "{out}");
-    let (markdown, _) = show(run.path(), 0, "--wrong --limit 1 --format markdown");
+    let (markdown, _) = show(&run.path().join("run"), 0, "--wrong --limit 1 --format markdown");
     assert!(markdown.contains("## Sample 0\n") && markdown.contains("```text\nThey cost 5 * 5 = "), "{markdown}");
     assert!(markdown.contains("2 more are not shown: `--limit 3` shows all."), "{markdown}");
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use evalsuite::engine::{Dtype, Finish, Timings};
 use evalsuite::files::sha256;
-use evalsuite::jobs::eval::{EvalRecord, Measured, StoredRun, summarise};
+use evalsuite::jobs::eval::{Asked, EvalRecord, Measured, StoredRun, summarise};
 use evalsuite::record::{Outcome, RunFolder, StoredCompletion, StoredSample, answers};
 use evalsuite::score::Extraction;
 
@@ -36,7 +36,7 @@ pub(crate) fn counted_anew(mut run: StoredRun) -> StoredRun {
         })
         .collect();
     let rules: Vec<String> = run.record.dtypes[0].rules.iter().map(|rule| rule.rule.clone()).collect();
-    run.record.dtypes = summarise(&measured, run.record.plan.reference().as_ref(), &rules);
+    run.record.dtypes = summarise(&measured, &Asked::new(&run.record.plan, rules, &run.samples));
     run
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::completions::{Completion, Completions};
 use super::{
-    Answers, CompletionsPlan, DatasetPlan, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, findings,
+    Answers, Asked, CompletionsPlan, DatasetPlan, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, findings,
     summarise,
 };
 use crate::engine::{Batching, Finish, Precision, Timings};
@@ -220,7 +220,7 @@ fn record(
         format: EVAL_FORMAT,
         ground_truth: None,
         generated_under: None,
-        dtypes: summarise(&measured, plan.reference().as_ref(), &rules),
+        dtypes: summarise(&measured, &Asked::new(&plan, rules, samples)),
         finished: utc_now(),
         machine: Machine::detect(),
         complete: short.is_empty(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::engine::Finish;
-use crate::jobs::eval::{Measured, StoredRun, summarise};
+use crate::jobs::eval::{Asked, Measured, StoredRun, summarise};
 use crate::score::Extraction;
 
 const RULES: [&str; 2] = ["numeric", "strict"];
@@ -59,7 +59,8 @@ impl Run {
             failure: None,
         });
         let measured: Vec<Measured> = measured.collect();
-        self.record.dtypes = summarise(&measured, self.record.plan.reference().as_ref(), &RULES.map(str::to_owned));
+        let asked = Asked::new(&self.record.plan, RULES.map(str::to_owned).to_vec(), &self.samples);
+        self.record.dtypes = summarise(&measured, &asked);
         self.record.headline = Some("numeric".to_owned());
         findings(&Answers { record: &self.record, completions: &self.completions, samples: &self.samples })
     }

@@ -1,5 +1,6 @@
 //! Evaluation: a task's problems in every precision, scored by a protocol's rules. `pipeline.rs` is the file that knows every stage.
 
+mod clusters;
 mod completions;
 mod elsewhere;
 mod endings;
@@ -13,6 +14,7 @@ mod prompts;
 mod reading;
 mod reading_view;
 mod record;
+mod repeats;
 mod rescore;
 mod rows;
 mod stored;
@@ -20,6 +22,7 @@ mod summary;
 mod verdict;
 mod view;
 
+pub use clusters::{ClusterKey, Clusters};
 pub use elsewhere::{ScoreJob, ScoredCompletions, ScoredRow, score_completions};
 pub use endings::{Endings, Reader, endings};
 pub(crate) use finding::sentences;
@@ -33,9 +36,12 @@ pub use prompts::{ShownPrompt, show_prompt};
 pub use reading::{ReadAnswer, ReadSample, Reading, ReadingChoice, Taken, read_answers};
 pub use reading_view::{ReadingView, render_reading};
 pub use record::{DtypeRecord, EVAL_FORMAT, EvalRecord, Lengths, RuleRecord, ThoughtRecord};
+pub use repeats::RepeatRow;
+pub(crate) use repeats::together;
 pub use rescore::{Rescored, rescore};
 pub use stored::StoredRun;
-pub use summary::{Measured, summarise};
+pub use summary::{Asked, Measured, summarise};
+pub(crate) use verdict::questions;
 pub use verdict::{DEFAULT_MARGIN_POINTS, Judged, lowest_accuracy, unreadable, verdict};
 pub use view::{EvalView, render};
 pub(crate) use view::{dataset, protocol};

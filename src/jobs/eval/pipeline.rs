@@ -2,7 +2,7 @@
 
 use super::prompts::prepare;
 use super::summary::thought_notes;
-use super::{Answers, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, findings, render, summarise};
+use super::{Answers, Asked, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, findings, render, summarise};
 use super::{EvalInputs, EvalJob};
 use crate::files::sha256;
 use crate::hub::Hub;
@@ -111,7 +111,8 @@ fn record(
     let answers = answers(&journals)?;
     folder.write_answers(&answers)?;
     let rules: Vec<String> = inputs.protocol.rules.iter().map(|rule| rule.name.clone()).collect();
-    let dtypes = summarise(&measured, plan.reference().as_ref(), &rules);
+    let samples = read_samples(folder.path())?.values;
+    let dtypes = summarise(&measured, &Asked::new(&plan, rules, &samples));
     let complete = measured.iter().all(|one| one.outcomes.len() == plan.completions_per_variant());
     let notes = [notes, thought_notes(&dtypes)].concat();
     let mut record = EvalRecord {
@@ -128,7 +129,6 @@ fn record(
         answers_sha256: Some(sha256(&answers)),
         notes,
     };
-    let samples = read_samples(folder.path())?.values;
     record.findings = findings(&Answers { record: &record, completions: &journals, samples: &samples });
     Ok(record)
 }

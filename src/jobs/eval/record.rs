@@ -9,8 +9,8 @@ use crate::fault::Fault;
 use crate::record::{
     DeviceMemory, Machine, PeakMemory, REMAKE, RecordError, Session, VariantName, Versions, read_checked, write_json,
 };
-use crate::score::Ratio;
 use crate::score::statistics::{Paired, Proportion};
+use crate::score::{Ratio, Repeats};
 
 /// The version of `record.json`; raised when a field changes its meaning.
 /// 2: intervals of differences are Tango's; in 1 they were drawn, and are computed anew from the counts when one is read.
@@ -115,12 +115,16 @@ pub struct RuleRecord {
     /// Of the right ones, those from answers that were cut off.
     #[serde(default)]
     pub correct_from_cut: usize,
-    /// Right ones, of n, with Wilson's interval; with repeats the interval takes them as independent.
+    /// Right ones, of n, with Wilson's interval, which takes answers to one question together, or to the questions of one cluster of the
+    /// task (records of before that was told took them as independent).
     pub accuracy: Option<Proportion>,
     /// Against the reference, which is f32 unless the plan names another, on the completions that both have; `None` for the reference
     /// itself and where the run has none.
     #[serde(rename = "against_f32")]
     pub against: Option<Paired>,
+    /// With several answers a question: what they show together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
 }
 
 /// Output tokens of answers.

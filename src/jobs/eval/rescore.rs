@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Answers, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, StoredRun, findings, summarise};
+use super::{
+    Answers, Asked, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, StoredRun, findings, summarise,
+};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::JobError;
@@ -108,6 +110,8 @@ fn record(
         sessions: column.sessions.clone(),
         failure: None,
     };
+    let measured: Vec<Measured> = columns.iter().map(measured).collect();
+    let dtypes = summarise(&measured, &Asked::new(&plan, rules, samples));
     let mut record = EvalRecord {
         format: EVAL_FORMAT,
         ground_truth: plan.ground_truth(),
@@ -116,7 +120,7 @@ fn record(
         complete: not_all.is_none(),
         answers_sha256: None,
         notes: std::iter::once(in_words).chain(not_all).chain(unproven).collect(),
-        dtypes: summarise(&columns.iter().map(measured).collect::<Vec<_>>(), plan.reference().as_ref(), &rules),
+        dtypes,
         plan: EvalPlan {
             protocol: ProtocolPlan {
                 name: protocol.name.clone(),

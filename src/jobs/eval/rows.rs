@@ -171,7 +171,7 @@ pub(super) fn verdicts(record: &EvalRecord) -> Vec<String> {
 }
 
 /// Rows that differ in nothing but the rule become one.
-fn folded<R: Clone>(rows: Vec<R>, rule: fn(&mut R) -> &mut String, same: fn(&R, &R) -> bool) -> Vec<R> {
+pub(super) fn folded<R: Clone>(rows: Vec<R>, rule: fn(&mut R) -> &mut String, same: fn(&R, &R) -> bool) -> Vec<R> {
     let mut folded: Vec<R> = Vec::new();
     for mut row in rows {
         match folded.iter_mut().find(|one| same(one, &row)) {

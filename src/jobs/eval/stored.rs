@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DtypeRecord, EvalPlan, EvalRecord, Measured, summarise};
+use super::{Asked, DtypeRecord, EvalPlan, EvalRecord, Measured, summarise};
 use crate::record::{
     Outcome, RecordError, Recorded, RunFolder, StoredCompletion, StoredJournals, StoredSample, VariantName,
     read_samples,
@@ -45,7 +45,7 @@ impl StoredRun {
         )?;
         let samples = read_samples(path)?;
         notes.extend(samples.note(&path.join("samples.jsonl")));
-        let dtypes = figures(&record, &completions);
+        let dtypes = figures(&record, &completions, &samples.values);
         if let Some(what) = record.dtypes.iter().zip(&dtypes).find_map(|(recorded, own)| disagreement(recorded, own)) {
             return Err(RecordError::invalid(
                 format!("{}: {what}", path.join("record.json").display()),
@@ -72,7 +72,11 @@ impl StoredRun {
 }
 
 /// What the journals give.
-fn figures(record: &EvalRecord, completions: &[(VariantName, Vec<StoredCompletion>)]) -> Vec<DtypeRecord> {
+fn figures(
+    record: &EvalRecord,
+    completions: &[(VariantName, Vec<StoredCompletion>)],
+    samples: &[StoredSample],
+) -> Vec<DtypeRecord> {
     let measured =
         |(recorded, (variant, completions)): (&DtypeRecord, &(VariantName, Vec<StoredCompletion>))| Measured {
             dtype: variant.clone(),
@@ -87,7 +91,7 @@ fn figures(record: &EvalRecord, completions: &[(VariantName, Vec<StoredCompletio
             rules.push(rule.rule.clone());
         }
     }
-    summarise(&measured, record.plan.reference().as_ref(), &rules)
+    summarise(&measured, &Asked::new(&record.plan, rules, samples))
 }
 
 /// The first figure of a record that is not what its journal gives. What is derived from these figures follows them.

@@ -1,12 +1,11 @@
 //! From journals to results: counting, and comparing with the reference.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::{DtypeRecord, Lengths, RuleRecord, ThoughtRecord};
+use super::{ClusterKey, Clusters, DtypeRecord, EvalPlan, Lengths, RuleRecord, ThoughtRecord};
 use crate::engine::Finish;
-use crate::record::{DeviceMemory, Outcome, Session, VariantName};
-use crate::score::paired_ratio;
-use crate::score::statistics::{paired, wilson};
+use crate::record::{DeviceMemory, Outcome, Session, StoredSample, VariantName};
+use crate::score::{Repeats, Vote, clustered_paired, clustered_wilson, paired_ratio, repeats};
 
 /// All that a run folder says of one variant.
 #[derive(Debug, Clone)]
@@ -24,14 +23,30 @@ pub struct Measured {
 /// Right or wrong by (sample, repeat).
 type Verdicts = HashMap<(usize, usize), bool>;
 
-/// Counts every variant and compares it with the reference, where that is among them. `rules` are the protocol's, in order.
-pub fn summarise(measured: &[Measured], reference: Option<&VariantName>, rules: &[String]) -> Vec<DtypeRecord> {
-    let reference = measured.iter().find(|one| Some(&one.dtype) == reference);
-    let summary = |one| summarise_one(one, reference.filter(|reference| reference.dtype != one.dtype), rules);
+/// How a run asked, as far as results depend on it.
+#[derive(Debug, Clone)]
+pub struct Asked<'a> {
+    reference: Option<VariantName>,
+    rules: Vec<String>,
+    clusters: Clusters<'a>,
+    repeats: usize,
+}
+
+impl<'a> Asked<'a> {
+    /// By the plan; `rules` are the protocol's, in order, and `samples` say which answers belong together.
+    pub fn new(plan: &EvalPlan, rules: Vec<String>, samples: &'a [StoredSample]) -> Self {
+        Self { reference: plan.reference(), rules, clusters: Clusters::new(samples), repeats: plan.generation.repeats }
+    }
+}
+
+/// Counts every variant and compares it with the reference, where that is among them.
+pub fn summarise(measured: &[Measured], asked: &Asked) -> Vec<DtypeRecord> {
+    let reference = measured.iter().find(|one| Some(&one.dtype) == asked.reference.as_ref());
+    let summary = |one| summarise_one(one, reference.filter(|reference| reference.dtype != one.dtype), asked);
     measured.iter().map(summary).collect()
 }
 
-fn summarise_one(measured: &Measured, reference: Option<&Measured>, rules: &[String]) -> DtypeRecord {
+fn summarise_one(measured: &Measured, reference: Option<&Measured>, asked: &Asked) -> DtypeRecord {
     let outcomes = &measured.outcomes;
     let output_tokens = total(outcomes, |outcome| outcome.output_tokens);
     let generate_seconds = generate_seconds(measured);
@@ -42,8 +57,8 @@ fn summarise_one(measured: &Measured, reference: Option<&Measured>, rules: &[Str
         answered: outcomes.iter().filter(|outcome| !outcome.text.trim().is_empty()).count(),
         cut: outcomes.iter().filter(|outcome| outcome.finish.is_cut()).count(),
         thoughts: thoughts(outcomes),
-        rules: rules.iter().map(|rule| summarise_rule(rule, outcomes, reference)).collect(),
-        lengths: lengths(outcomes, reference),
+        rules: asked.rules.iter().map(|rule| summarise_rule(rule, outcomes, reference, asked)).collect(),
+        lengths: lengths(outcomes, reference, &asked.clusters),
         prompt_tokens: total(outcomes, |outcome| outcome.prompt_tokens),
         output_tokens,
         generate_seconds,
@@ -97,43 +112,64 @@ fn total(outcomes: &[Outcome], tokens: impl Fn(&Outcome) -> Option<usize>) -> Op
     outcomes.iter().map(|outcome| tokens(outcome).map(|tokens| tokens as u64)).sum()
 }
 
-fn summarise_rule(rule: &str, outcomes: &[Outcome], reference: Option<&Measured>) -> RuleRecord {
+fn summarise_rule(rule: &str, outcomes: &[Outcome], reference: Option<&Measured>, asked: &Asked) -> RuleRecord {
     let scores = || {
         let score = |outcome: &'_ Outcome| outcome.scores.iter().position(|score| score.rule == rule);
         outcomes.iter().filter_map(move |outcome| Some((outcome.finish.is_cut(), &outcome.scores[score(outcome)?])))
     };
-    let correct = scores().filter(|(_, score)| score.correct).count();
+    let is_right = |outcome: &Outcome| outcome.scores.iter().any(|score| score.rule == rule && score.correct);
+    let right: Vec<(ClusterKey, bool)> =
+        outcomes.iter().map(|outcome| (asked.clusters.of(outcome.sample), is_right(outcome))).collect();
     RuleRecord {
         rule: rule.to_owned(),
         extracted: scores().filter(|(_, score)| score.value.is_some()).count(),
         extracted_from_cut: scores().filter(|(cut, score)| *cut && score.value.is_some()).count(),
         correct_from_cut: scores().filter(|(cut, score)| *cut && score.correct).count(),
-        accuracy: wilson(correct, outcomes.len()),
+        accuracy: clustered_wilson(&right),
         against: reference.and_then(|reference| {
             let theirs = verdicts(rule, &reference.outcomes);
             let own = verdicts(rule, outcomes);
-            let common = own.into_iter().filter_map(|(key, right)| Some((*theirs.get(&key)?, right)));
-            let (reference, other): (Vec<bool>, Vec<bool>) = common.unzip();
-            paired(&reference, &other)
+            let common = own.into_iter().filter_map(|(key, right)| Some((key.0, *theirs.get(&key)?, right)));
+            let common = common.map(|(sample, theirs, right)| (asked.clusters.of(sample), theirs, right));
+            clustered_paired(&common.collect::<Vec<_>>())
         }),
+        repeats: repeats_of(rule, outcomes, asked.repeats),
     }
 }
 
-/// Output tokens, and their ratio to the reference's on the completions that both have.
-fn lengths(outcomes: &[Outcome], reference: Option<&Measured>) -> Option<Lengths> {
+fn repeats_of(rule: &str, outcomes: &[Outcome], asked: usize) -> Option<Repeats> {
+    let mut questions: BTreeMap<usize, Vec<(usize, Vote)>> = BTreeMap::new();
+    for outcome in outcomes {
+        let score = outcome.scores.iter().find(|score| score.rule == rule);
+        let vote = Vote {
+            value: score.and_then(|score| score.value.as_deref()),
+            correct: score.is_some_and(|score| score.correct),
+        };
+        questions.entry(outcome.sample).or_default().push((outcome.repeat, vote));
+    }
+    let mut questions: Vec<Vec<(usize, Vote)>> = questions.into_values().collect();
+    for votes in &mut questions {
+        votes.sort_unstable_by_key(|(repeat, _)| *repeat);
+    }
+    let votes = questions.iter().map(|votes| votes.iter().map(|(_, vote)| *vote).collect());
+    repeats(&votes.collect::<Vec<Vec<Vote>>>(), asked)
+}
+
+/// Output tokens, and their ratio to the reference's on the completions that both have; those that belong together are one pair.
+fn lengths(outcomes: &[Outcome], reference: Option<&Measured>, clusters: &Clusters) -> Option<Lengths> {
     let tokens = total(outcomes, |outcome| outcome.output_tokens).filter(|_| !outcomes.is_empty())?;
     let ratio = reference.and_then(|reference| {
-        let key = |outcome: &Outcome| (outcome.sample, outcome.repeat);
-        let length = |outcome: &Outcome| Some((key(outcome), outcome.output_tokens? as f64));
-        let theirs: HashMap<(usize, usize), f64> = reference.outcomes.iter().filter_map(length).collect();
-        let mut pairs: Vec<((usize, usize), f64, f64)> = outcomes
-            .iter()
-            .filter_map(length)
-            .filter_map(|(key, own)| theirs.get(&key).map(|theirs| (key, *theirs, own)))
-            .collect();
-        // The order of a sum decides its last bits, and completions come in any.
-        pairs.sort_unstable_by_key(|pair| pair.0);
-        paired_ratio(&pairs.iter().map(|(_, theirs, own)| (*theirs, *own)).collect::<Vec<_>>())
+        let length = |outcome: &Outcome| Some(((outcome.sample, outcome.repeat), outcome.output_tokens?));
+        let theirs: HashMap<(usize, usize), usize> = reference.outcomes.iter().filter_map(length).collect();
+        // Whole numbers in an order of their own: the last bits of the sums do not hang on the order of completions.
+        let mut pairs: BTreeMap<ClusterKey, (usize, usize)> = BTreeMap::new();
+        for (key, own) in outcomes.iter().filter_map(length) {
+            if let Some(theirs) = theirs.get(&key) {
+                let pair = pairs.entry(clusters.of(key.0)).or_default();
+                *pair = (pair.0 + theirs, pair.1 + own);
+            }
+        }
+        paired_ratio(&pairs.values().map(|(theirs, own)| (*theirs as f64, *own as f64)).collect::<Vec<_>>())
     });
     Some(Lengths { mean_output_tokens: tokens as f64 / outcomes.len() as f64, ratio })
 }
@@ -161,4 +197,105 @@ fn generate_seconds(measured: &Measured) -> Option<f64> {
         .map(|(index, session)| session.generate_seconds.unwrap_or_else(|| last_answer(index)))
         .sum();
     (seconds > 0.0 && !measured.outcomes.is_empty()).then_some(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::eval::StoredRun;
+
+    fn close(actual: f64, expected: f64) {
+        assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}");
+    }
+
+    /// Six samples in f32 and awq, of which three are right in both.
+    fn stored() -> StoredRun {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425/run");
+        let mut run = StoredRun::read(&path).unwrap();
+        // awq loses sample 0 by the rule `numeric`.
+        let lost = run.completions[1].1.iter_mut().find(|one| one.sample == 0).unwrap();
+        lost.scores[0].correct = false;
+        run
+    }
+
+    fn measured(run: &StoredRun) -> Vec<Measured> {
+        let of = |(dtype, completions): &(VariantName, Vec<crate::record::StoredCompletion>)| Measured {
+            dtype: dtype.clone(),
+            outcomes: completions.iter().map(Outcome::from).collect(),
+            sessions: Vec::new(),
+            failure: None,
+        };
+        run.completions.iter().map(of).collect()
+    }
+
+    fn summary(run: &StoredRun) -> Vec<DtypeRecord> {
+        summarise(&measured(run), &Asked::new(&run.record.plan, vec!["numeric".to_owned()], &run.samples))
+    }
+
+    #[test]
+    fn answers_given_twice_alike_are_as_sure_as_given_once() {
+        let once = summary(&stored());
+        let mut run = stored();
+        run.record.plan.generation.repeats = 2;
+        for (_, completions) in &mut run.completions {
+            let again: Vec<_> =
+                completions.iter().map(|one| crate::record::StoredCompletion { repeat: 1, ..one.clone() }).collect();
+            completions.extend(again);
+        }
+        let twice = summary(&run);
+        for (once, twice) in once.iter().zip(&twice) {
+            assert_eq!((once.n, twice.n), (6, 12));
+            let (one, two) = (once.rules[0].accuracy.unwrap(), twice.rules[0].accuracy.unwrap());
+            assert_eq!((one.clustering, two.clustering.map(|one| one.clusters)), (None, Some(6)));
+            assert_eq!(two.successes, 2 * one.successes);
+            close(two.low, one.low);
+            close(two.high, one.high);
+            let repeats = twice.rules[0].repeats.as_ref().unwrap();
+            assert_eq!((repeats.questions, repeats.standard_deviation, once.rules[0].repeats.clone()), (6, 0.0, None));
+            close(repeats.pass_at[1].value, one.value);
+        }
+        let (one, two) = (once[1].rules[0].against.unwrap(), twice[1].rules[0].against.unwrap());
+        assert_eq!((one.lost, two.lost, two.n()), (1, 2, 12));
+        close(two.difference_low, one.difference_low);
+        close(two.difference_high, one.difference_high);
+        let ratio = |records: &[DtypeRecord]| records[1].lengths.unwrap().ratio.unwrap();
+        close(ratio(&twice).low, ratio(&once).low);
+        close(ratio(&twice).value, ratio(&once).value);
+    }
+
+    #[test]
+    fn repeats_stand_in_their_order_and_a_silent_rule_votes_for_nothing() {
+        let mut run = stored();
+        run.record.plan.generation.repeats = 2;
+        let (_, completions) = &mut run.completions[0];
+        // The second answers stand first in the journal, and are wrong but for sample 7.
+        let mut all: Vec<_> =
+            completions.iter().map(|one| crate::record::StoredCompletion { repeat: 1, ..one.clone() }).collect();
+        for one in &mut all {
+            one.scores[0].correct = one.sample == 7;
+            one.scores[0].value = Some("18".to_owned()).filter(|_| one.sample == 7);
+        }
+        all.append(completions);
+        *completions = all;
+        let repeats = summary(&run)[0].rules[0].repeats.clone().unwrap();
+        close(repeats.highest, 0.5);
+        close(repeats.lowest, 1.0 / 6.0);
+        close(repeats.pass_at[1].value, 4.0 / 6.0);
+        // Samples 0, 1 and 3: one vote, and it is right; 7: one right of two; 44 and 140: one wrong vote.
+        close(repeats.majority, 3.5 / 6.0);
+    }
+
+    #[test]
+    fn questions_of_one_cluster_are_taken_together() {
+        let mut run = stored();
+        for sample in &mut run.samples {
+            sample.cluster = Some(if sample.sample < 7 { "easy" } else { "hard" }.to_owned());
+        }
+        let records = summary(&run);
+        let accuracy = records[0].rules[0].accuracy.unwrap();
+        let clustering = accuracy.clustering.unwrap();
+        assert_eq!((clustering.clusters, clustering.design_effect), (2, 3.0), "all easy ones are right, no hard one");
+        assert_eq!(records[1].rules[0].against.unwrap().clustering.unwrap().clusters, 2);
+        assert_eq!(records[0].rules[0].repeats, None, "a cluster is no repeat");
+    }
 }

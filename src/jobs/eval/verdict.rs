@@ -69,7 +69,7 @@ pub fn verdict(own: Judged, reference: Option<(Judged, Paired)>, rule: &str, mar
 fn compared(label: &str, reference: &str, paired: &Paired, margin_points: f64) -> String {
     let (low, high) = (points(paired.difference_low), points(paired.difference_high));
     let figures = format!("{} points, 95 % interval [{low}, {high}]", points(paired.difference));
-    let n = thousands(paired.n() as u64);
+    let n = questions(paired);
     let smallest = percent(paired.smallest_difference());
     match Conclusion::of(paired, margin_points) {
         Conclusion::Worse => format!("{label} is worse than {reference} ({figures})"),
@@ -78,12 +78,21 @@ fn compared(label: &str, reference: &str, paired: &Paired, margin_points: f64) -
             format!("{label} is no worse than {reference} by more than {margin_points} points ({figures})")
         }
         Conclusion::Open => format!(
-            "{label} is neither shown to be worse than {reference} nor to be within {margin_points} points of it ({figures}): {n} questions \
-             can show {smallest} points"
+            "{label} is neither shown to be worse than {reference} nor to be within {margin_points} points of it ({figures}): {n} can \
+             show {smallest} points"
         ),
         Conclusion::NothingRight => {
-            format!("neither {label} nor {reference} is right on any of {n} questions: accuracy shows nothing")
+            format!("neither {label} nor {reference} is right on any of {n}: accuracy shows nothing")
         }
+    }
+}
+
+/// `1,319 questions`; `960 answers to 240 independent questions` where several belong together.
+pub(crate) fn questions(paired: &Paired) -> String {
+    let n = thousands(paired.n() as u64);
+    match paired.clustering {
+        Some(clustering) => format!("{n} answers to {} independent questions", thousands(clustering.clusters as u64)),
+        None => format!("{n} questions"),
     }
 }
 

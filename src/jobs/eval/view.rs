@@ -4,6 +4,7 @@ use crate::report::{Format, ReportError, awq, decoding, model, render_by, varian
 use serde::Serialize;
 
 use super::finding::sentences;
+use super::repeats::{RepeatRow, pass_columns, repeat_rows, together};
 use super::rows::{
     AccuracyRow, ComparisonRow, HeadlineRow, SpeedRow, accuracy_rows, comparison_rows, headline_row, speed_row,
     verdicts,
@@ -79,6 +80,12 @@ pub struct EvalView<'a> {
     pub accuracies: Vec<AccuracyRow>,
     /// One a variant other than the reference and rule, where that is in the run; rules that count the same are one row.
     pub comparisons: Vec<ComparisonRow>,
+    /// The k of pass@k in the table of repeats.
+    pub pass_columns: Vec<usize>,
+    /// One a variant and rule, with several answers a question; rules that count the same are one row.
+    pub repeat_rows: Vec<RepeatRow>,
+    /// What intervals make of answers that belong together.
+    pub together: Option<String>,
     /// One a variant.
     pub speeds: Vec<SpeedRow>,
     /// Variants that did not finish: (name, first line of why).
@@ -92,6 +99,7 @@ impl<'a> EvalView<'a> {
         let process_wide =
             |dtype: &DtypeRecord| dtype.peak_memory.is_some_and(|peak| peak.scope == MemoryScope::Process);
         let comparisons: Vec<ComparisonRow> = record.dtypes.iter().flat_map(comparison_rows).collect();
+        let pass_columns = pass_columns(record);
         let reference = plan.reference();
         let has_f32 = plan.dtypes.iter().any(|variant| *variant == Precision::F32);
         Ok(Self {
@@ -123,6 +131,9 @@ impl<'a> EvalView<'a> {
             findings: sentences(&record.findings),
             accuracies: record.dtypes.iter().flat_map(accuracy_rows).collect(),
             comparisons,
+            repeat_rows: record.dtypes.iter().flat_map(|dtype| repeat_rows(dtype, &pass_columns)).collect(),
+            pass_columns,
+            together: together(record),
             speeds: record.dtypes.iter().map(speed_row).collect(),
             failures: record.dtypes.iter().filter_map(failure).collect(),
         })
