@@ -48,6 +48,7 @@ mod quantize;
 mod random_model;
 mod reading;
 mod reference;
+mod repeats;
 mod report;
 mod report_gate;
 mod report_runs;

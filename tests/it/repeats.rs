@@ -1,0 +1,51 @@
+//! Several answers a question, by the program itself: the table of repeats, intervals that take them together, and the same words in
+//! every format.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::awq_writer::Checkpoint;
+use crate::program::{evalsuite, text};
+
+fn said(folder: &Path, arguments: &str) -> String {
+    let output = evalsuite().current_dir(folder).args(arguments.split_whitespace()).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn repeats_are_taken_together_and_told_in_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::new("llama", Some(16), None, false);
+    fs::rename(checkpoint.write_dense().keep(), folder.path().join("m")).unwrap();
+    let problem = |n: usize| format!("{{\"question\": \"t{n}0 t{n}1 t{n}2\", \"answer\": \"so\\n#### {n}\"}}\n");
+    fs::write(folder.path().join("problems.jsonl"), problem(1) + &problem(2) + &problem(3)).unwrap();
+    let run = "gsm8k --model m --dataset problems.jsonl --protocol direct --max-tokens 6 --dtype f32,f16 --threads 2 --repeats 3 \
+               --temperature 1 --out run";
+    let terminal = said(folder.path(), run);
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&terminal).contains("variant rule questions pass@2 pass@3 maj@3 worst best sd effect"), "{terminal}");
+    let caveat = "n counts all 3 completions of every question; intervals and p take answers to one question together";
+    for shown in [
+        &terminal,
+        &said(folder.path(), "show run --format markdown"),
+        &said(folder.path(), "report run --format markdown"),
+    ] {
+        assert!(words(shown).contains(caveat), "{shown}");
+    }
+    let report = said(folder.path(), "report run");
+    assert!(words(&report).contains(caveat) && words(&report).contains("of each pass@all maj@all"), "{report}");
+    assert!(report.lines().all(|line| line.chars().count() <= 80), "{report}");
+    let record: Value = serde_json::from_str(&said(folder.path(), "show run --format json")).unwrap();
+    let rule = &record["dtypes"][1]["rules"][0];
+    assert_eq!((&rule["accuracy"]["n"], &rule["accuracy"]["clustering"]["clusters"]), (&9.into(), &3.into()));
+    assert_eq!(rule["against_f32"]["clustering"]["clusters"], 3);
+    assert_eq!((&rule["repeats"]["repeats"], &rule["repeats"]["questions"]), (&3.into(), &3.into()));
+    // A report reads completions, and finds the same.
+    let comparison: Value = serde_json::from_str(&said(folder.path(), "report run --format json")).unwrap();
+    let score = &comparison["rows"][1]["scores"][0];
+    assert_eq!((&score["accuracy"], &score["against"]), (&rule["accuracy"], &rule["against_f32"]));
+    assert_eq!(score["repeats"], rule["repeats"]);
+}
