@@ -315,9 +315,64 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A run that an earlier version wrote: six samples in f32 and awq, of which 7, 44 and 140 are wrong in both.
+    /// Row, question, reference answer, f32's answer with its tokens, and awq's.
+    type Row = (usize, &'static str, &'static str, (&'static str, usize), (&'static str, usize));
+    const ROWS: [Row; 6] = [
+        (
+            0,
+            "Lena orders 5 pieces of a notebook that sells for $5. How many dollars does she pay?",
+            "They cost 5 * 5 = $<<5*5=25>>25.\n#### 25",
+            ("They cost 5 * 5 = $<<5*5=25>>25.\n#### 25", 24),
+            ("They cost 5 * 5 = $<<5*5=25>>25.\n#### 25", 24),
+        ),
+        (1, "What are 18 - 14?", "It is 4.\n#### 4", ("It is 4.\n#### 4", 9), ("It is 4.\n#### 4", 9)),
+        (3, "What are 33 * 2?", "It is 66.\n#### 66", ("It is 66.\n#### 66", 9), ("It is 66.\n#### 66", 9)),
+        (
+            7,
+            "A hall has 17 rows of 13 seats. 77 seats are taken. How many seats are free?",
+            "There are 221 seats.\nOf these 221 - 77 = 144 are free.\n#### 144",
+            ("There are 101 seats.\nOf these 101 - 77 = 24 are free.\n#### 24", 58),
+            ("There are 101 seats.\nOf these 101 - 77 = 24 are free.\n#### 24", 58),
+        ),
+        (
+            44,
+            "Viktor puts 240 bricks into 15 equal piles. He gives 5 of the piles to Wanda, who already had 59 bricks. How many bricks does \
+             Wanda have now?",
+            "One share is 240 / 15 = <<240/15=16>>16 bricks.\nWanda gets 16 * 5 = <<16*5=80>>80 bricks.\nWanda has 59 + 80 = \
+             <<59+80=139>>139 bricks.\n#### 139",
+            (
+                "One share is 24 / 15 = <<24/15=2>>2 bricks.\nWanda gets 2 * 5 = <<2*5=10>>10 bricks.\nWanda has 59 + 10 = \
+                 <<59+10=69>>69 bricks.\n#### 69",
+                72,
+            ),
+            (
+                "One share is 240 / 15 = <<24/15=2>>2 bricks.\nWanda gets 2 * 5 = <<2*5=10>>10 bricks.\nWanda has 59 + 10 = \
+                 <<59+10=69>>69 bricks.\n#### 69",
+                73,
+            ),
+        ),
+        (140, "What are 52 - 36?", "It is 16.\n#### 16", ("It is 6.\n#### 6", 74), ("It is 64.\n#### 64", 85)),
+    ];
+
+    /// A run of six samples in f32 and awq, of which 7, 44 and 140 are wrong in both: what an earlier version wrote, with questions and
+    /// answers of these tests' own.
     pub(in crate::jobs::eval) fn stored() -> StoredRun {
-        StoredRun::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425/run")).unwrap()
+        let mut run = StoredRun::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425/run")).unwrap();
+        for (row, question, answer, f32, awq) in ROWS {
+            let sample = run.samples.iter_mut().find(|one| one.sample == row).unwrap();
+            (sample.question, sample.answer, sample.reference) = (question.to_owned(), answer.to_owned(), None);
+            for (variant, (text, tokens)) in [("f32", f32), ("awq", awq)] {
+                let one = completion(&mut run, variant, row);
+                (one.text, one.token_ids, one.finish) = (text.to_owned(), Some(vec![1; tokens]), Finish::EndOfSequence);
+                let start = text.rfind("#### ").unwrap() + 5;
+                for score in &mut one.scores {
+                    score.value = Some(text[start..].to_owned());
+                    score.span = Some([start, text.len()]);
+                    score.correct = text[start..] == *Answer::from(answer).value;
+                }
+            }
+        }
+        run
     }
 
     pub(in crate::jobs::eval) fn completion<'a>(
