@@ -208,10 +208,9 @@ mod tests {
         assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}");
     }
 
-    /// Six samples in f32 and awq, of which three are right in both.
+    /// Six samples in f32 and awq, of which three are right in both but for one that awq loses.
     fn stored() -> StoredRun {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425/run");
-        let mut run = StoredRun::read(&path).unwrap();
+        let mut run = crate::jobs::eval::reading::tests::stored();
         // awq loses sample 0 by the rule `numeric`.
         let lost = run.completions[1].1.iter_mut().find(|one| one.sample == 0).unwrap();
         lost.scores[0].correct = false;
