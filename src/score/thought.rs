@@ -17,16 +17,17 @@ pub const THOUGHT_MARKS: [(&str, &str); 10] = [
 /// Where the answer of a completion begins, behind a thought if it has one; `None` where that never ends.
 pub(super) fn answer_start(text: &str) -> Option<usize> {
     let mut answer = Some(0);
-    for (at, _) in text.match_indices(['<', '[', '◁']) {
-        // Most are a sign of less, or `<<` of a calculation.
-        let begins_mark = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'|') || !byte.is_ascii();
-        if !text.as_bytes().get(at + 1).is_some_and(begins_mark) {
+    let bytes = text.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        // Marks begin with these, and most others are a sign of less, or `<<` of a calculation.
+        let begins_mark = |next: &u8| next.is_ascii_alphabetic() || matches!(next, b'/' | b'|') || !next.is_ascii();
+        if !matches!(byte, b'<' | b'[' | 0xe2) || !bytes.get(at + 1).is_some_and(begins_mark) {
             continue;
         }
         for (open, end) in THOUGHT_MARKS {
-            if text[at..].starts_with(end) {
+            if bytes[at..].starts_with(end.as_bytes()) {
                 answer = Some(at + end.len());
-            } else if text[at..].starts_with(open) {
+            } else if bytes[at..].starts_with(open.as_bytes()) {
                 answer = None;
             }
         }
