@@ -58,6 +58,7 @@ mod scoring;
 mod scripted;
 mod sink;
 mod skip;
+mod skipping;
 mod synth;
 mod tasks;
 mod tasks_run;

@@ -287,3 +287,49 @@ fn a_prompt_with_other_tokens_is_not_the_one_that_a_run_began_with() {
     let told = world.resume().unwrap_err();
     assert!(told.contains("has other tokens now than when the f32 journal was begun"), "{told}");
 }
+
+/// A quality run's record holds its answers a second time.
+#[test]
+fn the_answers_of_a_quality_record_are_those_of_its_journals() {
+    let scratch = tempfile::tempdir().unwrap();
+    let stored = crate::data("e113425/quality");
+    let copy = |name: &str| {
+        let path = scratch.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::copy(stored.join(name), &path).unwrap();
+        path
+    };
+    for name in FINISHED.iter().filter(|name| stored.join(name).exists()) {
+        copy(name);
+    }
+    for name in ["awq/journal.jsonl", "awq/sessions.json"] {
+        copy(name);
+    }
+    let show = || {
+        let output = evalsuite().arg("show").arg(scratch.path()).output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, told) = show();
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("not proven"), "{told}");
+
+    let path = scratch.path().join("record.json");
+    let record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let answer = "/models/0/prompts/0/answers/1";
+    for (field, value) in
+        [("text", Value::from("another")), ("token_ids", serde_json::json!([1])), ("finish", "context".into())]
+    {
+        let mut edited = record.clone();
+        edited.pointer_mut(answer).unwrap()[field] = value;
+        fs::write(&path, edited.to_string()).unwrap();
+        let (code, told) = show();
+        assert_eq!(code, Some(2), "{field}: {told}");
+        assert!(told.contains("the answers of awq are not those of its journal"), "{field}: {told}");
+    }
+    fs::write(&path, record.to_string()).unwrap();
+    let journal = scratch.path().join("awq/journal.jsonl");
+    let before = fs::read_to_string(&journal).unwrap();
+    fs::write(&journal, before.replacen("\"text\":\"", "\"text\":\"x", 1)).unwrap();
+    let (code, told) = show();
+    assert!(code == Some(2) && told.contains("answers.jsonl:"), "{told}");
+}

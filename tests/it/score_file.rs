@@ -171,3 +171,23 @@ fn the_reference_is_f32_the_first_or_the_one_that_is_named() {
     fs::write(world.path().join("both.jsonl"), text.replace("\"small\"", "\"f32\"")).unwrap();
     assert_eq!(reference("", "c"), "f32");
 }
+
+#[test]
+fn an_id_that_comes_again_is_a_repeat_of_its_question() {
+    let world = tempfile::tempdir().unwrap();
+    let row = |id: usize, said: usize| {
+        json!({"id": id, "question": format!("What is {id}?"), "reference": id, "completion": format!("The answer is {said}.")})
+            .to_string()
+            + "\n"
+    };
+    let rows: String = (0..4).flat_map(|id| [row(id, id), row(id, 9)]).collect();
+    fs::write(world.path().join("both.jsonl"), rows).unwrap();
+    let scored = json_of(world.path(), &format!("{SCORE} --out run --format json"));
+    assert_eq!(scored["record"]["plan"]["generation"]["repeats"], 2);
+    assert_eq!(scored["record"]["plan"]["dataset"]["chosen"], 4);
+    assert_eq!((&scored["record"]["complete"], &scored["record"]["dtypes"][0]["n"]), (&json!(true), &json!(8)));
+    assert_eq!(accuracies(&scored["record"], "strict"), [("completions".to_owned(), 4, 8)]);
+    let repeats: Vec<u64> =
+        scored["rows"].as_array().unwrap().iter().map(|row| row["repeat"].as_u64().unwrap()).collect();
+    assert_eq!(repeats, [0, 1, 0, 1, 0, 1, 0, 1]);
+}
