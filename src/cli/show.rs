@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::exit::Exit;
 use super::headline::set_rule;
@@ -39,6 +39,7 @@ pub struct ShowArguments {
 
 /// Which answers are shown in the place of the table. Each of these narrows.
 #[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new(READING).multiple(true))]
 pub struct ReadingArguments {
     /// The answers to these rows, such as 7 or 3,17,40-60; repeatable
     #[arg(long, value_name = "ROWS", help_heading = "Answers", group = READING)]

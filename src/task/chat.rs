@@ -78,7 +78,8 @@ impl ChatTemplate {
         let pair = |message: &Message| Value::from_pairs([("role", &message.role), ("content", &message.content)]);
         // Only what is said is defined: templates have a default of their own.
         let thinking = self.thinking.iter().flat_map(|thinking| THINKING.map(|name| (name, Value::from(*thinking))));
-        let thinking: Value = thinking.collect();
+        // Collecting would make a list of pairs.
+        let thinking = Value::from_pairs(thinking);
         self.environment.get_template(NAME)?.render(context! {
             messages => messages.iter().map(pair).collect::<Vec<Value>>(),
             add_generation_prompt => true,
