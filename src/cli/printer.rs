@@ -47,7 +47,9 @@ pub(super) fn note(line: &str) {
 
 /// A line for each note.
 pub(super) fn print_notes(notes: &[String]) {
-    notes.iter().for_each(|text| note(&format!("note: {text}")));
+    for text in notes {
+        note(&format!("note: {text}"));
+    }
 }
 
 /// A line on stderr that belongs to an error; nobody is left to be told if that fails.

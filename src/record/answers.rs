@@ -150,5 +150,5 @@ fn read_stored(folder: &Path) -> Result<Option<Vec<u8>>, RecordError> {
 /// The first line, from 1, in which two files differ.
 fn place_of_difference(one: &[u8], other: &[u8]) -> usize {
     let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
-    1 + one[..same].iter().filter(|byte| **byte == b'\n').count()
+    one[..same].split(|byte| *byte == b'\n').count()
 }

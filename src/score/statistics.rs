@@ -90,6 +90,7 @@ impl Paired {
     }
 
     /// Reference and other changed places.
+    #[must_use]
     pub fn mirrored(self) -> Self {
         Self {
             lost: self.gained,

@@ -15,7 +15,7 @@ use crate::report_runs::{counted_anew, large_run, write_run};
 fn barely_read(folder: &Path, read: usize) -> StoredRun {
     let mut run = large_run(folder, 120);
     let mut flexible = run.record.dtypes[0].rules[0].clone();
-    flexible.rule = "flexible".to_owned();
+    "flexible".clone_into(&mut flexible.rule);
     run.record.dtypes[0].rules.push(flexible);
     for (index, one) in run.completions.iter_mut().flat_map(|(_, completions)| completions.iter_mut().enumerate()) {
         let strict = one.scores[0].clone();

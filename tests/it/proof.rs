@@ -101,7 +101,7 @@ impl World {
             let told = read(self).expect_err(&format!("{reader}: bit {bit} of byte {place} of {name} goes unseen"));
             assert!(told.contains(name) && told.contains("hint: "), "{reader}, {name}, byte {place}: {told}");
             if name.ends_with("journal.jsonl") {
-                let line = 1 + whole[..place].iter().filter(|byte| **byte == b'\n').count();
+                let line = whole[..place].split(|byte| *byte == b'\n').count();
                 assert!(told.contains(&format!("{name}:{line}: damaged line")), "{reader}, byte {place}: {told}");
             }
             fs::write(self.run().join(name), whole).unwrap();

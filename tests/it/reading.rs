@@ -28,7 +28,7 @@ fn damaged() -> TempDir {
     let mut run = StoredRun::read(&stored()).unwrap();
     let (_, awq) = &mut run.completions[1];
     let lost = awq.iter_mut().find(|one| one.sample == 0).unwrap();
-    lost.text = "They cost 5 * 5 = 20.\nSo she".to_owned();
+    "They cost 5 * 5 = 20.\nSo she".clone_into(&mut lost.text);
     lost.finish = Finish::Length;
     for score in &mut lost.scores {
         (score.value, score.span, score.correct) = (Some("20".to_owned()), Some([18, 20]), false);
@@ -76,7 +76,8 @@ fn wrong_flipped_and_cut_answers_are_found_in_every_format() {
     assert_eq!(rows("--cut --sample 7"), [0_u64; 0]);
     let (out, _) = show(&run.path().join("run"), 0, "--flipped awq");
     assert!(out.contains("awq: wrong where f32 is right, 26 tokens, cut (length)\n"), "{out}");
-    assert!(out.contains("took 20 (line 1, column 19), from a cut answer: wrong"), "{out}");
+    let one_line = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(one_line.contains("took 20 (line 1, column 19), from a cut answer: wrong"), "{out}");
     let (markdown, _) = show(&run.path().join("run"), 0, "--wrong --limit 1 --format markdown");
     assert!(markdown.contains("## Sample 0\n") && markdown.contains("```text\nThey cost 5 * 5 = "), "{markdown}");
     assert!(markdown.contains("2 more are not shown: `--limit 3` shows all."), "{markdown}");

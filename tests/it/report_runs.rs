@@ -46,7 +46,9 @@ pub(crate) fn write_run(run: &StoredRun, folder: &Path) {
     made.write_samples(&run.samples).unwrap();
     for (record, (dtype, completions)) in run.record.dtypes.iter().zip(&run.completions) {
         let (mut journal, _) = made.journal(dtype).unwrap();
-        completions.iter().for_each(|one| journal.append(one).unwrap());
+        for one in completions {
+            journal.append(one).unwrap();
+        }
         made.write_sessions(dtype, &record.sessions).unwrap();
     }
     let answers = answers(&run.completions).unwrap();

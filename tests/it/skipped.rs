@@ -24,6 +24,8 @@ fn main() {
     println!("\nskipped, wholly or in part: {} tests", tests.len());
     for (need, tests) in by_need {
         println!("  for want of {need}, {}:", tests.len());
-        tests.iter().for_each(|test| println!("    {test}"));
+        for test in tests {
+            println!("    {test}");
+        }
     }
 }

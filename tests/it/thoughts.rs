@@ -109,8 +109,8 @@ fn a_template_is_told_to_think_or_not() {
         Ok::<_, String>(shown.text.rsplit("step.").next().unwrap().to_owned())
     };
     assert_eq!(shown(None, Some(template), ChatUse::Auto).unwrap(), "<think>");
-    assert_eq!(shown(Some(true), Some(template), ChatUse::Auto).unwrap(), "|true<think>");
-    assert_eq!(shown(Some(false), Some(template), ChatUse::Auto).unwrap(), "|false<think>");
+    assert_eq!(shown(Some(true), Some(template), ChatUse::Auto).unwrap(), "|True<think>");
+    assert_eq!(shown(Some(false), Some(template), ChatUse::Auto).unwrap(), "|False<think>");
     let refused = shown(Some(true), Some("{{ messages[0].content }}"), ChatUse::Auto).unwrap_err();
     assert!(refused.contains("does not ask `enable_thinking`") && refused.contains("hint: "), "{refused}");
     let refused = shown(Some(true), Some(template), ChatUse::Never).unwrap_err();

@@ -94,13 +94,12 @@ fn grouped(text: &str) -> Result<Grouped, (usize, Fault)> {
             variants.push((row.variant.clone(), Vec::new()));
             variants.len() - 1
         });
-        let key = match &row.id {
-            Some(id) => Key::Id(id.clone()),
-            None => {
-                let before = alike.entry((variant, row.question.clone(), row.reference.clone())).or_default();
-                *before += 1;
-                Key::Text(row.question.clone(), row.reference.clone(), *before)
-            }
+        let key = if let Some(id) = &row.id {
+            Key::Id(id.clone())
+        } else {
+            let before = alike.entry((variant, row.question.clone(), row.reference.clone())).or_default();
+            *before += 1;
+            Key::Text(row.question.clone(), row.reference.clone(), *before)
         };
         let (sample, first_line) = *known.entry(key).or_insert_with(|| {
             samples.push(Sample {
