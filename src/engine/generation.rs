@@ -192,6 +192,13 @@ impl Generation {
         }
     }
 
+    /// Whether a stop string stands in the answer: one that stands in a thought ends nothing, during the thought or behind it.
+    fn answer_stops(&self, options: &GenerateOptions) -> Result<bool, EngineError> {
+        let Some(thought) = self.thought()? else { return Ok(true) };
+        let Some(answer) = thought.answer else { return Ok(false) };
+        Ok(first_stop(&self.tokenizer.decode(&self.token_ids)?, answer, &options.stop_strings).is_some())
+    }
+
     fn position(&self) -> usize {
         self.request.prompt.token_ids.len() + self.token_ids.len()
     }
@@ -208,7 +215,7 @@ impl Generation {
         }
         let stops =
             !options.stop_strings.is_empty() && self.text.push(token, &self.tokenizer, &options.stop_strings)?;
-        if stops && self.thought()?.is_none_or(|found| found.answer.is_some()) {
+        if stops && self.answer_stops(options)? {
             return Ok(Some(Finish::StopString));
         }
         if self.token_ids.len() >= options.max_tokens {
@@ -341,9 +348,9 @@ mod tests {
         let own = completion("p", "[THINK] hm Q: [/THINK] 2 end");
         assert_eq!((own.text.trim(), own.finish), ("2", Finish::EndOfSequence));
         assert_eq!(own.thought, Some(thought("hm Q:", 4)));
-        let stopped = completion("p [THINK]", "Q: hm [/THINK] 2 Q: 2");
+        let stopped = completion("p [THINK]", "Q: hm Q: [/THINK] 2 Q: 2");
         assert_eq!((stopped.text.trim(), stopped.finish), ("2", Finish::StopString));
-        assert_eq!(stopped.thought, Some(thought("Q: hm", 3)));
+        assert_eq!(stopped.thought, Some(thought("Q: hm Q:", 4)));
     }
 
     #[test]
