@@ -79,7 +79,7 @@ fn wrong_flipped_and_cut_answers_are_found_in_every_format() {
     let one_line = out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(one_line.contains("took 20 (line 1, column 19), from a cut answer: wrong"), "{out}");
     let (markdown, _) = show(&run.path().join("run"), 0, "--wrong --limit 1 --format markdown");
-    assert!(markdown.contains("## Sample 0\n") && markdown.contains("```text\nThey cost 5 * 5 = "), "{markdown}");
+    assert!(markdown.contains("## Sample 0\n") && markdown.contains("```text\nThey cost ▸5 * 5 = «20»"), "{markdown}");
     assert!(markdown.contains("2 more are not shown: `--limit 3` shows all."), "{markdown}");
 }
 
