@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::source::Source;
 use crate::record::StoredCompletion;
+use crate::score::first_divergence;
 
 /// One row's answers against its reference's, token by token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,7 +38,7 @@ fn divergence(sources: &[Source], row: usize, reference: usize) -> Divergence {
         let Some(tokens) = of_reference.get(&(one.sample, one.repeat)) else { continue };
         let Some(own) = &one.token_ids else { continue };
         n += 1;
-        first.extend(first_difference(tokens, own));
+        first.extend(first_divergence(tokens, own));
     }
     first.sort_unstable();
     Divergence { row, reference, n, identical: n - first.len(), first }
@@ -63,22 +64,16 @@ pub(in crate::compare) fn by_sample(completions: &[StoredCompletion]) -> HashMap
     completions.iter().filter_map(|one| Some(((one.sample, one.repeat), one.token_ids.as_deref()?))).collect()
 }
 
-/// Tokens before the first that differs; `None` where none does.
-pub(in crate::compare) fn first_difference(reference: &[u32], other: &[u32]) -> Option<usize> {
-    let common = reference.iter().zip(other).take_while(|(a, b)| a == b).count();
-    (common < reference.len().max(other.len())).then_some(common)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_first_difference_counts_the_tokens_before_it() {
-        assert_eq!(first_difference(&[1, 2, 3], &[1, 2, 3]), None);
-        assert_eq!(first_difference(&[1, 2, 3], &[1, 9, 3]), Some(1));
-        assert_eq!(first_difference(&[1, 2], &[1, 2, 3]), Some(2), "a longer answer differs where the shorter ends");
-        assert_eq!(first_difference(&[], &[4]), Some(0));
-        assert_eq!(first_difference(&[], &[]), None);
+        assert_eq!(first_divergence(&[1, 2, 3], &[1, 2, 3]), None);
+        assert_eq!(first_divergence(&[1, 2, 3], &[1, 9, 3]), Some(1));
+        assert_eq!(first_divergence(&[1, 2], &[1, 2, 3]), Some(2), "a longer answer differs where the shorter ends");
+        assert_eq!(first_divergence(&[], &[4]), Some(0));
+        assert_eq!(first_divergence(&[], &[]), None);
     }
 }

@@ -27,6 +27,7 @@ pub(super) fn outside_row((outside, source): (ElsewhereRow, String), rules: &[St
         extracted_from_cut: None,
         accuracy,
         against: None,
+        smallest_difference: None,
         is_damage: false,
         repeats: None,
     };

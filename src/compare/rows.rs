@@ -7,6 +7,7 @@ use super::source::Source;
 use crate::engine::Precision;
 use crate::jobs::eval::{DtypeRecord, Lengths};
 use crate::record::{DeviceMemory, MemoryScope};
+use crate::report::grouped;
 use crate::score::Repeats;
 use crate::score::statistics::{Paired, Proportion};
 
@@ -81,6 +82,8 @@ pub struct Score {
     pub accuracy: Option<Proportion>,
     /// Against the row's reference.
     pub against: Option<Paired>,
+    /// The smallest difference from it, as a fraction of 1, that so many questions can show where so many answers change.
+    pub smallest_difference: Option<f64>,
     /// The whole interval of the difference lies below 0.
     pub is_damage: bool,
     /// With several answers a question: what they show together.
@@ -98,22 +101,16 @@ pub struct RuleGroup {
 
 /// Groups equal scores, in order.
 pub(in crate::compare) fn rule_groups(scores: &[Score]) -> Vec<RuleGroup> {
-    let mut groups: Vec<RuleGroup> = Vec::new();
-    for (index, score) in scores.iter().enumerate() {
-        let same = |group: &&mut RuleGroup| {
-            let other = &scores[group.score];
-            (other.extracted, other.extracted_from_cut) == (score.extracted, score.extracted_from_cut)
-                && (other.accuracy, other.against, &other.repeats) == (score.accuracy, score.against, &score.repeats)
-        };
-        match groups.iter_mut().find(same) {
-            Some(group) => {
-                group.names.push_str(", ");
-                group.names.push_str(&score.rule);
-            }
-            None => groups.push(RuleGroup { names: score.rule.clone(), score: index }),
-        }
-    }
-    groups
+    let same = |one: &(usize, &Score), other: &(usize, &Score)| {
+        let (one, other) = (one.1, other.1);
+        (other.extracted, other.extracted_from_cut) == (one.extracted, one.extracted_from_cut)
+            && (other.accuracy, other.against, &other.repeats) == (one.accuracy, one.against, &one.repeats)
+    };
+    let group = |group: Vec<(usize, &Score)>| RuleGroup {
+        names: group.iter().map(|(_, score)| score.rule.as_str()).collect::<Vec<_>>().join(", "),
+        score: group[0].0,
+    };
+    grouped(scores.iter().enumerate(), same).into_iter().map(group).collect()
 }
 
 /// The row that each row is compared with.
@@ -215,6 +212,7 @@ fn score(record: &DtypeRecord, rule: &str, against: Option<Paired>) -> Score {
         extracted_from_cut: own.filter(|_| record.n > 0).map(|own| own.extracted_from_cut),
         accuracy: own.and_then(|own| own.accuracy),
         is_damage: against.is_some_and(|pair| pair.is_damage()),
+        smallest_difference: against.map(|pair| pair.smallest_difference()),
         against,
         repeats: own.and_then(|own| own.repeats.clone()),
     }

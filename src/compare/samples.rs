@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use super::comparison::Comparison;
-use super::divergence::{by_sample, first_difference};
+use super::divergence::by_sample;
 use super::source::Source;
 use crate::jobs::eval::StoredRun;
 use crate::record::{StoredCompletion, StoredSample};
+use crate::score::first_divergence;
 
 /// A run's questions by row of the dataset.
 pub(in crate::compare) struct Questions<'a>(HashMap<usize, &'a StoredSample>);
@@ -28,7 +29,7 @@ impl ReferenceTokens<'_> {
     /// Tokens before the first that differs from the reference's; `None` where none does, or there is no reference.
     pub(in crate::compare) fn of(&self, completion: &StoredCompletion) -> Option<usize> {
         let tokens = self.0.get(&(completion.sample, completion.repeat))?;
-        first_difference(tokens, completion.token_ids.as_deref()?)
+        first_divergence(tokens, completion.token_ids.as_deref()?)
     }
 }
 

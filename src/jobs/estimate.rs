@@ -8,7 +8,8 @@ use super::remaining::Lengths;
 use super::writer::Missing;
 use super::{Estimate, JobError, Prepared, Variant, Variants, probe};
 use crate::engine::{Engine, Prompt};
-use crate::record::{GenerationPlan, Outcome, RunFolder};
+use crate::record::{GenerationPlan, RunFolder, StoredCompletion, read_journal};
+use crate::score::first_divergence;
 
 /// As many of the dataset's answers say how long they are.
 const ANSWERS: usize = 64;
@@ -34,7 +35,10 @@ impl Ahead<'_> {
     pub(super) fn lengths(&self) -> Result<Lengths, JobError> {
         let mut known = None;
         for before in self.variants.iter().take_while(|before| before.name != self.variant.name) {
-            known = known.or(known_lengths(self.missing, &self.outcomes(before)?));
+            known = known_lengths(self.missing, &self.completions(before)?);
+            if known.is_some() {
+                break;
+            }
         }
         let most = self.generation.max_tokens as f64;
         Ok(Lengths { known, typical: self.typical_tokens()?.map(|tokens| tokens.min(most)), most })
@@ -58,7 +62,7 @@ impl Ahead<'_> {
         let (mut later, mut completions) = (0, missing);
         for after in self.variants.iter().skip_while(|after| after.name != self.variant.name).skip(1) {
             let all = self.prepared.len() * self.generation.repeats;
-            let left = all.saturating_sub(self.outcomes(after)?.len());
+            let left = all.saturating_sub(self.completions(after)?.len());
             (later, completions) = (later + usize::from(left > 0), completions + left);
         }
         let share = completions as f64 / missing as f64;
@@ -76,8 +80,8 @@ impl Ahead<'_> {
         }))
     }
 
-    fn outcomes(&self, variant: &Variant) -> Result<Vec<Outcome>, JobError> {
-        Ok(RunFolder::read_outcomes(self.folder.path(), &variant.name)?)
+    fn completions(&self, variant: &Variant) -> Result<Vec<StoredCompletion>, JobError> {
+        Ok(read_journal(&RunFolder::journal_path(self.folder.path(), &variant.name))?.values)
     }
 
     /// The mean length of the dataset's own answers, where these are more than a value.
@@ -94,19 +98,18 @@ impl Ahead<'_> {
 }
 
 /// Of another variant, where that has every one.
-fn known_lengths(missing: &[Missing], outcomes: &[Outcome]) -> Option<Vec<f64>> {
+fn known_lengths(missing: &[Missing], completions: &[StoredCompletion]) -> Option<Vec<f64>> {
     let tokens: HashMap<(usize, usize), usize> =
-        outcomes.iter().filter_map(|one| Some(((one.sample, one.repeat), one.output_tokens?))).collect();
+        completions.iter().filter_map(|one| Some(((one.sample, one.repeat), one.output_tokens()?))).collect();
     missing.iter().map(|one| tokens.get(&(one.prepared.sample, one.repeat)).map(|tokens| *tokens as f64)).collect()
 }
 
 /// Tokens of all prompts, a beginning that all share once.
 fn tokens_to_compute(prompts: &[Arc<Prompt>]) -> usize {
     let Some((first, others)) = prompts.split_first() else { return 0 };
-    let alike = |other: &Arc<Prompt>| {
-        first.token_ids.iter().zip(&other.token_ids).take_while(|(first, other)| first == other).count()
-    };
-    let shared = others.iter().map(alike).min().unwrap_or(0);
+    let common =
+        |other: &Arc<Prompt>| first_divergence(&first.token_ids, &other.token_ids).unwrap_or(first.token_ids.len());
+    let shared = others.iter().map(common).min().unwrap_or(0);
     prompts.iter().map(|prompt| prompt.token_ids.len()).sum::<usize>() - shared * others.len()
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Event, JobError};
 use crate::files::check_writable;
-use crate::record::{Outcome, RunFolder, RunPlan, VariantName, read_journal, utc_stamp};
+use crate::record::{RunFolder, RunPlan, VariantName, read_journal, utc_stamp};
 
 /// Where a run's folder lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) fn folder_events(
     let (mut done, mut events) = (0, Vec::new());
     for variant in variants {
         let path = RunFolder::journal_path(folder.path(), variant);
-        let journal = read_journal::<Outcome>(&path)?;
+        let journal = read_journal(&path)?;
         done += journal.values.len();
         events.extend(journal.note(&path).map(Event::Note));
     }

@@ -11,7 +11,6 @@ use std::time::Instant;
 use super::context::Failures;
 use super::each::{End, each_variant};
 use super::estimate::Ahead;
-use super::prepared::ids_sha256;
 use super::remaining::Remaining;
 use super::thoughts::thought_marks;
 use super::writer::{Emitted, Missing, Score, Writer};
@@ -126,8 +125,9 @@ fn missing<'a>(
         let position = task.prepared.binary_search_by_key(&stored.sample, |prepared| prepared.sample);
         let prepared = position.ok().and_then(|position| task.prepared.get(position));
         let belongs = prepared.is_some_and(|prepared| prepared.prompt_sha256 == stored.prompt_sha256);
+        // Journals of earlier versions do not name them.
         let has_other_tokens = |prepared: &Prepared| {
-            stored.prompt_ids_sha256.as_ref().is_some_and(|stored| *stored != ids_sha256(&prepared.prompt.token_ids))
+            stored.prompt_ids_sha256.is_some() && stored.prompt_ids_sha256 != prepared.prompt_ids_sha256
         };
         if belongs && prepared.is_some_and(has_other_tokens) {
             return Err(RecordError::invalid(

@@ -24,6 +24,8 @@ pub struct Prepared {
     pub prompt: Arc<Prompt>,
     /// Of the prompt's text.
     pub prompt_sha256: String,
+    /// Of its token ids; `None` where the target does not tell them.
+    pub prompt_ids_sha256: Option<String>,
 }
 
 impl Prepared {
@@ -33,9 +35,10 @@ impl Prepared {
     }
 }
 
-/// SHA-256 of token ids, as little-endian words of 32 bits: a prompt's text is one thing, what a tokenizer makes of it another.
-pub(super) fn ids_sha256(ids: &[u32]) -> String {
-    sha256(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())
+/// SHA-256 of token ids, as little-endian words of 32 bits: a prompt's text is one thing, what a tokenizer makes of it another. `None` for
+/// no ids.
+pub(super) fn ids_sha256(ids: &[u32]) -> Option<String> {
+    (!ids.is_empty()).then(|| sha256(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>()))
 }
 
 /// Refuses a prompt that would spoil a run silently; `name` stands for it in messages.

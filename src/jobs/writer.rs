@@ -2,7 +2,6 @@
 
 use std::sync::mpsc::Receiver;
 
-use super::prepared::ids_sha256;
 use super::thoughts::take_thought;
 use super::{JobError, Prepared};
 use crate::engine::{Completion, EngineError, Thought, ThoughtMarks};
@@ -73,7 +72,7 @@ impl Writer<'_> {
             sample: prepared.sample,
             repeat: *repeat,
             prompt_sha256: prepared.prompt_sha256.clone(),
-            prompt_ids_sha256: self.has_tokens.then(|| ids_sha256(&prepared.prompt.token_ids)),
+            prompt_ids_sha256: prepared.prompt_ids_sha256.clone(),
             prompt_tokens: self.has_tokens.then(|| prepared.prompt.token_ids.len()),
             scores: (self.score)(&completion.text, prepared),
             margins: completion.details.iter().map(|detail| detail.margin).collect(),

@@ -9,10 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::answers::{check_before_resuming, check_kept};
 use super::json::{read_checked, write_json};
-use super::{
-    Journal, Outcome, RecordError, RunPlan, Session, StoredCompletion, StoredSample, VariantName, read_journal,
-    samples, session,
-};
+use super::{Journal, RecordError, RunPlan, Session, StoredCompletion, StoredSample, VariantName, samples, session};
 use crate::files::write_atomically;
 use crate::text::command_line;
 
@@ -139,11 +136,6 @@ impl RunFolder {
     /// Reads a variant's sessions in a run folder, held or not.
     pub fn read_sessions(path: &Path, variant: &VariantName) -> Result<Vec<Session>, RecordError> {
         session::read(&path.join(variant.as_str()).join("sessions.json"))
-    }
-
-    /// Reads a variant's outcomes in a run folder, held or not.
-    pub fn read_outcomes(path: &Path, variant: &VariantName) -> Result<Vec<Outcome>, RecordError> {
-        Ok(read_journal(&Self::journal_path(path, variant))?.values)
     }
 
     /// The path of a variant's journal.

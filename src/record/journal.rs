@@ -7,8 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::RecordError;
 use super::lines::{Lines, line_of, parse, read_lines};
@@ -65,47 +64,10 @@ pub struct StoredThought {
     pub text: String,
 }
 
-/// A line of the journal as far as results need it: tokens are counted, not kept.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Outcome {
-    /// Row of the dataset.
-    pub sample: usize,
-    /// 0 for the first completion of the sample.
-    pub repeat: usize,
-    /// Prompt tokens, if known.
-    pub prompt_tokens: Option<usize>,
-    /// Output tokens, the ending one included, if known.
-    #[serde(rename = "token_ids", default, deserialize_with = "count")]
-    pub output_tokens: Option<usize>,
-    /// Text.
-    pub text: String,
-    /// What was thought before it, its text left out.
-    #[serde(default, deserialize_with = "without_text")]
-    pub thought: Option<StoredThought>,
-    /// Why generation ended.
-    pub finish: Finish,
-    /// What every rule made of it.
-    pub scores: Vec<Extraction>,
-    /// Index into the variant's sessions.
-    pub session: usize,
-    /// Seconds from the session's first request until this completion ended.
-    pub at_seconds: f64,
-}
-
-impl From<&StoredCompletion> for Outcome {
-    fn from(stored: &StoredCompletion) -> Self {
-        Self {
-            sample: stored.sample,
-            repeat: stored.repeat,
-            prompt_tokens: stored.prompt_tokens,
-            output_tokens: stored.token_ids.as_ref().map(Vec::len),
-            text: stored.text.clone(),
-            thought: stored.thought.as_ref().map(|thought| StoredThought { text: String::new(), ..thought.clone() }),
-            finish: stored.finish,
-            scores: stored.scores.clone(),
-            session: stored.session,
-            at_seconds: stored.at_seconds,
-        }
+impl StoredCompletion {
+    /// Output tokens, the ending one included; `None` where the target does not tell them.
+    pub fn output_tokens(&self) -> Option<usize> {
+        self.token_ids.as_ref().map(Vec::len)
     }
 }
 
@@ -162,39 +124,8 @@ impl Journal {
 }
 
 /// All whole lines of a journal, in order; none if the file does not exist.
-pub fn read_journal<T: DeserializeOwned + Send>(path: &Path) -> Result<Lines<T>, RecordError> {
+pub fn read_journal(path: &Path) -> Result<Lines<StoredCompletion>, RecordError> {
     read_lines(path, HINT)
-}
-
-/// Deserialises a thought, where there is one, without its text.
-fn without_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<StoredThought>, D::Error> {
-    let thought = Option::<StoredThought>::deserialize(deserializer)?;
-    Ok(thought.map(|thought| StoredThought { text: String::new(), ..thought }))
-}
-
-/// Deserialises a list, where there is one, as its length.
-fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
-    struct Count;
-    impl<'de> Visitor<'de> for Count {
-        type Value = Option<usize>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a list")
-        }
-
-        fn visit_unit<E>(self) -> Result<Option<usize>, E> {
-            Ok(None)
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Option<usize>, A::Error> {
-            let mut length = 0;
-            while list.next_element::<IgnoredAny>()?.is_some() {
-                length += 1;
-            }
-            Ok(Some(length))
-        }
-    }
-    deserializer.deserialize_any(Count)
 }
 
 #[cfg(test)]
@@ -253,16 +184,16 @@ mod tests {
         let message = Journal::open(&path).unwrap_err().to_string();
         assert!(message.contains("journal.jsonl:2: damaged line"), "{message}");
         assert!(message.contains("hint: "), "{message}");
-        assert!(read_journal::<Outcome>(&path).is_err());
+        assert!(read_journal(&path).is_err());
     }
 
     #[test]
-    fn an_outcome_counts_the_tokens_of_its_line() {
+    fn a_line_counts_its_tokens() {
         let line = serde_json::to_vec(&completion(7)).unwrap();
-        let outcome: Outcome = serde_json::from_slice(&line).unwrap();
-        assert_eq!((outcome.sample, outcome.output_tokens, outcome.prompt_tokens), (7, Some(3), Some(12)));
-        assert_eq!(outcome.text, completion(7).text);
-        assert_eq!(outcome, Outcome::from(&completion(7)));
+        let read: StoredCompletion = serde_json::from_slice(&line).unwrap();
+        assert_eq!((read.sample, read.output_tokens(), read.prompt_tokens), (7, Some(3), Some(12)));
+        assert_eq!(read.text, completion(7).text);
+        assert_eq!(read, completion(7));
     }
 
     #[test]
@@ -270,9 +201,9 @@ mod tests {
         let unknown =
             StoredCompletion { prompt_ids_sha256: None, prompt_tokens: None, token_ids: None, ..completion(7) };
         let line = serde_json::to_vec(&unknown).unwrap();
-        assert_eq!(serde_json::from_slice::<StoredCompletion>(&line).unwrap(), unknown);
-        let outcome: Outcome = serde_json::from_slice(&line).unwrap();
-        assert_eq!((outcome.output_tokens, outcome.prompt_tokens), (None, None));
+        let read: StoredCompletion = serde_json::from_slice(&line).unwrap();
+        assert_eq!(read, unknown);
+        assert_eq!((read.output_tokens(), read.prompt_tokens), (None, None));
     }
 
     #[test]

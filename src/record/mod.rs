@@ -36,7 +36,7 @@ pub use elsewhere::{Elsewhere, ElsewhereRow};
 pub use error::RecordError;
 pub use folder::RunFolder;
 pub use glance::{Glance, RunStatus};
-pub use journal::{Journal, Outcome, StoredCompletion, StoredThought, read_journal};
+pub use journal::{Journal, StoredCompletion, StoredThought, read_journal};
 pub(crate) use json::{REMAKE, Versions, read_checked, read_json, write_json};
 pub use lines::Lines;
 pub use machine::{DeviceMemory, Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};

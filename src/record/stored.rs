@@ -31,7 +31,7 @@ impl StoredJournals {
         let (mut completions, mut notes) = (Vec::new(), Vec::new());
         for (variant, count, sessions) in &recorded.variants {
             let path = RunFolder::journal_path(folder, variant);
-            let journal = read_journal::<StoredCompletion>(&path)?;
+            let journal = read_journal(&path)?;
             notes.extend(journal.note(&path));
             let mut stored = journal.values;
             if stored.len() != *count {

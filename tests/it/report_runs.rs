@@ -5,7 +5,7 @@ use std::path::Path;
 use evalsuite::engine::{Dtype, Finish, Timings};
 use evalsuite::files::sha256;
 use evalsuite::jobs::eval::{Asked, EvalRecord, Measured, StoredRun, summarise};
-use evalsuite::record::{Outcome, RunFolder, StoredCompletion, StoredSample, answers};
+use evalsuite::record::{RunFolder, StoredCompletion, StoredSample, answers};
 use evalsuite::score::Extraction;
 
 use crate::scripted::{evaluate, inputs, job};
@@ -22,14 +22,11 @@ pub(crate) fn counted_anew(mut run: StoredRun) -> StoredRun {
         .completions
         .iter()
         .map(|(dtype, completions)| {
-            let outcome = |one: &StoredCompletion| -> Outcome {
-                serde_json::from_str(&serde_json::to_string(one).unwrap()).expect("a completion is an outcome")
-            };
             let sessions =
                 run.record.dtypes.iter().find(|record| record.dtype == *dtype).map(|one| one.sessions.clone());
             Measured {
                 dtype: dtype.clone(),
-                outcomes: completions.iter().map(outcome).collect(),
+                completions,
                 sessions: sessions.unwrap_or_else(|| run.record.dtypes[0].sessions.clone()),
                 failure: None,
             }

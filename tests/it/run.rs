@@ -12,7 +12,7 @@ use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event 
 use evalsuite::hub::Hub;
 use evalsuite::jobs::eval::{EvalJob, EvalPlan, EvalRecord, Rescored, render, rescore, show_prompt};
 use evalsuite::jobs::{Destination, Event, JobError};
-use evalsuite::record::{RunFolder, RunPlan as _};
+use evalsuite::record::{RunFolder, RunPlan as _, read_journal};
 use evalsuite::report::Format;
 use evalsuite::task::{ChatUse, Dataset, DatasetSpec, Selection};
 use tempfile::TempDir;
@@ -131,8 +131,8 @@ fn all_that_an_engine_handed_out_before_an_interruption_is_in_the_journal_in_its
     })
     .unwrap();
     assert!(broken.results.is_none());
-    let journal = RunFolder::read_outcomes(&broken.folder, &Dtype::F32.into()).unwrap();
-    let journal: Vec<(usize, usize)> = journal.iter().map(|outcome| (outcome.sample, outcome.repeat)).collect();
+    let journal = read_journal(&RunFolder::journal_path(&broken.folder, &Dtype::F32.into())).unwrap().values;
+    let journal: Vec<(usize, usize)> = journal.iter().map(|one| (one.sample, one.repeat)).collect();
     let all = (0..ROWS).flat_map(|sample| (0..400).map(move |repeat| (sample, repeat)));
     assert_eq!(journal, all.rev().take(1500).collect::<Vec<_>>(), "the script answers the last request first");
 }

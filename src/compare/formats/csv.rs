@@ -98,7 +98,7 @@ fn common(comparison: &Comparison, index: usize, source: &Source, completion: &S
         completion.repeat.to_string(),
         completion.finish.name().to_owned(),
         known(completion.prompt_tokens),
-        known(completion.token_ids.as_ref().map(Vec::len)),
+        known(completion.output_tokens()),
         // Of what was made elsewhere no time is known.
         if completion.finish == Finish::Unknown {
             String::new()

@@ -159,7 +159,7 @@ fn answer<'a>(comparison: &Comparison, one: &'a StoredCompletion, reference: &Re
         let (begin, end) = (utf16(&one.text, begin), utf16(&one.text, end));
         Some((score.value.as_deref(), begin, end.max(begin), score.correct))
     });
-    (&one.text, one.finish.name(), one.token_ids.as_ref().map(Vec::len), reference.of(one), readings.collect())
+    (&one.text, one.finish.name(), one.output_tokens(), reference.of(one), readings.collect())
 }
 
 /// UTF-16 units before a byte offset; 0 where no character begins there.

@@ -6,10 +6,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::completions::{Completion, Completions};
-use super::{
-    Answers, Asked, CompletionsPlan, DatasetPlan, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, findings,
-    summarise,
-};
+use super::results::Results;
+use super::{CompletionsPlan, DatasetPlan, EvalPlan, EvalRecord, ProtocolPlan};
 use crate::engine::{Batching, Finish, Precision, Timings};
 use crate::fault::Fault;
 use crate::files::sha256;
@@ -17,8 +15,7 @@ use crate::jobs::folder::open_folder;
 use crate::jobs::thoughts::{take_thought, thought_marks};
 use crate::jobs::{Destination, JobError};
 use crate::record::{
-    GenerationPlan, Invocation, Machine, ModelPlan, Outcome, StoredCompletion, StoredSample, TargetPlan, VariantName,
-    answers, utc_now,
+    GenerationPlan, Invocation, ModelPlan, StoredCompletion, StoredSample, TargetPlan, VariantName, answers,
 };
 use crate::score::{Answer, Extraction, score};
 use crate::task::{Protocol, Sample};
@@ -75,7 +72,8 @@ pub fn score_completions(job: &ScoreJob) -> Result<ScoredCompletions, JobError> 
     let plan = plan(job, &protocol, &completions)?;
     let name = format!("{}-{}", plan.target.model.name.rsplit('/').next().unwrap_or_default(), protocol.name);
     let (folder, plan) = open_folder(&job.destination, false, plan, &name)?;
-    folder.write_samples(&stored_samples(&completions))?;
+    let samples = stored_samples(&completions);
+    folder.write_samples(&samples)?;
     let mut journals = Vec::new();
     for (variant, rows) in &completions.variants {
         let scored: Vec<StoredCompletion> = rows.par_iter().map(|row| scored(row, &completions, &protocol)).collect();
@@ -88,7 +86,7 @@ pub fn score_completions(job: &ScoreJob) -> Result<ScoredCompletions, JobError> 
     }
     let answers = answers(&journals)?;
     folder.write_answers(&answers)?;
-    let record = record(plan, &protocol, (&journals, &stored_samples(&completions)), sha256(&answers));
+    let record = record(plan, &protocol, (&journals, &samples), sha256(&answers));
     folder.write_record(&record)?;
     Ok(ScoredCompletions { record, rows: rows(&completions, &journals), folder: folder.path().to_path_buf() })
 }
@@ -205,38 +203,26 @@ fn record(
     answers_sha256: String,
 ) -> EvalRecord {
     let asked = plan.completions_per_variant();
-    let measured = |(variant, completions): &(VariantName, Vec<StoredCompletion>)| Measured {
-        dtype: variant.clone(),
-        outcomes: completions.iter().map(Outcome::from).collect(),
-        sessions: Vec::new(),
-        failure: None,
-    };
-    let measured: Vec<Measured> = journals.iter().map(measured).collect();
-    let short = measured.iter().filter(|one| one.outcomes.len() < asked);
-    let short: Vec<String> =
-        short.map(|one| format!("{} has {} of {asked} completions", one.dtype, one.outcomes.len())).collect();
-    let rules: Vec<String> = protocol.rules.iter().map(|rule| rule.name.clone()).collect();
-    let mut record = EvalRecord {
-        format: EVAL_FORMAT,
-        ground_truth: None,
-        generated_under: None,
-        dtypes: summarise(&measured, &Asked::new(&plan, rules, samples)),
-        finished: utc_now(),
-        machine: Machine::detect(),
-        complete: short.is_empty(),
-        answers_sha256: Some(answers_sha256),
-        notes: std::iter::once(format!(
-            "completions made elsewhere, scored by the rules of {} (version {}): speed, load and memory are unknown",
-            protocol.name, protocol.version
-        ))
-        .chain((!short.is_empty()).then(|| short.join("; ")))
-        .collect(),
-        headline: Some(protocol.headline.clone()),
-        findings: Vec::new(),
+    let short = journals.iter().filter(|(_, completions)| completions.len() < asked);
+    let short: Vec<String> = short
+        .map(|(variant, completions)| format!("{variant} has {} of {asked} completions", completions.len()))
+        .collect();
+    let in_words = format!(
+        "completions made elsewhere, scored by the rules of {} (version {}): speed, load and memory are unknown",
+        protocol.name, protocol.version
+    );
+    let results = Results {
         plan,
+        protocol,
+        generated_under: None,
+        ground_truth: None,
+        completions: journals,
+        ran: vec![(Vec::new(), None); journals.len()],
+        samples,
+        answers_sha256: Some(answers_sha256),
+        notes: std::iter::once(in_words).chain((!short.is_empty()).then(|| short.join("; "))).collect(),
     };
-    record.findings = findings(&Answers { record: &record, completions: journals, samples });
-    record
+    results.record()
 }
 
 fn rows(completions: &Completions, journals: &[(VariantName, Vec<StoredCompletion>)]) -> Vec<ScoredRow> {

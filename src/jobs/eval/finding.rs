@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::record::VariantName;
+use crate::report::grouped;
 
 /// What is implausible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,18 +86,13 @@ impl fmt::Display for Finding {
 
 /// Findings as sentences; variants of which the same is found share one.
 pub(crate) fn sentences(findings: &[Finding]) -> Vec<String> {
-    let mut groups: Vec<(&Finding, Vec<&str>)> = Vec::new();
-    for finding in findings {
-        let name = finding.variant.as_ref().map(VariantName::as_str);
-        match groups.iter_mut().find(|(one, _)| (one.kind, &one.what) == (finding.kind, &finding.what)) {
-            Some((_, names)) => names.extend(name),
-            None => groups.push((finding, name.into_iter().collect())),
-        }
-    }
-    let sentence = |(finding, names): (&Finding, Vec<&str>)| {
+    let sentence = |group: Vec<&Finding>| {
+        let names: Vec<&str> =
+            group.iter().filter_map(|finding| finding.variant.as_ref()).map(VariantName::as_str).collect();
         let about = if names.is_empty() { String::new() } else { format!("{}: ", names.join(", ")) };
-        format!("{about}{}; {}", finding.what, finding.remedy)
+        format!("{about}{}; {}", group[0].what, group[0].remedy)
     };
+    let groups = grouped(findings, |one, other| (one.kind, &one.what) == (other.kind, &other.what));
     groups.into_iter().map(sentence).collect()
 }
 

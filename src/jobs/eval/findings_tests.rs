@@ -54,7 +54,7 @@ impl Run {
         let sessions: Vec<_> = self.record.dtypes.iter().map(|dtype| dtype.sessions.clone()).collect();
         let measured = self.completions.iter().zip(sessions).map(|((dtype, completions), sessions)| Measured {
             dtype: dtype.clone(),
-            outcomes: completions.iter().map(Into::into).collect(),
+            completions,
             sessions,
             failure: None,
         });

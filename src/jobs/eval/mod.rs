@@ -16,6 +16,7 @@ mod reading_view;
 mod record;
 mod repeats;
 mod rescore;
+mod results;
 mod rows;
 mod stored;
 mod summary;

@@ -1,15 +1,15 @@
 //! The one file that knows every stage: load → render → generate and score → record → compare → report.
 
 use super::prompts::prepare;
+use super::results::Results;
 use super::summary::thought_notes;
-use super::{Answers, Asked, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, findings, render, summarise};
-use super::{EvalInputs, EvalJob};
+use super::{EvalInputs, EvalJob, EvalPlan, EvalRecord, render};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::folder::{folder_events, open_folder};
 use crate::jobs::generate::{Task, generate};
 use crate::jobs::{Event, Failures, Finished, JobContext, JobError, Prepared};
-use crate::record::{Machine, RunFolder, StoredSample, answers, read_samples, utc_now};
+use crate::record::{RunFolder, StoredSample, answers, read_samples};
 use crate::report::words::{percent, thousands};
 use crate::score::statistics::smallest_difference;
 use crate::score::{Answer, score};
@@ -97,38 +97,30 @@ fn record(
     notes: Vec<String>,
     failures: &Failures,
 ) -> Result<EvalRecord, JobError> {
-    let mut journals = Vec::new();
-    let mut measured = Vec::new();
+    let (mut journals, mut ran) = (Vec::new(), Vec::new());
     for variant in &plan.dtypes {
         let mut journal = folder.journal(variant)?.1;
         // What is found first must not hang on the order in which answers ended.
         journal.sort_by_key(|completion| (completion.sample, completion.repeat));
         journals.push((variant.clone(), journal));
         let failure = failures.iter().find(|(failed, _)| failed == variant).map(|(_, error)| error.to_string());
-        let outcomes = RunFolder::read_outcomes(folder.path(), variant)?;
-        measured.push(Measured { dtype: variant.clone(), outcomes, sessions: folder.sessions(variant)?, failure });
+        ran.push((folder.sessions(variant)?, failure));
     }
     let answers = answers(&journals)?;
     folder.write_answers(&answers)?;
-    let rules: Vec<String> = inputs.protocol.rules.iter().map(|rule| rule.name.clone()).collect();
     let samples = read_samples(folder.path())?.values;
-    let dtypes = summarise(&measured, &Asked::new(&plan, rules, &samples));
-    let complete = measured.iter().all(|one| one.outcomes.len() == plan.completions_per_variant());
-    let notes = [notes, thought_notes(&dtypes)].concat();
-    let mut record = EvalRecord {
-        format: EVAL_FORMAT,
+    let results = Results {
         ground_truth: plan.ground_truth(),
-        generated_under: None,
-        dtypes,
-        headline: Some(inputs.protocol.headline.clone()),
-        findings: Vec::new(),
         plan,
-        finished: utc_now(),
-        machine: Machine::detect(),
-        complete,
+        protocol: &inputs.protocol,
+        generated_under: None,
+        completions: &journals,
+        ran,
+        samples: &samples,
         answers_sha256: Some(sha256(&answers)),
         notes,
     };
-    record.findings = findings(&Answers { record: &record, completions: &journals, samples: &samples });
+    let mut record = results.record();
+    record.notes.extend(thought_notes(&record.dtypes));
     Ok(record)
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{EvalInputs, EvalJob};
 use crate::engine::Prompt;
 use crate::files::sha256;
-use crate::jobs::prepared::{check, little_room};
+use crate::jobs::prepared::{check, ids_sha256, little_room};
 use crate::jobs::{JobError, Model, Prepared};
 use crate::task::{Sample, Selection};
 
@@ -104,6 +104,7 @@ fn render(inputs: &EvalInputs, sample: &Sample) -> Result<Prepared, JobError> {
         reference: sample.reference.clone(),
         cluster: sample.cluster.clone(),
         prompt_sha256: sha256(rendered.text.as_bytes()),
+        prompt_ids_sha256: ids_sha256(&token_ids),
         prompt: Arc::new(Prompt { text: rendered.text, token_ids }),
     })
 }

@@ -175,12 +175,8 @@ pub fn read_answers(run: &StoredRun, choice: &ReadingChoice) -> Result<Reading, 
 }
 
 fn rule(run: &StoredRun, chosen: Option<&str>) -> Result<String, Fault> {
-    let rules = run.record.rules();
-    match chosen {
-        Some(name) if !rules.contains(&name) => Err(Fault::unknown("rule", name, &rules)),
-        Some(name) => Ok(name.to_owned()),
-        None => Ok(run.record.headline().to_owned()),
-    }
+    chosen.map_or(Ok(()), |rule| run.record.check_rule(rule))?;
+    Ok(chosen.unwrap_or_else(|| run.record.headline()).to_owned())
 }
 
 fn by_key(completions: &[StoredCompletion]) -> HashMap<(usize, usize), &StoredCompletion> {
@@ -277,7 +273,7 @@ fn read_answer(
         right_there: there.and_then(|there| right(there, rule)),
         finish: completion.finish,
         cut,
-        output_tokens: completion.token_ids.as_ref().map(Vec::len),
+        output_tokens: completion.output_tokens(),
         first_difference: there.and_then(|there| first_difference(&there.text, &completion.text)),
         taken: completion.scores.iter().map(|score| taken(score, &completion.text, cut)).collect(),
         text: completion.text.clone(),

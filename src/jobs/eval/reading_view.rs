@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::reading::{ReadAnswer, ReadSample, Reading, Taken};
 use crate::report::words::thousands;
-use crate::report::{Format, ReportError, plain, render_by, wrap_text};
+use crate::report::{Format, ReportError, grouped, plain, render_by, wrap_text};
 
 /// Columns of a terminal that a text takes, its indentation not counted.
 const WIDTH: usize = 78;
@@ -116,21 +116,15 @@ fn sample_view(sample: &ReadSample, reading: &Reading) -> SampleView {
     } else {
         String::new()
     };
-    let mut groups: Vec<(Vec<&str>, &ReadAnswer)> = Vec::new();
-    for answer in &sample.answers {
-        // Texts that are one are shown once; the one that others are held against comes to stand first among them.
-        match groups.iter_mut().find(|(_, first)| is_same(first, answer)) {
-            Some((variants, _)) => variants.push(answer.variant.as_str()),
-            None => groups.push((vec![answer.variant.as_str()], answer)),
-        }
-    }
+    // Texts that are one are shown once; the one that others are held against comes to stand first among them.
+    let groups = grouped(&sample.answers, |first, answer| is_same(first, answer));
     let missing: Vec<&str> = sample.missing.iter().map(crate::record::VariantName::as_str).collect();
     SampleView {
         heading: format!("Sample {}{repeat}", sample.sample),
         question: sample.question.as_deref().map(text_view),
         reference_answer: sample.reference_answer.as_deref().map(text_view),
         reference_value: sample.reference_value.as_deref().map(one_line),
-        answers: groups.iter().map(|(variants, answer)| answer_view(variants, answer, reading)).collect(),
+        answers: groups.iter().map(|group| answer_view(group, reading)).collect(),
         missing: (!missing.is_empty()).then(|| missing.join(", ")),
     }
 }
@@ -140,7 +134,10 @@ fn is_same(a: &ReadAnswer, b: &ReadAnswer) -> bool {
     a.text == b.text && a.finish == b.finish && a.output_tokens == b.output_tokens && a.taken == b.taken
 }
 
-fn answer_view(variants: &[&str], answer: &ReadAnswer, reading: &Reading) -> AnswerView {
+/// Of variants that answered the same.
+fn answer_view(group: &[&ReadAnswer], reading: &Reading) -> AnswerView {
+    let answer = group[0];
+    let variants: Vec<&str> = group.iter().map(|answer| answer.variant.as_str()).collect();
     let found = answer.taken.iter().find(|taken| taken.rule == reading.rule).is_some_and(|taken| taken.value.is_some());
     let verdict = match answer.right {
         None => "not scored",
@@ -201,16 +198,13 @@ fn marked(answer: &ReadAnswer) -> String {
 
 /// A line a value; rules that took the same from the same place share it.
 fn taken_in_words(answer: &ReadAnswer) -> Vec<String> {
-    let mut groups: Vec<(Vec<&str>, &Taken)> = Vec::new();
-    for taken in &answer.taken {
-        let same =
-            |first: &Taken| (&first.value, first.span, first.correct) == (&taken.value, taken.span, taken.correct);
-        match groups.iter_mut().find(|(_, first)| same(first)) {
-            Some((rules, _)) => rules.push(&taken.rule),
-            None => groups.push((vec![&taken.rule], taken)),
-        }
-    }
-    groups.iter().map(|(rules, taken)| in_words(&rules.join(", "), taken)).collect()
+    let line = |group: &Vec<&Taken>| {
+        let rules: Vec<&str> = group.iter().map(|taken| taken.rule.as_str()).collect();
+        in_words(&rules.join(", "), group[0])
+    };
+    let same =
+        |one: &&Taken, other: &&Taken| (&one.value, one.span, one.correct) == (&other.value, other.span, other.correct);
+    grouped(&answer.taken, same).iter().map(line).collect()
 }
 
 fn in_words(rules: &str, taken: &Taken) -> String {

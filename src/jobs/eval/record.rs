@@ -204,12 +204,15 @@ impl EvalRecord {
         self.headline.as_deref().or_else(|| self.rules().first().copied()).unwrap_or_default()
     }
 
+    /// Refuses what is none of its rules.
+    pub fn check_rule(&self, rule: &str) -> Result<(), Fault> {
+        let rules = self.rules();
+        if rules.contains(&rule) { Ok(()) } else { Err(Fault::unknown("rule", rule, &rules)) }
+    }
+
     /// Makes another of its rules the headline.
     pub fn set_headline(&mut self, rule: &str) -> Result<(), Fault> {
-        let rules = self.rules();
-        if !rules.contains(&rule) {
-            return Err(Fault::unknown("rule", rule, &rules));
-        }
+        self.check_rule(rule)?;
         self.headline = Some(rule.to_owned());
         Ok(())
     }

@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{
-    Answers, Asked, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, StoredRun, findings, summarise,
-};
+use super::results::Results;
+use super::{EvalPlan, EvalRecord, ProtocolPlan, StoredRun};
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::JobError;
 use crate::record::{
-    Machine, Outcome, RunFolder, Session, StoredCompletion, StoredSample, VariantName, answers, read_journal,
-    read_samples, utc_now,
+    RunFolder, Session, StoredCompletion, StoredSample, VariantName, answers, read_journal, read_samples,
 };
 use crate::score::{Rule, score};
 use crate::task::{Dataset, DatasetSpec, Protocol, Sample, Task};
@@ -29,11 +27,14 @@ pub struct Rescored {
     pub folder: PathBuf,
 }
 
-/// One variant's completions under the new rules.
-struct Column {
-    variant: VariantName,
-    completions: Vec<StoredCompletion>,
-    sessions: Vec<Session>,
+/// A run's completions under the new rules.
+struct Rescoring {
+    completions: Vec<(VariantName, Vec<StoredCompletion>)>,
+    /// Of each variant.
+    sessions: Vec<Vec<Session>>,
+    samples: Vec<StoredSample>,
+    /// Files that cannot prove themselves.
+    unproven: Vec<String>,
 }
 
 /// Scores a run folder's completions by `protocol`'s rules, and writes a run folder of them: `out`, else a new one beside the run's,
@@ -43,123 +44,96 @@ pub fn rescore(run: &Path, protocol: &str, hub: &Hub, out: Option<&Path>) -> Res
     // Of a finished run every file is held against the others first.
     let stored = run.join("record.json").exists().then(|| StoredRun::read(run)).transpose()?;
     let protocol = Protocol::open(protocol)?;
-    let (columns, unproven) = columns(run, &plan, &protocol.rules, &samples(run, &plan, hub)?)?;
-    let samples = read_samples(run)?.values;
+    let rescoring = Rescoring::of(run, &plan, &protocol.rules, &samples(run, &plan, hub)?)?;
     let generated = stored.and_then(|stored| stored.record.generated_under).unwrap_or_else(|| plan.protocol.clone());
     // Nobody knows what completions made elsewhere were generated under.
     let generated = Some(generated).filter(|_| !plan.is_made_elsewhere());
-    let record = record(generated, plan, &protocol, &columns, &samples, unproven);
+    let record = rescoring.record(generated, plan, &protocol);
     // The user's folder may be refused: before anything is written.
     let path = out.map_or_else(|| fresh_path(run, &protocol.name), Path::to_path_buf);
-    write_folder(run, &path, &record, columns)?;
+    rescoring.write_folder(&path, &record)?;
     let file = run.join(format!("rescore-{}.json", protocol.name));
     record.write(&file)?;
     Ok(Rescored { record, file, folder: path })
 }
 
-fn columns(
-    run: &Path,
-    plan: &EvalPlan,
-    rules: &[Rule],
-    samples: &HashMap<usize, Sample>,
-) -> Result<(Vec<Column>, Vec<String>), JobError> {
-    let (mut columns, mut unproven) = (Vec::new(), Vec::new());
-    for variant in &plan.dtypes {
-        let path = RunFolder::journal_path(run, variant);
-        let journal = read_journal::<StoredCompletion>(&path)?;
-        unproven.extend(journal.note(&path));
-        let mut completions = journal.values;
-        completions.sort_by_key(|completion| (completion.sample, completion.repeat));
-        rescore_completions(&mut completions, rules, samples)?;
-        let sessions = RunFolder::read_sessions(run, variant)?;
-        columns.push(Column { variant: variant.clone(), completions, sessions });
-    }
-    if columns.iter().all(|column| column.completions.is_empty()) {
-        return Err(JobError::invalid(
-            format!("there is no completion in {}", run.display()),
-            "finish the run first, with `evalsuite resume RUN`",
-        ));
-    }
-    Ok((columns, unproven))
-}
-
-/// `generated` is the protocol that the answers were made with, which may have been scored anew before.
-fn record(
-    generated: Option<ProtocolPlan>,
-    plan: EvalPlan,
-    protocol: &Protocol,
-    columns: &[Column],
-    samples: &[StoredSample],
-    unproven: Vec<String>,
-) -> EvalRecord {
-    let origin = generated.as_ref().map_or_else(
-        || "completions made elsewhere".to_owned(),
-        |generated| format!("generated under protocol {} (version {})", generated.name, generated.version),
-    );
-    let in_words = format!("{origin}, scored by the rules of {} (version {})", protocol.name, protocol.version);
-    let asked = plan.completions_per_variant();
-    let unfinished = columns.iter().filter(|one| one.completions.len() < asked);
-    let unfinished =
-        unfinished.map(|one| format!("{} of {asked} completions in {}", one.completions.len(), one.variant));
-    let unfinished: Vec<String> = unfinished.collect();
-    let not_all = (!unfinished.is_empty()).then(|| format!("the run has not finished: {}", unfinished.join(", ")));
-    let rules: Vec<String> = protocol.rules.iter().map(|rule| rule.name.clone()).collect();
-    let measured = |column: &Column| Measured {
-        dtype: column.variant.clone(),
-        outcomes: column.completions.iter().map(Outcome::from).collect(),
-        sessions: column.sessions.clone(),
-        failure: None,
-    };
-    let measured: Vec<Measured> = columns.iter().map(measured).collect();
-    let dtypes = summarise(&measured, &Asked::new(&plan, rules, samples));
-    let mut record = EvalRecord {
-        format: EVAL_FORMAT,
-        ground_truth: plan.ground_truth(),
-        finished: utc_now(),
-        machine: Machine::detect(),
-        complete: not_all.is_none(),
-        answers_sha256: None,
-        notes: std::iter::once(in_words).chain(not_all).chain(unproven).collect(),
-        dtypes,
-        plan: EvalPlan {
-            protocol: ProtocolPlan {
-                name: protocol.name.clone(),
-                version: protocol.version,
-                sha256: protocol.sha256.clone(),
-                ..plan.protocol
-            },
-            generated_under: generated.as_ref().map(|generated| generated.name.clone()),
-            ..plan
-        },
-        generated_under: generated,
-        headline: Some(protocol.headline.clone()),
-        findings: Vec::new(),
-    };
-    let completions: Vec<_> = columns.iter().map(|one| (one.variant.clone(), one.completions.clone())).collect();
-    record.findings = findings(&Answers { record: &record, completions: &completions, samples });
-    record
-}
-
-fn write_folder(run: &Path, path: &Path, record: &EvalRecord, columns: Vec<Column>) -> Result<(), JobError> {
-    let folder = RunFolder::create(path, &record.plan)?;
-    let mut journals = Vec::new();
-    for column in columns {
-        let (mut journal, _) = folder.journal(&column.variant)?;
-        for completion in &column.completions {
-            journal.append(completion)?;
+impl Rescoring {
+    fn of(run: &Path, plan: &EvalPlan, rules: &[Rule], samples: &HashMap<usize, Sample>) -> Result<Self, JobError> {
+        let mut all = Self { completions: Vec::new(), sessions: Vec::new(), samples: Vec::new(), unproven: Vec::new() };
+        for variant in &plan.dtypes {
+            let path = RunFolder::journal_path(run, variant);
+            let journal = read_journal(&path)?;
+            all.unproven.extend(journal.note(&path));
+            let mut completions = journal.values;
+            completions.sort_by_key(|completion| (completion.sample, completion.repeat));
+            rescore_completions(&mut completions, rules, samples)?;
+            all.completions.push((variant.clone(), completions));
+            all.sessions.push(RunFolder::read_sessions(run, variant)?);
         }
-        journal.sync()?;
-        folder.write_sessions(&column.variant, &column.sessions)?;
-        journals.push((column.variant, column.completions));
+        if all.completions.iter().all(|(_, completions)| completions.is_empty()) {
+            return Err(JobError::invalid(
+                format!("there is no completion in {}", run.display()),
+                "finish the run first, with `evalsuite resume RUN`",
+            ));
+        }
+        all.samples = read_samples(run)?.values;
+        Ok(all)
     }
-    let samples = read_samples(run)?.values;
-    if !samples.is_empty() {
-        folder.write_samples(&samples)?;
+
+    /// `generated` is the protocol that the answers were made with, which may have been scored anew before.
+    fn record(&self, generated: Option<ProtocolPlan>, plan: EvalPlan, protocol: &Protocol) -> EvalRecord {
+        let origin = generated.as_ref().map_or_else(
+            || "completions made elsewhere".to_owned(),
+            |generated| format!("generated under protocol {} (version {})", generated.name, generated.version),
+        );
+        let in_words = format!("{origin}, scored by the rules of {} (version {})", protocol.name, protocol.version);
+        let asked = plan.completions_per_variant();
+        let unfinished = self.completions.iter().filter(|(_, completions)| completions.len() < asked);
+        let unfinished: Vec<String> = unfinished
+            .map(|(variant, completions)| format!("{} of {asked} completions in {variant}", completions.len()))
+            .collect();
+        let not_all = (!unfinished.is_empty()).then(|| format!("the run has not finished: {}", unfinished.join(", ")));
+        let results = Results {
+            ground_truth: plan.ground_truth(),
+            plan: EvalPlan {
+                protocol: ProtocolPlan {
+                    name: protocol.name.clone(),
+                    version: protocol.version,
+                    sha256: protocol.sha256.clone(),
+                    ..plan.protocol
+                },
+                generated_under: generated.as_ref().map(|generated| generated.name.clone()),
+                ..plan
+            },
+            protocol,
+            generated_under: generated,
+            completions: &self.completions,
+            ran: self.sessions.iter().map(|sessions| (sessions.clone(), None)).collect(),
+            samples: &self.samples,
+            answers_sha256: None,
+            notes: std::iter::once(in_words).chain(not_all).chain(self.unproven.clone()).collect(),
+        };
+        results.record()
     }
-    let answers = answers(&journals)?;
-    folder.write_answers(&answers)?;
-    folder.write_record(&EvalRecord { answers_sha256: Some(sha256(&answers)), ..record.clone() })?;
-    Ok(())
+
+    fn write_folder(&self, path: &Path, record: &EvalRecord) -> Result<(), JobError> {
+        let folder = RunFolder::create(path, &record.plan)?;
+        for ((variant, completions), sessions) in self.completions.iter().zip(&self.sessions) {
+            let (mut journal, _) = folder.journal(variant)?;
+            for completion in completions {
+                journal.append(completion)?;
+            }
+            journal.sync()?;
+            folder.write_sessions(variant, sessions)?;
+        }
+        if !self.samples.is_empty() {
+            folder.write_samples(&self.samples)?;
+        }
+        let answers = answers(&self.completions)?;
+        folder.write_answers(&answers)?;
+        folder.write_record(&EvalRecord { answers_sha256: Some(sha256(&answers)), ..record.clone() })?;
+        Ok(())
+    }
 }
 
 /// `<run>-rescored-<protocol>`, numbered where that is there.

@@ -1,10 +1,9 @@
 //! The rows of an evaluation's tables as text.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
 use super::{DEFAULT_MARGIN_POINTS, DtypeRecord, EvalRecord, Judged, RuleRecord, verdict};
+use crate::report::grouped;
 use crate::report::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
 use crate::score::statistics::{Paired, Proportion};
 use crate::text::bytes;
@@ -152,16 +151,11 @@ pub(super) fn headline_row(record: &EvalRecord, dtype: &DtypeRecord) -> Headline
 pub(super) fn verdicts(record: &EvalRecord) -> Vec<String> {
     let rule = record.headline();
     let reference = record.plan.reference();
-    let judged = |dtype: &'_ DtypeRecord| dtype.dtype.to_string();
     let reference = record.dtypes.iter().find(|dtype| Some(&dtype.dtype) == reference.as_ref() && dtype.n > 0);
     let others = record.dtypes.iter().filter(|dtype| reference.is_none_or(|reference| reference.dtype != dtype.dtype));
     let sentence = |dtype: &DtypeRecord| {
-        let label = judged(dtype);
         let against = dtype.rule(rule).and_then(|rule| rule.against);
-        let name = reference.map(judged);
-        let pair = reference.zip(name.as_deref()).zip(against);
-        let pair = pair.map(|((record, label), paired)| (Judged { label, record }, paired));
-        verdict(Judged { label: &label, record: dtype }, pair, rule, DEFAULT_MARGIN_POINTS)
+        verdict(Judged::of(dtype), reference.map(Judged::of).zip(against), rule, DEFAULT_MARGIN_POINTS)
     };
     let mut sentences: Vec<String> = others.map(sentence).collect();
     if sentences.is_empty() {
@@ -170,19 +164,15 @@ pub(super) fn verdicts(record: &EvalRecord) -> Vec<String> {
     sentences
 }
 
-/// Rows that differ in nothing but the rule become one.
-pub(super) fn folded<R: Clone>(rows: Vec<R>, rule: fn(&mut R) -> &mut String, same: fn(&R, &R) -> bool) -> Vec<R> {
-    let mut folded: Vec<R> = Vec::new();
-    for mut row in rows {
-        match folded.iter_mut().find(|one| same(one, &row)) {
-            Some(one) => {
-                let name = std::mem::take(rule(&mut row));
-                let _ = write!(rule(one), ", {name}");
-            }
-            None => folded.push(row),
-        }
-    }
-    folded
+/// Rows that differ in nothing but the rule become one, which names all of theirs.
+pub(super) fn folded<R>(rows: Vec<R>, rule: fn(&mut R) -> &mut String, same: fn(&R, &R) -> bool) -> Vec<R> {
+    let fold = |mut group: Vec<R>| {
+        let names: Vec<String> = group.iter_mut().map(|row| std::mem::take(rule(row))).collect();
+        let mut first = group.swap_remove(0);
+        *rule(&mut first) = names.join(", ");
+        first
+    };
+    grouped(rows, same).into_iter().map(fold).collect()
 }
 
 pub(super) fn accuracy_rows(dtype: &DtypeRecord) -> Vec<AccuracyRow> {

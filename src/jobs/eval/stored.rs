@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Asked, DtypeRecord, EvalPlan, EvalRecord, Measured, summarise};
 use crate::record::{
-    Outcome, RecordError, Recorded, RunFolder, StoredCompletion, StoredJournals, StoredSample, VariantName,
-    read_samples,
+    RecordError, Recorded, RunFolder, StoredCompletion, StoredJournals, StoredSample, VariantName, read_samples,
 };
 
 /// A finished run: its results, its questions and every completion.
@@ -77,14 +76,13 @@ fn figures(
     completions: &[(VariantName, Vec<StoredCompletion>)],
     samples: &[StoredSample],
 ) -> Vec<DtypeRecord> {
-    let measured =
-        |(recorded, (variant, completions)): (&DtypeRecord, &(VariantName, Vec<StoredCompletion>))| Measured {
-            dtype: variant.clone(),
-            outcomes: completions.iter().map(Outcome::from).collect(),
-            sessions: recorded.sessions.clone(),
-            failure: recorded.failure.clone(),
-        };
-    let measured: Vec<Measured> = record.dtypes.iter().zip(completions).map(measured).collect();
+    let measured = record.dtypes.iter().zip(completions).map(|(recorded, (variant, completions))| Measured {
+        dtype: variant.clone(),
+        completions,
+        sessions: recorded.sessions.clone(),
+        failure: recorded.failure.clone(),
+    });
+    let measured: Vec<Measured> = measured.collect();
     let mut rules: Vec<String> = Vec::new();
     for rule in record.dtypes.iter().flat_map(|variant| &variant.rules) {
         if !rules.contains(&rule.rule) {

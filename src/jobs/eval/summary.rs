@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{ClusterKey, Clusters, DtypeRecord, EvalPlan, Lengths, RuleRecord, ThoughtRecord};
 use crate::engine::Finish;
-use crate::record::{DeviceMemory, Outcome, Session, StoredSample, VariantName};
+use crate::record::{DeviceMemory, Session, StoredCompletion, StoredSample, VariantName};
 use crate::score::{Repeats, Vote, clustered_paired, clustered_wilson, paired_ratio, repeats};
 
 /// All that a run folder says of one variant.
 #[derive(Debug, Clone)]
-pub struct Measured {
+pub struct Measured<'a> {
     /// Which.
     pub dtype: VariantName,
     /// Its completions, in any order.
-    pub outcomes: Vec<Outcome>,
+    pub completions: &'a [StoredCompletion],
     /// Its sessions.
     pub sessions: Vec<Session>,
     /// Why it did not finish, if it did not.
@@ -47,19 +47,19 @@ pub fn summarise(measured: &[Measured], asked: &Asked) -> Vec<DtypeRecord> {
 }
 
 fn summarise_one(measured: &Measured, reference: Option<&Measured>, asked: &Asked) -> DtypeRecord {
-    let outcomes = &measured.outcomes;
-    let output_tokens = total(outcomes, |outcome| outcome.output_tokens);
+    let completions = measured.completions;
+    let output_tokens = total(completions, StoredCompletion::output_tokens);
     let generate_seconds = generate_seconds(measured);
     DtypeRecord {
         dtype: measured.dtype.clone(),
         failure: measured.failure.clone(),
-        n: outcomes.len(),
-        answered: outcomes.iter().filter(|outcome| !outcome.text.trim().is_empty()).count(),
-        cut: outcomes.iter().filter(|outcome| outcome.finish.is_cut()).count(),
-        thoughts: thoughts(outcomes),
-        rules: asked.rules.iter().map(|rule| summarise_rule(rule, outcomes, reference, asked)).collect(),
-        lengths: lengths(outcomes, reference, &asked.clusters),
-        prompt_tokens: total(outcomes, |outcome| outcome.prompt_tokens),
+        n: completions.len(),
+        answered: completions.iter().filter(|completion| !completion.text.trim().is_empty()).count(),
+        cut: completions.iter().filter(|completion| completion.finish.is_cut()).count(),
+        thoughts: thoughts(completions),
+        rules: asked.rules.iter().map(|rule| summarise_rule(rule, completions, reference, asked)).collect(),
+        lengths: lengths(completions, reference, &asked.clusters),
+        prompt_tokens: total(completions, |completion| completion.prompt_tokens),
         output_tokens,
         generate_seconds,
         output_tokens_per_second: generate_seconds
@@ -76,9 +76,9 @@ fn summarise_one(measured: &Measured, reference: Option<&Measured>, asked: &Aske
     }
 }
 
-fn thoughts(outcomes: &[Outcome]) -> Option<ThoughtRecord> {
-    let thoughts: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.thought.as_ref()).collect();
-    let unfinished = outcomes.iter().filter(|outcome| outcome.finish == Finish::UnfinishedThought).count();
+fn thoughts(completions: &[StoredCompletion]) -> Option<ThoughtRecord> {
+    let thoughts: Vec<_> = completions.iter().filter_map(|completion| completion.thought.as_ref()).collect();
+    let unfinished = completions.iter().filter(|completion| completion.finish == Finish::UnfinishedThought).count();
     (!thoughts.is_empty()).then(|| ThoughtRecord {
         completions: thoughts.len(),
         unfinished,
@@ -108,18 +108,26 @@ pub(super) fn thought_notes(dtypes: &[DtypeRecord]) -> Vec<String> {
 }
 
 /// A total of tokens; unknown where one of them is.
-fn total(outcomes: &[Outcome], tokens: impl Fn(&Outcome) -> Option<usize>) -> Option<u64> {
-    outcomes.iter().map(|outcome| tokens(outcome).map(|tokens| tokens as u64)).sum()
+fn total(completions: &[StoredCompletion], tokens: impl Fn(&StoredCompletion) -> Option<usize>) -> Option<u64> {
+    completions.iter().map(|completion| tokens(completion).map(|tokens| tokens as u64)).sum()
 }
 
-fn summarise_rule(rule: &str, outcomes: &[Outcome], reference: Option<&Measured>, asked: &Asked) -> RuleRecord {
+fn summarise_rule(
+    rule: &str,
+    completions: &[StoredCompletion],
+    reference: Option<&Measured>,
+    asked: &Asked,
+) -> RuleRecord {
     let scores = || {
-        let score = |outcome: &'_ Outcome| outcome.scores.iter().position(|score| score.rule == rule);
-        outcomes.iter().filter_map(move |outcome| Some((outcome.finish.is_cut(), &outcome.scores[score(outcome)?])))
+        let score = |completion: &'_ StoredCompletion| completion.scores.iter().position(|score| score.rule == rule);
+        completions
+            .iter()
+            .filter_map(move |completion| Some((completion.finish.is_cut(), &completion.scores[score(completion)?])))
     };
-    let is_right = |outcome: &Outcome| outcome.scores.iter().any(|score| score.rule == rule && score.correct);
+    let is_right =
+        |completion: &StoredCompletion| completion.scores.iter().any(|score| score.rule == rule && score.correct);
     let right: Vec<(ClusterKey, bool)> =
-        outcomes.iter().map(|outcome| (asked.clusters.of(outcome.sample), is_right(outcome))).collect();
+        completions.iter().map(|completion| (asked.clusters.of(completion.sample), is_right(completion))).collect();
     RuleRecord {
         rule: rule.to_owned(),
         extracted: scores().filter(|(_, score)| score.value.is_some()).count(),
@@ -127,25 +135,25 @@ fn summarise_rule(rule: &str, outcomes: &[Outcome], reference: Option<&Measured>
         correct_from_cut: scores().filter(|(cut, score)| *cut && score.correct).count(),
         accuracy: clustered_wilson(&right),
         against: reference.and_then(|reference| {
-            let theirs = verdicts(rule, &reference.outcomes);
-            let own = verdicts(rule, outcomes);
+            let theirs = verdicts(rule, reference.completions);
+            let own = verdicts(rule, completions);
             let common = own.into_iter().filter_map(|(key, right)| Some((key.0, *theirs.get(&key)?, right)));
             let common = common.map(|(sample, theirs, right)| (asked.clusters.of(sample), theirs, right));
             clustered_paired(&common.collect::<Vec<_>>())
         }),
-        repeats: repeats_of(rule, outcomes, asked.repeats),
+        repeats: repeats_of(rule, completions, asked.repeats),
     }
 }
 
-fn repeats_of(rule: &str, outcomes: &[Outcome], asked: usize) -> Option<Repeats> {
+fn repeats_of(rule: &str, completions: &[StoredCompletion], asked: usize) -> Option<Repeats> {
     let mut questions: BTreeMap<usize, Vec<(usize, Vote)>> = BTreeMap::new();
-    for outcome in outcomes {
-        let score = outcome.scores.iter().find(|score| score.rule == rule);
+    for completion in completions {
+        let score = completion.scores.iter().find(|score| score.rule == rule);
         let vote = Vote {
             value: score.and_then(|score| score.value.as_deref()),
             correct: score.is_some_and(|score| score.correct),
         };
-        questions.entry(outcome.sample).or_default().push((outcome.repeat, vote));
+        questions.entry(completion.sample).or_default().push((completion.repeat, vote));
     }
     let mut questions: Vec<Vec<(usize, Vote)>> = questions.into_values().collect();
     for votes in &mut questions {
@@ -156,14 +164,15 @@ fn repeats_of(rule: &str, outcomes: &[Outcome], asked: usize) -> Option<Repeats>
 }
 
 /// Output tokens, and their ratio to the reference's on the completions that both have; those that belong together are one pair.
-fn lengths(outcomes: &[Outcome], reference: Option<&Measured>, clusters: &Clusters) -> Option<Lengths> {
-    let tokens = total(outcomes, |outcome| outcome.output_tokens).filter(|_| !outcomes.is_empty())?;
+fn lengths(completions: &[StoredCompletion], reference: Option<&Measured>, clusters: &Clusters) -> Option<Lengths> {
+    let tokens = total(completions, StoredCompletion::output_tokens).filter(|_| !completions.is_empty())?;
     let ratio = reference.and_then(|reference| {
-        let length = |outcome: &Outcome| Some(((outcome.sample, outcome.repeat), outcome.output_tokens?));
-        let theirs: HashMap<(usize, usize), usize> = reference.outcomes.iter().filter_map(length).collect();
+        let length =
+            |completion: &StoredCompletion| Some(((completion.sample, completion.repeat), completion.output_tokens()?));
+        let theirs: HashMap<(usize, usize), usize> = reference.completions.iter().filter_map(length).collect();
         // Whole numbers in an order of their own: the last bits of the sums do not hang on the order of completions.
         let mut pairs: BTreeMap<ClusterKey, (usize, usize)> = BTreeMap::new();
-        for (key, own) in outcomes.iter().filter_map(length) {
+        for (key, own) in completions.iter().filter_map(length) {
             if let Some(theirs) = theirs.get(&key) {
                 let pair = pairs.entry(clusters.of(key.0)).or_default();
                 *pair = (pair.0 + theirs, pair.1 + own);
@@ -171,15 +180,15 @@ fn lengths(outcomes: &[Outcome], reference: Option<&Measured>, clusters: &Cluste
         }
         paired_ratio(&pairs.values().map(|(theirs, own)| (*theirs as f64, *own as f64)).collect::<Vec<_>>())
     });
-    Some(Lengths { mean_output_tokens: tokens as f64 / outcomes.len() as f64, ratio })
+    Some(Lengths { mean_output_tokens: tokens as f64 / completions.len() as f64, ratio })
 }
 
-fn verdicts(rule: &str, outcomes: &[Outcome]) -> Verdicts {
-    outcomes
+fn verdicts(rule: &str, completions: &[StoredCompletion]) -> Verdicts {
+    completions
         .iter()
-        .filter_map(|outcome| {
-            let score = outcome.scores.iter().find(|score| score.rule == rule)?;
-            Some(((outcome.sample, outcome.repeat), score.correct))
+        .filter_map(|completion| {
+            let score = completion.scores.iter().find(|score| score.rule == rule)?;
+            Some(((completion.sample, completion.repeat), score.correct))
         })
         .collect()
 }
@@ -187,8 +196,8 @@ fn verdicts(rule: &str, outcomes: &[Outcome]) -> Verdicts {
 /// A session that was killed counts until its last answer; tokens of answers never finished count nowhere.
 fn generate_seconds(measured: &Measured) -> Option<f64> {
     let last_answer = |index: usize| {
-        let times = measured.outcomes.iter().filter(|outcome| outcome.session == index);
-        times.map(|outcome| outcome.at_seconds).fold(0.0, f64::max)
+        let times = measured.completions.iter().filter(|completion| completion.session == index);
+        times.map(|completion| completion.at_seconds).fold(0.0, f64::max)
     };
     let seconds: f64 = measured
         .sessions
@@ -196,7 +205,7 @@ fn generate_seconds(measured: &Measured) -> Option<f64> {
         .enumerate()
         .map(|(index, session)| session.generate_seconds.unwrap_or_else(|| last_answer(index)))
         .sum();
-    (seconds > 0.0 && !measured.outcomes.is_empty()).then_some(seconds)
+    (seconds > 0.0 && !measured.completions.is_empty()).then_some(seconds)
 }
 
 #[cfg(test)]
@@ -217,14 +226,12 @@ mod tests {
         run
     }
 
-    fn measured(run: &StoredRun) -> Vec<Measured> {
-        let of = |(dtype, completions): &(VariantName, Vec<crate::record::StoredCompletion>)| Measured {
-            dtype: dtype.clone(),
-            outcomes: completions.iter().map(Outcome::from).collect(),
-            sessions: Vec::new(),
-            failure: None,
+    fn measured(run: &StoredRun) -> Vec<Measured<'_>> {
+        let one = |place: usize| {
+            let (dtype, completions) = &run.completions[place];
+            Measured { dtype: dtype.clone(), completions, sessions: Vec::new(), failure: None }
         };
-        run.completions.iter().map(of).collect()
+        (0..run.completions.len()).map(one).collect()
     }
 
     fn summary(run: &StoredRun) -> Vec<DtypeRecord> {
@@ -237,8 +244,7 @@ mod tests {
         let mut run = stored();
         run.record.plan.generation.repeats = 2;
         for (_, completions) in &mut run.completions {
-            let again: Vec<_> =
-                completions.iter().map(|one| crate::record::StoredCompletion { repeat: 1, ..one.clone() }).collect();
+            let again: Vec<_> = completions.iter().map(|one| StoredCompletion { repeat: 1, ..one.clone() }).collect();
             completions.extend(again);
         }
         let twice = summary(&run);
@@ -268,8 +274,7 @@ mod tests {
         run.record.plan.generation.repeats = 2;
         let (_, completions) = &mut run.completions[0];
         // The second answers stand first in the journal, and are wrong but for sample 7.
-        let mut all: Vec<_> =
-            completions.iter().map(|one| crate::record::StoredCompletion { repeat: 1, ..one.clone() }).collect();
+        let mut all: Vec<_> = completions.iter().map(|one| StoredCompletion { repeat: 1, ..one.clone() }).collect();
         for one in &mut all {
             one.scores[0].correct = one.sample == 7;
             one.scores[0].value = Some("18".to_owned()).filter(|_| one.sample == 7);

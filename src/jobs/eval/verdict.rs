@@ -17,6 +17,13 @@ pub struct Judged<'a> {
     pub record: &'a DtypeRecord,
 }
 
+impl<'a> Judged<'a> {
+    /// By the variant's own name.
+    pub fn of(record: &'a DtypeRecord) -> Self {
+        Self { label: record.dtype.as_str(), record }
+    }
+}
+
 /// Why nothing can be concluded from a rule: it finds a value in under half of the answers. Names the rule that reads most of them.
 pub fn unreadable(record: &DtypeRecord, rule: &str) -> Option<String> {
     let own = record.rule(rule)?;

@@ -9,6 +9,7 @@ use super::rows::{
     AccuracyRow, ComparisonRow, HeadlineRow, SpeedRow, accuracy_rows, comparison_rows, headline_row, speed_row,
     verdicts,
 };
+use super::summary::thought_notes;
 use super::{DatasetPlan, DtypeRecord, EvalPlan, EvalRecord, ProtocolPlan};
 use crate::bundled;
 use crate::engine::Precision;
@@ -86,6 +87,8 @@ pub struct EvalView<'a> {
     pub repeat_rows: Vec<RepeatRow>,
     /// What intervals make of answers that belong together.
     pub together: Option<String>,
+    /// What every variant's thoughts are, a sentence each.
+    pub thoughts: Vec<String>,
     /// One a variant.
     pub speeds: Vec<SpeedRow>,
     /// Variants that did not finish: (name, first line of why).
@@ -134,6 +137,7 @@ impl<'a> EvalView<'a> {
             repeat_rows: record.dtypes.iter().flat_map(|dtype| repeat_rows(dtype, &pass_columns)).collect(),
             pass_columns,
             together: together(record),
+            thoughts: thought_notes(&record.dtypes),
             speeds: record.dtypes.iter().map(speed_row).collect(),
             failures: record.dtypes.iter().filter_map(failure).collect(),
         })

@@ -7,7 +7,7 @@ use super::{PromptSetPlan, QualityPlan};
 use crate::engine::Prompt;
 use crate::files::sha256;
 use crate::hub::Hub;
-use crate::jobs::prepared::{check, little_room};
+use crate::jobs::prepared::{check, ids_sha256, little_room};
 use crate::jobs::{Checkpoints, JobError, Model, Prepared, Variants, chat_template};
 use crate::record::{GenerationPlan, Invocation};
 use crate::task::{ChatTemplate, PromptSet};
@@ -62,6 +62,7 @@ impl QualityInputs {
                 reference: String::new(),
                 cluster: None,
                 prompt_sha256: sha256(read.text.as_bytes()),
+                prompt_ids_sha256: ids_sha256(&read.token_ids),
                 prompt: Arc::new(read),
             });
         }

@@ -10,7 +10,6 @@ use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::folder::{folder_events, open_folder};
 use crate::jobs::generate::{Task, generate};
-use crate::jobs::prepared::ids_sha256;
 use crate::jobs::{Event, Failures, Finished, JobContext, JobError, spelling};
 use crate::record::{Machine, RunFolder, StoredCompletion, VariantName, answers, utc_now};
 use crate::task::SetPrompt;
@@ -107,7 +106,7 @@ fn model_quality(
         let asked = PromptQuality {
             rendered: Some(read.text.clone()),
             prompt_sha256: Some(prepared.prompt_sha256.clone()),
-            prompt_ids_sha256: inputs.model.tokenizer().map(|_| ids_sha256(&read.token_ids)),
+            prompt_ids_sha256: prepared.prompt_ids_sha256.clone(),
             prompt_tokens: inputs.model.tokenizer().map(|_| read.token_ids.len()),
             ..unanswered(prompt)
         };
