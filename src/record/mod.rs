@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Whatever decides a number proves itself: every line of a journal and of `samples.jsonl`, and every JSON file, has a checksum
-//! ([`checksum`]); a finished run's files are held against one another when they are read ([`stored`]).
+//! (`checksum.rs`); a finished run's files are held against one another when they are read (`stored.rs`).
 
 mod answers;
 mod checksum;

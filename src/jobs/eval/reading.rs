@@ -35,7 +35,7 @@ pub struct ReadingChoice {
 pub struct Reading {
     /// `reading`.
     pub kind: &'static str,
-    /// [`READING_FORMAT`].
+    /// `READING_FORMAT`.
     pub format: u32,
     /// The run's folder.
     pub run: String,
