@@ -150,6 +150,7 @@ fn gsm8k(run: &StoredRun, origin: Origin) -> Result<Candidates, JobError> {
         version: plan.protocol.version,
         sha256: plan.protocol.sha256.clone(),
         fewshot_sha256: plan.protocol.fewshot_sha256.clone(),
+        headline: record.headline.clone(),
         rules: rules.map(|rule| RuleInput { rule: rule.name.clone(), extracts: rule.in_words() }).collect(),
     };
     let dataset = DatasetInput {

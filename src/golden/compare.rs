@@ -1,5 +1,6 @@
 //! Compares a golden file with new outputs.
 
+use super::common;
 use super::prompt_change::where_it_changed;
 use super::{FileHash, Golden, Note, Output, ProtocolInput, Tolerance};
 use crate::score::{first_divergence, normalize, paired_score_interval};
@@ -27,6 +28,8 @@ pub struct Change {
     pub kind: ChangeKind,
     /// The change in words.
     pub what: String,
+    /// What makes it the same change as another output's, wherever in the output it stands.
+    pub key: String,
 }
 
 /// The kind of a difference.
@@ -44,7 +47,7 @@ pub enum ChangeKind {
 
 impl ChangeKind {
     fn because(self, what: String) -> Change {
-        Change { kind: self, what }
+        Change { kind: self, key: what.clone(), what }
     }
 }
 
@@ -54,12 +57,10 @@ impl Comparison {
         self.causes.is_empty() && self.outputs.is_empty() && self.whole.is_empty()
     }
 
-    /// All differences, changed inputs first.
+    /// All differences: changed inputs first, then what several outputs have in common, then each output's own.
     pub fn differences(&self) -> Vec<Note> {
-        let whole = |what: &String| Note { id: None, what: what.clone() };
-        let outputs = self.outputs.iter().flat_map(|(id, changes)| {
-            changes.iter().map(|change| Note { id: Some(id.clone()), what: change.what.clone() })
-        });
+        let whole = |what: &String| Note { id: None, outputs: Vec::new(), what: what.clone() };
+        let outputs = common::differences(&self.outputs, self.compared);
         self.causes.iter().map(whole).chain(self.whole.iter().map(whole)).chain(outputs).collect()
     }
 
@@ -102,6 +103,7 @@ impl Comparison {
 pub fn compare(old: &Golden, new: &Golden, spell: Option<&dyn Fn(u32) -> String>) -> Comparison {
     let mut comparison = Comparison::default();
     inputs(old, new, &mut comparison);
+    let rule = new.headline().or(old.headline());
     let mut pairs: Vec<(bool, bool)> = Vec::new();
     for was in &old.outputs {
         let Some(is) = new.outputs.iter().find(|output| output.id == was.id) else {
@@ -115,7 +117,7 @@ pub fn compare(old: &Golden, new: &Golden, spell: Option<&dyn Fn(u32) -> String>
             comparison.outputs.push((was.id.clone(), changes));
         }
         if old.tier_of(was) == Tier::Statistical
-            && let (Some(before), Some(now)) = (was.is_good(), is.is_good())
+            && let (Some(before), Some(now)) = goodness(was, is, rule)
         {
             pairs.push((before, now));
         }
@@ -126,13 +128,21 @@ pub fn compare(old: &Golden, new: &Golden, spell: Option<&dyn Fn(u32) -> String>
             comparison.outputs.push((is.id.clone(), vec![ChangeKind::Presence.because(what)]));
         }
     }
-    comparison.whole.extend(inferiority(&pairs, old.margin_points.unwrap_or(Tolerance::MARGIN_POINTS)));
+    comparison.whole.extend(inferiority(&pairs, rule, old.margin_points.unwrap_or(Tolerance::MARGIN_POINTS)));
     comparison
+}
+
+/// Whether either is good, by one rule: `headline` where both were scored by it, else the first of the older.
+fn goodness(was: &Output, is: &Output, headline: Option<&str>) -> (Option<bool>, Option<bool>) {
+    let by = |output: &Output, rule: &str| output.scores.iter().any(|score| score.rule == rule);
+    let known = headline.filter(|rule| by(was, rule) && by(is, rule));
+    let rule = known.or(was.scores.first().map(|score| score.rule.as_str()).filter(|rule| by(is, rule)));
+    (was.is_good(rule), is.is_good(rule))
 }
 
 /// Whether the outputs are worse by more than the margin: the lower end of Tango's 95 % score interval of the paired
 /// difference ([`paired_score_interval`]) must lie above −margin.
-fn inferiority(pairs: &[(bool, bool)], margin_points: f64) -> Option<String> {
+fn inferiority(pairs: &[(bool, bool)], rule: Option<&str>, margin_points: f64) -> Option<String> {
     let count = |wanted: (bool, bool)| pairs.iter().filter(|pair| **pair == wanted).count();
     let (lost, gained, n) = (count((true, false)), count((false, true)), pairs.len());
     let (low, high) = paired_score_interval(lost, gained, n)?;
@@ -140,8 +150,9 @@ fn inferiority(pairs: &[(bool, bool)], margin_points: f64) -> Option<String> {
     if lost == 0 || low * 100.0 > -margin_points {
         return None;
     }
+    let by = rule.map_or_else(String::new, |rule| format!(" by the rule {rule}"));
     Some(format!(
-        "statistical: of {n} outputs {lost} were right and are wrong, {gained} the other way round: {:+.1} points, 95 % \
+        "statistical:{by} of {n} outputs {lost} were right and are wrong, {gained} the other way round: {:+.1} points, 95 % \
          interval {:+.1} to {:+.1} (Tango's paired score interval), which reaches below the margin of -{margin_points}",
         (gained as f64 - lost as f64) / n as f64 * 100.0,
         low * 100.0,
@@ -186,7 +197,8 @@ fn inputs(old: &Golden, new: &Golden, found: &mut Comparison) {
         }
     }
     if let (Some(was), Some(is)) = (&was.protocol, &is.protocol) {
-        protocol(was, is, found);
+        let decides = old.outputs.iter().any(|output| old.tier_of(output) == Tier::Statistical);
+        protocol(was, is, decides, found);
     }
     if was.chat != is.chat {
         found.causes.push(format!("the chat template: use of it was {}, is {}", was.chat, is.chat));
@@ -212,7 +224,8 @@ fn inputs(old: &Golden, new: &Golden, found: &mut Comparison) {
     }
 }
 
-fn protocol(was: &ProtocolInput, is: &ProtocolInput, found: &mut Comparison) {
+/// `decides`: some output is held by whether the headline rule finds it right.
+fn protocol(was: &ProtocolInput, is: &ProtocolInput, decides: bool, found: &mut Comparison) {
     if was.sha256 != is.sha256 {
         let versions = if (&was.name, was.version) == (&is.name, is.version) {
             format!("; its version is {} as before: raise it", is.version)
@@ -223,6 +236,12 @@ fn protocol(was: &ProtocolInput, is: &ProtocolInput, found: &mut Comparison) {
             "the protocol: was {} (version {}, sha256 {}), is {} (version {}, sha256 {}){versions}",
             was.name, was.version, was.sha256, is.name, is.version, is.sha256
         ));
+    }
+    if let (Some(before), Some(now)) = (&was.headline, &is.headline)
+        && before != now
+    {
+        let what = format!("the headline rule of protocol {}: was {before}, is {now}", is.name);
+        if decides { found.causes.push(what) } else { found.notes.push(what) }
     }
     if was.rules.is_empty() || is.rules.is_empty() {
         return;
@@ -246,11 +265,11 @@ fn protocol(was: &ProtocolInput, is: &ProtocolInput, found: &mut Comparison) {
 fn output(was: &Output, is: &Output, tier: Tier, spell: Option<&dyn Fn(u32) -> String>) -> Vec<Change> {
     let mut changes = Vec::new();
     if was.prompt_sha256 != is.prompt_sha256 {
-        let place = match (&was.prompt, &is.prompt) {
-            (Some(was), Some(is)) => where_it_changed(was, is),
-            _ => format!("sha256 was {}, is {}", was.prompt_sha256, is.prompt_sha256),
+        let (place, key) = match (&was.prompt, &is.prompt) {
+            (Some(was), Some(is)) => (where_it_changed(was, is), common::prompt_key(was, is)),
+            _ => (format!("sha256 was {}, is {}", was.prompt_sha256, is.prompt_sha256), String::new()),
         };
-        changes.push(ChangeKind::Prompt.because(format!("the prompt changed {place}")));
+        changes.push(Change { kind: ChangeKind::Prompt, what: format!("the prompt changed {place}"), key });
     } else if let (Some(before), Some(now)) = (&was.prompt_ids_sha256, &is.prompt_ids_sha256)
         && before != now
     {

@@ -57,6 +57,7 @@ fn golden(tier: Tier, outputs: Vec<Output>) -> Golden {
                 version: 1,
                 sha256: "11".to_owned(),
                 fewshot_sha256: None,
+                headline: None,
                 rules: vec![rule],
             }),
             chat: true,
@@ -164,6 +165,44 @@ fn the_statistical_tier_counts_all_of_its_outputs_together() {
         );
         assert!(comparison.in_words().starts_with("worse beyond the margin"));
     }
+}
+
+/// `direct` has `strict` first, which finds nothing in most answers, and `numeric` decides.
+#[test]
+fn the_statistical_tier_reads_the_headline_rule_and_not_the_first() {
+    let both = |id: usize, strict: bool, numeric: bool| {
+        let score = |rule: &str, correct| Scored { rule: rule.to_owned(), value: Some("1".to_owned()), correct };
+        let scores = vec![score("strict", strict), score("numeric", numeric)];
+        Output { scores, ..output(&id.to_string(), &[1], "") }
+    };
+    let with = |headline: Option<&str>, outputs: Vec<Output>| {
+        let mut golden = golden(Tier::Statistical, outputs);
+        golden.inputs.protocol.as_mut().unwrap().headline = headline.map(str::to_owned);
+        golden
+    };
+    let was = || (0..20).map(|id| both(id, false, true)).collect::<Vec<_>>();
+    let is = |numeric: bool| (0..20).map(|id| both(id, false, numeric)).collect::<Vec<_>>();
+    // A golden file of before names no headline: the new outputs' own is read.
+    for old in [Some("numeric"), None] {
+        let worse = compare(&with(old, was()), &with(Some("numeric"), is(false)), None);
+        assert!(
+            worse.whole[0].starts_with("statistical: by the rule numeric of 20 outputs 20 were right"),
+            "{worse:?}"
+        );
+        assert!(compare(&with(old, was()), &with(Some("numeric"), is(true)), None).is_equal());
+    }
+    // Neither names one: the first rule, as before.
+    assert!(compare(&with(None, was()), &with(None, is(false)), None).is_equal());
+    // A rule that only one side was scored by holds nothing: the first does.
+    let only_strict = || (0..20).map(|id| scored(&id.to_string(), "1", true)).collect::<Vec<_>>();
+    let lost = compare(&with(None, only_strict()), &with(Some("numeric"), is(true)), None);
+    assert!(!lost.whole.is_empty(), "{lost:?}");
+    // Another rule that decides is a change of rules where it does decide, and else a note.
+    let other = compare(&with(Some("numeric"), was()), &with(Some("strict"), is(true)), None);
+    assert!(other.causes[0].contains("the headline rule of protocol p: was numeric, is strict"), "{other:?}");
+    let held = |headline| Golden { tier: Tier::Tokens, ..with(Some(headline), was()) };
+    let noted = compare(&held("numeric"), &held("strict"), None);
+    assert!(noted.is_equal() && noted.notes[0].contains("headline"), "{noted:?}");
 }
 
 #[test]

@@ -141,6 +141,9 @@ pub struct ProtocolInput {
     pub sha256: String,
     /// Of the worked examples, where there are any.
     pub fewshot_sha256: Option<String>,
+    /// The rule that says whether an answer is right; `None` in golden files of versions that did not store it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headline: Option<String>,
     /// Its extraction rules; empty if the outputs come from a run folder whose protocol has changed since.
     pub rules: Vec<RuleInput>,
 }
@@ -169,11 +172,14 @@ pub struct Provenance {
     pub device: String,
 }
 
-/// A difference that a check found: in one output, or in the whole file.
+/// A difference that a check found: in one output, alike in several, or in the whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// The output's id; `None` for the whole file.
+    /// The output's id; `None` for the whole file, and for several outputs.
     pub id: Option<String>,
+    /// The ids of the outputs that changed alike, where they are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
     /// What changed.
     pub what: String,
 }
@@ -209,9 +215,10 @@ pub struct Output {
 }
 
 impl Output {
-    /// Correct under the protocol's first rule, or all checks passed; `None` without rule and check.
-    pub fn is_good(&self) -> Option<bool> {
-        match (self.scores.first(), self.checks.is_empty()) {
+    /// Correct under `rule` (`None`: the protocol's first), or all checks passed; `None` without score by it and check.
+    pub fn is_good(&self, rule: Option<&str>) -> Option<bool> {
+        let score = self.scores.iter().find(|score| rule.is_none_or(|rule| score.rule == rule));
+        match (score, self.checks.is_empty()) {
             (Some(score), _) => Some(score.correct),
             (None, false) => Some(self.checks.iter().all(|verdict| verdict.passed)),
             (None, true) => None,
@@ -231,6 +238,11 @@ pub struct Scored {
 }
 
 impl Golden {
+    /// The rule that says whether an answer is right, where the file names it.
+    pub fn headline(&self) -> Option<&str> {
+        self.inputs.protocol.as_ref()?.headline.as_deref()
+    }
+
     /// The tier of an output.
     pub fn tier_of(&self, output: &Output) -> Tier {
         output.tier.unwrap_or(self.tier)

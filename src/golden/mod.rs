@@ -8,6 +8,7 @@
 mod annotation;
 mod candidate;
 mod check;
+mod common;
 mod compare;
 mod file;
 mod orphans;
@@ -21,6 +22,7 @@ mod tolerance;
 pub use annotation::annotations;
 pub use candidate::{Candidates, Origin, RecipeSource, candidates};
 pub use check::{Checked, Status, hold};
+pub use common::{Common, told_once};
 pub use compare::{Change, ChangeKind, Comparison, compare};
 pub use file::{
     DatasetInput, FileHash, GOLDEN_FORMAT, Golden, Inputs, Note, Output, PromptsInput, ProtocolInput, Provenance,

@@ -12,7 +12,10 @@ const WIDTH: usize = 76;
 /// each output the prompt, the old text, the new text and a word diff.
 pub fn show(old: Option<&Golden>, new: &Golden, colour: bool) -> String {
     let mut lines = vec![format!("{} {} {}", new.suite.name(), new.model, new.dtype)];
-    lines.extend(new.changes.iter().filter(|note| note.id.is_none()).map(|note| format!("  {}", plain(&note.what))));
+    lines.extend(new.changes.iter().filter(|note| note.id.is_none()).map(|note| match note.outputs.len() {
+        0 => format!("  {}", plain(&note.what)),
+        outputs => format!("  {outputs} outputs: {}", plain(&note.what)),
+    }));
     let Some(old) = old else {
         lines.push(format!("  there is no golden file yet; {} outputs would be its first", new.outputs.len()));
         for output in &new.outputs {
@@ -23,17 +26,26 @@ pub fn show(old: Option<&Golden>, new: &Golden, colour: bool) -> String {
         return lines.join("\n");
     };
     let mut ids: Vec<&String> = Vec::new();
-    for id in new.changes.iter().filter_map(|note| note.id.as_ref()) {
+    for id in new.changes.iter().flat_map(|note| note.outputs.iter().chain(&note.id)) {
         if !ids.contains(&id) {
             ids.push(id);
         }
     }
-    for id in ids {
+    let of = |golden: &Golden, id: &str| golden.outputs.iter().find(|output| output.id == id).cloned();
+    let own = |id: &str| new.changes.iter().any(|note| note.id.as_deref() == Some(id));
+    let text = |golden: &Golden, id: &str| of(golden, id).map(|output| output.text);
+    // Of outputs that have the common changes alone there is nothing to show.
+    let (shown, alike): (Vec<&String>, Vec<&String>) =
+        ids.into_iter().partition(|id| own(id) || text(old, id) != text(new, id));
+    if !alike.is_empty() {
+        let names: Vec<&str> = alike.iter().map(|id| id.as_str()).collect();
+        lines.push(format!("  the text is the same in {}", names.join(", ")));
+    }
+    for id in shown {
         lines.push(format!("\n{id}"));
         let changes = new.changes.iter().filter(|note| note.id.as_ref() == Some(id));
         lines.extend(changes.map(|note| format!("  {}", plain(&note.what))));
-        let of = |golden: &Golden| golden.outputs.iter().find(|output| output.id == *id).cloned();
-        lines.extend(texts(of(old).as_ref(), of(new).as_ref(), colour));
+        lines.extend(texts(of(old, id).as_ref(), of(new, id).as_ref(), colour));
     }
     lines.join("\n")
 }

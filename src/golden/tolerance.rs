@@ -25,7 +25,7 @@ impl Tolerance {
         golden.tier = self.tier.or(old.map(|old| old.tier)).unwrap_or(golden.tier);
         let held: &Golden = golden;
         let of = |tier: Tier| held.outputs.iter().filter(move |output| held.tier_of(output) == tier);
-        let unjudged = |output: &&Output| output.is_good().is_none();
+        let unjudged = |output: &&Output| output.is_good(None).is_none();
         if let Some(output) = of(Tier::Answer).chain(of(Tier::Statistical)).find(unjudged) {
             return Err(JobError::invalid(
                 format!(

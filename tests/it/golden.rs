@@ -516,3 +516,72 @@ fn ctrl_c_ends_a_check_without_a_verdict() {
     assert!(output.stdout.is_empty() && rest.contains("interrupted"), "{rest}");
     assert!(!path(world, "quality/bundled/f32.json.new").exists());
 }
+
+const ASKS: &str = r#"
+name = "mine"
+version = 1
+description = "A template that changes."
+source = "this test"
+chat = "never"
+prompt = "{question}\nThe answer, please:"
+stops = []
+max_tokens = 6
+reference = "after ####"
+headline = "numeric"
+
+[[rule]]
+name = "strict"
+pattern = 'It is ([0-9]+)'
+take = "last"
+
+[[rule]]
+name = "numeric"
+extractor = "numeric"
+"#;
+
+/// Every golden output has the change; each variant's golden file used to tell it once for each of them.
+#[test]
+fn a_change_of_all_outputs_is_told_once() {
+    let world = world();
+    let world = world.path();
+    fs::write(world.join("asks.toml"), ASKS).unwrap();
+    let flags = "--dataset problems.jsonl --protocol asks.toml";
+    says(world, 0, &format!("accept --suite gsm8k --model m --dtype f32,f16 -- {flags}"));
+    says(world, 0, "check");
+    assert_eq!(golden(world, "gsm8k/m/f32.json").headline(), Some("numeric"));
+    fs::write(world.join("asks.toml"), ASKS.replace("please:", "now:").replace("It is", "It was")).unwrap();
+    let said = says(world, 4, "check");
+    let told = |text: &str, part: &str, times: usize| {
+        assert_eq!(text.matches(part).count(), times, "{part} {times} times in {text}");
+    };
+    told(&said, "common    gsm8k m f32, gsm8k m f16:\n", 1);
+    told(&said, "please:\"", 1);
+    told(&said, "4 outputs: the prompt changed at character ", 1);
+    told(&said, "rule strict of protocol mine: was", 1);
+    told(&said, "note: the protocol: was mine (version 1", 1);
+    told(&said, "raise it", 1);
+    told(&said, "2 of 2 outputs differ (2 in the prompt", 2);
+    let json: serde_json::Value =
+        serde_json::from_slice(&command(world, "check --ci --format json").output().unwrap().stdout).unwrap();
+    let common = json["common"].as_array().unwrap();
+    let prompt = common.iter().find(|one| one["what"].as_str().unwrap().starts_with("the prompt changed")).unwrap();
+    assert_eq!((&prompt["outputs"], &prompt["is_note"]), (&4.into(), &false.into()));
+    assert_eq!(prompt["golden_files"], serde_json::json!(["golden/gsm8k/m/f32.json", "golden/gsm8k/m/f16.json"]));
+    told(&json.to_string(), "the prompt changed", 1);
+    let mut github = command(world, "check --ci");
+    let said = says_of(&github.env("GITHUB_ACTIONS", "true").output().unwrap(), 4, "check in CI");
+    let annotations: Vec<&str> = said.lines().filter(|line| line.starts_with("::error ")).collect();
+    told(&annotations.join("\n"), "4 outputs: the prompt changed", 1);
+    told(&annotations.join("\n"), "::error title=2 golden files::", 2);
+    // In review a golden file's own outputs follow what they have in common.
+    let pending = Golden::read(&path(world, "gsm8k/m/f32.json.new")).unwrap();
+    let shared: Vec<_> = pending.changes.iter().filter(|note| !note.outputs.is_empty()).collect();
+    assert!(shared.len() == 1 && shared[0].outputs == ["0", "1"] && shared[0].id.is_none(), "{:?}", pending.changes);
+    let review = evalsuite::golden::show(Some(&golden(world, "gsm8k/m/f32.json")), &pending, false);
+    told(&review, "2 outputs: the prompt changed", 1);
+    told(&review, "the prompt changed", 1);
+    // What one golden file alone has is told of it.
+    let said = says(world, 4, "check --dtype f32");
+    told(&said, "common ", 0);
+    told(&said, "2 rows (0, 1): the prompt changed", 1);
+}

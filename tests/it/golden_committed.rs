@@ -152,7 +152,7 @@ fn one_space_less_in_a_prompt_template_is_found() {
     let protocol = changed_protocol(folder.path(), "write #### followed", "write ####followed");
     let said = red("f32", &["--", "--limit", "40", "--protocol", &protocol]);
     assert!(said.contains("40 of 40 outputs differ (40 in the prompt"), "{said}");
-    assert!(said.contains("row 0: the prompt changed at character "), "{said}");
+    assert!(said.contains("40 rows (0, 1, 2, 3, 4 and 35 more): the prompt changed at character "), "{said}");
     assert!(said.contains("write #### followed") && said.contains("write ####followed"), "{said}");
     assert!(said.contains("note: the protocol: was stepwise") && said.contains("raise it"), "{said}");
 }

@@ -33,21 +33,25 @@ const TIERS: &str = "\
 Tiers, chosen by each prompt of a set (its key `tier`), or else by --tier:
   tokens       every token, the text, and what every rule and check says
   answer       what every rule extracts and every check says
-  statistical  no worse: right answers (the protocol's first rule) or prompts
+  statistical  no worse: right answers (by the headline rule) or prompts
                that pass all checks, paired; the lower end of Tango's 95 %
                score interval (1998) lies above minus --margin. Other weights
                are no difference in this tier.";
 
 const CHECK_JSON: &str = "\
---format json: kind (\"golden check\"), format (1), holds (all of them do), and
-golden_files, each with suite, model, dtype, path, status (ok, changed, pending,
-orphaned, missing, failed, left out), summary, notes, is_pending, and differences, each
-with id (null: of the whole file) and what. Differences are all told there.";
+--format json: kind (\"golden check\"), format (1), holds (all of them do), common
+(what several golden files have in common, each with what, is_note, outputs: how
+many it touches, and golden_files: their paths) and golden_files, each with
+suite, model, dtype, path, status (ok, changed, pending, orphaned, missing,
+failed, left out), summary, is_pending, and, without what is common, notes and
+differences, each with id (null: of several outputs, or of the whole file), what
+and, of several, outputs: their ids. Differences are all told there.";
 
 const REVIEW_JSON: &str = "\
 --format json asks for nothing and prints what is pending: kind (\"golden
 review\"), format (1), and pending, each with suite, model, dtype, path,
-pending_path, and differences, each with id (null: of the whole file) and what.";
+pending_path, and differences, each with id (null: of several outputs, or of the
+whole file), what and, of several, outputs: their ids.";
 
 const ACCEPT_JSON: &str = "\
 --format json: kind (\"golden accept\"), format (1), and accepted, each with

@@ -10,7 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{print_data, print_json};
 use crate::cli::printer::say;
 use crate::cli::session::{is_interrupted, open_hub, start_threads, with_context};
-use crate::golden::{Checked, Entry, Golden, Status, Suite, SuiteEnd, annotations, hold};
+use crate::golden::{Checked, Entry, Golden, Status, Suite, SuiteEnd, annotations, hold, told_once};
 use crate::jobs::JobError;
 
 /// Outputs told of one golden file; the pending file and `review` have all.
@@ -79,8 +79,9 @@ fn conclude(checked: &[Checked], write: bool, is_json: bool) -> Result<Exit, Job
     let bad: Vec<&Checked> = checked.iter().filter(|one| !one.is_good()).collect();
     let left_out = checked.iter().filter(|one| one.status == Status::LeftOut).count();
     if is_json {
-        let files: Vec<CheckedData> = checked.iter().map(CheckedData::new).collect();
-        print_json("golden check", &json!({ "holds": bad.is_empty(), "golden_files": files }))?;
+        let (common, own) = told_once(checked);
+        let files: Vec<CheckedData> = own.iter().map(CheckedData::new).collect();
+        print_json("golden check", &json!({ "holds": bad.is_empty(), "common": common, "golden_files": files }))?;
     } else {
         print_data(&in_words(checked, &bad))?;
     }
@@ -106,10 +107,23 @@ fn conclude(checked: &[Checked], write: bool, is_json: bool) -> Result<Exit, Job
     })
 }
 
-/// A line for each golden file, its differences below it, the verdict last; annotations under GitHub Actions.
+/// What several golden files have in common, a line for each golden file with its own differences below it, the verdict last; annotations
+/// under GitHub Actions.
 fn in_words(checked: &[Checked], bad: &[&Checked]) -> String {
+    let (common, own) = told_once(checked);
     let mut lines = Vec::new();
-    for one in checked {
+    let mut heading = String::new();
+    for one in common {
+        let names: Vec<String> = one.golden_files.iter().map(Entry::in_words).collect();
+        let of_these = format!("common    {}:", names.join(", "));
+        if heading != of_these {
+            lines.push(of_these.clone());
+            heading = of_these;
+        }
+        let note = if one.is_note { "note: " } else { "" };
+        lines.push(format!("          {note}{}", one.in_words()));
+    }
+    for one in &own {
         lines.push(format!(
             "{:8}  {}: {}",
             one.status.name(),
@@ -140,9 +154,9 @@ fn in_words(checked: &[Checked], bad: &[&Checked]) -> String {
 }
 
 fn differences(one: &Checked) -> Vec<String> {
-    let label = |id: &str| match Suite::parse(&one.entry.suite) {
-        Some(Suite::Gsm8k) => format!("row {id}"),
-        _ => format!("prompt {id}"),
+    let label = match Suite::parse(&one.entry.suite) {
+        Some(Suite::Gsm8k) => "row",
+        _ => "prompt",
     };
     let mut ids: Vec<&str> = Vec::new();
     let mut lines = Vec::new();
@@ -153,7 +167,11 @@ fn differences(one: &Checked) -> Vec<String> {
             ids.push(id);
         }
         if ids.len() <= SHOWN {
-            let place = note.id.as_deref().map_or_else(String::new, |id| format!("{}: ", label(id)));
+            let place = match (&note.id, &note.outputs[..]) {
+                (Some(id), _) => format!("{label} {id}: "),
+                (None, []) => String::new(),
+                (None, ids) => format!("{}: ", several(label, ids)),
+            };
             lines.push(format!("          {place}{}", note.what));
         }
     }
@@ -161,4 +179,11 @@ fn differences(one: &Checked) -> Vec<String> {
         lines.push(format!("          and {} more outputs", ids.len() - SHOWN));
     }
     lines
+}
+
+/// `12 rows (0, 1, 2, 3, 4 and 7 more)`
+fn several(label: &str, ids: &[String]) -> String {
+    const NAMED: usize = 5;
+    let more = if ids.len() > NAMED { format!(" and {} more", ids.len() - NAMED) } else { String::new() };
+    format!("{} {label}s ({}{more})", ids.len(), ids.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "))
 }
