@@ -49,7 +49,10 @@ fn main() -> anyhow::Result<()> {
             speeds.sort_by(f64::total_cmp);
             let (median, lowest, highest) = (speeds[ROUNDS / 2], speeds[0], speeds[ROUNDS - 1]);
             let (weights, load) = (info.weight_bytes.map_or_else(String::new, bytes), info.load.total_seconds);
-            println!("{}\t{batch}\t{median:.1}\t{lowest:.1}\t{highest:.1}\t{weights}\t{load:.2}", info.dtype);
+            println!(
+                "{}\t{batch}\t{median:.1}\t{lowest:.1}\t{highest:.1}\t{weights}\t{load:.2}",
+                info.dtype.map_or("", |dtype| dtype.name())
+            );
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! evalsuite: does a language model still think straight in FP16 and in AWQ-int4, and what does that buy?
 //!
 //! `src/ARCHITECTURE.md` is the map. The engine, and what both need, is the crate `evalsuite-engine` in `src/engine/`. Data flows one way, and a module imports only from layers below its own:
-//! `cli → {compare, golden} → jobs → report → {record, quantize, synth} → {task, engine} → score → {bundled, checkpoint, fault, files, hub, random, system, text}`.
+//! `cli → {compare, golden} → jobs → report → {record, quantize, synth, openai} → {task, engine} → score → {bundled, checkpoint, fault, files, hub, random, system, text}`.
 
 pub mod bundled;
 pub mod checkpoint;
@@ -9,6 +9,7 @@ pub mod cli;
 pub mod compare;
 pub mod golden;
 pub mod jobs;
+pub mod openai;
 pub mod quantize;
 pub mod random;
 pub mod record;

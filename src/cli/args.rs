@@ -8,6 +8,7 @@ use super::eval::{EvalArguments, EvalFlags};
 use super::exit::HELP as EXIT_CODES;
 use super::golden::GoldenArguments;
 use super::list::ListArguments;
+use super::load::LoadArguments;
 use super::perplexity::PerplexityArguments;
 use super::protocol::ProtocolArguments;
 use super::quality::QualityArguments;
@@ -19,8 +20,8 @@ use super::score::ScoreArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
 use super::{
-    bench, doctor, eval, golden, list, perplexity, protocol, quality, quantize, report, rescore, resume, score, show,
-    synth,
+    bench, doctor, eval, golden, list, load, perplexity, protocol, quality, quantize, report, rescore, resume, score,
+    show, synth,
 };
 
 /// What `--vs` takes, in `report` and in `bench`.
@@ -64,6 +65,9 @@ pub enum Command {
     /// Measure how fast a model loads and generates, precision by precision
     #[command(after_help = format!("{}\n\n{ELSEWHERE}\n\n{EXIT_CODES}", bench::EXAMPLES))]
     Bench(Box<BenchArguments>),
+    /// Measure a server, or an engine of ours, under many requests at once
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", load::EXAMPLES))]
+    Load(Box<LoadArguments>),
     /// Ask a fixed set of prompts and compare every variant's answers with the reference's
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", quality::EXAMPLES))]
     Quality(Box<QualityArguments>),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::baseline::{Baseline, BaselineArguments};
+use super::endpoint::EndpointArguments;
 use super::exit::Exit;
 use super::headline::deny;
 use super::model::ModelArguments;
@@ -65,9 +66,13 @@ pub struct EvalFlags {
     #[command(flatten)]
     /// Which model, and by which engine.
     pub model: ModelArguments,
-    /// Requests that advance together at most [default: the engine's choice]
+    /// Requests that advance together at most; of an endpoint, at a time
+    /// [default: the engine's choice; 32 of an endpoint]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch: Option<usize>,
+    #[command(flatten)]
+    /// Servers in place of a model's files, and how they are asked.
+    pub endpoint: EndpointArguments,
 
     /// `bundled`, `openai/gsm8k` or another hub id, or a .parquet, .jsonl,
     /// .json, .csv or .tsv file [default: the task's; of gsm8k, bundled]
@@ -177,6 +182,7 @@ pub(super) fn chosen_task(arguments: &EvalArguments) -> Result<Task, JobError> {
 pub fn resolve(task: Task, arguments: &EvalFlags, command: Vec<String>, colour: bool) -> Result<EvalJob, JobError> {
     check_numbers(arguments)?;
     let target = arguments.model.resolve(Batching::default(), arguments.batch)?;
+    let target = arguments.endpoint.add_to(target)?;
     Ok(EvalJob {
         command,
         target,

@@ -76,6 +76,16 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("batch",           VALUE, Golden::Heeded,  OnResume::Same,  Import::Excluded),
     flag("threads",         VALUE, Golden::LeftOut, OnResume::Free,  Import::Excluded),
     flag("offline",         ALONE, Golden::LeftOut, OnResume::Free,  Import::Excluded),
+    // Where it is asked.
+    flag("endpoint",        VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("served_model",    VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("api",             VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("tokenizer",       VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("send_text",       ALONE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
+    flag("no_stream",       ALONE, Golden::Heeded,  OnResume::Free,  Import::Excluded),
+    flag("api_key_env",     VALUE, Golden::Heeded,  OnResume::Free,  Import::Excluded),
+    flag("timeout",         VALUE, Golden::Heeded,  OnResume::Free,  Import::Excluded),
+    flag("extra_body",      VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
     // What is asked.
     flag("task",            VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),
     flag("system",          VALUE, Golden::Recipe,  OnResume::Same,  Import::Absent),

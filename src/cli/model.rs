@@ -86,6 +86,8 @@ impl ModelArguments {
             device: self.device,
             batching: self.batching.as_deref().map(batching_named).transpose()?.unwrap_or(batching),
             batch,
+            endpoints: Vec::new(),
+            asking: None,
         })
     }
 

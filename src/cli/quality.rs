@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::endpoint::EndpointArguments;
 use super::exit::Exit;
 use super::flags::import_excludes;
 use super::model::ModelArguments;
@@ -43,9 +44,13 @@ pub struct QualityArguments {
     #[command(flatten)]
     /// Which model, and by which engine.
     pub model: ModelArguments,
-    /// Requests that advance together at most [default: the engine's choice]
+    /// Requests that advance together at most; of an endpoint, at a time
+    /// [default: the engine's choice; 32 of an endpoint]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch: Option<usize>,
+    #[command(flatten)]
+    /// Servers in place of a model's files, and how they are asked.
+    pub endpoint: EndpointArguments,
 
     /// A prompt set, .toml or .json [default: the built-in one]
     #[arg(long, value_name = "FILE", help_heading = "Prompts")]
@@ -96,6 +101,7 @@ pub fn resolve_quality(
         ));
     }
     let target = arguments.model.resolve(Batching::default(), arguments.batch)?;
+    let target = arguments.endpoint.add_to(target)?;
     Ok(QualityJob {
         command,
         target,

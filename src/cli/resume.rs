@@ -42,6 +42,15 @@ pub struct ResumeArguments {
     /// Use only what is on this machine; ask no hub
     #[arg(long, help_heading = "Model")]
     pub offline: bool,
+    /// Of an endpoint: ask for whole answers
+    #[arg(long, help_heading = "Endpoint")]
+    pub no_stream: bool,
+    /// Of an endpoint: the environment variable that holds the key
+    #[arg(long, value_name = "NAME", help_heading = "Endpoint")]
+    pub api_key_env: Option<String>,
+    /// Of an endpoint: longest wait for an answer
+    #[arg(long, value_name = "SECONDS", help_heading = "Endpoint")]
+    pub timeout: Option<usize>,
     /// Exit with 1 if any precision's accuracy (headline rule) is below this
     #[arg(long, value_name = "PERCENT", help_heading = "Results")]
     pub min_accuracy: Option<f64>,
@@ -140,6 +149,9 @@ impl ResumeArguments {
             ("device", number(self.device)),
             ("threads", number(self.threads)),
             ("offline", self.offline.then_some(None)),
+            ("no_stream", self.no_stream.then_some(None)),
+            ("api_key_env", self.api_key_env.clone().map(Some)),
+            ("timeout", number(self.timeout)),
             ("min_accuracy", real(self.min_accuracy)),
             ("rule", self.rule.clone().map(Some)),
             ("deny_notes", self.deny_notes.then_some(None)),
@@ -218,6 +230,9 @@ mod tests {
             device: None,
             threads: None,
             offline: false,
+            no_stream: false,
+            api_key_env: None,
+            timeout: None,
             min_accuracy: None,
             rule: None,
             deny_notes: false,

@@ -13,6 +13,7 @@ use super::values::at_least_one;
 use crate::jobs::JobError;
 use crate::jobs::bench::{BenchRecord, render_bench};
 use crate::jobs::eval::{EvalRecord, ReadingChoice, StoredRun, read_answers, render, render_reading};
+use crate::jobs::load::{LoadRecord, render_load};
 use crate::jobs::perplexity::{PerplexityRecord, render_perplexity};
 use crate::jobs::quality::{QualityRecord, render_quality};
 use crate::report::Format;
@@ -141,6 +142,8 @@ pub(super) fn print_run(folder: &Path, format: &Format, rule: Option<&str>) -> R
 fn print_record(path: &Path, format: &Format, rule: Option<&str>) -> Result<(), JobError> {
     let report = if let Some(record) = PerplexityRecord::read(path)? {
         render_perplexity(&record, format, 0)?
+    } else if let Some(record) = LoadRecord::read(path)? {
+        render_load(&record, format)?
     } else if let Some(record) = BenchRecord::read(path)? {
         render_bench(&record, format)?
     } else if let Some(record) = QualityRecord::read(path)? {

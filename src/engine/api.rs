@@ -27,9 +27,10 @@ pub struct EngineInfo {
     pub version: String,
     /// The device it runs on, in words, with threads and instruction set.
     pub device: String,
-    /// Precision.
-    pub dtype: Precision,
-    /// Longest prompt plus output, in tokens.
+    /// Precision; `None` of a server, which does not tell.
+    #[serde(default)]
+    pub dtype: Option<Precision>,
+    /// Longest prompt plus output, in tokens; `usize::MAX` where that is not known.
     pub context_tokens: usize,
     /// Requests that advance together at most.
     pub batch: usize,
@@ -246,4 +247,29 @@ pub struct Completion {
     pub timings: Timings,
     /// Tokens of the prompt that were not computed, because another request had the same prefix.
     pub cached_tokens: usize,
+    /// What a server tells of tokens; `None` of an engine whose prompt and output are the request's and this completion's ids.
+    pub server: Option<ServerCounts>,
+}
+
+/// Tokens of a completion that a server made. Each is `None` where nobody tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServerCounts {
+    /// Of the prompt.
+    pub prompt_tokens: Option<usize>,
+    /// Of the output, thoughts included.
+    pub output_tokens: Option<usize>,
+    /// Who counted the output.
+    pub by: Option<CountedBy>,
+}
+
+/// How the tokens of a server's output are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CountedBy {
+    /// The server gives their ids.
+    Ids,
+    /// The server's own count.
+    Usage,
+    /// The model's tokenizer, on the text: what a text's tokens are need not be what was generated.
+    Tokenizer,
 }

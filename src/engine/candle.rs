@@ -67,7 +67,7 @@ impl CandleEngine {
             name: "candle".to_owned(),
             version: "candle-transformers 0.11".to_owned(),
             device: format!("CPU, {} threads", rayon::current_num_threads()),
-            dtype,
+            dtype: Some(dtype),
             context_tokens: source.config.context_tokens,
             batch: 1,
             load: LoadTimes { read_seconds: total_seconds, prepare_seconds: 0.0, total_seconds },

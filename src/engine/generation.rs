@@ -173,6 +173,7 @@ impl Generation {
                 total_seconds: self.began.elapsed().as_secs_f64(),
             },
             cached_tokens: self.cached_tokens,
+            server: None,
         })
     }
 

@@ -333,7 +333,7 @@ impl Server {
                 self.end(number, Update::Completed(completion));
             }
             Event::Failed { request, error } => self.end(request, Update::Failed(error)),
-            Event::Step { .. } => (),
+            Event::Note(_) | Event::Step { .. } => (),
         }
     }
 

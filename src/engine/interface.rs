@@ -19,6 +19,8 @@ pub enum Event {
         /// Why, and the way out.
         error: EngineError,
     },
+    /// What the user should know.
+    Note(String),
     /// One step is done, and what ended in it has been emitted.
     Step {
         /// Requests that are being worked on.
@@ -148,7 +150,8 @@ pub trait Engine: Send {
 
     /// Works through `requests`, in any order, and calls `sink` as each ends. `sink` may break off the run: what has
     /// ended has been emitted, the rest is dropped, and the result is `Ok`. A request that is refused or fails ends the run, and so
-    /// `sink` sees no [`Event::Failed`].
+    /// `sink` sees no [`Event::Failed`]; an engine whose requests fail each for itself, as a server's do, hands them to `sink`, goes on
+    /// and ends in an error that sums them up.
     fn run(
         &mut self,
         requests: Vec<Request>,

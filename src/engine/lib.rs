@@ -26,7 +26,8 @@ pub mod text;
 mod thought;
 
 pub use api::{
-    Completion, EngineInfo, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling, Timings, TokenDetail, Work,
+    Completion, CountedBy, EngineInfo, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling, ServerCounts,
+    Timings, TokenDetail, Work,
 };
 pub use arithmetic::Arithmetic;
 pub use cuda::{describe as gpu_description, is_present as gpu_is_present};

@@ -76,11 +76,10 @@ impl Shared<'_> {
     fn golden(&self, variant: &VariantName, sessions: &[Session], outputs: Vec<Output>) -> Golden {
         let engine = sessions.last().map(|session| &session.engine);
         let unknown = || "unknown".to_owned();
-        let hash =
-            |sha256: &str, stored_as: &str| FileHash { sha256: sha256.to_owned(), stored_as: stored_as.to_owned() };
+        let known = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
+        let hash = |sha256: String, stored_as: String| FileHash { sha256, stored_as };
         let TargetPlan { model, awq, variants, .. } = self.target;
         let recipe = self.recipe.for_variant(variant);
-        let known = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
         let awq = awq.as_ref().filter(|_| *variant == Precision::Awq);
         Golden {
             golden_format: GOLDEN_FORMAT,
@@ -91,9 +90,9 @@ impl Shared<'_> {
             margin_points: None,
             recipe: recipe.clone(),
             inputs: Inputs {
-                model: hash(&known(&model.sha256), &known(&model.stored_as)),
-                awq: awq.map(|awq| hash(&awq.sha256, &awq.stored_as)),
-                variant: variants.get(variant).map(|plan| hash(&plan.sha256, &plan.stored_as)),
+                model: hash(known(&model.sha256), known(&model.stored_as)),
+                awq: awq.map(|awq| hash(awq.sha256.clone(), awq.stored_as.clone())),
+                variant: variants.get(variant).map(|plan| hash(known(&plan.sha256), known(&plan.stored_as))),
                 dataset: None,
                 prompts: None,
                 protocol: None,

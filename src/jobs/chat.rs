@@ -4,6 +4,9 @@ use super::{JobError, Model};
 use crate::engine::model::ModelTokenizer;
 use crate::task::{ChatTemplate, ChatUse};
 
+/// Leaves a conversation as it is, for a server to render.
+const AS_MESSAGES: &str = "{{ messages | tojson }}";
+
 /// The model's chat template, where it is to be used; `who` asks for it.
 pub(crate) fn chat_template(
     model: &Model,
@@ -11,6 +14,9 @@ pub(crate) fn chat_template(
     who: &str,
     notes: &mut Vec<String>,
 ) -> Result<Option<ChatTemplate>, JobError> {
+    if model.takes_messages() {
+        return Ok(Some(ChatTemplate::new(AS_MESSAGES, "", "")?));
+    }
     let tokenizer = model.tokenizer();
     let template = match chat {
         ChatUse::Never => None,

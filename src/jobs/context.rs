@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use super::{Event, JobError, Target, Variant};
+use super::{Event, JobError, Model, Target, Variant};
 use crate::engine::{Engine, EngineError};
 use crate::record::VariantName;
 
@@ -36,11 +36,11 @@ pub type Failures = Vec<(VariantName, JobError)>;
 
 /// Loads a variant into the engine that the target asks for.
 pub fn open_engine(variant: &Variant, target: &Target) -> Result<Box<dyn Engine>, EngineError> {
-    match (variant.model.files(), variant.precision) {
-        (Some(source), Some(precision)) => crate::engine::open(source, &target.open_options(precision)),
-        _ => Err(EngineError::invalid(
-            format!("no engine of evalsuite asks {}, whose files are not here", variant.model.name()),
-            "give a folder, a .gguf file or a hub id as `--model`",
-        )),
+    match (&variant.model, variant.precision) {
+        (Model::Local(source), Some(precision)) => crate::engine::open(source, &target.open_options(precision)),
+        (Model::Endpoint(endpoint), _) => endpoint.engine(),
+        (Model::Local(source), None) => {
+            Err(EngineError::invalid(format!("{} is to run in no precision", source.name), "name one by `--dtype`"))
+        }
     }
 }

@@ -53,8 +53,8 @@ impl Ahead<'_> {
     ) -> Result<Option<Estimate>, JobError> {
         let missing = self.missing.len();
         let prompts: Vec<Arc<Prompt>> = self.missing.iter().map(|one| Arc::clone(&one.prepared.prompt)).collect();
-        if prompts.iter().any(|prompt| prompt.token_ids.is_empty()) {
-            return Ok(None); // the tokenizer is unknown
+        if engine.info().dtype.is_none() || prompts.iter().any(|prompt| prompt.token_ids.is_empty()) {
+            return Ok(None); // an endpoint is asked for answers only
         }
         let prompt_tokens = tokens_to_compute(&prompts);
         let run_tokens = prompt_tokens + missing * self.generation.max_tokens;

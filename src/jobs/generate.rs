@@ -18,8 +18,8 @@ use super::{Event, JobContext, JobError, Prepared, Progress, Target, Variant, Va
 use crate::engine::{Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work};
 use crate::random::split_mix;
 use crate::record::{
-    DeviceMemory, GenerationPlan, RecordError, RunFolder, Session, StoredCompletion, VariantName, peak_memory,
-    reset_peak_memory, utc_now,
+    DeviceMemory, FailedRequest, GenerationPlan, RecordError, RunFolder, Session, StoredCompletion, VariantName,
+    peak_memory, reset_peak_memory, utc_now,
 };
 use crate::system::ProcessorClock;
 
@@ -86,11 +86,11 @@ fn generate_variant(
         running: 0,
         cache_bytes: None,
         most_cache_bytes: 0,
+        failed: Vec::new(),
         remaining: Remaining::new(lengths, missing.len()),
     };
     let writer = Writer {
         missing: &missing,
-        has_tokens: variant.model.tokenizer().is_some(),
         score: task.score,
         thoughts: thought_marks(task.generation.think_end.as_deref()),
         journal: &mut journal,
@@ -101,7 +101,9 @@ fn generate_variant(
         generate_seconds: Some(ran.generate_seconds),
         written_seconds: Some(ran.written_seconds),
         others_busy: busy.others_since(),
-        peak_memory: peak_memory(scope),
+        // An endpoint's memory is elsewhere.
+        peak_memory: if engine.info().dtype.is_some() { peak_memory(scope) } else { None },
+        failed: std::mem::take(&mut generation.failed),
         device_memory: DeviceMemory::of(engine.info(), generation.most_cache_bytes),
         ..begun
     };
@@ -198,6 +200,7 @@ fn begin_session(
         others_busy: None,
         peak_memory: None,
         device_memory: None,
+        failed: Vec::new(),
     };
     folder.write_sessions(variant, &[&sessions[..], std::slice::from_ref(&begun)].concat())?;
     Ok((sessions, begun))
@@ -215,6 +218,7 @@ struct Generation<'a> {
     running: usize,
     cache_bytes: Option<u64>,
     most_cache_bytes: u64,
+    failed: Vec<FailedRequest>,
     remaining: Remaining,
 }
 
@@ -272,11 +276,15 @@ impl Generation<'_> {
                 }
                 EngineEvent::Completed(completion) => {
                     self.done_now += 1;
-                    self.remaining.complete(completion.request, completion.token_ids.len());
+                    let tokens =
+                        completion.server.map_or(Some(completion.token_ids.len()), |counts| counts.output_tokens);
+                    self.remaining.complete(completion.request, tokens.unwrap_or_default());
                     // Refused only after the writer's end, and that is asked for below.
                     let _ = sender.send(Emitted { completion, at_seconds: self.begun.elapsed().as_secs_f64() });
                 }
-                EngineEvent::Token(_) | EngineEvent::Failed { .. } => (), // neither is asked for, nor emitted by a run
+                EngineEvent::Note(note) => (context.emit)(Event::Note(format!("{}: {note}", self.variant))),
+                EngineEvent::Failed { request, error } => self.fail(request, &error),
+                EngineEvent::Token(_) => (), // not asked for
             }
             (context.emit)(Event::Progress(self.progress()));
             if writer_ended() || context.interrupted.load(Ordering::Relaxed) {
@@ -303,6 +311,13 @@ impl Generation<'_> {
             "give the same command with `--resume`; if it happens again, another `--engine`",
         );
         End::Failed(error.into())
+    }
+
+    fn fail(&mut self, request: usize, error: &EngineError) {
+        let Some(Missing { prepared, repeat }) = self.missing.get(request) else { return };
+        let why = error.to_string();
+        let why = why.split("\nhint: ").next().unwrap_or_default().to_owned();
+        self.failed.push(FailedRequest { sample: prepared.sample, repeat: *repeat, why });
     }
 
     fn progress(&self) -> Progress {

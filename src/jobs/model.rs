@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{JobError, provenance};
+use super::{Endpoint, JobError, provenance};
 use crate::engine::model::{ModelSource, ModelTokenizer};
+use crate::openai::Api;
 use crate::record::ModelPlan;
 
 /// Where a model is.
@@ -11,17 +12,8 @@ use crate::record::ModelPlan;
 pub enum Model {
     /// Its files are here: everything about it is known.
     Local(Arc<ModelSource>),
-    /// It answers elsewhere: tokenizer, token ids, hash, family, size and memory are unknown.
-    Endpoint(Endpoint),
-}
-
-/// A model that answers elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// What it is asked for as.
-    pub name: String,
-    /// Its address.
-    pub address: String,
+    /// It answers elsewhere: hash, family, size and memory are unknown, and its tokenizer where nobody names one.
+    Endpoint(Arc<Endpoint>),
 }
 
 impl Model {
@@ -53,17 +45,33 @@ impl Model {
 
     /// Its tokenizer, where that is known.
     pub fn tokenizer(&self) -> Option<&Arc<ModelTokenizer>> {
-        self.files().map(|source| &source.tokenizer)
+        match self {
+            Self::Local(source) => Some(&source.tokenizer),
+            Self::Endpoint(endpoint) => endpoint.options.tokenizer.as_ref(),
+        }
+    }
+
+    /// Its tokenizer, where prompts are made into tokens here: not for a server that makes prompts of messages.
+    pub fn reads_tokens(&self) -> Option<&Arc<ModelTokenizer>> {
+        self.tokenizer().filter(|_| !self.takes_messages())
+    }
+
+    /// Whether it is an endpoint that makes prompts of messages by itself.
+    pub fn takes_messages(&self) -> bool {
+        matches!(self, Self::Endpoint(endpoint) if endpoint.options.api == Api::Chat)
     }
 
     /// The tokens that its context holds, where that is known.
     pub fn context_tokens(&self) -> Option<usize> {
-        self.files().map(|source| source.config.context_tokens)
+        match self {
+            Self::Local(source) => Some(source.config.context_tokens),
+            Self::Endpoint(endpoint) => endpoint.context_tokens,
+        }
     }
 
-    /// The tokens of a text; none where the tokenizer is unknown.
+    /// The tokens of a prompt; none where they are not made here.
     pub(crate) fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, JobError> {
-        let Some(tokenizer) = self.tokenizer() else { return Ok(Vec::new()) };
+        let Some(tokenizer) = self.reads_tokens() else { return Ok(Vec::new()) };
         Ok(tokenizer.encode(text, add_special_tokens)?)
     }
 
@@ -73,12 +81,13 @@ impl Model {
             Self::Local(source) => provenance::model_plan(source),
             Self::Endpoint(endpoint) => ModelPlan {
                 name: endpoint.name.clone(),
-                source: endpoint.address.clone(),
+                source: endpoint.addresses(),
                 sha256: None,
                 stored_as: None,
                 quantized: false,
                 family: None,
                 parameters: None,
+                endpoint: Some(endpoint.plan()),
             },
         }
     }

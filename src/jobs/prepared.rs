@@ -44,7 +44,7 @@ pub(super) fn ids_sha256(ids: &[u32]) -> Option<String> {
 /// Refuses a prompt that would spoil a run silently; `name` stands for it in messages.
 pub(super) fn check(name: &str, prompt: &Prompt, model: &Model, chat: bool) -> Result<(), JobError> {
     let ids = &prompt.token_ids;
-    let tokenizer = model.tokenizer();
+    let tokenizer = model.reads_tokens();
     if tokenizer.map_or(prompt.text.is_empty(), |_| ids.is_empty()) {
         return Err(JobError::invalid(
             format!("the prompt of {name} is empty"),

@@ -102,7 +102,7 @@ fn run(
                 ended == all
             }
             Event::Step { new_tokens, .. } => enough(new_tokens) || ended == all,
-            Event::Token(_) | Event::Failed { .. } => false,
+            Event::Token(_) | Event::Failed { .. } | Event::Note(_) => false,
         };
         if stop || interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;

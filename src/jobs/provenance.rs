@@ -15,6 +15,7 @@ pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
         quantized: model.is_quantized(),
         family: Some(model.config.family),
         parameters: Some(parameters(&model.config)),
+        endpoint: None,
     }
 }
 

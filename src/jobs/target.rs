@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{JobError, Model};
+use super::{Endpoint, EndpointSettings, JobError, Model};
 use crate::engine::model::quant::Origin;
-use crate::engine::model::{ModelSource, ModelSpec, WeightFormat};
+use crate::engine::model::{ModelSource, ModelSpec, ModelTokenizer, WeightFormat};
 use crate::engine::{Batching, EngineKind, OpenOptions, Precision, check_device};
 use crate::hub::Hub;
-use crate::record::{VariantName, VariantPlan};
+use crate::openai::{Address, Api};
+use crate::record::{ModelPlan, VariantName, VariantPlan};
+use crate::task::ChatUse;
 
 /// What a job runs: a model in precisions, further checkpoints of it, by an engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +34,10 @@ pub struct Target {
     pub batching: Batching,
     /// Requests that advance together at most.
     pub batch: Option<usize>,
+    /// Endpoints in place of the model's files, all of one model.
+    pub endpoints: Vec<Address>,
+    /// How endpoints are asked, these and those among the variants; `None` where the job asks none.
+    pub asking: Option<EndpointSettings>,
 }
 
 /// A further checkpoint of the model, as the user names it.
@@ -58,17 +64,21 @@ pub struct Checkpoints {
     pub notes: Vec<String>,
 }
 
-/// A further checkpoint, opened; it has the model's own tokenizer, so that all columns share their tokens.
+/// A further checkpoint, opened, or an endpoint; it has the model's own tokenizer, so that all columns share their tokens.
 #[derive(Debug, Clone)]
 pub struct Further {
     pub(super) name: VariantName,
-    pub(super) source: Arc<ModelSource>,
-    pub(super) precision: Precision,
+    pub(super) model: Model,
+    /// `None` of an endpoint, which does not tell.
+    pub(super) precision: Option<Precision>,
 }
 
 impl Target {
     /// Asks for the device that the engine would run on: a machine without it is a mistake in the command.
     pub(crate) fn check_device(&self) -> Result<(), JobError> {
+        if !self.endpoints.is_empty() {
+            return Ok(());
+        }
         Ok(check_device(self.engine, self.device)?)
     }
 
@@ -83,11 +93,46 @@ impl Target {
 
     /// Opens everything that the target names. An AWQ form that nobody asked for and that cannot be read is left out, with a note.
     pub fn open(&self, hub: &Hub) -> Result<Checkpoints, JobError> {
+        if !self.endpoints.is_empty() {
+            return self.open_endpoints(hub);
+        }
         let model = Arc::new(ModelSource::open(&self.model, hub)?);
         let mut notes = model.tokenizer.notes.clone();
         let awq = self.find_awq(&model, hub, &mut notes)?;
-        let further = self.variants.iter().map(|variant| variant.open(&model, hub)).collect::<Result<_, _>>()?;
+        let further = self.variants.iter().map(|variant| variant.open(&model, self, hub)).collect::<Result<_, _>>()?;
         Ok(Checkpoints { model: Model::Local(model), awq, further, notes })
+    }
+
+    /// Endpoints as the model itself; those among the variants beside them.
+    fn open_endpoints(&self, hub: &Hub) -> Result<Checkpoints, JobError> {
+        let settings = self.asking("--endpoint")?;
+        let own = Endpoint::open(&self.endpoints, settings, None, hub)?;
+        let mut further = Vec::new();
+        for variant in &self.variants {
+            let address = variant.address().ok_or_else(|| {
+                JobError::invalid(
+                    format!(
+                        "--variant {}: the files of {} beside an endpoint as the model",
+                        variant.name, variant.model.source
+                    ),
+                    "make the files the model, and the endpoint a variant: `--model FILES --variant NAME=URL`",
+                )
+            })??;
+            let shared = own.options.tokenizer.clone().zip(own.tokenizer_source.clone());
+            further.push(variant.endpoint(address, settings, shared, hub)?);
+        }
+        let notes = own.options.tokenizer.as_ref().map(|tokenizer| tokenizer.notes.clone()).unwrap_or_default();
+        Ok(Checkpoints { model: Model::Endpoint(Arc::new(own)), awq: None, further, notes })
+    }
+
+    /// How endpoints are asked; `who` names one.
+    fn asking(&self, who: &str) -> Result<&EndpointSettings, JobError> {
+        self.asking.as_ref().ok_or_else(|| {
+            JobError::invalid(
+                format!("{who} names an endpoint, and this command reads a model's files"),
+                "give a folder, a .gguf file or a hub id; `evalsuite load` measures endpoints",
+            )
+        })
     }
 
     fn find_awq(
@@ -114,14 +159,35 @@ impl Target {
 }
 
 impl VariantSpec {
-    fn open(&self, model: &ModelSource, hub: &Hub) -> Result<Further, JobError> {
+    /// The address, where an endpoint is named.
+    fn address(&self) -> Option<Result<Address, JobError>> {
+        Address::is_one(&self.model.source).then(|| Ok(Address::parse(&self.model.source)?))
+    }
+
+    fn endpoint(
+        &self,
+        address: Address,
+        settings: &EndpointSettings,
+        tokenizer: Option<(Arc<ModelTokenizer>, String)>,
+        hub: &Hub,
+    ) -> Result<Further, JobError> {
+        let endpoint = Endpoint::open(&[address], settings, tokenizer, hub)?;
+        Ok(Further { name: self.name.clone(), model: Model::Endpoint(Arc::new(endpoint)), precision: None })
+    }
+
+    fn open(&self, model: &ModelSource, target: &Target, hub: &Hub) -> Result<Further, JobError> {
+        if let Some(address) = self.address() {
+            let settings = target.asking(&format!("--variant {}", self.name))?;
+            let shared = (Arc::clone(&model.tokenizer), model.source.clone());
+            return self.endpoint(address?, settings, Some(shared), hub);
+        }
         let mut source = ModelSource::open(&self.model, hub)?;
         self.check(model, &source)?;
         let natural = if source.format.is_packed() { Precision::of(source.format) } else { Precision::F16 };
         let precision = self.precision.unwrap_or(natural);
         self.check_format(precision.format, &source)?;
         source.tokenizer = Arc::clone(&model.tokenizer);
-        Ok(Further { name: self.name.clone(), source: Arc::new(source), precision })
+        Ok(Further { name: self.name.clone(), model: Model::Local(Arc::new(source)), precision: Some(precision) })
     }
 
     /// Refuses a checkpoint of another model: of another shape, vocabulary or tokenizer.
@@ -156,14 +222,8 @@ impl VariantSpec {
 
 impl Further {
     pub(super) fn plan(&self) -> VariantPlan {
-        VariantPlan {
-            name: self.source.name.clone(),
-            source: self.source.source.clone(),
-            sha256: self.source.sha256.clone(),
-            stored_as: self.source.stored_as.clone(),
-            quantized: self.source.is_quantized(),
-            precision: Some(self.precision),
-        }
+        let ModelPlan { name, source, sha256, stored_as, quantized, endpoint, .. } = self.model.plan();
+        VariantPlan { name, source, sha256, stored_as, quantized, precision: self.precision, endpoint }
     }
 }
 
@@ -173,6 +233,31 @@ pub(super) fn not_made(model: &ModelSource, dtype: &str, otherwise: &str) -> Job
         format!("the model {} holds {}, of which no {dtype} is made", model.name, model.stored_as),
         format!("give the full-precision model as `--model`, or {otherwise}"),
     )
+}
+
+impl Checkpoints {
+    /// Settles which route endpoints are asked by, where the user has not: whether prompts are chats is the job's to say.
+    pub(crate) fn settle_api(&mut self, target: &Target, chat: ChatUse) {
+        let asked = target.asking.as_ref().and_then(|settings| settings.api);
+        for model in std::iter::once(&mut self.model).chain(self.further.iter_mut().map(|further| &mut further.model)) {
+            if let Model::Endpoint(endpoint) = model {
+                Arc::make_mut(endpoint).settle(asked, chat);
+            }
+        }
+    }
+}
+
+impl Checkpoints {
+    /// Tells a server that makes prompts of messages whether the model is to think, as vLLM and SGLang take it. Whether there is such a one.
+    pub(crate) fn think(&mut self, thinking: bool) -> bool {
+        let Model::Endpoint(endpoint) = &mut self.model else { return false };
+        if endpoint.options.api != Api::Chat {
+            return false;
+        }
+        let asked = serde_json::json!({ "enable_thinking": thinking });
+        Arc::make_mut(endpoint).options.extra.insert("chat_template_kwargs".to_owned(), asked);
+        true
+    }
 }
 
 impl From<Arc<ModelSource>> for Checkpoints {

@@ -68,7 +68,10 @@ impl Variants {
         }
         notes.extend(variants.iter().map(|(name, plan)| {
             let precision = plan.precision.map_or_else(String::new, |precision| format!(" in {precision}"));
-            format!("{name} runs {} of {}{precision}", plan.stored_as, plan.source)
+            match &plan.stored_as {
+                Some(stored_as) => format!("{name} runs {stored_as} of {}{precision}", plan.source),
+                None => format!("{name} asks {} at {}", plan.name, plan.source),
+            }
         }));
         notes
     }
@@ -88,8 +91,8 @@ impl Checkpoints {
         };
         all.extend(self.further.iter().map(|further| Variant {
             name: further.name.clone(),
-            model: Model::Local(Arc::clone(&further.source)),
-            precision: Some(further.precision),
+            model: further.model.clone(),
+            precision: further.precision,
         }));
         let named = target.reference.as_deref().map(|name| reference(name, &all)).transpose()?;
         // The reference runs first: the others are held against it as they come.

@@ -29,8 +29,6 @@ pub(super) struct Emitted {
 pub(super) struct Writer<'a> {
     /// By request.
     pub(super) missing: &'a [Missing<'a>],
-    /// Whether the target tells token ids.
-    pub(super) has_tokens: bool,
     pub(super) score: &'a Score<'a>,
     /// What stands between these is no answer.
     pub(super) thoughts: ThoughtMarks,
@@ -60,23 +58,26 @@ impl Writer<'_> {
             )
             .into());
         };
-        // A target that tells no tokens gives its thought and its answer as one text.
-        let taken = if self.has_tokens {
-            None
-        } else {
+        // A server may give a thought and an answer as one text.
+        let server = completion.server;
+        let taken = server.and_then(|_| {
             let (text, finish) = (&mut completion.text, &mut completion.finish);
             take_thought(&self.thoughts, &prepared.prompt.text, text, finish)
-        };
+        });
+        let own_prompt = Some(prepared.prompt.token_ids.len());
+        let has_ids = server.is_none() || !completion.token_ids.is_empty();
         let stored = |Thought { text, tokens }| StoredThought { tokens, text };
         Ok(StoredCompletion {
             sample: prepared.sample,
             repeat: *repeat,
             prompt_sha256: prepared.prompt_sha256.clone(),
             prompt_ids_sha256: prepared.prompt_ids_sha256.clone(),
-            prompt_tokens: self.has_tokens.then(|| prepared.prompt.token_ids.len()),
+            prompt_tokens: server.map_or(own_prompt, |counts| counts.prompt_tokens),
             scores: (self.score)(&completion.text, prepared),
             margins: completion.details.iter().map(|detail| detail.margin).collect(),
-            token_ids: self.has_tokens.then_some(completion.token_ids),
+            token_ids: has_ids.then_some(completion.token_ids),
+            output_tokens: server.filter(|_| !has_ids).and_then(|counts| counts.output_tokens),
+            counted_by: server.and_then(|counts| counts.by),
             text: completion.text,
             thought: taken.or_else(|| completion.thought.map(stored)),
             finish: completion.finish,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RecordError;
 use super::lines::{Lines, line_of, parse, read_lines};
-use crate::engine::{Finish, Timings};
+use crate::engine::{CountedBy, Finish, Timings};
 use crate::score::Extraction;
 
 const HINT: &str = "only a last line can be torn by a kill, so this file was changed or its disk is at fault; delete that line and give \
@@ -34,6 +34,12 @@ pub struct StoredCompletion {
     pub prompt_tokens: Option<usize>,
     /// Every generated token, the ending one included; `None` where the target does not tell them.
     pub token_ids: Option<Vec<u32>>,
+    /// How many they are, where only that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<usize>,
+    /// Who counted them, where a server made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_by: Option<CountedBy>,
     /// Their text, cut before a stop string; without the thought, where there is one.
     pub text: String,
     /// What was thought before it, which is not scored; left out where nothing was.
@@ -67,7 +73,7 @@ pub struct StoredThought {
 impl StoredCompletion {
     /// Output tokens, the ending one included; `None` where the target does not tell them.
     pub fn output_tokens(&self) -> Option<usize> {
-        self.token_ids.as_ref().map(Vec::len)
+        self.token_ids.as_ref().map(Vec::len).or(self.output_tokens)
     }
 }
 
@@ -140,6 +146,8 @@ mod tests {
             prompt_ids_sha256: Some("11".repeat(32)),
             prompt_tokens: Some(12),
             token_ids: Some(vec![5, 6, 70_000]),
+            output_tokens: None,
+            counted_by: None,
             text: "So:\n\"4\" é\u{2028}".to_owned(),
             thought: Some(StoredThought { tokens: Some(2), text: "two and two".to_owned() }),
             finish: Finish::EndOfSequence,
@@ -204,6 +212,9 @@ mod tests {
         let read: StoredCompletion = serde_json::from_slice(&line).unwrap();
         assert_eq!(read, unknown);
         assert_eq!((read.output_tokens(), read.prompt_tokens), (None, None));
+        let counted = StoredCompletion { output_tokens: Some(9), counted_by: Some(CountedBy::Usage), ..unknown };
+        let read: StoredCompletion = serde_json::from_slice(&serde_json::to_vec(&counted).unwrap()).unwrap();
+        assert_eq!((read.output_tokens(), read.counted_by), (Some(9), Some(CountedBy::Usage)));
     }
 
     #[test]

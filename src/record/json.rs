@@ -17,6 +17,8 @@ pub(crate) struct Versions {
     pub(crate) bench: Option<u32>,
     #[serde(rename = "perplexity_format")]
     pub(crate) perplexity: Option<u32>,
+    #[serde(rename = "load_format")]
+    pub(crate) load: Option<u32>,
     #[serde(rename = "quality_format")]
     pub(crate) quality: Option<u32>,
 }

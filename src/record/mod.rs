@@ -40,9 +40,11 @@ pub use journal::{Journal, StoredCompletion, StoredThought, read_journal};
 pub(crate) use json::{REMAKE, Versions, read_checked, read_json, write_json};
 pub use lines::Lines;
 pub use machine::{DeviceMemory, Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
-pub use plan::{AwqPlan, Difference, GenerationPlan, Invocation, ModelPlan, RunPlan, TargetPlan, VariantPlan};
+pub use plan::{
+    AwqPlan, Difference, EndpointPlan, GenerationPlan, Invocation, ModelPlan, RunPlan, TargetPlan, VariantPlan,
+};
 pub use samples::StoredSample;
 pub(crate) use samples::read_samples;
-pub use session::Session;
+pub use session::{FailedRequest, Session};
 pub(crate) use stored::{Recorded, StoredJournals};
 pub use variant::VariantName;

@@ -90,6 +90,23 @@ pub struct ModelPlan {
     /// Parameters, counted from the configuration.
     #[serde(default)]
     pub parameters: Option<u64>,
+    /// How it is asked, where it is an endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<EndpointPlan>,
+}
+
+/// How an endpoint is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointPlan {
+    /// `completions` or `chat`.
+    pub api: String,
+    /// What prompts are sent as: `text`, `ids` or `messages`.
+    pub prompts: String,
+    /// Where a tokenizer was read, if one was: it renders prompts, makes ids of them, and counts tokens.
+    pub tokenizer: Option<String>,
+    /// Further keys of every request.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub extra: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The provenance of a model's AWQ form.
@@ -112,14 +129,19 @@ pub struct VariantPlan {
     pub name: String,
     /// A path, or a hub address with commit.
     pub source: String,
-    /// Over every file that decides an answer, its tokenizer's too, of which the run uses the model's.
-    pub sha256: String,
-    /// `f16`, `awq-int4 (group 64)`.
-    pub stored_as: String,
+    /// Over every file that decides an answer, its tokenizer's too, of which the run uses the model's; `None` of an endpoint.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// `f16`, `awq-int4 (group 64)`; `None` of an endpoint.
+    #[serde(default)]
+    pub stored_as: Option<String>,
     /// The files hold fewer bits than the model was trained in.
     pub quantized: bool,
     /// The weight format and the arithmetic that it runs in.
     pub precision: Option<Precision>,
+    /// How it is asked, where it is an endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<EndpointPlan>,
 }
 
 /// How completions were generated.

@@ -32,6 +32,20 @@ pub struct Session {
     /// On a GPU; `None` elsewhere, after a kill, and in records of before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_memory: Option<DeviceMemory>,
+    /// Requests that failed, each for itself: they are no answers, and are asked for again when the run is resumed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedRequest>,
+}
+
+/// A request that an endpoint did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRequest {
+    /// Row of the dataset.
+    pub sample: usize,
+    /// 0 for the first completion of the sample.
+    pub repeat: usize,
+    /// What the server or the network said.
+    pub why: String,
 }
 
 /// The sessions written so far; none if the file does not exist.

@@ -9,6 +9,13 @@ pub(crate) fn model(model: &ModelPlan) -> String {
     let family = model.family.map_or_else(unknown, |family| family.to_string());
     let parameters = model.parameters.map_or_else(unknown, count_in_words);
     let stored_as = model.stored_as.clone().unwrap_or_else(unknown);
+    if let Some(endpoint) = &model.endpoint {
+        let tokenizer = endpoint.tokenizer.as_ref().map_or_else(unknown, Clone::clone);
+        return format!(
+            "{} (at {}; {} route, prompts as {}, tokenizer {tokenizer}; weights unknown)",
+            model.name, model.source, endpoint.api, endpoint.prompts
+        );
+    }
     if (model.family, model.parameters, &model.stored_as) == (None, None, &None) {
         return format!("{} (at {}; family, parameters and weights unknown)", model.name, model.source);
     }
@@ -25,7 +32,10 @@ pub(crate) fn variants(target: &TargetPlan) -> Vec<(String, String)> {
     let words = |plan: &crate::record::VariantPlan| {
         let precision = plan.precision.filter(|precision| !precision.format.is_packed());
         let precision = precision.map_or_else(String::new, |precision| format!(", in {precision}"));
-        format!("{}, {}{precision}", plan.name, plan.stored_as)
+        match &plan.stored_as {
+            Some(stored_as) => format!("{}, {stored_as}{precision}", plan.name),
+            None => format!("{} at {}, weights unknown", plan.name, plan.source),
+        }
     };
     target.variants.iter().map(|(name, plan)| (name.to_string(), words(plan))).collect()
 }

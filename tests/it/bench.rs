@@ -34,7 +34,7 @@ fn info(dtype: Dtype) -> EngineInfo {
         name: "recorder".to_owned(),
         version: "7".to_owned(),
         device: "a test".to_owned(),
-        dtype,
+        dtype: Some(dtype),
         context_tokens: 1024,
         batch: 4,
         load: LoadTimes { read_seconds: 0.25, prepare_seconds: 0.5, total_seconds: 0.75 },
@@ -87,6 +87,7 @@ impl Engine for Recorder {
                     total_seconds: options.max_tokens as f64,
                 },
                 cached_tokens: 0,
+                server: None,
             };
             if sink(EngineEvent::Completed(completion)).is_break() {
                 return Ok(());
@@ -431,7 +432,7 @@ fn the_command_leaves_a_record_of_everything() {
     assert_eq!(record.dtypes.iter().map(|dtype| dtype.dtype.clone()).collect::<Vec<_>>(), [Dtype::F16, Dtype::Awq]);
     for dtype in &record.dtypes {
         let engine = dtype.engine.as_ref().unwrap();
-        assert_eq!((engine.name.as_str(), Some(engine.dtype)), ("cpu", dtype.dtype.precision()));
+        assert_eq!((engine.name.as_str(), engine.dtype), ("cpu", dtype.dtype.precision()));
         assert!(engine.device.contains("2 threads"));
         assert_eq!((dtype.loads.len(), dtype.singles.len()), (3, 3));
         assert!(dtype.loads.iter().all(|load| load.first_token_seconds > load.seconds && load.seconds > 0.0));

@@ -282,7 +282,7 @@ fn whoever_breaks_off_at_a_step_has_been_told_what_ended_in_it() {
                 generated += new_tokens;
                 if generated == 12 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             }
-            Event::Token(_) | Event::Failed { .. } => panic!("neither was asked for"),
+            Event::Token(_) | Event::Failed { .. } | Event::Note(_) => panic!("none was asked for"),
             Event::Completed(completion) => {
                 told.push(completion.request);
                 // Nor does it matter that the first of them is answered so.

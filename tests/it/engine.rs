@@ -33,7 +33,7 @@ fn completed(events: Vec<Event>) -> Vec<Completion> {
     let completed = |event| match event {
         Event::Completed(completion) => Some(completion),
         Event::Failed { request, error } => panic!("request {request} failed: {error}"),
-        Event::Token(_) | Event::Step { .. } => None,
+        Event::Token(_) | Event::Note(_) | Event::Step { .. } => None,
     };
     events.into_iter().filter_map(completed).collect()
 }
@@ -205,7 +205,7 @@ fn tokens_are_told_as_they_come() {
                     Event::Token(token) => told.push(token),
                     Event::Completed(completion) => ended.push(completion),
                     Event::Failed { error, .. } => panic!("{error}"),
-                    Event::Step { .. } => (),
+                    Event::Note(_) | Event::Step { .. } => (),
                 }
             }
             calls_with_tokens += usize::from(told.len() > before);
@@ -301,7 +301,7 @@ fn a_request_that_overflows_fails_alone_and_ends_a_run() {
                 match event {
                     Event::Completed(completion) => ended.push(completion.request),
                     Event::Failed { request, error } => failed.push((request, error.to_string())),
-                    Event::Token(_) | Event::Step { .. } => (),
+                    Event::Token(_) | Event::Note(_) | Event::Step { .. } => (),
                 }
             }
         }

@@ -110,6 +110,7 @@ fn completion(request: usize) -> Completion {
         details: Vec::new(),
         timings: Timings::default(),
         cached_tokens: 0,
+        server: None,
     }
 }
 

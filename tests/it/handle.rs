@@ -79,6 +79,7 @@ impl Engine for Double {
                 details: Vec::new(),
                 timings: evalsuite::engine::Timings::default(),
                 cached_tokens: 0,
+                server: None,
             }));
             false
         });

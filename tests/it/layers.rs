@@ -11,16 +11,17 @@ const LAYERS: [&[&str]; 8] = [
     &["bundled", "checkpoint", "fault", "files", "hub", "random", "system", "text"],
     &["score"],
     &["task", "engine"],
-    &["record", "quantize", "synth"],
+    &["record", "quantize", "synth", "openai"],
     &["report"],
     &["jobs"],
     &["compare", "golden"],
     &["cli"],
 ];
 
-/// Jobs are vertical slices: none imports another. `bench` alone reads the lengths of a finished evaluation (`--workload RUN`).
-const JOBS: [&str; 4] = ["eval", "bench", "perplexity", "quality"];
-const BETWEEN_JOBS: [(&str, &str); 1] = [("bench", "eval")];
+/// Jobs are vertical slices: none imports another. `bench` reads the lengths of a finished evaluation (`--workload RUN`), and `load` sends
+/// workloads and random prompts as `bench` does.
+const JOBS: [&str; 5] = ["eval", "bench", "load", "perplexity", "quality"];
+const BETWEEN_JOBS: [(&str, &str); 2] = [("bench", "eval"), ("load", "bench")];
 
 const LONGEST_FILE: usize = 600;
 /// Declarations, re-exports and an interface's types; no more.

@@ -286,7 +286,7 @@ impl Engine for Overflowing {
         from: usize,
         sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        let spoil = self.0.info().dtype == Dtype::F16;
+        let spoil = self.0.info().dtype == Some(Dtype::F16);
         self.0.predict(tokens, from, &mut |rows| {
             let mut rows = rows.to_vec();
             rows[0] = if spoil { f32::INFINITY } else { rows[0] };

@@ -84,6 +84,8 @@ pub(crate) fn large_run(folder: &Path, rows: usize) -> StoredRun {
             prompt_ids_sha256: None,
             prompt_tokens: Some(900),
             token_ids: Some((0..150).map(|token| if changed && token >= 40 { 9 } else { token }).collect()),
+            output_tokens: None,
+            counted_by: None,
             finish: if sample.is_multiple_of(50) { Finish::Length } else { Finish::EndOfSequence },
             scores: vec![Extraction {
                 rule: rule.clone(),

@@ -40,7 +40,7 @@ impl Engine for Scripted {
     fn step(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
         // Last first, so that nothing may rely on the order.
         if let Some(request) = self.requests.pop() {
-            events.push(Event::Completed(answer(&request, self.info.dtype)));
+            events.push(Event::Completed(answer(&request, self.info.dtype.expect("a scripted engine has one"))));
             events.push(Event::Step { running: self.requests.len(), new_tokens: 3, cache_bytes: None });
         }
         Ok(())
@@ -80,6 +80,7 @@ pub(crate) fn answer(request: &Request, dtype: Dtype) -> Completion {
         details: Vec::new(),
         timings: Timings { queued_seconds: 0.0, first_token_seconds: 0.001, total_seconds: 0.002 },
         cached_tokens: 0,
+        server: None,
     }
 }
 
@@ -96,7 +97,7 @@ pub(crate) fn engine_on(dtype: Dtype, version: &str, arithmetic: Option<&str>) -
             name: "scripted".to_owned(),
             version: version.to_owned(),
             device: "a test".to_owned(),
-            dtype,
+            dtype: Some(dtype),
             context_tokens: 512,
             batch: 2,
             load: LoadTimes { read_seconds: 0.25, prepare_seconds: 0.25, total_seconds: 0.5 },
@@ -211,6 +212,8 @@ pub(crate) fn target(model: &str, dtypes: &[Dtype]) -> Target {
         device: 0,
         batching: Batching::Invariant,
         batch: None,
+        endpoints: Vec::new(),
+        asking: None,
     }
 }
 

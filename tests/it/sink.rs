@@ -86,6 +86,7 @@ fn completion(request: usize) -> Completion {
         details: Vec::new(),
         timings: Timings { queued_seconds: 0.0, first_token_seconds: 0.001, total_seconds: 0.002 },
         cached_tokens: 0,
+        server: None,
     }
 }
 

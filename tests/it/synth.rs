@@ -48,7 +48,7 @@ fn every_format_opens_and_computes_finite_numbers() {
         assert_eq!(source.tokenizer.decode(&ids).unwrap(), "Two plus two?");
         let dtype = if name == "awq" { Dtype::Awq } else { Dtype::F16 };
         let engine = CpuEngine::load(&source, dtype, None).unwrap();
-        assert_eq!(engine.info().dtype, dtype);
+        assert_eq!(engine.info().dtype, Some(dtype));
         let logits = engine.logits(&ids, 1).concat();
         let largest = logits.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         assert!(logits.iter().all(|value| value.is_finite()) && largest > 0.01, "{name}: {largest}");

@@ -2,17 +2,19 @@
 
 use std::path::Path;
 use std::process::Output;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use evalsuite::compare::{Comparison, Report, report_format};
 use evalsuite::engine::{
-    Capacity, Completion, Engine, EngineError, EngineInfo, Event as EngineEvent, Precision, Request,
+    Capacity, Completion, Engine, EngineError, EngineInfo, Event as EngineEvent, Precision, Request, ServerCounts,
 };
 use evalsuite::jobs::bench::BenchRecord;
 use evalsuite::jobs::eval::{EvalJob, StoredRun, evaluate, render};
 use evalsuite::jobs::perplexity::PerplexityRecord;
 use evalsuite::jobs::quality::QualityRecord;
-use evalsuite::jobs::{Endpoint, Event, JobContext, Model, Target, Variant};
+use evalsuite::jobs::{Endpoint, EndpointSettings, Event, JobContext, Model, Target, Variant};
+use evalsuite::openai::{Address, Api, EndpointOptions};
 use evalsuite::record::VariantName;
 use evalsuite::report::{Format, Templates};
 use evalsuite::task::ChatUse;
@@ -80,10 +82,10 @@ fn several_checkpoints_stand_side_by_side_in_one_run() {
     assert!(world.path().join("run/g8/journal.jsonl").is_file());
     let plan = &run.record.plan.target;
     let (g16, g8) = (&plan.variants["g16"], &plan.variants["g8"]);
-    assert_eq!((g8.stored_as.as_str(), g8.quantized), ("awq-int4 (group 8)", true));
+    assert_eq!((g8.stored_as.as_deref(), g8.quantized), (Some("awq-int4 (group 8)"), true));
     assert_ne!(g16.sha256, g8.sha256);
     assert_eq!(plan.variants["twin"].precision.unwrap().name(), "f16");
-    assert_eq!(Some(&g16.sha256), plan.awq.as_ref().map(|awq| &awq.sha256));
+    assert_eq!(g16.sha256.as_ref(), plan.awq.as_ref().map(|awq| &awq.sha256));
     assert!(run.record.dtypes.iter().skip(1).all(|row| row.rules[0].against.is_some()), "each is compared with f32");
     assert!(table.contains("variant   g8: g8, awq-int4 (group 8)") && table.contains("Against f32"), "{table}");
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
@@ -309,7 +311,11 @@ impl Engine for Far {
     fn step(&mut self, events: &mut Vec<EngineEvent>) -> Result<(), EngineError> {
         if let Some(request) = self.requests.pop() {
             let answer = scripted::answer(&request, Precision::F32);
-            events.push(EngineEvent::Completed(Completion { token_ids: Vec::new(), ..answer }));
+            events.push(EngineEvent::Completed(Completion {
+                token_ids: Vec::new(),
+                server: Some(ServerCounts::default()),
+                ..answer
+            }));
         }
         Ok(())
     }
@@ -327,7 +333,19 @@ impl Engine for Far {
 #[test]
 fn a_target_that_tells_only_answers_is_reported_as_such() {
     let scratch = tempfile::tempdir().unwrap();
-    let far = Endpoint { name: "far".to_owned(), address: "https://example.org/v1".to_owned() };
+    let settings = EndpointSettings::default();
+    let options = EndpointOptions {
+        addresses: vec![Address::parse("https://example.org/v1").unwrap()],
+        model: None,
+        api: Api::Completions,
+        send_ids: true,
+        stream: true,
+        places: 1,
+        client: settings.client,
+        tokenizer: None,
+        extra: settings.extra,
+    };
+    let far = Arc::new(Endpoint { name: "far".to_owned(), context_tokens: None, tokenizer_source: None, options });
     let inputs =
         scripted::inputs_of(Model::Endpoint(far), scripted::dataset(), "gsm8k-cot-zeroshot", ChatUse::Never).unwrap();
     let folder = scratch.path().join("run");
@@ -349,7 +367,12 @@ fn a_target_that_tells_only_answers_is_reported_as_such() {
         (scripted::ROWS, None, None, None)
     );
     assert!(row.rules.iter().any(|rule| rule.accuracy.unwrap().successes == scripted::ROWS) && record.complete);
-    assert!(table.contains("far (at https://example.org/v1; family, parameters and weights unknown)"), "{table}");
+    assert!(
+        table.contains(
+            "far (at https://example.org/v1; completions route, prompts as text, tokenizer unknown; weights unknown)"
+        ),
+        "{table}"
+    );
     assert!(table.lines().any(|line| line.starts_with("endpoint") && line.matches("n/a").count() >= 2), "{table}");
     let markdown = render(&record, &Format::Markdown).unwrap();
     assert!(markdown.contains("weights unknown"), "{markdown}");

@@ -178,7 +178,7 @@ impl Machine {
         let ended = |event| match event {
             Event::Completed(completion) => Some((completion.request, Ok(completion))),
             Event::Failed { request, error } => Some((request, Err(error))),
-            Event::Token(_) | Event::Step { .. } => None,
+            Event::Token(_) | Event::Note(_) | Event::Step { .. } => None,
         };
         self.events.drain(..).filter_map(ended).collect()
     }

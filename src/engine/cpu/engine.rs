@@ -44,7 +44,7 @@ impl CpuEngine {
             name: "cpu".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: format!("CPU, {} threads, {set}", rayon::current_num_threads()),
-            dtype,
+            dtype: Some(dtype),
             context_tokens: model.config.context_tokens,
             batch: slots,
             load: LoadTimes { read_seconds: total_seconds, prepare_seconds: 0.0, total_seconds },

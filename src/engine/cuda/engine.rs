@@ -64,7 +64,7 @@ impl CudaEngine {
             name: "cuda".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: format!("GPU {}: {}, compute capability {major}.{minor}", options.device, model.device.name),
-            dtype,
+            dtype: Some(dtype),
             context_tokens: config.context_tokens,
             batch: slots,
             load: LoadTimes { read_seconds, prepare_seconds: total_seconds - read_seconds, total_seconds },

@@ -19,6 +19,7 @@ mod source;
 mod spec;
 mod tokenizer;
 mod tokenizer_files;
+mod tokenizer_open;
 mod weights;
 
 pub use awq_tensor::AwqTensor;

@@ -113,7 +113,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
     let quantization = quant::read(files, &config_file)?;
     let (format, quantization) =
         quantization.map_or((WeightFormat::Dense, None), |(format, found)| (format, Some(found)));
-    let tokenizer = tokenizer_files::read(files, &config_file, config.family)?;
+    let tokenizer = tokenizer_files::read(files, &config_file, &config.family.entry().tokenizer)?;
     tokenizer.check_against(config.vocabulary, &files.place)?;
 
     let choice = weights::choose(&files.names().collect::<Vec<_>>(), &files.place)?;

@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::{AddedToken, Tokenizer};
 
-use super::facts::TokenizerFacts;
 use super::files::ModelFiles;
 use super::tokenizer::{part, special_token_frame, turn_off_dropout};
-use super::{Family, ModelTokenizer, family};
+use super::{Family, ModelTokenizer, TokenizerFacts, family};
 use crate::EngineError;
 use crate::files;
 
@@ -29,9 +28,8 @@ pub(super) fn choose<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'static s
     }
 }
 
-/// Reads the tokenizer of a folder whose config.json is `config`.
-pub(super) fn read(files: &ModelFiles, config: &Value, family: Family) -> Result<ModelTokenizer, EngineError> {
-    let facts = &family.entry().tokenizer;
+/// Reads the tokenizer of a folder whose config.json is `config`; `facts` are its family's.
+pub(super) fn read(files: &ModelFiles, config: &Value, facts: &TokenizerFacts) -> Result<ModelTokenizer, EngineError> {
     let chosen = choose(files.names());
     let settings = files.json("tokenizer_config.json")?;
     let generation = files.json("generation_config.json")?;

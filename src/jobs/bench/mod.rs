@@ -18,6 +18,7 @@ pub use job::BenchJob;
 pub use part::{Part, PartEnd, Runner};
 pub use parts::PARTS;
 pub use pipeline::{BenchFinished, evaluate, execute};
+pub(in crate::jobs) use prompts::{Prompts as RandomPrompts, Purpose as PromptPurpose};
 pub use record::{
     BENCH_FORMAT, BenchPlan, BenchRecord, BenchRow, DtypeBench, Figure, Lengths, LoadRun, ManyRun, Peers, Range,
     ReadThrough, SingleRun, WorkloadPlan,

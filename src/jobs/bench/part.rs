@@ -156,7 +156,8 @@ impl Runner<'_, '_> {
                         progress.completed_now += 1;
                     }
                 }
-                EngineEvent::Token(_) | EngineEvent::Failed { .. } => (), // neither is asked for, nor emitted by a run
+                // None is asked for, nor emitted by a run on files.
+                EngineEvent::Token(_) | EngineEvent::Failed { .. } | EngineEvent::Note(_) => (),
             }
             if let Some(progress) = progress.as_mut().filter(|_| reported.elapsed() >= REPORT_EVERY) {
                 reported = Instant::now();

@@ -10,7 +10,7 @@ const FIRST_ID: usize = 5;
 
 /// What a prompt is for. No two prompts of a benchmark are alike, so that no cache can serve one for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(in crate::jobs) enum Purpose {
     WarmUp = 1,
     Load,
     Single,
@@ -21,9 +21,9 @@ pub(super) enum Purpose {
 
 /// Makes prompts.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Prompts {
-    pub(super) seed: u64,
-    pub(super) vocabulary: usize,
+pub(in crate::jobs) struct Prompts {
+    pub(in crate::jobs) seed: u64,
+    pub(in crate::jobs) vocabulary: usize,
 }
 
 impl Prompts {
@@ -38,13 +38,13 @@ impl Prompts {
     }
 
     /// `prefix` and then this many random ids.
-    pub(super) fn prompt(self, purpose: Purpose, number: usize, prefix: &[u32], tokens: usize) -> Arc<Prompt> {
+    pub(in crate::jobs) fn prompt(self, purpose: Purpose, number: usize, prefix: &[u32], tokens: usize) -> Arc<Prompt> {
         let token_ids = prefix.iter().copied().chain(self.ids(purpose, number, tokens)).collect();
         Arc::new(Prompt { text: String::new(), token_ids })
     }
 
     /// What all prompts of a part begin with.
-    pub(super) fn shared_prefix(self, tokens: usize) -> Vec<u32> {
+    pub(in crate::jobs) fn shared_prefix(self, tokens: usize) -> Vec<u32> {
         self.ids(Purpose::SharedPrefix, 0, tokens).collect()
     }
 

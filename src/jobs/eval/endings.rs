@@ -189,6 +189,8 @@ mod tests {
             prompt_ids_sha256: None,
             prompt_tokens: None,
             token_ids: None,
+            output_tokens: None,
+            counted_by: None,
             text: text.to_owned(),
             thought: None,
             finish: Finish::EndOfSequence,

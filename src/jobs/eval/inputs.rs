@@ -45,7 +45,8 @@ impl EvalInputs {
         let dataset = Dataset::open_as(&job.task, &job.dataset, hub)?;
         let (source, rows) = ((&job.task, &job.dataset), dataset.rows());
         let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), source, hub, rows)?;
-        let checkpoints = job.target.open(hub)?;
+        let mut checkpoints = job.target.open(hub)?;
+        checkpoints.settle_api(&job.target, protocol.chat);
         checkpoints.variants(&job.target, &job.command)?;
         let mut inputs = Self::new(checkpoints, job.task.clone(), dataset, protocol, (fewshot, fewshot_sha256))?;
         inputs.think(job.thinking)?;
@@ -55,6 +56,9 @@ impl EvalInputs {
     /// Tells the chat template whether the model is to think, where the user says so.
     pub fn think(&mut self, thinking: Option<bool>) -> Result<(), JobError> {
         let Some(thinking) = thinking else { return Ok(()) };
+        if self.checkpoints.think(thinking) {
+            return Ok(());
+        }
         let name = self.model().name().to_owned();
         let refused = |why: &str, hint: &str| Err(JobError::invalid(format!("--thinking: {why}"), hint));
         match &mut self.chat {

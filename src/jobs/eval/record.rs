@@ -220,8 +220,8 @@ impl EvalRecord {
 
 /// Names a record of another kind.
 fn other_kind(path: &Path, bytes: &[u8]) -> Option<RecordError> {
-    let Versions { bench, perplexity, quality } = serde_json::from_slice(bytes).ok()?;
-    let kinds = [(quality, "quality run"), (bench, "benchmark"), (perplexity, "perplexity")];
+    let Versions { bench, load, perplexity, quality } = serde_json::from_slice(bytes).ok()?;
+    let kinds = [(quality, "quality run"), (bench, "benchmark"), (load, "load test"), (perplexity, "perplexity")];
     let (_, what) = kinds.into_iter().find(|(version, _)| version.is_some())?;
     Some(RecordError::invalid(
         format!("{}: the record of a {what}, not of a run on questions with answers", path.display()),
@@ -237,7 +237,9 @@ mod tests {
     fn a_record_of_another_kind_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("record.json");
-        for (field, what) in [("quality_format", "quality run"), ("bench_format", "benchmark")] {
+        for (field, what) in
+            [("quality_format", "quality run"), ("bench_format", "benchmark"), ("load_format", "load test")]
+        {
             std::fs::write(&path, format!("{{\"{field}\": 1}}")).unwrap();
             let message = EvalRecord::read(&path).unwrap_err().to_string();
             assert!(

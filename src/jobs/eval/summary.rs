@@ -65,7 +65,12 @@ fn summarise_one(measured: &Measured, reference: Option<&Measured>, asked: &Aske
         output_tokens_per_second: generate_seconds
             .zip(output_tokens)
             .map(|(seconds, output_tokens)| output_tokens as f64 / seconds),
-        load_seconds: measured.sessions.first().map(|session| session.engine.load.total_seconds),
+        // An endpoint was loaded long before.
+        load_seconds: measured
+            .sessions
+            .first()
+            .filter(|session| session.engine.dtype.is_some())
+            .map(|session| session.engine.load.total_seconds),
         peak_memory: measured.sessions.iter().filter_map(|session| session.peak_memory).max_by_key(|peak| peak.bytes),
         device_memory: measured
             .sessions

@@ -37,7 +37,9 @@ impl QualityInputs {
         // The cheap first: a misspelt prompt should not wait for a download.
         let set = PromptSet::open(job.prompts.as_deref())?;
         set.choose(&job.only)?;
-        Self::new(job, job.target.open(hub)?, set)
+        let mut checkpoints = job.target.open(hub)?;
+        checkpoints.settle_api(&job.target, job.chat);
+        Self::new(job, checkpoints, set)
     }
 
     /// From parts that are open already.

@@ -1,0 +1,202 @@
+//! One level: requests sent as it says, and what came of each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use super::prompts::Prompts;
+use super::served::{Measured, Served};
+use super::{LevelPlan, RequestRecord};
+use crate::engine::EngineError;
+use crate::jobs::JobError;
+
+/// What a level is driven by.
+#[derive(Clone)]
+pub(super) struct Level {
+    pub(super) plan: LevelPlan,
+    /// Of all levels.
+    pub(super) index: usize,
+    /// Requests at most.
+    pub(super) requests: usize,
+    /// Nothing is sent later.
+    pub(super) duration_seconds: f64,
+    pub(super) seed: u64,
+    pub(super) served: Arc<Served>,
+    pub(super) prompts: Arc<Prompts>,
+}
+
+/// What came of a level.
+#[derive(Debug, Default)]
+pub(super) struct Driven {
+    /// In the order of sending.
+    pub(super) requests: Vec<RequestRecord>,
+    /// Between chunks of all answers, seconds.
+    pub(super) gaps: Vec<f32>,
+    /// In flight when the user broke off: neither answered nor failed.
+    pub(super) abandoned: usize,
+}
+
+/// How often whoever waits looks whether the user has broken off.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What every sender shares.
+struct Shared {
+    level: Level,
+    begin: Instant,
+    sent: AtomicUsize,
+    stop: AtomicBool,
+}
+
+/// Runs a level; `tell` hears how many requests were sent and how many are over.
+pub(super) fn drive(
+    level: &Level,
+    runtime: &Runtime,
+    interrupted: &AtomicBool,
+    tell: &mut dyn FnMut(usize, usize),
+) -> Result<Driven, JobError> {
+    let (sender, measured) = channel();
+    let shared = Arc::new(Shared {
+        level: level.clone(),
+        begin: Instant::now(),
+        sent: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+    });
+    let scheduler = match level.plan {
+        LevelPlan::Users { users } => {
+            (0..users).for_each(|_| drop(runtime.spawn(user(Arc::clone(&shared), sender.clone()))));
+            None
+        }
+        LevelPlan::Rate { rate, arrivals } => {
+            let times = arrivals.times(rate, level.requests, level.seed ^ level.index as u64);
+            Some(schedule(&shared, times, runtime, sender.clone())?)
+        }
+        LevelPlan::Trace => {
+            let times = level.prompts.times.clone().unwrap_or_default();
+            Some(schedule(&shared, times, runtime, sender.clone())?)
+        }
+    };
+    drop(sender);
+    let mut driven = gather(&measured, &shared, interrupted, tell)?;
+    shared.stop.store(true, Ordering::Relaxed);
+    if let Some(scheduler) = scheduler {
+        let _ = scheduler.join();
+    }
+    driven.abandoned = shared.sent.load(Ordering::Relaxed).saturating_sub(driven.requests.len());
+    driven.requests.sort_by(|a, b| a.sent_seconds.total_cmp(&b.sent_seconds));
+    Ok(driven)
+}
+
+fn gather(
+    measured: &Receiver<Result<Measured, EngineError>>,
+    shared: &Shared,
+    interrupted: &AtomicBool,
+    tell: &mut dyn FnMut(usize, usize),
+) -> Result<Driven, JobError> {
+    let mut driven = Driven::default();
+    let mut told = Instant::now();
+    loop {
+        match measured.recv_timeout(LOOK) {
+            Ok(measured) => {
+                let Measured { record, gaps } = measured?;
+                driven.requests.push(record);
+                driven.gaps.extend(gaps);
+            }
+            Err(RecvTimeoutError::Timeout) => (),
+            Err(RecvTimeoutError::Disconnected) => return Ok(driven),
+        }
+        if told.elapsed() >= LOOK {
+            told = Instant::now();
+            tell(shared.sent.load(Ordering::Relaxed), driven.requests.len());
+        }
+        if interrupted.load(Ordering::Relaxed) {
+            return Ok(driven);
+        }
+    }
+}
+
+/// One user, who asks again as soon as there is an answer.
+async fn user(shared: Arc<Shared>, sender: Sender<Result<Measured, EngineError>>) {
+    let level = &shared.level;
+    loop {
+        let over = shared.begin.elapsed().as_secs_f64() >= level.duration_seconds;
+        if over || shared.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let taken = shared
+            .sent
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sent| (sent < level.requests).then_some(sent + 1));
+        let Ok(number) = taken else { return };
+        let measured = match level.served.ready(&level.prompts.request(level.index, number), number) {
+            Ok(ready) => {
+                let sent_seconds = shared.begin.elapsed().as_secs_f64();
+                let mut measured = level.served.send(ready).await;
+                measured.record.sent_seconds = sent_seconds;
+                Ok(measured)
+            }
+            Err(error) => Err(error),
+        };
+        if sender.send(measured).is_err() {
+            return;
+        }
+    }
+}
+
+/// A thread that sends each request at its moment, whatever has become of those before it.
+fn schedule(
+    shared: &Arc<Shared>,
+    times: Vec<f64>,
+    runtime: &Runtime,
+    sender: Sender<Result<Measured, EngineError>>,
+) -> Result<thread::JoinHandle<()>, JobError> {
+    let (shared, runtime) = (Arc::clone(shared), runtime.handle().clone());
+    let work = move || {
+        let level = &shared.level;
+        for (number, at) in times.into_iter().enumerate().take_while(|(_, at)| *at < level.duration_seconds) {
+            // Made before its moment, so that making it delays nothing.
+            let ready = level.served.ready(&level.prompts.request(level.index, number), number);
+            if !sleep_until(&shared, at) {
+                return;
+            }
+            shared.sent.fetch_add(1, Ordering::Relaxed);
+            let (task, sender) = (Arc::clone(&shared), sender.clone());
+            runtime.spawn(async move {
+                let measured = match ready {
+                    Ok(ready) => {
+                        // When it really goes out, the runtime's own delay included.
+                        let sent_seconds = task.begin.elapsed().as_secs_f64();
+                        let mut measured = task.level.served.send(ready).await;
+                        measured.record.sent_seconds = sent_seconds;
+                        measured.record.lag_seconds = sent_seconds - at;
+                        Ok(measured)
+                    }
+                    Err(error) => Err(error),
+                };
+                let _ = sender.send(measured); // whoever has broken off gathers no more
+            });
+        }
+    };
+    thread::Builder::new().name("arrivals".to_owned()).spawn(work).map_err(|error| {
+        JobError::invalid(
+            format!("cannot start the thread that sends requests: {error}"),
+            "end other programs, or raise the limit of threads (`ulimit -u`)",
+        )
+    })
+}
+
+/// Whether the moment came before the user broke off.
+fn sleep_until(shared: &Shared, at: f64) -> bool {
+    loop {
+        if shared.stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        let left = at - shared.begin.elapsed().as_secs_f64();
+        if left <= 0.0 {
+            return true;
+        }
+        thread::sleep(Duration::from_secs_f64(left).min(LOOK));
+    }
+}

@@ -1,0 +1,274 @@
+//! The file that knows every stage: load → send, level by level → record → report.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::cache::watch;
+use super::drive::{Driven, Level, drive};
+use super::prompts::{Prompts, open_target};
+use super::served::{Place, Served};
+use super::{
+    Distribution, LOAD_FORMAT, LevelFigures, LevelPlan, LevelRecord, LoadJob, LoadPlan, LoadRecord, Slo, VariantLoad,
+    render_load, timeline,
+};
+use crate::engine::{EngineHandle, EngineInfo, HandleOptions};
+use crate::hub::Hub;
+use crate::jobs::each::{End, each_variant};
+use crate::jobs::{Event, Failures, JobContext, JobError, Model, Progress, Variant, check_destination};
+use crate::openai::{Client, Refused};
+use crate::record::{Invocation, Machine, VariantName, utc_now};
+
+/// How a load test ended.
+#[derive(Debug)]
+pub struct LoadFinished {
+    /// What was measured.
+    pub record: LoadRecord,
+    /// The report of it in the job's format.
+    pub report: String,
+    /// Variants that did not finish, and why.
+    pub failures: Failures,
+}
+
+/// Threads that wait for an engine of ours, one a request in flight.
+const MOST_WAITING: usize = 16_384;
+
+/// Runs a job.
+pub fn execute(job: &LoadJob, hub: &Hub, context: &mut JobContext) -> Result<LoadFinished, JobError> {
+    check_destination(job.out.as_deref(), "load.json")?;
+    job.target.check_device()?;
+    let invocation = Invocation::now(&job.command);
+    let checkpoints = open_target(job, hub)?;
+    let variants = checkpoints.variants(&job.target, &job.command)?;
+    let mut notes = checkpoints.notes.clone();
+    let prompts = Arc::new(Prompts::open(job, &checkpoints.model, &mut notes)?);
+    notes.extend(variants.notes());
+    notes.iter().for_each(|note| (context.emit)(Event::Note(note.clone())));
+    let plan = plan(job, &prompts);
+    let mut all = Vec::new();
+    let (interrupted, failures) = each_variant(&variants, context, |variant, context| {
+        let mut load = VariantLoad { dtype: variant.name.clone(), engine: None, failure: None, levels: Vec::new() };
+        let end = run_variant(job, variant, &prompts, &mut load, &mut notes, context);
+        let end = end.unwrap_or_else(End::Failed);
+        if let End::Failed(error) = &end {
+            load.failure = Some(error.to_string());
+        }
+        all.push(load);
+        Ok(end)
+    })?;
+    notes.extend(findings(&all, &job.slo));
+    let record = LoadRecord {
+        load_format: LOAD_FORMAT,
+        invocation,
+        finished: utc_now(),
+        machine: Machine::detect(),
+        target: variants.plan.clone(),
+        plan,
+        complete: !interrupted && failures.is_empty(),
+        interrupted,
+        notes,
+        variants: all,
+    };
+    let report = render_load(&record, &job.format)?;
+    Ok(LoadFinished { record, report, failures })
+}
+
+fn plan(job: &LoadJob, prompts: &Prompts) -> LoadPlan {
+    LoadPlan {
+        levels: job.levels.clone(),
+        requests: prompts.count().or(job.requests),
+        duration_seconds: job.duration_seconds,
+        prompts: prompts.in_words.clone(),
+        prompts_sha256: prompts.sha256.clone(),
+        max_tokens: job.max_tokens,
+        exact_lengths: job.prompts.are_exact(),
+        warm_up: job.warm_up,
+        slo: job.slo,
+        seed: job.seed,
+        decoding: "greedy".to_owned(),
+    }
+}
+
+fn run_variant(
+    job: &LoadJob,
+    variant: &Variant,
+    prompts: &Arc<Prompts>,
+    load: &mut VariantLoad,
+    notes: &mut Vec<String>,
+    context: &mut JobContext,
+) -> Result<End, JobError> {
+    let runtime = runtime()?;
+    (context.emit)(Event::Loading { variant: variant.name.clone(), repetition: 1, repetitions: 1 });
+    let (mut served, engine) = serve(job, variant, context)?;
+    (context.emit)(Event::Loaded { variant: variant.name.clone(), engine: engine.clone(), first_token: None });
+    load.engine = Some(engine);
+    // What a server refuses is learnt before anything is measured: a load test sends nothing again in silence.
+    for note in served.settle(&prompts.request(usize::MAX >> 33, 0), &runtime)? {
+        (context.emit)(Event::Note(note.clone()));
+        notes.push(note);
+    }
+    let served = Arc::new(served);
+    for (index, plan) in job.levels.iter().enumerate() {
+        let level = Level {
+            plan: *plan,
+            index,
+            requests: prompts.count().or(job.requests).unwrap_or(usize::MAX),
+            duration_seconds: job.duration_seconds.unwrap_or(f64::INFINITY),
+            seed: job.seed,
+            served: Arc::clone(&served),
+            prompts: Arc::clone(prompts),
+        };
+        warm_up(job, &level, &runtime, context)?;
+        let record = run_level(&level, variant, &runtime, job, context)?;
+        load.levels.push(record);
+        if context.interrupted.load(Ordering::Relaxed) {
+            runtime.shutdown_background();
+            return Ok(End::Interrupted);
+        }
+    }
+    Ok(End::Complete)
+}
+
+fn serve(job: &LoadJob, variant: &Variant, context: &mut JobContext) -> Result<(Served, EngineInfo), JobError> {
+    let engine = (context.open_engine)(variant, &job.target)?;
+    let info = engine.info().clone();
+    let Model::Endpoint(endpoint) = &variant.model else {
+        return Ok((Served::Engine(EngineHandle::spawn(engine, HandleOptions::default())?), info));
+    };
+    let mut options = endpoint.options.clone();
+    options.client.compressed = false;
+    let clients = options.addresses.iter().map(|address| Client::new(address.clone(), options.client.clone()));
+    let places = clients.map(|client| Ok(Place::new(client?))).collect::<Result<Vec<_>, JobError>>()?;
+    let (model, refused) = (endpoint.name.clone(), Refused::default());
+    Ok((Served::Endpoints { places, options: Box::new(options), model, refused }, info))
+}
+
+/// Requests that open connections and fill caches, as many at once as the level has users, and are not counted.
+fn warm_up(job: &LoadJob, level: &Level, runtime: &Runtime, context: &mut JobContext) -> Result<(), JobError> {
+    if job.warm_up == 0 {
+        return Ok(());
+    }
+    let users = match level.plan {
+        LevelPlan::Users { users } => users.min(job.warm_up),
+        LevelPlan::Rate { .. } | LevelPlan::Trace => job.warm_up.min(16),
+    };
+    let level = Level {
+        plan: LevelPlan::Users { users },
+        // Other prompts than the level's.
+        index: level.index + job.levels.len(),
+        requests: job.warm_up,
+        duration_seconds: f64::INFINITY,
+        ..level.clone()
+    };
+    drive(&level, runtime, context.interrupted, &mut |_, _| ()).map(|_| ())
+}
+
+fn run_level(
+    level: &Level,
+    variant: &Variant,
+    runtime: &Runtime,
+    job: &LoadJob,
+    context: &mut JobContext,
+) -> Result<LevelRecord, JobError> {
+    let (started, begun) = (utc_now(), Instant::now());
+    let ended = AtomicBool::new(false);
+    let total = if level.requests == usize::MAX { 0 } else { level.requests };
+    let emit = &mut *context.emit;
+    let interrupted = context.interrupted;
+    let (driven, cache) = thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(&level.served, runtime, &ended));
+        let driven = drive(level, runtime, interrupted, &mut |sent, over| {
+            emit(Event::Progress(progress(&variant.name, sent, over, total, begun.elapsed().as_secs_f64())));
+        });
+        ended.store(true, Ordering::Relaxed);
+        let cache = watching.join().unwrap_or_default();
+        driven.map(|driven| (driven, cache))
+    })?;
+    (context.emit)(Event::Ended(variant.name.clone()));
+    let Driven { requests, gaps, abandoned } = driven;
+    if abandoned > 0 {
+        (context.emit)(Event::Note(format!("{abandoned} requests were in flight and are counted nowhere")));
+    }
+    Ok(LevelRecord {
+        level: level.plan,
+        started,
+        figures: LevelFigures::of(&level.plan, &requests, &job.slo),
+        chunk_gaps: Distribution::of(gaps.into_iter().map(f64::from)),
+        timeline: timeline(&requests),
+        cache,
+        requests,
+    })
+}
+
+fn progress(variant: &VariantName, sent: usize, over: usize, total: usize, seconds: f64) -> Progress {
+    let left = total.saturating_sub(over) as f64;
+    Progress {
+        variant: variant.clone(),
+        part: Some("load"),
+        completed: over,
+        completed_now: over,
+        total: total.max(sent),
+        running: sent.saturating_sub(over),
+        cache_bytes: None,
+        output_tokens: 0,
+        expected_tokens: None,
+        seconds,
+        remaining_seconds: (over > 0 && total > 0).then(|| seconds / over as f64 * left),
+    }
+}
+
+/// The client's own delay, from which a figure is no longer the server's.
+const LAG_SECONDS: f64 = 1e-3;
+
+/// What a reader must know to believe the figures.
+fn findings(variants: &[VariantLoad], slo: &Slo) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (variant, level) in variants.iter().flat_map(|one| one.levels.iter().map(move |level| (&one.dtype, level))) {
+        let figures = &level.figures;
+        let place = format!("{variant}, {}", level.level);
+        if let Some(lag) = figures.lag.filter(|lag| lag.p99 > LAG_SECONDS) {
+            notes.push(format!(
+                "{place}: requests were sent up to {:.1} ms late (99 %: {:.1} ms): this client or its machine was too slow for the rate",
+                lag.max * 1e3,
+                lag.p99 * 1e3
+            ));
+        }
+        if figures.wrong_lengths > 0 {
+            notes.push(format!(
+                "{place}: {} of {} answers have another number of tokens than asked for: the server does not heed `ignore_eos`",
+                figures.wrong_lengths, figures.completed
+            ));
+        }
+        if figures.completed > 0 && figures.output_tokens_per_second.is_none() {
+            notes.push(format!(
+                "{place}: nobody counts the tokens: the server sends no usage, and no tokenizer is known (`--tokenizer`)"
+            ));
+        }
+        if let LevelPlan::Users { users } = level.level
+            && figures.most_in_flight < users
+        {
+            notes.push(format!(
+                "{place}: {} requests were in flight at most: give more `--requests`",
+                figures.most_in_flight
+            ));
+        }
+        if !slo.is_none() && figures.ttft.is_none() && slo.ttft.is_some() && figures.completed > 0 {
+            notes.push(format!("{place}: no time to a first token is known, so that no answer keeps its limit"));
+        }
+    }
+    notes
+}
+
+fn runtime() -> Result<Runtime, JobError> {
+    Builder::new_multi_thread().max_blocking_threads(MOST_WAITING).thread_name("load").enable_all().build().map_err(
+        |error| {
+            JobError::invalid(
+                format!("cannot start the threads that send requests: {error}"),
+                "end other programs, or raise the limit of threads (`ulimit -u`)",
+            )
+        },
+    )
+}

@@ -1,0 +1,189 @@
+//! What a load test's template sees: the record's numbers, and the same as text that is ready to print.
+
+use serde::Serialize;
+
+use super::{Distribution, LevelRecord, LoadRecord, VariantLoad};
+use crate::report::words::{NOTHING, nothing};
+use crate::report::{Format, ReportError, model, render_by, variants};
+
+/// A load test as text in a format.
+pub fn render_load(record: &LoadRecord, format: &Format) -> Result<String, ReportError> {
+    render_by("load", &LoadView::new(record), format)
+}
+
+/// The variables of a load test's template. Everything here is text, ready to print; `record` holds every number.
+#[derive(Debug, Clone, Serialize)]
+pub struct LoadView<'a> {
+    /// The whole record, field by field.
+    pub record: &'a LoadRecord,
+    /// The same as JSON text.
+    pub record_json: String,
+    /// What is asked.
+    pub model: String,
+    /// Further checkpoints and endpoints: (variant, what it is).
+    pub variants: Vec<(String, String)>,
+    /// Engines by variant: (variant, `cpu 0.1.0 on CPU, 2 threads`).
+    pub engines: Vec<(String, String)>,
+    /// `Some CPU, 16 cores`.
+    pub machine: String,
+    /// `greedy, prompts …`.
+    pub prompts: String,
+    /// What the user broke off, if they did.
+    pub interrupted: Option<String>,
+    /// `TTFT 200 ms, ITL 20 ms`, where limits were given.
+    pub slo: Option<String>,
+    /// One a level and variant.
+    pub rows: Vec<Row>,
+    /// Three a level and variant.
+    pub times: Vec<TimeRow>,
+    /// `(variant, level, cause, how many, the first in full)`.
+    pub failed: Vec<(String, String, String, usize, String)>,
+    /// `(variant, why)` of every variant that did not finish.
+    pub failures: Vec<(String, String)>,
+}
+
+/// Throughput of a level.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Which.
+    pub variant: String,
+    /// `20 users`.
+    pub level: String,
+    /// Requests sent.
+    pub sent: String,
+    /// Answered.
+    pub ok: String,
+    /// Answers a second.
+    pub rate: String,
+    /// Output tokens a second.
+    pub output: String,
+    /// Prompt tokens a second.
+    pub prompt: String,
+    /// Answers a second within the limits.
+    pub goodput: String,
+    /// The whole level, seconds.
+    pub seconds: String,
+    /// The KV cache at its fullest.
+    pub cache: String,
+}
+
+/// A distribution of a level, milliseconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct TimeRow {
+    /// Which.
+    pub variant: String,
+    /// `20 users`.
+    pub level: String,
+    /// `TTFT`
+    pub name: &'static str,
+    /// Their mean.
+    pub mean: String,
+    /// The median.
+    pub p50: String,
+    /// 90 %.
+    pub p90: String,
+    /// 95 %.
+    pub p95: String,
+    /// 99 %.
+    pub p99: String,
+    /// The largest.
+    pub max: String,
+}
+
+impl<'a> LoadView<'a> {
+    /// The view of a record.
+    pub fn new(record: &'a LoadRecord) -> Result<Self, serde_json::Error> {
+        let levels = || record.variants.iter().flat_map(|one| one.levels.iter().map(move |level| (one, level)));
+        let engine = |one: &VariantLoad| {
+            let engine = one.engine.as_ref()?;
+            Some((one.dtype.to_string(), format!("{} {} on {}", engine.name, engine.version, engine.device)))
+        };
+        Ok(Self {
+            record_json: serde_json::to_string_pretty(record)?,
+            record,
+            model: model(&record.target.model),
+            variants: variants(&record.target),
+            engines: record.variants.iter().filter_map(engine).collect(),
+            machine: format!("{}, {} cores", record.machine.cpu, record.machine.cores),
+            prompts: format!(
+                "{}; {}{}",
+                record.plan.prompts,
+                record.plan.decoding,
+                if record.plan.exact_lengths {
+                    ", ends of sequence ignored".to_owned()
+                } else {
+                    format!(", at most {} tokens", record.plan.max_tokens)
+                }
+            ),
+            interrupted: record.interrupted.then(|| "Interrupted: levels are missing, or end early".to_owned()),
+            slo: (!record.plan.slo.is_none()).then(|| record.plan.slo.to_string()),
+            rows: levels().map(|(one, level)| row(one, level)).collect(),
+            times: levels().flat_map(|(one, level)| times(one, level)).collect(),
+            failed: levels().flat_map(|(one, level)| failed(one, level)).collect(),
+            failures: record
+                .variants
+                .iter()
+                .filter_map(|one| Some((one.dtype.to_string(), one.failure.clone()?)))
+                .collect(),
+        })
+    }
+}
+
+fn row(one: &VariantLoad, level: &LevelRecord) -> Row {
+    let figures = &level.figures;
+    let number = |value: Option<f64>| value.map_or_else(nothing, |value| format!("{value:.1}"));
+    let used = level.cache.iter().filter_map(|point| point.used).max_by(f64::total_cmp);
+    Row {
+        variant: one.dtype.to_string(),
+        level: level.level.to_string(),
+        sent: figures.sent.to_string(),
+        ok: figures.completed.to_string(),
+        rate: format!("{:.2}", figures.requests_per_second),
+        output: number(figures.output_tokens_per_second),
+        prompt: number(figures.prompt_tokens_per_second),
+        goodput: figures.goodput.map_or_else(nothing, |goodput| format!("{goodput:.2}")),
+        seconds: format!("{:.2}", figures.seconds),
+        cache: used.map_or_else(nothing, |used| format!("{:.1} %", used * 100.0)),
+    }
+}
+
+fn times(one: &VariantLoad, level: &LevelRecord) -> [TimeRow; 3] {
+    let row = |name: &'static str, of: Option<Distribution>| {
+        let ms = |value: fn(&Distribution) -> f64| {
+            of.as_ref().map_or_else(|| NOTHING.to_owned(), |of| milliseconds(value(of)))
+        };
+        TimeRow {
+            variant: one.dtype.to_string(),
+            level: level.level.to_string(),
+            name,
+            mean: ms(|of| of.mean),
+            p50: ms(|of| of.p50),
+            p90: ms(|of| of.p90),
+            p95: ms(|of| of.p95),
+            p99: ms(|of| of.p99),
+            max: ms(|of| of.max),
+        }
+    };
+    [row("TTFT", level.figures.ttft), row("ITL", level.figures.itl), row("E2E", level.figures.e2e)]
+}
+
+/// Three digits that matter: 0.512, 20.4, 1234.
+fn milliseconds(seconds: f64) -> String {
+    let ms = seconds * 1e3;
+    match ms {
+        ..10.0 => format!("{ms:.2}"),
+        ..1000.0 => format!("{ms:.1}"),
+        _ => format!("{ms:.0}"),
+    }
+}
+
+fn failed(one: &VariantLoad, level: &LevelRecord) -> Vec<(String, String, String, usize, String)> {
+    let first = |cause: &String| {
+        let found = level.requests.iter().find(|request| request.cause.as_ref() == Some(cause));
+        found.and_then(|request| request.error.clone()).unwrap_or_default()
+    };
+    let words = |(cause, count): (&String, &usize)| {
+        (one.dtype.to_string(), level.level.to_string(), cause.clone(), *count, first(cause))
+    };
+    level.figures.failed.iter().map(words).collect()
+}
