@@ -19,8 +19,8 @@ const KEY_VARIABLE: &str = "OPENAI_API_KEY";
 #[derive(Debug, Clone, Args)]
 pub struct EndpointArguments {
     /// A server of OpenAI's API in place of --model, such as
-    /// http://localhost:8000/v1; repeatable: requests go to whichever has a free
-    /// place. A server beside other columns: --variant NAME=URL
+    /// `http://localhost:8000/v1`; repeatable: requests go to whichever has a
+    /// free place. A server beside other columns: --variant NAME=URL
     #[arg(long, value_name = "URL", help_heading = "Endpoint", conflicts_with_all = ["model", "revision", "dtype", "awq"])]
     pub endpoint: Vec<String>,
     /// What the model is called there [default: the one that is served]
@@ -40,7 +40,8 @@ pub struct EndpointArguments {
     /// Ask for whole answers; no time to the first token is known then
     #[arg(long, help_heading = "Endpoint")]
     pub no_stream: bool,
-    /// The environment variable that holds the key [default: OPENAI_API_KEY]
+    /// The environment variable that holds the key [default:
+    /// `OPENAI_API_KEY`]
     #[arg(long, value_name = "NAME", help_heading = "Endpoint")]
     pub api_key_env: Option<String>,
     /// Longest wait for an answer

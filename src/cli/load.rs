@@ -90,7 +90,7 @@ pub struct LoadArguments {
     #[arg(long, value_name = "FILE", help_heading = "Prompts", conflicts_with = "trace")]
     pub workload: Option<PathBuf>,
     /// Random prompts of a trace's lengths at its moments, one JSON object a line:
-    /// at_seconds (or timestamp, ms), prompt_tokens, output_tokens
+    /// `at_seconds` (or `timestamp`, ms), `prompt_tokens`, `output_tokens`
     #[arg(long, value_name = "FILE", help_heading = "Prompts", conflicts_with_all = ["users", "rate", "requests"])]
     pub trace: Option<PathBuf>,
     /// Seed of prompts and arrivals

@@ -134,7 +134,7 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
             return Some(file("set.toml", "name = \"s\"\nmax_tokens = 5\n[[prompts]]\nid = \"a\"\ntext = \"b\"\n"));
         }
         "only" => "copying",
-        "max_tokens" => "7",
+        "max_tokens" | "timeout" => "7",
         "temperature" | "top_p" => "0.5",
         "repeats" => "2",
         "stop" | "think_end" => "zebra",
@@ -144,7 +144,6 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "format" => "markdown",
         "template" => return Some(file("t.txt", "x")),
         "baseline" | "out" => "elsewhere",
-        "timeout" => "7",
         "api_key_env" => "PATH",
         // These name what its hash stands for: the same model from elsewhere is the same.
         // `--thinking` is refused before the plans are compared: the bundled model's template does not ask.

@@ -84,7 +84,7 @@ pub fn told_once(checked: &[Checked]) -> (Vec<Common>, Vec<Checked>) {
                     known.golden_files.push(one.entry.clone());
                 }
                 None => {
-                    common.push(Common { what: what.clone(), is_note, outputs, golden_files: vec![one.entry.clone()] })
+                    common.push(Common { what: what.clone(), is_note, outputs, golden_files: vec![one.entry.clone()] });
                 }
             }
         }

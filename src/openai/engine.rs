@@ -351,7 +351,9 @@ fn failed(error: &RequestError) -> EngineError {
 /// What failed of a run, by cause, with the first of each kind in the server's words.
 fn summary(failures: &[RequestError], all: usize) -> EngineError {
     let mut causes: BTreeMap<Cause, usize> = BTreeMap::new();
-    failures.iter().for_each(|error| *causes.entry(error.cause).or_default() += 1);
+    for error in failures {
+        *causes.entry(error.cause).or_default() += 1;
+    }
     let said = causes.keys().filter_map(|cause| failures.iter().find(|error| error.cause == *cause));
     let said: Vec<String> = said.map(RequestError::to_string).collect();
     EngineError::failed(

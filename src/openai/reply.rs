@@ -144,7 +144,7 @@ impl Content {
         match self {
             Self::Text(more) => text.push_str(&more),
             Self::Parts(parts) => {
-                parts.iter().filter_map(|part| part.text.as_deref()).for_each(|more| text.push_str(more))
+                parts.iter().filter_map(|part| part.text.as_deref()).for_each(|more| text.push_str(more));
             }
         }
     }

@@ -46,6 +46,7 @@ pub enum PromptForm {
 
 /// One request for one completion. Every value of sampling is sent, for what is left out is the server's own choice.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the API")]
 pub struct GenerationRequest {
     /// What is continued.
     pub prompt: PromptForm,

@@ -1,7 +1,7 @@
 //! Requests spread over endpoints: each goes to whichever has a free place, and is asked again after a passing failure.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -124,10 +124,7 @@ impl Spread {
 
     /// The next outcome, if one comes in time.
     pub(super) fn next(&self, timeout: Duration) -> Option<Outcome> {
-        match self.outcomes.recv_timeout(timeout) {
-            Ok(outcome) => Some(outcome),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.outcomes.recv_timeout(timeout).ok()
     }
 }
 

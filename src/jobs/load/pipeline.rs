@@ -46,7 +46,9 @@ pub fn execute(job: &LoadJob, hub: &Hub, context: &mut JobContext) -> Result<Loa
     let mut notes = checkpoints.notes.clone();
     let prompts = Arc::new(Prompts::open(job, &checkpoints.model, &mut notes)?);
     notes.extend(variants.notes());
-    notes.iter().for_each(|note| (context.emit)(Event::Note(note.clone())));
+    for note in &notes {
+        (context.emit)(Event::Note(note.clone()));
+    }
     let plan = plan(job, &prompts);
     let mut all = Vec::new();
     let (interrupted, failures) = each_variant(&variants, context, |variant, context| {

@@ -71,15 +71,14 @@ impl Prompts {
                 "give `--api completions`, or leave the lengths out: prompts of a set are messages",
             ));
         }
-        let vocabulary = match model.reads_tokens() {
-            Some(tokenizer) => tokenizer.tokenizer.get_vocab_size(true),
-            None => {
-                notes.push(format!(
+        let vocabulary = if let Some(tokenizer) = model.reads_tokens() {
+            tokenizer.tokenizer.get_vocab_size(true)
+        } else {
+            notes.push(format!(
                     "no tokenizer is known: prompts are random token ids below {SMALL_VOCABULARY}, and the server has to take ids \
                      (`--tokenizer` names the model's)"
                 ));
-                SMALL_VOCABULARY
-            }
+            SMALL_VOCABULARY
         };
         let random = RandomPrompts { seed: job.seed, vocabulary };
         let prefix = random.shared_prefix(prefix);
