@@ -113,8 +113,10 @@ impl Shared<'_> {
 }
 
 fn command(suite: Suite, recipe: &Recipe, variant: &VariantName) -> String {
-    let mut words = vec!["evalsuite", suite.name(), "--model", &recipe.model];
-    words.extend(["--dtype", variant.precision().map_or("none", Precision::name)]);
+    let mut words = vec!["evalsuite", suite.name()];
+    if !recipe.is_at_endpoint() {
+        words.extend(["--model", &recipe.model, "--dtype", variant.precision().map_or("none", Precision::name)]);
+    }
     if let Some(awq) = recipe.awq.as_deref().filter(|_| *variant == Precision::Awq) {
         words.extend(["--awq", awq]);
     }

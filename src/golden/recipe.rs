@@ -64,6 +64,11 @@ impl Recipe {
         values.map(|(_, value)| value.as_str()).chain(glued).any(|value| names(value, variant))
     }
 
+    /// Whether it asks an endpoint, which has neither files nor precisions to name.
+    pub fn is_at_endpoint(&self) -> bool {
+        self.arguments.iter().any(|word| flag_of(word) == "--endpoint")
+    }
+
     /// The first flag among these that a suite which runs for its golden files would not heed.
     pub fn not_heeded<'a>(arguments: &'a [String], left_out: &[RecipeFlag]) -> Option<&'a str> {
         let mut flags = arguments.iter().map(|word| flag_of(word));

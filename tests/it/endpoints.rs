@@ -57,6 +57,7 @@ fn an_evaluation_runs_over_an_endpoint_and_says_what_it_does_not_know() {
     assert!(out.contains("chat route, prompts as messages, tokenizer unknown; weights unknown"), "{out}");
     let first = out.lines().find(|line| line.starts_with("endpoint")).unwrap();
     assert!(first.ends_with("n/a     n/a"), "load time and memory of a server are unknown: {first}");
+    assert!(out.contains("endpoint: output tokens are counted by the server's usage"), "{out}");
     let asked = server.asked("POST /v1/chat/completions");
     assert_eq!(asked.len(), 12);
     let body = &asked[0].body;
@@ -297,4 +298,27 @@ fn our_own_engine_is_loaded_too() {
     assert_eq!((level.figures.completed, level.figures.wrong_lengths, level.requests.len()), (9, 0, 9));
     assert!(level.requests.iter().all(|one| (one.prompt_tokens, one.output_tokens) == (Some(20), Some(5))));
     assert!(!level.cache.is_empty() && record.complete);
+}
+
+#[test]
+fn golden_files_are_kept_of_an_endpoint_and_checked_against_it() {
+    let said = Arc::new(AtomicUsize::new(0));
+    let changes = Arc::clone(&said);
+    let server = MockServer::start(move |asked| {
+        if asked.route.contains("chat") && changes.load(Ordering::Relaxed) == 1 {
+            let body = json!({"choices": [{"index": 0, "delta": {"content": "#### 8"}, "finish_reason": "stop"}]});
+            return stream(&[format!("data: {body}\n\ndata: [DONE]\n\n").as_bytes()]);
+        }
+        answer(asked)
+    });
+    let (address, scratch) = (server.address(), tempfile::tempdir().unwrap());
+    let made = run(scratch.path(), &["gsm8k", "--endpoint", &address, "--limit", "3", "--out", "run"]);
+    assert_eq!(made.0, Some(0), "{}", made.2);
+    let kept = run(scratch.path(), &["golden", "accept", "--run", "run"]);
+    assert_eq!(kept.0, Some(0), "{}{}", kept.1, kept.2);
+    let same = run(scratch.path(), &["golden", "check"]);
+    assert_eq!(same.0, Some(0), "{}{}", same.1, same.2);
+    said.store(1, Ordering::Relaxed);
+    let other = run(scratch.path(), &["golden", "check"]);
+    assert_eq!(other.0, Some(4), "{}{}", other.1, other.2);
 }

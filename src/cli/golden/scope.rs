@@ -263,9 +263,12 @@ pub(super) fn job(
     let own: Vec<&str> = variants.iter().filter_map(VariantName::precision).map(Precision::name).collect();
     let list = if own.is_empty() { NO_DTYPE.to_owned() } else { own.join(",") };
     let out = out.display().to_string();
-    let mut words = vec!["evalsuite", suite.name(), "--model", &recipe.model, "--engine", engine, "--out", &out];
-    if !variants.is_empty() {
-        words.extend(["--dtype", &list]);
+    let mut words = vec!["evalsuite", suite.name(), "--engine", engine, "--out", &out];
+    if !recipe.is_at_endpoint() {
+        words.extend(["--model", &recipe.model]);
+        if !variants.is_empty() {
+            words.extend(["--dtype", &list]);
+        }
     }
     if let Some(awq) = recipe.awq.as_deref().filter(|_| variants.is_empty() || own.contains(&Precision::Awq.name())) {
         words.extend(["--awq", awq]);
