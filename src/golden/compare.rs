@@ -2,7 +2,7 @@
 
 use super::common;
 use super::prompt_change::where_it_changed;
-use super::{FileHash, Golden, Note, Output, ProtocolInput, Tolerance};
+use super::{Change, ChangeKind, FileHash, Golden, Note, Output, ProtocolInput, Tolerance};
 use crate::score::{first_divergence, normalize, paired_score_interval};
 use crate::task::Tier;
 
@@ -19,36 +19,6 @@ pub struct Comparison {
     pub whole: Vec<String>,
     /// Number of outputs that both have.
     pub compared: usize,
-}
-
-/// One difference of an output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Its kind.
-    pub kind: ChangeKind,
-    /// The change in words.
-    pub what: String,
-    /// What makes it the same change as another output's, wherever in the output it stands.
-    pub key: String,
-}
-
-/// The kind of a difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// Only one side has the output.
-    Presence,
-    /// The prompt.
-    Prompt,
-    /// The generated tokens or text.
-    Tokens,
-    /// A score or a verdict.
-    Verdict,
-}
-
-impl ChangeKind {
-    fn because(self, what: String) -> Change {
-        Change { kind: self, key: what.clone(), what }
-    }
 }
 
 impl Comparison {

@@ -7,8 +7,10 @@
 
 mod annotation;
 mod candidate;
+mod change;
 mod check;
 mod common;
+mod common_files;
 mod compare;
 mod file;
 mod orphans;
@@ -21,9 +23,10 @@ mod tolerance;
 
 pub use annotation::annotations;
 pub use candidate::{Candidates, Origin, RecipeSource, candidates};
+pub use change::{Change, ChangeKind};
 pub use check::{Checked, Status, hold};
-pub use common::{Common, told_once};
-pub use compare::{Change, ChangeKind, Comparison, compare};
+pub use common_files::{Common, told_once};
+pub use compare::{Comparison, compare};
 pub use file::{
     DatasetInput, FileHash, GOLDEN_FORMAT, Golden, Inputs, Note, Output, PromptsInput, ProtocolInput, Provenance,
     RuleInput, Scored, Suite,

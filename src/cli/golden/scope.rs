@@ -197,7 +197,8 @@ impl ScopeArguments {
 pub(super) fn variant_of(entry: &Entry) -> Option<VariantName> {
     let name = VariantName::parse(&entry.dtype).ok()?;
     let file = if entry.exists() { entry.path.clone() } else { entry.pending_path() };
-    let is_named = || Golden::read(&file).is_ok_and(|golden| golden.recipe.has_variant(&name));
+    let is_named =
+        || Golden::read(&file).is_ok_and(|golden| golden.recipe.has_variant(&name) || golden.recipe.is_at_endpoint());
     (name.precision().is_some() || is_named()).then_some(name)
 }
 

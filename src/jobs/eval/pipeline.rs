@@ -4,13 +4,12 @@ use super::prompts::prepare;
 use super::results::Results;
 use super::summary::thought_notes;
 use super::{EvalInputs, EvalJob, EvalPlan, EvalRecord, render};
-use crate::engine::CountedBy;
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::folder::{folder_events, open_folder};
 use crate::jobs::generate::{Task, generate};
 use crate::jobs::{Event, Failures, Finished, JobContext, JobError, Prepared};
-use crate::record::{RunFolder, StoredCompletion, StoredSample, VariantName, answers, read_samples};
+use crate::record::{RunFolder, StoredSample, answers, read_samples};
 use crate::report::words::{percent, thousands};
 use crate::score::statistics::smallest_difference;
 use crate::score::{Answer, score};
@@ -123,25 +122,6 @@ fn record(
     };
     let mut record = results.record();
     record.notes.extend(thought_notes(&record.dtypes));
-    record.notes.extend(journals.iter().filter_map(|(variant, completions)| counted_note(variant, completions)));
+    record.notes.extend(record.dtypes.iter().filter_map(|dtype| dtype.counted.clone()));
     Ok(record)
-}
-
-/// Who counted the tokens of a variant whose engine is a server.
-fn counted_note(variant: &VariantName, completions: &[StoredCompletion]) -> Option<String> {
-    let by = |who: Option<CountedBy>| completions.iter().filter(|one| one.counted_by == who).count();
-    let counts = [
-        (by(Some(CountedBy::Ids)), "by their ids"),
-        (by(Some(CountedBy::Usage)), "by the server's usage"),
-        (by(Some(CountedBy::Tokenizer)), "by the model's tokenizer on the text"),
-    ];
-    let told: Vec<(usize, &str)> = counts.into_iter().filter(|(count, _)| *count > 0).collect();
-    match told[..] {
-        [] => None,
-        [(count, how)] if count == completions.len() => Some(format!("{variant}: output tokens are counted {how}")),
-        _ => {
-            let words = told.iter().map(|(count, how)| format!("{count} {how}")).collect::<Vec<_>>().join(", ");
-            Some(format!("{variant}: output tokens of {} answers are counted: {words}", completions.len()))
-        }
-    }
 }

@@ -67,6 +67,9 @@ pub struct DtypeRecord {
     /// What was thought before answers; left out where nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thoughts: Option<ThoughtRecord>,
+    /// Who counted its tokens, in a sentence, where a server made them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<String>,
     /// One a rule, in the protocol's order.
     pub rules: Vec<RuleRecord>,
     /// How long the answers are; `None` where tokens are unknown, and in records of before it was kept.

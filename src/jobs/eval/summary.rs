@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{ClusterKey, Clusters, DtypeRecord, EvalPlan, Lengths, RuleRecord, ThoughtRecord};
-use crate::engine::Finish;
+use crate::engine::{CountedBy, Finish};
 use crate::record::{DeviceMemory, Session, StoredCompletion, StoredSample, VariantName};
 use crate::score::{Repeats, Vote, clustered_paired, clustered_wilson, paired_ratio, repeats};
 
@@ -57,6 +57,7 @@ fn summarise_one(measured: &Measured, reference: Option<&Measured>, asked: &Aske
         answered: completions.iter().filter(|completion| !completion.text.trim().is_empty()).count(),
         cut: completions.iter().filter(|completion| completion.finish.is_cut()).count(),
         thoughts: thoughts(completions),
+        counted: counted(&measured.dtype, completions),
         rules: asked.rules.iter().map(|rule| summarise_rule(rule, completions, reference, asked)).collect(),
         lengths: lengths(completions, reference, &asked.clusters),
         prompt_tokens: total(completions, |completion| completion.prompt_tokens),
@@ -89,6 +90,25 @@ fn thoughts(completions: &[StoredCompletion]) -> Option<ThoughtRecord> {
         unfinished,
         tokens: thoughts.iter().map(|thought| thought.tokens.map(|tokens| tokens as u64)).sum(),
     })
+}
+
+/// Who counted the tokens of a variant whose engine is a server.
+fn counted(variant: &VariantName, completions: &[StoredCompletion]) -> Option<String> {
+    let by = |who: Option<CountedBy>| completions.iter().filter(|one| one.counted_by == who).count();
+    let counts = [
+        (by(Some(CountedBy::Ids)), "by their ids"),
+        (by(Some(CountedBy::Usage)), "by the server's usage"),
+        (by(Some(CountedBy::Tokenizer)), "by the model's tokenizer on the text"),
+    ];
+    let told: Vec<(usize, &str)> = counts.into_iter().filter(|(count, _)| *count > 0).collect();
+    match told[..] {
+        [] => None,
+        [(count, how)] if count == completions.len() => Some(format!("{variant}: output tokens are counted {how}")),
+        _ => {
+            let words = told.iter().map(|(count, how)| format!("{count} {how}")).collect::<Vec<_>>().join(", ");
+            Some(format!("{variant}: output tokens of {} answers are counted: {words}", completions.len()))
+        }
+    }
 }
 
 /// What a reader must know of every variant's thoughts.

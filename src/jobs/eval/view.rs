@@ -87,7 +87,7 @@ pub struct EvalView<'a> {
     pub repeat_rows: Vec<RepeatRow>,
     /// What intervals make of answers that belong together.
     pub together: Option<String>,
-    /// What every variant's thoughts are, a sentence each.
+    /// What every variant's thoughts are, and who counted the tokens of servers, a sentence each.
     pub thoughts: Vec<String>,
     /// One a variant.
     pub speeds: Vec<SpeedRow>,
@@ -137,7 +137,11 @@ impl<'a> EvalView<'a> {
             repeat_rows: record.dtypes.iter().flat_map(|dtype| repeat_rows(dtype, &pass_columns)).collect(),
             pass_columns,
             together: together(record),
-            thoughts: thought_notes(&record.dtypes),
+            thoughts: [
+                thought_notes(&record.dtypes),
+                record.dtypes.iter().filter_map(|dtype| dtype.counted.clone()).collect(),
+            ]
+            .concat(),
             speeds: record.dtypes.iter().map(speed_row).collect(),
             failures: record.dtypes.iter().filter_map(failure).collect(),
         })
