@@ -1,6 +1,7 @@
 //! From words to arguments; what clap says of a mistake, with the way out behind it.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
@@ -12,10 +13,18 @@ use super::printer::say;
 /// What was typed; else how the program ends, for its help or what is wrong has been printed.
 pub(super) fn parse(words: &[OsString]) -> Result<Arguments, Exit> {
     Arguments::try_parse_from(words).map_err(|message| {
-        // A closed pipe is no reason to fail: whoever asked for help has read enough.
-        let _ = message.print();
+        let printed = message.print().and_then(|()| std::io::stdout().flush());
         if !message.use_stderr() {
-            return Exit::Success;
+            // A closed pipe is no reason to fail: whoever asked for help has read enough.
+            return match printed {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    say(&format!(
+                        "error: cannot write to stdout: {error}\nhint: is the disk full that it is redirected to?"
+                    ));
+                    Exit::UserMistake
+                }
+                _ => Exit::Success,
+            };
         }
         say(&format!("hint: {}", hint(&message, words)));
         Exit::UserMistake

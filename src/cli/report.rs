@@ -12,6 +12,7 @@ use super::headline::{deny, set_rule};
 use super::output::{colour, print_data};
 use super::printer::{note, print_error, print_notes};
 use crate::compare::{Comparison, Report, read_outside, report_format};
+use crate::fault::IoCause;
 use crate::files::write_atomically;
 use crate::jobs::JobError;
 use crate::jobs::eval::StoredRun;
@@ -91,10 +92,11 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
                 bytes.push(b'\n');
             }
             write_atomically(path, &bytes).map_err(|error| {
-                JobError::invalid(
-                    format!("cannot write {}: {error}", path.display()),
-                    "give `--out` a file in a folder that is there and may be written to",
-                )
+                let hint = match IoCause::of(&error) {
+                    IoCause::Full => "the disk is full: make room, or give `--out` a file on another one",
+                    _ => "give `--out` a file in a folder that is there and may be written to",
+                };
+                JobError::invalid(format!("cannot write {}: {error}", path.display()), hint)
             })?;
             note(&format!("report: {}", path.display()));
         }

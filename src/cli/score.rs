@@ -48,6 +48,10 @@ pub struct ScoreArguments {
     /// The variant that the others are compared with [default: f32, else the first]
     #[arg(long, value_name = "NAME")]
     pub reference: Option<String>,
+    /// The rule that decides: first table and verdict [default: the protocol's
+    /// headline]
+    #[arg(long, value_name = "NAME")]
+    pub rule: Option<String>,
     /// Run folder [default: `runs/TIME-NAME-PROTOCOL`, in UTC]
     #[arg(long, value_name = "DIR", help_heading = "Results")]
     pub out: Option<PathBuf>,
@@ -65,6 +69,7 @@ pub(super) fn run(arguments: &ScoreArguments, command: Vec<String>) -> Result<Ex
         protocol: arguments.protocol.clone(),
         model: arguments.model.clone(),
         reference: arguments.reference.clone(),
+        rule: arguments.rule.clone(),
         destination: destination(arguments.out.as_ref()),
     };
     let ScoredCompletions { record, rows, folder } = score_completions(&job)?;

@@ -113,6 +113,11 @@ impl Rule {
         Self { name: name.to_owned(), extractor: Extractor::Numeric }
     }
 
+    /// Whether it compares numbers and looks for them anywhere in a text.
+    pub const fn reads_numbers(&self) -> bool {
+        matches!(self.extractor, Extractor::Numeric)
+    }
+
     /// What stands in the last `\boxed{…}`, compared by exact value with the reference value. `src/score/boxed.rs` says precisely how
     /// it reads.
     pub fn boxed(name: &str) -> Self {

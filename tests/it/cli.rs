@@ -269,3 +269,24 @@ fn a_reader_that_goes_away_is_no_error() {
         assert!(message.is_empty(), "{message}");
     }
 }
+
+#[test]
+fn a_full_disk_is_told_of_help_and_of_a_report_s_file() {
+    let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else {
+        crate::skip::skip("/dev/full", "no /dev/full to print to");
+        return;
+    };
+    let output = evalsuite().arg("--help").stdout(full).output().expect("the program starts");
+    let told = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && told.contains("error: cannot write to stdout"), "{told}");
+    assert!(told.contains("hint: is the disk full"), "{told}");
+    let folder = tempfile::tempdir().unwrap();
+    let row = r#"{"question": "q", "reference": "4", "completion": "It is 4."}"#;
+    std::fs::write(folder.path().join("rows.jsonl"), row).unwrap();
+    let run = |words: &str| {
+        evalsuite().current_dir(folder.path()).args(words.split(' ')).output().expect("the program starts")
+    };
+    assert!(run("score rows.jsonl --protocol direct --out run").status.success());
+    let told = crate::program::mistake(&run("report run --format json --out /dev/full"));
+    assert!(told.contains("cannot write /dev/full") && told.contains("hint: the disk is full: make room"), "{told}");
+}

@@ -150,7 +150,8 @@ fn rules_themes_and_help_answer_to_keys() {
         assert_eq!(page.js(shown), "1");
         page.click("#rules button");
         assert_eq!(page.js(shown), "0");
-        assert_eq!(page.js("document.querySelectorAll('tbody:not([hidden])').length"), 1);
+        assert_eq!(page.js("document.querySelectorAll('#headline tbody:not([hidden])').length"), 1);
+        assert_eq!(page.js("document.querySelectorAll('#against tbody:not([hidden])').length"), 1);
 
         page.key("?");
         assert_eq!(page.js("document.getElementById('help').open"), true);
@@ -170,6 +171,16 @@ fn a_phone_shows_the_list_and_then_the_sample() {
     let mut page = Page::open(&chromium, &file, PHONE, false);
     let wider = page.js("document.documentElement.scrollWidth - document.documentElement.clientWidth");
     assert_eq!(wider, 0, "nothing sticks out to the side");
+    // What people came for stands first, and in sight: variant, accuracy and its interval.
+    assert_eq!(page.js("document.querySelector('table').id"), "headline");
+    let headings = page.js("[...document.querySelectorAll('#headline thead th')].map(th => th.textContent)");
+    let place = |name: &str| headings.as_array().unwrap().iter().position(|heading| heading == name).unwrap();
+    assert_eq!(place("Precision"), 0, "{headings}");
+    let right = format!(
+        "document.querySelectorAll('#headline thead th')[{}].getBoundingClientRect().right",
+        place("95 % interval")
+    );
+    assert!(page.js(&right).as_f64().unwrap() <= f64::from(PHONE.0), "the interval is in sight");
     let sees = "getComputedStyle(document.getElementById('detail')).display !== 'none'";
     assert_eq!(page.js(sees), false);
     page.click(".option:nth-child(4)");

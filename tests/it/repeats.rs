@@ -38,6 +38,14 @@ fn repeats_are_taken_together_and_told_in_every_format() {
     let report = said(folder.path(), "report run");
     assert!(words(&report).contains(caveat) && words(&report).contains("of each pass@all maj@all"), "{report}");
     assert!(report.lines().all(|line| line.chars().count() <= 80), "{report}");
+    // The page's table, under the headline rule (the cells of the first row that it shows).
+    let page = said(folder.path(), "report run --format html");
+    assert!(words(&page).contains(caveat), "the page's caveat");
+    let table =
+        page.split("id=\"repeats\"").nth(1).and_then(|rest| rest.split("</table>").next()).expect("a table of repeats");
+    for heading in ["Questions", "Answers of each", "pass@all", "maj@all", "Worst", "Best", "sd", "Design effect"] {
+        assert!(table.contains(&format!(">{heading}</th>")), "{heading}: {table}");
+    }
     let record: Value = serde_json::from_str(&said(folder.path(), "show run --format json")).unwrap();
     let rule = &record["dtypes"][1]["rules"][0];
     assert_eq!((&rule["accuracy"]["n"], &rule["accuracy"]["clustering"]["clusters"]), (&9.into(), &3.into()));
@@ -48,4 +56,15 @@ fn repeats_are_taken_together_and_told_in_every_format() {
     let score = &comparison["rows"][1]["scores"][0];
     assert_eq!((&score["accuracy"], &score["against"]), (&rule["accuracy"], &rule["against_f32"]));
     assert_eq!(score["repeats"], rule["repeats"]);
+    let row = table.split("<tr>").nth(3).expect("the second variant's row under the first rule");
+    let cells: Vec<&str> =
+        row.split("<td").skip(1).filter_map(|cell| cell.split('>').nth(1)?.split('<').next()).collect();
+    let repeats = &score["repeats"];
+    let percent = |value: &Value| format!("{:.1}", value.as_f64().unwrap() * 100.0);
+    let all = percent(&repeats["pass_at"].as_array().unwrap().last().unwrap()["value"]);
+    let figures = ["majority", "lowest", "highest", "standard_deviation"].map(|name| percent(&repeats[name]));
+    let effect = score["accuracy"]["clustering"]["design_effect"].as_f64().unwrap();
+    let wanted: Vec<String> =
+        ["3".to_owned(), "3".to_owned(), all].into_iter().chain(figures).chain([format!("{effect:.2}")]).collect();
+    assert!(row.contains("<th scope=\"row\">f16</th>") && cells == wanted, "{cells:?} for {wanted:?}");
 }

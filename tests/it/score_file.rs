@@ -191,3 +191,50 @@ fn an_id_that_comes_again_is_a_repeat_of_its_question() {
         scored["rows"].as_array().unwrap().iter().map(|row| row["repeat"].as_u64().unwrap()).collect();
     assert_eq!(repeats, [0, 1, 0, 1, 0, 1, 0, 1]);
 }
+
+#[test]
+fn another_rule_may_decide_and_a_misspelt_one_is_named() {
+    let world = world();
+    let record =
+        |flags: &str| json_of(world.path(), &format!("{SCORE} {flags} --format json"))["record"]["headline"].clone();
+    assert_eq!(record("--out a"), "strict");
+    assert_eq!(record("--out b --rule numeric"), "numeric");
+    let (_, said) = says(world.path(), 2, &format!("{SCORE} --out c --rule strct"));
+    assert!(said.contains("unknown rule `strct`") && said.contains("did you mean `strict`"), "{said}");
+    assert!(!world.path().join("c").exists());
+}
+
+/// A reference in words made every answer wrong, and nothing said why.
+#[test]
+fn references_that_no_number_can_equal_are_noted() {
+    let world = world();
+    let row = |reference: &str| {
+        format!("{{\"question\": \"q {reference}\", \"reference\": \"{reference}\", \"completion\": \"It is 5.\"}}\n")
+    };
+    fs::write(world.path().join("both.jsonl"), [row("5"), row("five"), row("V"), row("1/2")].concat()).unwrap();
+    let (_, said) = says(world.path(), 0, &format!("{SCORE} --rule numeric --out a"));
+    let wanted =
+        "2 of 4 references are no number to the rule numeric, the first \"five\": no answer to them can be right";
+    assert!(said.contains(wanted), "{said}");
+    fs::write(world.path().join("both.jsonl"), row("5")).unwrap();
+    assert!(!says(world.path(), 0, &format!("{SCORE} --rule numeric --out b")).1.contains("no number to the rule"));
+}
+
+/// A disk that was full left a folder behind that refused the command once there was room.
+#[test]
+fn a_scoring_that_found_no_room_leaves_nothing_in_the_way() {
+    let world = world();
+    let row = |id: usize| {
+        format!("{{\"question\": \"question {id}\", \"reference\": \"4\", \"completion\": \"It is 4.\"}}\n")
+    };
+    fs::write(world.path().join("both.jsonl"), (0..400).map(row).collect::<String>()).unwrap();
+    // Files of at most 8 kB: plan and samples begin, and something after them finds no room.
+    let script = "trap '' XFSZ; ulimit -f 16; exec \"$@\"";
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_evalsuite")]).args(SCORE.split(' ')).args(["--out", "run"]);
+    let output = shell.current_dir(world.path()).output().expect("sh starts");
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("cannot write"), "{}", text(&output.stderr));
+    assert!(!world.path().join("run").exists());
+    says(world.path(), 0, &format!("{SCORE} --out run"));
+}

@@ -2,6 +2,7 @@
 //! and `variant`.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -54,7 +55,12 @@ impl Completions {
     /// Reads a file; an error names file, line and field.
     pub(super) fn read(path: &Path) -> Result<Self, JobError> {
         let text = read_text(path).map_err(|error| {
-            JobError::invalid(format!("cannot read the completions in {}: {error}", path.display()), HINT)
+            let hint = match error.kind() {
+                io::ErrorKind::NotFound => "check the path of the file".to_owned(),
+                io::ErrorKind::InvalidData => "write it as UTF-8 text".to_owned(),
+                _ => format!("name a file that can be read: {HINT}"),
+            };
+            JobError::invalid(format!("cannot read the completions in {}: {error}", path.display()), hint)
         })?;
         let (samples, ids, variants) = grouped(&text).map_err(|(line, fault)| {
             JobError::invalid(format!("{}:{line}: {}", path.display(), fault.what), fault.hint)
@@ -136,9 +142,16 @@ struct Row {
     variant: VariantName,
 }
 
+/// What is wrong with a line, which is a text of its own to the parser: every line would be its line 1.
+fn in_line(error: &serde_json::Error) -> String {
+    let (text, column) = (error.to_string(), error.column());
+    let what = text.split(" at line ").next().unwrap_or(&text);
+    if column > 0 { format!("{what} at column {column}") } else { what.to_owned() }
+}
+
 fn row(line: &str) -> Result<Row, Fault> {
-    let object: Map<String, Value> =
-        serde_json::from_str(line).map_err(|error| Fault::new(format!("not a JSON object: {error}"), HINT))?;
+    let object: Map<String, Value> = serde_json::from_str(line)
+        .map_err(|error| Fault::new(format!("not a JSON object: {}", in_line(&error)), HINT))?;
     let text = |field: &str| match object.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -237,7 +250,8 @@ mod tests {
         let good = r#"{"id": "a", "question": "q", "reference": "4", "completion": "c"}"#;
         for (bad, part) in [
             ("{", "FILE:2: not a JSON object"),
-            ("[]", "FILE:2: not a JSON object"),
+            ("[]", "FILE:2: not a JSON object: invalid type: sequence, expected a map\n"),
+            (r#"{"question": "q", "reference"#, "FILE:2: not a JSON object: EOF while parsing a string at column 28"),
             (r#"{"reference": "4", "completion": "c"}"#, "FILE:2: `question` is missing"),
             (r#"{"question": "q", "completion": "c"}"#, "FILE:2: `reference` is missing"),
             (r#"{"question": "q", "reference": "4", "completon": "c"}"#, "`completon` is none of these"),
@@ -258,5 +272,17 @@ mod tests {
             assert!(error.contains(part) && error.contains("\nhint: "), "{bad}: {error}");
         }
         assert!(read("\n").unwrap_err().contains("FILE: there is no completion in it"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_told_what_would_help() {
+        let folder = tempfile::tempdir().unwrap();
+        let hint =
+            |path: &Path| Completions::read(path).unwrap_err().to_string().split_once("hint: ").unwrap().1.to_owned();
+        assert_eq!(hint(&folder.path().join("nowhere.jsonl")), "check the path of the file");
+        assert!(hint(folder.path()).starts_with("name a file that can be read: each line is a JSON object"));
+        let bytes = folder.path().join("bytes.jsonl");
+        std::fs::write(&bytes, [0xff, 0xfe]).unwrap();
+        assert_eq!(hint(&bytes), "write it as UTF-8 text");
     }
 }

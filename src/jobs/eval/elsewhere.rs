@@ -15,7 +15,7 @@ use crate::jobs::folder::open_folder;
 use crate::jobs::thoughts::{take_thought, thought_marks};
 use crate::jobs::{Destination, JobError};
 use crate::record::{
-    GenerationPlan, Invocation, ModelPlan, StoredCompletion, StoredSample, TargetPlan, VariantName, answers,
+    GenerationPlan, Invocation, ModelPlan, RunFolder, StoredCompletion, StoredSample, TargetPlan, VariantName, answers,
 };
 use crate::score::{Answer, Extraction, score};
 use crate::task::{Protocol, Sample};
@@ -33,6 +33,8 @@ pub struct ScoreJob {
     pub model: Option<String>,
     /// The variant that the others are compared with; `None` is f32, or else the file's first.
     pub reference: Option<String>,
+    /// The rule that decides, instead of the protocol's headline.
+    pub rule: Option<String>,
     /// Where the run folder goes.
     pub destination: Destination,
 }
@@ -67,16 +69,32 @@ pub struct ScoredRow {
 
 /// Scores a file's completions and writes a run folder of them.
 pub fn score_completions(job: &ScoreJob) -> Result<ScoredCompletions, JobError> {
-    let protocol = Protocol::open(&job.protocol)?;
+    let mut protocol = Protocol::open(&job.protocol)?;
+    if let Some(rule) = &job.rule {
+        protocol.set_headline(rule)?;
+    }
     let completions = Completions::read(&job.file)?;
     let plan = plan(job, &protocol, &completions)?;
     let name = format!("{}-{}", plan.target.model.name.rsplit('/').next().unwrap_or_default(), protocol.name);
     let (folder, plan) = open_folder(&job.destination, false, plan, &name)?;
-    let samples = stored_samples(&completions);
+    let path = folder.path().to_path_buf();
+    written(folder, plan, &protocol, &completions).inspect_err(|_| {
+        // Nothing here is resumed: what is half written would only be in the way of the same command.
+        let _ = std::fs::remove_dir_all(path);
+    })
+}
+
+fn written(
+    folder: RunFolder,
+    plan: EvalPlan,
+    protocol: &Protocol,
+    completions: &Completions,
+) -> Result<ScoredCompletions, JobError> {
+    let samples = stored_samples(completions);
     folder.write_samples(&samples)?;
     let mut journals = Vec::new();
     for (variant, rows) in &completions.variants {
-        let scored: Vec<StoredCompletion> = rows.par_iter().map(|row| scored(row, &completions, &protocol)).collect();
+        let scored: Vec<StoredCompletion> = rows.par_iter().map(|row| scored(row, completions, protocol)).collect();
         let (mut journal, _) = folder.journal(variant)?;
         for completion in &scored {
             journal.append(completion)?;
@@ -86,9 +104,9 @@ pub fn score_completions(job: &ScoreJob) -> Result<ScoredCompletions, JobError> 
     }
     let answers = answers(&journals)?;
     folder.write_answers(&answers)?;
-    let record = record(plan, &protocol, (&journals, &samples), sha256(&answers));
+    let record = record(plan, protocol, (&journals, &samples), sha256(&answers));
     folder.write_record(&record)?;
-    Ok(ScoredCompletions { record, rows: rows(&completions, &journals), folder: folder.path().to_path_buf() })
+    Ok(ScoredCompletions { record, rows: rows(completions, &journals), folder: folder.path().to_path_buf() })
 }
 
 fn plan(job: &ScoreJob, protocol: &Protocol, completions: &Completions) -> Result<EvalPlan, JobError> {
@@ -223,9 +241,34 @@ fn record(
         ran: vec![(Vec::new(), None); journals.len()],
         samples,
         answers_sha256: Some(answers_sha256),
-        notes: std::iter::once(in_words).chain((!short.is_empty()).then(|| short.join("; "))).collect(),
+        notes: std::iter::once(in_words)
+            .chain((!short.is_empty()).then(|| short.join("; ")))
+            .chain(unreadable_references(protocol, samples))
+            .collect(),
     };
     results.record()
+}
+
+/// References that the headline rule does not find right even where they are all that an answer says; of rules that look for a reference
+/// within other words nothing can be told so.
+fn unreadable_references(protocol: &Protocol, samples: &[StoredSample]) -> Option<String> {
+    let rule = protocol.rules.iter().find(|rule| rule.name == protocol.headline).filter(|rule| rule.reads_numbers())?;
+    let reference = |sample: &StoredSample| {
+        let answer = Answer::from(&sample.answer);
+        sample.reference.clone().unwrap_or_else(|| answer.value.to_owned())
+    };
+    let is_read = |reference: &str| {
+        let answer = Answer { full: reference, value: reference };
+        score(std::slice::from_ref(rule), reference, answer).iter().all(|score| score.correct)
+    };
+    let unread: Vec<String> = samples.iter().map(reference).filter(|reference| !is_read(reference)).collect();
+    let first = unread.first()?;
+    Some(format!(
+        "{} of {} references are no number to the rule {}, the first {first:?}: no answer to them can be right",
+        unread.len(),
+        samples.len(),
+        rule.name
+    ))
 }
 
 fn rows(completions: &Completions, journals: &[(VariantName, Vec<StoredCompletion>)]) -> Vec<ScoredRow> {
