@@ -326,3 +326,38 @@ fn speed(blank: &GateCheck, own: Option<f64>, stored: Option<f64>, least: f64) -
     let passed = ratio.is_some_and(|ratio| ratio >= least);
     GateCheck { subject: GateSubject::Speed, passed, message, speed_ratio: ratio, ..blank.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Precision;
+
+    fn blank() -> GateCheck {
+        GateCheck {
+            run: 0,
+            dtype: Precision::F16.into(),
+            subject: GateSubject::Accuracy,
+            passed: false,
+            message: String::new(),
+            paired: None,
+            interval: None,
+            speed_ratio: None,
+        }
+    }
+
+    #[test]
+    fn a_speed_of_just_the_least_ratio_passes() {
+        assert!(speed(&blank(), Some(50.0), Some(100.0), 0.5).passed);
+        assert!(!speed(&blank(), Some(49.9), Some(100.0), 0.5).passed);
+        assert!(!speed(&blank(), None, Some(100.0), 0.5).passed);
+    }
+
+    #[test]
+    fn too_few_questions_pass_no_gate_though_nothing_was_lost() {
+        let few = Paired::of_counts(3, 0, 1, 0).unwrap();
+        let check = accuracy(&blank(), few, None, Limits::default());
+        assert!(!check.passed && check.message.contains("are too few to show it"), "{}", check.message);
+        assert!(accuracy(&blank(), few, Some("token for token"), Limits::default()).passed);
+        assert!(accuracy(&blank(), Paired::of_counts(1000, 0, 1, 0).unwrap(), None, Limits::default()).passed);
+    }
+}

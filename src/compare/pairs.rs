@@ -67,3 +67,25 @@ fn verdict(completion: &StoredCompletion, rule: &str) -> Option<((usize, usize),
     let score = completion.scores.iter().find(|score| score.rule == rule)?;
     Some(((completion.sample, completion.repeat), score.correct))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::jobs::eval::StoredRun;
+
+    #[test]
+    fn a_repeat_is_paired_with_the_same_repeat() {
+        let run = StoredRun::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425/run")).unwrap();
+        let one = |repeat: usize, correct: bool| {
+            let mut one = StoredCompletion { repeat, ..run.completions[0].1[0].clone() };
+            one.scores[0].correct = correct;
+            one
+        };
+        let rule = run.completions[0].1[0].scores[0].rule.clone();
+        let both = [one(0, true), one(1, false)];
+        let paired = paired_by_sample(&both, &both, &rule, &Clusters::default()).unwrap();
+        assert_eq!((paired.both_right, paired.lost, paired.gained, paired.both_wrong), (1, 0, 0, 1));
+    }
+}

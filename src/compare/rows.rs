@@ -217,3 +217,56 @@ fn score(record: &DtypeRecord, rule: &str, against: Option<Paired>) -> Score {
         repeats: own.and_then(|own| own.repeats.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::score::statistics::{paired, wilson};
+
+    fn score(rule: &str) -> Score {
+        Score {
+            rule: rule.to_owned(),
+            extracted: Some(4),
+            extracted_from_cut: Some(1),
+            accuracy: wilson(3, 4),
+            against: paired(&[true, true, false, true], &[true, true, true, false]),
+            smallest_difference: None,
+            is_damage: false,
+            repeats: None,
+        }
+    }
+
+    #[test]
+    fn rules_are_one_row_where_every_count_is_the_same() {
+        let names = |scores: &[Score]| rule_groups(scores).into_iter().map(|group| group.names).collect::<Vec<_>>();
+        assert_eq!(names(&[score("a"), score("b")]), ["a, b"]);
+        let repeats = || Repeats {
+            repeats: 2,
+            questions: 2,
+            pass_at: Vec::new(),
+            majority: 0.5,
+            lowest: 0.5,
+            highest: 0.5,
+            standard_deviation: 0.0,
+        };
+        for other in [
+            Score { extracted: Some(3), ..score("b") },
+            Score { extracted_from_cut: Some(0), ..score("b") },
+            Score { accuracy: wilson(2, 4), ..score("b") },
+            Score { against: paired(&[true, true, true, true], &[true, true, true, false]), ..score("b") },
+            Score { repeats: Some(repeats()), ..score("b") },
+        ] {
+            assert_eq!(names(&[score("a"), other]), ["a", "b"]);
+        }
+    }
+
+    #[test]
+    fn the_reference_may_stand_on_either_side() {
+        let paired = paired(&[true, true, false, true], &[false, false, true, true]).unwrap();
+        let pair = Pair { rule: "r".to_owned(), reference: 0, other: 1, n: 4, smallest_difference: 0.1, paired };
+        let against = |reference, row| against(std::slice::from_ref(&pair), "r", Some(reference), row).unwrap();
+        assert_eq!((against(0, 1).lost, against(0, 1).gained), (2, 1));
+        assert_eq!((against(1, 0).lost, against(1, 0).gained), (1, 2));
+        assert!(super::against(&[], "r", None, 0).is_none());
+    }
+}

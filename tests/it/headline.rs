@@ -54,6 +54,10 @@ fn a_rule_that_reads_under_half_gives_no_verdict_and_passes_no_gate() {
     assert!(!compared(&half, None).verdict.contains("no verdict"));
     assert!(Gate::new(std::slice::from_ref(&half), &half, Limits::default()).unwrap().passed);
     assert!(lowest_accuracy(&half.record).is_ok());
+    // A baseline that the rule does not read is none either.
+    let gate = Gate::new(std::slice::from_ref(&half), &run, Limits::default()).unwrap();
+    assert!(!gate.passed, "{gate:?}");
+    assert!(gate.checks[0].message.starts_with("the baseline's f32: the rule strict finds a value in 59"), "{gate:?}");
     let why = lowest_accuracy(&run.record).unwrap_err();
     assert!(why.starts_with("f32: the rule strict finds a value in 59 of 120 answers"), "{why}");
 }

@@ -225,6 +225,12 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_goes_before_the_answer_beside_it() {
+        let read = read(r#"{"question": "q", "answer": "so #### 5", "reference": "6", "completion": "a"}"#).unwrap();
+        assert_eq!((read.samples[0].answer.as_str(), read.samples[0].reference.as_str()), ("so #### 5", "6"));
+    }
+
+    #[test]
     fn an_id_that_comes_again_is_a_repeat() {
         let line = |id: &str, completion: &str| {
             format!("{{\"id\": {id}, \"question\": \"q\", \"reference\": \"4\", \"completion\": \"{completion}\"}}\n")

@@ -264,3 +264,62 @@ fn f32_on_quantised_weights_is_no_ground_truth() {
     let found = only(&findings, FindingKind::NoGroundTruth);
     assert_eq!(found[0].variant.as_ref().map(VariantName::as_str), Some("f32"));
 }
+
+#[test]
+fn the_variant_whose_rules_lie_furthest_apart_is_named() {
+    let wrong_by_strict = |most: usize| {
+        move |one: &mut StoredCompletion| {
+            if one.sample < most {
+                one.scores[1] = extraction("strict", Some("7000"), false);
+            }
+        }
+    };
+    let findings = Run::sound(100).change(0, wrong_by_strict(4)).change(1, wrong_by_strict(8)).findings();
+    let found = only(&findings, FindingKind::RulesApart);
+    assert_eq!(found[0].variant.as_ref().map(VariantName::as_str), Some("awq"));
+}
+
+#[test]
+fn one_long_answer_makes_no_variant_s_answers_longer() {
+    // The mean is 1.39 times the reference's, and its interval reaches from 0.6 to 2.2.
+    let findings = Run::sound(100).change(1, |one| {
+        if one.sample == 3 {
+            one.token_ids = Some((0..2000).collect());
+        }
+    });
+    assert_eq!(findings.findings(), []);
+}
+
+#[test]
+fn answers_of_later_repeats_are_none_of_different_questions() {
+    let mut run = Run::sound(100);
+    for (_, completions) in &mut run.completions {
+        let again =
+            |one: &StoredCompletion| StoredCompletion { repeat: 1, text: "Once more.".to_owned(), ..one.clone() };
+        let repeats: Vec<_> = completions.iter().map(again).collect();
+        completions.extend(repeats);
+    }
+    assert_eq!(run.findings(), []);
+}
+
+#[test]
+fn of_several_sessions_the_busiest_and_the_sum_of_their_times_count() {
+    let with = |first: &dyn Fn(&mut crate::record::Session), second: &dyn Fn(&mut crate::record::Session)| {
+        let mut run = Run::sound(100);
+        let sessions = &mut run.record.dtypes[1].sessions;
+        sessions.push(sessions[0].clone());
+        first(&mut sessions[0]);
+        second(&mut sessions[1]);
+        run.findings()
+    };
+    let findings = with(&|one| one.others_busy = Some(0.5), &|one| one.others_busy = Some(0.05));
+    assert_eq!(only(&findings, FindingKind::BusyMachine)[0].value, 0.5);
+    let timed = |counted: f64, wall: f64| {
+        move |one: &mut crate::record::Session| {
+            (one.generate_seconds, one.written_seconds) = (Some(counted), Some(wall));
+        }
+    };
+    let findings = with(&timed(9.0, 10.0), &timed(10.0, 10.0));
+    let found = only(&findings, FindingKind::UncountedTime);
+    assert!((found[0].value - 0.05).abs() < 1e-12, "{}", found[0]);
+}

@@ -298,13 +298,15 @@ mod tests {
         let mut run = stored();
         run.record.plan.generation.repeats = 2;
         let (_, completions) = &mut run.completions[0];
-        // The second answers stand first in the journal, and are wrong but for sample 7.
+        // The second answers stand first in the journal but for sample 0, and are wrong but for sample 7.
         let mut all: Vec<_> = completions.iter().map(|one| StoredCompletion { repeat: 1, ..one.clone() }).collect();
         for one in &mut all {
             one.scores[0].correct = one.sample == 7;
             one.scores[0].value = Some("18".to_owned()).filter(|_| one.sample == 7);
         }
+        let (behind, mut all): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| one.sample == 0);
         all.append(completions);
+        all.extend(behind);
         *completions = all;
         let repeats = summary(&run)[0].rules[0].repeats.clone().unwrap();
         close(repeats.highest, 0.5);
@@ -312,6 +314,54 @@ mod tests {
         close(repeats.pass_at[1].value, 4.0 / 6.0);
         // Samples 0, 1 and 3: one vote, and it is right; 7: one right of two; 44 and 140: one wrong vote.
         close(repeats.majority, 3.5 / 6.0);
+    }
+
+    #[test]
+    fn the_lengths_of_repeats_are_summed_before_they_are_compared() {
+        let mut run = stored();
+        for (variant, completions) in &mut run.completions {
+            let times = if variant.as_str() == "awq" { 2 } else { 1 };
+            let again = |one: &StoredCompletion| {
+                let tokens = one.token_ids.as_ref().map(|tokens| vec![1; tokens.len() * times]);
+                StoredCompletion { repeat: 1, token_ids: tokens, ..one.clone() }
+            };
+            let first: Vec<_> = completions
+                .iter()
+                .cloned()
+                .map(|one| StoredCompletion { token_ids: Some(vec![1; 10]), ..one })
+                .collect();
+            *completions = first.iter().map(again).chain(first.iter().cloned()).collect();
+        }
+        // 10 and 20 tokens beside 10 and 10.
+        close(summary(&run)[1].lengths.unwrap().ratio.unwrap().value, 1.5);
+    }
+
+    #[test]
+    fn the_first_session_s_load_and_the_thoughts_that_never_end_are_counted() {
+        let mut run = stored();
+        let sessions: Vec<Session> = [1.5, 0.25]
+            .map(|seconds| {
+                let mut session = run.record.dtypes[0].sessions[0].clone();
+                session.engine.load.total_seconds = seconds;
+                session
+            })
+            .to_vec();
+        let thought = || Some(crate::record::StoredThought { tokens: Some(4), text: String::new() });
+        for (place, one) in run.completions[0].1.iter_mut().enumerate().take(3) {
+            one.thought = thought();
+            if place < 2 {
+                one.finish = Finish::UnfinishedThought;
+            }
+        }
+        let mut all = measured(&run);
+        all[0].sessions = sessions;
+        let asked = Asked::new(&run.record.plan, vec!["numeric".to_owned()], &run.samples);
+        let record = summarise(&all, &asked).remove(0);
+        assert_eq!(record.load_seconds, Some(1.5));
+        assert_eq!(record.thoughts, Some(ThoughtRecord { completions: 3, unfinished: 2, tokens: Some(12) }));
+        let note = thought_notes(&[record]).remove(0);
+        assert!(note.contains("3 of 6 completions hold a thought, 4 tokens each on average"), "{note}");
+        assert!(note.contains("; 2 of them never ended"), "{note}");
     }
 
     #[test]

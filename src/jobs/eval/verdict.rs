@@ -112,3 +112,66 @@ fn alone(own: Judged, rule: &str) -> String {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::eval::reading::tests::stored;
+    use crate::jobs::eval::rows::{headline_row, verdicts};
+
+    /// Two variants of 10 answers each; `extracted` by the rules `numeric`, `strict` and `flexible` in both.
+    fn record(extracted: [usize; 3]) -> EvalRecord {
+        let mut record = stored().record;
+        for dtype in &mut record.dtypes {
+            let rule = dtype.rules[0].clone();
+            let of = |(name, extracted): (&str, usize)| super::super::RuleRecord {
+                rule: name.to_owned(),
+                extracted,
+                ..rule.clone()
+            };
+            dtype.n = 10;
+            dtype.rules = ["numeric", "strict", "flexible"].into_iter().zip(extracted).map(of).collect();
+        }
+        record.headline = Some("numeric".to_owned());
+        record
+    }
+
+    #[test]
+    fn half_of_the_answers_decide_and_the_rule_that_reads_most_is_named() {
+        let why = |extracted| unreadable(&record(extracted).dtypes[0], "numeric");
+        assert_eq!(why([5, 9, 10]), None);
+        let four = why([4, 9, 5]).unwrap();
+        assert!(four.contains("finds a value in 4 of 10 answers, under half"), "{four}");
+        assert!(four.ends_with("strict does from 9: give `--rule strict`"), "{four}");
+        assert!(why([4, 4, 3]).unwrap().ends_with("look at answers with `evalsuite show RUN --wrong`"));
+    }
+
+    #[test]
+    fn the_lowest_accuracy_is_that_of_any_variant() {
+        let of = |values: [f64; 2]| {
+            let mut record = record([10; 3]);
+            for (dtype, value) in record.dtypes.iter_mut().zip(values) {
+                dtype.rules[0].accuracy.as_mut().unwrap().value = value;
+            }
+            lowest_accuracy(&record)
+        };
+        assert_eq!(of([0.25, 0.75]), Ok(0.25));
+        assert_eq!(of([0.75, 0.25]), Ok(0.25));
+    }
+
+    #[test]
+    fn the_reference_has_no_difference_and_one_without_answers_is_none() {
+        let mut record = record([10; 3]);
+        let delta = |record: &EvalRecord, place: usize| headline_row(record, &record.dtypes[place]).delta;
+        assert_eq!(delta(&record, 0), "", "it is the reference");
+        assert_ne!(delta(&record, 1), "");
+        record.dtypes[1].rules[0].against = None;
+        assert_eq!(delta(&record, 1), "n/a");
+        // f32 failed before its first answer: the other stands alone, and f32 says why.
+        record.dtypes[0].n = 0;
+        record.dtypes[0].failure = Some("no memory".to_owned());
+        let said = verdicts(&record);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert_eq!(said[0], "f32 did not finish");
+    }
+}
