@@ -237,6 +237,7 @@ mod tests {
         assert_eq!(bytes("llama3.1-8b", SynthFormat::F16), 2 * 8_030_261_248);
         assert_eq!(bytes("qwen2.5-0.5b", SynthFormat::F16), 2 * 494_032_768);
         assert_eq!(bytes("qwen2.5-7b", SynthFormat::F16), 2 * 7_615_616_512);
+        assert_eq!(bytes("opt-125m", SynthFormat::F16), 2 * 125_239_296);
     }
 
     #[test]

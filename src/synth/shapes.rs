@@ -99,6 +99,25 @@ const QWEN2: ModelShape = ModelShape {
     ..LLAMA
 };
 
+/// Learned positions, layer norms and biases in the place of RoPE, RMS norms and a gate: of the fields here it has what its
+/// config.json has, and the rest lies idle.
+const OPT: ModelShape = ModelShape {
+    name: "opt-125m",
+    model_type: "opt",
+    architecture: "OPTForCausalLM",
+    hidden: 768,
+    intermediate: 3072,
+    layers: 12,
+    heads: 12,
+    kv_heads: 12,
+    vocabulary: 50_272,
+    context: 2048,
+    tied_embeddings: true,
+    bos: 2,
+    eos: 2,
+    ..LLAMA
+};
+
 /// Small enough for any test; not offered in help.
 const TINY: ModelShape = ModelShape {
     name: "tiny",
@@ -112,7 +131,7 @@ const TINY: ModelShape = ModelShape {
     ..LLAMA
 };
 
-const SHAPES: [ModelShape; 10] = [
+const SHAPES: [ModelShape; 11] = [
     ModelShape {
         name: "tinyllama-1.1b",
         hidden: 2048,
@@ -168,6 +187,7 @@ const SHAPES: [ModelShape; 10] = [
         ..QWEN2
     },
     QWEN2,
+    OPT,
 ];
 
 impl ModelShape {
@@ -205,6 +225,9 @@ impl ModelShape {
 
     /// Its config.json with this many blocks, its weights stored as `torch_dtype` says.
     pub(super) fn config(&self, layers: usize, torch_dtype: &str) -> Value {
+        if self.model_type == OPT.model_type {
+            return self.opt_config(layers, torch_dtype);
+        }
         let mut config = json!({
             "architectures": [self.architecture],
             "model_type": self.model_type,
@@ -236,5 +259,31 @@ impl ModelShape {
             config["sliding_window"] = json!(self.sliding_window);
         }
         config
+    }
+    fn opt_config(&self, layers: usize, torch_dtype: &str) -> Value {
+        json!({
+            "architectures": [self.architecture],
+            "model_type": self.model_type,
+            "activation_function": "relu",
+            "hidden_size": self.hidden,
+            "word_embed_proj_dim": self.hidden,
+            "ffn_dim": self.intermediate,
+            "num_hidden_layers": layers,
+            "num_attention_heads": self.heads,
+            "max_position_embeddings": self.context,
+            "do_layer_norm_before": true,
+            "enable_bias": true,
+            "vocab_size": self.vocabulary,
+            "tie_word_embeddings": self.tied_embeddings,
+            "dropout": 0.1,
+            "attention_dropout": 0.0,
+            "layerdrop": 0.0,
+            "bos_token_id": self.bos,
+            "eos_token_id": self.eos,
+            "pad_token_id": 1,
+            "init_std": 0.02,
+            "use_cache": true,
+            "torch_dtype": torch_dtype,
+        })
     }
 }

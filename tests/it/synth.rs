@@ -78,6 +78,24 @@ fn weights_are_normal_and_norms_are_one() {
     }
 }
 
+/// A family with learned positions, layer norms and biases.
+#[test]
+fn an_opt_checkpoint_opens_as_one_and_generates() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("opt-125m");
+    let shape = ModelShape::parse("opt-125m").unwrap();
+    made(&SynthJob { shape, layers: Some(1), ..job(SynthFormat::F16, out.clone()) });
+    let source = open(&out).unwrap();
+    assert_eq!((source.config.family.name(), source.config.layers), ("opt", 1));
+    assert_eq!((source.config.context_tokens, source.config.vocabulary), (2048, 50_272));
+    assert_eq!((source.tokenizer.bos_id, source.tokenizer.eos_ids.first()), (Some(2), Some(&2)));
+    let ids = source.tokenizer.encode("Two plus two?", true).unwrap();
+    assert_eq!(source.tokenizer.decode(&ids).unwrap(), "Two plus two?");
+    let logits = CpuEngine::load(&source, Dtype::F32, None).unwrap().logits(&ids, 1).concat();
+    let largest = logits.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    assert!(logits.iter().all(|value| value.is_finite()) && largest > 0.01, "{largest}");
+}
+
 #[test]
 fn the_bytes_depend_on_the_seed_and_not_on_the_threads() {
     let folder = tempfile::tempdir().unwrap();
