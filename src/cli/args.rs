@@ -36,7 +36,8 @@ of the file; times are in seconds unless they say else:
      \"ttft_milliseconds\": 6.1, \"decode_tokens_per_second\": 653,
      \"concurrent_tokens_per_second\": 41370, \"workload_seconds\": 7.59,
      \"tokens_per_second\": 44490, \"accuracy_percent\": 70.1, \"n\": 1319,
-     \"peak_memory_bytes\": 2100000000}]}";
+     \"peak_memory_bytes\": 2100000000,
+     \"sweeps\": {\"batch\": {\"1\": 433}, \"length\": {}, \"requests\": {}}}]}";
 
 /// Does a language model still think straight in FP16 and in AWQ-int4, and what does that buy in speed and load time?
 #[derive(Debug, Parser)]
@@ -86,7 +87,8 @@ pub enum Command {
     /// Print the table of a run again
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", show::JSON))]
     Show(ShowArguments),
-    /// Put runs side by side, as a table, a page or for CI, and gate on a baseline
+    /// Put runs or benchmarks side by side, as a table, a page or for CI, and gate on
+    /// a baseline
     #[command(after_help = format!("{}\n\n{ELSEWHERE}\n\n{EXIT_CODES}", report::EXAMPLES))]
     Report(Box<ReportArguments>),
     /// Write, check and explain the files that say how to ask and how to score

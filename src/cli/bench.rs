@@ -25,12 +25,21 @@ Examples:
       minutes less on a CPU
   evalsuite bench --model ./tinyllama --workload lengths.json --vs peers.json
       a workload of your own, beside what others measured
+  evalsuite bench --model ./opt-125m --dtype f16 --only sweep --format html
+      three sweeps as a page with charts; --requests 8 on a CPU
 
 Parts: `load` opens the engine --repeats times and asks each for a first token;
 `single` runs one request of 128 prompt and 129 output tokens --repeats times;
 `concurrent` runs 500 requests of 128 and 64 tokens at once; `workload` submits
 all requests of a workload at once. Weights are read once beforehand, so that
 loads find them in the page cache.
+
+Only where they are named: `sweep` runs 1 to 32 requests at once and 10 to 500,
+of 128 prompt and 64 output tokens, and 64 of 32 to 512 tokens in and out, each
+point once uncounted and then --repeats times; `startup` opens the engine once
+with its weights on the disk alone and then --repeats times with them in the
+page cache. Points that the model's context does not hold are left out and said;
+--requests N leaves out those of more requests.
 
 --workload FILE is JSON, lengths in tokens; the built-in one, gsm8k-like, has
 1,319 requests shaped like a zero-shot GSM8K run, 256 output tokens each. With
@@ -52,17 +61,19 @@ pub struct BenchArguments {
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch: Option<usize>,
 
-    /// Parts: load, single, concurrent, workload [default: all]
+    /// Parts: load, single, concurrent, workload; sweep and startup, which run
+    /// only where they are named [default: the first four]
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Measurement")]
     pub only: Vec<String>,
-    /// Repetitions of loading and of the single request
+    /// Repetitions of loading, of the single request and of a sweep's points
     #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Measurement")]
     pub repeats: usize,
     /// Lengths of the requests of the workload: a file, or the folder of a
     /// finished run [default: gsm8k-like, built in]
     #[arg(long, value_name = "FILE", help_heading = "Measurement")]
     pub workload: Option<PathBuf>,
-    /// At most N requests of the workload and of the concurrent part
+    /// At most N requests of the workload, of the concurrent part and at a
+    /// sweep's points
     #[arg(long, value_name = "N", help_heading = "Measurement")]
     pub requests: Option<usize>,
     /// All prompts of the workload begin with the same N tokens more
@@ -109,18 +120,20 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
         seed: arguments.seed,
         peers: arguments.vs.clone(),
         out: arguments.out.clone(),
-        format: arguments.output.table_format(colour)?,
+        format: arguments.output.format(colour)?,
     })
 }
 
-/// The named parts in the order in which they run; all if none is named.
+/// The named parts in the order in which they run; those that are the default if none is named.
 fn parts(names: &[String]) -> Result<Vec<String>, JobError> {
     let known = PARTS.map(Part::name);
     if let Some(stranger) = names.iter().find(|name| !known.contains(&name.trim())) {
         return Err(Fault::unknown("part", stranger, &known).into());
     }
-    let named = |part: &&str| names.is_empty() || names.iter().any(|name| name.trim() == *part);
-    Ok(known.into_iter().filter(named).map(str::to_owned).collect())
+    let asked_for = |part: &&dyn Part| {
+        if names.is_empty() { part.is_default() } else { names.iter().any(|name| name.trim() == part.name()) }
+    };
+    Ok(PARTS.into_iter().filter(asked_for).map(|part| part.name().to_owned()).collect())
 }
 
 /// Runs the command.

@@ -22,6 +22,7 @@ mod protocol;
 mod quality;
 mod quantize;
 mod report;
+mod report_records;
 mod rescore;
 mod resume;
 mod score;

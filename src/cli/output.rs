@@ -16,7 +16,7 @@ use crate::report::{Format, ReportError, check_template};
 /// How a table is printed.
 #[derive(Debug, Clone, Args)]
 pub struct OutputArguments {
-    /// `terminal`, `markdown`, `json`, or `html` (of quality runs)
+    /// `terminal`, `markdown`, `json`, or `html` (of quality runs and benchmarks)
     #[arg(long, default_value = "terminal", help_heading = "Results")]
     pub format: String,
     /// A tera template of your own instead
@@ -32,7 +32,7 @@ impl OutputArguments {
             return Ok(format);
         }
         Err(JobError::invalid(
-            "`--format html` is for quality and report",
+            "`--format html` is for quality, bench and report",
             "`evalsuite report RUN --format html` makes a page of a finished gsm8k run; choose another format here",
         ))
     }

@@ -1,8 +1,8 @@
-//! `evalsuite report`: runs side by side.
+//! `evalsuite report`: runs side by side, or benchmarks.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -11,6 +11,7 @@ use super::exit::Exit;
 use super::headline::{deny, set_rule};
 use super::output::{colour, print_data};
 use super::printer::{note, print_error, print_notes};
+use super::report_records;
 use crate::compare::{Comparison, Report, read_outside, report_format};
 use crate::fault::IoCause;
 use crate::files::write_atomically;
@@ -27,6 +28,9 @@ Examples:
       one page with charts and every sample; it needs no network
   evalsuite report runs/CPU runs/GPU --vs elsewhere.json --format markdown
       several runs and figures measured elsewhere in one table
+  evalsuite report before.json after.json --vs peers.json --format html \\
+      --out speed.html
+      benchmarks side by side: tables, and charts of their sweeps
   evalsuite report runs/NEW --baseline runs/OLD --margin 2 \\
       --min-speed-ratio 0.9 --format junit --out report.xml
       exits with 1 where NEW is worse than OLD";
@@ -34,10 +38,11 @@ Examples:
 /// `evalsuite report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArguments {
-    /// Run folders
+    /// Run folders, or files that `bench --out` wrote
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
-    /// `terminal`, `markdown`, `html`, `csv`, `json`, `junit`, or `github`
+    /// `terminal`, `markdown`, `html`, `csv`, `json`; of runs also `junit` and
+    /// `github`
     #[arg(long, default_value = "terminal")]
     pub format: String,
     /// Write to this file instead of stdout
@@ -65,6 +70,12 @@ pub struct ReportArguments {
 /// Runs the command.
 pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<Exit, JobError> {
     let to_terminal = colour() && arguments.out.is_none();
+    if let Some(records) = report_records::read(&arguments.runs)? {
+        refuse_flags_of_runs(arguments)?;
+        let ReportArguments { runs, format, vs, out, .. } = arguments;
+        emit(report_records::render(&records, runs, format, vs, to_terminal)?, out.as_deref())?;
+        return Ok(Exit::Success);
+    }
     let format = report_format(&arguments.format)?;
     let templates = match &arguments.templates {
         Some(folder) => Templates::with_folder(folder)?,
@@ -84,24 +95,7 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
     let mut comparison = Comparison::new(&runs, outside, gate, command);
     comparison.deny_notes = arguments.deny_notes;
     let made_from = Report { comparison: &comparison, runs: &runs, templates: &templates, colour: to_terminal };
-    let text = format.render(&made_from)?;
-    match &arguments.out {
-        Some(path) => {
-            let mut bytes = text.into_bytes();
-            if bytes.last() != Some(&b'\n') {
-                bytes.push(b'\n');
-            }
-            write_atomically(path, &bytes).map_err(|error| {
-                let hint = match IoCause::of(&error) {
-                    IoCause::Full => "the disk is full: make room, or give `--out` a file on another one",
-                    _ => "give `--out` a file in a folder that is there and may be written to",
-                };
-                JobError::invalid(format!("cannot write {}: {error}", path.display()), hint)
-            })?;
-            note(&format!("report: {}", path.display()));
-        }
-        None => print_data(&text)?,
-    }
+    emit(format.render(&made_from)?, arguments.out.as_deref())?;
     if format.name() == "github" {
         append_summary(&report_format("markdown")?.render(&made_from)?)?;
     }
@@ -112,6 +106,39 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
         Exit::Success => deny(arguments.deny_notes, comparison.notes.iter().map(|note| note.message.as_str())),
         failed => failed,
     })
+}
+
+/// What benchmarks have no use for.
+fn refuse_flags_of_runs(arguments: &ReportArguments) -> Result<(), JobError> {
+    let ReportArguments { templates, rule, deny_notes, baseline, .. } = arguments;
+    let given = [
+        ("--templates", templates.is_some()),
+        ("--rule", rule.is_some()),
+        ("--deny-notes", *deny_notes),
+        ("--baseline", baseline.baseline.is_some()),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(JobError::invalid(format!("{flag} is for runs, not for benchmarks"), "leave it out")),
+        None => Ok(()),
+    }
+}
+
+/// Writes a report to `--out`, or prints it.
+fn emit(text: String, out: Option<&Path>) -> Result<(), JobError> {
+    let Some(path) = out else { return print_data(&text) };
+    let mut bytes = text.into_bytes();
+    if bytes.last() != Some(&b'\n') {
+        bytes.push(b'\n');
+    }
+    write_atomically(path, &bytes).map_err(|error| {
+        let hint = match IoCause::of(&error) {
+            IoCause::Full => "the disk is full: make room, or give `--out` a file on another one",
+            _ => "give `--out` a file in a folder that is there and may be written to",
+        };
+        JobError::invalid(format!("cannot write {}: {error}", path.display()), hint)
+    })?;
+    note(&format!("report: {}", path.display()));
+    Ok(())
 }
 
 /// GitHub shows what stands in the file that it names so as the step's summary.

@@ -21,6 +21,7 @@
 //! | `concurrent_tokens_per_second` | `req500_128_64_tok_s` | output tokens/s of 500 requests of 128 and 64 tokens |
 //! | `workload_seconds` | `gsm8k_shape_s` | s of a workload, all requests submitted at once |
 //! | `tokens_per_second` | `gsm8k_shape_tok_s` | output tokens/s of a run or of a workload |
+//! | `sweeps` | | output tokens/s by point: `{"batch": {"1": 433.0}, "length": {…}, "requests": {…}}` |
 //! | `accuracy_percent`, `n` | | percent of n questions; one needs the other |
 //! | `peak_memory_bytes` | | bytes |
 //!
@@ -31,7 +32,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::RecordError;
+use super::{RecordError, SweepAxis, SweepFigures};
 use crate::files::{read_text, sha256};
 
 const HINT: &str = "a file for `--vs` is JSON: {\"rows\": [{\"engine\": \"vLLM 0.24\", \"precision\": \"f16\", \"source\": \
@@ -83,6 +84,8 @@ pub struct ElsewhereRow {
     pub workload_seconds: Option<f64>,
     #[serde(alias = "gsm8k_shape_tok_s")]
     pub tokens_per_second: Option<f64>,
+    #[serde(default)]
+    pub sweeps: SweepFigures,
     pub accuracy_percent: Option<f64>,
     pub n: Option<usize>,
     pub peak_memory_bytes: Option<u64>,
@@ -140,6 +143,11 @@ fn source_in_words(path: &str, machine: Option<&str>, date: Option<&str>) -> Opt
 }
 
 impl ElsewhereRow {
+    /// Every point of every sweep.
+    fn sweep_points(&self) -> impl Iterator<Item = (SweepAxis, usize, f64)> {
+        self.sweeps.iter().flat_map(|(axis, points)| points.iter().map(|(point, figure)| (*axis, *point, *figure)))
+    }
+
     fn check(&self) -> Result<(), (&'static str, String)> {
         let words =
             [("engine", Some(&self.engine)), ("precision", Some(&self.precision)), ("source", self.source.as_ref())];
@@ -160,6 +168,14 @@ impl ElsewhereRow {
         for (key, figure) in figures {
             if let Some(figure) = figure.filter(|figure| !(figure.is_finite() && *figure >= 0.0)) {
                 return Err((key, format!("{figure} is out of range: leave out what was not measured")));
+            }
+        }
+        for (axis, point, figure) in self.sweep_points() {
+            if point == 0 || !(figure.is_finite() && figure > 0.0) {
+                return Err((
+                    "sweeps",
+                    format!("has {figure} at {} {point}: leave out what was not measured", axis.name()),
+                ));
             }
         }
         match (self.accuracy_percent, self.n) {
@@ -198,6 +214,15 @@ mod tests {
     }
 
     #[test]
+    fn a_sweep_s_points_stand_by_their_number() {
+        let text = r#"{"rows": [{"engine": "e", "dtype": "f16", "sweeps": {"requests": {"10": 5, "500": 70.5}, "batch": {"1": 2}}}]}"#;
+        let row = &parse(text).unwrap().rows[0];
+        let points: Vec<_> = row.sweep_points().collect();
+        let wanted = [(SweepAxis::Batch, 1, 2.0), (SweepAxis::Requests, 10, 5.0), (SweepAxis::Requests, 500, 70.5)];
+        assert_eq!(points, wanted);
+    }
+
+    #[test]
     fn a_row_s_source_is_its_own_or_the_file_s() {
         let row = r#"{"engine": "e", "precision": "f16"}"#;
         let source = |head: &str, row: &str| {
@@ -225,6 +250,12 @@ mod tests {
             (r#"{"rows": [{"engine": "P", "dtype": "f16", "load_s": -1}]}"#, "rows[0].load_seconds -1 is out of range"),
             (r#"{"rows": [{"engine": "P", "dtype": "f16", "load_s": 1, "load_seconds": 1}]}"#, "duplicate field"),
             (r#"{"rows": [{"engine": " ", "dtype": "f16"}]}"#, "rows[0].engine is empty"),
+            (r#"{"rows": [{"engine": "P", "dtype": "f16", "sweeps": {"depth": {}}}]}"#, "unknown variant `depth`"),
+            (r#"{"rows": [{"engine": "P", "dtype": "f16", "sweeps": {"batch": {"x": 1}}}]}"#, "rows[0]: invalid"),
+            (
+                r#"{"rows": [{"engine": "P", "dtype": "f16", "sweeps": {"batch": {"4": 0}}}]}"#,
+                "rows[0].sweeps has 0 at batch 4: leave out",
+            ),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("p.json") && error.contains("\nhint: "), "{text}: {error}");

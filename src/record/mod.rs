@@ -28,6 +28,7 @@ mod plan;
 mod samples;
 mod session;
 mod stored;
+mod sweep;
 mod variant;
 
 pub use answers::answers;
@@ -47,4 +48,5 @@ pub use samples::StoredSample;
 pub(crate) use samples::read_samples;
 pub use session::{FailedRequest, Session};
 pub(crate) use stored::{Recorded, StoredJournals};
+pub use sweep::{SweepAxis, SweepFigures};
 pub use variant::VariantName;

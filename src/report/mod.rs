@@ -3,6 +3,7 @@
 mod annotation;
 mod describe;
 mod diff_lines;
+mod figures;
 mod format;
 mod groups;
 mod render;
@@ -12,6 +13,10 @@ pub(crate) mod words;
 pub(crate) use annotation::annotation;
 pub(crate) use describe::{awq, decoding, model, variants};
 pub(crate) use diff_lines::{mark, plain, wrap, wrap_text};
+pub use figures::{
+    ChartView, FIGURES_FORMAT, FigurePart, Figures, FiguresView, LegendView, MeasuredFigure, RecordFacts, Series,
+    TableView, csv as figures_csv, render_figures,
+};
 pub use format::{Format, ReportError};
 pub(crate) use groups::grouped;
 pub(crate) use render::{check_template, render_by};

@@ -52,6 +52,16 @@ pub(crate) fn count_in_words(count: u64) -> String {
     }
 }
 
+/// Three digits at least: `0.123`, `6.06`, `76.1`, `653`, `41,370`.
+pub(crate) fn digits(value: f64) -> String {
+    match value.abs() {
+        ..1.0 => format!("{value:.3}"),
+        ..10.0 => format!("{value:.2}"),
+        ..100.0 => format!("{value:.1}"),
+        _ => thousands(value.round() as u64),
+    }
+}
+
 /// `0.625`, `<0.001`.
 pub(crate) fn p_value(p: f64) -> String {
     if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") }
@@ -67,6 +77,7 @@ mod tests {
             [thousands(0), thousands(999), thousands(1000), thousands(1_234_567)],
             ["0", "999", "1,000", "1,234,567"]
         );
+        assert_eq!([0.1234, 6.064, 76.06, 653.2, 41_370.4].map(digits), ["0.123", "6.06", "76.1", "653", "41,370"]);
         assert_eq!(
             [points(0.0), points(-0.0), points(-0.000_1), points(0.005), points(-0.25)],
             ["+0.0", "+0.0", "+0.0", "+0.5", "-25.0"]

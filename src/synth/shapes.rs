@@ -99,8 +99,7 @@ const QWEN2: ModelShape = ModelShape {
     ..LLAMA
 };
 
-/// Learned positions, layer norms and biases in the place of RoPE, RMS norms and a gate: of the fields here it has what its
-/// config.json has, and the rest lies idle.
+/// Learned positions, layer norms and biases: of the fields here it has what its config.json has, and the rest lies idle.
 const OPT: ModelShape = ModelShape {
     name: "opt-125m",
     model_type: "opt",

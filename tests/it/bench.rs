@@ -12,7 +12,7 @@ use evalsuite::engine::{
     LoadTimes, Request, Timings, Work,
 };
 use evalsuite::jobs::bench::{BenchFinished, BenchInputs, BenchJob, RequestLengths, Workload, evaluate};
-use evalsuite::jobs::bench::{BenchRecord, PARTS, Part, render_bench};
+use evalsuite::jobs::bench::{BenchRecord, PARTS, render_bench};
 use evalsuite::jobs::{Event, JobContext, JobError, Target, Variant};
 use evalsuite::report::Format;
 use serde_json::{Value, json};
@@ -98,19 +98,19 @@ impl Engine for Recorder {
 }
 
 /// A checkpoint of the tiny shape.
-fn tiny() -> tempfile::TempDir {
+pub(crate) fn tiny() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     synth::made(&synth::job(evalsuite::synth::SynthFormat::F16, folder.path().join("m")));
     folder
 }
 
-fn job() -> BenchJob {
+pub(crate) fn job() -> BenchJob {
     BenchJob {
         command: ["evalsuite", "bench", "--seed", "3"].map(str::to_owned).to_vec(),
         target: scripted::target("m", &[Dtype::F32, Dtype::F16]),
         workload: None,
         requests: Some(3),
-        parts: PARTS.map(Part::name).map(str::to_owned).to_vec(),
+        parts: PARTS.into_iter().filter(|part| part.is_default()).map(|part| part.name().to_owned()).collect(),
         repeats: 2,
         shared_prefix_tokens: None,
         seed: 3,
@@ -120,7 +120,7 @@ fn job() -> BenchJob {
     }
 }
 
-fn workload(shared_prefix_tokens: usize) -> Workload {
+pub(crate) fn workload(shared_prefix_tokens: usize) -> Workload {
     let requests = (1..=5).map(|n| RequestLengths { prompt_tokens: 10 * n, output_tokens: n }).collect();
     Workload {
         name: "five".to_owned(),
@@ -131,7 +131,7 @@ fn workload(shared_prefix_tokens: usize) -> Workload {
     }
 }
 
-type Runs = Arc<Mutex<Vec<Vec<Request>>>>;
+pub(crate) type Runs = Arc<Mutex<Vec<Vec<Request>>>>;
 
 /// Runs a job on recorders; `open` may refuse one.
 fn run_with(
@@ -141,17 +141,27 @@ fn run_with(
     open: &mut dyn FnMut(Dtype) -> Result<usize, EngineError>,
     interrupted: &AtomicBool,
 ) -> BenchFinished {
+    run_and_tell(job, inputs, runs, open, (&mut |_| (), interrupted))
+}
+
+/// The same, and what is emitted.
+pub(crate) fn run_and_tell(
+    job: &BenchJob,
+    inputs: &BenchInputs,
+    runs: &Runs,
+    open: &mut dyn FnMut(Dtype) -> Result<usize, EngineError>,
+    (emit, interrupted): (&mut dyn FnMut(Event), &AtomicBool),
+) -> BenchFinished {
     let mut open_engine = |variant: &Variant, _: &Target| {
         let precision = variant.precision.unwrap();
         let missing = open(precision)?;
         let engine = Recorder { info: info(precision), runs: Arc::clone(runs), missing };
         Ok(Box::new(engine) as Box<dyn Engine>)
     };
-    evaluate(job, inputs, &mut JobContext { open_engine: &mut open_engine, emit: &mut |_: Event| (), interrupted })
-        .unwrap()
+    evaluate(job, inputs, &mut JobContext { open_engine: &mut open_engine, emit, interrupted }).unwrap()
 }
 
-fn inputs(job: &BenchJob, folder: &Path, workload: Workload) -> Result<BenchInputs, JobError> {
+pub(crate) fn inputs(job: &BenchJob, folder: &Path, workload: Workload) -> Result<BenchInputs, JobError> {
     BenchInputs::new(job, Arc::new(open(&folder.join("m")).unwrap()), workload)
 }
 
@@ -362,7 +372,7 @@ fn what_was_measured_is_kept_where_it_cannot_be_printed() {
     assert!(BenchRecord::read(&out).unwrap().unwrap().complete);
 }
 
-fn written(folder: &Path, name: &str, value: &Value) -> String {
+pub(crate) fn written(folder: &Path, name: &str, value: &Value) -> String {
     let path = folder.join(name);
     std::fs::write(&path, value.to_string()).unwrap();
     path.display().to_string()

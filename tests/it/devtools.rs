@@ -41,7 +41,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Opens a file and waits until its script has run.
+    /// Opens a file and waits until its script has run, if it has one.
     pub(crate) fn open(chromium: &Path, file: &Path, (width, height): (u32, u32), dark: bool) -> Self {
         let profile = tempfile::tempdir().unwrap();
         // The protocol's pipes are the descriptors 3 and 4: the shell moves the child's ends there.
@@ -73,7 +73,10 @@ impl Page {
         ]);
         page.call("Emulation.setEmulatedMedia", &json!({"features": features}));
         page.call("Page.navigate", &json!({"url": format!("file://{}", file.display())}));
-        page.wait("document.documentElement?.dataset.ready !== undefined");
+        page.wait(
+            "document.documentElement?.dataset.ready !== undefined \
+             || (location.protocol === 'file:' && document.readyState === 'complete' && document.scripts.length === 0)",
+        );
         page
     }
 

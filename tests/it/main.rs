@@ -62,6 +62,7 @@ mod scripted;
 mod sink;
 mod skip;
 mod skipping;
+mod sweep;
 mod synth;
 mod tasks;
 mod tasks_run;

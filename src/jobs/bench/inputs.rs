@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::part::WARM_UP;
-use super::parts::{CONCURRENT, SINGLE, WORKLOAD};
+use super::parts::{CONCURRENT, SINGLE, SWEEP, WORKLOAD, sweep_notes, sweep_plan};
 use super::prompts::Prompts;
 use super::{BenchJob, Workload, peers};
 use super::{BenchPlan, Lengths, PARTS, Peers, WorkloadPlan};
@@ -76,6 +76,7 @@ impl BenchInputs {
                 output_tokens: workload.requests.iter().map(|request| request.output_tokens).sum(),
             },
             shared_prefix_tokens: shared,
+            sweep: job.has(SWEEP).then(|| sweep_plan(model.config.context_tokens, job.requests)),
         };
         check_context(job, &plan, &workload, model.config.context_tokens)?;
         let mut inputs = Self { model, variants, workload, peers, plan, notes: Vec::new() };
@@ -97,6 +98,7 @@ impl BenchInputs {
         if self.plan.shared_prefix_tokens > 0 && job.has(WORKLOAD) {
             notes.push(format!("all prompts of {name} begin with the same {} tokens", self.plan.shared_prefix_tokens));
         }
+        notes.extend(self.plan.sweep.iter().flat_map(sweep_notes));
         if let Some(peers) = self.peers.as_ref().filter(|peers| peers.rows.is_empty()) {
             notes.push(format!("{} has no row for {} in these precisions", peers.source, self.model.name));
         }

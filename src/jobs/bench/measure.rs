@@ -39,7 +39,8 @@ pub(super) fn measure(
 fn run(runner: &mut Runner, bench: &mut DtypeBench) -> Result<PartEnd, JobError> {
     let parts = chosen(&runner.job.parts);
     let openings = parts.iter().map(|part| part.openings(runner.job)).max().unwrap_or(1);
-    let Some(mut engine) = open(runner, openings, bench)? else { return Ok(PartEnd::Interrupted) };
+    let begins_cold = parts.iter().any(|part| part.begins_cold());
+    let Some(mut engine) = open(runner, openings, begins_cold, bench)? else { return Ok(PartEnd::Interrupted) };
     let engine = engine.as_mut();
     let mut warm = 0;
     for part in parts {

@@ -35,10 +35,20 @@ pub trait Part: Debug + Sync {
         "leave this part out with `--only`, or give a `--model` with a longer context"
     }
 
+    /// Whether it runs where no part is named.
+    fn is_default(&self) -> bool {
+        true
+    }
+
     /// How often it wants the engine opened; what the last opening gives is what runs.
     fn openings(&self, job: &BenchJob) -> usize {
         let _ = job;
         1
+    }
+
+    /// Whether it wants the engine opened once more, before those, with weights that are not in the page cache.
+    fn begins_cold(&self) -> bool {
+        false
     }
 
     /// Requests that run together before it and are not counted; 0 where it runs none.

@@ -12,7 +12,8 @@ pub(super) fn open(path: &Path, model: &str, names: &[&str]) -> Result<Peers, Jo
     Ok(chosen(Elsewhere::read(path)?, model, names))
 }
 
-fn chosen(elsewhere: Elsewhere, model: &str, names: &[&str]) -> Peers {
+/// Those of a file.
+pub(super) fn chosen(elsewhere: Elsewhere, model: &str, names: &[&str]) -> Peers {
     let model = model.to_lowercase();
     let shape = elsewhere
         .rows
@@ -42,6 +43,7 @@ fn bench_row(row: ElsewhereRow) -> BenchRow {
         req500_128_64_tok_s: row.concurrent_tokens_per_second,
         gsm8k_shape_s: row.workload_seconds,
         gsm8k_shape_tok_s: row.tokens_per_second,
+        sweeps: row.sweeps,
         note: row.note,
     }
 }
@@ -57,7 +59,7 @@ fn has_figures(row: &BenchRow) -> bool {
         row.gsm8k_shape_s,
         row.gsm8k_shape_tok_s,
     ];
-    figures.iter().any(Option::is_some)
+    !row.sweeps.is_empty() || figures.iter().any(Option::is_some)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub(in crate::jobs) enum Purpose {
     Concurrent,
     Workload,
     SharedPrefix,
+    Sweep,
 }
 
 /// Makes prompts.

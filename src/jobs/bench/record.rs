@@ -5,8 +5,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::lengths::Lengths;
+use super::sweep::{SweepPlan, SweepPoint, figures};
 use crate::engine::{EngineInfo, LoadTimes};
-use crate::record::{Invocation, Machine, PeakMemory, RecordError, TargetPlan, VariantName, read_json, write_json};
+use crate::record::{
+    Invocation, Machine, PeakMemory, RecordError, SweepFigures, TargetPlan, VariantName, read_json, write_json,
+};
 use crate::score::quantile;
 
 /// The version of a benchmark's file; raised when a field changes its meaning.
@@ -74,17 +78,9 @@ pub struct BenchPlan {
     pub workload: WorkloadPlan,
     /// Tokens that all prompts of a part begin with, over and above their own length.
     pub shared_prefix_tokens: usize,
-}
-
-/// Requests of one length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lengths {
-    /// How many.
-    pub requests: usize,
-    /// Tokens in each prompt.
-    pub prompt_tokens: usize,
-    /// Tokens that each generates.
-    pub output_tokens: usize,
+    /// The sweeps, where they are a part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepPlan>,
 }
 
 /// A workload's provenance.
@@ -117,6 +113,9 @@ pub struct DtypeBench {
     pub engine: Option<EngineInfo>,
     /// The reading that brings the weights into the page cache before the first load; `None` where they are compiled in.
     pub read_through: Option<ReadThrough>,
+    /// The load before those, where a cold one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_load: Option<ColdLoad>,
     /// Every load, the first first.
     pub loads: Vec<LoadRun>,
     /// Every repetition of the single request.
@@ -125,6 +124,9 @@ pub struct DtypeBench {
     pub concurrent: Option<ManyRun>,
     /// The workload.
     pub workload: Option<ManyRun>,
+    /// The points of the sweeps, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sweeps: Vec<SweepPoint>,
     /// Figures of parts that have no fields of their own, by the part's name; left out where there are none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub figures: BTreeMap<String, Vec<Figure>>,
@@ -163,6 +165,19 @@ pub struct LoadRun {
     pub engine: LoadTimes,
     /// From the begin of the constructor until the first token of the first request.
     pub first_token_seconds: f64,
+    /// Bytes that this process read from disks until the engine was ready, the page cache's left out; `None` where the system does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+}
+
+/// A load of weights that were taken out of the page cache. The first variant's is also the process's first.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ColdLoad {
+    /// How long it took.
+    #[serde(flatten)]
+    pub run: LoadRun,
+    /// Bytes of the weight files; `None` where the weights are compiled in.
+    pub weight_file_bytes: Option<u64>,
 }
 
 /// One request alone.
@@ -223,10 +238,12 @@ impl DtypeBench {
             failure: None,
             engine: None,
             read_through: None,
+            cold_load: None,
             loads: Vec::new(),
             singles: Vec::new(),
             concurrent: None,
             workload: None,
+            sweeps: Vec::new(),
             figures: BTreeMap::new(),
             peak_memory: None,
         }
@@ -275,6 +292,7 @@ impl DtypeBench {
                 .map(|run| run.output_tokens_per_second),
             gsm8k_shape_s: self.workload.map(|run| run.seconds),
             gsm8k_shape_tok_s: self.workload.map(|run| run.output_tokens_per_second),
+            sweeps: figures(&self.sweeps),
             note,
         }
     }
@@ -312,6 +330,9 @@ pub struct BenchRow {
     /// Output tokens a second of the workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gsm8k_shape_tok_s: Option<f64>,
+    /// The sweeps: output tokens a second by point.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sweeps: SweepFigures,
     /// Whatever a reader has to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

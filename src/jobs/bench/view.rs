@@ -1,21 +1,16 @@
 //! What a benchmark's template sees: the record's numbers, and the same as text that is ready to print.
 
-use crate::report::{Format, ReportError, render_by};
 use serde::Serialize;
 
-use super::{BenchRecord, BenchRow, DtypeBench, Figure, ManyRun, Range};
+use super::sweep_view::{StartupRow, SweepTable, cold_in_words, startup, tables};
+use super::{BenchPlan, BenchRecord, BenchRow, DtypeBench, Figure, Lengths, ManyRun, Range, WorkloadPlan};
 use crate::record::MemoryScope;
-use crate::report::words::{NOTHING, nothing, seconds_in_words, thousands};
+use crate::report::words::{NOTHING, digits, nothing, seconds_in_words, thousands};
 use crate::report::{awq, model, variants};
 use crate::text::bytes;
 
 /// Letters of an engine's name that a table has room for.
 const ENGINE_LETTERS: usize = 17;
-
-/// A benchmark as text in a format.
-pub fn render_bench(record: &BenchRecord, format: &Format) -> Result<String, ReportError> {
-    render_by("bench", &BenchView::new(record), format)
-}
 
 /// The variables of a benchmark's template. Everything here is text, ready to print; `record` holds every number.
 #[derive(Debug, Clone, Serialize)]
@@ -52,6 +47,10 @@ pub struct BenchView<'a> {
     pub single_rows: Vec<Row>,
     /// Those with a figure of many requests at once, where that was a part.
     pub many_rows: Vec<Row>,
+    /// The sweeps that were measured.
+    pub sweeps: Vec<SweepTable>,
+    /// A cold load and warm ones, where that was a part.
+    pub startup_rows: Vec<StartupRow>,
     /// Figures of parts without tables of their own.
     pub figures: Vec<FigureRow>,
     /// Many requests of one length were a part.
@@ -126,7 +125,8 @@ impl<'a> BenchView<'a> {
         for peer in record.peers.iter().flat_map(|peers| &peers.rows) {
             rows.push(peer_row(peer, &mut peer_notes));
         }
-        let engine = record.dtypes.iter().find_map(|dtype| dtype.engine.as_ref());
+        let engines: Vec<String> = rows.iter().map(|row| row.engine.clone()).collect();
+        let Header { model, awq, engine, machine, page_cache } = header(record);
         let has = |part: &str| record.plan.parts.iter().any(|name| name == part);
         let (has_concurrent, has_workload) = (has("concurrent"), has("workload"));
         let of = |is_shown: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| is_shown(row)).cloned().collect();
@@ -136,31 +136,17 @@ impl<'a> BenchView<'a> {
             has_concurrent && is_there(&[&row.concurrent])
                 || has_workload && is_there(&[&row.workload_seconds, &row.workload_speed])
         });
-        let (plan, workload) = (&record.plan, &record.plan.workload);
-        let count = |count: usize| thousands(count as u64);
         Ok(Self {
             record,
             record_json: serde_json::to_string_pretty(record)?,
-            model: model(&record.target.model),
-            awq: awq(&record.target),
+            model,
+            awq,
             variants: variants(&record.target),
-            engine: engine
-                .map_or_else(nothing, |engine| format!("{} {} on {}", engine.name, engine.version, engine.device)),
-            machine: format!("{}, {} cores", record.machine.cpu, record.machine.cores),
-            workload: format!(
-                "{}: {} requests, {} prompt and {} output tokens",
-                workload.name,
-                count(workload.taken),
-                count(workload.prompt_tokens),
-                count(workload.output_tokens)
-            ),
-            concurrent: format!(
-                "{} requests, {} prompt and {} output tokens each",
-                count(plan.concurrent.requests),
-                plan.concurrent.prompt_tokens,
-                plan.concurrent.output_tokens
-            ),
-            page_cache: page_cache(record),
+            engine,
+            machine,
+            workload: workload_in_words(&record.plan.workload),
+            concurrent: concurrent_in_words(&record.plan),
+            page_cache,
             interrupted: record.interrupted.then(|| "interrupted: what is missing was not measured".to_owned()),
             memory_is_process_wide: record
                 .dtypes
@@ -169,6 +155,8 @@ impl<'a> BenchView<'a> {
             load_rows,
             single_rows,
             many_rows,
+            sweeps: tables(record, &engines),
+            startup_rows: startup(record, &engines),
             figures: record.dtypes.iter().flat_map(figure_rows).collect(),
             has_concurrent,
             has_workload,
@@ -178,6 +166,40 @@ impl<'a> BenchView<'a> {
             failures: record.dtypes.iter().filter_map(failure).collect(),
         })
     }
+}
+
+/// What a record is of, in words.
+pub(super) struct Header {
+    pub(super) model: String,
+    pub(super) awq: Option<String>,
+    pub(super) engine: String,
+    pub(super) machine: String,
+    pub(super) page_cache: String,
+}
+
+pub(super) fn header(record: &BenchRecord) -> Header {
+    let engine = record.dtypes.iter().find_map(|dtype| dtype.engine.as_ref());
+    Header {
+        model: model(&record.target.model),
+        awq: awq(&record.target),
+        engine: engine
+            .map_or_else(nothing, |engine| format!("{} {} on {}", engine.name, engine.version, engine.device)),
+        machine: format!("{}, {} cores", record.machine.cpu, record.machine.cores),
+        page_cache: page_cache(record),
+    }
+}
+
+/// `gsm8k-like: 1,319 requests, 121,330 prompt and 337,664 output tokens`.
+pub(super) fn workload_in_words(workload: &WorkloadPlan) -> String {
+    let [taken, prompt, output] =
+        [workload.taken, workload.prompt_tokens, workload.output_tokens].map(|count| thousands(count as u64));
+    format!("{}: {taken} requests, {prompt} prompt and {output} output tokens", workload.name)
+}
+
+/// `500 requests, 128 prompt and 64 output tokens each`.
+pub(super) fn concurrent_in_words(plan: &BenchPlan) -> String {
+    let Lengths { requests, prompt_tokens, output_tokens } = plan.concurrent;
+    format!("{} requests, {prompt_tokens} prompt and {output_tokens} output tokens each", thousands(requests as u64))
 }
 
 fn figure_rows(bench: &DtypeBench) -> Vec<FigureRow> {
@@ -263,13 +285,17 @@ fn peer_engine(peer: &BenchRow, notes: &mut Vec<String>) -> String {
     format!("{} [{}]", cut.trim_end(), number + 1)
 }
 
-fn peer_source(peers: &crate::jobs::bench::Peers) -> String {
+/// `figures.json (an H200; 2026-01-01)`.
+pub(super) fn peer_source(peers: &crate::jobs::bench::Peers) -> String {
     let name = peers.source.rsplit('/').next().unwrap_or_default();
     let about: Vec<&str> = [&peers.machine, &peers.date].into_iter().flatten().map(String::as_str).collect();
     if about.is_empty() { name.to_owned() } else { format!("{name} ({})", about.join("; ")) }
 }
 
 fn page_cache(record: &BenchRecord) -> String {
+    if let Some(cold) = cold_in_words(record) {
+        return cold;
+    }
     let read: Vec<_> = record.dtypes.iter().filter_map(|dtype| dtype.read_through).collect();
     if read.is_empty() {
         return "the weights are compiled in".to_owned();
@@ -287,16 +313,6 @@ fn failure(bench: &DtypeBench) -> Option<(String, String)> {
     Some((bench.dtype.to_string(), why.to_owned()))
 }
 
-/// Three digits at least: `0.123`, `6.06`, `76.1`, `653`, `41,370`.
-fn digits(value: f64) -> String {
-    match value.abs() {
-        ..1.0 => format!("{value:.3}"),
-        ..10.0 => format!("{value:.2}"),
-        ..100.0 => format!("{value:.1}"),
-        _ => thousands(value.round() as u64),
-    }
-}
-
 fn ends(range: Range, show: fn(f64) -> String) -> String {
     format!("{}–{}", show(range.minimum), show(range.maximum))
 }
@@ -306,8 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_keep_three_digits() {
-        assert_eq!([0.1234, 6.064, 76.06, 653.2, 41_370.4].map(digits), ["0.123", "6.06", "76.1", "653", "41,370"]);
+    fn a_range_is_its_two_ends() {
         let range = Range { median: 2.0, minimum: 1.0, maximum: 12.0 };
         assert_eq!(ends(range, digits), "1.00–12.0");
     }

@@ -1,20 +1,15 @@
 //! Loading: constructor to ready, and to the first token, several times.
 
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use rayon::prelude::*;
-
 use super::single::SINGLE;
-use crate::engine::model::ModelSource;
-use crate::engine::{Engine, EngineError};
-use crate::fault::IoFault;
+use crate::engine::Engine;
+use crate::jobs::bench::page_cache::{bytes_from_disk, evict, file_bytes, read_through, weight_files};
 use crate::jobs::bench::part::{Part, PartEnd, Runner};
 use crate::jobs::bench::prompts::Purpose;
-use crate::jobs::bench::{BenchJob, BenchPlan, DtypeBench, LoadRun, ReadThrough, Workload};
+use crate::jobs::bench::{BenchJob, BenchPlan, ColdLoad, DtypeBench, LoadRun, Workload};
 use crate::jobs::{Event, FirstToken, JobError};
-use crate::system::available_memory_bytes;
 
 /// `--only load`. Every benchmark opens its engine by [`open`] and asks for a first token; this part asks for that several times.
 #[derive(Debug)]
@@ -46,31 +41,31 @@ impl Part for Load {
     }
 }
 
-/// Opens the engine so often and keeps the last one; `None` where the user broke off.
+/// Opens the engine so often and keeps the last one; `None` where the user broke off. Weights lie in the page cache then. Before that,
+/// if it `begins_cold`, it is opened once with weights that were taken out of there.
 pub(in crate::jobs::bench) fn open(
     runner: &mut Runner,
     repetitions: usize,
+    begins_cold: bool,
     bench: &mut DtypeBench,
 ) -> Result<Option<Box<dyn Engine>>, JobError> {
-    bench.read_through = runner.variant.model.files().map_or(Ok(None), |source| read_through(source))?;
+    let files: Vec<PathBuf> = runner.variant.model.files().map_or_else(Vec::new, |source| weight_files(source));
+    if begins_cold {
+        evict(&files);
+        loading(runner, 1, 1);
+        // Its prompt is none of those below.
+        let Some((_, run)) = open_once(runner, repetitions, bench)? else { return Ok(None) };
+        bench.cold_load = Some(ColdLoad { run, weight_file_bytes: file_bytes(&files) });
+    } else {
+        bench.read_through = read_through(&files)?;
+    }
     let mut kept: Option<Box<dyn Engine>> = None;
     for number in 0..repetitions {
         // What the one before holds must be free before the next begins.
         drop(kept.take());
-        let (variant, repetition) = (runner.variant.name.clone(), number + 1);
-        (runner.context.emit)(Event::Loading { variant: variant.clone(), repetition, repetitions });
-        let prompt = runner.prompts.prompt(Purpose::Load, number, &[], SINGLE.prompt_tokens);
-        let begun = Instant::now();
-        let mut engine = (runner.context.open_engine)(runner.variant, &runner.job.target)?;
-        let seconds = begun.elapsed().as_secs_f64();
-        let submitted = begun.elapsed().as_secs_f64();
-        let Some(ran) = runner.generate(engine.as_mut(), vec![(prompt, 1)], None)? else { return Ok(None) };
-        let first_token = ran.timings.iter().map(|times| times.queued_seconds + times.first_token_seconds).sum::<f64>();
-        let run = LoadRun { seconds, engine: engine.info().load, first_token_seconds: submitted + first_token };
+        loading(runner, number + 1, repetitions);
+        let Some((engine, run)) = open_once(runner, number, bench)? else { return Ok(None) };
         bench.loads.push(run);
-        bench.engine = Some(engine.info().clone());
-        let first_token = Some(FirstToken { ready_seconds: seconds, first_token_seconds: run.first_token_seconds });
-        (runner.context.emit)(Event::Loaded { variant, engine: engine.info().clone(), first_token });
         kept = Some(engine);
     }
     match kept {
@@ -79,45 +74,29 @@ pub(in crate::jobs::bench) fn open(
     }
 }
 
-/// Reads the weights once, so that every load finds them in the page cache (as far as memory holds them).
-fn read_through(source: &ModelSource) -> Result<Option<ReadThrough>, JobError> {
-    let paths = weight_files(source);
-    if paths.is_empty() {
-        return Ok(None);
-    }
-    let available_memory_bytes = available_memory_bytes();
+fn loading(runner: &mut Runner, repetition: usize, repetitions: usize) {
+    let variant = runner.variant.name.clone();
+    (runner.context.emit)(Event::Loading { variant, repetition, repetitions });
+}
+
+/// An engine that gave a first token, and how long that took.
+type Opened = (Box<dyn Engine>, LoadRun);
+
+/// Opens the engine and asks it for a first token by this prompt; `None` where the user broke off.
+fn open_once(runner: &mut Runner, number: usize, bench: &mut DtypeBench) -> Result<Option<Opened>, JobError> {
+    let prompt = runner.prompts.prompt(Purpose::Load, number, &[], SINGLE.prompt_tokens);
+    let read_before = bytes_from_disk();
     let begun = Instant::now();
-    let read = |path: &std::path::PathBuf| {
-        let hint = |_| "check the disk that the file lies on";
-        read_file(path).map_err(|source| EngineError::Read(IoFault::new("read", path, source, hint)))
-    };
-    let lengths = paths.par_iter().map(read).collect::<Result<Vec<u64>, EngineError>>()?;
+    let mut engine = (runner.context.open_engine)(runner.variant, &runner.job.target)?;
     let seconds = begun.elapsed().as_secs_f64();
-    Ok(Some(ReadThrough { bytes: lengths.iter().sum(), seconds, available_memory_bytes }))
-}
-
-fn read_file(path: &Path) -> io::Result<u64> {
-    const PIECE: usize = 4 << 20;
-    let mut file = std::fs::File::open(path)?;
-    let mut piece = vec![0; PIECE];
-    let mut total = 0;
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(total),
-            length => total += length as u64,
-        }
-    }
-}
-
-/// The files on disk that a model's weights are read from; none where they are compiled in.
-fn weight_files(source: &ModelSource) -> Vec<PathBuf> {
-    let Some(files) = &source.files else {
-        return Some(PathBuf::from(&source.source)).filter(|path| path.is_file()).into_iter().collect();
-    };
-    let of = |extension: &str| -> Vec<PathBuf> {
-        let has = |path: &&Path| path.extension().is_some_and(|found| found == extension);
-        files.paths().filter(has).map(Path::to_path_buf).collect()
-    };
-    let safetensors = of("safetensors");
-    if safetensors.is_empty() { of("bin") } else { safetensors }
+    let disk_bytes = bytes_from_disk().zip(read_before).map(|(after, before)| after.saturating_sub(before));
+    let submitted = begun.elapsed().as_secs_f64();
+    let Some(ran) = runner.generate(engine.as_mut(), vec![(prompt, 1)], None)? else { return Ok(None) };
+    let first_token = ran.timings.iter().map(|times| times.queued_seconds + times.first_token_seconds).sum::<f64>();
+    let run = LoadRun { seconds, engine: engine.info().load, first_token_seconds: submitted + first_token, disk_bytes };
+    bench.engine = Some(engine.info().clone());
+    let first_token = Some(FirstToken { ready_seconds: seconds, first_token_seconds: run.first_token_seconds });
+    let variant = runner.variant.name.clone();
+    (runner.context.emit)(Event::Loaded { variant, engine: engine.info().clone(), first_token });
+    Ok(Some((engine, run)))
 }

@@ -1,0 +1,79 @@
+//! `evalsuite report` of files that hold measurements of speed: what `bench --out` wrote.
+
+use std::path::{Path, PathBuf};
+
+use crate::compare::REPORT_FORMATS;
+use crate::fault::Fault;
+use crate::jobs::JobError;
+use crate::jobs::bench::{BenchRecord, bench_figures};
+use crate::record::Elsewhere;
+use crate::report::{Figures, Format, figures_csv, render_figures};
+
+/// The formats that such records have.
+const FORMATS: [&str; 5] = ["terminal", "markdown", "html", "csv", "json"];
+
+/// The records where files of them were given; `None` where something else was, run folders that is.
+pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<BenchRecord>>, JobError> {
+    let record = |path: &PathBuf| if path.is_file() { BenchRecord::read(path) } else { Ok(None) };
+    let records = paths.iter().map(record).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = records.iter().position(Option::is_some) else { return Ok(None) };
+    if let Some(other) = records.iter().position(Option::is_none) {
+        return Err(JobError::invalid(
+            format!("{} is the record of a benchmark, {} is not", paths[first].display(), paths[other].display()),
+            "give runs and benchmarks to `evalsuite report` apart",
+        ));
+    }
+    Ok(Some(records.into_iter().flatten().collect()))
+}
+
+/// The report of them, which lie at these paths, beside the rows of `vs`.
+pub(super) fn render(
+    records: &[BenchRecord],
+    paths: &[PathBuf],
+    name: &str,
+    vs: &[PathBuf],
+    colour: bool,
+) -> Result<String, JobError> {
+    if !FORMATS.contains(&name) {
+        return Err(if REPORT_FORMATS.iter().any(|format| format.name() == name) {
+            JobError::invalid(
+                format!("--format {name} is for runs, not for benchmarks"),
+                format!("give one of {}", FORMATS.join(", ")),
+            )
+        } else {
+            Fault::unknown("format", name, &FORMATS).into()
+        });
+    }
+    let vs = vs.iter().map(|path| Elsewhere::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut figures = Figures::default();
+    for (record, name) in records.iter().zip(names(paths)) {
+        figures.join(bench_figures(record, &name, &vs));
+    }
+    if name == "csv" {
+        return Ok(figures_csv(&figures)?);
+    }
+    let format = Format::parse(name, colour)?;
+    Ok(render_figures(&figures, &format)?)
+}
+
+/// What tells files apart: their names without `.json`, or whole paths where names are the same.
+fn names(paths: &[PathBuf]) -> Vec<String> {
+    let stem = |path: &Path| path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let stems: Vec<String> = paths.iter().map(|path| stem(path)).collect();
+    let is_unique = |name: &String| stems.iter().filter(|other| *other == name).count() == 1;
+    let name =
+        |(path, stem): (&PathBuf, &String)| if is_unique(stem) { stem.clone() } else { path.display().to_string() };
+    paths.iter().zip(&stems).map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_apart_by_the_shortest_name() {
+        let names = |paths: &[&str]| names(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(names(&["a/before.json", "b/after.json"]), ["before", "after"]);
+        assert_eq!(names(&["a/bench.json", "b/bench.json", "c.json"]), ["a/bench.json", "b/bench.json", "c"]);
+    }
+}
