@@ -177,6 +177,27 @@ fn a_cold_start_opens_the_engine_once_more_and_its_load_counts_apart() {
     assert!(plain.record.dtypes[0].cold_load.is_none() && plain.record.dtypes[0].read_through.is_some());
 }
 
+#[test]
+fn a_cold_load_reads_the_disk_and_warm_ones_do_not() {
+    // Beside the build: a folder for temporary files may lie in memory.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let model = folder.path().join("m").display().to_string();
+    said(&["synth", "--shape", "smollm2-135m", "--layers", "1", "--dtype", "f16", "--out", &model]);
+    let out = folder.path().join("out.json");
+    let flags = ["--dtype", "f16", "--engine", "cpu", "--only", "startup", "--repeats", "2", "--out"];
+    let table = said(&[&["bench", "--model", &model][..], &flags, &[out.to_str().unwrap()]].concat());
+    let record = BenchRecord::read(&out).unwrap().unwrap();
+    let f16 = &record.dtypes[0];
+    let (cold, bytes) = (f16.cold_load.unwrap().run, f16.cold_load.unwrap().weight_file_bytes.unwrap());
+    assert!(f16.loads.iter().all(|load| load.disk_bytes.is_none_or(|read| read < bytes / 10)), "{:?}", f16.loads);
+    if cold.disk_bytes.is_none_or(|read| read == 0) {
+        crate::skip::skip("disk", "this system's disk does not tell what is read from it");
+        return;
+    }
+    assert!(cold.disk_bytes.unwrap() >= bytes, "{cold:?}: {bytes} bytes of weights");
+    assert!(table.contains("weights  on the disk alone before the cold load"), "{table}");
+}
+
 fn said(arguments: &[&str]) -> String {
     let output = evalsuite().args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));

@@ -95,7 +95,7 @@ mod tests {
         };
         evict(&paths);
         let Some(cold) = from_disk().filter(|bytes| *bytes > 0) else {
-            crate::skip::skip("page cache", "this system's disk does not tell what is read from it");
+            crate::skip::skip("disk", "this system's disk does not tell what is read from it");
             return;
         };
         // Other tests of this process read too; none of them so much.
