@@ -1,4 +1,4 @@
-//! `evalsuite report`: runs side by side, or benchmarks.
+//! `evalsuite report`: runs side by side, or records of speed.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -30,7 +30,7 @@ Examples:
       several runs and figures measured elsewhere in one table
   evalsuite report before.json after.json --vs peers.json --format html \\
       --out speed.html
-      benchmarks side by side: tables, and charts of their sweeps
+      benchmarks and load tests side by side: tables, and charts by point
   evalsuite report runs/NEW --baseline runs/OLD --margin 2 \\
       --min-speed-ratio 0.9 --format junit --out report.xml
       exits with 1 where NEW is worse than OLD";
@@ -38,7 +38,7 @@ Examples:
 /// `evalsuite report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArguments {
-    /// Run folders, or files that `bench --out` wrote
+    /// Run folders, or files that `bench --out` or `load --out` wrote
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
     /// `terminal`, `markdown`, `html`, `csv`, `json`; of runs also `junit` and
@@ -118,7 +118,9 @@ fn refuse_flags_of_runs(arguments: &ReportArguments) -> Result<(), JobError> {
         ("--baseline", baseline.baseline.is_some()),
     ];
     match given.into_iter().find(|(_, is_given)| *is_given) {
-        Some((flag, _)) => Err(JobError::invalid(format!("{flag} is for runs, not for benchmarks"), "leave it out")),
+        Some((flag, _)) => {
+            Err(JobError::invalid(format!("{flag} is for runs, not for records of speed"), "leave it out"))
+        }
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! `evalsuite report` of files that hold measurements of speed: what `bench --out` wrote.
+//! `evalsuite report` of files that hold measurements of speed: what `bench --out` and `load --out` wrote.
 
 use std::path::{Path, PathBuf};
 
@@ -6,21 +6,47 @@ use crate::compare::REPORT_FORMATS;
 use crate::fault::Fault;
 use crate::jobs::JobError;
 use crate::jobs::bench::{BenchRecord, bench_figures};
+use crate::jobs::load::{LoadRecord, load_figures};
 use crate::record::Elsewhere;
 use crate::report::{Figures, Format, figures_csv, render_figures};
 
 /// The formats that such records have.
 const FORMATS: [&str; 5] = ["terminal", "markdown", "html", "csv", "json"];
 
+/// A record of speed.
+pub(super) enum SpeedRecord {
+    Bench(Box<BenchRecord>),
+    Load(Box<LoadRecord>),
+}
+
+impl SpeedRecord {
+    /// `None` where the file holds something else.
+    fn read(path: &Path) -> Result<Option<Self>, JobError> {
+        if !path.is_file() {
+            return Ok(None);
+        }
+        if let Some(record) = BenchRecord::read(path)? {
+            return Ok(Some(Self::Bench(Box::new(record))));
+        }
+        Ok(LoadRecord::read(path)?.map(|record| Self::Load(Box::new(record))))
+    }
+
+    fn figures(&self, name: &str, vs: &[Elsewhere]) -> Result<Figures, JobError> {
+        match self {
+            Self::Bench(record) => Ok(bench_figures(record, name, vs)),
+            Self::Load(record) => Ok(load_figures(record, name)?),
+        }
+    }
+}
+
 /// The records where files of them were given; `None` where something else was, run folders that is.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<BenchRecord>>, JobError> {
-    let record = |path: &PathBuf| if path.is_file() { BenchRecord::read(path) } else { Ok(None) };
-    let records = paths.iter().map(record).collect::<Result<Vec<_>, _>>()?;
+pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<SpeedRecord>>, JobError> {
+    let records = paths.iter().map(|path| SpeedRecord::read(path)).collect::<Result<Vec<_>, _>>()?;
     let Some(first) = records.iter().position(Option::is_some) else { return Ok(None) };
     if let Some(other) = records.iter().position(Option::is_none) {
         return Err(JobError::invalid(
-            format!("{} is the record of a benchmark, {} is not", paths[first].display(), paths[other].display()),
-            "give runs and benchmarks to `evalsuite report` apart",
+            format!("{} is a record of speed, {} is not", paths[first].display(), paths[other].display()),
+            "give runs, and records of `bench` and `load`, to `evalsuite report` apart",
         ));
     }
     Ok(Some(records.into_iter().flatten().collect()))
@@ -28,7 +54,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<BenchRecord>>, JobErr
 
 /// The report of them, which lie at these paths, beside the rows of `vs`.
 pub(super) fn render(
-    records: &[BenchRecord],
+    records: &[SpeedRecord],
     paths: &[PathBuf],
     name: &str,
     vs: &[PathBuf],
@@ -37,7 +63,7 @@ pub(super) fn render(
     if !FORMATS.contains(&name) {
         return Err(if REPORT_FORMATS.iter().any(|format| format.name() == name) {
             JobError::invalid(
-                format!("--format {name} is for runs, not for benchmarks"),
+                format!("--format {name} is for runs, not for records of speed"),
                 format!("give one of {}", FORMATS.join(", ")),
             )
         } else {
@@ -47,7 +73,7 @@ pub(super) fn render(
     let vs = vs.iter().map(|path| Elsewhere::read(path)).collect::<Result<Vec<_>, _>>()?;
     let mut figures = Figures::default();
     for (record, name) in records.iter().zip(names(paths)) {
-        figures.join(bench_figures(record, &name, &vs));
+        figures.join(record.figures(&name, &vs)?);
     }
     if name == "csv" {
         return Ok(figures_csv(&figures)?);

@@ -292,6 +292,40 @@ fn benchmarks_stand_side_by_side_in_every_format() {
 }
 
 #[test]
+fn load_tests_join_reports_by_users_and_by_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = |name: &str, level: &[&str]| {
+        let out = folder.path().join(name).display().to_string();
+        let fixed =
+            ["load", "--dtype", "f32", "--engine", "cpu", "--requests", "6", "--max-tokens", "8", "--out", &out];
+        said(&[&fixed[..], level].concat());
+        out
+    };
+    let (users, rate) = (record("users.json", &["--users", "1,2"]), record("rate.json", &["--rate", "50"]));
+    let stored = evalsuite::jobs::load::LoadRecord::read(Path::new(&users)).unwrap().unwrap();
+    let json: Value = serde_json::from_str(&said(&["report", &users, &rate, "--format", "json"])).unwrap();
+    let parts: Vec<&str> =
+        json["parts"].as_array().unwrap().iter().map(|part| part["name"].as_str().unwrap()).collect();
+    assert_eq!(parts, ["load users", "load requests/s"]);
+    for (level, at) in stored.variants[0].levels.iter().zip([1.0, 2.0]) {
+        let find = |name: &str| {
+            let figures = json["figures"].as_array().unwrap().iter();
+            let is_it = |one: &&Value| one["series"] == 0 && one["at"] == at && one["name"] == name;
+            let found: Vec<_> = figures.filter(is_it).collect();
+            assert_eq!(found.len(), 1, "{name} at {at}");
+            found[0]["median"].as_f64()
+        };
+        assert_eq!(find("output tokens/s"), level.figures.output_tokens_per_second);
+        assert_eq!(find("TTFT 99 %"), level.figures.ttft.map(|ttft| ttft.p99 * 1e3));
+        assert_eq!((find("answered"), find("failed")), (Some(6.0), Some(0.0)));
+    }
+    let page = said(&["report", &users, &rate, "--format", "html"]);
+    assert_eq!(page.matches("<svg").count(), 2);
+    let table = said(&["report", &users]);
+    assert!(table.contains("Load by users") && table.lines().any(|line| line.starts_with("users ")), "{table}");
+}
+
+#[test]
 fn mistakes_about_benchmarks_in_reports_are_named() {
     let (folder, before, _, peers) = measured();
     let run = folder.path().join("run");
@@ -299,8 +333,8 @@ fn mistakes_about_benchmarks_in_reports_are_named() {
     let run = run.display().to_string();
     let (before, run, peers) = (before.as_str(), run.as_str(), peers.as_str());
     for (arguments, part) in [
-        (&[before, run][..], "is the record of a benchmark"),
-        (&[before, peers], "is the record of a benchmark"),
+        (&[before, run][..], "is a record of speed"),
+        (&[before, peers], "is a record of speed"),
         (&[before, "--format", "junit"], "--format junit is for runs"),
         (&[before, "--format", "htm"], "did you mean `html`"),
         (&[before, "--rule", "numeric"], "--rule is for runs"),

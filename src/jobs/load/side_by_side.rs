@@ -1,0 +1,113 @@
+//! A load test as figures that stand beside those of other records.
+
+use super::{Distribution, LevelPlan, LevelRecord, LoadRecord, LoadView};
+use crate::report::{FigurePart, Figures, MeasuredFigure, RecordFacts, ReportError, Series};
+use crate::score::Spread;
+use crate::text::command_line;
+
+/// What a record measured: each level is a point of its users or of its rate. `name` tells it from other records.
+pub fn load_figures(record: &LoadRecord, name: &str) -> Result<Figures, ReportError> {
+    let view = LoadView::new(record).map_err(|error| ReportError::fault("a load test's figures", &error))?;
+    let mut figures = Figures { notes: record.notes.clone(), words: words(), ..Figures::default() };
+    if let Some(interrupted) = &view.interrupted {
+        figures.notes.push(format!("{name}: {interrupted}"));
+    }
+    for variant in &record.variants {
+        let engine = variant.engine.as_ref();
+        let series = figures.add_series(Series {
+            record: Some(0),
+            variant: variant.dtype.to_string(),
+            engine: engine.map_or_else(String::new, |engine| format!("{} {}", engine.name, engine.version)),
+            elsewhere: None,
+            note: None,
+            failure: variant.failure.as_deref().and_then(|why| why.lines().next()).map(str::to_owned),
+        });
+        for level in &variant.levels {
+            add_level(&mut figures, series, level, &view.prompts);
+        }
+    }
+    figures.records.push(facts(record, name, &view));
+    Ok(figures)
+}
+
+fn add_level(figures: &mut Figures, series: usize, level: &LevelRecord, prompts: &str) {
+    let (axis, at, title) = match level.level {
+        LevelPlan::Users { users } => (Some("users".to_owned()), Some(users as f64), "Load by users".to_owned()),
+        LevelPlan::Rate { rate, arrivals } => {
+            (Some("requests/s".to_owned()), Some(rate), format!("Load by rate, arrivals {arrivals}"))
+        }
+        LevelPlan::Trace => (None, None, "Load by a trace".to_owned()),
+    };
+    let part = figures.add_part(FigurePart {
+        name: format!("load {}", axis.as_deref().unwrap_or("trace")),
+        title,
+        description: prompts.to_owned(),
+        axis,
+        headline: "output tokens/s".to_owned(),
+    });
+    let of = &level.figures;
+    let failed: usize = of.failed.values().sum();
+    let ms = |distribution: Option<Distribution>, value: fn(&Distribution) -> f64| {
+        distribution.as_ref().map(|distribution| value(distribution) * 1e3)
+    };
+    for (name, unit, value) in [
+        ("output tokens/s", "", of.output_tokens_per_second),
+        ("answers/s", "", Some(of.requests_per_second)),
+        ("goodput", "", of.goodput),
+        ("sent", "", Some(of.sent as f64)),
+        ("answered", "", Some(of.completed as f64)),
+        ("failed", "", Some(failed as f64)),
+        ("TTFT mean", "ms", ms(of.ttft, |it| it.mean)),
+        ("TTFT 50 %", "ms", ms(of.ttft, |it| it.p50)),
+        ("TTFT 99 %", "ms", ms(of.ttft, |it| it.p99)),
+        ("ITL 50 %", "ms", ms(of.itl, |it| it.p50)),
+        ("ITL 99 %", "ms", ms(of.itl, |it| it.p99)),
+        ("E2E mean", "ms", ms(of.e2e, |it| it.mean)),
+        ("E2E 50 %", "ms", ms(of.e2e, |it| it.p50)),
+        ("E2E 99 %", "ms", ms(of.e2e, |it| it.p99)),
+        ("whole", "s", Some(of.seconds)),
+    ] {
+        if let Some(value) = value {
+            figures.add(MeasuredFigure {
+                series,
+                part,
+                at,
+                name: name.to_owned(),
+                unit,
+                spread: Spread::single(value),
+            });
+        }
+    }
+}
+
+fn facts(record: &LoadRecord, name: &str, view: &LoadView) -> RecordFacts {
+    let mut facts = vec![("model", view.model.clone())];
+    facts.extend(view.engines.iter().map(|(_, engine)| ("engine", engine.clone())));
+    facts.push(("client", view.machine.clone()));
+    facts.push(("prompts", view.prompts.clone()));
+    facts.extend(view.slo.clone().map(|slo| ("limits", slo)));
+    let invocation = &record.invocation;
+    facts.extend([
+        ("warm-up", format!("{} requests before each level", record.plan.warm_up)),
+        ("evalsuite", format!("{}, {} to {}", invocation.evalsuite, invocation.started, record.finished)),
+        ("command", command_line(invocation.command.iter().map(String::as_str))),
+    ]);
+    RecordFacts {
+        name: name.to_owned(),
+        subject: record.target.model.name.clone(),
+        facts: facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+    }
+}
+
+fn words() -> Vec<(String, String)> {
+    let words = [
+        ("output tokens/s", "output tokens of all answers / whole"),
+        ("answers/s", "requests answered / whole; goodput: those that kept every limit / whole"),
+        ("TTFT", "a request's sending to its first token"),
+        ("ITL", "(latency - TTFT) / (output tokens - 1) of each request"),
+        ("E2E", "a request's sending to its last token"),
+        ("50 %, 99 %", "percentiles, interpolated linearly; n/a: not measured"),
+        ("whole", "seconds from the first request's sending to the last answer's end"),
+    ];
+    words.map(|(name, meaning)| (name.to_owned(), meaning.to_owned())).to_vec()
+}
