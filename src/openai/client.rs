@@ -63,6 +63,12 @@ pub struct Client {
 /// How long the end of a stream may come behind its `[DONE]`.
 const AFTER_DONE: Duration = Duration::from_secs(1);
 
+/// Connections that a request is sent on at most, where the server has closed those that were open.
+const CONNECTIONS: usize = 4;
+
+/// A connection that was closed before the request came shows that about a round trip later; what ends later was worked on.
+const CLOSED_BEFORE: Duration = Duration::from_secs(1);
+
 impl Client {
     /// Opens no connection yet.
     pub fn new(address: Address, options: ClientOptions) -> Result<Self, Fault> {
@@ -112,8 +118,8 @@ impl Client {
 
     /// Posts JSON to a route, such as `/completions`, and reads JSON.
     pub async fn post(&self, route: &str, body: &Value) -> Result<Value, RequestError> {
-        let text = self.send(route, Bytes::from(body.to_string()), false).await?;
-        let text = text.text().await.map_err(|error| RequestError::network(&error))?;
+        let (answer, _) = self.send(route, Bytes::from(body.to_string()), false).await?;
+        let text = answer.text().await.map_err(|error| RequestError::network(&error))?;
         serde_json::from_str(&text).map_err(|_| RequestError::new(Cause::Malformed, format!("no JSON: {text}")))
     }
 
@@ -129,17 +135,17 @@ impl Client {
 
     async fn read_answer(&self, api: Api, body: Bytes, stream: bool) -> Result<Reply, RequestError> {
         let sent = Instant::now();
-        let response = self.send(api.route(), body, stream).await?;
+        let (response, resent) = self.send(api.route(), body, stream).await?;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         // Some servers stream nothing, whatever they are asked.
         if !stream || kind.contains("json") || kind.contains("html") {
             let text = response.text().await.map_err(|error| RequestError::network(&error))?;
             let seconds = sent.elapsed().as_secs_f64();
-            let mut reply = Reply::default();
+            let mut reply = Reply { resent, ..Reply::default() };
             reply.add(&text, seconds)?;
             return reply.whole(seconds).ended();
         }
-        let mut reply = Reply::default();
+        let mut reply = Reply { resent, ..Reply::default() };
         let ended = self.read_stream(response, sent, &mut reply).await;
         // What breaks behind the end of an answer takes nothing from it.
         if reply.finish.is_none() {
@@ -184,11 +190,21 @@ impl Client {
         }
     }
 
-    async fn send(&self, route: &str, body: Bytes, stream: bool) -> Result<reqwest::Response, RequestError> {
+    /// The answer, and whether it took a new connection: some servers (llama.cpp) close one behind an answer without saying so, and what is
+    /// sent on it meanwhile is read by nobody.
+    async fn send(&self, route: &str, body: Bytes, stream: bool) -> Result<(reqwest::Response, bool), RequestError> {
         let accept = if stream { "text/event-stream" } else { "application/json" };
-        let request = self.http.post(self.address.route(route)).header(CONTENT_TYPE, "application/json");
-        let request = self.authorized(request.header(ACCEPT, accept)).body(body);
-        checked(request.send().await.map_err(|error| RequestError::network(&error))?).await
+        let ask = || {
+            let request = self.http.post(self.address.route(route)).header(CONTENT_TYPE, "application/json");
+            self.authorized(request.header(ACCEPT, accept)).body(body.clone()).send()
+        };
+        let begin = Instant::now();
+        let (mut answer, mut asked) = (ask().await, 1);
+        while asked < CONNECTIONS && begin.elapsed() < CLOSED_BEFORE && answer.as_ref().is_err_and(is_closed_unread) {
+            (answer, asked) = (ask().await, asked + 1);
+        }
+        let response = checked(answer.map_err(|error| RequestError::network(&error))?).await?;
+        Ok((response, asked > 1))
     }
 
     fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
@@ -197,6 +213,11 @@ impl Client {
             None => request,
         }
     }
+}
+
+/// Whether the connection ended before any byte of an answer.
+fn is_closed_unread(error: &reqwest::Error) -> bool {
+    error.is_request() && !error.is_connect() && !error.is_timeout()
 }
 
 /// An answer with status 200; anything else with what it says.

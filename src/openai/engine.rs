@@ -330,6 +330,7 @@ fn unreachable_server(address: impl std::fmt::Display, error: &RequestError) -> 
             "look at the address, which ends in `/v1` as a rule, and at the model's name (`--served-model NAME`)"
         }
         Cause::Connect => "is the server up, and the address right? What is done is kept: `evalsuite resume` goes on",
+        Cause::Status(429 | 502..=504) => "it is starting or has too much to do: ask again in a moment",
         _ => "is that the address of an OpenAI-compatible API, such as `http://localhost:8000/v1`?",
     };
     EngineError::failed(format!("the endpoint {address} cannot be used: {error}"), hint)
@@ -356,9 +357,15 @@ fn summary(failures: &[RequestError], all: usize) -> EngineError {
     }
     let said = causes.keys().filter_map(|cause| failures.iter().find(|error| error.cause == *cause));
     let said: Vec<String> = said.map(RequestError::to_string).collect();
+    let hint = if failures.iter().all(|error| matches!(error.cause, Cause::Status(400 | 413 | 422))) {
+        "the server refuses them as they are: where it takes no token ids, give `--send-text` or `--api chat`; where a prompt is too long, \
+         raise the server's own limit"
+    } else {
+        "they are no answers, and count as none; `evalsuite resume` asks for them again"
+    };
     EngineError::failed(
         format!("{} of {all} requests failed ({}): {}", failures.len(), counted(&causes), said.join("; ")),
-        "they are no answers, and count as none; `evalsuite resume` asks for them again",
+        hint,
     )
 }
 

@@ -79,6 +79,8 @@ pub struct Reply {
     pub seconds: f64,
     /// Every chunk that holds text or tokens.
     pub chunks: Vec<ChunkMark>,
+    /// Whether the server had closed the connection that it was asked on first, and was asked on a new one; times count from the first.
+    pub resent: bool,
 }
 
 #[derive(Deserialize)]

@@ -62,8 +62,10 @@ impl ServerInfo {
             // Aliases need not be listed.
             return Ok(Self { model: id.to_owned(), ..Self::default() });
         };
-        let context =
-            ["max_model_len", "context_length", "max_context_length"].iter().find_map(|key| model.get(*key)?.as_u64());
+        // vLLM and SGLang; gateways; llama.cpp, of one of its slots.
+        let context = ["/max_model_len", "/context_length", "/max_context_length", "/meta/n_ctx"]
+            .iter()
+            .find_map(|key| model.pointer(key)?.as_u64());
         Ok(Self {
             model: id.to_owned(),
             root: text(model, "root").filter(|root| root != id),
@@ -107,6 +109,9 @@ mod tests {
         let info = ServerInfo { version: Some("0.24.0".to_owned()), ..info };
         assert_eq!(info.software_in_words(), "vllm 0.24.0");
         assert_eq!(ServerInfo::default().software_in_words(), "unknown");
+        let llama =
+            json!({"data": [{"id": "m", "owned_by": "llamacpp", "meta": {"n_ctx": 2048, "n_ctx_train": 8192}}]});
+        assert_eq!(ServerInfo::of(&llama, None).unwrap().context_tokens, Some(2048));
     }
 
     #[test]

@@ -238,6 +238,13 @@ fn findings(variants: &[VariantLoad], slo: &Slo) -> Vec<String> {
                 lag.p99 * 1e3
             ));
         }
+        let resent = level.requests.iter().filter(|one| one.resent).count();
+        if resent > 0 {
+            notes.push(format!(
+                "{place}: {resent} requests met a connection that the server had closed without a word, and went out on a new one; their times \
+                 count from the first"
+            ));
+        }
         if figures.wrong_lengths > 0 {
             notes.push(format!(
                 "{place}: {} of {} answers have another number of tokens than asked for: the server does not heed `ignore_eos`",

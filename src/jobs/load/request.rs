@@ -30,6 +30,9 @@ pub struct RequestRecord {
     /// Sent to failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_after_seconds: Option<f64>,
+    /// Whether it met a connection that the server had closed, and went out on a new one; times count from the first sending.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resent: bool,
 }
 
 impl RequestRecord {

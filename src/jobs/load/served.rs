@@ -145,6 +145,7 @@ fn answered(reply: &Reply, asked_tokens: Option<usize>, tokenizer: Option<&Model
         prompt_tokens: usage.prompt_tokens,
         output_tokens: by_ids.or(usage.completion_tokens).or_else(by_tokenizer),
         asked_tokens,
+        resent: reply.resent,
         ..RequestRecord::default()
     };
     let gaps = reply.chunks.windows(2).map(|pair| (pair[1].seconds - pair[0].seconds) as f32).collect();
