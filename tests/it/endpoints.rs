@@ -266,6 +266,27 @@ fn arrivals_wait_for_no_answer() {
 }
 
 #[test]
+fn a_connection_that_was_closed_unread_costs_no_request_and_is_told() {
+    // Of two requests on a connection the second is read by nobody, as behind llama.cpp's streams.
+    let server = MockServer::start(|asked| match asked.route.as_str() {
+        "POST /v1/chat/completions" if asked.before % 2 == 1 => vec![Step::Close],
+        "POST /v1/chat/completions" => {
+            let choice = json!({"index": 0, "message": {"content": "7"}, "finish_reason": "stop"});
+            answer_json(200, &json!({"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}))
+        }
+        _ => answer(asked),
+    });
+    let (address, scratch) = (server.address(), tempfile::tempdir().unwrap());
+    let arguments = ["load", "--endpoint", &address, "--requests", "2", "--warm-up", "0", "--out", "l.json"];
+    let (code, out, err) = run(scratch.path(), &arguments);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let record = LoadRecord::read(&scratch.path().join("l.json")).unwrap().unwrap();
+    let level = &record.variants[0].levels[0];
+    assert_eq!((level.figures.completed, level.requests.iter().filter(|one| one.resent).count()), (2, 2));
+    assert!(record.notes.iter().any(|note| note.contains("2 requests met a connection")), "{:?}", record.notes);
+}
+
+#[test]
 fn a_trace_is_sent_in_its_own_time() {
     let (server, scratch) = (MockServer::start(answer), tempfile::tempdir().unwrap());
     let lines: Vec<String> = [(0.0, 3, 2), (0.2, 5, 1), (0.3, 4, 3)]

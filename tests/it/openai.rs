@@ -253,7 +253,23 @@ fn passing_failures_are_asked_again_and_the_server_s_wish_to_wait_is_heeded() {
     assert_eq!(server.asked("POST /v1/completions").len(), 5);
     assert!(begun.elapsed() >= Duration::from_secs(1), "the server asked for a second");
     let counted = seen.notes.last().unwrap();
-    assert!(counted.contains("2 × cut off, 1 × HTTP 429, 1 × HTTP 503"), "{:?}", seen.notes);
+    assert!(counted.contains("1 × cut off, 1 × HTTP 429, 1 × HTTP 503"), "{:?}", seen.notes);
+}
+
+#[test]
+fn a_connection_that_was_closed_unread_is_replaced_at_once() {
+    // llama.cpp closes a connection behind an answer without saying so.
+    let server = server(|asked| match asked.before {
+        0 | 2 => answer_json(200, &json!({"choices": [{"index": 0, "text": "It is 4.", "finish_reason": "stop"}]})),
+        1 => vec![Step::Close],
+        _ => answer_json(400, &json!({"error": "asked too often"})),
+    });
+    let mut engine = RemoteEngine::open(EndpointOptions { places: 1, ..options(&[&server]) }).unwrap();
+    let (seen, ended) = run(&mut engine, (0..2).map(|id| request(id, &[])).collect());
+    ended.unwrap();
+    assert!(seen.completions.len() == 2 && seen.completions.iter().all(is_usual));
+    assert!(seen.notes.iter().all(|note| !note.contains("sent again")), "{:?}", seen.notes);
+    assert_eq!(server.asked("POST /v1/completions").len(), 3);
 }
 
 #[test]
