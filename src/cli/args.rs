@@ -10,6 +10,7 @@ use super::golden::GoldenArguments;
 use super::list::ListArguments;
 use super::load::LoadArguments;
 use super::perplexity::PerplexityArguments;
+use super::probe::ProbeArguments;
 use super::protocol::ProtocolArguments;
 use super::quality::QualityArguments;
 use super::quantize::QuantizeArguments;
@@ -20,8 +21,8 @@ use super::score::ScoreArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
 use super::{
-    bench, doctor, eval, golden, list, load, perplexity, protocol, quality, quantize, report, rescore, resume, score,
-    show, synth,
+    bench, doctor, eval, golden, list, load, perplexity, probe, protocol, quality, quantize, report, rescore, resume,
+    score, show, synth,
 };
 
 /// What `--vs` takes, in `report` and in `bench`.
@@ -69,6 +70,9 @@ pub enum Command {
     /// Measure a server, or an engine of ours, under many requests at once
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", load::EXAMPLES))]
     Load(Box<LoadArguments>),
+    /// Ask an endpoint some fifty small requests that say what it does to scores
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", probe::EXAMPLES))]
+    Probe(Box<ProbeArguments>),
     /// Ask a fixed set of prompts and compare every variant's answers with the reference's
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", quality::EXAMPLES))]
     Quality(Box<QualityArguments>),

@@ -9,8 +9,8 @@ use super::printer::{print_error, set_quiet};
 use super::resume::{self, Next, ResumeArguments};
 use super::session::is_interrupted;
 use super::{
-    bench, doctor, eval, golden, list, load, perplexity, protocol, quality, quantize, report, rescore, score, show,
-    synth,
+    bench, doctor, eval, golden, list, load, perplexity, probe, protocol, quality, quantize, report, rescore, score,
+    show, synth,
 };
 use crate::jobs::JobError;
 
@@ -41,6 +41,7 @@ fn dispatch(own: &Command, command: Vec<String>) -> Result<Exit, JobError> {
         Command::Perplexity(arguments) => perplexity::run(arguments, command),
         Command::Bench(arguments) => bench::run(arguments, command),
         Command::Load(arguments) => load::run(arguments, command),
+        Command::Probe(arguments) => probe::run(arguments, command),
         Command::Quality(arguments) => quality::run(arguments, command),
         Command::Golden(arguments) => golden::run(arguments),
         Command::Rescore(arguments) => rescore::run(arguments),

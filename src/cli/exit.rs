@@ -28,7 +28,8 @@ pub(super) const HELP: &str = "\
 Exit codes:
   0    success
   1    the score is below --min-accuracy, --baseline finds the run worse,
-       or --deny-notes finds something implausible
+       --deny-notes finds something implausible, or probe finds what harms
+       an evaluation
   2    a mistake in the command, its files, the network or the disk
   3    the engine failed
   4    outputs are not those of their golden files

@@ -18,6 +18,7 @@ mod output;
 mod parser;
 mod perplexity;
 mod printer;
+mod probe;
 mod protocol;
 mod quality;
 mod quantize;

@@ -6,6 +6,7 @@ mod chat;
 mod context;
 mod each;
 mod endpoint;
+pub mod endpoint_probe;
 mod error;
 mod estimate;
 pub mod eval;

@@ -73,6 +73,8 @@ pub struct Reply {
     pub model: Option<String>,
     /// What the server runs on, as it names it.
     pub fingerprint: Option<String>,
+    /// Seconds from sending to the first event of a stream, whatever it holds; `None` where the answer came whole.
+    pub first_event_seconds: Option<f64>,
     /// Seconds from sending to the first chunk that holds text or tokens; `None` where the answer came whole.
     pub first_token_seconds: Option<f64>,
     /// Seconds from sending to the last chunk that holds text, tokens or the finish; to the whole body, where it came whole.
@@ -156,6 +158,7 @@ impl Reply {
     /// Adds a chunk, or the whole body of an answer that comes in one; `seconds` since the request was sent.
     pub(super) fn add(&mut self, json: &str, seconds: f64) -> Result<(), RequestError> {
         let body: Body = serde_json::from_str(json).map_err(|error| self.malformed(json, &error))?;
+        self.first_event_seconds.get_or_insert(seconds);
         if body.error.is_some() || body.object.as_deref() == Some("error") {
             return Err(in_stream(json));
         }
@@ -205,6 +208,7 @@ impl Reply {
 
     /// An answer that has come whole has no first token.
     pub(super) fn whole(mut self, seconds: f64) -> Self {
+        self.first_event_seconds = None;
         self.first_token_seconds = None;
         self.chunks.clear();
         self.seconds = seconds;

@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 8] = [
 
 /// Jobs are vertical slices: none imports another. `bench` reads the lengths of a finished evaluation (`--workload RUN`), and `load` sends
 /// workloads and random prompts as `bench` does.
-const JOBS: [&str; 5] = ["eval", "bench", "load", "perplexity", "quality"];
+const JOBS: [&str; 6] = ["eval", "bench", "endpoint_probe", "load", "perplexity", "quality"];
 const BETWEEN_JOBS: [(&str, &str); 2] = [("bench", "eval"), ("load", "bench")];
 
 const LONGEST_FILE: usize = 600;

@@ -223,8 +223,14 @@ impl EvalRecord {
 
 /// Names a record of another kind.
 fn other_kind(path: &Path, bytes: &[u8]) -> Option<RecordError> {
-    let Versions { bench, load, perplexity, quality } = serde_json::from_slice(bytes).ok()?;
-    let kinds = [(quality, "quality run"), (bench, "benchmark"), (load, "load test"), (perplexity, "perplexity")];
+    let Versions { bench, load, perplexity, probe, quality } = serde_json::from_slice(bytes).ok()?;
+    let kinds = [
+        (quality, "quality run"),
+        (bench, "benchmark"),
+        (load, "load test"),
+        (perplexity, "perplexity"),
+        (probe, "probe"),
+    ];
     let (_, what) = kinds.into_iter().find(|(version, _)| version.is_some())?;
     Some(RecordError::invalid(
         format!("{}: the record of a {what}, not of a run on questions with answers", path.display()),
