@@ -30,7 +30,7 @@ struct Stub {
     running: AtomicUsize,
 }
 
-const CONTEXT: usize = 512;
+const CONTEXT: usize = 4096;
 /// Where an answer ends by itself.
 const LENGTH: usize = 60;
 

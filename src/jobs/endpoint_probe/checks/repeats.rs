@@ -66,7 +66,7 @@ fn in_company(asker: &mut Asker) -> Result<Found, Unasked> {
 fn cached(asker: &mut Asker) -> Result<Found, Unasked> {
     // No earlier probe can have left this beginning in a cache.
     let nonce = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let text = format!("Note {nonce}. {} {MAIN}", OPENINGS.join("\n"));
+    let text = format!("Note {nonce}. {} {MAIN}", OPENINGS[..12].join("\n"));
     let request = asker.greedy(&text, TOKENS);
     let mut body = request.body(&asker.model, &asker.refused);
     let logprobs = match asker.api {
