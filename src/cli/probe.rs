@@ -33,7 +33,7 @@ could not be asked says why, and is no failure.";
 /// `evalsuite probe`.
 #[derive(Debug, Clone, Args)]
 pub struct ProbeArguments {
-    /// The root of the API, such as http://localhost:8000/v1
+    /// The root of the API, such as `http://localhost:8000/v1`
     #[arg(value_name = "URL")]
     pub address: String,
 
@@ -61,7 +61,8 @@ pub struct ProbeArguments {
     /// is not given
     #[arg(long, value_name = "SOURCE", conflicts_with = "model", help_heading = "Endpoint")]
     pub tokenizer: Option<String>,
-    /// The environment variable that holds the key [default: OPENAI_API_KEY]
+    /// The environment variable that holds the key [default:
+    /// `OPENAI_API_KEY`]
     #[arg(long, value_name = "NAME", help_heading = "Endpoint")]
     pub api_key_env: Option<String>,
     /// Longest wait for an answer
