@@ -42,9 +42,9 @@ fn in_company(asker: &mut Asker) -> Result<Found, Unasked> {
     }
     let others = OPENINGS.iter().take(31).map(|text| asker.greedy(text, TOKENS));
     let mut all: Vec<_> = others.collect();
-    all.insert(all.len() / 2, request);
-    let bodies: Vec<_> = all.iter().map(|request| request.body(&asker.model, &asker.refused)).collect();
     let place = all.len() / 2;
+    all.insert(place, request);
+    let bodies: Vec<_> = all.iter().map(|request| request.body(&asker.model, &asker.refused)).collect();
     let answers = asker.send_all(asker.api, &bodies);
     let failed = answers.iter().filter(|answer| answer.is_err()).count();
     let amid = answers.into_iter().nth(place).ok_or_else(|| Unasked::because("nothing came back"))??;
