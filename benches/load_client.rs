@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench load_client`. Prints one line a measurement; the record of the last run is kept beside it.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
@@ -28,12 +29,14 @@ impl NullServer {
         let mut body = String::new();
         for index in 0..chunks {
             let finish = if index + 1 == chunks { "\"stop\"" } else { "null" };
-            body += &format!(
+            let _ = write!(
+                body,
                 "data: {{\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"created\":1,\"model\":\"null\",\"choices\":[{{\"index\":0,\
                  \"text\":\" word\",\"logprobs\":null,\"finish_reason\":{finish}}}]}}\n\n"
             );
         }
-        body += &format!(
+        let _ = write!(
+            body,
             "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":8,\"completion_tokens\":{chunks}}}}}\n\ndata: [DONE]\n\n"
         );
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";

@@ -64,9 +64,10 @@ impl Stub {
             if !self.is("clones") {
                 state ^= seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             }
-        } else if self.is("not-repeatable") || (self.is("batch") && self.running.load(Ordering::Relaxed) > 4) {
-            state ^= count;
-        } else if self.is("cache") && body["prompt"].as_str().is_some_and(|text| text.starts_with("Note ")) {
+        } else if self.is("not-repeatable")
+            || (self.is("batch") && self.running.load(Ordering::Relaxed) > 4)
+            || (self.is("cache") && body["prompt"].as_str().is_some_and(|text| text.starts_with("Note ")))
+        {
             state ^= count;
         } else if self.is("penalty") && body.get("repetition_penalty").is_none() {
             state ^= 1;
@@ -114,7 +115,7 @@ impl Stub {
         let mut ids = self.answer(body, prompt);
         let mut reasoning = String::new();
         if chat && !self.is("no-thought") {
-            reasoning = "farmer sheep nine twice therefore eighteen".to_owned();
+            "farmer sheep nine twice therefore eighteen".clone_into(&mut reasoning);
         }
         let mut said = self.text(&ids);
         let mut finish = if ids.len() < LENGTH || body.get("ignore_eos").is_some() { "length" } else { "stop" };
@@ -429,7 +430,7 @@ fn a_probe_is_printed_as_markdown_and_json_and_shown_again() {
     let address = server.address();
     let run = |arguments: &[&str]| {
         let output = evalsuite().current_dir(scratch.path()).args(arguments).output().unwrap();
-        (output.status.code(), text(&output.stdout).to_owned())
+        (output.status.code(), text(&output.stdout))
     };
     let (code, markdown) = run(&["probe", &address, "--only", "stops", "--format", "markdown", "--out", "p.json"]);
     assert!(code == Some(1) && markdown.contains("| stops | HARMS | answers run on"), "{markdown}");

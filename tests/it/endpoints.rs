@@ -44,7 +44,7 @@ fn answer(asked: &Asked) -> Vec<Step> {
 
 fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = evalsuite().current_dir(folder).args(arguments).output().unwrap();
-    (output.status.code(), text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 #[test]

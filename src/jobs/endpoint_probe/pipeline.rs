@@ -173,7 +173,7 @@ fn probed(asker: &Asker, endpoint: &Endpoint) -> ProbedEndpoint {
 }
 
 fn variant() -> Result<VariantName, JobError> {
-    VariantName::parse("endpoint").map_err(|why| JobError::invalid(why.to_string(), "this is a fault of evalsuite"))
+    VariantName::parse("endpoint").map_err(|why| JobError::invalid(why, "this is a fault of evalsuite"))
 }
 
 fn progress(done: usize, total: usize, seconds: f64) -> Result<Progress, JobError> {

@@ -65,7 +65,7 @@ pub struct Evidence {
     pub tokens: usize,
     /// Of these, not f32's own choice.
     pub off_rank_one: usize,
-    /// Of these, by more than [`limits::GAP_NATS`].
+    /// Of these, by more than `limits::GAP_NATS`.
     pub beyond: usize,
     /// Of these, by more than half a nat.
     pub beyond_half_nat: usize,

@@ -78,14 +78,14 @@ pub fn score_completions(job: &ScoreJob) -> Result<ScoredCompletions, JobError> 
     let name = format!("{}-{}", plan.target.model.name.rsplit('/').next().unwrap_or_default(), protocol.name);
     let (folder, plan) = open_folder(&job.destination, false, plan, &name)?;
     let path = folder.path().to_path_buf();
-    written(folder, plan, &protocol, &completions).inspect_err(|_| {
+    written(&folder, plan, &protocol, &completions).inspect_err(|_| {
         // Nothing here is resumed: what is half written would only be in the way of the same command.
         let _ = std::fs::remove_dir_all(path);
     })
 }
 
 fn written(
-    folder: RunFolder,
+    folder: &RunFolder,
     plan: EvalPlan,
     protocol: &Protocol,
     completions: &Completions,

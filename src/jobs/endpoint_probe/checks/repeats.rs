@@ -74,14 +74,13 @@ fn cached(asker: &mut Asker) -> Result<Found, Unasked> {
         crate::openai::Api::Chat => serde_json::json!(true),
     };
     body["logprobs"] = logprobs;
-    let cold = match asker.send(asker.api, &body) {
-        Ok(answer) => answer,
-        Err(_) => {
-            if let Some(body) = body.as_object_mut() {
-                body.remove("logprobs");
-            }
-            asker.send(asker.api, &body)?
+    let cold = if let Ok(answer) = asker.send(asker.api, &body) {
+        answer
+    } else {
+        if let Some(body) = body.as_object_mut() {
+            body.remove("logprobs");
         }
+        asker.send(asker.api, &body)?
     };
     let warm = asker.send(asker.api, &body)?;
     if cold.is_empty() {

@@ -21,10 +21,14 @@ pub(super) const CHOICES: Check =
 
 const TOKENS: usize = 40;
 
+const OTHER_CLIENTS: &str = "clients that ask for several answers at once must ask one by one; evalsuite always does";
+
 /// A body without keys.
 fn without(mut body: Value, keys: &[&str]) -> Value {
     if let Some(body) = body.as_object_mut() {
-        keys.iter().for_each(|key| drop(body.remove(*key)));
+        for key in keys {
+            body.remove(*key);
+        }
     }
     body
 }
@@ -111,8 +115,6 @@ fn choices(asker: &mut Asker) -> Result<Found, Unasked> {
     asker.ask(&request)?;
     let mut body = without(request.body(&asker.model, &asker.refused), &["seed"]);
     body["n"] = json!(2);
-    const OTHER_CLIENTS: &str =
-        "clients that ask for several answers at once must ask one by one; evalsuite always does";
     let answer = match asker.send(asker.api, &body) {
         Ok(answer) => answer,
         Err(error) if matches!(error.cause, Cause::Status(400..=499)) => {
