@@ -1,6 +1,6 @@
 //! A check's failures as annotations of GitHub Actions.
 
-use super::told_once;
+use super::reported_once;
 use super::{Checked, Common};
 use crate::report::annotation;
 
@@ -18,7 +18,7 @@ pub fn annotations(checked: &[Checked]) -> Vec<String> {
         let file = one.entry.path.display().to_string();
         annotation("error", Some(&file), &format!("golden {}", one.entry.in_words()), &message)
     };
-    let (common, own) = told_once(checked);
+    let (common, own) = reported_once(checked);
     let common = common.iter().filter(|one| !one.is_note).map(|one: &Common| {
         annotation("error", None, &format!("{} golden files", one.golden_files.len()), &one.in_words())
     });

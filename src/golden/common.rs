@@ -1,4 +1,4 @@
-//! Changes that several outputs of a golden file have in common: each is told once.
+//! Changes that several outputs of a golden file have in common: each is reported once.
 
 use super::{Change, ChangeKind, Note};
 use crate::score::{Change as Fate, word_diff};
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_several_outputs_is_told_once() {
+    fn a_change_of_several_outputs_is_reported_once() {
         let outputs = [
             (
                 "0".to_owned(),

@@ -1,4 +1,4 @@
-//! Changes that several golden files have in common: each is told once.
+//! Changes that several golden files have in common: each is reported once.
 
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ impl Common {
 }
 
 /// Takes out of `checked` what several of them have in common.
-pub fn told_once(checked: &[Checked]) -> (Vec<Common>, Vec<Checked>) {
+pub fn reported_once(checked: &[Checked]) -> (Vec<Common>, Vec<Checked>) {
     let mut common: Vec<Common> = Vec::new();
     for one in checked {
         let whole = one.differences.iter().filter(|note| note.id.is_none());
@@ -84,7 +84,7 @@ mod tests {
             checked(Precision::F16, &["n", "own"], vec![note(None, &["0", "2", "3"], "p"), note(Some("0"), &[], "t")]),
             checked(Precision::Awq, &[], vec![note(None, &[], "alone")]),
         ];
-        let (common, rest) = told_once(&all);
+        let (common, rest) = reported_once(&all);
         let seen: Vec<_> =
             common.iter().map(|one| (one.what.as_str(), one.is_note, one.outputs, one.golden_files.len())).collect();
         assert_eq!(seen, [("p", false, 5, 2), ("n", true, 0, 2)]);

@@ -25,7 +25,7 @@ pub use annotation::annotations;
 pub use candidate::{Candidates, Origin, RecipeSource, candidates};
 pub use change::{Change, ChangeKind};
 pub use check::{Checked, Status, hold};
-pub use common_files::{Common, told_once};
+pub use common_files::{Common, reported_once};
 pub use compare::{Comparison, compare};
 pub use file::{
     DatasetInput, FileHash, GOLDEN_FORMAT, Golden, Inputs, Note, Output, PromptsInput, ProtocolInput, Provenance,

@@ -101,7 +101,7 @@ impl Endpoint {
 
     /// The addresses, in words.
     pub fn addresses(&self) -> String {
-        self.options.addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", ")
+        self.options.addresses_in_words()
     }
 
     /// An engine that asks it.

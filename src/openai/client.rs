@@ -98,29 +98,26 @@ impl Client {
 
     /// A route's JSON, with the `Server` header beside it.
     pub(super) async fn get(&self, url: reqwest::Url) -> Result<(Value, Option<String>), RequestError> {
-        let request = self.authorized(self.http.get(url)).timeout(self.options.connect_timeout * 3);
-        let response = request.send().await.map_err(|error| RequestError::network(&error))?;
-        let server = response.headers().get("server").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let response = checked(response).await?;
-        let body = response.text().await.map_err(|error| RequestError::network(&error))?;
-        let value =
-            serde_json::from_str(&body).map_err(|_| RequestError::new(Cause::Malformed, format!("no JSON: {body}")))?;
-        Ok((value, server))
+        let (body, server) = self.fetch(url, self.options.connect_timeout * 3).await?;
+        Ok((json(&body)?, server))
     }
 
     /// What the server tells of itself in Prometheus's format, beside the API.
     pub async fn metrics(&self) -> Result<String, RequestError> {
-        let request =
-            self.authorized(self.http.get(self.address.beside("/metrics"))).timeout(self.options.connect_timeout);
+        Ok(self.fetch(self.address.beside("/metrics"), self.options.connect_timeout).await?.0)
+    }
+
+    async fn fetch(&self, url: reqwest::Url, timeout: Duration) -> Result<(String, Option<String>), RequestError> {
+        let request = self.authorized(self.http.get(url)).timeout(timeout);
         let response = checked(request.send().await.map_err(|error| RequestError::network(&error))?).await?;
-        response.text().await.map_err(|error| RequestError::network(&error))
+        let server = response.headers().get("server").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok((response.text().await.map_err(|error| RequestError::network(&error))?, server))
     }
 
     /// Posts JSON to a route, such as `/completions`, and reads JSON.
     pub async fn post(&self, route: &str, body: &Value) -> Result<Value, RequestError> {
         let (answer, _) = self.send(route, Bytes::from(body.to_string()), false).await?;
-        let text = answer.text().await.map_err(|error| RequestError::network(&error))?;
-        serde_json::from_str(&text).map_err(|_| RequestError::new(Cause::Malformed, format!("no JSON: {text}")))
+        json(&answer.text().await.map_err(|error| RequestError::network(&error))?)
     }
 
     /// Asks for one completion: `body` is [`super::GenerationRequest::body`] in bytes. Dropping the future ends the connection, and with it
@@ -213,6 +210,10 @@ impl Client {
             None => request,
         }
     }
+}
+
+fn json(body: &str) -> Result<Value, RequestError> {
+    serde_json::from_str(body).map_err(|_| RequestError::new(Cause::Malformed, format!("no JSON: {body}")))
 }
 
 /// Whether the connection ended before any byte of an answer.

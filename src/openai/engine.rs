@@ -14,12 +14,13 @@ use super::client::{Client, ClientOptions};
 use super::failure::{Cause, RequestError};
 use super::reply::Reply;
 use super::request::{Api, GenerationRequest, PromptForm};
+use super::runtime::start_runtime;
 use super::server::ServerInfo;
 use super::spread::{Endpoint, Outcome, Spread};
 use crate::engine::model::ModelTokenizer;
 use crate::engine::{
-    Capacity, Completion, CountedBy, Engine, EngineError, EngineInfo, Event, Finish, GenerateOptions, LoadTimes,
-    Prompt, Request, ServerCounts, Thought, Timings, Work,
+    Capacity, Completion, Engine, EngineError, EngineInfo, Event, Finish, GenerateOptions, LoadTimes, Prompt, Request,
+    Thought, Timings, Work,
 };
 
 /// How endpoints are asked.
@@ -46,6 +47,11 @@ pub struct EndpointOptions {
 }
 
 impl EndpointOptions {
+    /// The addresses, in words.
+    pub fn addresses_in_words(&self) -> String {
+        self.addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", ")
+    }
+
     /// A prompt as it is sent.
     pub fn prompt_form(&self, prompt: &Prompt) -> Result<PromptForm, EngineError> {
         let Prompt { text, token_ids } = prompt;
@@ -100,11 +106,10 @@ impl RemoteEngine {
         let runtime = runtime()?;
         let (endpoints, server) = connect(&runtime, &options)?;
         let places = options.places.max(1);
-        let addresses: Vec<String> = options.addresses.iter().map(Address::to_string).collect();
         let info = EngineInfo {
             name: "endpoint".to_owned(),
             version: server.software_in_words(),
-            device: addresses.join(", "),
+            device: options.addresses_in_words(),
             dtype: None,
             context_tokens: server.context_tokens.unwrap_or(usize::MAX),
             batch: places * endpoints.len(),
@@ -138,7 +143,7 @@ impl RemoteEngine {
 
     fn completion(&self, number: usize, open: &Open, reply: Reply, queued_seconds: f64) -> Completion {
         let cached_tokens = reply.usage.and_then(|usage| usage.cached_tokens()).unwrap_or_default();
-        let counts = self.counts(&reply);
+        let counts = reply.counts(self.options.tokenizer.as_deref());
         let reasoning_tokens = reply.usage.and_then(|usage| usage.reasoning_tokens());
         let mut text = reply.text;
         let mut finish = reply.finish.unwrap_or(Finish::Unknown);
@@ -169,22 +174,6 @@ impl RemoteEngine {
             cached_tokens,
             server: Some(counts),
         }
-    }
-
-    /// Tokens by ids, else by the server's usage, else by the model's tokenizer.
-    fn counts(&self, reply: &Reply) -> ServerCounts {
-        let usage = reply.usage.unwrap_or_default();
-        let prompt_tokens = usage.prompt_tokens.or(Some(reply.prompt_token_ids.len()).filter(|tokens| *tokens > 0));
-        let (output_tokens, by) = if !reply.token_ids.is_empty() {
-            (Some(reply.token_ids.len()), CountedBy::Ids)
-        } else if let Some(tokens) = usage.completion_tokens {
-            (Some(tokens), CountedBy::Usage)
-        } else {
-            let text = [reply.reasoning.as_str(), reply.text.as_str()].concat();
-            let counted = self.options.tokenizer.as_ref().and_then(|tokenizer| tokenizer.encode(&text, false).ok());
-            (counted.map(|ids| ids.len()), CountedBy::Tokenizer)
-        };
-        ServerCounts { prompt_tokens, output_tokens, by: output_tokens.map(|_| by) }
     }
 
     fn take(&mut self, outcome: Outcome, events: &mut Vec<Event>) -> u64 {
@@ -400,12 +389,7 @@ fn connect(runtime: &Runtime, options: &EndpointOptions) -> Result<(Vec<Arc<Endp
 }
 
 fn runtime() -> Result<Runtime, EngineError> {
-    Builder::new_multi_thread().worker_threads(2).thread_name("endpoint").enable_all().build().map_err(|error| {
-        EngineError::failed(
-            format!("cannot start the threads that speak to the endpoint: {error}"),
-            "end other programs, or raise the limit of threads (`ulimit -u`)",
-        )
-    })
+    start_runtime(Builder::new_multi_thread().worker_threads(2).thread_name("endpoint")).map_err(EngineError::Failed)
 }
 
 #[cfg(test)]

@@ -85,6 +85,11 @@ impl RequestError {
         Self { retry_after, ..Self::new(Cause::Status(status), said) }
     }
 
+    /// Whether the server refuses the request as it is, perhaps for one key of it.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.cause, Cause::Status(400 | 422))
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_passing(&self) -> bool {
         match self.cause {

@@ -12,6 +12,7 @@ mod failure;
 mod reply;
 mod request;
 mod retry;
+mod runtime;
 mod server;
 mod spread;
 
@@ -21,4 +22,5 @@ pub use engine::{EndpointOptions, RemoteEngine};
 pub use failure::{Cause, RequestError};
 pub use reply::{ChunkMark, Reply, Usage};
 pub use request::{Api, GenerationRequest, PromptForm, Refused};
+pub use runtime::start_runtime;
 pub use server::ServerInfo;

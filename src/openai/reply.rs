@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::failure::{Cause, RequestError, error_message};
-use crate::engine::Finish;
+use crate::engine::model::ModelTokenizer;
+use crate::engine::{CountedBy, Finish, ServerCounts};
 
 /// Tokens, as a server counts them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -204,6 +205,22 @@ impl Reply {
             self.seconds = seconds;
         }
         Ok(())
+    }
+
+    /// Tokens: the output's by ids, else by the server's usage, else by the model's tokenizer; never by chunks.
+    pub fn counts(&self, tokenizer: Option<&ModelTokenizer>) -> ServerCounts {
+        let usage = self.usage.unwrap_or_default();
+        let prompt_tokens = usage.prompt_tokens.or(Some(self.prompt_token_ids.len()).filter(|tokens| *tokens > 0));
+        let (output_tokens, by) = if !self.token_ids.is_empty() {
+            (Some(self.token_ids.len()), CountedBy::Ids)
+        } else if let Some(tokens) = usage.completion_tokens {
+            (Some(tokens), CountedBy::Usage)
+        } else {
+            let text = [self.reasoning.as_str(), self.text.as_str()].concat();
+            let counted = tokenizer.and_then(|tokenizer| tokenizer.encode(&text, false).ok());
+            (counted.map(|ids| ids.len()), CountedBy::Tokenizer)
+        };
+        ServerCounts { prompt_tokens, output_tokens, by: output_tokens.map(|_| by) }
     }
 
     /// An answer that has come whole has no first token.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::failure::{Cause, RequestError};
+use super::failure::RequestError;
 
 /// Which of the two routes is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,7 +199,7 @@ impl Refused {
 
     /// The same of a failure: `None` too where it refuses nothing.
     pub fn learn_from(&mut self, error: &RequestError, body: &Value) -> Option<String> {
-        matches!(error.cause, Cause::Status(400 | 422)).then(|| self.learn(&error.message, body)).flatten()
+        error.is_refusal().then(|| self.learn(&error.message, body)).flatten()
     }
 
     /// Whether a key has been refused.

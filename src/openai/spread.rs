@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -70,6 +70,13 @@ pub(super) struct Spread {
     _runtime: Runtime,
 }
 
+/// Why a request has no answer.
+enum Unanswered {
+    /// It can be asked in another form; what the user should know, where that is new.
+    Adapted(Option<String>),
+    Failed(RequestError),
+}
+
 /// What every worker shares.
 #[derive(Clone)]
 struct Shared {
@@ -83,18 +90,23 @@ impl Endpoint {
         Self { client, model, refused: Mutex::default(), failing: AtomicU32::new(0) }
     }
 
-    /// An answer; or why there is none and, where it can be asked for in another form, what the user should know of that.
-    async fn ask(&self, request: &GenerationRequest) -> Result<Reply, (RequestError, Option<Option<String>>)> {
-        let body = request.body(&self.model, &self.refused.lock().unwrap_or_else(PoisonError::into_inner));
+    fn refused(&self) -> MutexGuard<'_, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, request: &GenerationRequest) -> Result<Reply, Unanswered> {
+        let body = request.body(&self.model, &self.refused());
         let asked = self.client.generate(request.api(), Bytes::from(body.to_string()), request.stream).await;
         asked.map_err(|error| {
-            let note = matches!(error.cause, Cause::Status(400 | 422)).then(|| {
-                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-                // Others that were under way have taught it already: the same body would be another one now.
-                let learnt = request.body(&self.model, &refused) != body;
-                if learnt { Some(None) } else { refused.learn(&error.message, &body).map(Some) }
-            });
-            (error, note.flatten())
+            let mut refused = self.refused();
+            // Others that were under way have taught it already: the same body would be another one now.
+            if error.is_refusal() && request.body(&self.model, &refused) != body {
+                return Unanswered::Adapted(None);
+            }
+            match refused.learn_from(&error, &body) {
+                Some(note) => Unanswered::Adapted(Some(note)),
+                None => Unanswered::Failed(error),
+            }
         })
     }
 }
@@ -151,11 +163,11 @@ async fn work(endpoint: Arc<Endpoint>, shared: Shared) {
                 let outcome = Outcome::Answered { number: task.number, reply: Box::new(reply), queued_seconds };
                 let _ = shared.outcomes.send(outcome);
             }
-            Err((_, Some(note))) => {
+            Err(Unanswered::Adapted(note)) => {
                 let _ = shared.outcomes.send(Outcome::Adapted(note));
                 let _ = shared.again.send(task);
             }
-            Err((error, None)) => failed(&endpoint, &shared, task, error).await,
+            Err(Unanswered::Failed(error)) => failed(&endpoint, &shared, task, error).await,
         }
     }
 }

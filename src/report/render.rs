@@ -76,7 +76,7 @@ const NUMBERS: [(&str, InWords); 8] = [
 ];
 
 /// Free text in a cell of a table, in Markdown or between our own bars: on one line, without a bar.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "/")
 }
 

@@ -10,7 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{print_data, print_json};
 use crate::cli::printer::say;
 use crate::cli::session::{is_interrupted, open_hub, start_threads, with_context};
-use crate::golden::{Checked, Entry, Golden, Status, Suite, SuiteEnd, annotations, hold, told_once};
+use crate::golden::{Checked, Entry, Golden, Status, Suite, SuiteEnd, annotations, hold, reported_once};
 use crate::jobs::JobError;
 
 /// Outputs told of one golden file; the pending file and `review` have all.
@@ -79,7 +79,7 @@ fn conclude(checked: &[Checked], write: bool, is_json: bool) -> Result<Exit, Job
     let bad: Vec<&Checked> = checked.iter().filter(|one| !one.is_good()).collect();
     let left_out = checked.iter().filter(|one| one.status == Status::LeftOut).count();
     if is_json {
-        let (common, own) = told_once(checked);
+        let (common, own) = reported_once(checked);
         let files: Vec<CheckedData> = own.iter().map(CheckedData::new).collect();
         print_json("golden check", &json!({ "holds": bad.is_empty(), "common": common, "golden_files": files }))?;
     } else {
@@ -110,7 +110,7 @@ fn conclude(checked: &[Checked], write: bool, is_json: bool) -> Result<Exit, Job
 /// What several golden files have in common, a line for each golden file with its own differences below it, the verdict last; annotations
 /// under GitHub Actions.
 fn in_words(checked: &[Checked], bad: &[&Checked]) -> String {
-    let (common, own) = told_once(checked);
+    let (common, own) = reported_once(checked);
     let mut lines = Vec::new();
     let mut heading = String::new();
     for one in common {

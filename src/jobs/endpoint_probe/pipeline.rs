@@ -17,7 +17,7 @@ use crate::engine::model::ModelSource;
 use crate::fault::Fault;
 use crate::hub::Hub;
 use crate::jobs::{Endpoint, Event, JobContext, JobError, Model, Progress, check_destination};
-use crate::openai::{Api, Cause, Client, Refused};
+use crate::openai::{Api, Cause, Client, Refused, start_runtime};
 use crate::record::{Invocation, Machine, VariantName, utc_now};
 
 /// How a probe ended.
@@ -88,13 +88,7 @@ fn check_only(job: &EndpointProbeJob) -> Result<(), JobError> {
 }
 
 fn open<'a>(job: &EndpointProbeJob, endpoint: &Endpoint, context: &JobContext<'a>) -> Result<Asker<'a>, JobError> {
-    let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("probe").enable_all().build();
-    let runtime = runtime.map_err(|error| {
-        JobError::invalid(
-            format!("cannot start the threads that send requests: {error}"),
-            "end other programs, or raise the limit of threads (`ulimit -u`)",
-        )
-    })?;
+    let runtime = start_runtime(Builder::new_multi_thread().worker_threads(2).thread_name("probe"))?;
     let client = Client::new(job.address.clone(), job.settings.client.clone())?;
     Ok(Asker {
         runtime,

@@ -19,7 +19,7 @@ use crate::engine::{EngineHandle, EngineInfo, HandleOptions};
 use crate::hub::Hub;
 use crate::jobs::each::{End, each_variant};
 use crate::jobs::{Event, Failures, JobContext, JobError, Model, Progress, Variant, check_destination};
-use crate::openai::{Client, Refused};
+use crate::openai::{Client, Refused, start_runtime};
 use crate::record::{Invocation, Machine, VariantName, utc_now};
 
 /// How a load test ended.
@@ -272,12 +272,5 @@ fn findings(variants: &[VariantLoad], slo: &Slo) -> Vec<String> {
 }
 
 fn runtime() -> Result<Runtime, JobError> {
-    Builder::new_multi_thread().max_blocking_threads(MOST_WAITING).thread_name("load").enable_all().build().map_err(
-        |error| {
-            JobError::invalid(
-                format!("cannot start the threads that send requests: {error}"),
-                "end other programs, or raise the limit of threads (`ulimit -u`)",
-            )
-        },
-    )
+    Ok(start_runtime(Builder::new_multi_thread().max_blocking_threads(MOST_WAITING).thread_name("load"))?)
 }

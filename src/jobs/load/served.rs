@@ -133,17 +133,12 @@ fn first_failure(address: &crate::openai::Address, error: &RequestError) -> JobE
 }
 
 fn answered(reply: &Reply, asked_tokens: Option<usize>, tokenizer: Option<&ModelTokenizer>) -> Measured {
-    let usage = reply.usage.unwrap_or_default();
-    let by_ids = Some(reply.token_ids.len()).filter(|tokens| *tokens > 0);
-    let by_tokenizer = || {
-        let text = [reply.reasoning.as_str(), reply.text.as_str()].concat();
-        tokenizer.and_then(|tokenizer| tokenizer.encode(&text, false).ok()).map(|ids| ids.len())
-    };
+    let counts = reply.counts(tokenizer);
     let record = RequestRecord {
         ttft_seconds: reply.first_token_seconds,
         latency_seconds: Some(reply.seconds),
-        prompt_tokens: usage.prompt_tokens,
-        output_tokens: by_ids.or(usage.completion_tokens).or_else(by_tokenizer),
+        prompt_tokens: counts.prompt_tokens,
+        output_tokens: counts.output_tokens,
         asked_tokens,
         resent: reply.resent,
         ..RequestRecord::default()

@@ -1,7 +1,7 @@
 //! A part's headline figure by point, a curve a series, both axes logarithmic, as SVG. Text of others goes through [`escaped`].
 
 use super::measured::{FigurePart, Figures, MeasuredFigure};
-use super::scale::Scale;
+use super::scale::{Scale, distinct};
 use crate::report::words::digits;
 
 /// In the units of the viewBox, which a phone shows at about their size.
@@ -39,7 +39,7 @@ pub(super) fn chart(figures: &Figures, index: usize, part: &FigurePart) -> Optio
         svg.push(text(LEFT - 6.0, place + 4.0, "end", &short(tick)));
     }
     svg.push(format!("<path class=\"base\" d=\"M{LEFT} {0:.1}H{1:.1}\"/>", HEIGHT - BOTTOM, WIDTH - RIGHT));
-    for at in points(&shown) {
+    for at in distinct(shown.iter().map(|(at, _)| *at)) {
         svg.push(text(x.place(at), HEIGHT - BOTTOM + 16.0, "middle", &short(at)));
     }
     svg.push(text(WIDTH - RIGHT, HEIGHT - 6.0, "end", &format!("{axis}, logarithmic")));
@@ -50,13 +50,6 @@ pub(super) fn chart(figures: &Figures, index: usize, part: &FigurePart) -> Optio
     }
     svg.push("</svg>".to_owned());
     Some(svg.concat())
-}
-
-fn points(shown: &[(f64, &MeasuredFigure)]) -> Vec<f64> {
-    let mut points: Vec<f64> = shown.iter().map(|(at, _)| *at).collect();
-    points.sort_by(f64::total_cmp);
-    points.dedup();
-    points
 }
 
 /// Measured elsewhere: broken, with open circles.

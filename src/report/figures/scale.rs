@@ -41,6 +41,14 @@ impl Scale {
     }
 }
 
+/// The values in order, each once.
+pub(super) fn distinct(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

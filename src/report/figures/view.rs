@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use super::chart::{chart, colour};
 use super::measured::{FIGURES_FORMAT, FigurePart, Figures, MeasuredFigure, RecordFacts};
+use super::scale::distinct;
 use crate::bundled::TEMPLATES;
 use crate::record::utc_now;
-use crate::report::render::render_by;
+use crate::report::render::{cell, render_by};
 use crate::report::words::{digits, nothing, seconds_in_words};
 use crate::report::{Format, ReportError};
 use crate::score::Spread;
@@ -212,9 +213,7 @@ fn tables(figures: &Figures, index: usize, part: &FigurePart) -> Vec<TableView> 
         let (head, rows) = by_series(figures, &measured);
         return vec![table(2, head, rows, false)];
     };
-    let mut points: Vec<f64> = measured.figures.iter().filter_map(|figure| figure.at).collect();
-    points.sort_by(f64::total_cmp);
-    points.dedup();
+    let points = distinct(measured.figures.iter().filter_map(|figure| figure.at));
     let series: Vec<usize> = figures
         .in_order()
         .filter(|series| points.iter().any(|at| measured.find(*series, Some(*at), &part.headline).is_some()))
@@ -285,11 +284,6 @@ fn named(name: &str, unit: &str) -> String {
 
 fn short_engine(engine: &str) -> &str {
     engine.split([',', '(']).next().unwrap_or_default().trim()
-}
-
-/// On one line and without a bar, which divides cells.
-fn cell(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "/")
 }
 
 fn in_unit(value: f64, unit: &str) -> String {
