@@ -292,7 +292,7 @@ impl RemoteEngine {
             for event in events.drain(..) {
                 breaks |= sink(event).is_break();
             }
-            if let Some(error) = self.failures.iter().find(|error| is_everybody_s(error)) {
+            if let Some(error) = self.failures.iter().find(|error| error.meets_every_request()) {
                 return Err(unreachable_server(&self.info.device, error));
             }
         }
@@ -302,11 +302,6 @@ impl RemoteEngine {
         }
         if self.failures.is_empty() || breaks { Ok(()) } else { Err(summary(&self.failures, all)) }
     }
-}
-
-/// A failure that every other request would meet too.
-fn is_everybody_s(error: &RequestError) -> bool {
-    matches!(error.cause, Cause::Connect | Cause::Status(401 | 403 | 404))
 }
 
 fn unreachable_server(address: impl std::fmt::Display, error: &RequestError) -> EngineError {
@@ -409,6 +404,6 @@ mod tests {
             "{message}"
         );
         assert!(message.contains("HTTP 400: too long") && message.contains("hint: "), "{message}");
-        assert!(is_everybody_s(&RequestError::status(401, "", None)) && !is_everybody_s(&failures[1]));
+        assert!(RequestError::status(401, "", None).meets_every_request() && !failures[1].meets_every_request());
     }
 }

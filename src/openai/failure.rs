@@ -90,6 +90,11 @@ impl RequestError {
         matches!(self.cause, Cause::Status(400 | 422))
     }
 
+    /// Whether every other request would meet it too.
+    pub(super) fn meets_every_request(&self) -> bool {
+        matches!(self.cause, Cause::Connect | Cause::Status(401 | 403 | 404))
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_passing(&self) -> bool {
         match self.cause {

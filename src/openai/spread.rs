@@ -77,6 +77,9 @@ enum Unanswered {
     Failed(RequestError),
 }
 
+/// How long a place rests after a failure that every request would meet.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
 /// What every worker shares.
 #[derive(Clone)]
 struct Shared {
@@ -176,7 +179,12 @@ async fn work(endpoint: Arc<Endpoint>, shared: Shared) {
 async fn failed(endpoint: &Endpoint, shared: &Shared, mut task: Task, error: RequestError) {
     task.failed += 1;
     if !error.is_passing() || task.failed >= ATTEMPTS {
+        let meets_every_request = error.meets_every_request();
         let _ = shared.outcomes.send(Outcome::Failed { number: task.number, error });
+        if meets_every_request {
+            // Whoever gathers outcomes ends the run meanwhile; nobody is asked for what will be refused.
+            tokio::time::sleep(REFUSED_PAUSE).await;
+        }
         return;
     }
     let failing = endpoint.failing.fetch_add(1, Ordering::Relaxed) + 1;

@@ -258,7 +258,7 @@ fn tokens_do_not_depend_on_the_batch() {
                 .collect()
         };
         let all = texts(1319, 1319);
-        for (batch, count) in [(1, 24), (2, 40), (7, 70), (64, 200)] {
+        for (batch, count) in [(1, 24), (2, 40), (7, 70), (64, 200), (200, 400)] {
             let fewer = texts(batch, count);
             for id in 0..count {
                 assert_eq!(fewer[id], all[id], "{dtype}: request {id} differs between batch {batch} and 1319");

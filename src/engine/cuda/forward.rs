@@ -11,7 +11,7 @@ use super::model::{Graph, Model};
 use super::ops::attention::{Attention, DecodeRows, PagedCache, cut};
 use super::ops::decode::Decode;
 use super::ops::elementwise::Rows;
-use super::step_buffers::{SMALL_ROWS, StepAddresses, TILE_WORDS};
+use super::step_buffers::{CAPTURED_ROWS, StepAddresses, TILE_WORDS, padded_rows};
 use crate::EngineError;
 use crate::batch::{Segment, StepPlan};
 
@@ -31,9 +31,16 @@ struct Shape {
 }
 
 impl Shape {
-    /// Whether it can be captured and replayed: few rows, all of which decode and are sampled on the device.
-    fn is_small(&self) -> bool {
-        self.rows <= SMALL_ROWS && self.decode_rows == self.rows && self.sampled_on_device == self.rows
+    /// Whether it can be captured and replayed: not too many rows, all of which decode and are sampled on the device.
+    fn is_decode(&self) -> bool {
+        self.rows <= CAPTURED_ROWS && self.decode_rows == self.rows && self.sampled_on_device == self.rows
+    }
+
+    /// The captured step that computes it: with padding rows, and for any length of its bucket.
+    fn captured(&self) -> Self {
+        let rows = padded_rows(self.rows);
+        let longest = Attention::bucket(self.longest);
+        Self { rows, decode_rows: rows, sampled_on_device: rows, longest, ..*self }
     }
 
     /// Rows whose logits are needed, on the host or on the device.
@@ -56,8 +63,8 @@ impl Model {
             sampled_on_host: plan.sampled_on_host.len(),
             sampled_on_device: plan.sampled_on_device.len(),
         };
-        if shape.is_small() {
-            self.replay(&shape, cache, &at)?;
+        if shape.is_decode() {
+            self.replay(&shape.captured(), cache, &at)?;
         } else {
             self.launch(&shape, cache, &at)?;
         }
@@ -71,20 +78,20 @@ impl Model {
         plan.segments.iter().flat_map(cut).flatten().collect()
     }
 
-    /// A small decode step, captured once as a CUDA graph for each number of rows and bucket of lengths.
+    /// A decode step, captured once as a CUDA graph for each number of rows and bucket of lengths: launching a graph costs the host less
+    /// than the device needs for it, launching its kernels one by one does not.
     fn replay(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
-        let shape = Shape { longest: Attention::bucket(shape.longest), ..*shape };
         let key = (shape.rows, shape.longest);
         if let Some(graph) = self.graphs.get(&key) {
             return graph.0.launch().map_err(|error| failed("replay a step", error));
         }
         // This launch computes the step, and allocates what is allocated at first use: a capture may not allocate.
-        self.launch(&shape, cache, at)?;
+        self.launch(shape, cache, at)?;
         self.device.synchronize()?;
         let stream = self.device.stream.clone();
         let capture = |error| failed("capture a step", error);
         stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(capture)?;
-        let launched = self.launch(&shape, cache, at);
+        let launched = self.launch(shape, cache, at);
         let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
         let graph = stream.end_capture(flags).map_err(capture);
         // A failed launch is the cause of a failed capture.
@@ -96,7 +103,7 @@ impl Model {
 
     fn launch(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
         match &self.decode {
-            Some(decode) if shape.is_small() && shape.rows <= decode.max_rows() => {
+            Some(decode) if shape.is_decode() && shape.rows <= decode.max_rows() => {
                 self.launch_small_batch(decode, shape, cache, at)
             }
             _ => self.launch_large_batch(shape, cache, at),

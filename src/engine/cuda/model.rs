@@ -72,7 +72,7 @@ pub(crate) struct Model {
     pub(super) next_tokens: Buffer,
     /// Logits for the host; grows to what was needed so far.
     pub(super) host_logits: Option<Pinned<f32>>,
-    /// Captured small steps, by rows and longest attention.
+    /// Captured decode steps, by rows and longest attention.
     pub(super) graphs: HashMap<(usize, usize), Graph>,
 }
 

@@ -11,7 +11,29 @@ use crate::batch::StepPlan;
 pub(crate) const RING: usize = 3;
 
 /// Steps of up to this many rows keep their arrays at fixed addresses, so that a captured graph can read them.
-pub(crate) const SMALL_ROWS: usize = 8;
+pub(crate) const CAPTURED_ROWS: usize = 256;
+
+/// What fills the arrays behind a step's rows: rows at no position, whose tokens belong to no slot. Their slot may be read, not written.
+const PADDING: Padding = Padding { token: 0, position: -1, slot: 0, logits_row: 0, logits_slot: -1 };
+
+struct Padding {
+    token: i32,
+    position: i32,
+    slot: i32,
+    logits_row: i32,
+    logits_slot: i32,
+}
+
+/// Rows of the captured step that computes `rows` rows, padding rows included: few numbers of rows, so that few graphs are captured. Up
+/// to eight there are none: the fused kernel takes what rows there are.
+pub(crate) fn padded_rows(rows: usize) -> usize {
+    match rows {
+        0..=8 => rows,
+        9..=64 => rows.next_multiple_of(8),
+        65..=128 => rows.next_multiple_of(16),
+        _ => rows.next_multiple_of(32),
+    }
+}
 
 /// Arrays begin at multiples of 16 bytes, for some are read in words of that size.
 const ALIGNED_WORDS: usize = 4;
@@ -54,7 +76,7 @@ struct RingSlot {
 impl StepBuffers {
     /// Room for steps of `rows` rows, at `logits` of which logits are computed, and `tiles`.
     pub(crate) fn new(device: &Device, rows: usize, logits: usize, tiles: usize) -> Result<Self, EngineError> {
-        let words = 3 * rows + 2 * logits + TILE_WORDS * tiles + 5 * SMALL_ROWS + 6 * ALIGNED_WORDS;
+        let words = 3 * rows + 2 * logits + TILE_WORDS * tiles + 5 * CAPTURED_ROWS + 6 * ALIGNED_WORDS;
         let ring_slot = |_| {
             Ok(RingSlot {
                 up: Pinned::new(device, words)?,
@@ -64,7 +86,7 @@ impl StepBuffers {
         };
         Ok(Self {
             on_device: Buffer::new(device, words * size_of::<i32>())?,
-            sampled: Buffer::new(device, logits * size_of::<i32>())?,
+            sampled: Buffer::new(device, logits.max(CAPTURED_ROWS) * size_of::<i32>())?,
             ring: (0..RING).map(ring_slot).collect::<Result<_, EngineError>>()?,
             next: 0,
         })
@@ -85,8 +107,8 @@ impl StepBuffers {
         let ring_slot = self.next;
         self.next = (ring_slot + 1) % RING;
         let up = &mut self.ring[ring_slot].up;
-        let (rows, logits) = if plan.rows() <= SMALL_ROWS {
-            (SMALL_ROWS, SMALL_ROWS)
+        let (rows, logits) = if plan.rows() <= CAPTURED_ROWS {
+            (CAPTURED_ROWS, CAPTURED_ROWS)
         } else {
             (plan.rows(), plan.sampled_on_host.len() + plan.sampled_on_device.len())
         };
@@ -99,11 +121,14 @@ impl StepBuffers {
         };
         let all_logits = || plan.sampled_on_host.iter().chain(&plan.sampled_on_device);
         let addresses = StepAddresses {
-            tokens: section(rows, &mut plan.tokens.iter().copied()),
-            positions: section(rows, &mut plan.positions.iter().copied()),
-            slots: section(rows, &mut plan.slots.iter().copied()),
-            logits_rows: section(logits, &mut all_logits().map(|logits| logits.row as i32)),
-            logits_slots: section(logits, &mut all_logits().map(|logits| logits.slot as i32)),
+            tokens: section(rows, &mut padded(plan.tokens.iter().copied(), PADDING.token)),
+            positions: section(rows, &mut padded(plan.positions.iter().copied(), PADDING.position)),
+            slots: section(rows, &mut padded(plan.slots.iter().copied(), PADDING.slot)),
+            logits_rows: section(logits, &mut padded(all_logits().map(|logits| logits.row as i32), PADDING.logits_row)),
+            logits_slots: section(
+                logits,
+                &mut padded(all_logits().map(|logits| logits.slot as i32), PADDING.logits_slot),
+            ),
             tiles: section(tiles.len(), &mut tiles.iter().copied()),
         };
         self.on_device.write(device, 0, &self.ring[ring_slot].up[..at])?;
@@ -124,5 +149,25 @@ impl StepBuffers {
         let ring_slot = &self.ring[ring_slot];
         ring_slot.done.synchronize().map_err(|error| failed("compute a step", error))?;
         Ok(&ring_slot.down[..count])
+    }
+}
+
+fn padded(values: impl Iterator<Item = i32>, padding: i32) -> impl Iterator<Item = i32> {
+    values.chain(std::iter::repeat(padding))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_numbers_of_rows_are_captured_and_each_holds_the_rows_asked_for() {
+        let all: std::collections::BTreeSet<usize> = (1..=CAPTURED_ROWS).map(padded_rows).collect();
+        assert_eq!(all.len(), 8 + 7 + 4 + 4);
+        for rows in 1..=CAPTURED_ROWS {
+            let padded = padded_rows(rows);
+            assert!(padded >= rows && padded <= CAPTURED_ROWS && padded - rows < 32, "{rows} rows became {padded}");
+            assert_eq!(padded_rows(padded), padded);
+        }
     }
 }

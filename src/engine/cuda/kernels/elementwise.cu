@@ -27,7 +27,7 @@
 struct alignas(sizeof(element) * PACK) pack { element at[PACK]; };
 
 // x[row] = table[token] (+ position_table[position + POSITION_OFFSET]). A token of −1 stands for next_tokens[slot]: the one that was
-// sampled on the device in the sequence's last step.
+// sampled on the device in the sequence's last step. A padding row (position below 0) takes the first position.
 extern "C" __global__ void embed(const int* tokens, const int* next_tokens, const int* positions, const int* slots,
                                  const element* table, const element* position_table, element* x) {
     wait_for_previous_kernel();
@@ -38,7 +38,7 @@ extern "C" __global__ void embed(const int* tokens, const int* next_tokens, cons
     const pack* from = (const pack*)(table + (size_t)token * HIDDEN);
     pack* to = (pack*)(x + (size_t)row * HIDDEN);
 #if POSITION_OFFSET >= 0
-    const pack* where = (const pack*)(position_table + (size_t)(positions[row] + POSITION_OFFSET) * HIDDEN);
+    const pack* where = (const pack*)(position_table + (size_t)(max(positions[row], 0) + POSITION_OFFSET) * HIDDEN);
 #endif
     for (int i = threadIdx.x; i < HIDDEN / PACK; i += blockDim.x) {
         pack value = from[i];
@@ -126,13 +126,15 @@ extern "C" __global__ void gather_rows(const element* x, const element* attentio
 }
 
 // RoPE with halves rotated as in Hugging Face's layout: (a, b) = elements i and i + HALF of a head become (a cos − b sin, b cos + a sin).
-// q is rotated in place, k on its way into the cache, v copied there. cosines and sines f32 [context, HALF].
+// q is rotated in place, k on its way into the cache, v copied there. cosines and sines f32 [context, HALF]. A padding row (position
+// below 0) is left alone.
 extern "C" __global__ void rope_and_store_kv(element* qkv, const int* positions, const int* slots, const int* tables,
                                              int table_stride, const float* cosines, const float* sines, element* keys,
                                              element* values) {
     wait_for_previous_kernel();
     launch_dependents();
     int row = blockIdx.x, position = positions[row];
+    if (position < 0) return;
     element* q = qkv + (size_t)row * QKV;
     const element* v = q + (HEADS + KV_HEADS) * HEAD_DIM;
     size_t block = tables[(size_t)slots[row] * table_stride + position / BLOCK_TOKENS];

@@ -110,7 +110,8 @@ fn rotation_and_cache_match_binary64() {
         // Two sequences whose blocks lie in any order; odd rows belong to the second.
         let (stride, blocks) = (4, 8);
         let tables: [i32; 8] = [5, 0, 7, 2, 1, 6, 3, 4];
-        let positions: Vec<i32> = (0..rows as i32).map(|row| row / 2 + 60).collect();
+        // The fourth row is a padding row.
+        let positions: Vec<i32> = (0..rows as i32).map(|row| if row == 3 { -1 } else { row / 2 + 60 }).collect();
         let slots: Vec<i32> = (0..rows as i32).map(|row| row % 2).collect();
         let arrays = [&tables[..], &positions, &slots].map(|array| Buffer::of(device, array).unwrap());
         let at = Rows {
@@ -139,7 +140,11 @@ fn rotation_and_cache_match_binary64() {
         let rotated = read(device, &qkv, rows * width, element);
         let [keys, values] = caches.each_ref().map(|cache| read(device, cache, size, element));
         for row in 0..rows {
-            let (position, slot) = (positions[row] as usize, slots[row] as usize);
+            let Ok(position) = usize::try_from(positions[row]) else {
+                assert_eq!(rotated[row * width..][..width], x[row * width..][..width], "a padding row was touched");
+                continue;
+            };
+            let slot = slots[row] as usize;
             let block = tables[slot * stride + position / BLOCK_TOKENS] as usize;
             let half = d / 2;
             for head in 0..heads + 2 * kv_heads {
