@@ -88,6 +88,8 @@ pub enum Work {
     Score {
         /// The tokens that follow the prompt.
         continuation: Vec<u32>,
+        /// So many of the most probable tokens at each of its positions, over and above.
+        top_tokens: usize,
     },
 }
 
@@ -104,10 +106,14 @@ pub struct GenerateOptions {
     pub stop_tokens: Arc<[u32]>,
     /// Go on past the model's ends of sequence (for benchmarks of fixed length).
     pub ignore_eos: bool,
+    /// Nothing but a limit ends it before it has so many tokens; an end of sequence among them stays there.
+    pub min_tokens: usize,
     /// Greedy or sampled.
     pub sampling: Sampling,
     /// Report a [`TokenDetail`] for every generated token.
     pub details: bool,
+    /// With `details`, so many of the most probable tokens at each position, over and above.
+    pub top_tokens: usize,
     /// Tell of every token as soon as it is there, not only of the whole completion.
     pub stream: bool,
 }
@@ -120,8 +126,10 @@ impl Default for GenerateOptions {
             thoughts: Arc::default(),
             stop_tokens: Arc::from([]),
             ignore_eos: false,
+            min_tokens: 0,
             sampling: Sampling::default(),
             details: false,
+            top_tokens: 0,
             stream: false,
         }
     }
@@ -143,7 +151,7 @@ impl Request {
     pub fn scoring(id: usize, tokens: &[u32], from: usize) -> Self {
         let (prompt, continuation) = tokens.split_at(from.min(tokens.len()));
         let prompt = Arc::new(Prompt { text: String::new(), token_ids: prompt.to_vec() });
-        Self { id, prompt, work: Work::Score { continuation: continuation.to_vec() } }
+        Self { id, prompt, work: Work::Score { continuation: continuation.to_vec(), top_tokens: 0 } }
     }
 
     /// Tokens that are generated at most, by the request's own limit and the context's; for a score, its continuation.
@@ -152,7 +160,7 @@ impl Request {
             Work::Generate(options) => {
                 options.max_tokens.min(context_tokens.saturating_sub(self.prompt.token_ids.len()))
             }
-            Work::Score { continuation } => continuation.len(),
+            Work::Score { continuation, .. } => continuation.len(),
         }
     }
 
@@ -217,6 +225,15 @@ pub struct TokenDetail {
     pub log_sum_exp: f32,
 }
 
+/// One of the most probable tokens at a position.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TopToken {
+    /// Its id.
+    pub token: u32,
+    /// Natural logarithm of its probability, as in [`TokenDetail`].
+    pub log_probability: f32,
+}
+
 /// When things happened to a request, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
@@ -243,6 +260,8 @@ pub struct Completion {
     pub finish: Finish,
     /// One a token where they were requested, else empty.
     pub details: Vec<TokenDetail>,
+    /// One list a token where they were requested, the most probable token first, the lowest id among equals; else empty.
+    pub top_tokens: Vec<Vec<TopToken>>,
     /// When.
     pub timings: Timings,
     /// Tokens of the prompt that were not computed, because another request had the same prefix.

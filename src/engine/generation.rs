@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::EngineError;
-use super::api::{Completion, Finish, GenerateOptions, Request, Timings, TokenDetail, Work};
+use super::api::{Completion, Finish, GenerateOptions, Request, Timings, TokenDetail, TopToken, Work};
+use super::detokenizer::Detokenizer;
 use super::interface::Token;
 use super::model::ModelTokenizer;
 use super::sampling::{Sampler, detail};
@@ -28,8 +29,9 @@ pub struct Generation {
     sampler: Sampler,
     token_ids: Vec<u32>,
     details: Vec<TokenDetail>,
+    top_tokens: Vec<Vec<TopToken>>,
     /// Text so far, kept only where stop strings have to be looked for.
-    text: StreamedText,
+    text: Detokenizer,
     submitted: Instant,
     began: Instant,
     first_token_seconds: Option<f64>,
@@ -52,7 +54,8 @@ impl Generation {
             sampler,
             token_ids: Vec::new(),
             details: Vec::new(),
-            text: StreamedText::default(),
+            top_tokens: Vec::new(),
+            text: Detokenizer::default(),
             submitted,
             began: Instant::now(),
             first_token_seconds: None,
@@ -91,15 +94,19 @@ impl Generation {
         if let Some(value) = logits.iter().find(|value| !value.is_finite()) {
             return Err(self.overflow(&format!("{value} as a logit")));
         }
-        let (token, wants_detail) = match &self.request.work {
-            Work::Generate(options) => (self.sampler.choose(logits), options.details),
-            Work::Score { continuation } => match continuation.get(self.token_ids.len()) {
-                Some(token) => (*token, true),
+        let (token, wants_detail, top) = match &self.request.work {
+            Work::Generate(options) => (self.sampler.choose(logits), options.details, options.top_tokens),
+            Work::Score { continuation, top_tokens } => match continuation.get(self.token_ids.len()) {
+                Some(token) => (*token, true, *top_tokens),
                 None => return Ok(Accepted::Finished(Finish::Scored)),
             },
         };
         if wants_detail {
-            self.details.push(detail(logits, token));
+            let (detail, top_tokens) = detail(logits, token, top);
+            self.details.push(detail);
+            if top > 0 {
+                self.top_tokens.push(top_tokens);
+            }
         }
         self.take(token)
     }
@@ -127,6 +134,7 @@ impl Generation {
                 index: self.token_ids.len() - 1,
                 token,
                 detail: self.details.last().copied(),
+                top_tokens: self.top_tokens.last().cloned().unwrap_or_default(),
                 seconds: self.submitted.elapsed().as_secs_f64(),
             });
         }
@@ -151,7 +159,7 @@ impl Generation {
         let found = self.thought()?;
         let answer = found.as_ref().map_or(Some(0), |found| found.answer);
         if let (Finish::StopString, Work::Generate(options), Some(answer)) = (finish, &self.request.work, answer)
-            && let Some(end) = first_stop(&text, answer, &options.stop_strings)
+            && let Some(end) = first_stop(&text, (answer, self.unstoppable_bytes(options)?), &options.stop_strings)
         {
             text.truncate(end);
         }
@@ -167,6 +175,7 @@ impl Generation {
             thought: found.map(|found| found.thought),
             finish,
             details: std::mem::take(&mut self.details),
+            top_tokens: std::mem::take(&mut self.top_tokens),
             timings: Timings {
                 queued_seconds: self.began.duration_since(self.submitted).as_secs_f64(),
                 first_token_seconds: self.first_token_seconds.unwrap_or_default(),
@@ -181,7 +190,7 @@ impl Generation {
     pub fn finished_before_start(&self) -> Option<Finish> {
         match &self.request.work {
             Work::Generate(options) => (options.max_tokens == 0).then_some(Finish::Length),
-            Work::Score { continuation } => continuation.is_empty().then_some(Finish::Scored),
+            Work::Score { continuation, .. } => continuation.is_empty().then_some(Finish::Scored),
         }
     }
 
@@ -195,9 +204,22 @@ impl Generation {
 
     /// Whether a stop string stands in the answer: one that stands in a thought ends nothing, during the thought or behind it.
     fn answer_stops(&self, options: &GenerateOptions) -> Result<bool, EngineError> {
-        let Some(thought) = self.thought()? else { return Ok(true) };
-        let Some(answer) = thought.answer else { return Ok(false) };
-        Ok(first_stop(&self.tokenizer.decode(&self.token_ids)?, answer, &options.stop_strings).is_some())
+        let answer = match self.thought()? {
+            None if options.min_tokens == 0 => return Ok(true),
+            None => 0,
+            Some(thought) => match thought.answer {
+                Some(answer) => answer,
+                None => return Ok(false),
+            },
+        };
+        let text = self.tokenizer.decode(&self.token_ids)?;
+        Ok(first_stop(&text, (answer, self.unstoppable_bytes(options)?), &options.stop_strings).is_some())
+    }
+
+    /// Bytes of the text that no stop string may end in: those of the tokens before the least number has come.
+    fn unstoppable_bytes(&self, options: &GenerateOptions) -> Result<usize, EngineError> {
+        let tokens = options.min_tokens.saturating_sub(1).min(self.token_ids.len());
+        Ok(if tokens == 0 { 0 } else { self.tokenizer.decode(&self.token_ids[..tokens])?.len() })
     }
 
     fn position(&self) -> usize {
@@ -207,16 +229,17 @@ impl Generation {
     fn finish_after(&mut self, token: u32) -> Result<Option<Finish>, EngineError> {
         let options = match &self.request.work {
             Work::Generate(options) => options,
-            Work::Score { continuation } => {
+            Work::Score { continuation, .. } => {
                 return Ok((self.token_ids.len() == continuation.len()).then_some(Finish::Scored));
             }
         };
-        if is_end(options, &self.tokenizer, token) {
+        let may_end = self.token_ids.len() >= options.min_tokens;
+        if may_end && is_end(options, &self.tokenizer, token) {
             return Ok(Some(Finish::EndOfSequence));
         }
-        let stops =
-            !options.stop_strings.is_empty() && self.text.push(token, &self.tokenizer, &options.stop_strings)?;
-        if stops && self.answer_stops(options)? {
+        let stops = !options.stop_strings.is_empty()
+            && text_stops(&mut self.text, token, &self.tokenizer, &options.stop_strings)?;
+        if may_end && stops && self.answer_stops(options)? {
             return Ok(Some(Finish::StopString));
         }
         if self.token_ids.len() >= options.max_tokens {
@@ -230,42 +253,30 @@ fn is_end(options: &GenerateOptions, tokenizer: &ModelTokenizer, token: u32) -> 
     (!options.ignore_eos && tokenizer.eos_ids.contains(&token)) || options.stop_tokens.contains(&token)
 }
 
-/// Byte offset of the first stop string at or after `from`.
-fn first_stop(text: &str, from: usize, stops: &[String]) -> Option<usize> {
-    stops.iter().filter_map(|stop| text[from..].find(stop.as_str())).min().map(|offset| from + offset)
-}
-
-/// Text that grows token by token. Only the last few tokens are decoded anew: a token's text can depend on the one
-/// before it (spaces) and a character can span several (bytes), but nothing reaches further back.
-#[derive(Debug, Default)]
-struct StreamedText {
-    text: String,
-    ids: Vec<u32>,
-    /// Tokens before this one are text already.
-    settled: usize,
-    /// The window that is decoded begins here.
-    window: usize,
-}
-
-impl StreamedText {
-    /// Adds a token; whether a stop string now stands in the text.
-    fn push(&mut self, token: u32, tokenizer: &ModelTokenizer, stops: &[String]) -> Result<bool, EngineError> {
-        self.ids.push(token);
-        let before = tokenizer.decode(&self.ids[self.window..self.settled])?;
-        let after = tokenizer.decode(&self.ids[self.window..])?;
-        if after.ends_with('\u{fffd}') || !after.starts_with(&before) {
-            return Ok(false); // an unfinished character: the next token settles it
-        }
-        let longest = stops.iter().map(String::len).max().unwrap_or(0);
-        let mut from = self.text.len().saturating_sub(longest);
-        while !self.text.is_char_boundary(from) {
-            from -= 1;
-        }
-        self.text.push_str(&after[before.len()..]);
-        self.window = self.settled;
-        self.settled = self.ids.len();
-        Ok(first_stop(&self.text, from, stops).is_some())
+/// Adds a token to a text; whether a stop string now stands in it that did not before.
+fn text_stops(
+    text: &mut Detokenizer,
+    token: u32,
+    tokenizer: &ModelTokenizer,
+    stops: &[String],
+) -> Result<bool, EngineError> {
+    let longest = stops.iter().map(String::len).max().unwrap_or(0);
+    let before = text.text().len();
+    if text.push(token, tokenizer)? == 0 {
+        return Ok(false);
     }
+    let text = text.text();
+    let from = (0..=before.saturating_sub(longest)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    Ok(first_stop(text, (from, 0), stops).is_some())
+}
+
+/// Byte offset of the first stop string that begins at or after `from` and ends behind `behind`.
+fn first_stop(text: &str, (from, behind): (usize, usize), stops: &[String]) -> Option<usize> {
+    let first = |stop: &String| {
+        let mut places = text[from..].match_indices(stop.as_str()).map(|(at, _)| from + at);
+        places.find(|at| at + stop.len() > behind)
+    };
+    stops.iter().filter_map(first).min()
 }
 
 #[cfg(test)]
@@ -312,13 +323,20 @@ mod tests {
 
     /// What comes of these words behind a prompt, with the stop string `Q:`.
     fn completion(prompt: &str, words: &str) -> Completion {
+        complete(prompt, options(words), words)
+    }
+
+    fn options(words: &str) -> GenerateOptions {
         let pair = |(open, end): (&str, &str)| (open.to_owned(), end.to_owned());
-        let options = GenerateOptions {
+        GenerateOptions {
             max_tokens: words.split(' ').count(),
             stop_strings: Arc::from(["Q:".to_owned()]),
             thoughts: Arc::new(ThoughtMarks::new([("<think>", "</think>"), ("[THINK]", "[/THINK]")].map(pair))),
             ..GenerateOptions::default()
-        };
+        }
+    }
+
+    fn complete(prompt: &str, options: GenerateOptions, words: &str) -> Completion {
         let prompt = Arc::new(Prompt { text: prompt.to_owned(), token_ids: vec![0] });
         let request = Request { id: 0, prompt, work: Work::Generate(options) };
         let mut generation = Generation::new(request, tokenizer(), 1000, Instant::now());
@@ -361,6 +379,20 @@ mod tests {
             assert_eq!((open.text.as_str(), open.finish), ("", Finish::UnfinishedThought), "{words}");
             assert_eq!(open.thought.unwrap().tokens, Some(words.split(' ').count()), "{words}");
         }
+    }
+
+    #[test]
+    fn nothing_but_a_limit_ends_an_answer_before_it_has_its_least_number_of_tokens() {
+        let of = |min_tokens: usize, words: &str| {
+            let options = GenerateOptions { min_tokens, ..options(words) };
+            let done = complete("p", options, words);
+            (done.text.trim().to_owned(), done.finish, done.token_ids.len())
+        };
+        assert_eq!(of(0, "hm end 2 Q: hm"), ("hm".to_owned(), Finish::EndOfSequence, 2));
+        assert_eq!(of(3, "hm end 2 Q: hm"), ("hm 2".to_owned(), Finish::StopString, 4));
+        assert_eq!(of(3, "Q: 2 Q: hm"), ("Q: 2".to_owned(), Finish::StopString, 3));
+        assert_eq!(of(4, "Q: 2 Q: end"), ("Q: 2 Q:".to_owned(), Finish::EndOfSequence, 4));
+        assert_eq!(of(9, "Q: 2 end 2"), ("Q: 2 2".to_owned(), Finish::Length, 4));
     }
 
     #[test]

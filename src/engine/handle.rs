@@ -62,17 +62,25 @@ pub enum Update {
     Failed(EngineError),
 }
 
-/// What becomes of one request, as it happens. Dropping it cancels the request.
+/// Takes a request's updates on the engine's thread, and must not wait there; false once nobody minds any more, which cancels the request.
+pub type UpdateSink = Box<dyn FnMut(Update) -> bool + Send>;
+
+/// A request in the engine. Dropping it cancels the request, unless that has ended.
 #[derive(Debug)]
-pub struct RequestStream {
+pub struct Ticket {
     /// Its number in the engine.
     number: usize,
-    updates: Receiver<Update>,
     commands: Sender<Command>,
     ended: bool,
 }
 
+/// What becomes of one request, as it happens. Dropping it cancels the request.
 #[derive(Debug)]
+pub struct RequestStream {
+    ticket: Ticket,
+    updates: Receiver<Update>,
+}
+
 enum Command {
     Submit(Request, Caller),
     Cancel(usize),
@@ -80,11 +88,10 @@ enum Command {
 }
 
 /// Who waits for a request.
-#[derive(Debug)]
 struct Caller {
     /// The request's id in the caller's eyes.
     id: usize,
-    updates: Sender<Update>,
+    updates: UpdateSink,
     submitted: Instant,
     /// Seconds from there until the engine had it.
     delay: f64,
@@ -135,18 +142,24 @@ impl EngineHandle {
 
     /// Submits a request; its id is the caller's own affair. One that the engine cannot work on, one too many and one that comes after
     /// [`EngineHandle::shutdown`] are refused at once. Never waits for the engine.
-    pub fn submit(&self, mut request: Request) -> Result<RequestStream, EngineError> {
+    pub fn submit(&self, request: Request) -> Result<RequestStream, EngineError> {
+        let (updates, received) = channel();
+        let ticket = self.submit_to(request, Box::new(move |update| updates.send(update).is_ok()))?;
+        Ok(RequestStream { ticket, updates: received })
+    }
+
+    /// The same for a caller that does not wait on a thread of its own: `updates` is called with each.
+    pub fn submit_to(&self, mut request: Request, updates: UpdateSink) -> Result<Ticket, EngineError> {
         self.shared.limits.check(&request)?;
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(shut_down(request.id));
         }
         self.shared.enter()?;
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let (updates, received) = channel();
         let caller = Caller { id: request.id, updates, submitted: Instant::now(), delay: 0.0 };
         request.id = number;
         self.commands.send(Command::Submit(request, caller)).map_err(|_| thread_ended())?;
-        Ok(RequestStream { number, updates: received, commands: self.commands.clone(), ended: false })
+        Ok(Ticket { number, commands: self.commands.clone(), ended: false })
     }
 
     /// Ends the engine's thread and waits for that. Nothing can be submitted any more.
@@ -173,10 +186,30 @@ impl Shared {
     }
 }
 
+impl Ticket {
+    /// Cancels the request: what it holds in the engine is free after the step that is being computed, and nothing more follows.
+    pub fn cancel(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            let _ = self.commands.send(Command::Cancel(self.number)); // an ended thread has no requests
+        }
+    }
+
+    /// Says that the request has ended, which the ticket cannot know: nothing is left to be cancelled.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
 impl RequestStream {
     /// The next update; waits for it. `None` behind the end.
     pub fn next_update(&mut self) -> Option<Update> {
-        if self.ended {
+        if self.ticket.ended {
             return None;
         }
         let update = self.updates.recv().unwrap_or_else(|_| Update::Failed(thread_ended()));
@@ -185,7 +218,7 @@ impl RequestStream {
 
     /// The same, but waits no longer than this.
     pub fn poll_update(&mut self, timeout: Duration) -> Poll<Option<Update>> {
-        if self.ended {
+        if self.ticket.ended {
             return Poll::Ready(None);
         }
         let update = match self.updates.recv_timeout(timeout) {
@@ -208,15 +241,13 @@ impl RequestStream {
         }
     }
 
-    /// Cancels the request: what it holds in the engine is free after the step that is being computed, and nothing more follows.
+    /// Cancels the request, as [`Ticket::cancel`] does.
     pub fn cancel(&mut self) {
-        if !std::mem::replace(&mut self.ended, true) {
-            let _ = self.commands.send(Command::Cancel(self.number)); // an ended thread has no requests
-        }
+        self.ticket.cancel();
     }
 
     fn note(&mut self, update: Update) -> Update {
-        self.ended = !matches!(update, Update::Token(_));
+        self.ticket.ended = !matches!(update, Update::Token(_));
         update
     }
 }
@@ -226,12 +257,6 @@ impl Iterator for RequestStream {
 
     fn next(&mut self) -> Option<Update> {
         self.next_update()
-    }
-}
-
-impl Drop for RequestStream {
-    fn drop(&mut self) {
-        self.cancel();
     }
 }
 
@@ -318,10 +343,10 @@ impl Server {
         match event {
             Event::Token(mut token) => {
                 let number = token.request;
-                let Some(caller) = self.callers.get(&number) else { return };
+                let Some(caller) = self.callers.get_mut(&number) else { return };
                 token.request = caller.id;
                 token.seconds += caller.delay;
-                if caller.updates.send(Update::Token(token)).is_err() {
+                if !(caller.updates)(Update::Token(token)) {
                     self.cancel(number);
                 }
             }
@@ -339,9 +364,9 @@ impl Server {
 
     /// Sends the last update of a request.
     fn end(&mut self, number: usize, update: Update) {
-        if let Some(caller) = self.callers.remove(&number) {
+        if let Some(mut caller) = self.callers.remove(&number) {
             self.shared.open.fetch_sub(1, Ordering::Relaxed);
-            let _ = caller.updates.send(update); // a caller that is gone does not mind
+            let _ = (caller.updates)(update); // a caller that is gone does not mind
         }
     }
 

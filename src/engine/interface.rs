@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::EngineError;
-use super::api::{Completion, EngineInfo, Request, TokenDetail, Work};
+use super::api::{Completion, EngineInfo, Request, TokenDetail, TopToken, Work};
 
 /// What an engine emits for its requests, and for each step.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub enum Event {
 }
 
 /// A generated token.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Token {
     /// [`Request::id`].
     pub request: usize,
@@ -43,6 +43,8 @@ pub struct Token {
     pub token: u32,
     /// Log probability and margin, where details were requested.
     pub detail: Option<TokenDetail>,
+    /// The most probable tokens, where they were requested.
+    pub top_tokens: Vec<TopToken>,
     /// Seconds since the request was submitted.
     pub seconds: f64,
 }
@@ -90,7 +92,8 @@ impl Limits {
                 "a model continues at least one token: check the protocol's template",
             ));
         }
-        let continuation: &[u32] = if let Work::Score { continuation } = &request.work { continuation } else { &[] };
+        let continuation: &[u32] =
+            if let Work::Score { continuation, .. } = &request.work { continuation } else { &[] };
         if let Some(token) = ids.iter().chain(continuation).find(|token| **token as usize >= self.vocabulary) {
             return Err(EngineError::invalid(
                 format!("request {id} holds token {token}, but the vocabulary ends at {}", self.vocabulary),

@@ -9,6 +9,7 @@ pub mod bundled;
 pub mod candle;
 pub mod cpu;
 mod cuda;
+mod detokenizer;
 mod error;
 pub mod fault;
 pub mod files;
@@ -27,13 +28,14 @@ mod thought;
 
 pub use api::{
     Completion, CountedBy, EngineInfo, Finish, GenerateOptions, LoadTimes, Prompt, Request, Sampling, ServerCounts,
-    Timings, TokenDetail, Work,
+    Timings, TokenDetail, TopToken, Work,
 };
 pub use arithmetic::Arithmetic;
 pub use cuda::{describe as gpu_description, is_present as gpu_is_present};
+pub use detokenizer::Detokenizer;
 pub use error::EngineError;
 pub use generation::{Accepted, Generation};
-pub use handle::{EngineHandle, HandleOptions, RequestStream, Shutdown, Update};
+pub use handle::{EngineHandle, HandleOptions, RequestStream, Shutdown, Ticket, Update, UpdateSink};
 pub use interface::{Capacity, Engine, Event, Limits, Token};
 pub use kind::{Batching, EngineEntry, EngineKind, OpenOptions};
 pub use open::{check_device, open};

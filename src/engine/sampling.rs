@@ -1,7 +1,7 @@
 //! From logits to the next token: greedy, or temperature, top-k and top-p in this order.
 
 use super::Sampling;
-use super::api::TokenDetail;
+use super::api::{TokenDetail, TopToken};
 
 /// Chooses tokens for one request. The same seed gives the same choices, whatever else runs.
 #[derive(Debug)]
@@ -70,21 +70,37 @@ impl Sampler {
     }
 }
 
-/// What the model thought of `token` at a position with these logits.
-pub(super) fn detail(logits: &[f32], token: u32) -> TokenDetail {
+/// What the model thought of `token` at a position with these logits, and of the `top` most probable tokens: the most probable first, the
+/// lowest id first among equals.
+pub(super) fn detail(logits: &[f32], token: u32, top: usize) -> (TokenDetail, Vec<TopToken>) {
     let (best, highest) = best(logits);
     let second =
         (0..).zip(logits).filter(|(id, _)| *id != best).map(|(_, logit)| *logit).fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|logit| libm::exp(f64::from(*logit) - f64::from(highest))).sum();
     let log_sum_exp = f64::from(highest) + libm::log(sum);
-    let logit = logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
-    TokenDetail {
+    let log_probability = |logit: f32| (f64::from(logit) - log_sum_exp) as f32;
+    let detail = TokenDetail {
         token,
-        log_probability: (f64::from(logit) - log_sum_exp) as f32,
+        log_probability: log_probability(logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY)),
         best,
         margin: highest - second,
         log_sum_exp: log_sum_exp as f32,
+    };
+    let told = |(token, logit)| TopToken { token, log_probability: log_probability(logit) };
+    (detail, highest_logits(logits, top).into_iter().map(told).collect())
+}
+
+fn highest_logits(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let mut highest: Vec<(u32, f32)> = Vec::new();
+    for (id, logit) in (0..).zip(logits.iter().copied()) {
+        if highest.len() == count && highest.last().is_none_or(|(_, least)| logit <= *least) {
+            continue;
+        }
+        let place = highest.partition_point(|(_, other)| *other >= logit);
+        highest.insert(place, (id, logit));
+        highest.truncate(count);
     }
+    highest
 }
 
 /// The highest logit and its token, the lowest id among equals.
@@ -146,8 +162,19 @@ mod tests {
     }
 
     #[test]
+    fn the_most_probable_tokens_come_in_order_the_lowest_id_first_among_equals() {
+        let logits = [1.0, 3.0, 2.0, 3.0, -1.0];
+        let ids = |count| detail(&logits, 1, count).1.iter().map(|top| top.token).collect::<Vec<_>>();
+        assert_eq!((ids(0), ids(1), ids(3), ids(9)), (vec![], vec![1], vec![1, 3, 2], vec![1, 3, 2, 0, 4]));
+        let (own, top) = detail(&logits, 1, 5);
+        let shares: f64 = top.iter().map(|top| f64::from(top.log_probability).exp()).sum();
+        assert!((shares - 1.0).abs() < 1e-6);
+        assert_eq!(top[0].log_probability, own.log_probability);
+    }
+
+    #[test]
     fn details_add_up() {
-        let detail = detail(&[1.0, 3.0, 2.0], 2);
+        let (detail, _) = detail(&[1.0, 3.0, 2.0], 2, 0);
         let log_sum_exp = (1.0_f64.exp() + 3.0_f64.exp() + 2.0_f64.exp()).ln();
         assert_eq!((detail.best, detail.token), (1, 2));
         assert!((f64::from(detail.log_sum_exp) - log_sum_exp).abs() < 1e-6);

@@ -166,6 +166,7 @@ impl RemoteEngine {
             thought: thought.map(|text| Thought { text: text.trim().to_owned(), tokens: reasoning_tokens }),
             finish,
             details: Vec::new(),
+            top_tokens: Vec::new(),
             timings: Timings {
                 queued_seconds,
                 first_token_seconds: reply.first_token_seconds.unwrap_or_default(),

@@ -81,6 +81,7 @@ impl Engine for Recorder {
                 thought: None,
                 finish: Finish::Length,
                 details: Vec::new(),
+                top_tokens: Vec::new(),
                 timings: Timings {
                     queued_seconds: 0.5,
                     first_token_seconds: 1.0,

@@ -310,7 +310,7 @@ fn scores_stops_and_sampling_work_as_on_the_cpu() {
     let scored = |id: usize| Request {
         id,
         prompt: Arc::new(Prompt { text: String::new(), token_ids: tokens(9 + id, vocabulary, id as u64) }),
-        work: Work::Score { continuation: tokens(300, vocabulary, 77 + id as u64) },
+        work: Work::Score { continuation: tokens(300, vocabulary, 77 + id as u64), top_tokens: 0 },
     };
     let mut requests: Vec<Request> =
         (0..12).map(|id| generate(id, tokens(20, vocabulary, id as u64), sampled(id as u64))).collect();

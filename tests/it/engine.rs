@@ -61,7 +61,7 @@ fn requests(vocabulary: usize) -> Vec<Request> {
         match id % 4 {
             1 => generate(id, prompt, GenerateOptions { sampling, details: true, ..options }),
             2 => Request {
-                work: Work::Score { continuation: tokens(20, vocabulary, 7) },
+                work: Work::Score { continuation: tokens(20, vocabulary, 7), top_tokens: 0 },
                 ..generate(id, prompt, options)
             },
             _ => generate(id, prompt, options),

@@ -108,6 +108,7 @@ fn completion(request: usize) -> Completion {
         thought: None,
         finish: Finish::EndOfSequence,
         details: Vec::new(),
+        top_tokens: Vec::new(),
         timings: Timings::default(),
         cached_tokens: 0,
         server: None,

@@ -64,6 +64,7 @@ impl Engine for Double {
                 index: *count,
                 token: 7,
                 detail: None,
+                top_tokens: Vec::new(),
                 seconds: 0.0,
             }));
             *count += 1;
@@ -77,6 +78,7 @@ impl Engine for Double {
                 thought: None,
                 finish: Finish::Length,
                 details: Vec::new(),
+                top_tokens: Vec::new(),
                 timings: evalsuite::engine::Timings::default(),
                 cached_tokens: 0,
                 server: None,

@@ -59,7 +59,11 @@ fn hold(source: &Arc<ModelSource>, kind: EngineKind, samples: &[Sample]) {
     for (id, sample) in samples.iter().enumerate() {
         let continuation = sample.output_token_ids.clone();
         requests.push(Request { id: 2 * id, prompt: prompt(sample), work: Work::Generate(generate.clone()) });
-        requests.push(Request { id: 2 * id + 1, prompt: prompt(sample), work: Work::Score { continuation } });
+        requests.push(Request {
+            id: 2 * id + 1,
+            prompt: prompt(sample),
+            work: Work::Score { continuation, top_tokens: 0 },
+        });
     }
     let completions = complete(source, kind, requests);
     assert_eq!(completions.len(), 2 * samples.len());

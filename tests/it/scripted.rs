@@ -78,6 +78,7 @@ pub(crate) fn answer(request: &Request, dtype: Dtype) -> Completion {
         thought: None,
         finish: if number == 4 { Finish::Length } else { Finish::EndOfSequence },
         details: Vec::new(),
+        top_tokens: Vec::new(),
         timings: Timings { queued_seconds: 0.0, first_token_seconds: 0.001, total_seconds: 0.002 },
         cached_tokens: 0,
         server: None,

@@ -84,6 +84,7 @@ fn completion(request: usize) -> Completion {
         thought: None,
         finish: Finish::EndOfSequence,
         details: Vec::new(),
+        top_tokens: Vec::new(),
         timings: Timings { queued_seconds: 0.0, first_token_seconds: 0.001, total_seconds: 0.002 },
         cached_tokens: 0,
         server: None,

@@ -345,7 +345,7 @@ fn prefill_tokens(request: &Request) -> Vec<u32> {
     let prompt = &request.prompt.token_ids;
     match &request.work {
         Work::Generate(_) => prompt.clone(),
-        Work::Score { continuation } => {
+        Work::Score { continuation, .. } => {
             let known = continuation.split_last().map_or(&[][..], |(_, known)| known);
             [prompt, known].concat()
         }

@@ -420,7 +420,8 @@ fn some_request() -> impl Strategy<Value = Request> {
             Work::Generate(GenerateOptions { max_tokens, ignore_eos, sampling, details, ..Default::default() })
         },
     );
-    let score = (0_u32..3, 0_usize..14).prop_map(|(seed, count)| Work::Score { continuation: text(seed, count) });
+    let score = (0_u32..3, 0_usize..14)
+        .prop_map(|(seed, count)| Work::Score { continuation: text(seed, count), top_tokens: 0 });
     (0_usize..40, prompt, prop_oneof![3 => generate, 1 => score])
         .prop_map(|(id, prompt, work)| request(id, prompt, work))
 }
