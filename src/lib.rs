@@ -1,7 +1,7 @@
 //! evalsuite: does a language model still think straight in FP16 and in AWQ-int4, and what does that buy?
 //!
 //! `src/ARCHITECTURE.md` is the map. The engine, and what both need, is the crate `evalsuite-engine` in `src/engine/`. Data flows one way, and a module imports only from layers below its own:
-//! `cli → {compare, golden} → jobs → report → {record, quantize, synth, openai} → {task, engine} → score → {bundled, checkpoint, fault, files, hub, random, system, text}`.
+//! `cli → {compare, golden, serve} → jobs → report → {record, quantize, synth, openai} → {task, engine} → score → {bundled, checkpoint, fault, files, hub, random, system, text}`.
 
 pub mod bundled;
 pub mod checkpoint;
@@ -15,6 +15,7 @@ pub mod random;
 pub mod record;
 pub mod report;
 pub mod score;
+pub mod serve;
 pub mod synth;
 pub mod task;
 

@@ -18,11 +18,12 @@ use super::report::ReportArguments;
 use super::rescore::RescoreArguments;
 use super::resume::ResumeArguments;
 use super::score::ScoreArguments;
+use super::serve::ServeArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
 use super::{
     bench, doctor, eval, golden, list, load, perplexity, probe, protocol, quality, quantize, report, rescore, resume,
-    score, show, synth,
+    score, serve, show, synth,
 };
 
 /// What `--vs` takes, in `report` and in `bench`.
@@ -73,6 +74,9 @@ pub enum Command {
     /// Ask an endpoint some fifty small requests that say what it does to scores
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", probe::EXAMPLES))]
     Probe(Box<ProbeArguments>),
+    /// Answer OpenAI's API with an engine of ours
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", serve::EXAMPLES))]
+    Serve(Box<ServeArguments>),
     /// Ask a fixed set of prompts and compare every variant's answers with the reference's
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", quality::EXAMPLES))]
     Quality(Box<QualityArguments>),

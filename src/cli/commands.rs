@@ -10,7 +10,7 @@ use super::resume::{self, Next, ResumeArguments};
 use super::session::is_interrupted;
 use super::{
     bench, doctor, eval, golden, list, load, perplexity, probe, protocol, quality, quantize, report, rescore, score,
-    show, synth,
+    serve, show, synth,
 };
 use crate::jobs::JobError;
 
@@ -42,6 +42,7 @@ fn dispatch(own: &Command, command: Vec<String>) -> Result<Exit, JobError> {
         Command::Bench(arguments) => bench::run(arguments, command),
         Command::Load(arguments) => load::run(arguments, command),
         Command::Probe(arguments) => probe::run(arguments, command),
+        Command::Serve(arguments) => serve::run(arguments, command),
         Command::Quality(arguments) => quality::run(arguments, command),
         Command::Golden(arguments) => golden::run(arguments),
         Command::Rescore(arguments) => rescore::run(arguments),

@@ -27,6 +27,7 @@ mod report_records;
 mod rescore;
 mod resume;
 mod score;
+mod serve;
 mod session;
 mod show;
 mod synth;

@@ -82,8 +82,14 @@ impl ThoughtMarks {
         trimmed(text, whole.start + open..whole.end)
     }
 
-    fn opens(&self) -> impl Iterator<Item = &str> {
+    /// What opens a thought.
+    pub fn opens(&self) -> impl Iterator<Item = &str> {
         self.pairs.iter().map(|(open, _)| open.as_str()).filter(|open| !open.is_empty())
+    }
+
+    /// What ends one.
+    pub fn ends(&self) -> impl Iterator<Item = &str> {
+        self.pairs.iter().map(|(_, end)| end.as_str())
     }
 
     /// The thought of the tokens generated behind `prompt`, if they hold one. Marks may be plain text or special tokens.

@@ -54,7 +54,12 @@ impl ChatTemplate {
 
     /// The conversation as text, ready for the assistant's reply.
     pub fn render(&self, messages: &[Message]) -> Result<String, TaskError> {
-        self.try_render(messages).map_err(|error| invalid(&error))
+        self.render_thinking(messages, None)
+    }
+
+    /// The same; `thinking` says for this conversation whether the model is to think.
+    pub fn render_thinking(&self, messages: &[Message], thinking: Option<bool>) -> Result<String, TaskError> {
+        self.try_render(messages, thinking.or(self.thinking)).map_err(|error| invalid(&error))
     }
 
     /// Whether a system message appears in the text: some templates refuse it, some drop it without a word. Where this
@@ -74,10 +79,10 @@ impl ChatTemplate {
         self.thinking = Some(thinking);
     }
 
-    fn try_render(&self, messages: &[Message]) -> Result<String, Error> {
+    fn try_render(&self, messages: &[Message], thinking: Option<bool>) -> Result<String, Error> {
         let pair = |message: &Message| Value::from_pairs([("role", &message.role), ("content", &message.content)]);
         // Only what is said is defined: templates have a default of their own.
-        let thinking = self.thinking.iter().flat_map(|thinking| THINKING.map(|name| (name, Value::from(*thinking))));
+        let thinking = thinking.iter().flat_map(|thinking| THINKING.map(|name| (name, Value::from(*thinking))));
         // Collecting would make a list of pairs.
         let thinking = Value::from_pairs(thinking);
         self.environment.get_template(NAME)?.render(context! {
@@ -94,7 +99,7 @@ impl ChatTemplate {
     fn shows_system(&self) -> bool {
         const PROBE: &str = "does a system message appear?";
         let messages = [Message::new("system", PROBE), Message::new("user", "hello")];
-        self.try_render(&messages).is_ok_and(|text| text.contains(PROBE))
+        self.try_render(&messages, self.thinking).is_ok_and(|text| text.contains(PROBE))
     }
 }
 

@@ -275,13 +275,16 @@ impl Scheduler {
         let mut over = Vec::new();
         for slot in &self.order {
             let Some(sequence) = self.sequences[*slot].as_mut() else { continue };
-            events.extend(sequence.generation.streamed().map(Event::Token));
             if sequence.is_over() {
                 over.push(*slot);
+            } else {
+                events.extend(sequence.generation.streamed().map(Event::Token));
             }
         }
         for slot in over {
-            let Some(sequence) = self.vacate(slot) else { continue };
+            let Some(mut sequence) = self.vacate(slot) else { continue };
+            // Next to its completion, so that whoever waits gets both at once.
+            events.extend(sequence.generation.streamed().map(Event::Token));
             let request = sequence.generation.request_id();
             events.extend(sequence.ended.map(|ended| ended_event(request, ended)));
         }

@@ -1,0 +1,136 @@
+//! Log-probabilities in the API's two shapes: `/completions` has lists, chats have an object a token.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::fault::ApiError;
+use crate::engine::model::ModelTokenizer;
+use crate::engine::{TokenDetail, TopToken};
+
+/// What is known of one token.
+#[derive(Debug, Clone)]
+pub(super) struct TokenProbability {
+    pub(super) token: u32,
+    /// `None` of the first token of a prompt, which nothing predicts.
+    pub(super) log_probability: Option<f32>,
+    pub(super) top: Vec<TopToken>,
+}
+
+impl TokenProbability {
+    /// Of generated or scored tokens.
+    pub(super) fn all<'a>(details: &'a [TokenDetail], top: &'a [Vec<TopToken>]) -> impl Iterator<Item = Self> + 'a {
+        let none = Vec::new();
+        details.iter().enumerate().map(move |(index, detail)| Self {
+            token: detail.token,
+            log_probability: Some(detail.log_probability),
+            top: top.get(index).unwrap_or(&none).clone(),
+        })
+    }
+}
+
+/// What tokens are called.
+pub(super) struct TokenNames<'a> {
+    tokenizer: &'a ModelTokenizer,
+    /// `token_id:7` in place of texts.
+    as_ids: bool,
+    /// A token that others are decoded behind, for the first of a text may lose its space.
+    anchor: Option<(u32, String)>,
+}
+
+impl<'a> TokenNames<'a> {
+    pub(super) fn new(tokenizer: &'a ModelTokenizer, as_ids: bool) -> Self {
+        let anchor = tokenizer.encode("a", false).ok().and_then(|ids| ids.last().copied());
+        let anchor = anchor.and_then(|id| Some((id, tokenizer.decode_with_special(&[id]).ok()?)));
+        Self { tokenizer, as_ids, anchor }
+    }
+
+    /// A token's own text, special tokens written out.
+    fn text(&self, token: u32) -> Result<String, ApiError> {
+        if let Some((anchor, before)) = &self.anchor
+            && let Some(text) = self.tokenizer.decode_with_special(&[*anchor, token])?.strip_prefix(before.as_str())
+        {
+            return Ok(text.to_owned());
+        }
+        Ok(self.tokenizer.decode_with_special(&[token])?)
+    }
+
+    fn name(&self, token: u32) -> Result<String, ApiError> {
+        if self.as_ids { Ok(by_id(token)) } else { self.text(token) }
+    }
+}
+
+fn by_id(token: u32) -> String {
+    format!("token_id:{token}")
+}
+
+/// The shape of `/completions`.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct CompletionLogprobs {
+    pub(super) text_offset: Vec<usize>,
+    pub(super) token_logprobs: Vec<Option<f32>>,
+    pub(super) tokens: Vec<String>,
+    pub(super) top_logprobs: Vec<Option<BTreeMap<String, f32>>>,
+}
+
+/// Lists for these tokens, the first of which begins `offset` characters into the text; the offset behind them.
+pub(super) fn completion_logprobs(
+    names: &TokenNames,
+    tokens: impl IntoIterator<Item = TokenProbability>,
+    mut offset: usize,
+) -> Result<(CompletionLogprobs, usize), ApiError> {
+    let mut all = CompletionLogprobs::default();
+    for one in tokens {
+        all.text_offset.push(offset);
+        offset += names.text(one.token)?.chars().count();
+        all.tokens.push(names.name(one.token)?);
+        all.token_logprobs.push(one.log_probability);
+        all.top_logprobs.push(match one.log_probability {
+            None => None,
+            Some(own) => Some(named(names, &one.top, (one.token, own))?),
+        });
+    }
+    Ok((all, offset))
+}
+
+/// The most probable tokens by their names, and the token itself. Where two have one name, the less probable is called by its id.
+fn named(names: &TokenNames, top: &[TopToken], own: (u32, f32)) -> Result<BTreeMap<String, f32>, ApiError> {
+    let mut map = BTreeMap::new();
+    let listed = top.iter().any(|one| one.token == own.0);
+    let own = (!listed).then_some(TopToken { token: own.0, log_probability: own.1 });
+    for one in top.iter().chain(&own) {
+        let name = names.name(one.token)?;
+        let name = if map.contains_key(&name) { by_id(one.token) } else { name };
+        map.insert(name, one.log_probability);
+    }
+    Ok(map)
+}
+
+/// A token in the shape of chats.
+#[derive(Debug, Serialize)]
+pub(super) struct ChatLogprob {
+    token: String,
+    logprob: f32,
+    bytes: Vec<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_logprobs: Option<Vec<ChatLogprob>>,
+}
+
+/// An object a token.
+pub(super) fn chat_logprobs(
+    names: &TokenNames,
+    tokens: impl IntoIterator<Item = TokenProbability>,
+) -> Result<Vec<ChatLogprob>, ApiError> {
+    let one = |token: u32, logprob: f32, top_logprobs: Option<Vec<ChatLogprob>>| -> Result<ChatLogprob, ApiError> {
+        let bytes = names.text(token)?.into_bytes();
+        Ok(ChatLogprob { token: names.name(token)?, logprob, bytes, top_logprobs })
+    };
+    tokens
+        .into_iter()
+        .map(|known| {
+            let top =
+                known.top.iter().map(|top| one(top.token, top.log_probability, None)).collect::<Result<_, _>>()?;
+            one(known.token, known.log_probability.unwrap_or_default(), Some(top))
+        })
+        .collect()
+}
