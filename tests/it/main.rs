@@ -60,6 +60,7 @@ mod run;
 mod score_file;
 mod scoring;
 mod scripted;
+mod serve;
 mod sink;
 mod skip;
 mod skipping;
