@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::endpoint::EndpointArguments;
 use super::exit::Exit;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_and_keep};
 use super::printer::say;
-use super::session::{print_failures, with_context};
+use super::session::{of_requests, print_failures, with_context};
 use super::values::at_least_one;
 use crate::engine::Batching;
 use crate::fault::Fault;
@@ -27,6 +28,8 @@ Examples:
       a workload of your own, beside what others measured
   evalsuite bench --model ./opt-125m --dtype f16 --only sweep --format html
       three sweeps as a page with charts; --requests 8 on a CPU
+  evalsuite bench --endpoint http://localhost:8000/v1 --only single,sweep
+      the same of a server
 
 Parts: `load` opens the engine --repeats times and asks each for a first token;
 `single` runs one request of 128 prompt and 129 output tokens --repeats times;
@@ -40,6 +43,10 @@ point once uncounted and then --repeats times; `startup` opens the engine once
 with its weights on the disk alone and then --repeats times with them in the
 page cache. Points that the model's context does not hold are left out and said;
 --requests N leaves out those of more requests.
+
+An endpoint runs all parts but `load` and `startup`. Its requests are sent once:
+what fails is counted, and the exit code is 3 then. Prompts are token ids, or
+words where the server takes none; lengths other than asked for are told.
 
 --workload FILE is JSON, lengths in tokens; the built-in one, gsm8k-like, has
 1,319 requests shaped like a zero-shot GSM8K run, 256 output tokens each. With
@@ -60,6 +67,9 @@ pub struct BenchArguments {
     /// Requests that advance together at most [default: the engine's choice]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch: Option<usize>,
+    #[command(flatten)]
+    /// Servers in place of a model's files, and how they are asked.
+    pub endpoint: EndpointArguments,
 
     /// Parts: load, single, concurrent, workload; sweep and startup, which run
     /// only where they are named [default: the first four]
@@ -97,7 +107,7 @@ pub struct BenchArguments {
 /// Checks the arguments of `bench`. `command` is the whole command line; `colour` is for a terminal's tables.
 pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: bool) -> Result<BenchJob, JobError> {
     at_least_one(&[("--repeats", Some(arguments.repeats)), ("--requests", arguments.requests)])?;
-    let parts = parts(&arguments.only)?;
+    let parts = parts(&arguments.only, !arguments.endpoint.endpoint.is_empty())?;
     let of_workload =
         [("--workload", arguments.workload.is_some()), ("--shared-prefix", arguments.shared_prefix.is_some())];
     if let Some((flag, _)) =
@@ -111,7 +121,7 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
     let target = arguments.model.resolve(Batching::Fast, arguments.batch)?;
     Ok(BenchJob {
         command,
-        target,
+        target: arguments.endpoint.add_to(target)?,
         workload: arguments.workload.clone(),
         requests: arguments.requests,
         parts,
@@ -125,13 +135,21 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
 }
 
 /// The named parts in the order in which they run; those that are the default if none is named.
-fn parts(names: &[String]) -> Result<Vec<String>, JobError> {
+fn parts(names: &[String], on_endpoint: bool) -> Result<Vec<String>, JobError> {
     let known = PARTS.map(Part::name);
     if let Some(stranger) = names.iter().find(|name| !known.contains(&name.trim())) {
         return Err(Fault::unknown("part", stranger, &known).into());
     }
+    let is_named = |part: &dyn Part| names.iter().any(|name| name.trim() == part.name());
+    if let Some(part) = PARTS.into_iter().find(|part| on_endpoint && is_named(*part) && !part.runs_on_endpoints()) {
+        return Err(JobError::invalid(
+            format!("the part {} opens an engine here, and an endpoint is open already", part.name()),
+            "leave it out of `--only`, or give the model's files as `--model`",
+        ));
+    }
     let asked_for = |part: &&dyn Part| {
-        if names.is_empty() { part.is_default() } else { names.iter().any(|name| name.trim() == part.name()) }
+        let is_default = part.is_default() && (part.runs_on_endpoints() || !on_endpoint);
+        if names.is_empty() { is_default } else { is_named(*part) }
     };
     Ok(PARTS.into_iter().filter(asked_for).map(|part| part.name().to_owned()).collect())
 }
@@ -154,5 +172,5 @@ fn conclude(job: &BenchJob, finished: &BenchFinished) -> Result<Exit, JobError> 
         say("interrupted: the figures above are of what was done\nhint: `--only` and `--requests` ask for less");
         return Ok(Exit::Interrupted);
     }
-    Ok(exit)
+    Ok(of_requests(exit, finished.failed_requests))
 }

@@ -31,7 +31,7 @@ Exit codes:
        --deny-notes finds something implausible, or probe finds what harms
        an evaluation
   2    a mistake in the command, its files, the network or the disk
-  3    the engine failed
+  3    the engine failed, or a server did not answer every request
   4    outputs are not those of their golden files
   130  interrupted with Ctrl-C; the last lines say what is kept of it";
 

@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_and_keep};
 use super::printer::say;
-use super::session::{print_failures, with_context};
+use super::session::{of_requests, print_failures, with_context};
 use super::values::at_least_one;
 use crate::engine::Batching;
 use crate::jobs::JobError;
@@ -28,7 +28,8 @@ Examples:
   evalsuite load --endpoint http://localhost:8000/v1 --trace arrivals.jsonl
       as a trace says, its moments and its lengths
 
-A failed request is counted with its cause and never sent again. Requests of a
+A failed request is counted with its cause and never sent again; the exit code
+is 3 then. Requests of a
 level are sent in its own time, whatever the server does; what this client was
 late by is measured, and said where it touches a figure.";
 
@@ -207,5 +208,5 @@ fn conclude(job: &LoadJob, finished: &LoadFinished) -> Result<Exit, JobError> {
         say("interrupted: what was measured until then is above");
         return Ok(Exit::Interrupted);
     }
-    Ok(exit)
+    Ok(of_requests(exit, finished.record.failed_requests()))
 }

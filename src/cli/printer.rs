@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::jobs::{Estimate, Event, Progress, WindowProgress};
+use crate::openai::ENDPOINT;
 use crate::text::bytes;
 
 /// Whether `--quiet` was given; stderr is the whole process's, and so is this.
@@ -90,6 +91,9 @@ impl Printer {
                 load.first_token_seconds,
                 info.weight_bytes.map_or_else(|| "unknown bytes".to_owned(), bytes)
             )),
+            Event::Loaded { variant, engine: info, .. } if info.name == ENDPOINT => {
+                note(&format!("{variant:4}  {} at {}", info.version, info.device));
+            }
             Event::Loaded { variant, engine: info, first_token: None } => note(&format!(
                 "{variant:4}  {} engine on {}: loaded in {:.2} s, {} of weights{}, up to {} requests at once",
                 info.name,

@@ -59,6 +59,18 @@ pub(super) fn print_failures(failures: &[(VariantName, JobError)]) -> Exit {
     }
 }
 
+/// The exit code where a server did not answer so many requests of a measurement: as an engine's failure, where nothing weighs more.
+pub(super) fn of_requests(exit: Exit, failed: usize) -> Exit {
+    if failed == 0 || exit != Exit::Success {
+        return exit;
+    }
+    print_error(&format!(
+        "{failed} requests failed and were not sent again; the figures are of the others\nhint: the causes are counted above; a longer \
+         `--timeout`, or fewer requests at once, may be enough"
+    ));
+    Exit::EngineFailure
+}
+
 /// More than the machines have that this runs on; starting many more takes minutes.
 const MOST_THREADS: usize = 1024;
 

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::JobError;
 use crate::engine::model::{ModelSpec, ModelTokenizer};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, EngineInfo};
 use crate::hub::Hub;
-use crate::openai::{Address, Api, ClientOptions, EndpointOptions, RemoteEngine};
+use crate::openai::{Address, Api, ClientOptions, EndpointOptions, RemoteEngine, ServerInfo};
 use crate::record::EndpointPlan;
 use crate::task::ChatUse;
 
@@ -62,6 +62,8 @@ pub struct Endpoint {
     pub tokenizer_source: Option<String>,
     /// How it is asked.
     pub options: EndpointOptions,
+    /// What its servers say of themselves.
+    pub server: ServerInfo,
 }
 
 impl Endpoint {
@@ -90,7 +92,13 @@ impl Endpoint {
             extra: settings.extra.clone(),
         };
         let server = RemoteEngine::ask(&options)?;
-        Ok(Self { name: server.model, context_tokens: server.context_tokens, tokenizer_source, options })
+        Ok(Self {
+            name: server.model.clone(),
+            context_tokens: server.context_tokens,
+            tokenizer_source,
+            options,
+            server,
+        })
     }
 
     /// Chooses the route, where the user has not: a chat without a tokenizer is the server's to render.
@@ -102,6 +110,11 @@ impl Endpoint {
     /// The addresses, in words.
     pub fn addresses(&self) -> String {
         self.options.addresses_in_words()
+    }
+
+    /// What is known of it, as of an engine.
+    pub(super) fn info(&self) -> EngineInfo {
+        self.options.info(&self.server)
     }
 
     /// An engine that asks it.

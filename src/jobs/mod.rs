@@ -21,6 +21,7 @@ mod probe;
 mod provenance;
 pub mod quality;
 mod remaining;
+pub(crate) mod requests;
 mod target;
 mod thoughts;
 mod variant;

@@ -23,6 +23,9 @@ use crate::engine::{
     Thought, Timings, Work,
 };
 
+/// The name of an engine whose work is done by servers.
+pub const ENDPOINT: &str = "endpoint";
+
 /// How endpoints are asked.
 #[derive(Debug, Clone)]
 pub struct EndpointOptions {
@@ -50,6 +53,23 @@ impl EndpointOptions {
     /// The addresses, in words.
     pub fn addresses_in_words(&self) -> String {
         self.addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What is known of servers that are asked so, as of an engine. Their loading is not seen.
+    pub fn info(&self, server: &ServerInfo) -> EngineInfo {
+        EngineInfo {
+            name: ENDPOINT.to_owned(),
+            version: server.software_in_words(),
+            device: self.addresses_in_words(),
+            dtype: None,
+            context_tokens: server.context_tokens.unwrap_or(usize::MAX),
+            batch: self.places.max(1) * self.addresses.len(),
+            load: LoadTimes::default(),
+            weight_bytes: None,
+            device_bytes: None,
+            cache_bytes: None,
+            arithmetic: Some(format!("{} by {}", server.identity(), self.api.name())),
+        }
     }
 
     /// A prompt as it is sent.
@@ -106,19 +126,8 @@ impl RemoteEngine {
         let runtime = runtime()?;
         let (endpoints, server) = connect(&runtime, &options)?;
         let places = options.places.max(1);
-        let info = EngineInfo {
-            name: "endpoint".to_owned(),
-            version: server.software_in_words(),
-            device: options.addresses_in_words(),
-            dtype: None,
-            context_tokens: server.context_tokens.unwrap_or(usize::MAX),
-            batch: places * endpoints.len(),
-            load: LoadTimes { total_seconds: begin.elapsed().as_secs_f64(), ..LoadTimes::default() },
-            weight_bytes: None,
-            device_bytes: None,
-            cache_bytes: None,
-            arithmetic: Some(format!("{} by {}", server.identity(), options.api.name())),
-        };
+        let load = LoadTimes { total_seconds: begin.elapsed().as_secs_f64(), ..LoadTimes::default() };
+        let info = EngineInfo { load, ..options.info(&server) };
         let spread = Spread::start(runtime, endpoints, places);
         let (open, failures, again) = (HashMap::new(), Vec::new(), BTreeMap::new());
         Ok(Self { info, options, spread, open, running: 0, failures, again })

@@ -59,6 +59,24 @@ impl TargetPlan {
         variants.into_iter().find(|variant| **variant == wanted).cloned()
     }
 
+    /// Whether a server is among its variants, which does not tell its precision.
+    pub fn has_endpoint(&self) -> bool {
+        self.model.endpoint.is_some() || self.variants.values().any(|plan| plan.endpoint.is_some())
+    }
+
+    /// Says what an endpoint was really sent prompts as: `ids`, `text` or `messages`. Other variants are left alone. Whether it is the
+    /// model itself.
+    pub fn set_prompts_sent_as(&mut self, variant: &VariantName, sent_as: &str) -> bool {
+        let endpoint = match self.variants.get_mut(variant) {
+            Some(plan) => &mut plan.endpoint,
+            None => &mut self.model.endpoint,
+        };
+        if let Some(endpoint) = endpoint {
+            sent_as.clone_into(&mut endpoint.prompts);
+        }
+        self.model.endpoint.is_some() && !self.variants.contains_key(variant)
+    }
+
     /// Whether a variant holds the model's weights as they were trained: f32 of files that are not quantised.
     pub fn is_ground_truth(&self, variant: &VariantName) -> bool {
         match self.variants.get(variant) {

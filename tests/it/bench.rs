@@ -448,7 +448,9 @@ fn the_command_leaves_a_record_of_everything() {
         assert_eq!((dtype.loads.len(), dtype.singles.len()), (3, 3));
         assert!(dtype.loads.iter().all(|load| load.first_token_seconds > load.seconds && load.seconds > 0.0));
         for single in &dtype.singles {
-            assert!(single.first_token_seconds > 0.0 && single.latency_seconds > single.first_token_seconds);
+            assert!(
+                single.first_token_seconds.unwrap() > 0.0 && Some(single.latency_seconds) > single.first_token_seconds
+            );
             assert!(single.wall_seconds >= single.latency_seconds && single.output_tokens == 129);
         }
         assert_eq!(dtype.concurrent.unwrap().output_tokens, 256);

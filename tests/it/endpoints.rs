@@ -183,11 +183,8 @@ fn flags_of_endpoints_are_checked_before_anything_is_asked() {
         assert_eq!(code, Some(2), "{arguments:?}: {err}");
         assert!(err.contains(part), "{arguments:?}: {err}");
     }
-    for command in ["bench", "perplexity"] {
-        let variant = format!("v={address}");
-        let (code, _, err) = run(scratch.path(), &[command, "--variant", &variant]);
-        assert!(code == Some(2) && err.contains("this command reads a model's files"), "{command}: {err}");
-    }
+    let (code, _, err) = run(scratch.path(), &["perplexity", "--variant", &format!("v={address}")]);
+    assert!(code == Some(2) && err.contains("this command reads a model's files"), "{err}");
 }
 
 #[test]
@@ -200,7 +197,8 @@ fn a_load_test_counts_what_came_and_what_failed() {
     let arguments =
         ["load", "--endpoint", &address, "--users", "1,4", "--requests", "20", "--warm-up", "0", "--out", "l.json"];
     let (code, out, err) = run(scratch.path(), &[&arguments[..], &["--slo", "ttft=5s,itl=5s"]].concat());
-    assert_eq!(code, Some(0), "{out}{err}");
+    assert_eq!(code, Some(3), "{out}{err}");
+    assert!(err.contains("error: 8 requests failed and were not sent again") && err.contains("hint: "), "{err}");
     let record = LoadRecord::read(&scratch.path().join("l.json")).unwrap().unwrap();
     let levels = &record.variants[0].levels;
     assert_eq!(levels.len(), 2);
@@ -224,6 +222,23 @@ fn a_load_test_counts_what_came_and_what_failed() {
         let (code, shown, err) = run(scratch.path(), &["show", "l.json", "--format", format]);
         assert!(code == Some(0) && shown.contains("TTFT") || format == "json", "{shown}{err}");
     }
+}
+
+#[test]
+fn a_server_that_answers_nothing_is_an_error_without_tables() {
+    let server = MockServer::start(|asked| {
+        if asked.route.contains("completions") {
+            answer_json(500, &json!({"error": "no memory"}))
+        } else {
+            answer(asked)
+        }
+    });
+    let (address, scratch) = (server.address(), tempfile::tempdir().unwrap());
+    let (code, out, err) = run(scratch.path(), &["load", "--endpoint", &address, "--users", "2"]);
+    assert_eq!(code, Some(3), "{out}{err}");
+    assert!(err.contains("the first request to") && err.contains("HTTP 500: no memory"), "{err}");
+    assert!(out.contains("did not finish") && !out.contains("req/s") && !out.contains("TTFT"), "{out}");
+    assert_eq!(server.asked("POST /v1/chat/completions").len(), 1);
 }
 
 #[test]

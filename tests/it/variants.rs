@@ -14,7 +14,7 @@ use evalsuite::jobs::eval::{EvalJob, StoredRun, evaluate, render};
 use evalsuite::jobs::perplexity::PerplexityRecord;
 use evalsuite::jobs::quality::QualityRecord;
 use evalsuite::jobs::{Endpoint, EndpointSettings, Event, JobContext, Model, Target, Variant};
-use evalsuite::openai::{Address, Api, EndpointOptions};
+use evalsuite::openai::{Address, Api, EndpointOptions, ServerInfo};
 use evalsuite::record::VariantName;
 use evalsuite::report::{Format, Templates};
 use evalsuite::task::ChatUse;
@@ -345,7 +345,13 @@ fn a_target_that_tells_only_answers_is_reported_as_such() {
         tokenizer: None,
         extra: settings.extra,
     };
-    let far = Arc::new(Endpoint { name: "far".to_owned(), context_tokens: None, tokenizer_source: None, options });
+    let far = Arc::new(Endpoint {
+        name: "far".to_owned(),
+        context_tokens: None,
+        tokenizer_source: None,
+        options,
+        server: ServerInfo::default(),
+    });
     let inputs =
         scripted::inputs_of(Model::Endpoint(far), scripted::dataset(), "gsm8k-cot-zeroshot", ChatUse::Never).unwrap();
     let folder = scratch.path().join("run");

@@ -13,7 +13,8 @@ use crate::score::Spread;
 pub fn figures(record: &BenchRecord, name: &str, vs: &[Elsewhere]) -> Figures {
     let variants: Vec<String> = record.dtypes.iter().map(|bench| bench.dtype.to_string()).collect();
     let variants: Vec<&str> = variants.iter().map(String::as_str).collect();
-    let elsewhere = vs.iter().map(|file| chosen(file.clone(), &record.target.model.name, &variants));
+    let variants = (!record.target.has_endpoint()).then_some(&*variants);
+    let elsewhere = vs.iter().map(|file| chosen(file.clone(), &record.target.model.name, variants));
     let peers: Vec<Peers> = record.peers.iter().cloned().chain(elsewhere).collect();
     let mut builder = Builder { record, figures: Figures::default() };
     builder.figures.records.push(facts(record, name));
@@ -72,8 +73,11 @@ impl Builder<'_> {
         }
         if !bench.singles.is_empty() {
             let part = self.single_part();
-            let ttft = spread(&bench.singles, |single| single.first_token_seconds * 1e3);
+            let ttft = bench.singles.iter().filter_map(|single| Some(single.first_token_seconds? * 1e3));
+            let ttft = Spread::of(ttft);
+            let latency = spread(&bench.singles, |single| single.latency_seconds);
             self.add(series, part, None, ("TTFT", "ms"), ttft);
+            self.add(series, part, None, ("latency", "s"), latency);
             let decode = Spread::of(bench.singles.iter().filter_map(|single| single.decode_tokens_per_second));
             self.add(series, part, None, ("decode tokens/s", ""), decode);
         }
@@ -161,6 +165,8 @@ impl Builder<'_> {
         let speed = Spread::single(run.output_tokens_per_second);
         self.add(series, part, None, ("output tokens/s", ""), Some(speed));
         self.add(series, part, None, ("whole", "s"), Some(Spread::single(run.seconds)));
+        let failed = Some(run.failed).filter(|failed| *failed > 0);
+        self.add(series, part, None, ("failed", ""), failed.map(|failed| Spread::single(failed as f64)));
     }
 
     fn sweep(&mut self, series: usize, measured: &SweepPoint) {
@@ -170,6 +176,8 @@ impl Builder<'_> {
         self.add(series, part, at, ("whole", "s"), measured.seconds());
         self.add(series, part, at, ("TTFT", "ms"), measured.ttft_milliseconds());
         self.add(series, part, at, ("latency", "s"), measured.latency_seconds());
+        let failed = Some(measured.failed()).filter(|failed| *failed > 0);
+        self.add(series, part, at, ("failed", ""), failed.map(|failed| Spread::single(failed as f64)));
     }
 
     fn start(&mut self, series: usize, part: usize, loads: &[LoadRun]) {
@@ -252,7 +260,7 @@ fn spread<T>(runs: &[T], figure: impl Fn(&T) -> f64) -> Option<Spread> {
 /// The points that others measure too, each once.
 fn standard_points(record: &BenchRecord) -> Vec<&SweepPoint> {
     let mut points: Vec<&SweepPoint> = Vec::new();
-    for measured in record.dtypes.iter().flat_map(|bench| &bench.sweeps).filter(|one| one.point.is_standard()) {
+    for measured in record.dtypes.iter().flat_map(|bench| &bench.sweeps).filter(|one| one.is_standard()) {
         if !points.iter().any(|other| other.point == measured.point) {
             points.push(measured);
         }
@@ -302,6 +310,7 @@ fn words(figures: &Figures) -> Vec<(String, String)> {
         ("decode tokens/s", "tokens after the first / (latency - TTFT)"),
         ("output tokens/s", "output tokens of all requests / whole"),
         ("whole", "seconds from submission of all requests to the last token"),
+        ("failed", "requests that were not answered, none of them sent again"),
         ("peak", "the most memory of the process that was resident at once"),
     ];
     let own = words.into_iter().filter(|(name, _)| has(name));

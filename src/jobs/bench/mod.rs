@@ -11,9 +11,10 @@ mod part;
 mod parts;
 mod peers;
 mod pipeline;
-mod prompts;
+mod ran;
 mod record;
 mod render;
+mod servers;
 mod sweep;
 mod sweep_view;
 mod view;
@@ -23,15 +24,15 @@ pub use figures::figures as bench_figures;
 pub use inputs::BenchInputs;
 pub use job::BenchJob;
 pub use lengths::Lengths;
-pub use part::{Part, PartEnd, Runner};
+pub use part::{Opened, Part, PartEnd, Runner};
 pub use parts::PARTS;
 pub use pipeline::{BenchFinished, evaluate, execute};
-pub(in crate::jobs) use prompts::{Prompts as RandomPrompts, Purpose as PromptPurpose};
 pub use record::{
     BENCH_FORMAT, BenchPlan, BenchRecord, BenchRow, ColdLoad, DtypeBench, Figure, LoadRun, ManyRun, Peers, Range,
     ReadThrough, SingleRun, WorkloadPlan,
 };
 pub use render::render_bench;
+pub use servers::Servers;
 pub use sweep::{LeftOut, PlannedPoint, SweepPlan, SweepPoint, SweepRun};
 pub use sweep_view::{StartupRow, SweepRow, SweepTable};
 pub use view::{BenchView, FigureRow, Row};

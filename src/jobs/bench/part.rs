@@ -2,13 +2,14 @@
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::prompts::{Prompts, Purpose};
+use super::ran::{Asked, Ran, Times, done};
+use super::servers::{Servers, Troubles};
 use super::{BenchJob, BenchPlan, DtypeBench, Workload};
-use crate::engine::{Engine, EngineError, Event as EngineEvent, GenerateOptions, Prompt, Request, Timings, Work};
+use crate::engine::{Engine, EngineError, Event as EngineEvent, GenerateOptions, Request, Timings, Work};
+use crate::jobs::requests::{Purpose, RandomPrompts};
 use crate::jobs::{Event, JobContext, JobError, Progress, Variant};
 
 /// What the record says of the warm-up.
@@ -51,11 +52,16 @@ pub trait Part: Debug + Sync {
         false
     }
 
+    /// Whether servers can be asked for it, whose loading nobody sees.
+    fn runs_on_endpoints(&self) -> bool {
+        true
+    }
+
     /// Requests that run together before it and are not counted; 0 where it runs none.
     fn warm_up_requests(&self) -> usize;
 
     /// Measures.
-    fn run(&self, runner: &mut Runner, engine: &mut dyn Engine, bench: &mut DtypeBench) -> Result<PartEnd, JobError>;
+    fn run(&self, runner: &mut Runner, opened: &mut Opened, bench: &mut DtypeBench) -> Result<PartEnd, JobError>;
 }
 
 /// How a part ended.
@@ -67,12 +73,18 @@ pub enum PartEnd {
     Interrupted,
 }
 
-/// What came of requests that ran together.
-pub(super) struct Ran {
-    /// One a request, in the order in which they were given.
-    pub(super) timings: Vec<Timings>,
-    /// From submission until the engine returned.
-    pub(super) seconds: f64,
+/// What a variant was opened as.
+pub enum Opened {
+    /// An engine here.
+    Engine(Box<dyn Engine>),
+    /// Servers of it.
+    Servers(Servers),
+}
+
+impl Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if matches!(self, Self::Engine(_)) { "Engine" } else { "Servers" })
+    }
 }
 
 /// One variant's way through the parts.
@@ -80,9 +92,13 @@ pub struct Runner<'a, 'b> {
     pub(super) job: &'a BenchJob,
     pub(super) plan: &'a BenchPlan,
     pub(super) workload: &'a Workload,
-    pub(super) prompts: Prompts,
+    pub(super) prompts: RandomPrompts,
     pub(super) variant: &'a Variant,
     pub(super) context: &'a mut JobContext<'b>,
+    /// What the user has to know.
+    pub(super) notes: Vec<String>,
+    /// What servers did other than asked.
+    pub(super) troubles: Troubles,
 }
 
 impl Debug for Runner<'_, '_> {
@@ -97,32 +113,75 @@ impl Runner<'_, '_> {
         (self.context.emit)(Event::Ended(self.variant.name.clone()));
     }
 
-    /// Work that is not counted; `None` where the user broke off.
-    pub(super) fn warm_up(&mut self, engine: &mut dyn Engine, requests: usize) -> Result<Option<()>, JobError> {
-        let prompts = self.prompts;
-        // Each round of the warm-up has prompts of its own, told apart by its size.
-        let prompt = |number: usize| prompts.prompt(Purpose::WarmUp, requests * 100 + number, &[], 128);
-        let requests = (0..requests).map(|number| (prompt(number), 8)).collect();
-        Ok(self.generate(engine, requests, None)?.map(|_| ()))
+    /// A request of so many tokens, behind `shared` ones that all prompts begin with.
+    pub(super) fn asked(
+        &self,
+        (purpose, number): (Purpose, usize),
+        shared: usize,
+        prompt_tokens: usize,
+        output_tokens: usize,
+    ) -> Asked {
+        let prompt = self.prompts.prompt(purpose, number, shared, prompt_tokens);
+        Asked { prompt, prompt_tokens: shared + prompt_tokens, output_tokens }
     }
 
-    /// Runs requests of (prompt, tokens to generate) together and checks that each got what it asked for. Progress is
-    /// emitted for a `part`; `None` where the user broke off.
+    /// Work that is not counted; `None` where the user broke off.
+    pub(super) fn warm_up(&mut self, opened: &mut Opened, requests: usize) -> Result<Option<()>, JobError> {
+        // Each round of the warm-up has prompts of its own, told apart by its size.
+        let asked = |number: usize| self.asked((Purpose::WarmUp, requests * 100 + number), 0, 128, 8);
+        let requests = (0..requests).map(asked).collect();
+        Ok(self.generate(opened, requests, None)?.map(|_| ()))
+    }
+
+    /// Runs requests together and checks that each got what it asked for; what servers did otherwise is counted. Progress is emitted for a
+    /// `part`; `None` where the user broke off.
     pub(super) fn generate(
         &mut self,
-        engine: &mut dyn Engine,
-        prompts: Vec<(Arc<Prompt>, usize)>,
+        opened: &mut Opened,
+        requests: Vec<Asked>,
         part: Option<&'static str>,
     ) -> Result<Option<Ran>, JobError> {
         if self.context.interrupted.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let outputs: Vec<usize> = prompts.iter().map(|(_, output_tokens)| *output_tokens).collect();
-        let requests = prompts.into_iter().enumerate().map(|(id, (prompt, output_tokens))| Request {
+        let progress = part.map(|part| self.progress(part, &requests));
+        match opened {
+            Opened::Engine(engine) => self.run_here(engine.as_mut(), requests, progress),
+            Opened::Servers(servers) => {
+                let JobContext { emit, interrupted, .. } = &mut *self.context;
+                servers.run(requests, progress, &mut self.troubles, (&mut **emit, interrupted))
+            }
+        }
+    }
+
+    fn progress(&self, part: &'static str, requests: &[Asked]) -> Progress {
+        Progress {
+            variant: self.variant.name.clone(),
+            part: Some(part),
+            completed: 0,
+            completed_now: 0,
+            total: requests.len(),
+            running: 0,
+            cache_bytes: None,
+            output_tokens: 0,
+            expected_tokens: Some(requests.iter().map(|asked| asked.output_tokens as u64).sum()),
+            seconds: 0.0,
+            remaining_seconds: None,
+        }
+    }
+
+    fn run_here(
+        &mut self,
+        engine: &mut dyn Engine,
+        prompts: Vec<Asked>,
+        mut progress: Option<Progress>,
+    ) -> Result<Option<Ran>, JobError> {
+        let outputs: Vec<usize> = prompts.iter().map(|asked| asked.output_tokens).collect();
+        let requests = prompts.into_iter().enumerate().map(|(id, asked)| Request {
             id,
-            prompt,
+            prompt: asked.prompt,
             work: Work::Generate(GenerateOptions {
-                max_tokens: output_tokens,
+                max_tokens: asked.output_tokens,
                 ignore_eos: true,
                 ..GenerateOptions::default()
             }),
@@ -132,19 +191,6 @@ impl Runner<'_, '_> {
         let mut stranger = None;
         let context = &mut *self.context;
         let interrupted = context.interrupted;
-        let mut progress = part.map(|part| Progress {
-            variant: self.variant.name.clone(),
-            part: Some(part),
-            completed: 0,
-            completed_now: 0,
-            total: outputs.len(),
-            running: 0,
-            cache_bytes: None,
-            output_tokens: 0,
-            expected_tokens: Some(outputs.iter().map(|tokens| *tokens as u64).sum()),
-            seconds: 0.0,
-            remaining_seconds: None,
-        });
         let begun = Instant::now();
         let mut reported = begun;
         engine.run(requests, &mut |event| {
@@ -191,23 +237,16 @@ impl Runner<'_, '_> {
             return Ok(None);
         }
         let finished = ended.into_iter().zip(outputs).enumerate().map(|(id, (ended, wanted))| match ended {
-            Some((tokens, timings)) if tokens == wanted => Ok(timings),
+            Some((tokens, timings)) if tokens == wanted => Ok(Times::of(&timings, tokens)),
             Some((tokens, _)) => Err(fault(format!("the engine gave {tokens} of {wanted} tokens of request {id}"))),
             None => Err(fault(format!("the engine returned without completing request {id}"))),
         });
-        let timings = finished.collect::<Result<_, _>>()?;
+        let times: Vec<Times> = finished.collect::<Result<_, _>>()?;
         if let Some(progress) = progress {
-            (context.emit)(Event::Progress(Progress {
-                completed: progress.total,
-                completed_now: progress.total,
-                running: 0,
-                cache_bytes: None,
-                output_tokens: progress.expected_tokens.unwrap_or(progress.output_tokens),
-                seconds,
-                ..progress
-            }));
+            (context.emit)(done(progress, seconds));
         }
-        Ok(Some(Ran { timings, seconds }))
+        let output_tokens = times.iter().map(|one| one.output_tokens as u64).sum();
+        Ok(Some(Ran { times, seconds, output_tokens, failed: 0 }))
     }
 }
 

@@ -6,14 +6,14 @@ use super::{BenchRow, Peers};
 use crate::jobs::JobError;
 use crate::record::{Elsewhere, ElsewhereRow};
 
-/// Reads the rows that belong to variants of these names and to the model of this name: those whose model is part of the name, or, where there
-/// is none, those without a model.
-pub(super) fn open(path: &Path, model: &str, names: &[&str]) -> Result<Peers, JobError> {
+/// Reads the rows that belong to variants of these names (`None`: of whatever precision, for a server does not tell its own) and to the model
+/// of this name: those whose model is part of the name, or, where there is none, those without a model.
+pub(super) fn open(path: &Path, model: &str, names: Option<&[&str]>) -> Result<Peers, JobError> {
     Ok(chosen(Elsewhere::read(path)?, model, names))
 }
 
 /// Those of a file.
-pub(super) fn chosen(elsewhere: Elsewhere, model: &str, names: &[&str]) -> Peers {
+pub(super) fn chosen(elsewhere: Elsewhere, model: &str, names: Option<&[&str]>) -> Peers {
     let model = model.to_lowercase();
     let shape = elsewhere
         .rows
@@ -21,7 +21,8 @@ pub(super) fn chosen(elsewhere: Elsewhere, model: &str, names: &[&str]) -> Peers
         .filter_map(|row| row.model.clone())
         .filter(|shape| model.contains(&shape.to_lowercase()))
         .max_by_key(String::len);
-    let belongs = |row: &ElsewhereRow| row.model == shape && names.contains(&row.precision.as_str());
+    let belongs =
+        |row: &ElsewhereRow| row.model == shape && names.is_none_or(|names| names.contains(&row.precision.as_str()));
     Peers {
         source: elsewhere.path,
         sha256: elsewhere.sha256,
@@ -66,7 +67,7 @@ fn has_figures(row: &BenchRow) -> bool {
 mod tests {
     use super::*;
 
-    fn rows(model: &str, names: &[&str]) -> Vec<BenchRow> {
+    fn rows(model: &str, names: Option<&[&str]>) -> Vec<BenchRow> {
         let row = |precision: &str, shape: Option<&str>, speed: Option<f64>| ElsewhereRow {
             engine: "P 1.0".to_owned(),
             precision: precision.to_owned(),
@@ -93,9 +94,10 @@ mod tests {
     fn rows_belong_to_a_model_and_a_precision_and_say_something_of_speed() {
         let both = ["f16", "awq"];
         let speeds = |rows: Vec<BenchRow>| rows.iter().filter_map(|row| row.gsm8k_shape_tok_s).collect::<Vec<_>>();
-        assert_eq!(speeds(rows("small-f16", &both)), [7.0, 100.0]);
-        assert_eq!(rows("small-f16", &both).len(), 2, "the third has no figure");
-        assert_eq!(rows("small-f16", &["f32"]), []);
-        assert_eq!(speeds(rows("Big-7B-f16", &both)), [3.0]);
+        assert_eq!(speeds(rows("small-f16", Some(&both))), [7.0, 100.0]);
+        assert_eq!(rows("small-f16", Some(&both)).len(), 2, "the third has no figure");
+        assert_eq!(rows("small-f16", Some(&["f32"])), []);
+        assert_eq!(speeds(rows("Big-7B-f16", Some(&both))), [3.0]);
+        assert_eq!(speeds(rows("small", None)), [7.0, 100.0], "a server tells no precision");
     }
 }

@@ -1,11 +1,12 @@
 //! The file that knows every stage: load → measure, variant by variant → record → report.
 
-use super::measure::measure;
+use super::measure::{Measured, measure};
 use super::{BENCH_FORMAT, BenchPlan, BenchRecord, BenchRow, DtypeBench, WorkloadPlan, render_bench};
 use super::{BenchInputs, BenchJob};
 use crate::hub::Hub;
 use crate::jobs::each::each_variant;
 use crate::jobs::{Event, Failures, JobContext, JobError, check_destination};
+use crate::openai::ENDPOINT;
 use crate::record::{Invocation, Machine, utc_now};
 
 /// How a benchmark ended.
@@ -17,6 +18,8 @@ pub struct BenchFinished {
     pub report: String,
     /// Variants that did not finish, and why.
     pub failures: Failures,
+    /// Requests that servers did not answer, of whatever part.
+    pub failed_requests: usize,
 }
 
 /// Runs a job.
@@ -32,9 +35,17 @@ pub fn evaluate(job: &BenchJob, inputs: &BenchInputs, context: &mut JobContext) 
     for note in &inputs.notes {
         (context.emit)(Event::Note(note.clone()));
     }
-    let mut dtypes = Vec::new();
+    let (mut dtypes, mut failed_requests) = (Vec::new(), 0);
+    let (mut target, mut plan) = (inputs.variants.plan.clone(), inputs.plan.clone());
+    let mut notes = inputs.notes.clone();
     let (interrupted, failures) = each_variant(&inputs.variants, context, |variant, context| {
-        let (bench, end) = measure(job, inputs, variant, context);
+        let measured = measure(job, inputs, variant, context);
+        let Measured { bench, end, notes: said, failed_requests: failed, prompts } = measured;
+        if target.set_prompts_sent_as(&variant.name, prompts.sent_as()) {
+            plan.prompts = prompts.in_words();
+        }
+        failed_requests += failed;
+        notes.extend(said);
         dtypes.push(bench);
         Ok(end)
     })?;
@@ -44,20 +55,20 @@ pub fn evaluate(job: &BenchJob, inputs: &BenchInputs, context: &mut JobContext) 
         finished: utc_now(),
         machine: Machine::detect(),
         threads: rayon::current_num_threads(),
-        target: inputs.variants.plan.clone(),
+        target,
         engine: job.target.engine.name().to_owned(),
         device: job.target.device,
         batch: job.target.batch,
-        plan: inputs.plan.clone(),
+        plan,
         interrupted,
         complete: !interrupted && failures.is_empty(),
-        notes: inputs.notes.clone(),
+        notes,
         rows: dtypes.iter().filter_map(|dtype| row(dtype, &inputs.plan)).collect(),
         dtypes,
         peers: inputs.peers.clone(),
     };
     let report = render_bench(&record, &job.format)?;
-    Ok(BenchFinished { record, report, failures })
+    Ok(BenchFinished { record, report, failures, failed_requests })
 }
 
 /// A variant's medians, with the engine's name; `None` where no engine was ever ready.
@@ -68,5 +79,11 @@ fn row(bench: &DtypeBench, plan: &BenchPlan) -> Option<BenchRow> {
         0 => format!("workload {name}, {taken} of {requests} requests"),
         shared => format!("workload {name}, {taken} of {requests} requests, {shared} tokens shared by all prompts"),
     });
-    Some(bench.row(&format!("evalsuite {} {}", engine.name, engine.version), note))
+    // Of a server its own software is what was measured.
+    let name = if engine.name == ENDPOINT {
+        engine.version.clone()
+    } else {
+        format!("evalsuite {} {}", engine.name, engine.version)
+    };
+    Some(bench.row(&name, note))
 }

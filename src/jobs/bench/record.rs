@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::lengths::Lengths;
-use super::sweep::{SweepPlan, SweepPoint, figures};
+use super::sweep::{SweepPlan, SweepPoint, figures, is_none};
 use crate::engine::{EngineInfo, LoadTimes};
 use crate::record::{
     Invocation, Machine, PeakMemory, RecordError, SweepFigures, TargetPlan, VariantName, read_json, write_json,
@@ -183,8 +183,8 @@ pub struct ColdLoad {
 /// One request alone.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SingleRun {
-    /// From submission until the first token, by the engine's clock.
-    pub first_token_seconds: f64,
+    /// From submission until the first token, by the engine's clock; `None` where the answer came whole.
+    pub first_token_seconds: Option<f64>,
     /// From submission until the last token, by the engine's clock.
     pub latency_seconds: f64,
     /// From submission until the engine returned, by this program's clock.
@@ -208,6 +208,9 @@ pub struct ManyRun {
     pub seconds: f64,
     /// Output tokens / seconds.
     pub output_tokens_per_second: f64,
+    /// Requests that were not answered: their tokens are in no figure.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub failed: usize,
 }
 
 /// A median with the least and the largest value: of few repetitions, all that can be said.
@@ -267,7 +270,7 @@ impl DtypeBench {
 
     /// One request's time to first token.
     pub fn ttft_milliseconds(&self) -> Option<Range> {
-        Range::of(self.singles.iter().map(|single| single.first_token_seconds * 1e3))
+        Range::of(self.singles.iter().filter_map(|single| Some(single.first_token_seconds? * 1e3)))
     }
 
     /// One request's speed after the first token.
@@ -278,6 +281,7 @@ impl DtypeBench {
     /// Medians as a row, under the columns' own conditions: what ran otherwise is left out, or said in the note.
     pub fn row(&self, engine: &str, note: Option<String>) -> BenchRow {
         let median = |range: Option<Range>| range.map(|range| range.median);
+        let answered = self.workload.filter(|run| run.failed == 0);
         BenchRow {
             engine: engine.to_owned(),
             shape: None,
@@ -288,10 +292,10 @@ impl DtypeBench {
             b1_decode_tok_s: median(self.decode_tokens_per_second()),
             req500_128_64_tok_s: self
                 .concurrent
-                .filter(|run| run.requests == 500)
+                .filter(|run| run.requests == 500 && run.output_tokens == 500 * 64)
                 .map(|run| run.output_tokens_per_second),
-            gsm8k_shape_s: self.workload.map(|run| run.seconds),
-            gsm8k_shape_tok_s: self.workload.map(|run| run.output_tokens_per_second),
+            gsm8k_shape_s: answered.map(|run| run.seconds),
+            gsm8k_shape_tok_s: answered.map(|run| run.output_tokens_per_second),
             sweeps: figures(&self.sweeps),
             note,
         }

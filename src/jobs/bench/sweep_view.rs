@@ -91,7 +91,7 @@ pub(super) fn tables(record: &BenchRecord, engines: &[String]) -> Vec<SweepTable
             let theirs = peers.iter().filter_map(|(peer, engine)| {
                 let speed = *peer.sweeps.get(&sweep)?.get(at)?;
                 let ours = own.iter().find(|(bench, _)| bench.dtype.to_string() == peer.dtype);
-                let standard = ours.and_then(|(bench, _)| here(bench)).filter(|measured| measured.point.is_standard());
+                let standard = ours.and_then(|(bench, _)| here(bench)).filter(SweepPoint::is_standard);
                 let ratio = standard.and_then(|measured| Some(measured.tokens_per_second()?.median / speed));
                 Some(peer_row(*at, &peer.dtype, engine, speed, ratio))
             });

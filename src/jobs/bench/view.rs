@@ -29,6 +29,8 @@ pub struct BenchView<'a> {
     pub engine: String,
     /// `Some CPU, 16 cores`.
     pub machine: String,
+    /// `random token ids`
+    pub prompts: &'static str,
     /// `gsm8k-like: 1,319 requests, 121,330 prompt and 337,664 output tokens`.
     pub workload: String,
     /// `500 requests of 128 prompt and 64 output tokens`.
@@ -144,6 +146,7 @@ impl<'a> BenchView<'a> {
             variants: variants(&record.target),
             engine,
             machine,
+            prompts: if record.plan.prompts.starts_with("random words") { "random words" } else { "random token ids" },
             workload: workload_in_words(&record.plan.workload),
             concurrent: concurrent_in_words(&record.plan),
             page_cache,
@@ -295,6 +298,9 @@ pub(super) fn peer_source(peers: &crate::jobs::bench::Peers) -> String {
 fn page_cache(record: &BenchRecord) -> String {
     if let Some(cold) = cold_in_words(record) {
         return cold;
+    }
+    if record.target.model.endpoint.is_some() {
+        return "unknown: the model answers elsewhere".to_owned();
     }
     let read: Vec<_> = record.dtypes.iter().filter_map(|dtype| dtype.read_through).collect();
     if read.is_empty() {

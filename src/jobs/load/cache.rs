@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::CachePoint;
-use super::served::Served;
+use crate::jobs::requests::Served;
 
 const EVERY: Duration = Duration::from_millis(500);
 

@@ -109,7 +109,6 @@ impl LevelFigures {
         };
         let of =
             |value: fn(&RequestRecord) -> Option<f64>| Distribution::of(answered.iter().filter_map(|one| value(one)));
-        let wrong = |one: &&&RequestRecord| one.asked_tokens.is_some() && one.asked_tokens != one.output_tokens;
         Self {
             sent: requests.len(),
             completed: answered.len(),
@@ -125,7 +124,7 @@ impl LevelFigures {
             output_tokens: of(|one| one.output_tokens.map(|tokens| tokens as f64)),
             lag: if plan.is_open() { Distribution::of(requests.iter().map(|one| one.lag_seconds)) } else { None },
             most_in_flight: most_in_flight(requests),
-            wrong_lengths: answered.iter().filter(wrong).count(),
+            wrong_lengths: answered.iter().filter(|one| one.is_of_another_length()).count(),
         }
     }
 }

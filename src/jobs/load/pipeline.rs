@@ -5,22 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use super::cache::watch;
-use super::drive::{Driven, Level, drive};
 use super::prompts::{Prompts, open_target};
-use super::served::{Place, Served};
 use super::{
-    Distribution, LOAD_FORMAT, LevelFigures, LevelPlan, LevelRecord, LoadJob, LoadPlan, LoadRecord, Slo, VariantLoad,
-    render_load, timeline,
+    Distribution, LOAD_FORMAT, LevelFigures, LevelPlan, LevelRecord, LoadJob, LoadPlan, LoadRecord, RequestRecord, Slo,
+    VariantLoad, render_load, timeline,
 };
 use crate::engine::{EngineHandle, EngineInfo, HandleOptions};
 use crate::hub::Hub;
 use crate::jobs::each::{End, each_variant};
+use crate::jobs::requests::{Driven, Level, Served, Source as _, drive, start};
 use crate::jobs::{Event, Failures, JobContext, JobError, Model, Progress, Variant, check_destination};
-use crate::openai::{Client, Refused, start_runtime};
-use crate::record::{Invocation, Machine, VariantName, utc_now};
+use crate::record::{Invocation, Machine, TargetPlan, VariantName, utc_now};
 
 /// How a load test ended.
 #[derive(Debug)]
@@ -32,9 +30,6 @@ pub struct LoadFinished {
     /// Variants that did not finish, and why.
     pub failures: Failures,
 }
-
-/// Threads that wait for an engine of ours, one a request in flight.
-const MOST_WAITING: usize = 16_384;
 
 /// Runs a job.
 pub fn execute(job: &LoadJob, hub: &Hub, context: &mut JobContext) -> Result<LoadFinished, JobError> {
@@ -50,10 +45,11 @@ pub fn execute(job: &LoadJob, hub: &Hub, context: &mut JobContext) -> Result<Loa
         (context.emit)(Event::Note(note.clone()));
     }
     let plan = plan(job, &prompts);
+    let mut told = Told { target: variants.plan.clone(), prompts: prompts.in_words(), notes };
     let mut all = Vec::new();
     let (interrupted, failures) = each_variant(&variants, context, |variant, context| {
         let mut load = VariantLoad { dtype: variant.name.clone(), engine: None, failure: None, levels: Vec::new() };
-        let end = run_variant(job, variant, &prompts, &mut load, &mut notes, context);
+        let end = run_variant(job, variant, &prompts, &mut load, &mut told, context);
         let end = end.unwrap_or_else(End::Failed);
         if let End::Failed(error) = &end {
             load.failure = Some(error.to_string());
@@ -61,13 +57,15 @@ pub fn execute(job: &LoadJob, hub: &Hub, context: &mut JobContext) -> Result<Loa
         all.push(load);
         Ok(end)
     })?;
+    let Told { target, prompts: in_words, mut notes } = told;
+    let plan = LoadPlan { prompts: in_words, ..plan };
     notes.extend(findings(&all, &job.slo));
     let record = LoadRecord {
         load_format: LOAD_FORMAT,
         invocation,
         finished: utc_now(),
         machine: Machine::detect(),
-        target: variants.plan.clone(),
+        target,
         plan,
         complete: !interrupted && failures.is_empty(),
         interrupted,
@@ -83,7 +81,7 @@ fn plan(job: &LoadJob, prompts: &Prompts) -> LoadPlan {
         levels: job.levels.clone(),
         requests: prompts.count().or(job.requests),
         duration_seconds: job.duration_seconds,
-        prompts: prompts.in_words.clone(),
+        prompts: prompts.in_words(),
         prompts_sha256: prompts.sha256.clone(),
         max_tokens: job.max_tokens,
         exact_lengths: job.prompts.are_exact(),
@@ -94,23 +92,44 @@ fn plan(job: &LoadJob, prompts: &Prompts) -> LoadPlan {
     }
 }
 
+/// What is learnt while variants run.
+struct Told {
+    /// With what endpoints are really sent.
+    target: TargetPlan,
+    /// The prompts in words.
+    prompts: String,
+    notes: Vec<String>,
+}
+
 fn run_variant(
     job: &LoadJob,
     variant: &Variant,
     prompts: &Arc<Prompts>,
     load: &mut VariantLoad,
-    notes: &mut Vec<String>,
+    told: &mut Told,
     context: &mut JobContext,
 ) -> Result<End, JobError> {
-    let runtime = runtime()?;
+    let runtime = start()?;
     (context.emit)(Event::Loading { variant: variant.name.clone(), repetition: 1, repetitions: 1 });
     let (mut served, engine) = serve(job, variant, context)?;
     (context.emit)(Event::Loaded { variant: variant.name.clone(), engine: engine.clone(), first_token: None });
     load.engine = Some(engine);
     // What a server refuses is learnt before anything is measured: a load test sends nothing again in silence.
-    for note in served.settle(&prompts.request(usize::MAX >> 33, 0), &runtime)? {
+    let (text, first) = (prompts.as_text(), usize::MAX >> 33);
+    let first_text = text.as_ref().map(|text| text.request(first, 0));
+    let settled = served.settle(&prompts.request(first, 0), first_text.as_ref(), &runtime)?;
+    for note in settled.notes {
         (context.emit)(Event::Note(note.clone()));
-        notes.push(note);
+        told.notes.push(note);
+    }
+    let prompts = match text.filter(|_| settled.as_text) {
+        Some(text) => Arc::new(text),
+        None => Arc::clone(prompts),
+    };
+    if let Some(sent_as) = prompts.sent_as()
+        && told.target.set_prompts_sent_as(&variant.name, sent_as)
+    {
+        told.prompts = prompts.in_words();
     }
     let served = Arc::new(served);
     for (index, plan) in job.levels.iter().enumerate() {
@@ -121,7 +140,7 @@ fn run_variant(
             duration_seconds: job.duration_seconds.unwrap_or(f64::INFINITY),
             seed: job.seed,
             served: Arc::clone(&served),
-            prompts: Arc::clone(prompts),
+            source: Arc::clone(&prompts) as _,
         };
         warm_up(job, &level, &runtime, context)?;
         let record = run_level(&level, variant, &runtime, job, context)?;
@@ -135,17 +154,12 @@ fn run_variant(
 }
 
 fn serve(job: &LoadJob, variant: &Variant, context: &mut JobContext) -> Result<(Served, EngineInfo), JobError> {
+    if let Model::Endpoint(endpoint) = &variant.model {
+        return Ok((Served::endpoint(endpoint)?, endpoint.info()));
+    }
     let engine = (context.open_engine)(variant, &job.target)?;
     let info = engine.info().clone();
-    let Model::Endpoint(endpoint) = &variant.model else {
-        return Ok((Served::Engine(EngineHandle::spawn(engine, HandleOptions::default())?), info));
-    };
-    let mut options = endpoint.options.clone();
-    options.client.compressed = false;
-    let clients = options.addresses.iter().map(|address| Client::new(address.clone(), options.client.clone()));
-    let places = clients.map(|client| Ok(Place::new(client?))).collect::<Result<Vec<_>, JobError>>()?;
-    let (model, refused) = (endpoint.name.clone(), Refused::default());
-    Ok((Served::Endpoints { places, options: Box::new(options), model, refused }, info))
+    Ok((Served::Engine(EngineHandle::spawn(engine, HandleOptions::default())?), info))
 }
 
 /// Requests that open connections and fill caches, as many at once as the level has users, and are not counted.
@@ -251,6 +265,16 @@ fn findings(variants: &[VariantLoad], slo: &Slo) -> Vec<String> {
                 figures.wrong_lengths, figures.completed
             ));
         }
+        let others: Vec<&RequestRecord> = level.requests.iter().filter(|one| one.has_another_prompt()).collect();
+        if let Some(first) = others.first() {
+            notes.push(format!(
+                "{place}: {} of {} prompts have another number of tokens by the server's count than asked for, the first {} for {}",
+                others.len(),
+                figures.completed,
+                first.prompt_tokens.unwrap_or_default(),
+                first.asked_prompt_tokens.unwrap_or_default()
+            ));
+        }
         if figures.completed > 0 && figures.output_tokens_per_second.is_none() {
             notes.push(format!(
                 "{place}: nobody counts the tokens: the server sends no usage, and no tokenizer is known (`--tokenizer`)"
@@ -269,8 +293,4 @@ fn findings(variants: &[VariantLoad], slo: &Slo) -> Vec<String> {
         }
     }
     notes
-}
-
-fn runtime() -> Result<Runtime, JobError> {
-    Ok(start_runtime(Builder::new_multi_thread().max_blocking_threads(MOST_WAITING).thread_name("load"))?)
 }

@@ -6,44 +6,34 @@ use super::trace::{self, Arrival};
 use super::{LoadJob, LoadPrompts};
 use crate::engine::Prompt;
 use crate::hub::Hub;
-use crate::jobs::bench::{PromptPurpose, RandomPrompts, RequestLengths, Workload};
+use crate::jobs::bench::{RequestLengths, Workload};
+use crate::jobs::requests::{LoadRequest, Purpose, RandomPrompts, Source};
 use crate::jobs::{JobError, Model, chat_template};
 use crate::task::{ChatUse, PromptSet};
 
-/// One request.
-#[derive(Debug, Clone)]
-pub(super) struct LoadRequest {
-    pub(super) prompt: Arc<Prompt>,
-    /// Tokens at most, or exactly.
-    pub(super) max_tokens: usize,
-    pub(super) exact: bool,
-}
-
 /// Where requests come from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Prompts {
-    pub(super) in_words: String,
+    /// Random ones by their lengths alone.
+    described: String,
     pub(super) sha256: Option<String>,
     /// When a trace's requests are sent.
     pub(super) times: Option<Vec<f64>>,
     kind: Kind,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Kind {
     /// Texts, over and over.
     Texts { prompts: Vec<Arc<Prompt>>, max_tokens: usize },
     /// Random tokens of these lengths, over and over, none twice.
-    Lengths { lengths: Vec<RequestLengths>, prefix: Vec<u32>, random: RandomPrompts },
+    Lengths { lengths: Vec<RequestLengths>, shared: usize, random: RandomPrompts },
 }
-
-/// Ids below this are text in every vocabulary that we know.
-const SMALL_VOCABULARY: usize = 1000;
 
 impl Prompts {
     /// Opens what the job names, for a model.
     pub(super) fn open(job: &LoadJob, model: &Model, notes: &mut Vec<String>) -> Result<Self, JobError> {
-        let (lengths, in_words, sha256, times, prefix) = match &job.prompts {
+        let (lengths, in_words, sha256, times, shared) = match &job.prompts {
             LoadPrompts::Set(path) => return Self::of_set(job, path.as_deref(), model, notes),
             LoadPrompts::Lengths { prompt_tokens, output_tokens } => {
                 let lengths = vec![RequestLengths { prompt_tokens: *prompt_tokens, output_tokens: *output_tokens }];
@@ -65,25 +55,15 @@ impl Prompts {
                 (arrivals.iter().map(lengths).collect(), words, Some(sha256), Some(times), 0)
             }
         };
-        if model.takes_messages() {
-            return Err(JobError::invalid(
-                "prompts of exact lengths are token ids, which the chat route does not take",
-                "give `--api completions`, or leave the lengths out: prompts of a set are messages",
-            ));
+        let random = RandomPrompts::of(job.seed, model);
+        if model.tokenizer().is_none() {
+            notes.push(
+                "no tokenizer is known: prompts are random token ids below 1000, or a word a token where these are not taken; their length is \
+                 checked by the server's count (`--tokenizer` names the model's)"
+                    .to_owned(),
+            );
         }
-        let vocabulary = if let Some(tokenizer) = model.reads_tokens() {
-            tokenizer.tokenizer.get_vocab_size(true)
-        } else {
-            notes.push(format!(
-                    "no tokenizer is known: prompts are random token ids below {SMALL_VOCABULARY}, and the server has to take ids \
-                     (`--tokenizer` names the model's)"
-                ));
-            SMALL_VOCABULARY
-        };
-        let random = RandomPrompts { seed: job.seed, vocabulary };
-        let prefix = random.shared_prefix(prefix);
-        let in_words = format!("random token ids, {in_words}");
-        Ok(Self { in_words, sha256, times, kind: Kind::Lengths { lengths, prefix, random } })
+        Ok(Self { described: in_words, sha256, times, kind: Kind::Lengths { lengths, shared, random } })
     }
 
     fn of_set(
@@ -107,7 +87,7 @@ impl Prompts {
             ));
         }
         Ok(Self {
-            in_words: format!("the {} prompts of the set {}, over and over", prompts.len(), set.name),
+            described: format!("the {} prompts of the set {}, over and over", prompts.len(), set.name),
             sha256: Some(set.sha256),
             times: None,
             kind: Kind::Texts { prompts, max_tokens: job.max_tokens },
@@ -119,21 +99,54 @@ impl Prompts {
         self.times.as_ref().map(Vec::len)
     }
 
-    /// The `number`th request of a level; no two levels have the same random tokens.
-    pub(super) fn request(&self, level: usize, number: usize) -> LoadRequest {
+    /// What the record says of them.
+    pub(super) fn in_words(&self) -> String {
+        match &self.kind {
+            Kind::Texts { .. } => self.described.clone(),
+            Kind::Lengths { random, .. } => format!("{}, {}", random.in_words(), self.described),
+        }
+    }
+
+    /// What random prompts are sent as: `ids`, `text` or `messages`.
+    pub(super) fn sent_as(&self) -> Option<&'static str> {
+        match &self.kind {
+            Kind::Texts { .. } => None,
+            Kind::Lengths { random, .. } => Some(random.sent_as()),
+        }
+    }
+
+    /// The same as text, where they are token ids that no text stands behind.
+    pub(super) fn as_text(&self) -> Option<Self> {
+        let Kind::Lengths { lengths, shared, random } = &self.kind else { return None };
+        let kind = Kind::Lengths { lengths: lengths.clone(), shared: *shared, random: random.as_text()? };
+        Some(Self { kind, ..self.clone() })
+    }
+}
+
+impl Source for Prompts {
+    /// No two levels have the same random prompts.
+    fn request(&self, level: usize, number: usize) -> LoadRequest {
         match &self.kind {
             Kind::Texts { prompts, max_tokens } => {
                 let prompt = Arc::clone(&prompts[number % prompts.len()]);
-                LoadRequest { prompt, max_tokens: *max_tokens, exact: false }
+                LoadRequest { prompt, prompt_tokens: None, max_tokens: *max_tokens, exact: false }
             }
-            Kind::Lengths { lengths, prefix, random } => {
+            Kind::Lengths { lengths, shared, random } => {
                 let RequestLengths { prompt_tokens, output_tokens } = lengths[number % lengths.len()];
                 // Levels are far apart, so that none repeats another's prompts.
                 let number = level << 32 | number;
-                let prompt = random.prompt(PromptPurpose::Workload, number, prefix, prompt_tokens);
-                LoadRequest { prompt, max_tokens: output_tokens, exact: true }
+                LoadRequest {
+                    prompt: random.prompt(Purpose::Workload, number, *shared, prompt_tokens),
+                    prompt_tokens: Some(shared + prompt_tokens),
+                    max_tokens: output_tokens,
+                    exact: true,
+                }
             }
         }
+    }
+
+    fn times(&self) -> Option<&[f64]> {
+        self.times.as_deref()
     }
 }
 

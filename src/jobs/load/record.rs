@@ -4,10 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::level::LevelPlan;
-use super::request::RequestRecord;
 use super::{LevelFigures, Second, Slo};
 use crate::engine::EngineInfo;
+use crate::jobs::requests::{LevelPlan, RequestRecord};
 use crate::record::{Invocation, Machine, RecordError, TargetPlan, VariantName, read_json, write_json};
 
 /// The version of a load test's file; raised when a field changes its meaning.
@@ -114,6 +113,12 @@ pub struct CachePoint {
 }
 
 impl LoadRecord {
+    /// Requests of all levels that were not answered.
+    pub fn failed_requests(&self) -> usize {
+        let levels = self.variants.iter().flat_map(|one| &one.levels);
+        levels.flat_map(|level| level.figures.failed.values()).sum()
+    }
+
     /// Writes the record.
     pub fn write(&self, path: &Path) -> Result<(), RecordError> {
         write_json(path, self)

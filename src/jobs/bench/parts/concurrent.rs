@@ -1,11 +1,10 @@
 //! Many requests of one length at once.
 
 use super::many::many;
-use crate::engine::Engine;
 use crate::jobs::JobError;
-use crate::jobs::bench::part::{Part, PartEnd, Runner};
-use crate::jobs::bench::prompts::Purpose;
+use crate::jobs::bench::part::{Opened, Part, PartEnd, Runner};
 use crate::jobs::bench::{BenchPlan, DtypeBench, Lengths, Workload};
+use crate::jobs::requests::Purpose;
 
 /// How many, and how long.
 pub(in crate::jobs::bench) const CONCURRENT: Lengths = Lengths { requests: 500, prompt_tokens: 128, output_tokens: 64 };
@@ -31,11 +30,10 @@ impl Part for Concurrent {
         32
     }
 
-    fn run(&self, runner: &mut Runner, engine: &mut dyn Engine, bench: &mut DtypeBench) -> Result<PartEnd, JobError> {
+    fn run(&self, runner: &mut Runner, opened: &mut Opened, bench: &mut DtypeBench) -> Result<PartEnd, JobError> {
         let Lengths { requests, prompt_tokens, output_tokens } = runner.plan.concurrent;
-        let prompts = runner.prompts;
-        let prompt = |number: usize| prompts.prompt(Purpose::Concurrent, number, &[], prompt_tokens);
-        let requests = (0..requests).map(|number| (prompt(number), output_tokens)).collect();
-        many(runner, engine, requests, self.name(), &mut bench.concurrent)
+        let asked = |number: usize| runner.asked((Purpose::Concurrent, number), 0, prompt_tokens, output_tokens);
+        let requests = (0..requests).map(asked).collect();
+        many(runner, opened, requests, self.name(), &mut bench.concurrent)
     }
 }

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::single::SINGLE;
-use crate::engine::Engine;
 use crate::jobs::bench::page_cache::{bytes_from_disk, evict, file_bytes, read_through, weight_files};
-use crate::jobs::bench::part::{Part, PartEnd, Runner};
-use crate::jobs::bench::prompts::Purpose;
+use crate::jobs::bench::part::{Opened, Part, PartEnd, Runner};
 use crate::jobs::bench::{BenchJob, BenchPlan, ColdLoad, DtypeBench, LoadRun, Workload};
+use crate::jobs::requests::Purpose;
 use crate::jobs::{Event, FirstToken, JobError};
 
 /// `--only load`. Every benchmark opens its engine by [`open`] and asks for a first token; this part asks for that several times.
@@ -32,11 +31,15 @@ impl Part for Load {
         job.repeats
     }
 
+    fn runs_on_endpoints(&self) -> bool {
+        false
+    }
+
     fn warm_up_requests(&self) -> usize {
         0
     }
 
-    fn run(&self, _: &mut Runner, _: &mut dyn Engine, _: &mut DtypeBench) -> Result<PartEnd, JobError> {
+    fn run(&self, _: &mut Runner, _: &mut Opened, _: &mut DtypeBench) -> Result<PartEnd, JobError> {
         Ok(PartEnd::Done)
     }
 }
@@ -48,7 +51,7 @@ pub(in crate::jobs::bench) fn open(
     repetitions: usize,
     begins_cold: bool,
     bench: &mut DtypeBench,
-) -> Result<Option<Box<dyn Engine>>, JobError> {
+) -> Result<Option<Opened>, JobError> {
     let files: Vec<PathBuf> = runner.variant.model.files().map_or_else(Vec::new, |source| weight_files(source));
     if begins_cold {
         evict(&files);
@@ -59,17 +62,17 @@ pub(in crate::jobs::bench) fn open(
     } else {
         bench.read_through = read_through(&files)?;
     }
-    let mut kept: Option<Box<dyn Engine>> = None;
+    let mut kept: Option<Opened> = None;
     for number in 0..repetitions {
         // What the one before holds must be free before the next begins.
         drop(kept.take());
         loading(runner, number + 1, repetitions);
-        let Some((engine, run)) = open_once(runner, number, bench)? else { return Ok(None) };
+        let Some((opened, run)) = open_once(runner, number, bench)? else { return Ok(None) };
         bench.loads.push(run);
-        kept = Some(engine);
+        kept = Some(opened);
     }
     match kept {
-        Some(engine) => Ok(Some(engine)),
+        Some(opened) => Ok(Some(opened)),
         None => Err(JobError::invalid("--repeats 0 asks for nothing", "give --repeats 1 or more")),
     }
 }
@@ -79,24 +82,27 @@ fn loading(runner: &mut Runner, repetition: usize, repetitions: usize) {
     (runner.context.emit)(Event::Loading { variant, repetition, repetitions });
 }
 
-/// An engine that gave a first token, and how long that took.
-type Opened = (Box<dyn Engine>, LoadRun);
-
 /// Opens the engine and asks it for a first token by this prompt; `None` where the user broke off.
-fn open_once(runner: &mut Runner, number: usize, bench: &mut DtypeBench) -> Result<Option<Opened>, JobError> {
-    let prompt = runner.prompts.prompt(Purpose::Load, number, &[], SINGLE.prompt_tokens);
+fn open_once(
+    runner: &mut Runner,
+    number: usize,
+    bench: &mut DtypeBench,
+) -> Result<Option<(Opened, LoadRun)>, JobError> {
+    let asked = runner.asked((Purpose::Load, number), 0, SINGLE.prompt_tokens, 1);
     let read_before = bytes_from_disk();
     let begun = Instant::now();
-    let mut engine = (runner.context.open_engine)(runner.variant, &runner.job.target)?;
+    let engine = (runner.context.open_engine)(runner.variant, &runner.job.target)?;
     let seconds = begun.elapsed().as_secs_f64();
     let disk_bytes = bytes_from_disk().zip(read_before).map(|(after, before)| after.saturating_sub(before));
     let submitted = begun.elapsed().as_secs_f64();
-    let Some(ran) = runner.generate(engine.as_mut(), vec![(prompt, 1)], None)? else { return Ok(None) };
-    let first_token = ran.timings.iter().map(|times| times.queued_seconds + times.first_token_seconds).sum::<f64>();
-    let run = LoadRun { seconds, engine: engine.info().load, first_token_seconds: submitted + first_token, disk_bytes };
-    bench.engine = Some(engine.info().clone());
+    let info = engine.info().clone();
+    let mut opened = Opened::Engine(engine);
+    let Some(ran) = runner.generate(&mut opened, vec![asked], None)? else { return Ok(None) };
+    let first_token: f64 = ran.times.iter().filter_map(|times| times.first_token_seconds).sum();
+    let run = LoadRun { seconds, engine: info.load, first_token_seconds: submitted + first_token, disk_bytes };
+    bench.engine = Some(info.clone());
     let first_token = Some(FirstToken { ready_seconds: seconds, first_token_seconds: run.first_token_seconds });
     let variant = runner.variant.name.clone();
-    (runner.context.emit)(Event::Loaded { variant, engine: engine.info().clone(), first_token });
-    Ok(Some((engine, run)))
+    (runner.context.emit)(Event::Loaded { variant, engine: info, first_token });
+    Ok(Some((opened, run)))
 }

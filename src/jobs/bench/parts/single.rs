@@ -1,10 +1,10 @@
 //! One request alone: time to first token, and tokens a second after it.
 
-use crate::engine::{Engine, Timings};
 use crate::jobs::JobError;
-use crate::jobs::bench::part::{Part, PartEnd, Runner};
-use crate::jobs::bench::prompts::Purpose;
+use crate::jobs::bench::part::{Opened, Part, PartEnd, Runner};
+use crate::jobs::bench::ran::Times;
 use crate::jobs::bench::{BenchPlan, DtypeBench, Lengths, SingleRun, Workload};
+use crate::jobs::requests::Purpose;
 
 /// 128 tokens after the first.
 pub(in crate::jobs::bench) const SINGLE: Lengths = Lengths { requests: 1, prompt_tokens: 128, output_tokens: 129 };
@@ -31,30 +31,28 @@ impl Part for Single {
     }
 
     /// As often as the job says, each time with another prompt.
-    fn run(&self, runner: &mut Runner, engine: &mut dyn Engine, bench: &mut DtypeBench) -> Result<PartEnd, JobError> {
+    fn run(&self, runner: &mut Runner, opened: &mut Opened, bench: &mut DtypeBench) -> Result<PartEnd, JobError> {
         for number in 0..runner.job.repeats {
-            let prompt = runner.prompts.prompt(Purpose::Single, number, &[], SINGLE.prompt_tokens);
-            let requests = vec![(prompt, SINGLE.output_tokens)];
-            let Some(ran) = runner.generate(engine, requests, Some(self.name()))? else {
+            let asked = runner.asked((Purpose::Single, number), 0, SINGLE.prompt_tokens, SINGLE.output_tokens);
+            let Some(ran) = runner.generate(opened, vec![asked], Some(self.name()))? else {
                 return Ok(PartEnd::Interrupted);
             };
-            bench.singles.extend(ran.timings.iter().map(|timings| run(timings, SINGLE.output_tokens, ran.seconds)));
+            bench.singles.extend(ran.times.iter().map(|times| run(*times, ran.seconds)));
         }
         runner.ended();
         Ok(PartEnd::Done)
     }
 }
 
-fn run(timings: &Timings, output_tokens: usize, wall_seconds: f64) -> SingleRun {
-    let first_token_seconds = timings.queued_seconds + timings.first_token_seconds;
-    let latency_seconds = timings.queued_seconds + timings.total_seconds;
-    let decoding = latency_seconds - first_token_seconds;
+fn run(times: Times, wall_seconds: f64) -> SingleRun {
+    let Times { first_token_seconds, latency_seconds, output_tokens } = times;
+    let decoding = first_token_seconds.map(|first| latency_seconds - first).filter(|decoding| *decoding > 0.0);
     SingleRun {
         first_token_seconds,
         latency_seconds,
         wall_seconds,
         output_tokens,
-        decode_tokens_per_second: (decoding > 0.0).then(|| output_tokens.saturating_sub(1) as f64 / decoding),
+        decode_tokens_per_second: decoding.map(|decoding| output_tokens.saturating_sub(1) as f64 / decoding),
     }
 }
 
@@ -63,12 +61,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decoding_counts_neither_the_queue_nor_the_first_token() {
-        let timings = Timings { queued_seconds: 0.25, first_token_seconds: 0.5, total_seconds: 2.5 };
-        let run = run(&timings, 129, 3.0);
-        assert_eq!((run.first_token_seconds, run.latency_seconds), (0.75, 2.75));
+    fn decoding_does_not_count_the_first_token() {
+        let times = |first: Option<f64>, latency: f64, output_tokens: usize| Times {
+            first_token_seconds: first,
+            latency_seconds: latency,
+            output_tokens,
+        };
+        let run = run(times(Some(0.75), 2.75, 129), 3.0);
+        assert_eq!((run.first_token_seconds, run.latency_seconds, run.wall_seconds), (Some(0.75), 2.75, 3.0));
         assert_eq!(run.decode_tokens_per_second, Some(64.0));
-        let at_once = super::run(&Timings::default(), 1, 0.0);
-        assert_eq!(at_once.decode_tokens_per_second, None);
+        assert_eq!(super::run(times(Some(0.0), 0.0, 1), 0.0).decode_tokens_per_second, None);
+        // A whole answer does not tell when its first token came.
+        assert_eq!(super::run(times(None, 2.0, 129), 3.0).decode_tokens_per_second, None);
     }
 }

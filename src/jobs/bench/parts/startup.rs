@@ -1,8 +1,7 @@
 //! A start with nothing at hand, beside starts with everything at hand.
 
-use crate::engine::Engine;
 use crate::jobs::JobError;
-use crate::jobs::bench::part::{Part, PartEnd, Runner};
+use crate::jobs::bench::part::{Opened, Part, PartEnd, Runner};
 use crate::jobs::bench::{BenchJob, BenchPlan, DtypeBench, Workload};
 
 /// `--only startup`. As [`super::load`], but for a first opening of weights that are not in the page cache.
@@ -34,11 +33,15 @@ impl Part for Startup {
         true
     }
 
+    fn runs_on_endpoints(&self) -> bool {
+        false
+    }
+
     fn warm_up_requests(&self) -> usize {
         0
     }
 
-    fn run(&self, _: &mut Runner, _: &mut dyn Engine, _: &mut DtypeBench) -> Result<PartEnd, JobError> {
+    fn run(&self, _: &mut Runner, _: &mut Opened, _: &mut DtypeBench) -> Result<PartEnd, JobError> {
         Ok(PartEnd::Done)
     }
 }

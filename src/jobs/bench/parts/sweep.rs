@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::Engine;
 use crate::jobs::JobError;
-use crate::jobs::bench::part::{Part, PartEnd, Ran, Runner};
-use crate::jobs::bench::prompts::Purpose;
+use crate::jobs::bench::part::{Opened, Part, PartEnd, Runner};
+use crate::jobs::bench::ran::Ran;
 use crate::jobs::bench::sweep::{LeftOut, PlannedPoint, SweepPlan, SweepPoint, SweepRun, standard};
 use crate::jobs::bench::{BenchPlan, DtypeBench, Lengths, Workload};
+use crate::jobs::requests::Purpose;
 use crate::record::SweepAxis;
 
 pub(in crate::jobs::bench) const NAME: &str = "sweep";
@@ -61,12 +61,12 @@ impl Part for Sweep {
         0
     }
 
-    fn run(&self, runner: &mut Runner, engine: &mut dyn Engine, bench: &mut DtypeBench) -> Result<PartEnd, JobError> {
+    fn run(&self, runner: &mut Runner, opened: &mut Opened, bench: &mut DtypeBench) -> Result<PartEnd, JobError> {
         let Some(plan) = &runner.plan.sweep else { return Ok(PartEnd::Done) };
         for (index, (sweep, at, name)) in POINTS.into_iter().enumerate() {
             let planned = plan.points.iter().find(|point| (point.sweep, point.at) == (sweep, at));
             let Some(point) = planned else { continue };
-            if measure(runner, engine, bench, *point, (index, name))? == PartEnd::Interrupted {
+            if measure(runner, opened, bench, *point, (index, name))? == PartEnd::Interrupted {
                 return Ok(PartEnd::Interrupted);
             }
         }
@@ -123,46 +123,50 @@ const fn tokens(lengths: Lengths) -> usize {
 /// One point: a round that is not counted, then as many as the job says. What was measured stays, however it ends.
 fn measure(
     runner: &mut Runner,
-    engine: &mut dyn Engine,
+    opened: &mut Opened,
     bench: &mut DtypeBench,
     point: PlannedPoint,
     (index, name): (usize, &'static str),
 ) -> Result<PartEnd, JobError> {
-    let prompts = runner.prompts;
     let Lengths { requests, prompt_tokens, output_tokens } = point.lengths;
     for round in 0..=runner.job.repeats {
-        let prompt = |request: usize| {
+        let asked = |request: usize| {
             let number = (round * MANY + index) * MANY + request;
-            (prompts.prompt(Purpose::Sweep, number, &[], prompt_tokens), output_tokens)
+            runner.asked((Purpose::Sweep, number), 0, prompt_tokens, output_tokens)
         };
-        let Some(ran) = runner.generate(engine, (0..requests).map(prompt).collect(), Some(name))? else {
+        let asked = (0..requests).map(asked).collect();
+        let Some(ran) = runner.generate(opened, asked, Some(name))? else {
             return Ok(PartEnd::Interrupted);
         };
+        let run = run(&ran, point);
         match round {
             0 => {}
-            1 => bench.sweeps.push(SweepPoint { point, runs: vec![run(&ran)] }),
-            _ => bench.sweeps.iter_mut().last().into_iter().for_each(|measured| measured.runs.push(run(&ran))),
+            1 => bench.sweeps.push(SweepPoint { point, runs: vec![run] }),
+            _ => bench.sweeps.iter_mut().last().into_iter().for_each(|measured| measured.runs.push(run)),
         }
     }
     runner.ended();
     Ok(PartEnd::Done)
 }
 
-fn run(ran: &Ran) -> SweepRun {
-    let mean = |seconds: fn(&crate::engine::Timings) -> f64| {
-        ran.timings.iter().map(|timings| timings.queued_seconds + seconds(timings)).sum::<f64>()
-            / ran.timings.len() as f64
+fn run(ran: &Ran, point: PlannedPoint) -> SweepRun {
+    let mean = |values: &mut dyn Iterator<Item = f64>| {
+        let values: Vec<f64> = values.collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
     SweepRun {
         seconds: ran.seconds,
-        first_token_seconds: mean(|timings| timings.first_token_seconds),
-        latency_seconds: mean(|timings| timings.total_seconds),
+        first_token_seconds: mean(&mut ran.times.iter().filter_map(|times| times.first_token_seconds)),
+        latency_seconds: mean(&mut ran.times.iter().map(|times| times.latency_seconds)).unwrap_or_default(),
+        output_tokens: Some(ran.output_tokens).filter(|tokens| *tokens != point.output_tokens() as u64),
+        failed: ran.failed,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::bench::ran::Times;
 
     fn at(plan: &SweepPlan, sweep: SweepAxis) -> Vec<usize> {
         plan.points.iter().filter(|point| point.sweep == sweep).map(|point| point.at).collect()
@@ -205,14 +209,27 @@ mod tests {
     }
 
     #[test]
-    fn a_run_s_times_are_means_over_its_requests_queue_included() {
-        let timings = |queued: f64, first: f64, total: f64| crate::engine::Timings {
-            queued_seconds: queued,
+    fn a_run_s_times_are_means_over_its_answers() {
+        let times = |first: Option<f64>, latency: f64| Times {
             first_token_seconds: first,
-            total_seconds: total,
+            latency_seconds: latency,
+            output_tokens: 64,
         };
-        let ran = Ran { timings: vec![timings(1.0, 0.5, 2.0), timings(3.0, 1.5, 4.0)], seconds: 7.5 };
-        let wanted = SweepRun { seconds: 7.5, first_token_seconds: 3.0, latency_seconds: 5.0 };
-        assert_eq!(run(&ran), wanted);
+        let point = PlannedPoint { sweep: SweepAxis::Batch, at: 2, lengths: standard(SweepAxis::Batch, 2) };
+        let both = vec![times(Some(1.5), 3.0), times(Some(4.5), 7.0)];
+        let ran = Ran { times: both, seconds: 7.5, output_tokens: 128, failed: 0 };
+        let wanted = SweepRun {
+            seconds: 7.5,
+            first_token_seconds: Some(3.0),
+            latency_seconds: 5.0,
+            output_tokens: None,
+            failed: 0,
+        };
+        assert_eq!(run(&ran, point), wanted);
+        // What servers gave otherwise is kept; a whole answer has no first token.
+        let short = Ran { times: vec![times(None, 3.0)], seconds: 7.5, output_tokens: 64, failed: 1 };
+        let wanted =
+            SweepRun { first_token_seconds: None, latency_seconds: 3.0, output_tokens: Some(64), failed: 1, ..wanted };
+        assert_eq!(run(&short, point), wanted);
     }
 }

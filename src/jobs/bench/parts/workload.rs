@@ -1,11 +1,10 @@
 //! A workload's requests at once.
 
 use super::many::many;
-use crate::engine::Engine;
 use crate::jobs::JobError;
-use crate::jobs::bench::part::{Part, PartEnd, Runner};
-use crate::jobs::bench::prompts::Purpose;
+use crate::jobs::bench::part::{Opened, Part, PartEnd, Runner};
 use crate::jobs::bench::{BenchPlan, DtypeBench, Workload};
+use crate::jobs::requests::Purpose;
 
 pub(in crate::jobs::bench) const NAME: &str = "workload";
 
@@ -35,12 +34,12 @@ impl Part for OfWorkload {
         32
     }
 
-    fn run(&self, runner: &mut Runner, engine: &mut dyn Engine, bench: &mut DtypeBench) -> Result<PartEnd, JobError> {
-        let (workload, prompts) = (runner.workload, runner.prompts);
-        let prefix = prompts.shared_prefix(workload.shared_prefix_tokens);
+    fn run(&self, runner: &mut Runner, opened: &mut Opened, bench: &mut DtypeBench) -> Result<PartEnd, JobError> {
+        let (workload, shared) = (runner.workload, runner.workload.shared_prefix_tokens);
         let requests = workload.requests.iter().enumerate().map(|(number, lengths)| {
-            (prompts.prompt(Purpose::Workload, number, &prefix, lengths.prompt_tokens), lengths.output_tokens)
+            runner.asked((Purpose::Workload, number), shared, lengths.prompt_tokens, lengths.output_tokens)
         });
-        many(runner, engine, requests.collect(), self.name(), &mut bench.workload)
+        let requests = requests.collect();
+        many(runner, opened, requests, self.name(), &mut bench.workload)
     }
 }

@@ -21,6 +21,9 @@ pub struct RequestRecord {
     /// Tokens that the answer had to have, where that is exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_tokens: Option<usize>,
+    /// Tokens that the prompt was made to have, where that is exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_prompt_tokens: Option<usize>,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -40,6 +43,16 @@ impl RequestRecord {
     pub fn itl_seconds(&self) -> Option<f64> {
         let gaps = self.output_tokens?.checked_sub(1).filter(|gaps| *gaps > 0)?;
         Some((self.latency_seconds? - self.ttft_seconds?) / gaps as f64)
+    }
+
+    /// Whether its answer has another number of tokens than it had to have. What nobody counts has.
+    pub fn is_of_another_length(&self) -> bool {
+        self.error.is_none() && self.asked_tokens.is_some() && self.asked_tokens != self.output_tokens
+    }
+
+    /// Whether the server counts other tokens in the prompt than it was made of; not where it does not count.
+    pub fn has_another_prompt(&self) -> bool {
+        self.asked_prompt_tokens.zip(self.prompt_tokens).is_some_and(|(asked, counted)| asked != counted)
     }
 
     /// When it was over, since the level began.

@@ -6,38 +6,56 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
-use super::prompts::Prompts;
-use super::served::{Measured, Served};
+use super::served::{LoadRequest, Measured, Served};
 use super::{LevelPlan, RequestRecord};
 use crate::engine::EngineError;
 use crate::jobs::JobError;
+use crate::openai::start_runtime;
 
 /// What a level is driven by.
 #[derive(Clone)]
-pub(super) struct Level {
-    pub(super) plan: LevelPlan,
+pub(in crate::jobs) struct Level {
+    pub(in crate::jobs) plan: LevelPlan,
     /// Of all levels.
-    pub(super) index: usize,
+    pub(in crate::jobs) index: usize,
     /// Requests at most.
-    pub(super) requests: usize,
+    pub(in crate::jobs) requests: usize,
     /// Nothing is sent later.
-    pub(super) duration_seconds: f64,
-    pub(super) seed: u64,
-    pub(super) served: Arc<Served>,
-    pub(super) prompts: Arc<Prompts>,
+    pub(in crate::jobs) duration_seconds: f64,
+    pub(in crate::jobs) seed: u64,
+    pub(in crate::jobs) served: Arc<Served>,
+    pub(in crate::jobs) source: Arc<dyn Source>,
+}
+
+/// Where a level's requests come from.
+pub(in crate::jobs) trait Source: Send + Sync {
+    /// The `number`th request of a level.
+    fn request(&self, level: usize, number: usize) -> LoadRequest;
+
+    /// When each is sent, in seconds since the level began, where they say so themselves.
+    fn times(&self) -> Option<&[f64]> {
+        None
+    }
+}
+
+/// Requests that are given one by one; every level has the same.
+impl Source for Vec<LoadRequest> {
+    fn request(&self, _: usize, number: usize) -> LoadRequest {
+        self[number].clone()
+    }
 }
 
 /// What came of a level.
 #[derive(Debug, Default)]
-pub(super) struct Driven {
+pub(in crate::jobs) struct Driven {
     /// In the order of sending.
-    pub(super) requests: Vec<RequestRecord>,
+    pub(in crate::jobs) requests: Vec<RequestRecord>,
     /// Between chunks of all answers, seconds.
-    pub(super) gaps: Vec<f32>,
+    pub(in crate::jobs) gaps: Vec<f32>,
     /// In flight when the user broke off: neither answered nor failed.
-    pub(super) abandoned: usize,
+    pub(in crate::jobs) abandoned: usize,
 }
 
 /// How often whoever waits looks whether the user has broken off.
@@ -51,8 +69,16 @@ struct Shared {
     stop: AtomicBool,
 }
 
+/// Threads that wait for an engine of ours, one a request in flight.
+const MOST_WAITING: usize = 16_384;
+
+/// What sends requests and reads answers.
+pub(in crate::jobs) fn start() -> Result<Runtime, JobError> {
+    Ok(start_runtime(Builder::new_multi_thread().max_blocking_threads(MOST_WAITING).thread_name("load"))?)
+}
+
 /// Runs a level; `tell` hears how many requests were sent and how many are over.
-pub(super) fn drive(
+pub(in crate::jobs) fn drive(
     level: &Level,
     runtime: &Runtime,
     interrupted: &AtomicBool,
@@ -75,7 +101,7 @@ pub(super) fn drive(
             Some(schedule(&shared, times, runtime, sender.clone())?)
         }
         LevelPlan::Trace => {
-            let times = level.prompts.times.clone().unwrap_or_default();
+            let times = level.source.times().map(<[f64]>::to_vec).unwrap_or_default();
             Some(schedule(&shared, times, runtime, sender.clone())?)
         }
     };
@@ -130,7 +156,7 @@ async fn user(shared: Arc<Shared>, sender: Sender<Result<Measured, EngineError>>
             .sent
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sent| (sent < level.requests).then_some(sent + 1));
         let Ok(number) = taken else { return };
-        let measured = match level.served.ready(&level.prompts.request(level.index, number), number) {
+        let measured = match level.served.ready(&level.source.request(level.index, number), number) {
             Ok(ready) => {
                 let sent_seconds = shared.begin.elapsed().as_secs_f64();
                 let mut measured = level.served.send(ready).await;
@@ -157,7 +183,7 @@ fn schedule(
         let level = &shared.level;
         for (number, at) in times.into_iter().enumerate().take_while(|(_, at)| *at < level.duration_seconds) {
             // Made before its moment, so that making it delays nothing.
-            let ready = level.served.ready(&level.prompts.request(level.index, number), number);
+            let ready = level.served.ready(&level.source.request(level.index, number), number);
             if !sleep_until(&shared, at) {
                 return;
             }

@@ -7,15 +7,25 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::RequestRecord;
-use super::prompts::LoadRequest;
 use crate::engine::model::ModelTokenizer;
-use crate::engine::{EngineError, EngineHandle, GenerateOptions, Request, Update, Work};
-use crate::jobs::JobError;
-use crate::openai::{Client, EndpointOptions, GenerationRequest, Refused, Reply, RequestError};
+use crate::engine::{EngineError, EngineHandle, GenerateOptions, Prompt, Request, Update, Work};
+use crate::jobs::{Endpoint, JobError};
+use crate::openai::{Cause, Client, EndpointOptions, GenerationRequest, Refused, Reply, RequestError};
+
+/// One request.
+#[derive(Debug, Clone)]
+pub(in crate::jobs) struct LoadRequest {
+    pub(in crate::jobs) prompt: Arc<Prompt>,
+    /// Tokens that the prompt was made to have, where it was.
+    pub(in crate::jobs) prompt_tokens: Option<usize>,
+    /// Tokens at most, or exactly.
+    pub(in crate::jobs) max_tokens: usize,
+    pub(in crate::jobs) exact: bool,
+}
 
 /// Whatever answers.
 #[derive(Debug)]
-pub(super) enum Served {
+pub(in crate::jobs) enum Served {
     /// Servers of one model; each request goes to the one with the fewest in flight.
     Endpoints { places: Vec<Place>, options: Box<EndpointOptions>, model: String, refused: Refused },
     /// An engine of ours.
@@ -24,35 +34,58 @@ pub(super) enum Served {
 
 /// One server.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) client: Client,
+pub(in crate::jobs) struct Place {
+    pub(in crate::jobs) client: Client,
     in_flight: AtomicUsize,
 }
 
 /// A request that is ready to be sent: nothing is left to be done once its moment has come.
 #[derive(Debug)]
-pub(super) enum Ready {
-    Body(Bytes, Option<usize>, crate::openai::Api),
-    Request(Box<Request>, Option<usize>),
+pub(in crate::jobs) enum Ready {
+    Body(Bytes, AskedLengths, crate::openai::Api),
+    Request(Box<Request>, AskedLengths),
+}
+
+/// Tokens that a request is made of and asks for, where either is exact.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::jobs) struct AskedLengths {
+    prompt: Option<usize>,
+    output: Option<usize>,
+}
+
+/// What the request showed that is sent before anything is measured.
+#[derive(Debug, Default)]
+pub(in crate::jobs) struct Settled {
+    /// What the server takes none of.
+    pub(in crate::jobs) notes: Vec<String>,
+    /// It takes no token ids, but text.
+    pub(in crate::jobs) as_text: bool,
+    /// What it answered; `None` of an engine of ours, which is asked nothing.
+    pub(in crate::jobs) answer: Option<RequestRecord>,
 }
 
 /// What came of a request, and the gaps between its chunks in seconds.
 #[derive(Debug, Default)]
-pub(super) struct Measured {
-    pub(super) record: RequestRecord,
-    pub(super) gaps: Vec<f32>,
-}
-
-impl Place {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, in_flight: AtomicUsize::new(0) }
-    }
+pub(in crate::jobs) struct Measured {
+    pub(in crate::jobs) record: RequestRecord,
+    pub(in crate::jobs) gaps: Vec<f32>,
 }
 
 impl Served {
+    /// Servers, each with connections of its own. Answers come uncompressed.
+    pub(in crate::jobs) fn endpoint(endpoint: &Endpoint) -> Result<Self, JobError> {
+        let mut options = endpoint.options.clone();
+        options.client.compressed = false;
+        let clients = options.addresses.iter().map(|address| Client::new(address.clone(), options.client.clone()));
+        let places = clients.map(|client| Ok(Place { client: client?, in_flight: AtomicUsize::new(0) }));
+        let places = places.collect::<Result<Vec<_>, JobError>>()?;
+        let (model, refused) = (endpoint.name.clone(), Refused::default());
+        Ok(Self::Endpoints { places, options: Box::new(options), model, refused })
+    }
+
     /// Makes a request ready.
-    pub(super) fn ready(&self, request: &LoadRequest, number: usize) -> Result<Ready, EngineError> {
-        let asked = request.exact.then_some(request.max_tokens);
+    pub(in crate::jobs) fn ready(&self, request: &LoadRequest, number: usize) -> Result<Ready, EngineError> {
+        let asked = AskedLengths { prompt: request.prompt_tokens, output: request.exact.then_some(request.max_tokens) };
         match self {
             Self::Endpoints { options, model, refused, .. } => {
                 let prompt = options.prompt_form(&request.prompt)?;
@@ -78,7 +111,7 @@ impl Served {
     }
 
     /// Sends a request and waits for all of its answer. A failure is a result: nothing is sent again.
-    pub(super) async fn send(&self, ready: Ready) -> Measured {
+    pub(in crate::jobs) async fn send(&self, ready: Ready) -> Measured {
         match (self, ready) {
             (Self::Endpoints { places, options, .. }, Ready::Body(body, asked, api)) => {
                 let place = places.iter().min_by_key(|place| place.in_flight.load(Ordering::Relaxed));
@@ -102,26 +135,46 @@ impl Served {
         }
     }
 
-    /// Learns what a server refuses, from requests that are not counted: the note of it, or why it cannot be asked at all.
-    pub(super) fn settle(
+    /// Learns what a server refuses, from requests that are not counted, or why it cannot be asked at all. `text` is the same request
+    /// without token ids, which not every server takes.
+    pub(in crate::jobs) fn settle(
         &mut self,
         request: &LoadRequest,
+        text: Option<&LoadRequest>,
         runtime: &tokio::runtime::Runtime,
-    ) -> Result<Vec<String>, JobError> {
-        let mut notes = Vec::new();
+    ) -> Result<Settled, JobError> {
+        let mut settled = Settled::default();
+        let mut refused_ids = None;
         loop {
-            let Ready::Body(body, _, api) = self.ready(request, 0)? else { return Ok(notes) };
-            let Self::Endpoints { places, options, refused, .. } = self else { return Ok(notes) };
-            let Some(place) = places.first() else { return Ok(notes) };
-            let answer = runtime.block_on(place.client.generate(api, body.clone(), options.stream));
-            let Err(error) = answer else { return Ok(notes) };
+            let asked = text.filter(|_| settled.as_text).unwrap_or(request);
+            let Ready::Body(body, lengths, api) = self.ready(asked, 0)? else { return Ok(settled) };
+            let Self::Endpoints { places, options, refused, .. } = self else { return Ok(settled) };
+            let Some(place) = places.first() else { return Ok(settled) };
+            let error = match runtime.block_on(place.client.generate(api, body.clone(), options.stream)) {
+                Ok(reply) => {
+                    settled.answer = Some(answered(&reply, lengths, options.tokenizer.as_deref()).record);
+                    return Ok(settled);
+                }
+                Err(error) => error,
+            };
             let value = serde_json::from_slice(&body).unwrap_or_default();
             match refused.learn_from(&error, &value) {
-                Some(note) => notes.push(note),
-                None => return Err(first_failure(place.client.address(), &error)),
+                Some(note) => settled.notes.push(note),
+                None if text.is_some() && !settled.as_text && may_be_the_ids(&error) => {
+                    settled.as_text = true;
+                    settled.notes.push(format!("the server takes no token ids ({error}): prompts are sent as text"));
+                    refused_ids = Some(error);
+                }
+                // What it says of the ids is what it minds, where text is refused too.
+                None => return Err(first_failure(place.client.address(), refused_ids.as_ref().unwrap_or(&error))),
             }
         }
     }
+}
+
+/// Whether a refusal may be one of token ids; some servers fail at them without a word.
+fn may_be_the_ids(error: &RequestError) -> bool {
+    matches!(error.cause, Cause::Status(400 | 415 | 422 | 500 | 501))
 }
 
 fn first_failure(address: &crate::openai::Address, error: &RequestError) -> JobError {
@@ -132,14 +185,15 @@ fn first_failure(address: &crate::openai::Address, error: &RequestError) -> JobE
     .into()
 }
 
-fn answered(reply: &Reply, asked_tokens: Option<usize>, tokenizer: Option<&ModelTokenizer>) -> Measured {
+fn answered(reply: &Reply, asked: AskedLengths, tokenizer: Option<&ModelTokenizer>) -> Measured {
     let counts = reply.counts(tokenizer);
     let record = RequestRecord {
         ttft_seconds: reply.first_token_seconds,
         latency_seconds: Some(reply.seconds),
         prompt_tokens: counts.prompt_tokens,
         output_tokens: counts.output_tokens,
-        asked_tokens,
+        asked_tokens: asked.output,
+        asked_prompt_tokens: asked.prompt,
         resent: reply.resent,
         ..RequestRecord::default()
     };
@@ -157,7 +211,7 @@ fn failed(cause: &str, message: &str, sent: Instant) -> Measured {
     Measured { record, gaps: Vec::new() }
 }
 
-fn run_on_engine(handle: &EngineHandle, request: Request, asked_tokens: Option<usize>) -> Measured {
+fn run_on_engine(handle: &EngineHandle, request: Request, asked: AskedLengths) -> Measured {
     let sent = Instant::now();
     let prompt_tokens = request.prompt.token_ids.len();
     let error = |error: &EngineError| {
@@ -184,7 +238,8 @@ fn run_on_engine(handle: &EngineHandle, request: Request, asked_tokens: Option<u
                     latency_seconds: Some(last),
                     prompt_tokens: Some(prompt_tokens),
                     output_tokens: Some(completion.token_ids.len()),
-                    asked_tokens,
+                    asked_tokens: asked.output,
+                    asked_prompt_tokens: asked.prompt,
                     ..RequestRecord::default()
                 };
                 return Measured { record, gaps };
