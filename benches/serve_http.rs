@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use evalsuite::engine::model::ModelSpec;
 use evalsuite::engine::{
-    Batching, Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes, Request,
-    Timings, Token, Work,
+    Batching, Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes,
+    Request, Timings, Token, Work,
 };
 use evalsuite::hub::Hub;
 use evalsuite::jobs::{JobContext, Target};
@@ -125,11 +125,8 @@ fn start(interrupted: &'static AtomicBool) -> String {
             note: |line| eprintln!("{line}"),
         };
         let hub = Hub::from_environment(true).unwrap();
-        let mut context = JobContext {
-            open_engine: &mut |_, _| Ok(Box::new(Null::new())),
-            emit: &mut |_| (),
-            interrupted,
-        };
+        let mut context =
+            JobContext { open_engine: &mut |_, _| Ok(Box::new(Null::new())), emit: &mut |_| (), interrupted };
         serve(&job, &hub, &mut context, &mut |serving| sender.send(serving.url.clone()).unwrap()).unwrap();
     });
     receiver.recv().unwrap().trim_start_matches("http://").trim_end_matches("/v1").to_owned()
