@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use evalsuite::engine::model::ModelSpec;
 use evalsuite::engine::{
-    Batching, Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes,
-    Request, Timings, Token, Work,
+    Batching, Capacity, Completion, Devices, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish,
+    LoadTimes, Request, Timings, Token, Work,
 };
 use evalsuite::hub::Hub;
 use evalsuite::jobs::{JobContext, Target};
@@ -111,7 +111,7 @@ fn start(interrupted: &'static AtomicBool) -> String {
                 variants: Vec::new(),
                 reference: None,
                 engine: EngineKind::Cpu,
-                device: 0,
+                devices: Devices::default(),
                 batching: Batching::Invariant,
                 batch: None,
                 endpoints: Vec::new(),

@@ -64,7 +64,8 @@ pub struct BenchArguments {
     #[command(flatten)]
     /// Which model, and by which engine.
     pub model: ModelArguments,
-    /// Requests that advance together at most [default: the engine's choice]
+    /// Requests that advance together at most, on each GPU [default: the engine's
+    /// choice]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch: Option<usize>,
     #[command(flatten)]

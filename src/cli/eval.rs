@@ -66,8 +66,8 @@ pub struct EvalFlags {
     #[command(flatten)]
     /// Which model, and by which engine.
     pub model: ModelArguments,
-    /// Requests that advance together at most; of an endpoint, at a time
-    /// [default: the engine's choice; 32 of an endpoint]
+    /// Requests that advance together at most, on each GPU; of an endpoint, at a
+    /// time [default: the engine's choice; 32 of an endpoint]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch: Option<usize>,
     #[command(flatten)]

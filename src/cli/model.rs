@@ -5,7 +5,7 @@ use clap::Args;
 use super::session::{open_hub, start_threads};
 use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
-use crate::engine::{Batching, Dtype, EngineKind};
+use crate::engine::{Batching, Devices, Dtype, EngineKind};
 use crate::fault::Fault;
 use crate::hub::{DEFAULT_REVISION, Hub};
 use crate::jobs::{JobError, Target, VariantSpec};
@@ -48,9 +48,10 @@ pub struct ModelArguments {
     #[arg(long, default_value = "auto", help_heading = "Model", help = engines_help())]
     #[expect(missing_docs, reason = "a doc comment would take the place of the help that lists the engines")]
     pub engine: String,
-    /// Which GPU, where the engine runs on one
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Model")]
-    pub device: usize,
+    /// Which GPUs, where the engine runs on one: of several, such as 0,1, each
+    /// holds the model, and requests go to whichever has room
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0", help_heading = "Model")]
+    pub device: Vec<usize>,
     /// `invariant`: a request's tokens never depend on its batch; `fast`: the
     /// fastest sums for each batch [default: invariant; fast for bench]
     #[arg(long, value_name = "MODE", help_heading = "Model")]
@@ -83,7 +84,7 @@ impl ModelArguments {
             variants: variants(&self.variant, engine)?,
             reference: self.reference.clone(),
             engine,
-            device: self.device,
+            devices: Devices::new(self.device.clone())?,
             batching: self.batching.as_deref().map(batching_named).transpose()?.unwrap_or(batching),
             batch,
             endpoints: Vec::new(),

@@ -33,9 +33,9 @@ pub struct ResumeArguments {
     /// The run folder
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// Which GPU, where the engine runs on one
-    #[arg(long, value_name = "N", help_heading = "Model")]
-    pub device: Option<usize>,
+    /// Which GPUs, where the engine runs on one: one, or several such as 0,1
+    #[arg(long, value_name = "LIST", help_heading = "Model")]
+    pub device: Option<String>,
     /// CPU threads
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub threads: Option<usize>,
@@ -146,7 +146,7 @@ impl ResumeArguments {
         let real = |value: Option<f64>| value.map(|value| Some(value.to_string()));
         let path = |value: &Option<PathBuf>| value.as_deref().map(|path| absolute(path).map(Some)).transpose();
         let all = [
-            ("device", number(self.device)),
+            ("device", self.device.clone().map(Some)),
             ("threads", number(self.threads)),
             ("offline", self.offline.then_some(None)),
             ("no_stream", self.no_stream.then_some(None)),

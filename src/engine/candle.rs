@@ -24,7 +24,7 @@ const ENTRY: EngineEntry = EngineEntry {
     description: "candle-transformers' own models, slow: an independent implementation to hold ours against",
     dtypes: &Precision::FLOATING,
     on_gpu: || false,
-    open: |source, options| Ok(Box::new(CandleEngine::load(source, options.dtype)?)),
+    open: |source, options, _| Ok(Box::new(CandleEngine::load(source, options.dtype)?)),
 };
 
 #[expect(non_upper_case_globals, reason = "engines read like the variants of one type")]
@@ -76,8 +76,12 @@ impl CandleEngine {
             cache_bytes: None,
             arithmetic: None,
         };
-        let limits =
-            Limits { vocabulary: source.config.vocabulary, context_tokens: info.context_tokens, cache_tokens: None };
+        let limits = Limits {
+            vocabulary: source.config.vocabulary,
+            context_tokens: info.context_tokens,
+            cache_tokens: None,
+            block_tokens: 1,
+        };
         let tokenizer = Arc::clone(&source.tokenizer);
         Ok(Self { model, tokenizer, info, limits, queue: Queue::default(), running: None })
     }

@@ -56,6 +56,19 @@ impl EngineError {
         }
     }
 
+    /// The same, said of one of several: `who` stands before it.
+    #[must_use]
+    pub(crate) fn of(&self, who: &str) -> Self {
+        let mut error = self.repeated();
+        match &mut error {
+            Self::Invalid(fault) | Self::Hub(HubError(fault)) | Self::Busy(fault) | Self::Failed(fault) => {
+                fault.what = format!("{who}: {}", fault.what);
+            }
+            Self::Read(_) => (), // no repetition is one
+        }
+        error
+    }
+
     /// The engine is at fault.
     pub fn failed(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Failed(Fault::new(what, hint))

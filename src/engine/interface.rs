@@ -59,7 +59,7 @@ pub struct Capacity {
     /// Requests that could be worked on beside those.
     pub free_slots: usize,
     /// Tokens of the KV cache that no running request has reserved; what only the prefix cache keeps counts as free. `None` where
-    /// the cache has no fixed size.
+    /// the cache has no fixed size. Of an engine on several devices the mean, as [`Limits::cache_tokens`] are one device's.
     pub free_tokens: Option<usize>,
 }
 
@@ -77,8 +77,10 @@ pub struct Limits {
     pub vocabulary: usize,
     /// Longest prompt plus output, in tokens.
     pub context_tokens: usize,
-    /// Tokens that the whole KV cache holds; `None` where it has no fixed size.
+    /// Tokens that the whole KV cache holds, on the smallest of several devices; `None` where it has no fixed size.
     pub cache_tokens: Option<usize>,
+    /// Tokens of a block of the KV cache: a request reserves whole blocks. 1 where there are none.
+    pub block_tokens: usize,
 }
 
 impl Limits {
@@ -110,6 +112,11 @@ impl Limits {
         self.check_cache(&format!("request {id}"), request.max_total_tokens(self.context_tokens))
     }
 
+    /// Tokens of the KV cache that a request reserves.
+    pub fn reserved_tokens(&self, request: &Request) -> usize {
+        request.max_total_tokens(self.context_tokens).next_multiple_of(self.block_tokens.max(1))
+    }
+
     /// Refuses what does not fit the KV cache even alone; `what` may come to so many tokens.
     pub fn check_cache(&self, what: &str, tokens: usize) -> Result<(), EngineError> {
         let Some(room) = self.cache_tokens.filter(|room| tokens > *room) else { return Ok(()) };
@@ -132,7 +139,12 @@ pub trait Engine: Send {
 
     /// What a request may be at most. [`Engine::submit`] refuses what lies beyond.
     fn limits(&self) -> Limits {
-        Limits { vocabulary: usize::MAX, context_tokens: self.info().context_tokens, cache_tokens: None }
+        Limits {
+            vocabulary: usize::MAX,
+            context_tokens: self.info().context_tokens,
+            cache_tokens: None,
+            block_tokens: 1,
+        }
     }
 
     /// Takes a request into the queue. One that cannot be worked on, or whose id belongs to a request that is here already, is

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::devices::Devices;
 use super::model::ModelSource;
 use super::precision::Precision as Dtype;
 use super::{Engine, EngineError};
@@ -23,8 +24,8 @@ pub struct EngineEntry {
     pub(super) open: Open,
 }
 
-/// Loads a model into an engine.
-type Open = fn(&Arc<ModelSource>, &OpenOptions) -> Result<Box<dyn Engine>, EngineError>;
+/// Loads a model into an engine, on the GPU with this number where it runs on one.
+type Open = fn(&Arc<ModelSource>, &OpenOptions, usize) -> Result<Box<dyn Engine>, EngineError>;
 
 /// An engine: an entry of [`EngineKind::ALL`].
 #[derive(Clone, Copy)]
@@ -90,23 +91,23 @@ impl Batching {
 }
 
 /// How to open an engine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct OpenOptions {
     /// Which.
     pub kind: EngineKind,
     /// Precision.
     pub dtype: Dtype,
-    /// Requests that advance together at most; `None` lets the engine choose.
+    /// Requests that advance together at most, on each device; `None` lets the engine choose.
     pub batch: Option<usize>,
-    /// Which GPU, by the driver's number; 0 for engines without one.
-    pub device: usize,
+    /// Which GPUs; the first for engines without one.
+    pub devices: Devices,
     /// Whether a request's tokens may depend on its batch.
     pub batching: Batching,
 }
 
 impl OpenOptions {
     /// On the first GPU, with nothing that depends on the batch.
-    pub const fn new(kind: EngineKind, dtype: Dtype, batch: Option<usize>) -> Self {
-        Self { kind, dtype, batch, device: 0, batching: Batching::Invariant }
+    pub fn new(kind: EngineKind, dtype: Dtype, batch: Option<usize>) -> Self {
+        Self { kind, dtype, batch, devices: Devices::default(), batching: Batching::Invariant }
     }
 }

@@ -10,6 +10,7 @@ pub mod candle;
 pub mod cpu;
 mod cuda;
 mod detokenizer;
+mod devices;
 mod error;
 pub mod fault;
 pub mod files;
@@ -21,6 +22,7 @@ mod kind;
 pub mod model;
 mod open;
 mod precision;
+mod replicas;
 mod sampling;
 pub mod system;
 pub mod text;
@@ -33,13 +35,15 @@ pub use api::{
 pub use arithmetic::Arithmetic;
 pub use cuda::{describe as gpu_description, is_present as gpu_is_present};
 pub use detokenizer::Detokenizer;
+pub use devices::Devices;
 pub use error::EngineError;
 pub use generation::{Accepted, Generation};
 pub use handle::{EngineHandle, HandleOptions, RequestStream, Shutdown, Ticket, Update, UpdateSink};
 pub use interface::{Capacity, Engine, Event, Limits, Token};
 pub use kind::{Batching, EngineEntry, EngineKind, OpenOptions};
-pub use open::{check_device, open};
+pub use open::{check_devices, open};
 pub use precision::{Precision, Precision as Dtype};
+pub use replicas::{Replica, Replicas};
 pub use thought::{SplitThought, Thought, ThoughtMarks};
 
 #[cfg(test)]

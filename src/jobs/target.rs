@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Endpoint, EndpointSettings, JobError, Model};
 use crate::engine::model::quant::Origin;
 use crate::engine::model::{ModelSource, ModelSpec, ModelTokenizer, WeightFormat};
-use crate::engine::{Batching, EngineKind, OpenOptions, Precision, check_device};
+use crate::engine::{Batching, Devices, EngineKind, OpenOptions, Precision, check_devices};
 use crate::hub::Hub;
 use crate::openai::{Address, Api};
 use crate::record::{ModelPlan, VariantName, VariantPlan};
@@ -28,11 +28,11 @@ pub struct Target {
     pub reference: Option<String>,
     /// The engine.
     pub engine: EngineKind,
-    /// Which GPU, where the engine runs on one.
-    pub device: usize,
+    /// Which GPUs, where the engine runs on one; several share the requests.
+    pub devices: Devices,
     /// Whether a request's tokens may depend on its batch.
     pub batching: Batching,
-    /// Requests that advance together at most.
+    /// Requests that advance together at most, on each device.
     pub batch: Option<usize>,
     /// Endpoints in place of the model's files, all of one model.
     pub endpoints: Vec<Address>,
@@ -74,18 +74,18 @@ pub struct Further {
 }
 
 impl Target {
-    /// Asks for the device that the engine would run on: a machine without it is a mistake in the command.
-    pub(crate) fn check_device(&self) -> Result<(), JobError> {
+    /// Asks for the devices that the engine would run on: a machine without one is a mistake in the command.
+    pub(crate) fn check_devices(&self) -> Result<(), JobError> {
         if !self.endpoints.is_empty() {
             return Ok(());
         }
-        Ok(check_device(self.engine, self.device)?)
+        Ok(check_devices(self.engine, &self.devices)?)
     }
 
     /// How the engine is opened in a precision.
     pub fn open_options(&self, precision: Precision) -> OpenOptions {
         OpenOptions {
-            device: self.device,
+            devices: self.devices.clone(),
             batching: self.batching,
             ..OpenOptions::new(self.engine, precision, self.batch)
         }

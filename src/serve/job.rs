@@ -135,7 +135,7 @@ impl ServeJob {
 
 /// Opens the files and loads every engine.
 fn load(job: &ServeJob, hub: &Hub, metrics: &Metrics, context: &mut JobContext) -> Result<Models, JobError> {
-    job.target.check_device()?;
+    job.target.check_devices()?;
     let checkpoints = job.target.open(hub)?;
     let target = chosen(&job.target, &checkpoints.model);
     let variants = checkpoints.variants(&target, &job.command)?;

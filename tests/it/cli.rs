@@ -158,6 +158,36 @@ fn a_gpu_that_is_not_there_is_said_once_and_begins_nothing() {
 }
 
 #[test]
+fn several_gpus_are_named_once_each_and_on_a_gpu() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let out = out.to_str().unwrap();
+    for command in ["eval gsm8k", "gsm8k", "quality", "perplexity", "bench", "load"] {
+        let told = |device: &str, engine: &str| {
+            let words =
+                [command.split(' ').collect(), vec!["--engine", engine, "--device", device, "--out", out]].concat();
+            let message = mistake(&words);
+            assert!(!std::path::Path::new(out).exists(), "{command} made its folder or file");
+            message
+        };
+        let twice = told("1,0,1", "cuda");
+        assert!(
+            twice.contains("--device 1,0,1 names GPU 1 twice\nhint: name each once, such as `--device 0,1`"),
+            "{twice}"
+        );
+        let on_cpu = told("0,1", "cpu");
+        assert!(
+            on_cpu.contains("--device 0,1: the engine asked for runs on the CPU, which is one device\nhint: "),
+            "{on_cpu}"
+        );
+        let unknown = told("0,98", "cuda");
+        assert!(unknown.contains("there is no GPU 98") || unknown.contains("libcuda.so.1"), "{command}: {unknown}");
+        let none = told("x", "cuda");
+        assert!(none.contains("--device"), "{command}: {none}");
+    }
+}
+
+#[test]
 fn flags_that_would_mean_nothing_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");

@@ -21,7 +21,7 @@ pub(crate) fn kinds() -> Vec<EngineKind> {
     vec![EngineKind::Cpu]
 }
 
-fn step(engine: &mut dyn Engine, steps: usize) -> Vec<Event> {
+pub(crate) fn step(engine: &mut dyn Engine, steps: usize) -> Vec<Event> {
     let mut events = Vec::new();
     for _ in 0..steps {
         engine.step(&mut events).unwrap();
@@ -29,7 +29,7 @@ fn step(engine: &mut dyn Engine, steps: usize) -> Vec<Event> {
     events
 }
 
-fn completed(events: Vec<Event>) -> Vec<Completion> {
+pub(crate) fn completed(events: Vec<Event>) -> Vec<Completion> {
     let completed = |event| match event {
         Event::Completed(completion) => Some(completion),
         Event::Failed { request, error } => panic!("request {request} failed: {error}"),
@@ -39,7 +39,7 @@ fn completed(events: Vec<Event>) -> Vec<Completion> {
 }
 
 /// Steps until nothing is left to do.
-fn drain(engine: &mut dyn Engine) -> Vec<Completion> {
+pub(crate) fn drain(engine: &mut dyn Engine) -> Vec<Completion> {
     let mut all = Vec::new();
     for _ in 0..10_000 {
         if engine.capacity().is_idle() {
@@ -51,7 +51,7 @@ fn drain(engine: &mut dyn Engine) -> Vec<Completion> {
 }
 
 /// Requests of every kind whose prompts begin alike: those of one group in 130 tokens, all in 70.
-fn requests(vocabulary: usize) -> Vec<Request> {
+pub(crate) fn requests(vocabulary: usize) -> Vec<Request> {
     let (all, groups) = (tokens(70, vocabulary, 1), [tokens(60, vocabulary, 2), tokens(60, vocabulary, 3)]);
     let request = |id: usize| {
         let own = tokens(3 + id * 5 % 17, vocabulary, 100 + id as u64);
@@ -80,7 +80,12 @@ fn bits(completion: &Completion) -> (usize, &[u32], &str, Vec<[u32; 5]>) {
 }
 
 /// Every request alone in an engine that has seen nothing else.
-fn each_alone(source: &Arc<ModelSource>, kind: EngineKind, dtype: Dtype, requests: &[Request]) -> Vec<Completion> {
+pub(crate) fn each_alone(
+    source: &Arc<ModelSource>,
+    kind: EngineKind,
+    dtype: Dtype,
+    requests: &[Request],
+) -> Vec<Completion> {
     let longest = requests.iter().map(|request| request.prompt.token_ids.len()).max().unwrap();
     let alone = |request: &Request| {
         let mut engine = engine(source, kind, dtype, 8);
@@ -91,7 +96,7 @@ fn each_alone(source: &Arc<ModelSource>, kind: EngineKind, dtype: Dtype, request
     requests.iter().map(alone).collect()
 }
 
-fn assert_same(found: &[Completion], alone: &[Completion], what: &str) {
+pub(crate) fn assert_same(found: &[Completion], alone: &[Completion], what: &str) {
     for completion in found {
         assert_eq!(bits(completion), bits(&alone[completion.request]), "{what}");
     }

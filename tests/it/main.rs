@@ -54,6 +54,7 @@ mod random_model;
 mod reading;
 mod reference;
 mod repeats;
+mod replicas;
 mod report;
 mod report_gate;
 mod report_runs;

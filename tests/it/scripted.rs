@@ -9,8 +9,8 @@ use evalsuite::engine::model::{
     Family, ModelConfig, ModelSource, ModelSpec, ModelTokenizer, TensorData, Tensors, WeightFormat,
 };
 use evalsuite::engine::{
-    Batching, Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes,
-    OpenOptions, Request, Timings, Work,
+    Batching, Capacity, Completion, Devices, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish,
+    LoadTimes, OpenOptions, Request, Timings, Work,
 };
 use evalsuite::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions};
 use evalsuite::jobs::{Checkpoints, Destination, Event as RunEvent, Finished, JobContext, JobError, Target};
@@ -210,7 +210,7 @@ pub(crate) fn target(model: &str, dtypes: &[Dtype]) -> Target {
         variants: Vec::new(),
         reference: None,
         engine: EngineKind::Cpu,
-        device: 0,
+        devices: Devices::default(),
         batching: Batching::Invariant,
         batch: None,
         endpoints: Vec::new(),

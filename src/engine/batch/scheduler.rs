@@ -64,14 +64,15 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Nobody there. `limits` say what a request may be; how many tokens fit the cache, `pool` knows.
+    /// Nobody there. `limits` say what a request may be; how many tokens fit the cache, and how they are reserved, `pool` knows.
     pub(crate) fn new(
         options: SchedulerOptions,
         limits: Limits,
         tokenizer: Arc<ModelTokenizer>,
         pool: BlockPool,
     ) -> Self {
-        let limits = Limits { cache_tokens: Some(pool.total() * pool.block_tokens()), ..limits };
+        let (cache_tokens, block_tokens) = (Some(pool.total() * pool.block_tokens()), pool.block_tokens());
+        let limits = Limits { cache_tokens, block_tokens, ..limits };
         Self {
             options,
             limits,

@@ -101,7 +101,8 @@ impl Machine {
             host_rows: if on_device { 6 } else { usize::MAX },
             samples_on_device: on_device,
         };
-        let limits = Limits { vocabulary: VOCABULARY as usize, context_tokens: CONTEXT, cache_tokens: None };
+        let limits =
+            Limits { vocabulary: VOCABULARY as usize, context_tokens: CONTEXT, cache_tokens: None, block_tokens: 1 };
         Self {
             scheduler: Scheduler::new(options, limits, tokenizer(), BlockPool::new(blocks, BLOCK, blocks)),
             ahead: if on_device { 2 } else { 0 },

@@ -63,7 +63,9 @@ impl CpuEngine {
         let limits = Limits {
             vocabulary: model.config.vocabulary,
             context_tokens: info.context_tokens,
-            cache_tokens: None, // the pool's
+            // The pool's.
+            cache_tokens: None,
+            block_tokens: BLOCK_TOKENS,
         };
         let pool = block_pool(&model.config, slots);
         let scheduler = Scheduler::new(options, limits, Arc::clone(&source.tokenizer), pool);

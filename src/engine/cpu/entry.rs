@@ -9,7 +9,7 @@ const ENTRY: EngineEntry = EngineEntry {
     description: "the reference on the CPU: every family and precision, the same bits on any machine",
     dtypes: &Dtype::ALL,
     on_gpu: || false,
-    open: |source, options| Ok(Box::new(CpuEngine::load(source, options.dtype, options.batch)?)),
+    open: |source, options, _| Ok(Box::new(CpuEngine::load(source, options.dtype, options.batch)?)),
 };
 
 #[expect(non_upper_case_globals, reason = "engines read like the variants of one type")]

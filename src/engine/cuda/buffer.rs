@@ -1,12 +1,11 @@
 //! Device memory, and pinned host memory.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use cudarc::driver::sys::{CUdeviceptr, CUresult};
 use cudarc::driver::{CudaContext, CudaStream, result};
 
-use super::device::{Device, HELD_BYTES, failed};
+use super::device::{Device, failed, held_bytes};
 use crate::EngineError;
 
 /// Plain numbers: any bits are a value, and there is no padding.
@@ -43,7 +42,7 @@ impl Buffer {
             }
             _ => failed(&format!("reserve {} of memory", crate::text::bytes(bytes as u64)), error),
         })?;
-        HELD_BYTES.fetch_add(bytes, Ordering::Relaxed);
+        held_bytes(device.context.ordinal(), |held| held + bytes);
         Ok(Self { context: Arc::clone(&device.context), pointer, bytes })
     }
 
@@ -115,7 +114,7 @@ impl Drop for Buffer {
         let _ = self.context.bind_to_thread();
         // SAFETY: allocated in `new`, freed here only.
         let _ = unsafe { result::free_sync(self.pointer) };
-        HELD_BYTES.fetch_sub(self.bytes, Ordering::Relaxed);
+        held_bytes(self.context.ordinal(), |held| held.saturating_sub(self.bytes));
     }
 }
 

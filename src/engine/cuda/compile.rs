@@ -3,11 +3,13 @@
 //! Every kernel is compiled for one model: its sizes are constants ([`Options`]), so that loops unroll and no kernel carries
 //! a general case. The key of the cache is everything that decides the machine code.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::nvrtc::{result, sys};
 
@@ -16,6 +18,9 @@ use crate::files::sha256;
 
 /// What every kernel source may use: element types, loads, reductions, tensor-core instructions.
 const PRELUDE: &str = include_str!("kernels/prelude.cuh");
+
+/// A lock for each image that this process has asked for, by its key.
+static COMPILING: Mutex<BTreeMap<String, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
 
 /// A kernel source of this crate.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +51,10 @@ pub(crate) fn cubin(source: Source, options: &Options, capability: (i32, i32)) -
     let (major, minor) = nvrtc_version();
     let key = sha256(format!("nvrtc {major}.{minor}\n{arguments:?}\n{PRELUDE}\n{}", source.text).as_bytes());
     let path = cache_folder().map(|folder| folder.join(format!("{}-{}.cubin", source.name, &key[..32])));
+    // Engines that open at once on several devices want the same: the first compiles, the others read what it wrote.
+    let compiling =
+        Arc::clone(COMPILING.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default());
+    let _alone = compiling.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(image) = path.as_deref().and_then(|path| read_cached(path, &key)) {
         return Ok(image);
     }

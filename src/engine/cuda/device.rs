@@ -1,8 +1,8 @@
 //! The GPU and CUDA's libraries: found, or refused with the reason.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
@@ -15,8 +15,16 @@ use super::requirements::{
 use crate::EngineError;
 use crate::text::bytes;
 
-/// Bytes of device memory that this process holds, of all its engines: they may share a GPU.
-pub(super) static HELD_BYTES: AtomicUsize = AtomicUsize::new(0);
+/// Bytes that this process holds on each device, by the driver's number, of all its engines: they may share a GPU.
+static HELD_BYTES: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
+
+/// The bytes that this process holds on a device, after `change`.
+pub(super) fn held_bytes(ordinal: usize, change: impl FnOnce(usize) -> usize) -> usize {
+    let mut held = HELD_BYTES.lock().unwrap_or_else(PoisonError::into_inner);
+    let bytes = held.entry(ordinal).or_default();
+    *bytes = change(*bytes);
+    *bytes
+}
 
 /// An open GPU with one stream of work.
 #[derive(Debug, Clone)]
@@ -62,7 +70,7 @@ impl Device {
     /// The device memory as it is now.
     pub(crate) fn memory(&self) -> Result<Memory, EngineError> {
         let (free, total) = self.context.mem_get_info().map_err(|error| failed("report its memory", error))?;
-        Ok(Memory { free, total, own: HELD_BYTES.load(Ordering::Relaxed) })
+        Ok(Memory { free, total, own: held_bytes(self.context.ordinal(), |held| held) })
     }
 
     /// Everything but the engine's own version that decides a result's last bits.

@@ -15,6 +15,7 @@ use super::matmul::Reduction;
 use super::model::{Model, StepLimits};
 use super::step_buffers::RING;
 use crate::batch::{BlockPool, Scheduler, SchedulerOptions, StepPlan};
+use crate::devices::label;
 use crate::model::ModelSource;
 use crate::{Batching, Capacity, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, OpenOptions, Request};
 
@@ -40,12 +41,12 @@ pub(crate) struct CudaEngine {
 }
 
 impl CudaEngine {
-    /// Loads a model onto the device that `options` names.
-    pub(crate) fn load(source: &ModelSource, options: &OpenOptions) -> Result<Self, EngineError> {
+    /// Loads a model onto the GPU with this number.
+    pub(crate) fn load(source: &ModelSource, options: &OpenOptions, ordinal: usize) -> Result<Self, EngineError> {
         let begin = Instant::now();
         source.check_format(options.dtype.format)?;
         let (dtype, config) = (options.dtype, &source.config);
-        let device = Device::open(options.device)?;
+        let device = Device::open(ordinal)?;
         let slots = options.batch.unwrap_or(DEFAULT_BATCH).max(1);
         let step_limits = StepLimits { prefill_rows: PREFILL_ROWS, slots, host_rows: HOST_ROWS };
         let reduction = match options.batching {
@@ -63,7 +64,7 @@ impl CudaEngine {
         let info = EngineInfo {
             name: "cuda".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            device: format!("GPU {}: {}, compute capability {major}.{minor}", options.device, model.device.name),
+            device: format!("{}: {}, compute capability {major}.{minor}", label(ordinal), model.device.name),
             dtype: Some(dtype),
             context_tokens: config.context_tokens,
             batch: slots,
@@ -83,7 +84,9 @@ impl CudaEngine {
         let limits = Limits {
             vocabulary: config.vocabulary,
             context_tokens: info.context_tokens,
-            cache_tokens: None, // the pool's
+            // The pool's.
+            cache_tokens: None,
+            block_tokens: BLOCK_TOKENS,
         };
         // Unused blocks cost nothing: the memory is taken.
         let pool = BlockPool::new(cache.blocks, BLOCK_TOKENS, cache.blocks);

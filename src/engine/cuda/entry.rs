@@ -9,7 +9,7 @@ const ENTRY: EngineEntry = EngineEntry {
     description: "the engine on an NVIDIA GPU: every family and precision, kernels of our own",
     dtypes: &Dtype::ALL,
     on_gpu: || true,
-    open: |source, options| Ok(Box::new(CudaEngine::load(source, options)?)),
+    open: |source, options, device| Ok(Box::new(CudaEngine::load(source, options, device)?)),
 };
 
 #[expect(non_upper_case_globals, reason = "engines read like the variants of one type")]

@@ -25,7 +25,7 @@ pub struct BenchFinished {
 /// Runs a job.
 pub fn execute(job: &BenchJob, hub: &Hub, context: &mut JobContext) -> Result<BenchFinished, JobError> {
     check_destination(job.out.as_deref(), "bench.json")?;
-    job.target.check_device()?;
+    job.target.check_devices()?;
     evaluate(job, &BenchInputs::load(job, hub)?, context)
 }
 
@@ -57,7 +57,7 @@ pub fn evaluate(job: &BenchJob, inputs: &BenchInputs, context: &mut JobContext) 
         threads: rayon::current_num_threads(),
         target,
         engine: job.target.engine.name().to_owned(),
-        device: job.target.device,
+        device: job.target.devices.clone(),
         batch: job.target.batch,
         plan,
         interrupted,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lengths::Lengths;
 use super::sweep::{SweepPlan, SweepPoint, figures, is_none};
-use crate::engine::{EngineInfo, LoadTimes};
+use crate::engine::{Devices, EngineInfo, LoadTimes};
 use crate::record::{
     Invocation, Machine, PeakMemory, RecordError, SweepFigures, TargetPlan, VariantName, read_json, write_json,
 };
@@ -35,8 +35,8 @@ pub struct BenchRecord {
     pub target: TargetPlan,
     /// The engine asked for: `auto`, `cpu`, …
     pub engine: String,
-    /// The GPU asked for, where the engine runs on one.
-    pub device: usize,
+    /// The GPUs asked for, where the engine runs on one.
+    pub device: Devices,
     /// Requests that advance together at most, if the user said so.
     pub batch: Option<usize>,
     /// What was measured, and how.

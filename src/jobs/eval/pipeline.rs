@@ -18,7 +18,7 @@ use crate::score::{Answer, score};
 pub fn execute(job: &EvalJob, hub: &Hub, context: &mut JobContext) -> Result<Finished<EvalRecord>, JobError> {
     // What is resumed has its folder, and may need no engine any more.
     if !job.resume {
-        job.target.check_device()?;
+        job.target.check_devices()?;
     }
     evaluate(job, &EvalInputs::load(job, hub)?, context)
 }

@@ -34,7 +34,7 @@ pub struct LoadFinished {
 /// Runs a job.
 pub fn execute(job: &LoadJob, hub: &Hub, context: &mut JobContext) -> Result<LoadFinished, JobError> {
     check_destination(job.out.as_deref(), "load.json")?;
-    job.target.check_device()?;
+    job.target.check_devices()?;
     let invocation = Invocation::now(&job.command);
     let checkpoints = open_target(job, hub)?;
     let variants = checkpoints.variants(&job.target, &job.command)?;

@@ -22,7 +22,7 @@ pub struct PerplexityFinished {
 /// Runs a job.
 pub fn execute(job: &PerplexityJob, hub: &Hub, context: &mut JobContext) -> Result<PerplexityFinished, JobError> {
     check_destination(job.out.as_deref(), "perplexity.json")?;
-    job.target.check_device()?;
+    job.target.check_devices()?;
     evaluate(job, &PerplexityInputs::load(job, hub)?, context)
 }
 

@@ -21,7 +21,7 @@ pub type QualityFinished = Finished<QualityRecord>;
 pub fn execute(job: &QualityJob, hub: &Hub, context: &mut JobContext) -> Result<QualityFinished, JobError> {
     // What is resumed has its folder, and may need no engine any more.
     if !job.resume {
-        job.target.check_device()?;
+        job.target.check_devices()?;
     }
     evaluate(job, &QualityInputs::load(job, hub)?, context)
 }
