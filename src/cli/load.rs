@@ -9,11 +9,14 @@ use super::exit::Exit;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_and_keep};
 use super::printer::say;
-use super::session::{of_requests, print_failures, with_context};
+use super::session::{RUNS, of_requests, print_failures, with_context};
 use super::values::at_least_one;
 use crate::engine::Batching;
-use crate::jobs::JobError;
+use crate::jobs::eval::{EvalJob, SamplingOptions};
 use crate::jobs::load::{Arrivals, LevelPlan, LoadFinished, LoadJob, LoadPrompts, Slo, execute};
+use crate::jobs::{Destination, JobError, Target};
+use crate::report::Format;
+use crate::task::{DatasetSpec, Selection, Task};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +28,9 @@ Examples:
   evalsuite load --model ./tinyllama --dtype f16,awq --users 8 \\
       --prompt-tokens 128 --output-tokens 64
       our own engine, exact lengths, two precisions
+  evalsuite load --endpoint http://localhost:8000/v1 --users 8,32 \\
+      --score gsm8k --limit 200 --slo e2e=5s
+      what load does to accuracy, and right answers a second
   evalsuite load --endpoint http://localhost:8000/v1 --trace arrivals.jsonl
       as a trace says, its moments and its lengths
 
@@ -77,9 +83,10 @@ pub struct LoadArguments {
     /// A prompt set of your own [default: the built-in one]
     #[arg(long, value_name = "FILE", help_heading = "Prompts", conflicts_with_all = ["workload", "trace", "prompt_tokens"])]
     pub prompts: Option<PathBuf>,
-    /// Tokens of an answer at most, with a prompt set
-    #[arg(long, value_name = "N", default_value_t = 80, help_heading = "Prompts")]
-    pub max_tokens: usize,
+    /// Tokens of an answer at most, with a prompt set or a task's questions
+    /// [default: 80; the protocol's with --score]
+    #[arg(long, value_name = "N", help_heading = "Prompts")]
+    pub max_tokens: Option<usize>,
     /// Random prompts of exactly so many tokens
     #[arg(long, value_name = "N", requires = "output_tokens", help_heading = "Prompts", conflicts_with_all = ["workload", "trace"])]
     pub prompt_tokens: Option<usize>,
@@ -94,6 +101,23 @@ pub struct LoadArguments {
     /// `at_seconds` (or `timestamp`, ms), `prompt_tokens`, `output_tokens`
     #[arg(long, value_name = "FILE", help_heading = "Prompts", conflicts_with_all = ["users", "rate", "requests"])]
     pub trace: Option<PathBuf>,
+    /// Ask a task's questions, such as gsm8k, each once a level, and score the
+    /// answers: accuracy, and right answers a second within --slo, beside an idle
+    /// run of one user, which comes first
+    #[arg(long, value_name = "TASK", help_heading = "Score", conflicts_with_all = ["prompts", "workload", "trace", "prompt_tokens", "requests", "duration"])]
+    pub score: Option<String>,
+    /// The questions: `bundled`, a hub id, or a file [default: the task's]
+    #[arg(long, value_name = "DATASET", requires = "score", help_heading = "Score")]
+    pub dataset: Option<String>,
+    /// Split of the dataset [default: the task's]
+    #[arg(long, requires = "score", help_heading = "Score")]
+    pub split: Option<String>,
+    /// Only the first N questions
+    #[arg(long, value_name = "N", requires = "score", help_heading = "Score")]
+    pub limit: Option<usize>,
+    /// How to ask and how to score [default: the task's]
+    #[arg(long, requires = "score", help_heading = "Score")]
+    pub protocol: Option<String>,
     /// Seed of prompts and arrivals
     #[arg(long, default_value_t = 0, help_heading = "Prompts")]
     pub seed: u64,
@@ -110,27 +134,74 @@ pub struct LoadArguments {
 pub(super) fn resolve_load(arguments: &LoadArguments, command: Vec<String>, colour: bool) -> Result<LoadJob, JobError> {
     at_least_one(&[
         ("--requests", arguments.requests),
-        ("--max-tokens", Some(arguments.max_tokens)),
+        ("--max-tokens", arguments.max_tokens),
+        ("--limit", arguments.limit),
         ("--prompt-tokens", arguments.prompt_tokens),
         ("--output-tokens", arguments.output_tokens),
         ("--users", arguments.users.iter().min().copied()),
     ])?;
-    let levels = levels(arguments)?;
+    let mut levels = levels(arguments)?;
+    if arguments.score.is_some() {
+        // What the others are held against comes first.
+        levels.retain(|level| *level != IDLE);
+        levels.insert(0, IDLE);
+    }
     let requests = requests(arguments, &levels);
-    let target = arguments.model.resolve(Batching::Fast, arguments.batch)?;
+    let target = arguments.endpoint.add_to(arguments.model.resolve(Batching::Fast, arguments.batch)?)?;
+    let prompts = match &arguments.score {
+        Some(task) => LoadPrompts::Questions(Box::new(questions(task, arguments, &target, &command)?)),
+        None => prompts(arguments),
+    };
     Ok(LoadJob {
         command,
-        target: arguments.endpoint.add_to(target)?,
+        target,
         warm_up: arguments.warm_up.unwrap_or(warm_up(&levels)),
         levels,
         requests,
         duration_seconds: duration(arguments.duration)?,
-        max_tokens: arguments.max_tokens,
-        prompts: prompts(arguments),
+        max_tokens: arguments.max_tokens.unwrap_or(MAX_TOKENS),
+        prompts,
         slo: arguments.slo.as_deref().map(Slo::parse).transpose()?.unwrap_or_default(),
         seed: arguments.seed,
         out: arguments.out.clone(),
         format: arguments.output.table_format(colour)?,
+    })
+}
+
+/// One user at a time.
+const IDLE: LevelPlan = LevelPlan::Users { users: 1 };
+
+/// Tokens of an answer to a prompt of a set.
+const MAX_TOKENS: usize = 80;
+
+/// The evaluation whose questions are asked, greedily.
+fn questions(name: &str, arguments: &LoadArguments, target: &Target, command: &[String]) -> Result<EvalJob, JobError> {
+    let task = Task::open(name)?;
+    Ok(EvalJob {
+        command: command.to_vec(),
+        target: target.clone(),
+        dataset: DatasetSpec::of(&task, arguments.dataset.as_deref(), arguments.split.as_deref()),
+        selection: Selection { limit: arguments.limit, indices: Vec::new() },
+        protocol: arguments.protocol.clone().unwrap_or_else(|| task.protocol.clone()),
+        task,
+        fewshot: None,
+        rule: None,
+        chat: None,
+        system: None,
+        thinking: None,
+        sampling: SamplingOptions {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            seed: arguments.seed,
+            repeats: 1,
+            max_tokens: arguments.max_tokens,
+            stop_strings: Vec::new(),
+            think_end: None,
+        },
+        destination: Destination::Under(RUNS.into()),
+        resume: false,
+        format: Format::Json,
     })
 }
 

@@ -20,7 +20,7 @@ use super::spread::{Endpoint, Outcome, Spread};
 use crate::engine::model::ModelTokenizer;
 use crate::engine::{
     Capacity, Completion, Engine, EngineError, EngineInfo, Event, Finish, GenerateOptions, LoadTimes, Prompt, Request,
-    Thought, Timings, Work,
+    Thought, ThoughtMarks, Timings, Work,
 };
 
 /// The name of an engine whose work is done by servers.
@@ -156,12 +156,7 @@ impl RemoteEngine {
         let reasoning_tokens = reply.usage.and_then(|usage| usage.reasoning_tokens());
         let mut text = reply.text;
         let mut finish = reply.finish.unwrap_or(Finish::Unknown);
-        // A server may take fewer stops than there are, or leave the stop in the text. What it thinks aloud is no answer yet.
-        let split = open.options.thoughts.split(&text, open.options.thoughts.open_in(&open.prompt));
-        let answer = split.map_or(Some(0), |split| split.answer);
-        let stop = |from: usize| open.options.stop_strings.iter().filter_map(|stop| text[from..].find(&**stop)).min();
-        if let Some((from, end)) = answer.and_then(|from| Some((from, stop(from)?))) {
-            text.truncate(from + end);
+        if cut_at_stops(&mut text, &open.options.stop_strings, &open.options.thoughts, &open.prompt) {
             finish = Finish::StopString;
         }
         let thought = Some(reply.reasoning).filter(|reasoning| !reasoning.trim().is_empty());
@@ -341,6 +336,17 @@ fn failed(error: &RequestError) -> EngineError {
         _ => "`evalsuite resume` asks again for what has failed",
     };
     EngineError::failed(error.to_string(), hint)
+}
+
+/// Cuts an answer to `prompt` at its first stop string, if there is one: a server may take fewer stops than there are, or leave the stop in
+/// the text. What it thinks aloud is no answer yet.
+pub fn cut_at_stops(text: &mut String, stops: &[String], thoughts: &ThoughtMarks, prompt: &str) -> bool {
+    let split = thoughts.split(text, thoughts.open_in(prompt));
+    let answer = split.map_or(Some(0), |split| split.answer);
+    let stop = |from: usize| stops.iter().filter_map(|stop| text[from..].find(&**stop)).min();
+    let Some((from, end)) = answer.and_then(|from| Some((from, stop(from)?))) else { return false };
+    text.truncate(from + end);
+    true
 }
 
 /// What failed of a run, by cause, with the first of each kind in the server's words.

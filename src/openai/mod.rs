@@ -18,7 +18,7 @@ mod spread;
 
 pub use address::Address;
 pub use client::{ApiKey, Client, ClientOptions};
-pub use engine::{ENDPOINT, EndpointOptions, RemoteEngine};
+pub use engine::{ENDPOINT, EndpointOptions, RemoteEngine, cut_at_stops};
 pub use failure::{Cause, RequestError};
 pub use reply::{ChunkMark, Reply, Usage};
 pub use request::{Api, GenerationRequest, PromptForm, Refused};

@@ -35,11 +35,8 @@ impl Servers {
     /// count tokens. With what the user should know of it.
     pub(super) fn open(endpoint: &Endpoint, prompts: &mut RandomPrompts) -> Result<(Self, Vec<String>), JobError> {
         let (mut served, runtime) = (Served::endpoint(endpoint)?, start()?);
-        let first = |prompts: &RandomPrompts| LoadRequest {
-            prompt: prompts.prompt(Purpose::Load, 0, 0, FIRST.0),
-            prompt_tokens: Some(FIRST.0),
-            max_tokens: FIRST.1,
-            exact: true,
+        let first = |prompts: &RandomPrompts| {
+            LoadRequest::exact(prompts.prompt(Purpose::Load, 0, 0, FIRST.0), FIRST.0, FIRST.1)
         };
         let text = prompts.as_text();
         let settled = served.settle(&first(prompts), text.as_ref().map(first).as_ref(), &runtime)?;
@@ -96,8 +93,7 @@ impl Servers {
 }
 
 fn request(asked: Asked) -> LoadRequest {
-    let Asked { prompt, prompt_tokens, output_tokens } = asked;
-    LoadRequest { prompt, prompt_tokens: Some(prompt_tokens), max_tokens: output_tokens, exact: true }
+    LoadRequest::exact(asked.prompt, asked.prompt_tokens, asked.output_tokens)
 }
 
 fn uncounted() -> JobError {

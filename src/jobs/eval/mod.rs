@@ -33,6 +33,7 @@ pub use inputs::EvalInputs;
 pub use job::{EvalJob, SamplingOptions};
 pub use pipeline::{evaluate, execute};
 pub use plan::{CompletionsPlan, DatasetPlan, EvalPlan, ProtocolPlan, TaskPlan};
+pub(in crate::jobs) use prompts::prepare;
 pub use prompts::{ShownPrompt, show_prompt};
 pub use reading::{ReadAnswer, ReadSample, Reading, ReadingChoice, Taken, read_answers};
 pub use reading_view::{ReadingView, render_reading};

@@ -14,7 +14,7 @@ use crate::jobs::{JobError, Model, Prepared};
 use crate::task::{Sample, Selection};
 
 /// Renders and tokenises the job's samples, in row order, and checks them; the notes are for the user.
-pub(super) fn prepare(inputs: &EvalInputs, job: &EvalJob) -> Result<(Vec<Prepared>, Vec<String>), JobError> {
+pub(in crate::jobs) fn prepare(inputs: &EvalInputs, job: &EvalJob) -> Result<(Vec<Prepared>, Vec<String>), JobError> {
     let chosen = inputs.chosen(&job.selection)?;
     let prepared: Vec<Prepared> = chosen.par_iter().map(|sample| render(inputs, sample)).collect::<Result<_, _>>()?;
     for one in &prepared {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{LevelPlan, Slo};
 use crate::jobs::Target;
+use crate::jobs::eval::EvalJob;
 use crate::report::Format;
 
 /// One load test.
@@ -36,7 +37,7 @@ pub struct LoadJob {
 }
 
 /// Where prompts come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum LoadPrompts {
     /// A prompt set, the built-in one or a file's, over and over; answers as long as they come.
     Set(Option<PathBuf>),
@@ -49,6 +50,8 @@ pub enum LoadPrompts {
     },
     /// Random tokens of a workload's lengths, or of a run's.
     Workload(PathBuf),
+    /// A task's questions, whose answers are scored; the first level is the idle run.
+    Questions(Box<EvalJob>),
     /// Lengths and moments, one JSON object a line.
     Trace(PathBuf),
 }
@@ -56,6 +59,6 @@ pub enum LoadPrompts {
 impl LoadPrompts {
     /// Whether answers have exactly the tokens that are asked for.
     pub fn are_exact(&self) -> bool {
-        !matches!(self, Self::Set(_))
+        !matches!(self, Self::Set(_) | Self::Questions(_))
     }
 }

@@ -8,7 +8,8 @@ use std::time::Instant;
 use tokio::runtime::Runtime;
 
 use super::cache::watch;
-use super::prompts::{Prompts, open_target};
+use super::prompts::Prompts;
+use super::questions::Questions;
 use super::{
     Distribution, LOAD_FORMAT, LevelFigures, LevelPlan, LevelRecord, LoadJob, LoadPlan, LoadRecord, RequestRecord, Slo,
     VariantLoad, render_load, timeline,
@@ -36,10 +37,11 @@ pub fn execute(job: &LoadJob, hub: &Hub, context: &mut JobContext) -> Result<Loa
     check_destination(job.out.as_deref(), "load.json")?;
     job.target.check_devices()?;
     let invocation = Invocation::now(&job.command);
-    let checkpoints = open_target(job, hub)?;
+    let mut notes = Vec::new();
+    let (prompts, checkpoints) = Prompts::open(job, hub, &mut notes)?;
+    let prompts = Arc::new(prompts);
     let variants = checkpoints.variants(&job.target, &job.command)?;
-    let mut notes = checkpoints.notes.clone();
-    let prompts = Arc::new(Prompts::open(job, &checkpoints.model, &mut notes)?);
+    notes.extend(checkpoints.notes.iter().cloned());
     notes.extend(variants.notes());
     for note in &notes {
         (context.emit)(Event::Note(note.clone()));
@@ -83,7 +85,7 @@ fn plan(job: &LoadJob, prompts: &Prompts) -> LoadPlan {
         duration_seconds: job.duration_seconds,
         prompts: prompts.in_words(),
         prompts_sha256: prompts.sha256.clone(),
-        max_tokens: job.max_tokens,
+        max_tokens: prompts.questions().map_or(job.max_tokens, Questions::max_tokens),
         exact_lengths: job.prompts.are_exact(),
         warm_up: job.warm_up,
         slo: job.slo,
@@ -143,7 +145,11 @@ fn run_variant(
             source: Arc::clone(&prompts) as _,
         };
         warm_up(job, &level, &runtime, context)?;
-        let record = run_level(&level, variant, &runtime, job, context)?;
+        let mut record = run_level(&level, variant, &runtime, job, context)?;
+        record.score = prompts.questions().map(|questions| {
+            let idle = load.levels.first().map(|idle: &LevelRecord| &*idle.requests);
+            questions.level(&record.requests, record.figures.seconds, &job.slo, idle)
+        });
         load.levels.push(record);
         if context.interrupted.load(Ordering::Relaxed) {
             runtime.shutdown_background();
@@ -212,6 +218,7 @@ fn run_level(
         level: level.plan,
         started,
         figures: LevelFigures::of(&level.plan, &requests, &job.slo),
+        score: None,
         chunk_gaps: Distribution::of(gaps.into_iter().map(f64::from)),
         timeline: timeline(&requests),
         cache,

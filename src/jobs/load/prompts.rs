@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::questions::Questions;
 use super::trace::{self, Arrival};
 use super::{LoadJob, LoadPrompts};
 use crate::engine::Prompt;
 use crate::hub::Hub;
 use crate::jobs::bench::{RequestLengths, Workload};
-use crate::jobs::requests::{LoadRequest, Purpose, RandomPrompts, Source};
-use crate::jobs::{JobError, Model, chat_template};
+use crate::jobs::requests::{Answered, LoadRequest, Purpose, RandomPrompts, RequestScore, Source};
+use crate::jobs::{Checkpoints, JobError, Model, chat_template};
 use crate::task::{ChatUse, PromptSet};
 
 /// Where requests come from.
@@ -26,15 +27,26 @@ pub(super) struct Prompts {
 enum Kind {
     /// Texts, over and over.
     Texts { prompts: Vec<Arc<Prompt>>, max_tokens: usize },
+    /// A task's.
+    Questions(Arc<Questions>),
     /// Random tokens of these lengths, over and over, none twice.
     Lengths { lengths: Vec<RequestLengths>, shared: usize, random: RandomPrompts },
 }
 
 impl Prompts {
-    /// Opens what the job names, for a model.
-    pub(super) fn open(job: &LoadJob, model: &Model, notes: &mut Vec<String>) -> Result<Self, JobError> {
-        let (lengths, in_words, sha256, times, shared) = match &job.prompts {
-            LoadPrompts::Set(path) => return Self::of_set(job, path.as_deref(), model, notes),
+    /// Opens what the job names, and the model that it is for.
+    pub(super) fn open(job: &LoadJob, hub: &Hub, notes: &mut Vec<String>) -> Result<(Self, Checkpoints), JobError> {
+        let (lengths, described, sha256, times, shared) = match &job.prompts {
+            LoadPrompts::Questions(eval) => {
+                let (questions, checkpoints) = Questions::open(eval, hub, notes)?;
+                let (described, sha256) = (questions.in_words.clone(), Some(questions.sha256.clone()));
+                let kind = Kind::Questions(Arc::new(questions));
+                return Ok((Self { described, sha256, times: None, kind }, checkpoints));
+            }
+            LoadPrompts::Set(path) => {
+                let checkpoints = open_target(job, hub, ChatUse::Auto)?;
+                return Ok((Self::of_set(job, path.as_deref(), &checkpoints.model, notes)?, checkpoints));
+            }
             LoadPrompts::Lengths { prompt_tokens, output_tokens } => {
                 let lengths = vec![RequestLengths { prompt_tokens: *prompt_tokens, output_tokens: *output_tokens }];
                 (lengths, format!("of {prompt_tokens} tokens, {output_tokens} asked for"), None, None, 0)
@@ -55,15 +67,17 @@ impl Prompts {
                 (arrivals.iter().map(lengths).collect(), words, Some(sha256), Some(times), 0)
             }
         };
-        let random = RandomPrompts::of(job.seed, model);
-        if model.tokenizer().is_none() {
+        // Exact lengths are token ids.
+        let checkpoints = open_target(job, hub, ChatUse::Never)?;
+        let random = RandomPrompts::of(job.seed, &checkpoints.model);
+        if checkpoints.model.tokenizer().is_none() {
             notes.push(
                 "no tokenizer is known: prompts are random token ids below 1000, or a word a token where these are not taken; their length is \
                  checked by the server's count (`--tokenizer` names the model's)"
                     .to_owned(),
             );
         }
-        Ok(Self { described: in_words, sha256, times, kind: Kind::Lengths { lengths, shared, random } })
+        Ok((Self { described, sha256, times, kind: Kind::Lengths { lengths, shared, random } }, checkpoints))
     }
 
     fn of_set(
@@ -94,15 +108,23 @@ impl Prompts {
         })
     }
 
-    /// Of a trace, how many requests there are.
+    /// Of a trace and of a task, how many requests there are.
     pub(super) fn count(&self) -> Option<usize> {
-        self.times.as_ref().map(Vec::len)
+        match &self.kind {
+            Kind::Questions(questions) => Some(questions.count()),
+            Kind::Texts { .. } | Kind::Lengths { .. } => self.times.as_ref().map(Vec::len),
+        }
+    }
+
+    /// A task's.
+    pub(super) fn questions(&self) -> Option<&Questions> {
+        if let Kind::Questions(questions) = &self.kind { Some(questions) } else { None }
     }
 
     /// What the record says of them.
     pub(super) fn in_words(&self) -> String {
         match &self.kind {
-            Kind::Texts { .. } => self.described.clone(),
+            Kind::Texts { .. } | Kind::Questions(_) => self.described.clone(),
             Kind::Lengths { random, .. } => format!("{}, {}", random.in_words(), self.described),
         }
     }
@@ -110,7 +132,7 @@ impl Prompts {
     /// What random prompts are sent as: `ids`, `text` or `messages`.
     pub(super) fn sent_as(&self) -> Option<&'static str> {
         match &self.kind {
-            Kind::Texts { .. } => None,
+            Kind::Texts { .. } | Kind::Questions(_) => None,
             Kind::Lengths { random, .. } => Some(random.sent_as()),
         }
     }
@@ -127,22 +149,22 @@ impl Source for Prompts {
     /// No two levels have the same random prompts.
     fn request(&self, level: usize, number: usize) -> LoadRequest {
         match &self.kind {
+            Kind::Questions(questions) => questions.request(level, number),
             Kind::Texts { prompts, max_tokens } => {
-                let prompt = Arc::clone(&prompts[number % prompts.len()]);
-                LoadRequest { prompt, prompt_tokens: None, max_tokens: *max_tokens, exact: false }
+                LoadRequest::open(Arc::clone(&prompts[number % prompts.len()]), *max_tokens)
             }
             Kind::Lengths { lengths, shared, random } => {
                 let RequestLengths { prompt_tokens, output_tokens } = lengths[number % lengths.len()];
                 // Levels are far apart, so that none repeats another's prompts.
                 let number = level << 32 | number;
-                LoadRequest {
-                    prompt: random.prompt(Purpose::Workload, number, *shared, prompt_tokens),
-                    prompt_tokens: Some(shared + prompt_tokens),
-                    max_tokens: output_tokens,
-                    exact: true,
-                }
+                let prompt = random.prompt(Purpose::Workload, number, *shared, prompt_tokens);
+                LoadRequest::exact(prompt, shared + prompt_tokens, output_tokens)
             }
         }
+    }
+
+    fn score(&self, number: usize, answer: Answered) -> Option<RequestScore> {
+        self.questions()?.score(number, answer)
     }
 
     fn times(&self) -> Option<&[f64]> {
@@ -150,11 +172,9 @@ impl Source for Prompts {
     }
 }
 
-/// Opens the job's target, its route settled for chats.
-pub(super) fn open_target(job: &LoadJob, hub: &Hub) -> Result<crate::jobs::Checkpoints, JobError> {
+/// Opens the job's target, its route settled for chats or for none.
+fn open_target(job: &LoadJob, hub: &Hub, chat: ChatUse) -> Result<Checkpoints, JobError> {
     let mut checkpoints = job.target.open(hub)?;
-    // Exact lengths are token ids.
-    let chat = if job.prompts.are_exact() { ChatUse::Never } else { ChatUse::Auto };
     checkpoints.settle_api(&job.target, chat);
     Ok(checkpoints)
 }

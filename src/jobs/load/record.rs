@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LevelFigures, Second, Slo};
+use super::{LevelFigures, LevelScore, Second, Slo};
 use crate::engine::EngineInfo;
 use crate::jobs::requests::{LevelPlan, RequestRecord};
 use crate::record::{Invocation, Machine, RecordError, TargetPlan, VariantName, read_json, write_json};
@@ -88,6 +88,9 @@ pub struct LevelRecord {
     pub started: String,
     /// What came of it.
     pub figures: LevelFigures,
+    /// What its answers are worth, where they are scored; the first level is the idle run then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<LevelScore>,
     /// Gaps between chunks of all answers, seconds: raw, with chunks of any number of tokens.
     pub chunk_gaps: Option<super::Distribution>,
     /// Second by second.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Distribution, LevelRecord, LoadRecord, VariantLoad};
-use crate::report::words::{NOTHING, nothing};
+use crate::report::words::{NOTHING, nothing, p_value, percent, points};
 use crate::report::{Format, ReportError, model, render_by, variants};
 
 /// A load test as text in a format.
@@ -34,6 +34,10 @@ pub struct LoadView<'a> {
     pub slo: Option<String>,
     /// One a level and variant.
     pub rows: Vec<Row>,
+    /// One a level and variant, where answers are scored.
+    pub scores: Vec<ScoreRow>,
+    /// Those that stand against an idle run.
+    pub paired: Vec<ScoreRow>,
     /// Three a level and variant.
     pub times: Vec<TimeRow>,
     /// `(variant, level, cause, how many, the first in full)`.
@@ -67,6 +71,37 @@ pub struct Row {
     pub cache: String,
 }
 
+/// What a level's answers are worth.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScoreRow {
+    /// Which.
+    pub variant: String,
+    /// `20 users`; `idle` is one user.
+    pub level: String,
+    /// Questions that were answered.
+    pub answered: String,
+    /// Answers with a value.
+    pub extracted: String,
+    /// Cut off by the limit of tokens or the context.
+    pub cut: String,
+    /// `78.5`, percent of those answered.
+    pub accuracy: String,
+    /// `72.3-83.6`: Wilson's.
+    pub interval: String,
+    /// Right answers a second that kept every limit.
+    pub right: String,
+    /// `-0.5` percentage points against the idle run.
+    pub delta: String,
+    /// `[-1.5, +0.5]`: Tango's.
+    pub delta_interval: String,
+    /// Right in the idle run alone.
+    pub lost: String,
+    /// Right under load alone.
+    pub won: String,
+    /// The exact p-value of `McNemar`.
+    pub p: String,
+}
+
 /// A distribution of a level, milliseconds.
 #[derive(Debug, Clone, Serialize)]
 pub struct TimeRow {
@@ -94,6 +129,7 @@ impl<'a> LoadView<'a> {
     /// The view of a record.
     pub fn new(record: &'a LoadRecord) -> Result<Self, serde_json::Error> {
         let levels = || record.variants.iter().flat_map(|one| one.levels.iter().map(move |level| (one, level)));
+        let scores: Vec<ScoreRow> = levels().filter_map(|(one, level)| score_row(one, level)).collect();
         let engine = |one: &VariantLoad| {
             let engine = one.engine.as_ref()?;
             Some((one.dtype.to_string(), format!("{} {} on {}", engine.name, engine.version, engine.device)))
@@ -118,6 +154,8 @@ impl<'a> LoadView<'a> {
             interrupted: record.interrupted.then(|| "Interrupted: levels are missing, or end early".to_owned()),
             slo: (!record.plan.slo.is_none()).then(|| record.plan.slo.to_string()),
             rows: levels().map(|(one, level)| row(one, level)).collect(),
+            paired: scores.iter().filter(|row| !row.delta.is_empty()).cloned().collect(),
+            scores,
             times: levels().flat_map(|(one, level)| times(one, level)).collect(),
             failed: levels().flat_map(|(one, level)| failed(one, level)).collect(),
             failures: record
@@ -145,6 +183,28 @@ fn row(one: &VariantLoad, level: &LevelRecord) -> Row {
         seconds: format!("{:.2}", figures.seconds),
         cache: used.map_or_else(nothing, |used| format!("{:.1} %", used * 100.0)),
     }
+}
+
+fn score_row(one: &VariantLoad, level: &LevelRecord) -> Option<ScoreRow> {
+    let score = level.score.as_ref()?;
+    let paired = score.against_idle;
+    let is_idle = one.levels.first().is_some_and(|first| std::ptr::eq(first, level));
+    Some(ScoreRow {
+        variant: one.dtype.to_string(),
+        level: if is_idle { "idle".to_owned() } else { level.level.to_string() },
+        answered: score.answered.to_string(),
+        extracted: score.extracted.to_string(),
+        cut: score.cut.to_string(),
+        accuracy: score.accuracy.map_or_else(nothing, |accuracy| percent(accuracy.value)),
+        interval: score.accuracy.map_or_else(nothing, |it| format!("{}-{}", percent(it.low), percent(it.high))),
+        right: format!("{:.2}", score.right_per_second),
+        delta: paired.map_or_else(String::new, |paired| points(paired.difference)),
+        delta_interval: paired
+            .map_or_else(String::new, |it| format!("[{}, {}]", points(it.difference_low), points(it.difference_high))),
+        lost: paired.map_or_else(String::new, |paired| paired.lost.to_string()),
+        won: paired.map_or_else(String::new, |paired| paired.gained.to_string()),
+        p: paired.map_or_else(String::new, |paired| p_value(paired.mcnemar_p)),
+    })
 }
 
 fn times(one: &VariantLoad, level: &LevelRecord) -> [TimeRow; 3] {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::served::{LoadRequest, Measured, Served};
-use super::{LevelPlan, RequestRecord};
+use super::served::{Answered, LoadRequest, Measured, Served};
+use super::{LevelPlan, RequestRecord, RequestScore};
 use crate::engine::EngineError;
 use crate::jobs::JobError;
 use crate::openai::start_runtime;
@@ -33,6 +33,12 @@ pub(in crate::jobs) struct Level {
 pub(in crate::jobs) trait Source: Send + Sync {
     /// The `number`th request of a level.
     fn request(&self, level: usize, number: usize) -> LoadRequest;
+
+    /// What an answer to the `number`th request is worth, where that is known.
+    fn score(&self, number: usize, answer: Answered) -> Option<RequestScore> {
+        let _ = (number, answer);
+        None
+    }
 
     /// When each is sent, in seconds since the level began, where they say so themselves.
     fn times(&self) -> Option<&[f64]> {
@@ -68,6 +74,9 @@ struct Shared {
     sent: AtomicUsize,
     stop: AtomicBool,
 }
+
+/// What came of a request, by its number.
+type Came = (usize, Result<Measured, EngineError>);
 
 /// Threads that wait for an engine of ours, one a request in flight.
 const MOST_WAITING: usize = 16_384;
@@ -117,7 +126,7 @@ pub(in crate::jobs) fn drive(
 }
 
 fn gather(
-    measured: &Receiver<Result<Measured, EngineError>>,
+    measured: &Receiver<Came>,
     shared: &Shared,
     interrupted: &AtomicBool,
     tell: &mut dyn FnMut(usize, usize),
@@ -126,8 +135,10 @@ fn gather(
     let mut told = Instant::now();
     loop {
         match measured.recv_timeout(LOOK) {
-            Ok(measured) => {
-                let Measured { record, gaps } = measured?;
+            Ok((number, measured)) => {
+                let Measured { mut record, gaps, answer } = measured?;
+                // Here, and not where answers come: scoring delays nobody.
+                record.score = answer.and_then(|answer| shared.level.source.score(number, answer));
                 driven.requests.push(record);
                 driven.gaps.extend(gaps);
             }
@@ -145,7 +156,7 @@ fn gather(
 }
 
 /// One user, who asks again as soon as there is an answer.
-async fn user(shared: Arc<Shared>, sender: Sender<Result<Measured, EngineError>>) {
+async fn user(shared: Arc<Shared>, sender: Sender<Came>) {
     let level = &shared.level;
     loop {
         let over = shared.begin.elapsed().as_secs_f64() >= level.duration_seconds;
@@ -165,7 +176,7 @@ async fn user(shared: Arc<Shared>, sender: Sender<Result<Measured, EngineError>>
             }
             Err(error) => Err(error),
         };
-        if sender.send(measured).is_err() {
+        if sender.send((number, measured)).is_err() {
             return;
         }
     }
@@ -176,7 +187,7 @@ fn schedule(
     shared: &Arc<Shared>,
     times: Vec<f64>,
     runtime: &Runtime,
-    sender: Sender<Result<Measured, EngineError>>,
+    sender: Sender<Came>,
 ) -> Result<thread::JoinHandle<()>, JobError> {
     let (shared, runtime) = (Arc::clone(shared), runtime.handle().clone());
     let work = move || {
@@ -201,7 +212,7 @@ fn schedule(
                     }
                     Err(error) => Err(error),
                 };
-                let _ = sender.send(measured); // whoever has broken off gathers no more
+                let _ = sender.send((number, measured)); // whoever has broken off gathers no more
             });
         }
     };

@@ -13,5 +13,5 @@ pub use arrivals::Arrivals;
 pub(in crate::jobs) use drive::{Driven, Level, Source, drive, start};
 pub use level::LevelPlan;
 pub(in crate::jobs) use random::{Purpose, RandomPrompts};
-pub use request::RequestRecord;
-pub(in crate::jobs) use served::{LoadRequest, Served};
+pub use request::{RequestRecord, RequestScore};
+pub(in crate::jobs) use served::{Answered, LoadRequest, Served};

@@ -24,6 +24,9 @@ pub struct RequestRecord {
     /// Tokens that the prompt was made to have, where that is exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_prompt_tokens: Option<usize>,
+    /// What became of the question that it asked, where answers are scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<RequestScore>,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -36,6 +39,19 @@ pub struct RequestRecord {
     /// Whether it met a connection that the server had closed, and went out on a new one; times count from the first sending.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resent: bool,
+}
+
+/// An answer, scored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestScore {
+    /// Row of the dataset.
+    pub sample: usize,
+    /// What the rule found in it.
+    pub value: Option<String>,
+    /// Whether that is right.
+    pub correct: bool,
+    /// Whether the limit of tokens or the context cut it off.
+    pub cut: bool,
 }
 
 impl RequestRecord {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::RequestRecord;
 use crate::engine::model::ModelTokenizer;
-use crate::engine::{EngineError, EngineHandle, GenerateOptions, Prompt, Request, Update, Work};
+use crate::engine::{EngineError, EngineHandle, Finish, GenerateOptions, Prompt, Request, ThoughtMarks, Update, Work};
 use crate::jobs::{Endpoint, JobError};
 use crate::openai::{Cause, Client, EndpointOptions, GenerationRequest, Refused, Reply, RequestError};
 
@@ -21,6 +21,29 @@ pub(in crate::jobs) struct LoadRequest {
     /// Tokens at most, or exactly.
     pub(in crate::jobs) max_tokens: usize,
     pub(in crate::jobs) exact: bool,
+    /// Strings that end an answer.
+    pub(in crate::jobs) stops: Arc<[String]>,
+    /// What stands between these is no answer.
+    pub(in crate::jobs) thoughts: Arc<ThoughtMarks>,
+}
+
+impl LoadRequest {
+    /// A prompt that was made to have so many tokens, answered in exactly so many.
+    pub(in crate::jobs) fn exact(prompt: Arc<Prompt>, prompt_tokens: usize, output_tokens: usize) -> Self {
+        Self { prompt_tokens: Some(prompt_tokens), exact: true, ..Self::open(prompt, output_tokens) }
+    }
+
+    /// A prompt that is answered as it comes, in so many tokens at most.
+    pub(in crate::jobs) fn open(prompt: Arc<Prompt>, max_tokens: usize) -> Self {
+        Self { prompt, prompt_tokens: None, max_tokens, exact: false, stops: Arc::from([]), thoughts: Arc::default() }
+    }
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(in crate::jobs) struct Answered {
+    pub(in crate::jobs) text: String,
+    pub(in crate::jobs) finish: Finish,
 }
 
 /// Whatever answers.
@@ -69,6 +92,8 @@ pub(in crate::jobs) struct Settled {
 pub(in crate::jobs) struct Measured {
     pub(in crate::jobs) record: RequestRecord,
     pub(in crate::jobs) gaps: Vec<f32>,
+    /// `None` of a failure.
+    pub(in crate::jobs) answer: Option<Answered>,
 }
 
 impl Served {
@@ -91,6 +116,7 @@ impl Served {
                 let prompt = options.prompt_form(&request.prompt)?;
                 let body = GenerationRequest {
                     exact_length: request.exact,
+                    stop: request.stops.to_vec(),
                     extra: options.extra.clone(),
                     stream: options.stream,
                     ..GenerationRequest::greedy(prompt, request.max_tokens)
@@ -101,6 +127,8 @@ impl Served {
                 let options = GenerateOptions {
                     max_tokens: request.max_tokens,
                     ignore_eos: request.exact,
+                    stop_strings: Arc::clone(&request.stops),
+                    thoughts: Arc::clone(&request.thoughts),
                     stream: true,
                     ..GenerateOptions::default()
                 };
@@ -121,7 +149,7 @@ impl Served {
                 let answer = place.client.generate(api, body, options.stream).await;
                 place.in_flight.fetch_sub(1, Ordering::Relaxed);
                 match answer {
-                    Ok(reply) => answered(&reply, asked, options.tokenizer.as_deref()),
+                    Ok(reply) => answered(reply, asked, options.tokenizer.as_deref()),
                     Err(error) => failed(&error.cause.to_string(), &error.to_string(), sent),
                 }
             }
@@ -152,7 +180,7 @@ impl Served {
             let Some(place) = places.first() else { return Ok(settled) };
             let error = match runtime.block_on(place.client.generate(api, body.clone(), options.stream)) {
                 Ok(reply) => {
-                    settled.answer = Some(answered(&reply, lengths, options.tokenizer.as_deref()).record);
+                    settled.answer = Some(answered(reply, lengths, options.tokenizer.as_deref()).record);
                     return Ok(settled);
                 }
                 Err(error) => error,
@@ -185,7 +213,7 @@ fn first_failure(address: &crate::openai::Address, error: &RequestError) -> JobE
     .into()
 }
 
-fn answered(reply: &Reply, asked: AskedLengths, tokenizer: Option<&ModelTokenizer>) -> Measured {
+fn answered(reply: Reply, asked: AskedLengths, tokenizer: Option<&ModelTokenizer>) -> Measured {
     let counts = reply.counts(tokenizer);
     let record = RequestRecord {
         ttft_seconds: reply.first_token_seconds,
@@ -198,7 +226,11 @@ fn answered(reply: &Reply, asked: AskedLengths, tokenizer: Option<&ModelTokenize
         ..RequestRecord::default()
     };
     let gaps = reply.chunks.windows(2).map(|pair| (pair[1].seconds - pair[0].seconds) as f32).collect();
-    Measured { record, gaps }
+    Measured {
+        record,
+        gaps,
+        answer: Some(Answered { text: reply.text, finish: reply.finish.unwrap_or(Finish::Unknown) }),
+    }
 }
 
 fn failed(cause: &str, message: &str, sent: Instant) -> Measured {
@@ -208,7 +240,7 @@ fn failed(cause: &str, message: &str, sent: Instant) -> Measured {
         failed_after_seconds: Some(sent.elapsed().as_secs_f64()),
         ..RequestRecord::default()
     };
-    Measured { record, gaps: Vec::new() }
+    Measured { record, gaps: Vec::new(), answer: None }
 }
 
 fn run_on_engine(handle: &EngineHandle, request: Request, asked: AskedLengths) -> Measured {
@@ -242,7 +274,8 @@ fn run_on_engine(handle: &EngineHandle, request: Request, asked: AskedLengths) -
                     asked_prompt_tokens: asked.prompt,
                     ..RequestRecord::default()
                 };
-                return Measured { record, gaps };
+                let answer = Answered { text: completion.text, finish: completion.finish };
+                return Measured { record, gaps, answer: Some(answer) };
             }
             Update::Failed(failure) => return error(&failure),
         }
