@@ -15,6 +15,9 @@ use crate::openai::{Address, Api, ApiKey, ClientOptions};
 /// Where the key of an endpoint is, as a rule.
 const KEY_VARIABLE: &str = "OPENAI_API_KEY";
 
+/// Seconds for an answer, where nobody says.
+const TIMEOUT: usize = 600;
+
 /// The flags of endpoints.
 #[derive(Debug, Clone, Args)]
 pub struct EndpointArguments {
@@ -23,30 +26,38 @@ pub struct EndpointArguments {
     /// free place. A server beside other columns: --variant NAME=URL
     #[arg(long, value_name = "URL", help_heading = "Endpoint", conflicts_with_all = ["model", "revision", "dtype", "awq"])]
     pub endpoint: Vec<String>,
-    /// What the model is called there [default: the one that is served]
-    #[arg(long, value_name = "NAME", help_heading = "Endpoint")]
-    pub served_model: Option<String>,
-    /// `completions` or `chat` [default: chat where prompts are chats and no
-    /// tokenizer is known, else completions]
-    #[arg(long, value_name = "ROUTE", help_heading = "Endpoint")]
-    pub api: Option<String>,
-    /// The model's tokenizer, a folder, a hub id or a .gguf file: prompts are
-    /// rendered here and sent as token ids, and tokens can be counted
-    #[arg(long, value_name = "SOURCE", help_heading = "Endpoint")]
-    pub tokenizer: Option<String>,
     /// Send prompts as text, though their token ids are known
     #[arg(long, help_heading = "Endpoint")]
     pub send_text: bool,
     /// Ask for whole answers; no time to the first token is known then
     #[arg(long, help_heading = "Endpoint")]
     pub no_stream: bool,
+    #[command(flatten)]
+    /// How they are asked.
+    pub asking: AskingArguments,
+}
+
+/// The flags of whatever asks an endpoint, `probe` too.
+#[derive(Debug, Clone, Args)]
+pub struct AskingArguments {
+    /// What the model is called there [default: the one that is served]
+    #[arg(long, value_name = "NAME", help_heading = "Endpoint")]
+    pub served_model: Option<String>,
+    /// `completions` or `chat` [default: chat where prompts are chats and no
+    /// tokenizer is known, else completions, where the server has it]
+    #[arg(long, value_name = "ROUTE", help_heading = "Endpoint")]
+    pub api: Option<String>,
+    /// The model's tokenizer, a folder, a hub id or a .gguf file: prompts are
+    /// rendered here and sent as token ids, and tokens can be counted
+    #[arg(long, value_name = "SOURCE", help_heading = "Endpoint")]
+    pub tokenizer: Option<String>,
     /// The environment variable that holds the key [default:
     /// `OPENAI_API_KEY`]
     #[arg(long, value_name = "NAME", help_heading = "Endpoint")]
     pub api_key_env: Option<String>,
-    /// Longest wait for an answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, help_heading = "Endpoint")]
-    pub timeout: usize,
+    /// Longest wait for an answer [default: 600; 120 of probe]
+    #[arg(long, value_name = "SECONDS", help_heading = "Endpoint")]
+    pub timeout: Option<usize>,
     /// Further keys of every request, a JSON object; a key of null is left out
     #[arg(long, value_name = "JSON", help_heading = "Endpoint")]
     pub extra_body: Option<String>,
@@ -55,11 +66,17 @@ pub struct EndpointArguments {
 impl EndpointArguments {
     /// Checks everything that can be checked without a connection, and adds it to a target.
     pub(super) fn add_to(&self, target: Target) -> Result<Target, JobError> {
-        Ok(Target { endpoints: self.addresses()?, asking: Some(self.settings(target.batch)?), ..target })
+        let settings = EndpointSettings {
+            send_text: self.send_text,
+            stream: !self.no_stream,
+            places: target.batch.unwrap_or(DEFAULT_PLACES),
+            ..self.asking.settings(TIMEOUT)?
+        };
+        Ok(Target { endpoints: self.addresses()?, asking: Some(settings), ..target })
     }
 
     /// The addresses, none twice.
-    pub(super) fn addresses(&self) -> Result<Vec<Address>, JobError> {
+    fn addresses(&self) -> Result<Vec<Address>, JobError> {
         let mut addresses: Vec<Address> = Vec::new();
         for text in &self.endpoint {
             let address = Address::parse(text)?;
@@ -73,11 +90,13 @@ impl EndpointArguments {
         }
         Ok(addresses)
     }
+}
 
-    /// How endpoints are asked, with so many requests at a time.
-    pub(super) fn settings(&self, places: Option<usize>) -> Result<EndpointSettings, JobError> {
-        at_least_one(&[("--timeout", Some(self.timeout))])?;
-        let timeout = Duration::from_secs(self.timeout as u64);
+impl AskingArguments {
+    /// How endpoints are asked, by default with so many seconds for an answer.
+    pub(super) fn settings(&self, timeout: usize) -> Result<EndpointSettings, JobError> {
+        at_least_one(&[("--timeout", self.timeout)])?;
+        let timeout = Duration::from_secs(self.timeout.unwrap_or(timeout) as u64);
         let client = ClientOptions { api_key: self.key()?, timeout, silence: timeout, ..ClientOptions::default() };
         let tokenizer = self
             .tokenizer
@@ -86,12 +105,10 @@ impl EndpointArguments {
         Ok(EndpointSettings {
             model: self.served_model.clone(),
             api: self.api.as_deref().map(api).transpose()?,
-            send_text: self.send_text,
-            stream: !self.no_stream,
-            places: places.unwrap_or(DEFAULT_PLACES),
             tokenizer,
             client,
             extra: self.extra()?,
+            ..EndpointSettings::default()
         })
     }
 

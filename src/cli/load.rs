@@ -122,6 +122,10 @@ pub struct LoadArguments {
     #[arg(long, default_value_t = 0, help_heading = "Prompts")]
     pub seed: u64,
 
+    /// Show what others measured below: rows in a JSON file (docs/reports.md), or
+    /// another load test's record, at the same users or rates
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub vs: Option<PathBuf>,
     /// Write every request, with its provenance, to this file
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub out: Option<PathBuf>,
@@ -163,8 +167,9 @@ pub(super) fn resolve_load(arguments: &LoadArguments, command: Vec<String>, colo
         prompts,
         slo: arguments.slo.as_deref().map(Slo::parse).transpose()?.unwrap_or_default(),
         seed: arguments.seed,
+        vs: arguments.vs.clone(),
         out: arguments.out.clone(),
-        format: arguments.output.table_format(colour)?,
+        format: arguments.output.format(colour)?,
     })
 }
 

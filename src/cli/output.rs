@@ -32,7 +32,7 @@ impl OutputArguments {
             return Ok(format);
         }
         Err(JobError::invalid(
-            "`--format html` is for quality, bench and report",
+            "`--format html` is for quality, bench, load and report",
             "`evalsuite report RUN --format html` makes a page of a finished gsm8k run; choose another format here",
         ))
     }

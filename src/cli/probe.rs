@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::endpoint::EndpointArguments;
+use super::endpoint::AskingArguments;
 use super::exit::Exit;
 use super::output::{OutputArguments, colour, print_and_keep};
 use super::printer::say;
@@ -51,26 +51,9 @@ pub struct ProbeArguments {
     #[arg(long, help_heading = "Model")]
     pub offline: bool,
 
-    /// What the model is called there [default: the one that is served]
-    #[arg(long, value_name = "NAME", help_heading = "Endpoint")]
-    pub served_model: Option<String>,
-    /// `completions` or `chat` [default: completions where the server has it]
-    #[arg(long, value_name = "ROUTE", help_heading = "Endpoint")]
-    pub api: Option<String>,
-    /// The model's tokenizer, a folder, a hub id or a .gguf file, where --model
-    /// is not given
-    #[arg(long, value_name = "SOURCE", conflicts_with = "model", help_heading = "Endpoint")]
-    pub tokenizer: Option<String>,
-    /// The environment variable that holds the key [default:
-    /// `OPENAI_API_KEY`]
-    #[arg(long, value_name = "NAME", help_heading = "Endpoint")]
-    pub api_key_env: Option<String>,
-    /// Longest wait for an answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, help_heading = "Endpoint")]
-    pub timeout: usize,
-    /// Further keys of every request, a JSON object; a key of null is left out
-    #[arg(long, value_name = "JSON", help_heading = "Endpoint")]
-    pub extra_body: Option<String>,
+    #[command(flatten)]
+    /// How it is asked.
+    pub asking: AskingArguments,
 
     /// Only these checks, by their names in the table
     #[arg(long, value_name = "CHECKS", value_delimiter = ',', help_heading = "Results")]
@@ -83,31 +66,23 @@ pub struct ProbeArguments {
     pub output: OutputArguments,
 }
 
-impl ProbeArguments {
-    /// As the commands have them that ask endpoints for more.
-    fn endpoint(&self) -> EndpointArguments {
-        EndpointArguments {
-            endpoint: vec![self.address.clone()],
-            served_model: self.served_model.clone(),
-            api: self.api.clone(),
-            tokenizer: self.tokenizer.clone(),
-            send_text: false,
-            no_stream: false,
-            api_key_env: self.api_key_env.clone(),
-            timeout: self.timeout,
-            extra_body: self.extra_body.clone(),
-        }
-    }
-}
+/// Seconds for an answer, where nobody says: they are short.
+const TIMEOUT: usize = 120;
 
 /// Checks the arguments of `probe`. `command` is the whole command line; `colour` is for a terminal's table.
 fn resolve_probe(arguments: &ProbeArguments, command: Vec<String>, colour: bool) -> Result<EndpointProbeJob, JobError> {
     at_least_one(&[("--threads", arguments.threads)])?;
     let model = arguments.model.as_ref();
+    if model.is_some() && arguments.asking.tokenizer.is_some() {
+        return Err(JobError::invalid(
+            "--tokenizer beside --model: the model's files hold its tokenizer",
+            "leave `--tokenizer` out",
+        ));
+    }
     Ok(EndpointProbeJob {
         command,
         address: Address::parse(&arguments.address)?,
-        settings: arguments.endpoint().settings(None)?,
+        settings: arguments.asking.settings(TIMEOUT)?,
         model: model.map(|source| ModelSpec { source: source.clone(), revision: arguments.revision.clone() }),
         only: arguments.only.iter().map(|name| name.trim().to_owned()).collect(),
         out: arguments.out.clone(),

@@ -6,7 +6,7 @@ use crate::compare::REPORT_FORMATS;
 use crate::fault::Fault;
 use crate::jobs::JobError;
 use crate::jobs::bench::{BenchRecord, bench_figures};
-use crate::jobs::load::{LoadRecord, load_figures};
+use crate::jobs::load::{LoadRecord, load_figures, load_peers};
 use crate::record::Elsewhere;
 use crate::report::{Figures, Format, figures_csv, render_figures};
 
@@ -31,10 +31,17 @@ impl SpeedRecord {
         Ok(LoadRecord::read(path)?.map(|record| Self::Load(Box::new(record))))
     }
 
-    fn figures(&self, name: &str, vs: &[Elsewhere]) -> Result<Figures, JobError> {
+    fn figures(&self, name: &str, vs: &[PathBuf]) -> Result<Figures, JobError> {
         match self {
-            Self::Bench(record) => Ok(bench_figures(record, name, vs)),
-            Self::Load(record) => Ok(load_figures(record, name)?),
+            Self::Bench(record) => {
+                let rows = vs.iter().map(|path| Elsewhere::read(path)).collect::<Result<Vec<_>, _>>()?;
+                Ok(bench_figures(record, name, &rows))
+            }
+            Self::Load(record) => {
+                let model = &record.target.model.name;
+                let peers = vs.iter().map(|path| load_peers(path, model)).collect::<Result<Vec<_>, _>>()?.concat();
+                Ok(load_figures(record, name, &peers)?)
+            }
         }
     }
 }
@@ -70,10 +77,9 @@ pub(super) fn render(
             Fault::unknown("format", name, &FORMATS).into()
         });
     }
-    let vs = vs.iter().map(|path| Elsewhere::read(path)).collect::<Result<Vec<_>, _>>()?;
     let mut figures = Figures::default();
     for (record, name) in records.iter().zip(names(paths)) {
-        figures.join(record.figures(&name, &vs)?);
+        figures.join(record.figures(&name, vs)?);
     }
     if name == "csv" {
         return Ok(figures_csv(&figures)?);

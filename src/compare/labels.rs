@@ -42,9 +42,11 @@ fn last_part(name: &str) -> String {
     name.rsplit('/').next().unwrap_or(name).to_owned()
 }
 
+/// The engine of all columns; nothing where they have several, of which none is the run's name.
 fn engine(run: &StoredRun) -> String {
-    let session = run.record.dtypes.iter().flat_map(|dtype| &dtype.sessions).next();
-    session.map_or_else(String::new, |session| session.engine.name.clone())
+    let mut names = run.record.dtypes.iter().flat_map(|dtype| &dtype.sessions).map(|session| &session.engine.name);
+    let Some(first) = names.next() else { return String::new() };
+    if names.all(|name| name == first) { first.clone() } else { String::new() }
 }
 
 fn folder(run: &StoredRun) -> String {

@@ -22,6 +22,7 @@
 //! | `workload_seconds` | `gsm8k_shape_s` | s of a workload, all requests submitted at once |
 //! | `tokens_per_second` | `gsm8k_shape_tok_s` | output tokens/s of a run or of a workload |
 //! | `sweeps` | | output tokens/s by point: `{"batch": {"1": 433.0}, "length": {…}, "requests": {…}}` |
+//! | `load` | | a load test by level: `[{"users": 20, "tokens_per_second": 6169.7, "ttft_p99_ms": 51.5}, {"rate": 5.0, …}]` |
 //! | `accuracy_percent`, `n` | | percent of n questions; one needs the other |
 //! | `peak_memory_bytes` | | bytes |
 //!
@@ -32,7 +33,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{RecordError, SweepAxis, SweepFigures};
+use super::{LoadPoint, RecordError, SweepAxis, SweepFigures};
 use crate::files::{read_text, sha256};
 
 const HINT: &str = "a file for `--vs` is JSON: {\"rows\": [{\"engine\": \"vLLM 0.24\", \"precision\": \"f16\", \"source\": \
@@ -86,6 +87,8 @@ pub struct ElsewhereRow {
     pub tokens_per_second: Option<f64>,
     #[serde(default)]
     pub sweeps: SweepFigures,
+    #[serde(default)]
+    pub load: Vec<LoadPoint>,
     pub accuracy_percent: Option<f64>,
     pub n: Option<usize>,
     pub peak_memory_bytes: Option<u64>,
@@ -178,6 +181,9 @@ impl ElsewhereRow {
                 ));
             }
         }
+        if let Some(fault) = self.load.iter().find_map(LoadPoint::fault) {
+            return Err(("load", fault));
+        }
         match (self.accuracy_percent, self.n) {
             (Some(percent), _) if !(0.0..=100.0).contains(&percent) => {
                 Err(("accuracy_percent", format!("{percent} is out of range")))
@@ -255,6 +261,14 @@ mod tests {
             (
                 r#"{"rows": [{"engine": "P", "dtype": "f16", "sweeps": {"batch": {"4": 0}}}]}"#,
                 "rows[0].sweeps has 0 at batch 4: leave out",
+            ),
+            (
+                r#"{"rows": [{"engine": "P", "dtype": "f16", "load": [{"seconds": 1}]}]}"#,
+                "rows[0].load has a point without",
+            ),
+            (
+                r#"{"rows": [{"engine": "P", "dtype": "f16", "load": [{"users": 1, "ttft_p50_ms": -1}]}]}"#,
+                "rows[0].load has -1 as TTFT 50 %: leave out",
             ),
         ] {
             let error = parse(text).unwrap_err().to_string();

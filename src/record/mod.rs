@@ -23,6 +23,7 @@ mod glance;
 mod journal;
 mod json;
 mod lines;
+mod load_point;
 mod machine;
 mod plan;
 mod samples;
@@ -40,6 +41,7 @@ pub use glance::{Glance, RunStatus};
 pub use journal::{Journal, StoredCompletion, StoredThought, read_journal};
 pub(crate) use json::{REMAKE, Versions, read_checked, read_json, write_json};
 pub use lines::Lines;
+pub use load_point::LoadPoint;
 pub use machine::{DeviceMemory, Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
 pub use plan::{
     AwqPlan, Difference, EndpointPlan, GenerationPlan, Invocation, ModelPlan, RunPlan, TargetPlan, VariantPlan,

@@ -89,7 +89,7 @@ fn names_that_are_almost_right_get_the_right_one() {
 
 #[test]
 fn a_page_that_a_command_does_not_make_is_refused_before_it_runs() {
-    for command in ["gsm8k", "perplexity", "load"] {
+    for command in ["gsm8k", "perplexity"] {
         assert!(mistake(&[command, "--format", "html"]).contains("evalsuite report RUN --format html"), "{command}");
     }
 }

@@ -38,6 +38,7 @@ mod hub;
 mod hub_server;
 mod imports;
 mod layers;
+mod load_beside;
 mod load_score;
 mod mock_server;
 mod models;

@@ -324,7 +324,7 @@ fn load_tests_join_reports_by_users_and_by_rate() {
         assert_eq!((find("answered"), find("failed")), (Some(6.0), Some(0.0)));
     }
     let page = said(&["report", &users, &rate, "--format", "html"]);
-    assert_eq!(page.matches("<svg").count(), 2);
+    assert_eq!(page.matches("<svg").count(), 8, "by users and by rate: tokens/s, TTFT twice, ITL");
     let table = said(&["report", &users]);
     assert!(table.contains("Load by users") && table.lines().any(|line| line.starts_with("users ")), "{table}");
 }

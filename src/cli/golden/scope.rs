@@ -145,8 +145,22 @@ impl ScopeArguments {
         let variants = self.variant.iter().map(|variant| format!("--variant={variant}"));
         let arguments = variants.chain(self.arguments.iter().cloned()).collect();
         let recipe = Recipe { model, awq: self.awq.clone(), arguments };
-        let variants = self.wanted(&[])?;
+        let mut variants = self.wanted(&[])?;
+        if self.dtype.iter().any(|name| name.trim() == NO_DTYPE) {
+            variants.extend(self.named_variants());
+            if variants.is_empty() {
+                return Err(JobError::invalid(
+                    "--dtype none leaves nothing to run",
+                    "give `--variant NAME=SOURCE` with it, or precisions",
+                ));
+            }
+        }
         Ok(Group { suite, recipe, engine: self.engine_of(None), variants, entries: Vec::new(), model_folder: None })
+    }
+
+    /// The names of `--variant NAME=SOURCE`; what is none the suite's command refuses.
+    fn named_variants(&self) -> impl Iterator<Item = VariantName> {
+        self.variant.iter().filter_map(|word| VariantName::parse(word.split_once('=')?.0).ok())
     }
 
     /// What `--dtype` names, of the model's own precisions and of these variants.

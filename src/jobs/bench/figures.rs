@@ -231,6 +231,7 @@ impl Builder<'_> {
             description: description.to_owned(),
             axis: axis.map(str::to_owned),
             headline: headline.to_owned(),
+            charted: Vec::new(),
         };
         self.figures.add_part(part)
     }

@@ -246,9 +246,13 @@ mod tests {
     fn a_record_of_another_kind_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("record.json");
-        for (field, what) in
-            [("quality_format", "quality run"), ("bench_format", "benchmark"), ("load_format", "load test")]
-        {
+        for (field, what) in [
+            ("quality_format", "quality run"),
+            ("bench_format", "benchmark"),
+            ("load_format", "load test"),
+            ("perplexity_format", "perplexity"),
+            ("probe_format", "probe"),
+        ] {
             std::fs::write(&path, format!("{{\"{field}\": 1}}")).unwrap();
             let message = EvalRecord::read(&path).unwrap_err().to_string();
             assert!(

@@ -30,6 +30,8 @@ pub struct LoadJob {
     pub slo: Slo,
     /// Of prompts and arrivals.
     pub seed: u64,
+    /// What others measured, or another record.
+    pub vs: Option<PathBuf>,
     /// Where the record goes, if anywhere.
     pub out: Option<PathBuf>,
     /// How the tables are printed.

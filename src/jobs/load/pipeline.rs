@@ -12,7 +12,7 @@ use super::prompts::Prompts;
 use super::questions::Questions;
 use super::{
     Distribution, LOAD_FORMAT, LevelFigures, LevelPlan, LevelRecord, LoadJob, LoadPlan, LoadRecord, RequestRecord, Slo,
-    VariantLoad, render_load, timeline,
+    VariantLoad, load_peers, render_load, timeline,
 };
 use crate::engine::{EngineHandle, EngineInfo, HandleOptions};
 use crate::hub::Hub;
@@ -43,6 +43,13 @@ pub fn execute(job: &LoadJob, hub: &Hub, context: &mut JobContext) -> Result<Loa
     let variants = checkpoints.variants(&job.target, &job.command)?;
     notes.extend(checkpoints.notes.iter().cloned());
     notes.extend(variants.notes());
+    let model = &variants.plan.model.name;
+    let peers = job.vs.as_deref().map(|path| load_peers(path, model)).transpose()?.unwrap_or_default();
+    if let Some(path) =
+        job.vs.as_deref().filter(|_| !peers.iter().any(|peer| job.levels.iter().any(|it| peer.at(it).is_some())))
+    {
+        notes.push(format!("{} has no load test of {model} at these levels", path.display()));
+    }
     for note in &notes {
         (context.emit)(Event::Note(note.clone()));
     }
@@ -73,6 +80,7 @@ pub fn execute(job: &LoadJob, hub: &Hub, context: &mut JobContext) -> Result<Loa
         interrupted,
         notes,
         variants: all,
+        peers,
     };
     let report = render_load(&record, &job.format)?;
     Ok(LoadFinished { record, report, failures })

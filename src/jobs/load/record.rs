@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LevelFigures, LevelScore, Second, Slo};
+use super::{LevelFigures, LevelScore, LoadPeer, Second, Slo};
 use crate::engine::EngineInfo;
 use crate::jobs::requests::{LevelPlan, RequestRecord};
 use crate::record::{Invocation, Machine, RecordError, TargetPlan, VariantName, read_json, write_json};
@@ -37,6 +37,9 @@ pub struct LoadRecord {
     pub notes: Vec<String>,
     /// In the order in which they ran.
     pub variants: Vec<VariantLoad>,
+    /// What others measured, if the user named a file of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<LoadPeer>,
 }
 
 /// What was sent, and how.

@@ -1,12 +1,13 @@
 //! A load test as figures that stand beside those of other records.
 
-use super::{Distribution, LevelPlan, LevelRecord, LoadRecord, LoadView};
+use super::{Distribution, LevelPlan, LevelRecord, LoadPeer, LoadRecord, LoadView};
 use crate::report::{FigurePart, Figures, MeasuredFigure, RecordFacts, ReportError, Series};
 use crate::score::Spread;
 use crate::text::command_line;
 
-/// What a record measured: each level is a point of its users or of its rate. `name` tells it from other records.
-pub fn load_figures(record: &LoadRecord, name: &str) -> Result<Figures, ReportError> {
+/// What a record measured: each level is a point of its users or of its rate. `name` tells it from other records; beside
+/// it stand the peers that it was measured beside, and these.
+pub fn load_figures(record: &LoadRecord, name: &str, vs: &[LoadPeer]) -> Result<Figures, ReportError> {
     let view = LoadView::new(record).map_err(|error| ReportError::fault("a load test's figures", &error))?;
     let mut figures = Figures { notes: record.notes.clone(), words: words(), ..Figures::default() };
     if let Some(interrupted) = &view.interrupted {
@@ -26,25 +27,67 @@ pub fn load_figures(record: &LoadRecord, name: &str) -> Result<Figures, ReportEr
             add_level(&mut figures, series, level, &view.prompts);
         }
     }
+    for peer in record.peers.iter().chain(vs) {
+        add_peer(&mut figures, record, peer, &view.prompts);
+    }
     figures.records.push(facts(record, name, &view));
     Ok(figures)
 }
 
-fn add_level(figures: &mut Figures, series: usize, level: &LevelRecord, prompts: &str) {
-    let (axis, at, title) = match level.level {
+/// Its figures at the levels that were measured here.
+fn add_peer(figures: &mut Figures, record: &LoadRecord, peer: &LoadPeer, prompts: &str) {
+    let levels = record.variants.iter().flat_map(|variant| &variant.levels).map(|level| level.level);
+    let points: Vec<_> = levels.filter_map(|level| Some((level, *peer.at(&level)?))).collect();
+    if points.is_empty() {
+        return;
+    }
+    let series = figures.add_series(Series {
+        record: None,
+        variant: peer.variant.clone(),
+        engine: peer.engine.clone(),
+        elsewhere: Some(peer.source.clone()),
+        note: peer.note.clone(),
+        failure: None,
+    });
+    for (level, point) in points {
+        let (part, at) = part_of(&level, prompts);
+        let part = figures.add_part(part);
+        for (name, unit, value) in point.figures() {
+            figures.add(MeasuredFigure {
+                series,
+                part,
+                at,
+                name: name.to_owned(),
+                unit,
+                spread: Spread::single(value),
+            });
+        }
+    }
+}
+
+/// The part that a level belongs to, and its point there.
+fn part_of(level: &LevelPlan, prompts: &str) -> (FigurePart, Option<f64>) {
+    let (axis, at, title) = match *level {
         LevelPlan::Users { users } => (Some("users".to_owned()), Some(users as f64), "Load by users".to_owned()),
         LevelPlan::Rate { rate, arrivals } => {
             (Some("requests/s".to_owned()), Some(rate), format!("Load by rate, arrivals {arrivals}"))
         }
         LevelPlan::Trace => (None, None, "Load by a trace".to_owned()),
     };
-    let part = figures.add_part(FigurePart {
+    let part = FigurePart {
         name: format!("load {}", axis.as_deref().unwrap_or("trace")),
         title,
         description: prompts.to_owned(),
         axis,
         headline: "output tokens/s".to_owned(),
-    });
+        charted: ["TTFT 50 %", "TTFT 99 %", "ITL 50 %"].map(str::to_owned).to_vec(),
+    };
+    (part, at)
+}
+
+fn add_level(figures: &mut Figures, series: usize, level: &LevelRecord, prompts: &str) {
+    let (part, at) = part_of(&level.level, prompts);
+    let part = figures.add_part(part);
     let of = &level.figures;
     let failed: usize = of.failed.values().sum();
     let ms = |distribution: Option<Distribution>, value: fn(&Distribution) -> f64| {
@@ -60,6 +103,7 @@ fn add_level(figures: &mut Figures, series: usize, level: &LevelRecord, prompts:
         ("TTFT mean", "ms", ms(of.ttft, |it| it.mean)),
         ("TTFT 50 %", "ms", ms(of.ttft, |it| it.p50)),
         ("TTFT 99 %", "ms", ms(of.ttft, |it| it.p99)),
+        ("ITL mean", "ms", ms(of.itl, |it| it.mean)),
         ("ITL 50 %", "ms", ms(of.itl, |it| it.p50)),
         ("ITL 99 %", "ms", ms(of.itl, |it| it.p99)),
         ("E2E mean", "ms", ms(of.e2e, |it| it.mean)),

@@ -2,14 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Distribution, LevelRecord, LoadRecord, VariantLoad};
+use super::{Distribution, LevelPlan, LevelRecord, LoadPeer, LoadRecord, VariantLoad};
+use crate::record::LoadPoint;
 use crate::report::words::{NOTHING, nothing, p_value, percent, points};
-use crate::report::{Format, ReportError, model, render_by, variants};
-
-/// A load test as text in a format.
-pub fn render_load(record: &LoadRecord, format: &Format) -> Result<String, ReportError> {
-    render_by("load", &LoadView::new(record), format)
-}
+use crate::report::{model, variants};
 
 /// The variables of a load test's template. Everything here is text, ready to print; `record` holds every number.
 #[derive(Debug, Clone, Serialize)]
@@ -40,6 +36,8 @@ pub struct LoadView<'a> {
     pub paired: Vec<ScoreRow>,
     /// Three a level and variant.
     pub times: Vec<TimeRow>,
+    /// `vLLM 0.24.0 f16, from peers.json; note`: one a peer whose rows stand there.
+    pub elsewhere: Vec<String>,
     /// `(variant, level, cause, how many, the first in full)`.
     pub failed: Vec<(String, String, String, usize, String)>,
     /// `(variant, why)` of every variant that did not finish.
@@ -129,6 +127,11 @@ impl<'a> LoadView<'a> {
     /// The view of a record.
     pub fn new(record: &'a LoadRecord) -> Result<Self, serde_json::Error> {
         let levels = || record.variants.iter().flat_map(|one| one.levels.iter().map(move |level| (one, level)));
+        let measured = || record.plan.levels.iter().filter(|level| levels().any(|(_, own)| own.level == **level));
+        let peers = || {
+            let at = |peer: &'a LoadPeer| measured().filter_map(move |level| Some((peer, level, peer.at(level)?)));
+            record.peers.iter().flat_map(at).collect::<Vec<_>>().into_iter()
+        };
         let scores: Vec<ScoreRow> = levels().filter_map(|(one, level)| score_row(one, level)).collect();
         let engine = |one: &VariantLoad| {
             let engine = one.engine.as_ref()?;
@@ -153,10 +156,17 @@ impl<'a> LoadView<'a> {
             ),
             interrupted: record.interrupted.then(|| "Interrupted: levels are missing, or end early".to_owned()),
             slo: (!record.plan.slo.is_none()).then(|| record.plan.slo.to_string()),
-            rows: levels().map(|(one, level)| row(one, level)).collect(),
+            rows: levels()
+                .map(|(one, level)| row(one, level))
+                .chain(peers().map(|(peer, level, point)| peer_row(peer, level, point)))
+                .collect(),
             paired: scores.iter().filter(|row| !row.delta.is_empty()).cloned().collect(),
             scores,
-            times: levels().flat_map(|(one, level)| times(one, level)).collect(),
+            times: levels()
+                .flat_map(|(one, level)| times(one, level))
+                .chain(peers().flat_map(|(peer, level, point)| peer_times(peer, level, point)))
+                .collect(),
+            elsewhere: elsewhere(record, peers().map(|(peer, ..)| peer)),
             failed: levels().flat_map(|(one, level)| failed(one, level)).collect(),
             failures: record
                 .variants
@@ -183,6 +193,64 @@ fn row(one: &VariantLoad, level: &LevelRecord) -> Row {
         seconds: format!("{:.2}", figures.seconds),
         cache: used.map_or_else(nothing, |used| format!("{:.1} %", used * 100.0)),
     }
+}
+
+/// Letters of a peer's name that a table has room for.
+const PEER_LETTERS: usize = 17;
+
+fn peer_name(peer: &LoadPeer) -> String {
+    let engine: String =
+        peer.engine.split([',', '(']).next().unwrap_or_default().trim().chars().take(PEER_LETTERS).collect();
+    format!("{} {}", engine.trim_end(), peer.variant)
+}
+
+/// One line a peer.
+fn elsewhere<'a>(record: &LoadRecord, shown: impl Iterator<Item = &'a LoadPeer>) -> Vec<String> {
+    let shown: Vec<&LoadPeer> = shown.collect();
+    let line = |peer: &LoadPeer| {
+        let note = peer.note.as_ref().map_or_else(String::new, |note| format!("; {note}"));
+        format!("{}: {}, from {}{note}", peer_name(peer), peer.engine, peer.source)
+    };
+    record.peers.iter().filter(|peer| shown.contains(peer)).map(line).collect()
+}
+
+fn peer_row(peer: &LoadPeer, level: &LevelPlan, point: &LoadPoint) -> Row {
+    let number = |value: Option<f64>, digits: usize| value.map_or_else(nothing, |value| format!("{value:.digits$}"));
+    Row {
+        variant: peer_name(peer),
+        level: level.to_string(),
+        sent: nothing(),
+        ok: nothing(),
+        rate: number(point.requests_per_second, 2),
+        output: number(point.tokens_per_second, 1),
+        prompt: nothing(),
+        goodput: nothing(),
+        seconds: number(point.seconds, 2),
+        cache: nothing(),
+    }
+}
+
+fn peer_times(peer: &LoadPeer, level: &LevelPlan, point: &LoadPoint) -> Vec<TimeRow> {
+    let row = |name: &'static str, [mean, p50, p99]: [Option<f64>; 3]| {
+        let ms = |value: Option<f64>| value.map_or_else(nothing, |value| milliseconds(value / 1e3));
+        [mean, p50, p99].iter().any(Option::is_some).then(|| TimeRow {
+            variant: peer_name(peer),
+            level: level.to_string(),
+            name,
+            mean: ms(mean),
+            p50: ms(p50),
+            p90: nothing(),
+            p95: nothing(),
+            p99: ms(p99),
+            max: nothing(),
+        })
+    };
+    let rows = [
+        row("TTFT", [point.ttft_mean_ms, point.ttft_p50_ms, point.ttft_p99_ms]),
+        row("ITL", [point.itl_mean_ms, point.itl_p50_ms, point.itl_p99_ms]),
+        row("E2E", [point.e2e_mean_ms, point.e2e_p50_ms, point.e2e_p99_ms]),
+    ];
+    rows.into_iter().flatten().collect()
 }
 
 fn score_row(one: &VariantLoad, level: &LevelRecord) -> Option<ScoreRow> {

@@ -1,4 +1,4 @@
-//! A part's headline figure by point, a curve a series, both axes logarithmic, as SVG. Text of others goes through [`escaped`].
+//! One of a part's figures by point, a curve a series, both axes logarithmic, as SVG. Text of others goes through [`escaped`].
 
 use super::measured::{FigurePart, Figures, MeasuredFigure};
 use super::scale::{Scale, distinct};
@@ -15,22 +15,26 @@ const BOTTOM: f64 = 44.0;
 /// The page's style has so many colours.
 const COLOURS: usize = 8;
 
-/// The chart of a part; `None` where it has no points.
-pub(super) fn chart(figures: &Figures, index: usize, part: &FigurePart) -> Option<String> {
+/// The chart of a part's figure of this name; `None` where it has no points above 0.
+pub(super) fn chart(figures: &Figures, index: usize, part: &FigurePart, name: &str) -> Option<String> {
     let axis = part.axis.as_ref()?;
     let shown: Vec<(f64, &MeasuredFigure)> = figures
         .figures
         .iter()
-        .filter(|figure| figure.part == index && figure.name == part.headline)
+        .filter(|figure| figure.part == index && figure.name == name)
         .filter_map(|figure| Some((figure.at?, figure)))
+        // What is 0 or less has no place on a logarithmic axis.
+        .filter(|(at, figure)| *at > 0.0 && figure.spread.minimum > 0.0)
         .collect();
+    let unit = shown.first().map_or("", |(_, figure)| figure.unit);
+    let label = if unit.is_empty() { name.to_owned() } else { format!("{name}, {unit}") };
     let ends = shown.iter().flat_map(|(_, figure)| [figure.spread.minimum, figure.spread.maximum]);
     let x = Scale::of(shown.iter().map(|(at, _)| *at), LEFT, WIDTH - RIGHT)?;
     let y = Scale::of(ends, HEIGHT - BOTTOM, TOP)?;
     let mut svg = vec![format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}: {} by {}\">",
         escaped(&part.title),
-        escaped(&part.headline),
+        escaped(name),
         escaped(axis)
     )];
     for tick in y.ticks() {
@@ -43,10 +47,10 @@ pub(super) fn chart(figures: &Figures, index: usize, part: &FigurePart) -> Optio
         svg.push(text(x.place(at), HEIGHT - BOTTOM + 16.0, "middle", &short(at)));
     }
     svg.push(text(WIDTH - RIGHT, HEIGHT - 6.0, "end", &format!("{axis}, logarithmic")));
-    svg.push(text(0.0, HEIGHT - 6.0, "start", &format!("{}, logarithmic", part.headline)));
+    svg.push(text(0.0, HEIGHT - 6.0, "start", &format!("{label}, logarithmic")));
     for series in 0..figures.series.len() {
         let own = shown.iter().filter(|(_, figure)| figure.series == series);
-        svg.push(curve(figures, series, part, &mut own.copied().collect::<Vec<_>>(), (x, y)));
+        svg.push(curve(figures, series, &label, &mut own.copied().collect::<Vec<_>>(), (x, y)));
     }
     svg.push("</svg>".to_owned());
     Some(svg.concat())
@@ -56,7 +60,7 @@ pub(super) fn chart(figures: &Figures, index: usize, part: &FigurePart) -> Optio
 fn curve(
     figures: &Figures,
     series: usize,
-    part: &FigurePart,
+    name: &str,
     own: &mut [(f64, &MeasuredFigure)],
     (x, y): (Scale, Scale),
 ) -> String {
@@ -82,7 +86,7 @@ fn curve(
             String::new()
         };
         let label = figures.label(series);
-        let title = format!("{label} at {}: {} {}{range}", short(point.0), digits(spread.median), part.headline);
+        let title = format!("{label} at {}: {} {}{range}", short(point.0), digits(spread.median), name);
         format!(
             "<g><title>{}</title><path d=\"M{cx:.1} {low:.1}V{high:.1}\"/><circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"4\" \
              fill=\"{fill}\"/></g>",
@@ -133,6 +137,7 @@ mod tests {
             description: String::new(),
             axis: Some("requests".to_owned()),
             headline: "tokens/s".to_owned(),
+            charted: Vec::new(),
         };
         let figure = |series: usize, at: f64, values: &[f64], name: &str| MeasuredFigure {
             series,
@@ -167,7 +172,7 @@ mod tests {
     #[test]
     fn points_stand_by_their_logarithms_in_order_with_their_ranges() {
         let figures = figures();
-        let svg = chart(&figures, 0, &figures.parts[0]).unwrap();
+        let svg = chart(&figures, 0, &figures.parts[0], "tokens/s").unwrap();
         let (x, y) = (all(&svg, "cx"), all(&svg, "cy"));
         assert_eq!(x.len(), 4, "three of ours, one of theirs, nothing but the headline");
         // Doublings are equal steps, to the right and up.
@@ -187,12 +192,30 @@ mod tests {
     }
 
     #[test]
+    fn another_figure_has_a_chart_of_its_own_and_nothing_below_its_axis() {
+        let mut figures = figures();
+        for (at, value) in [(1.0, 0.0), (4.0, 250.0)] {
+            let spread = Spread::single(value);
+            let figure =
+                MeasuredFigure { series: 0, part: 0, at: Some(at), name: "TTFT".to_owned(), unit: "ms", spread };
+            figures.figures.push(figure);
+        }
+        let svg = chart(&figures, 0, &figures.parts[0], "TTFT").unwrap();
+        assert_eq!(all(&svg, "cx").len(), 1, "{svg}");
+        assert!(
+            svg.contains("TTFT, ms, logarithmic") && svg.contains("<title>f16 at 4: 250 TTFT, ms</title>"),
+            "{svg}"
+        );
+        assert!(chart(&figures, 0, &figures.parts[0], "ITL").is_none());
+    }
+
+    #[test]
     fn a_part_without_points_has_no_chart() {
         let mut figures = figures();
         figures.parts[0].axis = None;
-        assert!(chart(&figures, 0, &figures.parts[0]).is_none());
+        assert!(chart(&figures, 0, &figures.parts[0], "tokens/s").is_none());
         figures.parts[0].axis = Some("n".to_owned());
         figures.figures.clear();
-        assert!(chart(&figures, 0, &figures.parts[0]).is_none());
+        assert!(chart(&figures, 0, &figures.parts[0], "tokens/s").is_none());
     }
 }

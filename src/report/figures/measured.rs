@@ -63,8 +63,11 @@ pub struct FigurePart {
     pub description: String,
     /// What its points stand for, where it has points: `n`.
     pub axis: Option<String>,
-    /// Name of the figure that stands side by side, and in the chart.
+    /// Name of the figure that stands side by side, and in the first chart.
     pub headline: String,
+    /// Names of others that have charts of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub charted: Vec<String>,
 }
 
 /// One figure.
@@ -187,6 +190,7 @@ mod tests {
                 description: description.to_owned(),
                 axis: None,
                 headline: "tokens/s".to_owned(),
+                charted: Vec::new(),
             }],
             figures: vec![figure(0, speed), figure(1, 7.0)],
             notes: vec!["note".to_owned()],

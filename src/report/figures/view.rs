@@ -126,7 +126,12 @@ impl FiguresView {
             records: figures.records.clone(),
             narrow_tables: tables.iter().filter(|table| !table.is_detail).flat_map(narrow).collect(),
             tables,
-            charts: parts.filter_map(|(index, part)| chart_view(figures, index, part)).collect(),
+            charts: parts
+                .flat_map(|(index, part)| {
+                    let names = std::iter::once(&part.headline).chain(&part.charted);
+                    names.filter_map(move |name| chart_view(figures, index, part, name))
+                })
+                .collect(),
             elsewhere: series()
                 .filter_map(|(index, one)| {
                     let note = one.note.as_ref().map_or_else(String::new, |note| format!("; {note}"));
@@ -145,9 +150,9 @@ impl FiguresView {
     }
 }
 
-fn chart_view(figures: &Figures, index: usize, part: &FigurePart) -> Option<ChartView> {
+fn chart_view(figures: &Figures, index: usize, part: &FigurePart, name: &str) -> Option<ChartView> {
     let is_shown = |series: &usize| {
-        let of_series = |figure: &MeasuredFigure| figure.series == *series && figure.name == part.headline;
+        let of_series = |figure: &MeasuredFigure| figure.series == *series && figure.name == name;
         figures.figures.iter().any(|figure| figure.part == index && of_series(figure))
     };
     let legend = |series: usize| LegendView {
@@ -156,9 +161,9 @@ fn chart_view(figures: &Figures, index: usize, part: &FigurePart) -> Option<Char
         is_elsewhere: figures.series[series].elsewhere.is_some(),
     };
     Some(ChartView {
-        title: part.title.clone(),
+        title: if part.charted.is_empty() { part.title.clone() } else { format!("{}: {name}", part.title) },
         description: part.description.clone(),
-        svg: chart(figures, index, part)?,
+        svg: chart(figures, index, part, name)?,
         legend: figures.in_order().filter(is_shown).map(legend).collect(),
     })
 }
