@@ -134,3 +134,68 @@ pub(super) fn chat_logprobs(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::model::{ModelSource, ModelSpec};
+    use crate::hub::Hub;
+
+    fn tokenizer() -> std::sync::Arc<ModelTokenizer> {
+        let spec = ModelSpec { source: "bundled".to_owned(), revision: "main".to_owned() };
+        ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap().tokenizer
+    }
+
+    fn known(token: u32, log_probability: f32, top: &[(u32, f32)]) -> TokenProbability {
+        let top =
+            top.iter().map(|(token, log_probability)| TopToken { token: *token, log_probability: *log_probability });
+        TokenProbability { token, log_probability: Some(log_probability), top: top.collect() }
+    }
+
+    #[test]
+    fn texts_of_tokens_make_up_the_text_and_offsets_count_characters() {
+        let tokenizer = tokenizer();
+        let text = "Tom has 3 apples.";
+        let ids = tokenizer.encode(text, false).unwrap();
+        let names = TokenNames::new(&tokenizer, false);
+        let (all, end) = completion_logprobs(&names, ids.iter().map(|id| known(*id, -1.0, &[])), 4).unwrap();
+        assert_eq!(all.tokens.concat(), text);
+        assert_eq!((all.text_offset[0], end), (4, 4 + text.chars().count()));
+        // A byte of a character of two is one character: the mark of what is not known.
+        let bytes = tokenizer.encode("é", false).unwrap();
+        let (_, behind) = completion_logprobs(&names, bytes.iter().map(|id| known(*id, -1.0, &[])), 0).unwrap();
+        assert_eq!(behind, bytes.len());
+        let names = TokenNames::new(&tokenizer, true);
+        let (all, _) = completion_logprobs(&names, [known(7, -1.0, &[(9, -0.5)])], 0).unwrap();
+        assert_eq!(all.tokens, ["token_id:7"]);
+        assert_eq!(all.top_logprobs[0].as_ref().unwrap().keys().collect::<Vec<_>>(), ["token_id:7", "token_id:9"]);
+    }
+
+    #[test]
+    fn the_token_itself_is_among_the_most_probable_and_no_name_stands_twice() {
+        let tokenizer = tokenizer();
+        let names = TokenNames::new(&tokenizer, false);
+        let bytes = tokenizer.encode("é", false).unwrap();
+        assert!(bytes.len() > 1, "two bytes, both of which are called alike");
+        let top = [(bytes[0], -0.25), (bytes[1], -2.0)];
+        let map = named(&names, &top.map(|(token, log_probability)| TopToken { token, log_probability }), (30, -3.0))
+            .unwrap();
+        assert_eq!(map.len(), 3);
+        assert_eq!((map["\u{fffd}"], map[&by_id(bytes[1])]), (-0.25, -2.0));
+        assert_eq!(map.values().copied().fold(f32::NEG_INFINITY, f32::max), -0.25);
+    }
+
+    #[test]
+    fn chats_have_an_object_a_token_with_its_bytes() {
+        let tokenizer = tokenizer();
+        let names = TokenNames::new(&tokenizer, false);
+        let id = tokenizer.encode(" apples", false).unwrap()[0];
+        let all = chat_logprobs(&names, [known(id, -0.5, &[(id, -0.5), (21, -1.5)])]).unwrap();
+        assert_eq!(
+            (all[0].token.as_str(), all[0].logprob, all[0].bytes.as_slice()),
+            (" apples", -0.5, " apples".as_bytes())
+        );
+        let top = all[0].top_logprobs.as_ref().unwrap();
+        assert_eq!((top.len(), top[1].logprob), (2, -1.5));
+    }
+}

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::routing::{any, get, post};
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
@@ -24,6 +25,8 @@ use crate::openai::Api;
 
 /// A body comes within this time, or the request is refused.
 const BODY_SECONDS: Duration = Duration::from_secs(60);
+/// Bytes of a body that is too large which are read on.
+const MOST_DROPPED: usize = 64 << 20;
 /// Bodies above this are read by a thread that may take its time: tokenizers do.
 const LARGE_BODY: usize = 16 << 10;
 
@@ -152,27 +155,32 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(failed)?
 }
 
-async fn body(shared: &Shared, request: Request) -> Result<Bytes, ApiError> {
+/// The whole body. What is too large is read on and dropped for a while, for a client that is cut off while it writes never sees why.
+async fn body(shared: &Shared, request: Request) -> Result<Vec<u8>, ApiError> {
     let most = shared.max_body_bytes;
-    let too_large = || {
-        let what = format!("the body is larger than {most} bytes");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, what).coded("body_too_large")
-    };
-    let said =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if said.is_some_and(|said| said > most) {
-        return Err(too_large());
-    }
-    let read = tokio::time::timeout(BODY_SECONDS, to_bytes(request.into_body(), most)).await;
-    let read = read.map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come within 60 s"))?;
-    read.map_err(|error| {
-        // The one reason of the two that is no broken connection.
-        if std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
-            too_large()
-        } else {
-            ApiError::new(StatusCode::BAD_REQUEST, "the body broke off")
+    let (mut body, mut bytes, mut dropped) = (request.into_body(), Vec::new(), 0);
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| ApiError::new(StatusCode::BAD_REQUEST, "the body broke off"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if dropped == 0 && bytes.len() + data.len() <= most {
+                bytes.extend_from_slice(&data);
+            } else {
+                dropped += data.len();
+            }
+            if dropped > MOST_DROPPED {
+                break;
+            }
         }
-    })
+        Ok::<(), ApiError>(())
+    };
+    let read = tokio::time::timeout(BODY_SECONDS, read).await;
+    if dropped > 0 {
+        let what = format!("the body is larger than {most} bytes");
+        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, what).coded("body_too_large"));
+    }
+    read.map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come within 60 s"))??;
+    Ok(bytes)
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Response<Body> {

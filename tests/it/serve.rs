@@ -256,6 +256,28 @@ fn prompts_limits_and_choices_are_what_was_asked() {
     assert_eq!((texts.len(), &all["choices"][5]["index"]), (6, &json!(5)));
     assert!(texts[0] != texts[1] && texts[3] != texts[4], "{texts:?}");
     assert_eq!(server.ask("/v1/completions", &sampled).1["choices"], all["choices"], "a seed gives its answers again");
+    let alone = json!({"prompt": "b", "max_tokens": 8, "temperature": 1.0, "seed": 5});
+    assert_eq!(
+        server.ask("/v1/completions", &alone).1["choices"][0]["text"],
+        texts[3],
+        "the first is what the seed gives alone"
+    );
+    // A prompt's tokens count once for each prompt, whatever the number of its completions.
+    let prompt_tokens =
+        |body: &Value| server.ask("/v1/completions", body).1["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(all["usage"]["prompt_tokens"], 2 * prompt_tokens(&alone));
+    let narrow = json!({"prompt": QUESTION, "max_tokens": 9, "temperature": 1.0, "top_k": 1, "ignore_eos": true});
+    assert_eq!(server.ask("/v1/completions", &narrow).1["choices"], by_text["choices"], "only the best of one");
+    let third = by_ids["choices"][0]["token_ids"][2].clone();
+    let until =
+        json!({"prompt": ids, "max_tokens": 9, "temperature": 0, "ignore_eos": true, "stop_token_ids": [third]});
+    let (_, until) = server.ask("/v1/completions", &until);
+    assert_eq!((&until["choices"][0]["finish_reason"], &until["choices"][0]["stop_reason"]), (&json!("stop"), &third));
+    assert!(until["usage"]["completion_tokens"].as_u64().unwrap() <= 3);
+    let echoed = json!({"prompt": QUESTION, "max_tokens": 9, "temperature": 0, "ignore_eos": true, "echo": true});
+    let text = format!("{QUESTION}{}", by_text["choices"][0]["text"].as_str().unwrap());
+    assert_eq!(server.ask("/v1/completions", &echoed).1["choices"][0]["text"], text);
+    assert_eq!(joined(&server.stream("/v1/completions", &echoed), "text"), text);
 
     let (_, plain) = server.ask("/v1/chat/completions", &chat());
     let said = plain["choices"][0]["message"]["content"].as_str().unwrap();
@@ -338,10 +360,16 @@ fn clients_find_the_model_its_tokens_and_its_figures() {
     let (_, again) = server.ask("/v1/completions", &body);
     assert_eq!(first["choices"], again["choices"]);
     assert_eq!(first["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
-    let cached = again["usage"]["prompt_tokens_details"]["cached_tokens"].as_f64().unwrap();
-    assert!(cached >= 64.0, "{again}");
-    assert_eq!(server.metric("vllm:prefix_cache_hits_total"), cached);
-    let output = answer["usage"]["completion_tokens"].as_f64().unwrap() + 4.0;
+    let cached = |answer: &Value| answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_f64().unwrap();
+    assert!(cached(&again) >= 64.0, "{again}");
+    assert_eq!(server.metric("vllm:prefix_cache_hits_total"), cached(&again));
+    let twice = json!({"prompt": prompt, "max_tokens": 2, "temperature": 0, "n": 2});
+    assert_eq!(
+        cached(&server.ask("/v1/completions", &twice).1),
+        cached(&again),
+        "a prompt's tokens, not its completions'"
+    );
+    let output = answer["usage"]["completion_tokens"].as_f64().unwrap() + 8.0;
     assert_eq!(server.metric("vllm:generation_tokens_total"), output);
 }
 
