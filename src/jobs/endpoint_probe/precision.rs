@@ -186,3 +186,60 @@ fn sentence(conclusion: Conclusion, evidence: &Evidence) -> String {
         Conclusion::Undecided => format!("undecided: {}; more tokens are needed", left(beyond, limits::GAP_NATS)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An answer whose tokens lie so far below f32's best.
+    fn judged(gaps: &[f64]) -> (Conclusion, Evidence) {
+        let token = |gap: &f64| HeldToken { token: 7, rank: 1 + usize::from(*gap > 0.0), gap: *gap };
+        let tokens = gaps.iter().map(token).collect();
+        judge(&[HeldAnswer { prompt: String::new(), ids_by: "server".to_owned(), tokens }])
+    }
+
+    #[test]
+    fn a_token_is_held_against_its_row_of_logits() {
+        let row = [1.0, 3.0, 2.5];
+        let held = |token: u32| held_token(&row, token);
+        assert_eq!((held(1).rank, held(1).gap), (1, 0.0));
+        assert_eq!((held(2).rank, held(2).gap), (2, 0.5));
+        assert_eq!((held(0).rank, held(0).gap), (3, 2.0));
+        assert_eq!((held(9).rank, held(9).gap), (4, f64::INFINITY), "no token of the vocabulary");
+    }
+
+    #[test]
+    fn sixteen_bits_are_believed_after_so_many_tokens_and_no_earlier() {
+        // ln(0.99 / 0.01) / ln(0.9995 / 0.99) = 481.2
+        assert_eq!(judged(&[0.0; 481]).0, Conclusion::Undecided);
+        let (conclusion, evidence) = judged(&[0.0; 482]);
+        assert_eq!((conclusion, evidence.tokens, evidence.beyond), (Conclusion::SixteenBit, 482, 0));
+        assert!((evidence.upper - 99.0_f64.ln()).abs() < 1e-12 && (evidence.lower + 99.0_f64.ln()).abs() < 1e-12);
+        // A near-tie is what sixteen bits do.
+        assert_eq!(judged(&[0.1; 482]).0, Conclusion::SixteenBit);
+    }
+
+    #[test]
+    fn two_far_tokens_are_quantised_weights_and_three_in_ten_another_model() {
+        let with = |far: usize, near: usize| [vec![0.11; far], vec![0.0; near]].concat();
+        assert_eq!(judged(&with(1, 9)).0, Conclusion::Undecided);
+        let (conclusion, evidence) = judged(&with(2, 8));
+        assert_eq!(conclusion, Conclusion::Quantised);
+        // ln 20 each; what follows a decision changes nothing.
+        assert!((evidence.log_likelihood_ratio - 2.0 * 20.0_f64.ln()).abs() < 1e-12, "{evidence:?}");
+        assert_eq!(judged(&with(2, 5000)).0, Conclusion::Quantised);
+        assert_eq!(judged(&with(3, 7)).0, Conclusion::OtherModel);
+        assert_eq!(judged(&[0.0; 482].into_iter().chain([9.0; 20]).collect::<Vec<_>>()).0, Conclusion::SixteenBit);
+    }
+
+    #[test]
+    fn the_evidence_counts_what_the_sentence_says() {
+        let (_, evidence) = judged(&[0.0, 0.05, 0.3, 0.5, 0.51, 2.0]);
+        assert_eq!((evidence.off_rank_one, evidence.beyond, evidence.beyond_half_nat), (5, 4, 2));
+        assert_eq!(evidence.largest_gap, 2.0);
+        assert!(sentence(Conclusion::Quantised, &evidence).contains("2 tokens of 6 left rank 1 by more than 0.5 nats"));
+        assert!(
+            sentence(Conclusion::SixteenBit, &evidence).contains("4 tokens of 6 left rank 1 by more than 0.1 nats")
+        );
+    }
+}

@@ -212,6 +212,26 @@ mod tests {
     }
 
     #[test]
+    fn percentiles_are_those_of_a_ruler() {
+        let ruler = Distribution::of((0..=100).rev().map(f64::from)).unwrap();
+        assert_eq!((ruler.p50, ruler.p90, ruler.p95, ruler.p99, ruler.max), (50.0, 90.0, 95.0, 99.0, 100.0));
+        assert_eq!((ruler.n, ruler.mean), (101, 50.0));
+        let three = Distribution::of([1.0, 2.0, 3.0]).unwrap();
+        assert_eq!((three.sd, Distribution::of([4.0]).unwrap().sd), (1.0, 0.0));
+        assert_eq!(Distribution::of([]), None);
+    }
+
+    #[test]
+    fn a_token_alone_has_no_gap_and_an_end_makes_room_for_a_beginning() {
+        let plan = LevelPlan::Users { users: 1 };
+        let requests = [request(0.0, 0.5, 1.0, 1), request(1.0, 0.5, 1.0, 2), request(2.0, 0.5, 1.0, 3)];
+        let figures = LevelFigures::of(&plan, &requests, &Slo::default());
+        let itl = figures.itl.unwrap();
+        assert_eq!((itl.n, itl.max, itl.p50), (2, 0.5, 0.375));
+        assert_eq!((figures.most_in_flight, figures.e2e.unwrap().n), (1, 3));
+    }
+
+    #[test]
     fn what_nobody_counts_has_no_rate_and_lengths_are_checked() {
         let unknown = RequestRecord { output_tokens: None, ..request(0.0, 0.1, 1.0, 1) };
         let short = RequestRecord { asked_tokens: Some(8), ..request(0.0, 0.1, 1.0, 7) };

@@ -309,3 +309,53 @@ fn findings(variants: &[VariantLoad], slo: &Slo) -> Vec<String> {
     }
     notes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::load::Arrivals;
+
+    /// A level whose requests were sent so late, in seconds.
+    fn notes(plan: LevelPlan, late: &[f64]) -> Vec<String> {
+        let request = |late: &f64| RequestRecord {
+            lag_seconds: *late,
+            ttft_seconds: Some(0.1),
+            latency_seconds: Some(1.0),
+            output_tokens: Some(4),
+            ..RequestRecord::default()
+        };
+        let requests: Vec<RequestRecord> = late.iter().map(request).collect();
+        let level = LevelRecord {
+            level: plan,
+            started: String::new(),
+            figures: LevelFigures::of(&plan, &requests, &Slo::default()),
+            score: None,
+            chunk_gaps: None,
+            timeline: Vec::new(),
+            cache: Vec::new(),
+            requests,
+        };
+        let dtype = VariantName::parse("served").unwrap();
+        findings(&[VariantLoad { dtype, engine: None, failure: None, levels: vec![level] }], &Slo::default())
+    }
+
+    #[test]
+    fn a_late_client_is_told_where_one_in_a_hundred_is_late_by_a_millisecond() {
+        let rate = LevelPlan::Rate { rate: 5.0, arrivals: Arrivals::Constant };
+        let late = |share: usize, seconds: f64| [vec![seconds; share], vec![0.0; 1000 - share]].concat();
+        assert_eq!(notes(rate, &late(5, 0.5)), Vec::<String>::new(), "five in a thousand");
+        assert_eq!(notes(rate, &late(20, 0.0009)), Vec::<String>::new());
+        let told = notes(rate, &late(20, 0.0011));
+        assert!(told.len() == 1 && told[0].contains("sent up to 1.1 ms late (99 %: 1.1 ms)"), "{told:?}");
+        // Users wait for their answers: nothing was planned.
+        let told = notes(LevelPlan::Users { users: 20 }, &late(20, 0.5)[..20]);
+        assert!(told.iter().all(|note| !note.contains("late")), "{told:?}");
+    }
+
+    #[test]
+    fn fewer_requests_in_flight_than_users_are_told() {
+        let told = notes(LevelPlan::Users { users: 3 }, &[0.0; 2]);
+        assert!(told.len() == 1 && told[0].contains("2 requests were in flight at most"), "{told:?}");
+        assert_eq!(notes(LevelPlan::Users { users: 2 }, &[0.0; 2]), Vec::<String>::new());
+    }
+}
