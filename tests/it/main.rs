@@ -65,6 +65,7 @@ mod score_file;
 mod scoring;
 mod scripted;
 mod serve;
+mod serve_clients;
 mod sink;
 mod skip;
 mod skipping;
@@ -82,9 +83,14 @@ fn shared() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from)
 }
 
+/// The checkout.
+fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 /// A file or folder of `tests/data`.
 fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+    checkout().join("tests/data").join(name)
 }
 
 /// Every file of a folder by name.

@@ -13,14 +13,14 @@ use crate::cuda::source;
 use crate::program::{evalsuite, mistake, text};
 
 /// A running server; it is killed when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    url: String,
+    pub(crate) url: String,
     agent: ureq::Agent,
 }
 
 impl Server {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let own = ["serve", "--port", "0", "--engine", "cpu", "--dtype", "f32", "--threads", "2"];
         let mut command = evalsuite();
         command.args(own).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -82,7 +82,7 @@ impl Server {
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name} in {all}"))
     }
 
-    fn wait_until_idle(&self) {
+    pub(crate) fn wait_until_idle(&self) {
         let begin = Instant::now();
         while self.metric("vllm:num_requests_running") + self.metric("vllm:num_requests_waiting") > 0.0 {
             assert!(begin.elapsed() < Duration::from_secs(20), "requests are still there");
