@@ -166,7 +166,9 @@ fn load(job: &ServeJob, hub: &Hub, metrics: &Metrics, context: &mut JobContext) 
         }));
     }
     notes.dedup();
-    notes.into_iter().for_each(|note| (context.emit)(Event::Note(note)));
+    for note in notes {
+        (context.emit)(Event::Note(note));
+    }
     if all.is_empty() {
         return Err(JobError::invalid("there is nothing to serve", "name a precision by `--dtype`"));
     }

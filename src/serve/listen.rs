@@ -71,19 +71,15 @@ async fn accept(
     places: &Arc<Semaphore>,
 ) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => {
-            // Tokens go out as they come. Where the system knows no such option, a connection is merely kept longer.
-            let _ = stream.set_nodelay(true);
-            let _ = setsockopt(&stream.as_fd(), TcpUserTimeout, &UNREAD_MILLISECONDS);
-            Some((stream, place))
-        }
-        Err(_) => {
-            // No more files can be opened, as a rule: others must end first.
-            sleep(LOOK).await;
-            None
-        }
-    }
+    let Ok((stream, _)) = listener.accept().await else {
+        // No more files can be opened, as a rule: others must end first.
+        sleep(LOOK).await;
+        return None;
+    };
+    // Tokens go out as they come. Where the system knows no such option, a connection is merely kept longer.
+    let _ = stream.set_nodelay(true);
+    let _ = setsockopt(&stream.as_fd(), TcpUserTimeout, &UNREAD_MILLISECONDS);
+    Some((stream, place))
 }
 
 async fn until(interrupted: &AtomicBool) {

@@ -242,7 +242,9 @@ mod tests {
             pieces[0].push(added.content);
             pieces[1].push(added.reasoning);
         };
-        tokens.iter().for_each(|token| add(stream.push(*token as u32).unwrap()));
+        for token in tokens {
+            add(stream.push(*token as u32).unwrap());
+        }
         add(stream.finish(whole));
         pieces
     }
