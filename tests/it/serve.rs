@@ -400,6 +400,20 @@ fn a_key_is_asked_for_where_there_is_one() {
 }
 
 #[test]
+fn pages_of_other_origins_may_ask_only_where_that_is_said() {
+    let allowed = |arguments: &[&str], origin: &str| {
+        let server = Server::start(arguments);
+        let asked = server.agent.get(format!("{}/models", server.url)).header("Origin", origin).call().unwrap();
+        asked.headers().get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned())
+    };
+    let named = ["--cors-origin", "https://a.example"];
+    assert_eq!(allowed(&[], "https://a.example"), None);
+    assert_eq!(allowed(&named, "https://a.example").as_deref(), Some("https://a.example"));
+    assert_eq!(allowed(&named, "https://b.example"), None);
+    assert_eq!(allowed(&["--cors-origin", "*"], "https://b.example").as_deref(), Some("*"));
+}
+
+#[test]
 fn a_full_queue_says_so_and_when_to_ask_again() {
     let server = Server::start(&["--batch", "1", "--max-queued", "0"]);
     let busy = server.begin(&completion(900));
