@@ -38,4 +38,5 @@ pub use model::Model;
 pub(crate) use model::spelling;
 pub use prepared::Prepared;
 pub use target::{Checkpoints, Further, Target, VariantSpec};
+pub(crate) use thoughts::thought_marks;
 pub use variant::{Variant, Variants};

@@ -5,7 +5,7 @@ use crate::record::StoredThought;
 use crate::score::THOUGHT_MARKS;
 
 /// The marks of known models, and what the user named.
-pub(in crate::jobs) fn thought_marks(end: Option<&str>) -> ThoughtMarks {
+pub(crate) fn thought_marks(end: Option<&str>) -> ThoughtMarks {
     let known = THOUGHT_MARKS.iter().map(|(open, end)| ((*open).to_owned(), (*end).to_owned()));
     ThoughtMarks::new(known.chain(end.map(|end| (String::new(), end.to_owned()))))
 }

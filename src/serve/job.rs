@@ -16,11 +16,10 @@ use super::listen::{Limits, is_loopback, listen};
 use super::metrics::Metrics;
 use super::routes::{Shared, router};
 use super::served::{Models, Served};
-use crate::engine::{EngineHandle, EngineInfo, HandleOptions, Precision, Shutdown, ThoughtMarks};
+use crate::engine::{EngineHandle, EngineInfo, HandleOptions, Precision, Shutdown};
 use crate::hub::Hub;
-use crate::jobs::{Event, JobContext, JobError, Model, Target, Variant, Variants, chat_template};
+use crate::jobs::{Event, JobContext, JobError, Model, Target, Variant, Variants, chat_template, thought_marks};
 use crate::openai::start_runtime;
-use crate::score::THOUGHT_MARKS;
 use crate::task::ChatUse;
 
 /// What a server is to be.
@@ -155,7 +154,7 @@ fn load(job: &ServeJob, hub: &Hub, metrics: &Metrics, context: &mut JobContext) 
             source: variant.model.plan().source,
             tokenizer: Arc::clone(&files.tokenizer),
             template,
-            thoughts: Arc::new(thought_marks()),
+            thoughts: Arc::new(thought_marks(None)),
             batching: target.batching,
             fingerprint: fingerprint(&target, variant, &info),
             metrics: metrics.of(&id),
@@ -196,10 +195,6 @@ fn fingerprint(target: &Target, variant: &Variant, info: &EngineInfo) -> String 
         variant.model.plan().sha256.map_or_else(String::new, |sha256| format!("-{}", &sha256[..8.min(sha256.len())]));
     let precision = info.dtype.map_or_else(String::new, |dtype| format!("-{dtype}"));
     format!("evalsuite-{}-{}{precision}-{}{weights}", info.version, info.name, target.batching.name())
-}
-
-fn thought_marks() -> ThoughtMarks {
-    ThoughtMarks::new(THOUGHT_MARKS.iter().map(|(open, end)| ((*open).to_owned(), (*end).to_owned())))
 }
 
 fn bind(address: SocketAddr) -> Result<StdListener, JobError> {
