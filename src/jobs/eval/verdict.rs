@@ -143,6 +143,7 @@ mod tests {
         let four = why([4, 9, 5]).unwrap();
         assert!(four.contains("finds a value in 4 of 10 answers, under half"), "{four}");
         assert!(four.ends_with("strict does from 9: give `--rule strict`"), "{four}");
+        assert!(why([4, 5, 9]).unwrap().ends_with("flexible does from 9: give `--rule flexible`"));
         assert!(why([4, 4, 3]).unwrap().ends_with("look at answers with `evalsuite show RUN --wrong`"));
     }
 

@@ -110,6 +110,9 @@ mod tests {
         assert!(!slo.is_kept(&RequestRecord { latency_seconds: Some(0.42), ..good.clone() }));
         assert!(!slo.is_kept(&RequestRecord { error: Some("timeout".to_owned()), ..good.clone() }));
         assert!(!slo.is_kept(&RequestRecord { output_tokens: None, ..good.clone() }));
+        let whole = Slo::parse("e2e=400ms").unwrap();
+        assert!(whole.is_kept(&good));
+        assert!(!whole.is_kept(&RequestRecord { latency_seconds: Some(0.42), ..good.clone() }));
         assert!(slo.is_kept(&RequestRecord { output_tokens: Some(1), ..good }));
     }
 }
