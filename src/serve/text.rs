@@ -1,5 +1,6 @@
 //! The text of a stream: what can be told of it so far, thoughts apart.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::fault::ApiError;
@@ -140,19 +141,26 @@ impl TextStream {
         told
     }
 
-    /// The answer's text that can be told.
+    /// The answer's text that can be told. What was told holds no beginning of a stop string: only what is new is looked at.
     fn content(&mut self) -> String {
         let all = self.answer();
-        let held = self.stops.iter().map(|stop| held_back(&all, stop)).max().unwrap_or(0);
-        let told = all[..all.len() - held].get(self.sent_content..).unwrap_or_default().to_owned();
+        let new = all.get(self.sent_content..).unwrap_or_default();
+        let held = self.stops.iter().map(|stop| held_back(new, stop)).max().unwrap_or(0);
+        let told = new[..new.len() - held].to_owned();
         self.sent_content += told.len();
         told
     }
 
     /// The answer so far. Behind a thought it begins with its first letter.
-    fn answer(&self) -> String {
-        let all = [self.lead.as_str(), self.plain.text()].concat();
-        if self.is_behind_thought { all.trim_start().to_owned() } else { all }
+    fn answer(&self) -> Cow<'_, str> {
+        if !self.is_behind_thought {
+            return Cow::Borrowed(self.plain.text());
+        }
+        let lead = self.lead.trim_start();
+        match (lead, self.plain.text()) {
+            ("", text) => Cow::Borrowed(text.trim_start()),
+            (lead, text) => Cow::Owned([lead, text].concat()),
+        }
     }
 }
 
