@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use evalsuite::engine::model::ModelSpec;
 use evalsuite::engine::{
-    Batching, Capacity, Completion, Devices, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish,
-    LoadTimes, Request, Timings, Token, Work,
+    Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes, Request,
+    Timings, Token, Work,
 };
 use evalsuite::hub::Hub;
 use evalsuite::jobs::{JobContext, Target};
@@ -101,22 +101,10 @@ impl Engine for Null {
 fn start(interrupted: &'static AtomicBool) -> String {
     let (sender, receiver) = channel();
     thread::spawn(move || {
+        let model = ModelSpec { source: "bundled".to_owned(), revision: "main".to_owned() };
         let job = ServeJob {
             command: Vec::new(),
-            target: Target {
-                model: ModelSpec { source: "bundled".to_owned(), revision: "main".to_owned() },
-                awq: None,
-                dtypes: vec![Dtype::F32],
-                only_variants: false,
-                variants: Vec::new(),
-                reference: None,
-                engine: EngineKind::Cpu,
-                devices: Devices::default(),
-                batching: Batching::Invariant,
-                batch: None,
-                endpoints: Vec::new(),
-                asking: None,
-            },
+            target: Target::new(model, vec![Dtype::F32], EngineKind::Cpu),
             name: None,
             address: "127.0.0.1:0".parse().unwrap(),
             keys: Vec::new(),

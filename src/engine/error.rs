@@ -69,6 +69,22 @@ impl EngineError {
         error
     }
 
+    /// An engine without work has not told how requests ended.
+    pub(crate) fn lost_requests() -> Self {
+        Self::failed(
+            "the engine has nothing left to do, and requests without an end",
+            "this is a fault of the engine: report it, and take another with `--engine`",
+        )
+    }
+
+    /// The system gives no thread.
+    pub(crate) fn no_thread(error: &std::io::Error) -> Self {
+        Self::failed(
+            format!("cannot start the engine's thread: {error}"),
+            "end other programs, or raise the limit of threads (`ulimit -u`)",
+        )
+    }
+
     /// The engine is at fault.
     pub fn failed(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Failed(Fault::new(what, hint))

@@ -115,12 +115,8 @@ impl EngineHandle {
         let of_thread = Arc::clone(&shared);
         let serve =
             move || Server { engine, shared: of_thread, callers: HashMap::new(), drains: false }.serve(&received);
-        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(serve).map_err(|error| {
-            EngineError::failed(
-                format!("cannot start the engine's thread: {error}"),
-                "end other programs, or raise the limit of threads (`ulimit -u`)",
-            )
-        })?;
+        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(serve);
+        let thread = thread.map_err(|error| EngineError::no_thread(&error))?;
         *locked(&shared.thread) = Some(thread);
         Ok(Self { shared, commands })
     }
@@ -279,12 +275,7 @@ impl Server {
             }
             let failure = stepped.err().or_else(|| {
                 let is_lost = self.engine.capacity().is_idle() && !self.callers.is_empty();
-                is_lost.then(|| {
-                    EngineError::failed(
-                        "the engine has nothing left to do, and requests without an end",
-                        "this is a fault of the engine: report it, and take another with `--engine`",
-                    )
-                })
+                is_lost.then(EngineError::lost_requests)
             });
             if let Some(error) = failure {
                 self.fail_all(|_| error.repeated());

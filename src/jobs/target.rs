@@ -74,6 +74,24 @@ pub struct Further {
 }
 
 impl Target {
+    /// A model in these precisions on the first device, and nothing beside it.
+    pub fn new(model: ModelSpec, dtypes: Vec<Precision>, engine: EngineKind) -> Self {
+        Self {
+            model,
+            awq: None,
+            dtypes,
+            only_variants: false,
+            variants: Vec::new(),
+            reference: None,
+            engine,
+            devices: Devices::default(),
+            batching: Batching::Invariant,
+            batch: None,
+            endpoints: Vec::new(),
+            asking: None,
+        }
+    }
+
     /// Asks for the devices that the engine would run on: a machine without one is a mistake in the command.
     pub(crate) fn check_devices(&self) -> Result<(), JobError> {
         if !self.endpoints.is_empty() {

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::fields::Told;
-use super::listen::{Limits, is_loopback, listen};
+use super::listen::{Limits, listen};
 use super::metrics::Metrics;
 use super::routes::{Shared, router};
 use super::served::{Models, Served};
@@ -116,7 +116,7 @@ pub fn serve(
 impl ServeJob {
     /// Refuses what cannot be safe, before anything is loaded.
     fn check(&self) -> Result<(), JobError> {
-        if self.keys.is_empty() && !is_loopback(&self.address) {
+        if self.keys.is_empty() && !self.address.ip().is_loopback() {
             return Err(JobError::invalid(
                 format!("--host {} can be reached from other machines, and there is no key", self.address.ip()),
                 "give `--api-key-file FILE` (or `--api-key KEY`), or leave `--host` out for this machine alone",

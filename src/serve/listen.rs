@@ -1,6 +1,5 @@
 //! Connections: how many, how slow, and how they end.
 
-use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::pin::pin;
 use std::sync::Arc;
@@ -86,9 +85,4 @@ async fn until(interrupted: &AtomicBool) {
     while !interrupted.load(Ordering::Relaxed) {
         sleep(LOOK).await;
     }
-}
-
-/// Whether only this machine reaches an address.
-pub(super) fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().is_loopback()
 }

@@ -1,6 +1,7 @@
 //! Log-probabilities in the API's two shapes: `/completions` has lists, chats have an object a token.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -30,19 +31,20 @@ impl TokenProbability {
 }
 
 /// What tokens are called.
-pub(super) struct TokenNames<'a> {
-    tokenizer: &'a ModelTokenizer,
+#[derive(Debug)]
+pub(super) struct TokenNames {
+    tokenizer: Arc<ModelTokenizer>,
     /// `token_id:7` in place of texts.
     as_ids: bool,
     /// A token that others are decoded behind, for the first of a text may lose its space.
     anchor: Option<(u32, String)>,
 }
 
-impl<'a> TokenNames<'a> {
-    pub(super) fn new(tokenizer: &'a ModelTokenizer, as_ids: bool) -> Self {
+impl TokenNames {
+    pub(super) fn new(tokenizer: &Arc<ModelTokenizer>, as_ids: bool) -> Self {
         let anchor = tokenizer.encode("a", false).ok().and_then(|ids| ids.last().copied());
         let anchor = anchor.and_then(|id| Some((id, tokenizer.decode_with_special(&[id]).ok()?)));
-        Self { tokenizer, as_ids, anchor }
+        Self { tokenizer: Arc::clone(tokenizer), as_ids, anchor }
     }
 
     /// A token's own text, special tokens written out.
@@ -141,7 +143,7 @@ mod tests {
     use crate::engine::model::{ModelSource, ModelSpec};
     use crate::hub::Hub;
 
-    fn tokenizer() -> std::sync::Arc<ModelTokenizer> {
+    fn tokenizer() -> Arc<ModelTokenizer> {
         let spec = ModelSpec { source: "bundled".to_owned(), revision: "main".to_owned() };
         ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap().tokenizer
     }

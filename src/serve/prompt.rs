@@ -13,7 +13,10 @@ pub(super) fn prompt(served: &Served, asked: &Asked, input: &Input) -> Result<Pr
         Input::Text(text) => {
             ("prompt", Prompt { token_ids: tokenizer.encode(text, asked.special_tokens)?, text: text.clone() })
         }
-        Input::Ids(ids) => ("prompt", Prompt { text: text_of(served, ids)?, token_ids: ids.clone() }),
+        Input::Ids(ids) => {
+            served.check_ids("prompt", ids)?;
+            ("prompt", Prompt { text: tokenizer.decode(ids)?, token_ids: ids.clone() })
+        }
         Input::Messages(messages) => {
             let text = render(served, messages, asked.thinking)?;
             ("messages", Prompt { token_ids: tokenizer.encode(&text, asked.special_tokens)?, text })
@@ -30,17 +33,6 @@ pub(super) fn prompt(served: &Served, asked: &Asked, input: &Input) -> Result<Pr
         return Err(ApiError::field(field, why).coded("context_length_exceeded"));
     }
     Ok(prompt)
-}
-
-/// The text of ids that a client sent, which may be none of this vocabulary's.
-fn text_of(served: &Served, ids: &[u32]) -> Result<String, ApiError> {
-    let vocabulary = served.handle.limits().vocabulary;
-    match ids.iter().find(|id| **id as usize >= vocabulary) {
-        Some(id) => {
-            Err(ApiError::field("prompt", format!("holds the token {id}, and the vocabulary ends at {vocabulary}")))
-        }
-        None => Ok(served.tokenizer.decode(ids)?),
-    }
 }
 
 /// A conversation by the model's own template, as `evalsuite eval` renders it.

@@ -37,6 +37,17 @@ impl Served {
     pub(super) fn context_tokens(&self) -> usize {
         self.handle.info().context_tokens
     }
+
+    /// Refuses ids that the model has no token for.
+    pub(super) fn check_ids(&self, field: &str, ids: &[u32]) -> Result<(), ApiError> {
+        let vocabulary = self.handle.limits().vocabulary;
+        match ids.iter().find(|id| **id as usize >= vocabulary) {
+            Some(id) => {
+                Err(ApiError::field(field, format!("holds the token {id}, and the vocabulary ends at {vocabulary}")))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// All of them, the first of which is meant where nobody names one.

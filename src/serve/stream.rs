@@ -1,7 +1,6 @@
 //! An answer as it comes: a stream of events.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
@@ -35,6 +34,8 @@ struct Events {
     choices: Vec<Choice>,
     completions: Vec<Completion>,
     scored: Vec<Vec<TokenProbability>>,
+    /// Where log-probabilities are told.
+    names: Option<TokenNames>,
     updates: Vec<(usize, Update)>,
     is_over: bool,
 }
@@ -46,7 +47,7 @@ pub(super) async fn answer(ready: Ready, head: Head) -> Result<Body, ApiError> {
     let choice = |index: usize| Choice {
         text: TextStream::new(
             &ready.served.tokenizer,
-            &if ready.asked.api == Api::Chat { Arc::clone(&ready.served.thoughts) } else { Arc::default() },
+            &ready.thoughts(),
             &ready.prompt_of(index).text,
             &ready.asked.stop,
         ),
@@ -56,8 +57,17 @@ pub(super) async fn answer(ready: Ready, head: Head) -> Result<Body, ApiError> {
         offset: 0,
     };
     let choices = (0..ready.choices()).map(choice).collect();
-    let events =
-        Events { ready, head, running, choices, completions: Vec::new(), scored, updates: Vec::new(), is_over: false };
+    let events = Events {
+        names: ready.names(),
+        ready,
+        head,
+        running,
+        choices,
+        completions: Vec::new(),
+        scored,
+        updates: Vec::new(),
+        is_over: false,
+    };
     let bytes = stream::unfold(events, |mut events| async move {
         let bytes = events.next().await?;
         Some((Ok::<Bytes, Infallible>(Bytes::from(bytes)), events))
@@ -177,10 +187,9 @@ impl Events {
         };
         if asked.echo {
             part.content = &prompt.text;
-            if asked.logprobs.is_some() {
-                let names = TokenNames::new(&self.ready.served.tokenizer, asked.tokens_as_ids);
-                let scored = self.scored[index / asked.n].iter().cloned();
-                let (logprobs, offset) = completion_logprobs(&names, scored, 0)?;
+            if let Some(names) = &self.names {
+                let scored = self.scored[self.ready.prompt_number(index)].iter().cloned();
+                let (logprobs, offset) = completion_logprobs(names, scored, 0)?;
                 part.logprobs = Some(Logprobs::Completion(logprobs));
                 self.choices[index].offset = offset;
             }
@@ -190,18 +199,16 @@ impl Events {
     }
 
     fn logprobs(&mut self, index: usize, token: &Token) -> Result<Option<Logprobs>, ApiError> {
-        let asked = &self.ready.asked;
-        let Some(detail) = token.detail.filter(|_| asked.logprobs.is_some()) else { return Ok(None) };
-        let names = TokenNames::new(&self.ready.served.tokenizer, asked.tokens_as_ids);
+        let (Some(detail), Some(names)) = (token.detail, &self.names) else { return Ok(None) };
         let one = TokenProbability {
             token: detail.token,
             log_probability: Some(detail.log_probability),
             top: token.top_tokens.clone(),
         };
-        Ok(Some(match asked.api {
-            Api::Chat => Logprobs::Chat { content: chat_logprobs(&names, [one])? },
+        Ok(Some(match self.ready.asked.api {
+            Api::Chat => Logprobs::Chat { content: chat_logprobs(names, [one])? },
             Api::Completions => {
-                let (logprobs, offset) = completion_logprobs(&names, [one], self.choices[index].offset)?;
+                let (logprobs, offset) = completion_logprobs(names, [one], self.choices[index].offset)?;
                 self.choices[index].offset = offset;
                 Logprobs::Completion(logprobs)
             }

@@ -31,10 +31,7 @@ pub(super) fn detokenize(models: &Models, body: &[u8]) -> Result<Value, ApiError
     let mut fields = Fields::read(body)?;
     let served = models.get(fields.text("model")?.as_deref())?;
     let tokens = fields.ids("tokens")?.ok_or_else(|| ApiError::field("tokens", "is missing"))?;
-    let vocabulary = served.handle.limits().vocabulary;
-    if let Some(id) = tokens.iter().find(|id| **id as usize >= vocabulary) {
-        return Err(ApiError::field("tokens", format!("holds {id}, and the vocabulary ends at {vocabulary}")));
-    }
+    served.check_ids("tokens", &tokens)?;
     Ok(json!({"prompt": served.tokenizer.decode_with_special(&tokens)?}))
 }
 

@@ -23,6 +23,7 @@ pub(super) async fn answer(ready: &Ready, head: &Head) -> Result<Vec<u8>, ApiErr
         }
         ends.push(end);
     }
+    let names = ready.names();
     let parts = completions.iter().zip(ends).map(|(completion, end)| {
         let index = completion.request;
         let ids = ready.asked.token_ids;
@@ -31,7 +32,7 @@ pub(super) async fn answer(ready: &Ready, head: &Head) -> Result<Vec<u8>, ApiErr
             content: &completion.text,
             reasoning: completion.thought.as_ref().map_or("", |thought| &thought.text),
             has_role: true,
-            logprobs: logprobs(ready, completion, &scored[index / ready.asked.n])?,
+            logprobs: logprobs(ready, names.as_ref(), completion, &scored[ready.prompt_number(index)])?,
             finish: Some(end),
             token_ids: ids.then_some(completion.token_ids.as_slice()),
             prompt_token_ids: ids.then_some(ready.prompt_of(index).token_ids.as_slice()),
@@ -42,15 +43,17 @@ pub(super) async fn answer(ready: &Ready, head: &Head) -> Result<Vec<u8>, ApiErr
 }
 
 /// Of a prompt's tokens, where it is echoed, and of a completion's.
-fn logprobs(ready: &Ready, completion: &Completion, prompt: &[TokenProbability]) -> Result<Option<Logprobs>, ApiError> {
-    if ready.asked.logprobs.is_none() {
-        return Ok(None);
-    }
-    let names = TokenNames::new(&ready.served.tokenizer, ready.asked.tokens_as_ids);
+fn logprobs(
+    ready: &Ready,
+    names: Option<&TokenNames>,
+    completion: &Completion,
+    prompt: &[TokenProbability],
+) -> Result<Option<Logprobs>, ApiError> {
+    let Some(names) = names else { return Ok(None) };
     let own = TokenProbability::all(&completion.details, &completion.top_tokens);
     let all = prompt.iter().cloned().chain(own);
     Ok(Some(match ready.asked.api {
-        Api::Chat => Logprobs::Chat { content: chat_logprobs(&names, all)? },
-        Api::Completions => Logprobs::Completion(completion_logprobs(&names, all, 0)?.0),
+        Api::Chat => Logprobs::Chat { content: chat_logprobs(names, all)? },
+        Api::Completions => Logprobs::Completion(completion_logprobs(names, all, 0)?.0),
     }))
 }

@@ -6,12 +6,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::answer::{End, StopReason, Usage};
 use super::fault::ApiError;
-use super::logprobs::TokenProbability;
+use super::logprobs::{TokenNames, TokenProbability};
 use super::prompt::prompt;
 use super::request::Asked;
 use super::served::Served;
 use crate::engine::{
-    Completion, EngineError, Finish, GenerateOptions, Prompt, Request, Sampling, Ticket, Update, Work,
+    Completion, EngineError, Finish, GenerateOptions, Prompt, Request, Sampling, ThoughtMarks, Ticket, Update, Work,
 };
 use crate::openai::Api;
 
@@ -37,7 +37,22 @@ impl Ready {
 
     /// The prompt of a completion: those of one prompt stand together.
     pub(super) fn prompt_of(&self, choice: usize) -> &Arc<Prompt> {
-        &self.prompts[choice / self.asked.n]
+        &self.prompts[self.prompt_number(choice)]
+    }
+
+    /// The place of that prompt.
+    pub(super) const fn prompt_number(&self, choice: usize) -> usize {
+        choice / self.asked.n
+    }
+
+    /// What is a thought: in chats, for what is completed as it stands is told as it stands.
+    pub(super) fn thoughts(&self) -> Arc<ThoughtMarks> {
+        if self.asked.api == Api::Chat { Arc::clone(&self.served.thoughts) } else { Arc::default() }
+    }
+
+    /// What tokens are called, where log-probabilities are told.
+    pub(super) fn names(&self) -> Option<TokenNames> {
+        self.asked.logprobs.map(|_| TokenNames::new(&self.served.tokenizer, self.asked.tokens_as_ids))
     }
 
     /// Submits every completion.
@@ -46,13 +61,13 @@ impl Ready {
     }
 
     fn request(&self, choice: usize) -> Request {
-        let Asked { api, sampling, logprobs, .. } = &self.asked;
+        let Asked { sampling, logprobs, .. } = &self.asked;
         let prompt = self.prompt_of(choice);
         let room = self.served.context_tokens().saturating_sub(prompt.token_ids.len());
         let options = GenerateOptions {
             max_tokens: self.asked.max_tokens.unwrap_or(room).min(room),
             stop_strings: self.asked.stop.as_slice().into(),
-            thoughts: if *api == Api::Chat { Arc::clone(&self.served.thoughts) } else { Arc::default() },
+            thoughts: self.thoughts(),
             stop_tokens: self.asked.stop_tokens.as_slice().into(),
             ignore_eos: self.asked.ignore_eos,
             min_tokens: self.asked.min_tokens,

@@ -1,130 +1,27 @@
 //! An engine on a thread of its own, shared by many.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use evalsuite::engine::{
-    Capacity, Completion, Dtype, Engine, EngineError, EngineHandle, EngineInfo, Event, Finish, GenerateOptions,
-    HandleOptions, Request, Shutdown, Token, Update, Work,
+    Dtype, EngineError, EngineHandle, GenerateOptions, HandleOptions, Request, Shutdown, Token, Update, Work,
 };
 
+use crate::complete;
 use crate::cuda::{engine, generate, greedy, source, tokens};
+use crate::double::{Double, LONG, Strings, until};
 use crate::engine::kinds;
-use crate::{complete, scripted};
 
-/// How long anything may take that must not take forever.
-const LONG: Duration = Duration::from_secs(60);
-
-/// A test double, and said so: gives every request a token a step until it has all of them; its step may be made to fail, panic or
-/// wait.
-struct Double {
-    info: EngineInfo,
-    running: Vec<(Request, usize)>,
-    fails: Arc<AtomicBool>,
-    panics: Arc<AtomicBool>,
-    waits: Arc<AtomicBool>,
-    gone: Arc<AtomicBool>,
-}
-
-/// What a test does to a double.
-#[derive(Clone, Default)]
-struct Strings {
-    fails: Arc<AtomicBool>,
-    panics: Arc<AtomicBool>,
-    waits: Arc<AtomicBool>,
-    gone: Arc<AtomicBool>,
-}
-
-impl Engine for Double {
-    fn info(&self) -> &EngineInfo {
-        &self.info
-    }
-
-    fn submit(&mut self, request: Request) -> Result<(), EngineError> {
-        self.running.push((request, 0));
-        Ok(())
-    }
-
-    fn step(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
-        while self.waits.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        std::thread::sleep(Duration::from_micros(50)); // so that a stream that nobody reads stays short
-        assert!(!self.panics.load(Ordering::Relaxed), "as the test wants it");
-        if self.fails.swap(false, Ordering::Relaxed) {
-            self.running.clear();
-            return Err(EngineError::failed("the device fell over", "pick it up"));
-        }
-        self.running.retain_mut(|(request, count)| {
-            let Work::Generate(options) = &request.work else { return false };
-            events.push(Event::Token(Token {
-                request: request.id,
-                index: *count,
-                token: 7,
-                detail: None,
-                top_tokens: Vec::new(),
-                seconds: 0.0,
-            }));
-            *count += 1;
-            if *count < options.max_tokens {
-                return true;
-            }
-            events.push(Event::Completed(Completion {
-                request: request.id,
-                token_ids: vec![7; *count],
-                text: String::new(),
-                thought: None,
-                finish: Finish::Length,
-                details: Vec::new(),
-                top_tokens: Vec::new(),
-                timings: evalsuite::engine::Timings::default(),
-                cached_tokens: 0,
-                server: None,
-            }));
-            false
-        });
-        Ok(())
-    }
-
-    fn cancel(&mut self, request: usize) -> bool {
-        let before = self.running.len();
-        self.running.retain(|(running, _)| running.id != request);
-        self.running.len() < before
-    }
-
-    fn capacity(&self) -> Capacity {
-        Capacity { running: self.running.len(), ..Capacity::default() }
-    }
-}
-
-impl Drop for Double {
-    fn drop(&mut self) {
-        self.gone.store(true, Ordering::Relaxed);
-    }
-}
-
-/// A double that works on two requests at once, as it says.
-fn double(options: HandleOptions) -> (EngineHandle, Strings) {
-    let strings = Strings::default();
-    let Strings { fails, panics, waits, gone } = strings.clone();
-    let info = scripted::engine(Dtype::F32, "1").info().clone();
-    assert_eq!(info.batch, 2);
-    let double = Double { info, running: Vec::new(), fails, panics, waits, gone };
-    (EngineHandle::spawn(Box::new(double), options).unwrap(), strings)
+/// A double that works on two requests at once, behind a handle.
+fn double(options: HandleOptions) -> (EngineHandle, Arc<Strings>) {
+    let strings = Arc::default();
+    (EngineHandle::spawn(Double::boxed(2, &strings), options).unwrap(), strings)
 }
 
 fn request(id: usize, max_tokens: usize) -> Request {
-    generate(id, vec![1, 2], greedy(max_tokens))
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < LONG, "{what}: never");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    generate(id, vec![1, 2], GenerateOptions { stream: true, ..greedy(max_tokens) })
 }
 
 /// Threads submit, read, cancel and drop as they like; every answer is the request's own.

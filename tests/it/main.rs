@@ -22,6 +22,7 @@ mod cuda;
 mod datasets;
 mod devtools;
 mod docs;
+mod double;
 mod endpoint_bench;
 mod endpoint_probe;
 mod endpoints;

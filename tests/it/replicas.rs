@@ -1,23 +1,20 @@
 //! Several engines of one model with one queue: what one alone would say, whoever joins, leaves or fails.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use evalsuite::engine::model::ModelSource;
 use evalsuite::engine::{
-    Batching, Capacity, Completion, Devices, Dtype, Engine, EngineError, EngineHandle, EngineInfo, EngineKind, Event,
-    Finish, GenerateOptions, HandleOptions, OpenOptions, Replica, Replicas, Request, Timings, Token, Update, Work,
-    gpu_description, gpu_is_present, open,
+    Batching, Completion, Devices, Dtype, Engine, EngineError, EngineHandle, EngineKind, Event, GenerateOptions,
+    HandleOptions, OpenOptions, Replica, Replicas, Request, Update, gpu_description, gpu_is_present, open,
 };
 
 use crate::cuda::{engine, generate, greedy, source, tokens};
+use crate::double::{Double, Strings, until};
 use crate::engine::{assert_same, completed, drain, each_alone, requests, step};
 use crate::{complete, scripted};
-
-/// How long anything may take that must not take forever.
-const LONG: Duration = Duration::from_secs(60);
 
 fn replicas(engines: impl IntoIterator<Item = Box<dyn Engine>>) -> Replicas {
     let named =
@@ -27,15 +24,6 @@ fn replicas(engines: impl IntoIterator<Item = Box<dyn Engine>>) -> Replicas {
 
 fn on_cpu(source: &Arc<ModelSource>, dtype: Dtype, batch: usize, count: usize) -> Replicas {
     replicas((0..count).map(|_| engine(source, EngineKind::Cpu, dtype, batch)))
-}
-
-/// Calls until something holds.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < LONG, "{what}: never");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]
@@ -181,127 +169,10 @@ fn distributions_are_those_of_one_engine_beside_running_requests() {
     assert!(text.contains("\nhint: "), "{text}");
 }
 
-/// A test double, and said so: gives every request a token a step, and notes whose it was. Its step may be made to wait, fail, panic
-/// or lose what it has.
-struct Double {
-    info: EngineInfo,
-    slots: usize,
-    queue: Vec<Request>,
-    running: Vec<(Request, usize)>,
-    strings: Arc<Strings>,
-}
-
-/// What a test does to a double, and learns of it.
-#[derive(Default)]
-struct Strings {
-    waits: AtomicBool,
-    fails: AtomicBool,
-    panics: AtomicBool,
-    loses: AtomicBool,
-    gone: AtomicBool,
-    steps: AtomicUsize,
-    /// What the first token of each prompt was, in the order in which they came.
-    taken: Mutex<Vec<u32>>,
-}
-
-impl Double {
-    fn pair(slots: usize) -> (Replicas, [Arc<Strings>; 2]) {
-        let strings: [Arc<Strings>; 2] = std::array::from_fn(|_| Arc::default());
-        let double = |strings: &Arc<Strings>| -> Box<dyn Engine> {
-            let info = EngineInfo { batch: slots, ..scripted::engine(Dtype::F32, "1").info().clone() };
-            Box::new(Self { info, slots, queue: Vec::new(), running: Vec::new(), strings: Arc::clone(strings) })
-        };
-        (replicas(strings.each_ref().map(double)), strings)
-    }
-}
-
-impl Engine for Double {
-    fn info(&self) -> &EngineInfo {
-        &self.info
-    }
-
-    fn submit(&mut self, request: Request) -> Result<(), EngineError> {
-        self.strings.taken.lock().unwrap().push(request.prompt.token_ids[0]);
-        self.queue.push(request);
-        Ok(())
-    }
-
-    fn step(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
-        self.strings.steps.fetch_add(1, Ordering::Relaxed);
-        while self.strings.waits.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        std::thread::sleep(Duration::from_micros(200));
-        assert!(!self.strings.panics.load(Ordering::Relaxed), "as the test wants it");
-        if self.strings.loses.swap(false, Ordering::Relaxed) {
-            self.running.clear();
-            self.queue.clear();
-            return Ok(());
-        }
-        if self.strings.fails.swap(false, Ordering::Relaxed) {
-            self.running.clear();
-            self.queue.clear();
-            return Err(EngineError::failed("the device fell over", "pick it up"));
-        }
-        let admitted = self.queue.len().min(self.slots - self.running.len());
-        self.running.extend(self.queue.drain(..admitted).map(|request| (request, 0)));
-        let new_tokens = self.running.len() as u64;
-        self.running.retain_mut(|(request, count)| {
-            let Work::Generate(options) = &request.work else { return false };
-            if options.stream {
-                let token = Token {
-                    request: request.id,
-                    index: *count,
-                    token: 7,
-                    detail: None,
-                    top_tokens: Vec::new(),
-                    seconds: 0.0,
-                };
-                events.push(Event::Token(token));
-            }
-            *count += 1;
-            if *count < options.max_tokens {
-                return true;
-            }
-            events.push(Event::Completed(Completion {
-                request: request.id,
-                token_ids: vec![7; *count],
-                text: String::new(),
-                thought: None,
-                finish: Finish::Length,
-                details: Vec::new(),
-                top_tokens: Vec::new(),
-                timings: Timings::default(),
-                cached_tokens: 0,
-                server: None,
-            }));
-            false
-        });
-        events.push(Event::Step { running: self.running.len(), new_tokens, cache_bytes: None });
-        Ok(())
-    }
-
-    fn cancel(&mut self, request: usize) -> bool {
-        let before = self.running.len() + self.queue.len();
-        self.queue.retain(|waiting| waiting.id != request);
-        self.running.retain(|(running, _)| running.id != request);
-        self.running.len() + self.queue.len() < before
-    }
-
-    fn capacity(&self) -> Capacity {
-        Capacity {
-            running: self.running.len(),
-            queued: self.queue.len(),
-            free_slots: self.slots - self.running.len(),
-            free_tokens: None,
-        }
-    }
-}
-
-impl Drop for Double {
-    fn drop(&mut self) {
-        self.strings.gone.store(true, Ordering::Relaxed);
-    }
+/// Two doubles that work on `slots` requests each at once.
+fn pair(slots: usize) -> (Replicas, [Arc<Strings>; 2]) {
+    let strings: [Arc<Strings>; 2] = std::array::from_fn(|_| Arc::default());
+    (replicas(strings.each_ref().map(|strings| Double::boxed(slots, strings))), strings)
 }
 
 /// Holds every double up in its step, or lets it go on.
@@ -318,7 +189,7 @@ fn request(id: usize, max_tokens: usize) -> Request {
 
 #[test]
 fn replicas_share_one_queue() {
-    let (mut all, strings) = Double::pair(2);
+    let (mut all, strings) = pair(2);
     let lengths = |id: usize| if id.is_multiple_of(10) { 60 } else { 3 };
     let ended = complete(&mut all, (0..80).map(|id| request(id, lengths(id))).collect());
     assert_eq!(ended.len(), 80);
@@ -335,7 +206,7 @@ fn replicas_share_one_queue() {
 /// One waits in a long step: the other goes on with all that comes.
 #[test]
 fn a_replica_that_is_held_up_holds_up_no_other() {
-    let (mut all, strings) = Double::pair(2);
+    let (mut all, strings) = pair(2);
     strings[0].waits.store(true, Ordering::Relaxed);
     let mut ended = Vec::new();
     for id in 0..20 {
@@ -353,7 +224,7 @@ fn a_replica_that_is_held_up_holds_up_no_other() {
 
 #[test]
 fn a_step_waits_without_spinning() {
-    let (mut all, strings) = Double::pair(1);
+    let (mut all, strings) = pair(1);
     hold(&strings, true);
     all.submit(request(0, 1)).unwrap();
     // With room for another request, one that came would be looked after within a millisecond.
@@ -380,7 +251,7 @@ fn a_step_waits_without_spinning() {
 
 #[test]
 fn a_cancelled_id_is_free_at_once_and_nothing_of_it_follows() {
-    let (mut all, strings) = Double::pair(1);
+    let (mut all, strings) = pair(1);
     all.submit(request(5, 1)).unwrap();
     hold(&strings, true);
     step(&mut all, 1);
@@ -405,7 +276,7 @@ fn a_cancelled_id_is_free_at_once_and_nothing_of_it_follows() {
 
 #[test]
 fn whoever_breaks_off_leaves_nothing_behind() {
-    let (mut all, _) = Double::pair(2);
+    let (mut all, _) = pair(2);
     for round in 0..20 {
         let mut steps = 0;
         let mut sink = |event| {
@@ -432,7 +303,7 @@ fn whoever_breaks_off_leaves_nothing_behind() {
 
 #[test]
 fn a_replica_that_fails_drops_all_and_new_requests_are_taken() {
-    let (mut all, strings) = Double::pair(2);
+    let (mut all, strings) = pair(2);
     for round in 0..3 {
         for id in 0..9 {
             all.submit(request(id, 500)).unwrap();
@@ -458,7 +329,7 @@ fn a_replica_that_fails_drops_all_and_new_requests_are_taken() {
 
 #[test]
 fn what_ended_before_a_failure_is_told() {
-    let (mut all, strings) = Double::pair(1);
+    let (mut all, strings) = pair(1);
     strings[1].waits.store(true, Ordering::Relaxed);
     strings[1].fails.store(true, Ordering::Relaxed);
     all.submit(request(0, 1)).unwrap();
@@ -482,7 +353,7 @@ fn what_ended_before_a_failure_is_told() {
 
 #[test]
 fn a_replica_that_loses_requests_is_found_out() {
-    let (mut all, strings) = Double::pair(2);
+    let (mut all, strings) = pair(2);
     strings[0].loses.store(true, Ordering::Relaxed);
     let requests = (0..4).map(|id| request(id, 5)).collect();
     let error = all.run(requests, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
@@ -495,7 +366,7 @@ fn a_replica_that_loses_requests_is_found_out() {
 
 #[test]
 fn a_thread_that_panics_is_missed_by_nobody() {
-    let (mut all, strings) = Double::pair(1);
+    let (mut all, strings) = pair(1);
     strings[0].panics.store(true, Ordering::Relaxed);
     let run =
         |all: &mut Replicas| all.run((0..6).map(|id| request(id, 3)).collect(), &mut |_| ControlFlow::Continue(()));
@@ -517,7 +388,7 @@ fn a_thread_that_panics_is_missed_by_nobody() {
 
 #[test]
 fn waiting_counts_from_the_submission() {
-    let (mut all, strings) = Double::pair(1);
+    let (mut all, strings) = pair(1);
     hold(&strings, true);
     for id in 0..3 {
         all.submit(generate(id, vec![id as u32 + 1, 2], GenerateOptions { stream: true, ..greedy(1) })).unwrap();
@@ -548,7 +419,7 @@ fn waiting_counts_from_the_submission() {
 
 #[test]
 fn many_callers_share_replicas_behind_a_handle() {
-    let (all, strings) = Double::pair(3);
+    let (all, strings) = pair(3);
     let handle = EngineHandle::spawn(Box::new(all), HandleOptions::default()).unwrap();
     assert_eq!(handle.info().batch, 6);
     std::thread::scope(|scope| {

@@ -9,8 +9,8 @@ use evalsuite::engine::model::{
     Family, ModelConfig, ModelSource, ModelSpec, ModelTokenizer, TensorData, Tensors, WeightFormat,
 };
 use evalsuite::engine::{
-    Batching, Capacity, Completion, Devices, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish,
-    LoadTimes, OpenOptions, Request, Timings, Work,
+    Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes, OpenOptions,
+    Request, Timings, Work,
 };
 use evalsuite::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions};
 use evalsuite::jobs::{Checkpoints, Destination, Event as RunEvent, Finished, JobContext, JobError, Target};
@@ -202,20 +202,8 @@ pub(crate) fn inputs_of(
 
 /// A model in some precisions, on the CPU.
 pub(crate) fn target(model: &str, dtypes: &[Dtype]) -> Target {
-    Target {
-        model: ModelSpec { source: model.to_owned(), revision: "main".to_owned() },
-        awq: None,
-        dtypes: dtypes.to_vec(),
-        only_variants: false,
-        variants: Vec::new(),
-        reference: None,
-        engine: EngineKind::Cpu,
-        devices: Devices::default(),
-        batching: Batching::Invariant,
-        batch: None,
-        endpoints: Vec::new(),
-        asking: None,
-    }
+    let model = ModelSpec { source: model.to_owned(), revision: "main".to_owned() };
+    Target::new(model, dtypes.to_vec(), EngineKind::Cpu)
 }
 
 /// A greedy job in two precisions, into `folder`.
@@ -237,16 +225,7 @@ pub(crate) fn job(folder: PathBuf) -> EvalJob {
         chat: None,
         system: None,
         thinking: None,
-        sampling: SamplingOptions {
-            temperature: 0.0,
-            top_p: 1.0,
-            top_k: 0,
-            seed: 0,
-            repeats: 1,
-            max_tokens: Some(64),
-            stop_strings: Vec::new(),
-            think_end: None,
-        },
+        sampling: SamplingOptions::greedy(0, Some(64)),
         destination: Destination::Folder(folder),
         resume: false,
         format: Format::Terminal { colour: false },

@@ -21,7 +21,7 @@ pub(super) struct Dispatch {
     limits: Limits,
     /// In the order of submission, which is that of the tickets.
     waiting: BTreeMap<usize, Waiting>,
-    lanes: Vec<Lane>,
+    replicas: Vec<ReplicaState>,
     next_ticket: usize,
 }
 
@@ -34,7 +34,7 @@ struct Waiting {
 
 /// What is known of a replica.
 #[derive(Debug)]
-struct Lane {
+struct ReplicaState {
     /// What its engine last said, less what the replica was given since.
     free_slots: usize,
     free_tokens: Option<usize>,
@@ -72,8 +72,8 @@ pub(super) struct Orders {
 impl Dispatch {
     /// Replicas without requests, which have so much room each. `limits` hold for every one.
     pub(super) fn new(limits: Limits, capacities: impl IntoIterator<Item = Capacity>) -> Self {
-        let lanes = capacities.into_iter().map(Lane::new).collect();
-        Self { limits, waiting: BTreeMap::new(), lanes, next_ticket: 0 }
+        let replicas = capacities.into_iter().map(ReplicaState::new).collect();
+        Self { limits, waiting: BTreeMap::new(), replicas, next_ticket: 0 }
     }
 
     /// Puts a request at the end of the queue; its ticket.
@@ -90,11 +90,11 @@ impl Dispatch {
     pub(super) fn route(&mut self, mut woken: impl FnMut(usize)) {
         while let Some((ticket, first)) = self.waiting.first_key_value() {
             let reserved = self.limits.reserved_tokens(&first.request);
-            let Some((lane, work)) = self.choose(first, reserved) else { break };
+            let Some((replica, work)) = self.choose(first, reserved) else { break };
             let ticket = *ticket;
             let Some(Waiting { request, submitted, prefix }) = self.waiting.remove(&ticket) else { break };
-            self.lanes[lane].give(Given { request, submitted, reserved }, work, &prefix);
-            woken(lane);
+            self.replicas[replica].give(Given { request, submitted, reserved }, work, &prefix);
+            woken(replica);
         }
     }
 
@@ -102,42 +102,47 @@ impl Dispatch {
     fn choose(&self, waiting: &Waiting, reserved: usize) -> Option<(usize, usize)> {
         let block_tokens = self.limits.block_tokens.max(16);
         let tokens = waiting.request.max_total_tokens(self.limits.context_tokens).min(MOST_WORK);
-        let with_room = self.lanes.iter().enumerate().filter(|(_, lane)| lane.has_room(reserved));
-        let offers = with_room.map(|(number, lane)| {
-            let work = tokens.saturating_sub(lane.prefixes.seen(&waiting.prefix) * block_tokens);
-            (!lane.held.is_empty(), lane.work + work, number, work)
+        let with_room = self.replicas.iter().enumerate().filter(|(_, replica)| replica.has_room(reserved));
+        let offers = with_room.map(|(number, replica)| {
+            let work = tokens.saturating_sub(replica.prefixes.seen(&waiting.prefix) * block_tokens);
+            (!replica.held.is_empty(), replica.work + work, number, work)
         });
         offers.min().map(|(_, _, number, work)| (number, work))
     }
 
     /// Whether a replica's thread has something to do.
-    pub(super) fn has_work(&self, lane: usize) -> bool {
-        let Lane { is_busy, inbox, cancelled, .. } = &self.lanes[lane];
+    pub(super) fn has_work(&self, replica: usize) -> bool {
+        let ReplicaState { is_busy, inbox, cancelled, .. } = &self.replicas[replica];
         *is_busy || !inbox.is_empty() || !cancelled.is_empty()
     }
 
     /// What a replica's thread is to do next.
-    pub(super) fn take(&mut self, lane: usize) -> Orders {
-        let lane = &mut self.lanes[lane];
-        Orders { cancelled: std::mem::take(&mut lane.cancelled), given: std::mem::take(&mut lane.inbox) }
+    pub(super) fn take(&mut self, replica: usize) -> Orders {
+        let replica = &mut self.replicas[replica];
+        Orders { cancelled: std::mem::take(&mut replica.cancelled), given: std::mem::take(&mut replica.inbox) }
     }
 
     /// A replica's step is done: what its engine has room for now, and which requests have ended. Whether each of the others is still there:
     /// an engine without requests has lost those that it was given and has not ended.
-    pub(super) fn report(&mut self, lane: usize, capacity: Capacity, ended: impl IntoIterator<Item = usize>) -> bool {
-        let lane = &mut self.lanes[lane];
+    pub(super) fn report(
+        &mut self,
+        replica: usize,
+        capacity: Capacity,
+        ended: impl IntoIterator<Item = usize>,
+    ) -> bool {
+        let replica = &mut self.replicas[replica];
         for ticket in ended {
-            lane.forget(ticket);
+            replica.forget(ticket);
         }
-        lane.settle(capacity);
-        lane.is_busy || lane.held.len() == lane.inbox.len()
+        replica.settle(capacity);
+        replica.is_busy || replica.held.len() == replica.inbox.len()
     }
 
     /// A replica's thread has ended: it gets nothing any more.
-    pub(super) fn give_up(&mut self, lane: usize) {
-        let lane = &mut self.lanes[lane];
-        lane.is_gone = true;
-        lane.is_busy = false;
+    pub(super) fn give_up(&mut self, replica: usize) {
+        let replica = &mut self.replicas[replica];
+        replica.is_gone = true;
+        replica.is_busy = false;
     }
 
     /// Drops a request, unless it has been reported as ended. The replica that has it.
@@ -145,18 +150,18 @@ impl Dispatch {
         if self.waiting.remove(&ticket).is_some() {
             return None;
         }
-        let lane = self.lanes.iter().position(|lane| lane.held.contains_key(&ticket))?;
-        self.lanes[lane].cancel(ticket);
-        Some(lane)
+        let replica = self.replicas.iter().position(|replica| replica.held.contains_key(&ticket))?;
+        self.replicas[replica].cancel(ticket);
+        Some(replica)
     }
 
     /// Drops every request.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
-        for lane in &mut self.lanes {
-            let tickets: Vec<usize> = lane.held.keys().copied().collect();
+        for replica in &mut self.replicas {
+            let tickets: Vec<usize> = replica.held.keys().copied().collect();
             for ticket in tickets {
-                lane.cancel(ticket);
+                replica.cancel(ticket);
             }
         }
     }
@@ -168,42 +173,42 @@ impl Dispatch {
 
     /// Requests that replicas were given and that have not ended.
     pub(super) fn running(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.held.len()).sum()
+        self.replicas.iter().map(|replica| replica.held.len()).sum()
     }
 
     /// Requests that a replica was given and that have not ended.
     #[cfg(test)]
-    pub(super) fn holds(&self, lane: usize) -> usize {
-        self.lanes[lane].held.len()
+    pub(super) fn holds(&self, replica: usize) -> usize {
+        self.replicas[replica].held.len()
     }
 
     /// Whether a replica would take another request at once.
     pub(super) fn has_room(&self) -> bool {
-        self.waiting.is_empty() && self.lanes.iter().any(|lane| lane.has_room(0))
+        self.waiting.is_empty() && self.replicas.iter().any(|replica| replica.has_room(0))
     }
 
     /// Whether no replica is left.
     pub(super) fn is_dead(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.is_gone)
+        self.replicas.iter().all(|replica| replica.is_gone)
     }
 
     /// A replica that answers at once, if there is one: it has no requests. Else one that has.
     pub(super) fn quietest(&self) -> Option<usize> {
-        let left = self.lanes.iter().enumerate().filter(|(_, lane)| !lane.is_gone);
-        left.min_by_key(|(number, lane)| (!lane.held.is_empty(), *number)).map(|(number, _)| number)
+        let left = self.replicas.iter().enumerate().filter(|(_, replica)| !replica.is_gone);
+        left.min_by_key(|(number, replica)| (!replica.held.is_empty(), *number)).map(|(number, _)| number)
     }
 
     /// Slots that are free, of all replicas, and tokens of the KV cache on average.
     pub(super) fn free(&self) -> (usize, Option<usize>) {
-        let left = || self.lanes.iter().filter(|lane| !lane.is_gone);
-        let slots = left().map(|lane| lane.free_slots).sum();
+        let left = || self.replicas.iter().filter(|replica| !replica.is_gone);
+        let slots = left().map(|replica| replica.free_slots).sum();
         let most = self.limits.cache_tokens.unwrap_or(usize::MAX);
-        let tokens: Option<usize> = left().map(|lane| lane.free_tokens.map(|free| free.min(most))).sum();
+        let tokens: Option<usize> = left().map(|replica| replica.free_tokens.map(|free| free.min(most))).sum();
         (slots, tokens.map(|tokens| tokens / left().count().max(1)))
     }
 }
 
-impl Lane {
+impl ReplicaState {
     fn new(capacity: Capacity) -> Self {
         Self {
             free_slots: capacity.free_slots,

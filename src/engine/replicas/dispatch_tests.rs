@@ -35,7 +35,7 @@ fn dispatch(replicas: &[(usize, Option<usize>)]) -> Dispatch {
 /// Which replica each ticket goes to, for as many as go somewhere now.
 fn routed(dispatch: &mut Dispatch, replicas: usize) -> BTreeMap<usize, usize> {
     dispatch.route(|_| ());
-    let given = |lane| dispatch.take(lane).given.into_iter().map(move |given| (given.request.id, lane));
+    let given = |replica| dispatch.take(replica).given.into_iter().map(move |given| (given.request.id, replica));
     (0..replicas).flat_map(given).collect()
 }
 
@@ -118,7 +118,7 @@ fn play(rooms: &[(usize, usize)], happenings: &[Happening]) {
     let mut cancelled: BTreeSet<usize> = BTreeSet::new();
     let rest = (0..).map(|step| Happening::Step { replica: step % count });
     for (played, happening) in happenings.iter().cloned().chain(rest).enumerate() {
-        if played >= happenings.len() && open.is_empty() && (0..count).all(|lane| !dispatch.has_work(lane)) {
+        if played >= happenings.len() && open.is_empty() && (0..count).all(|replica| !dispatch.has_work(replica)) {
             break;
         }
         assert!(played < happenings.len() + 20_000, "{} requests do not come to an end", open.len());
@@ -133,8 +133,8 @@ fn play(rooms: &[(usize, usize)], happenings: &[Happening]) {
                 open.insert(ticket);
             }
             Happening::Step { replica } => {
-                let (lane, engine) = (replica % count, &mut engines[replica % count]);
-                let orders = dispatch.take(lane);
+                let (replica, engine) = (replica % count, &mut engines[replica % count]);
+                let orders = dispatch.take(replica);
                 for ticket in orders.cancelled {
                     engine.queue.retain(|queued| *queued != ticket);
                     engine.running.remove(&ticket);
@@ -146,13 +146,13 @@ fn play(rooms: &[(usize, usize)], happenings: &[Happening]) {
                     begun.push(ticket);
                 }
                 let done = engine.step(&lengths);
-                assert!(engine.queue.is_empty(), "replica {lane} got what it has no room for");
+                assert!(engine.queue.is_empty(), "replica {replica} got what it has no room for");
                 for ticket in &done {
                     // A step that had begun may end what was cancelled meanwhile; here nothing happens meanwhile.
-                    assert!(open.remove(ticket), "{ticket} ended on replica {lane}, and was not open");
+                    assert!(open.remove(ticket), "{ticket} ended on replica {replica}, and was not open");
                     *ended.entry(*ticket).or_default() += 1;
                 }
-                assert!(dispatch.report(lane, engine.capacity(), done), "nothing is lost");
+                assert!(dispatch.report(replica, engine.capacity(), done), "nothing is lost");
             }
             Happening::Cancel { which } => {
                 let Some(ticket) = open.iter().nth(which % open.len().max(1)).copied() else { continue };
@@ -164,10 +164,10 @@ fn play(rooms: &[(usize, usize)], happenings: &[Happening]) {
         dispatch.route(|_| ());
         assert_eq!(dispatch.waiting() + dispatch.running(), open.len());
         if dispatch.waiting() > 0 {
-            for (lane, engine) in engines.iter().enumerate() {
+            for (replica, engine) in engines.iter().enumerate() {
                 assert!(
-                    dispatch.holds(lane) > 0 || !engine.running.is_empty(),
-                    "replica {lane} has nothing to do, and {} wait",
+                    dispatch.holds(replica) > 0 || !engine.running.is_empty(),
+                    "replica {replica} has nothing to do, and {} wait",
                     dispatch.waiting()
                 );
             }
@@ -206,14 +206,14 @@ fn a_workload_is_shared_evenly() {
                 60 + number % 90 + length(number)
             })
             .sum();
-        let lanes = routed(&mut dispatch, replicas);
-        assert_eq!(lanes.len(), 1319, "all have room");
-        for lane in 0..replicas {
-            let own = (0..1319).filter(|number| lanes[number] == lane);
+        let places = routed(&mut dispatch, replicas);
+        assert_eq!(places.len(), 1319, "all have room");
+        for replica in 0..replicas {
+            let own = (0..1319).filter(|number| places[number] == replica);
             let (count, tokens) =
                 own.fold((0, 0), |(count, tokens), number| (count + 1, tokens + 60 + number % 90 + length(number)));
             let share = tokens as f64 * replicas as f64 / total as f64;
-            assert!((share - 1.0).abs() < 0.005, "replica {lane} of {replicas} has {share} of its share of tokens");
+            assert!((share - 1.0).abs() < 0.005, "replica {replica} of {replicas} has {share} of its share of tokens");
             assert!((count as f64 * replicas as f64 / 1319.0 - 1.0).abs() < 0.06, "and {count} requests");
         }
     }
@@ -226,9 +226,9 @@ fn a_replica_without_room_gets_nothing() {
     for own in 0..5 {
         dispatch.push(request(prompt(BLOCK, own), BLOCK));
     }
-    let lanes = routed(&mut dispatch, 2);
-    assert_eq!(lanes.values().filter(|lane| **lane == 0).count(), 1);
-    assert_eq!(lanes.keys().copied().collect::<Vec<_>>(), [0, 1, 2], "first come, first served");
+    let places = routed(&mut dispatch, 2);
+    assert_eq!(places.values().filter(|replica| **replica == 0).count(), 1);
+    assert_eq!(places.keys().copied().collect::<Vec<_>>(), [0, 1, 2], "first come, first served");
     assert_eq!((dispatch.waiting(), dispatch.running(), dispatch.has_room()), (2, 3, false));
     // Whole blocks are reserved: 17 tokens take two, and beside them three others do not fit.
     let mut dispatch = self::dispatch(&[(9, Some(4 * BLOCK))]);
@@ -246,7 +246,7 @@ fn room_that_a_step_left_is_used_at_once_and_what_was_given_meanwhile_is_counted
     // The first ends one of its two; the other is at work.
     let one_left = Capacity { running: 1, queued: 0, free_slots: 1, free_tokens: None };
     assert!(dispatch.report(0, one_left, [tickets[0]]));
-    dispatch.route(|lane| assert_eq!(lane, 0));
+    dispatch.route(|replica| assert_eq!(replica, 0));
     assert_eq!(dispatch.waiting(), 1);
     // A report of a step that began before does not know of it.
     assert!(dispatch.report(0, one_left, []));
@@ -254,7 +254,7 @@ fn room_that_a_step_left_is_used_at_once_and_what_was_given_meanwhile_is_counted
     assert_eq!(dispatch.waiting(), 1);
     // What it gave back in its inbox is free at once.
     dispatch.cancel(tickets[4]);
-    dispatch.route(|lane| assert_eq!(lane, 0));
+    dispatch.route(|replica| assert_eq!(replica, 0));
     assert_eq!(dispatch.waiting(), 0);
 }
 
@@ -268,8 +268,8 @@ fn prompts_that_begin_alike_meet_unless_a_replica_were_without_work() {
     let other = dispatch.push(request(prompt(50, 1), 50));
     let first = dispatch.push(turn(0));
     assert_eq!(routed(&mut dispatch, 3), BTreeMap::from([(other, 0), (first, 1)]));
-    for (lane, ticket) in [(0, other), (1, first)] {
-        assert!(dispatch.report(lane, nothing, [ticket]));
+    for (replica, ticket) in [(0, other), (1, first)] {
+        assert!(dispatch.report(replica, nothing, [ticket]));
     }
     // All are without work: the one that has seen it.
     let second = dispatch.push(turn(1));
@@ -280,8 +280,8 @@ fn prompts_that_begin_alike_meet_unless_a_replica_were_without_work() {
     // All are at work, and all have seen it: the least work.
     let fresh = dispatch.push(request(prompt(20, 2), 400));
     let fifth = dispatch.push(turn(4));
-    let lanes = routed(&mut dispatch, 3);
-    assert_ne!(lanes[&fresh], lanes[&fifth]);
+    let places = routed(&mut dispatch, 3);
+    assert_ne!(places[&fresh], places[&fifth]);
 }
 
 #[test]
@@ -293,8 +293,8 @@ fn one_request_that_may_become_long_is_not_worth_a_hundred_short_ones() {
     for own in 1..400 {
         dispatch.push(request(prompt(100, own), 100));
     }
-    let lanes = routed(&mut dispatch, 2);
-    let beside = lanes.values().filter(|lane| **lane == lanes[&0]).count();
+    let places = routed(&mut dispatch, 2);
+    let beside = places.values().filter(|replica| **replica == places[&0]).count();
     assert!(beside > 180, "{beside} of 400");
 }
 

@@ -59,17 +59,13 @@ impl Replicas {
     fn start(&mut self, name: &str, engine: Box<dyn Engine>) -> Result<(), EngineError> {
         let engine = Arc::new(Mutex::new(engine));
         let worker = Worker {
-            lane: self.engines.len(),
+            replica: self.engines.len(),
             engine: Arc::clone(&engine),
             shared: Arc::clone(&self.shared),
             delays: HashMap::new(),
         };
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(|| worker.run()).map_err(|error| {
-            EngineError::failed(
-                format!("{name}: cannot start the engine's thread: {error}"),
-                "end other programs, or raise the limit of threads (`ulimit -u`)",
-            )
-        })?;
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(|| worker.run());
+        let thread = thread.map_err(|error| EngineError::no_thread(&error).of(name))?;
         self.engines.push(engine);
         self.threads.push(thread);
         Ok(())
@@ -159,9 +155,9 @@ impl Engine for Replicas {
         from: usize,
         sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        let lane = self.shared.quietest().unwrap_or_default();
-        let _pause = Pause::new(&self.shared, lane);
-        let mut engine = self.engines[lane].lock().map_err(|_| self.shared.ended(lane))?;
+        let replica = self.shared.quietest().unwrap_or_default();
+        let _pause = Pause::new(&self.shared, replica);
+        let mut engine = self.engines[replica].lock().map_err(|_| self.shared.ended(replica))?;
         engine.predict(tokens, from, sink)
     }
 }
@@ -178,19 +174,19 @@ impl Drop for Replicas {
 /// Keeps a replica's thread from beginning a step for as long as this lives.
 struct Pause<'a> {
     shared: &'a Shared,
-    lane: usize,
+    replica: usize,
 }
 
 impl<'a> Pause<'a> {
-    fn new(shared: &'a Shared, lane: usize) -> Self {
-        shared.pause(lane, true);
-        Self { shared, lane }
+    fn new(shared: &'a Shared, replica: usize) -> Self {
+        shared.pause(replica, true);
+        Self { shared, replica }
     }
 }
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        self.shared.pause(self.lane, false);
+        self.shared.pause(self.replica, false);
     }
 }
 

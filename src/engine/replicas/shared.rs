@@ -83,8 +83,8 @@ impl Shared {
     /// Drops a request that has not ended; with the `last` of all, whatever was brought for others.
     pub(super) fn cancel(&self, ticket: usize, last: bool) {
         let mut state = self.lock();
-        if let Some(lane) = state.dispatch.cancel(ticket) {
-            self.orders[lane].notify_one();
+        if let Some(replica) = state.dispatch.cancel(ticket) {
+            self.orders[replica].notify_one();
         }
         if last {
             state.forget();
@@ -117,42 +117,42 @@ impl Shared {
     }
 
     /// What a replica is to do before its next step, and when this was said; waits until there is something to do. `None`: nothing any more.
-    pub(super) fn orders(&self, lane: usize) -> Option<(Orders, u64)> {
+    pub(super) fn orders(&self, replica: usize) -> Option<(Orders, u64)> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return None;
             }
-            if !state.paused[lane] && state.dispatch.has_work(lane) {
+            if !state.paused[replica] && state.dispatch.has_work(replica) {
                 let era = state.era;
-                return Some((state.dispatch.take(lane), era));
+                return Some((state.dispatch.take(replica), era));
             }
-            state = self.orders[lane].wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.orders[replica].wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Takes what came of a replica's step, and gives it and others more to do.
-    pub(super) fn report(&self, lane: usize, events: &mut Vec<Event>, report: Report) {
+    pub(super) fn report(&self, replica: usize, events: &mut Vec<Event>, report: Report) {
         let mut state = self.lock();
-        if let Some(failure) = state.bring(lane, events, report) {
-            state.brought.failure.get_or_insert(failure.of(&self.names[lane]));
+        if let Some(failure) = state.bring(replica, events, report) {
+            state.brought.failure.get_or_insert(failure.of(&self.names[replica]));
         }
         self.route(&mut state);
         self.news.notify_one();
     }
 
     /// A replica's thread has ended, and its requests with it.
-    pub(super) fn give_up(&self, lane: usize) {
+    pub(super) fn give_up(&self, replica: usize) {
         let mut state = self.lock();
-        state.dispatch.give_up(lane);
-        state.brought.failure.get_or_insert(self.ended(lane));
+        state.dispatch.give_up(replica);
+        state.brought.failure.get_or_insert(self.ended(replica));
         self.news.notify_one();
     }
 
     /// Keeps a replica's thread from beginning another step, or lets it go on.
-    pub(super) fn pause(&self, lane: usize, pause: bool) {
-        self.lock().paused[lane] = pause;
-        self.orders[lane].notify_one();
+    pub(super) fn pause(&self, replica: usize, pause: bool) {
+        self.lock().paused[replica] = pause;
+        self.orders[replica].notify_one();
     }
 
     /// The replica that answers soonest; `None` where all are gone.
@@ -167,16 +167,16 @@ impl Shared {
     }
 
     /// What is said of a replica whose thread has ended.
-    pub(super) fn ended(&self, lane: usize) -> EngineError {
+    pub(super) fn ended(&self, replica: usize) -> EngineError {
         let error = EngineError::failed(
             "the engine's thread has ended",
             "it failed with a message above: report it, and start the program again",
         );
-        error.of(&self.names[lane])
+        error.of(&self.names[replica])
     }
 
     fn route(&self, state: &mut State) {
-        state.dispatch.route(|lane| self.orders[lane].notify_one());
+        state.dispatch.route(|replica| self.orders[replica].notify_one());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -186,36 +186,30 @@ impl Shared {
 
 impl State {
     /// Takes what a step brought; the failure, if there is one that concerns anybody.
-    fn bring(&mut self, lane: usize, events: &mut Vec<Event>, report: Report) -> Option<EngineError> {
+    fn bring(&mut self, replica: usize, events: &mut Vec<Event>, report: Report) -> Option<EngineError> {
         let Report { era, capacity, failure } = report;
         let ended = events.iter().filter_map(|event| match event {
             Event::Completed(completion) => Some(completion.request),
             Event::Failed { request, .. } => Some(*request),
             Event::Token(_) | Event::Note(_) | Event::Step { .. } => None,
         });
-        let is_whole = self.dispatch.report(lane, capacity, ended);
+        let is_whole = self.dispatch.report(replica, capacity, ended);
         let is_wanted = era == self.era;
         for event in events.drain(..) {
             match event {
                 Event::Step { new_tokens, cache_bytes, .. } => {
                     self.stepped |= is_wanted;
                     self.new_tokens += if is_wanted { new_tokens } else { 0 };
-                    self.cache_bytes[lane] = cache_bytes;
+                    self.cache_bytes[replica] = cache_bytes;
                 }
                 event if is_wanted => self.brought.events.push(event),
                 _ => (),
             }
         }
         if capacity.is_idle() {
-            self.cache_bytes[lane] = self.cache_bytes[lane].map(|_| 0);
+            self.cache_bytes[replica] = self.cache_bytes[replica].map(|_| 0);
         }
-        let lost = || {
-            EngineError::failed(
-                "the engine has nothing left to do, and requests without an end",
-                "this is a fault of the engine: report it, and take another with `--engine`",
-            )
-        };
-        failure.or_else(|| (!is_whole).then(lost)).filter(|_| is_wanted)
+        failure.or_else(|| (!is_whole).then(EngineError::lost_requests)).filter(|_| is_wanted)
     }
 
     /// Drops what was brought: nobody waits for it.

@@ -10,7 +10,7 @@ use crate::{Engine, Event};
 /// A replica.
 pub(super) struct Worker {
     /// Its number.
-    pub(super) lane: usize,
+    pub(super) replica: usize,
     pub(super) engine: Arc<Mutex<Box<dyn Engine>>>,
     pub(super) shared: Arc<Shared>,
     /// Seconds from the submission of each request until the engine had it, by ticket.
@@ -21,11 +21,11 @@ impl Worker {
     /// Works until the replicas are closed.
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let _departure = Departure { lane: self.lane, shared: Arc::clone(&shared) };
+        let _departure = Departure { replica: self.replica, shared: Arc::clone(&shared) };
         let mut events = Vec::new();
-        while let Some((orders, era)) = shared.orders(self.lane) {
+        while let Some((orders, era)) = shared.orders(self.replica) {
             let report = self.work(orders, era, &mut events);
-            shared.report(self.lane, &mut events, report);
+            shared.report(self.replica, &mut events, report);
         }
     }
 
@@ -69,14 +69,14 @@ impl Worker {
 
 /// Tells the others if the thread ends in a panic.
 struct Departure {
-    lane: usize,
+    replica: usize,
     shared: Arc<Shared>,
 }
 
 impl Drop for Departure {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shared.give_up(self.lane);
+            self.shared.give_up(self.replica);
         }
     }
 }

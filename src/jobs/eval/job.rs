@@ -61,3 +61,19 @@ pub struct SamplingOptions {
     /// What ends a thought besides the marks of known models.
     pub think_end: Option<String>,
 }
+
+impl SamplingOptions {
+    /// The most probable token each time, one completion a sample.
+    pub fn greedy(seed: u64, max_tokens: Option<usize>) -> Self {
+        Self {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            seed,
+            repeats: 1,
+            max_tokens,
+            stop_strings: Vec::new(),
+            think_end: None,
+        }
+    }
+}

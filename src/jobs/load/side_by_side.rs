@@ -52,16 +52,7 @@ fn add_peer(figures: &mut Figures, record: &LoadRecord, peer: &LoadPeer, prompts
     for (level, point) in points {
         let (part, at) = part_of(&level, prompts);
         let part = figures.add_part(part);
-        for (name, unit, value) in point.figures() {
-            figures.add(MeasuredFigure {
-                series,
-                part,
-                at,
-                name: name.to_owned(),
-                unit,
-                spread: Spread::single(value),
-            });
-        }
+        add_figures(figures, (series, part, at), point.figures());
     }
 }
 
@@ -93,7 +84,7 @@ fn add_level(figures: &mut Figures, series: usize, level: &LevelRecord, prompts:
     let ms = |distribution: Option<Distribution>, value: fn(&Distribution) -> f64| {
         distribution.as_ref().map(|distribution| value(distribution) * 1e3)
     };
-    for (name, unit, value) in [
+    let all = [
         ("output tokens/s", "", of.output_tokens_per_second),
         ("answers/s", "", Some(of.requests_per_second)),
         ("goodput", "", of.goodput),
@@ -110,17 +101,19 @@ fn add_level(figures: &mut Figures, series: usize, level: &LevelRecord, prompts:
         ("E2E 50 %", "ms", ms(of.e2e, |it| it.p50)),
         ("E2E 99 %", "ms", ms(of.e2e, |it| it.p99)),
         ("whole", "s", Some(of.seconds)),
-    ] {
-        if let Some(value) = value {
-            figures.add(MeasuredFigure {
-                series,
-                part,
-                at,
-                name: name.to_owned(),
-                unit,
-                spread: Spread::single(value),
-            });
-        }
+    ];
+    let known = all.into_iter().filter_map(|(name, unit, value)| Some((name, unit, value?)));
+    add_figures(figures, (series, part, at), known);
+}
+
+/// Figures (name, unit, value) of one series at one point of a part.
+fn add_figures(
+    figures: &mut Figures,
+    (series, part, at): (usize, usize, Option<f64>),
+    all: impl Iterator<Item = (&'static str, &'static str, f64)>,
+) {
+    for (name, unit, value) in all {
+        figures.add(MeasuredFigure { series, part, at, name: name.to_owned(), unit, spread: Spread::single(value) });
     }
 }
 
