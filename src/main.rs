@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    evalsuite::cli::run(std::env::args_os()).into()
+    let isolated = evalsuite::cli::run_isolated(std::env::args_os());
+    isolated.unwrap_or_else(|| evalsuite::cli::run(std::env::args_os())).into()
 }

@@ -1,7 +1,10 @@
 //! What every error of this program says: what failed, on which value, and the way out; and why a file system refuses.
 
+use std::cell::Cell;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use crate::text::nearest;
 
@@ -99,6 +102,24 @@ impl IoCause {
             _ => Self::Other,
         }
     }
+}
+
+/// What `work` gives; nothing where it panics, of which nobody is told. For libraries that panic on what a file says.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    thread_local!(static SILENT: Cell<bool> = const { Cell::new(false) });
+    HOOK.call_once(|| {
+        let usual = take_hook();
+        set_hook(Box::new(move |info| {
+            if !SILENT.get() {
+                usual(info);
+            }
+        }));
+    });
+    let before = SILENT.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    SILENT.set(before);
+    done.ok()
 }
 
 #[cfg(test)]

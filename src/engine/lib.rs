@@ -24,6 +24,7 @@ mod open;
 mod precision;
 mod replicas;
 mod sampling;
+pub mod sandbox;
 pub mod system;
 pub mod text;
 mod thought;

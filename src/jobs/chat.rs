@@ -15,7 +15,7 @@ pub(crate) fn chat_template(
     notes: &mut Vec<String>,
 ) -> Result<Option<ChatTemplate>, JobError> {
     if model.takes_messages() {
-        return Ok(Some(ChatTemplate::new(AS_MESSAGES, "", "")?));
+        return Ok(Some(ChatTemplate::own(AS_MESSAGES, "", "")?));
     }
     let tokenizer = model.tokenizer();
     let template = match chat {

@@ -19,5 +19,5 @@ pub use figures::{
 };
 pub use format::{Format, ReportError};
 pub(crate) use groups::grouped;
-pub(crate) use render::{check_template, render_by};
+pub(crate) use render::{TEMPLATE_JOB, check_template, render_by, template_answer};
 pub use templates::Templates;

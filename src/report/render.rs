@@ -2,13 +2,14 @@
 //! colours a word, `mark` a diff; and a filter for every kind of number.
 
 use console::{Alignment, Style, measure_text_width, pad_str};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tera::{Kwargs, State, Tera, TeraResult, Value};
 
 use super::diff_lines::{mark, wrap_text};
 use super::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
 use super::{Format, ReportError};
 use crate::bundled::TEMPLATES;
+use crate::sandbox::{self, Sandbox};
 use crate::text::bytes;
 
 /// By the templates of this name, or by the user's.
@@ -34,13 +35,11 @@ pub(crate) fn render_by(
     let colour = *format == Format::Terminal { colour: true };
     let origin = format!("templates/{templates}.md");
     let context = context.as_ref().map_err(|error| ReportError::fault(&name, error))?;
-    engine(colour).render(&name, template, &origin, context)
+    fill(colour, &name, template, &origin, context)
 }
 
 /// Tera with this program's filters; they colour words only if `colour` was set.
-pub(super) struct TemplateEngine(Tera);
-
-pub(super) fn engine(colour: bool) -> TemplateEngine {
+fn engine(colour: bool) -> Tera {
     let mut tera = Tera::default();
     tera.register_filter("columns", |block: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
         Ok(columns(block, arguments.get("words")?.unwrap_or(1)))
@@ -58,7 +57,7 @@ pub(super) fn engine(colour: bool) -> TemplateEngine {
         });
     }
     tera.register_filter("cell", |text: &str, _: Kwargs, _: &State| -> TeraResult<String> { Ok(cell(text)) });
-    TemplateEngine(tera)
+    tera
 }
 
 type InWords = fn(f64) -> String;
@@ -80,21 +79,53 @@ pub(super) fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "/")
 }
 
-impl TemplateEngine {
-    /// Fills in `template`, which messages call `name`; `origin` is the one to start from. A name that ends in `.html`
-    /// escapes what is put into it.
-    pub(super) fn render(
-        mut self,
-        name: &str,
-        template: &str,
-        origin: &str,
-        context: &impl Serialize,
-    ) -> Result<String, ReportError> {
-        let fault = |error: &dyn std::fmt::Display| fault(name, origin, error);
-        let variables = tera::Context::from_serialize(context).map_err(|error| fault(&error))?;
-        self.0.add_raw_template(name, template).map_err(|error| fault(&error))?;
-        self.0.render(name, &variables).map_err(|error| fault(&error))
+/// The job of [`template_answer`].
+pub(crate) const TEMPLATE_JOB: &str = "report-template";
+
+/// What a child is asked to fill in; without variables, only to parse.
+#[derive(Serialize, Deserialize)]
+struct Filling {
+    colour: bool,
+    name: String,
+    template: String,
+    variables: Option<serde_json::Value>,
+}
+
+/// Fills in `template`, which messages call `name`; `origin` is the one to start from. A name that ends in `.html` escapes what is put
+/// into it. A template that is not of this program is filled in by a child process, for tera bounds neither memory nor stack.
+pub(super) fn fill(
+    colour: bool,
+    name: &str,
+    template: &str,
+    origin: &str,
+    variables: &impl Serialize,
+) -> Result<String, ReportError> {
+    let variables = serde_json::to_value(variables).map_err(|error| fault(name, origin, &error))?;
+    let filling = Filling { colour, name: name.to_owned(), template: template.to_owned(), variables: Some(variables) };
+    let ours = TEMPLATES.iter().any(|(_, text)| *text == template);
+    let text = if ours { answer(&filling) } else { ask(&filling) };
+    text.map_err(|error| fault(name, origin, &error))
+}
+
+fn ask(filling: &Filling) -> Result<String, String> {
+    if !sandbox::is_available() {
+        return answer(filling);
     }
+    Sandbox::new(TEMPLATE_JOB).ask(filling).unwrap_or_else(|broken| Err(broken.to_string()))
+}
+
+/// What a child answers.
+pub(crate) fn template_answer(request: &[u8]) -> Vec<u8> {
+    let filling = serde_json::from_slice(request).map_err(|error| error.to_string());
+    serde_json::to_vec(&filling.and_then(|filling| answer(&filling))).unwrap_or_default()
+}
+
+fn answer(filling: &Filling) -> Result<String, String> {
+    let mut tera = engine(filling.colour);
+    tera.add_raw_template(&filling.name, &filling.template).map_err(|error| error.to_string())?;
+    let Some(variables) = &filling.variables else { return Ok(String::new()) };
+    let variables = tera::Context::from_serialize(variables).map_err(|error| error.to_string())?;
+    tera.render(&filling.name, &variables).map_err(|error| error.to_string())
 }
 
 fn fault(name: &str, origin: &str, error: &dyn std::fmt::Display) -> ReportError {
@@ -106,8 +137,8 @@ fn fault(name: &str, origin: &str, error: &dyn std::fmt::Display) -> ReportError
 
 /// Refuses an invalid template before anything is computed for it.
 pub(crate) fn check_template(name: &str, template: &str) -> Result<(), ReportError> {
-    let parsed = engine(false).0.add_raw_template(name, template);
-    parsed.map_err(|error| fault(name, "one in templates/", &error))
+    let filling = Filling { colour: false, name: name.to_owned(), template: template.to_owned(), variables: None };
+    ask(&filling).map(|_| ()).map_err(|error| fault(name, "one in templates/", &error))
 }
 
 fn bundled(name: String) -> (String, &'static str) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::ReportError;
-use super::render::engine;
+use super::render::fill;
 use crate::bundled::TEMPLATES;
 use crate::files::read_text;
 
@@ -63,6 +63,6 @@ impl Templates {
     /// A template filled in; a name that ends in `.html` escapes what is put into it.
     pub(crate) fn fill(&self, name: &str, variables: &impl Serialize, colour: bool) -> Result<String, ReportError> {
         let shown = self.files.iter().find(|(file, _, _)| *file == name).map_or(name, |(_, shown, _)| shown);
-        engine(colour).render(shown, &self.text(name), &format!("templates/{name}"), variables)
+        fill(colour, shown, &self.text(name), &format!("templates/{name}"), variables)
     }
 }

@@ -3,13 +3,11 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, context};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::ser::{Formatter, PrettyFormatter};
 
-use super::TaskError;
-
 /// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
@@ -26,57 +24,46 @@ impl Message {
 
 /// A compiled chat template.
 #[derive(Debug)]
-pub struct ChatTemplate {
+pub(super) struct Compiled {
     environment: Environment<'static>,
     bos_token: String,
     eos_token: String,
-    accepts_system: bool,
-    thinking: Option<bool>,
 }
 
 /// What templates call the switch that lets a model think.
 const THINKING: [&str; 2] = ["enable_thinking", "thinking"];
 const NAME: &str = "chat template";
+/// Instructions that a rendering may take: what a hundred thousand messages would.
+const STEPS: u64 = 10_000_000;
+/// Bytes that a rendering may have: more than any model reads.
+const LONGEST: usize = 16 << 20;
 
-impl ChatTemplate {
-    /// Compiles a template as transformers would: trimmed and left-stripped blocks, no escaping, loop controls,
-    /// Python's methods on strings, lists and maps, `raise_exception`, `tojson` as Python writes JSON, and
-    /// `strftime_now`. The last always returns 26 July 2024, 00:00, the date that Llama 3's own template falls back to:
-    /// a prompt that changed from day to day could not be compared with anything.
-    pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self, TaskError> {
-        let environment = environment(source).map_err(|error| invalid(&error))?;
-        let tokens = (bos_token.to_owned(), eos_token.to_owned());
-        let mut template =
-            Self { environment, bos_token: tokens.0, eos_token: tokens.1, accepts_system: false, thinking: None };
-        template.accepts_system = template.shows_system();
-        Ok(template)
+impl Compiled {
+    pub(super) fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self, String> {
+        let environment = environment(source).map_err(|error| reason(&error))?;
+        Ok(Self { environment, bos_token: bos_token.to_owned(), eos_token: eos_token.to_owned() })
     }
 
-    /// The conversation as text, ready for the assistant's reply.
-    pub fn render(&self, messages: &[Message]) -> Result<String, TaskError> {
-        self.render_thinking(messages, None)
+    /// The conversation as text; else why there is none.
+    pub(super) fn render(&self, messages: &[Message], thinking: Option<bool>) -> Result<String, String> {
+        let text = self.try_render(messages, thinking).map_err(|error| reason(&error))?;
+        if text.len() > LONGEST {
+            return Err(format!(": it makes {} bytes of a conversation, more than {LONGEST}", text.len()));
+        }
+        Ok(text)
     }
 
-    /// The same; `thinking` says for this conversation whether the model is to think.
-    pub fn render_thinking(&self, messages: &[Message], thinking: Option<bool>) -> Result<String, TaskError> {
-        self.try_render(messages, thinking.or(self.thinking)).map_err(|error| invalid(&error))
-    }
-
-    /// Whether a system message appears in the text: some templates refuse it, some drop it without a word. Where this
-    /// is false, [`super::Protocol::render`] puts the system text in front of the user's, a blank line between.
-    pub fn accepts_system(&self) -> bool {
-        self.accepts_system
-    }
-
-    /// Whether the template asks if the model is to think (`enable_thinking`, or `thinking`).
-    pub fn takes_thinking(&self) -> bool {
+    /// Whether the template asks if the model is to think.
+    pub(super) fn takes_thinking(&self) -> bool {
         let asked = self.environment.get_template(NAME).map(|template| template.undeclared_variables(false));
         asked.is_ok_and(|names| THINKING.iter().any(|name| names.contains(*name)))
     }
 
-    /// Says whether the model is to think; until then the template decides.
-    pub fn set_thinking(&mut self, thinking: bool) {
-        self.thinking = Some(thinking);
+    /// Whether a system message appears in the text.
+    pub(super) fn shows_system(&self) -> bool {
+        const PROBE: &str = "does a system message appear?";
+        let messages = [Message::new("system", PROBE), Message::new("user", "hello")];
+        self.try_render(&messages, None).is_ok_and(|text| text.contains(PROBE))
     }
 
     fn try_render(&self, messages: &[Message], thinking: Option<bool>) -> Result<String, Error> {
@@ -95,16 +82,11 @@ impl ChatTemplate {
             ..thinking
         })
     }
-
-    fn shows_system(&self) -> bool {
-        const PROBE: &str = "does a system message appear?";
-        let messages = [Message::new("system", PROBE), Message::new("user", "hello")];
-        self.try_render(&messages, self.thinking).is_ok_and(|text| text.contains(PROBE))
-    }
 }
 
 fn environment(source: &str) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
+    environment.set_fuel(Some(STEPS));
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -117,13 +99,14 @@ fn environment(source: &str) -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-fn invalid(error: &Error) -> TaskError {
+/// ` at line 3: why`.
+fn reason(error: &Error) -> String {
     let line = error.line().map(|line| format!(" at line {line}")).unwrap_or_default();
-    let reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    TaskError::invalid(
-        format!("the model's chat template failed{line}: {reason}"),
-        "correct the template in the model's tokenizer_config.json, or run with `--chat never`",
-    )
+    let reason = match error.kind() {
+        ErrorKind::OutOfFuel => format!("it takes more than {STEPS} steps"),
+        kind => error.detail().map_or_else(|| kind.to_string(), str::to_owned),
+    };
+    format!("{line}: {reason}")
 }
 
 /// `strftime` of 26 July 2024, 00:00:00, a Friday and the 208th day of its year.
@@ -204,6 +187,7 @@ impl Formatter for PythonFormatter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::{ChatTemplate, TaskError};
 
     fn render(source: &str, messages: &[Message]) -> Result<String, TaskError> {
         ChatTemplate::new(source, "<s>", "</s>")?.render(messages)

@@ -1,6 +1,7 @@
 //! Tasks: what a dataset's columns hold, its rows, and the protocols that turn a row into a prompt.
 
 mod chat;
+mod chat_template;
 mod corpus;
 mod dataset;
 mod definition;
@@ -13,7 +14,9 @@ mod random;
 mod sample;
 mod toml_text;
 
-pub use chat::{ChatTemplate, Message};
+pub use chat::Message;
+pub use chat_template::ChatTemplate;
+pub(crate) use chat_template::{CHAT_JOB, chat_answers};
 pub use corpus::{Content, Corpus};
 pub use dataset::{Dataset, DatasetSpec};
 pub use definition::{FewshotSource, Task};

@@ -35,6 +35,7 @@ mod golden_absent;
 mod golden_committed;
 mod handle;
 mod headline;
+mod hostile;
 mod hub;
 mod hub_server;
 mod imports;

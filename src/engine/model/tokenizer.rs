@@ -8,6 +8,7 @@ use tokenizers::models::ModelWrapper;
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use crate::EngineError;
+use crate::fault::caught;
 
 /// The tokenizer and the facts that config, generation config and tokenizer config hold about it.
 #[derive(Debug)]
@@ -34,8 +35,8 @@ impl ModelTokenizer {
     /// Token ids of a text, with the model's own special tokens around it (BOS) if asked for. Special tokens written
     /// out in the text become their ids either way.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, EngineError> {
-        let encoding =
-            self.tokenizer.encode_fast(text, add_special_tokens).map_err(|error| cannot_encode(text, &error))?;
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, add_special_tokens));
+        let encoding = encoding.map_err(|error| cannot_encode(text, &error))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -46,7 +47,8 @@ impl ModelTokenizer {
         text: &str,
         add_special_tokens: bool,
     ) -> Result<(Vec<u32>, Vec<usize>), EngineError> {
-        let encoding = self.tokenizer.encode(text, add_special_tokens).map_err(|error| cannot_encode(text, &error))?;
+        let encoding = guarded(|| self.tokenizer.encode(text, add_special_tokens));
+        let encoding = encoding.map_err(|error| cannot_encode(text, &error))?;
         let mut end = 0;
         let ends = encoding.get_offsets().iter().map(|(_, own_end)| {
             end = end.max(*own_end);
@@ -66,8 +68,8 @@ impl ModelTokenizer {
     }
 
     fn decode_as(&self, ids: &[u32], skip_special: bool) -> Result<String, EngineError> {
-        self.tokenizer.decode(ids, skip_special).map_err(|error| {
-            EngineError::failed(
+        guarded(|| self.tokenizer.decode(ids, skip_special)).map_err(|error| {
+            EngineError::invalid(
                 format!("the tokenizer cannot decode {} tokens: {error}", ids.len()),
                 "check the `decoder` of tokenizer.json",
             )
@@ -102,8 +104,13 @@ impl ModelTokenizer {
     }
 }
 
+/// Runs the tokenizers library, which panics on some of what a tokenizer.json may say.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    caught(work).unwrap_or_else(|| Err("it is damaged".into()))
+}
+
 fn cannot_encode(text: &str, error: &tokenizers::Error) -> EngineError {
-    EngineError::failed(
+    EngineError::invalid(
         format!("the tokenizer cannot encode a text of {} bytes: {error}", text.len()),
         "check tokenizer.json: its pre-tokenizer or its model lacks what this text needs",
     )

@@ -8,8 +8,9 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::files::ModelFiles;
 use super::tokenizer::{part, special_token_frame, turn_off_dropout};
-use super::{Family, ModelTokenizer, TokenizerFacts, family};
+use super::{Family, ModelTokenizer, TokenizerFacts, family, tokenizer_bounds};
 use crate::EngineError;
+use crate::fault::caught;
 use crate::files;
 
 /// The files beside the tokenizer proper that decide what a text's tokens are and where generation ends.
@@ -90,7 +91,9 @@ pub(super) fn read(files: &ModelFiles, config: &Value, facts: &TokenizerFacts) -
 
 fn tokenizer_json(files: &ModelFiles) -> Result<Tokenizer, EngineError> {
     let text = files.text("tokenizer.json")?.unwrap_or_default();
-    Tokenizer::from_bytes(text.as_bytes()).map_err(|error| unusable(files, "tokenizer.json", &error))
+    tokenizer_bounds::check(&text).map_err(|why| unusable(files, "tokenizer.json", &why.into()))?;
+    let read = caught(|| Tokenizer::from_bytes(text.as_bytes())).unwrap_or_else(|| Err("it is damaged".into()));
+    read.map_err(|error| unusable(files, "tokenizer.json", &error))
 }
 
 /// GPT-2's byte-level byte-pair encoding from its two files.

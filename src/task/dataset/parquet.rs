@@ -13,13 +13,13 @@ use parquet::schema::types::Type;
 
 use super::data_file::{DataFile, shortened};
 use super::row::{Cell, Row, no_column};
+use crate::fault::caught;
 use crate::task::TaskError;
 
 pub(super) fn read(file: &DataFile, columns: &[&str]) -> Result<Vec<Row>, TaskError> {
     // The `parquet` crate checks most of what it reads and panics on some of the rest (of 40,000 files with damaged
     // bytes, one): to the user that is a damaged file like any other.
-    std::panic::catch_unwind(|| read_rows(file, columns))
-        .unwrap_or_else(|_| Err(broken(file, "its pages contradict themselves")))
+    caught(|| read_rows(file, columns)).unwrap_or_else(|| Err(broken(file, "its pages contradict themselves")))
 }
 
 fn read_rows(file: &DataFile, columns: &[&str]) -> Result<Vec<Row>, TaskError> {

@@ -19,6 +19,7 @@ pub(super) use choice::{WeightFiles, choose, shards};
 pub(super) use expected::check;
 pub(super) use gguf::GgufTensors;
 pub(super) use pickle::PickleTensors;
+pub use pickle::{PICKLE_JOB, pickle_answer};
 pub(super) use safetensors::SafetensorsFiles;
 
 /// A tensor's elements, row-major, in the precision of the file (quantised GGUF blocks come dequantised to f32).

@@ -1,7 +1,6 @@
 //! `PyTorch`'s `pytorch_model.bin`, for models that have nothing else (facebook/opt-125m), read by candle.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use candle_core::pickle::PthTensors;
@@ -10,7 +9,9 @@ use candle_core::{DType, Tensor};
 use super::safetensors::{missing_shard, unknown_tensor};
 use super::{OpenedWeights, TensorData, TensorValues, Tensors};
 use crate::EngineError;
+use crate::fault::caught;
 use crate::model::files::{ModelFiles, read_failure};
+use crate::sandbox::{self, Broken, Sandbox};
 
 /// One or more pickle files as one set of tensors.
 pub(in crate::model) struct PickleTensors {
@@ -33,6 +34,7 @@ impl PickleTensors {
             let path = files.path(shard).ok_or_else(|| missing_shard(files, shard, index))?;
             // Opened for its error alone: candle's own does not name the file.
             std::fs::File::open(path).map_err(|source| read_failure(path, source))?;
+            try_in_child(path)?;
             let tensors = guarded(path, || PthTensors::new(path, None))?;
             for (name, info) in tensors.tensor_infos() {
                 all.places.insert(name.clone(), all.files.len());
@@ -77,17 +79,53 @@ fn values(tensor: &Tensor) -> candle_core::Result<Option<TensorValues>> {
     }))
 }
 
+/// The job of [`pickle_answer`].
+pub const PICKLE_JOB: &str = "pickle";
+
+/// Lets a child read the file's table first: a pickle may nest without end, and claim a length or a copy of any size.
+fn try_in_child(path: &Path) -> Result<(), EngineError> {
+    if !sandbox::is_available() {
+        return Ok(());
+    }
+    let answer: Result<Option<String>, Broken> = Sandbox::new(PICKLE_JOB).ask(&path.as_os_str().as_encoded_bytes());
+    match answer {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(damaged(path, &why)),
+        Err(broken) => Err(damaged(path, &format!("{broken} to read"))),
+    }
+}
+
+/// What a child answers to a path: why the file's table cannot be read, or nothing.
+pub fn pickle_answer(request: &[u8]) -> Vec<u8> {
+    let read = |request| {
+        let bytes: Vec<u8> = serde_json::from_slice(request).map_err(|error| error.to_string())?;
+        PthTensors::new(path_of(bytes), None).map(|_| ()).map_err(|error| error.to_string())
+    };
+    serde_json::to_vec(&read(request).err()).unwrap_or_default()
+}
+
+#[cfg(unix)]
+fn path_of(bytes: Vec<u8>) -> PathBuf {
+    <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes).into()
+}
+
+#[cfg(not(unix))]
+fn path_of(bytes: Vec<u8>) -> PathBuf {
+    String::from_utf8_lossy(&bytes).into_owned().into()
+}
+
+fn damaged(path: &Path, what: &str) -> EngineError {
+    EngineError::invalid(
+        format!("{} cannot be read as PyTorch weights: {what}", path.display()),
+        "fetch the file again; files from before PyTorch 1.6 are not zip archives and must be saved anew, best as \
+         safetensors",
+    )
+}
+
 /// Runs candle's pickle reader, which panics where a damaged pickle has fewer arguments than a tensor needs.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> candle_core::Result<T>) -> Result<T, EngineError> {
-    let damaged = |what: &str| {
-        EngineError::invalid(
-            format!("{} cannot be read as PyTorch weights: {what}", path.display()),
-            "fetch the file again; files from before PyTorch 1.6 are not zip archives and must be saved anew, best as \
-             safetensors",
-        )
-    };
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(result) => result.map_err(|error| damaged(&error.to_string())),
-        Err(_) => Err(damaged("its pickle is damaged")),
+    match caught(read) {
+        Some(result) => result.map_err(|error| damaged(path, &error.to_string())),
+        None => Err(damaged(path, "its pickle is damaged")),
     }
 }

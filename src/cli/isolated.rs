@@ -1,0 +1,55 @@
+//! The child's side of [`crate::sandbox`]: a process that limits itself, answers requests on its pipes, and ends with them.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+
+use super::exit::Exit;
+use crate::sandbox::{MEMORY, SECONDS, STACK, WORD, make_available, read_frame, write_frame};
+
+/// From a request to its answer.
+type Answers = Box<dyn FnMut(&[u8]) -> Vec<u8> + Send>;
+
+/// The job of this name, which [`crate::sandbox::Sandbox::new`] is given.
+fn job(name: &OsStr) -> Option<Answers> {
+    match name.to_str()? {
+        crate::task::CHAT_JOB => Some(Box::new(crate::task::chat_answers())),
+        crate::report::TEMPLATE_JOB => Some(Box::new(crate::report::template_answer)),
+        crate::engine::model::PICKLE_JOB => Some(Box::new(crate::engine::model::pickle_answer)),
+        _ => None,
+    }
+}
+
+/// The program's beginning: does a job, if these words ask for one, and then says how it ended.
+pub fn run_isolated(mut words: impl Iterator<Item = OsString>) -> Option<Exit> {
+    make_available();
+    if words.nth(1).as_deref() != Some(OsStr::new(WORD)) {
+        return None;
+    }
+    let job = job(&words.next()?)?;
+    // On a stack of a known size: a main thread's is as large as whoever started the program likes.
+    let work = std::thread::Builder::new().stack_size(STACK).spawn(|| answer(job));
+    let done = work.ok().and_then(|work| work.join().ok()).is_some_and(|result| result.is_ok());
+    Some(if done { Exit::Success } else { Exit::EngineFailure })
+}
+
+fn answer(mut job: impl FnMut(&[u8]) -> Vec<u8>) -> io::Result<()> {
+    limit(Resource::RLIMIT_CORE, 0)?;
+    limit(Resource::RLIMIT_AS, MEMORY)?;
+    let (mut requests, mut answers) = (io::stdin().lock(), io::stdout().lock());
+    while let Some(request) = read_frame(&mut requests)? {
+        // The limit is of the process's whole life, which may serve for days.
+        let used = getrusage(UsageWho::RUSAGE_SELF)?;
+        let seconds = used.user_time().tv_sec() + used.system_time().tv_sec();
+        limit(Resource::RLIMIT_CPU, seconds as u64 + SECONDS)?;
+        write_frame(&mut answers, &job(&request))?;
+    }
+    Ok(())
+}
+
+/// Lowers what this process may have, as far as it is not less already.
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let (_, hard) = getrlimit(resource)?;
+    Ok(setrlimit(resource, most.min(hard), hard)?)
+}

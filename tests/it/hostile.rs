@@ -1,0 +1,188 @@
+//! Files of a model that mean harm: every one ends as a mistake with a hint, soon, and within the memory of a small machine.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::checkout;
+use crate::models::opt_folder;
+use crate::program::{evalsuite, mistake, text};
+
+/// What the users may wait at most, on a machine that does other things too.
+const SOON: Duration = Duration::from_secs(15);
+
+/// The bundled model, with what `change` makes of one of its files.
+fn changed(file: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in crate::files_of(&checkout().join("models/bundled")) {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let path = folder.path().join(file);
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut json);
+    std::fs::write(path, json.to_string()).unwrap();
+    folder
+}
+
+fn show_prompt(model: &Path) -> Output {
+    let mut command = evalsuite();
+    command.args(["gsm8k", "--engine", "cpu", "--threads", "1", "--show-prompt", "0", "--model"]).arg(model);
+    command.output().unwrap()
+}
+
+/// The message about a model whose first prompt cannot be made.
+#[track_caller]
+fn refused(model: &Path) -> String {
+    let begun = Instant::now();
+    let message = mistake(&show_prompt(model));
+    assert!(begun.elapsed() < SOON, "{:?}: {message}", begun.elapsed());
+    message
+}
+
+#[track_caller]
+fn template_refused(template: &str) -> String {
+    let folder = changed("tokenizer_config.json", |json| json["chat_template"] = json!(template));
+    let message = refused(folder.path());
+    assert!(message.contains("chat template failed"), "{message}");
+    message
+}
+
+#[track_caller]
+fn tokenizer_refused(part: &str, value: &Value) -> String {
+    let folder = changed("tokenizer.json", |json| json[part] = value.clone());
+    refused(folder.path())
+}
+
+#[test]
+fn a_chat_template_that_nests_without_end_is_refused() {
+    let deep = |before: &str, after: &str| format!("{{{{ {}1{} }}}}", before.repeat(20_000), after.repeat(20_000));
+    for (before, after) in
+        [("1+", ""), ("not ", ""), ("", "|abs"), ("", ".a"), ("", "[0]"), ("1~", ""), ("1 if 1 else ", "")]
+    {
+        let message = template_refused(&deep(before, after));
+        assert!(message.contains("nested too deeply"), "{before} {after}: {message}");
+    }
+    let elif = format!("{{% if a %}}{}{{% endif %}}", "{% elif b %}".repeat(20_000));
+    assert!(template_refused(&elif).contains("nested too deeply"));
+    template_refused(&deep("(", ")"));
+    let list = "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}";
+    assert!(template_refused(list).contains("nested too deeply"));
+}
+
+#[test]
+fn a_chat_template_that_never_ends_is_refused() {
+    let loops = "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}";
+    assert!(template_refused(loops).contains("more than 10000000 steps"));
+    let tree =
+        "{% set ns = namespace(x=[1]) %}{% for i in range(100) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}";
+    assert!(template_refused(tree).contains("takes longer"));
+    assert!(template_refused("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").contains("recursion"));
+}
+
+#[test]
+fn a_chat_template_that_takes_all_memory_is_refused() {
+    let doubled = "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}";
+    for template in [
+        "{{ 'a\nb' | indent(18446744073709551615) }}",
+        "{{ 'a\nb' | indent(10000000000) }}",
+        "{{ [1] | tojson(indent=10000000000) }}",
+        "{{ '{:>1000000000}'.format(1) }}",
+        "{{ [1] | slice(10000000000) | list | length }}",
+        doubled,
+    ] {
+        let message = template_refused(template);
+        assert!(message.contains("more memory"), "{template}: {message}");
+    }
+    let long = "{{ 'x' * 20000000 }}";
+    assert!(template_refused(long).contains("20000000 bytes of a conversation"));
+}
+
+#[test]
+fn a_tokenizer_that_is_damaged_or_grows_is_refused() {
+    for map in ["/////w==", "AAAA", "", "AAAAAA=="] {
+        let message = tokenizer_refused("normalizer", &json!({"type": "Precompiled", "precompiled_charsmap": map}));
+        assert!(message.contains("precompiled_charsmap is damaged"), "{map}: {message}");
+    }
+    let grow = json!({"type": "Replace", "pattern": {"String": "e"}, "content": "ee"});
+    let message = tokenizer_refused("normalizer", &json!({"type": "Sequence", "normalizers": vec![grow; 60]}));
+    assert!(message.contains("grow more than 1000 times"), "{message}");
+    let split = json!({"type": "Split", "pattern": {"Regex": "(?:(?:a{999}){999}){999}"}, "behavior": "Isolated", "invert": false});
+    assert!(tokenizer_refused("pre_tokenizer", &split).contains("copies of a part"));
+}
+
+/// The tokenizers library panics on these.
+#[test]
+fn a_tokenizer_that_panics_is_a_mistake_of_its_file() {
+    assert!(tokenizer_refused("pre_tokenizer", &json!({"type": "FixedLength", "length": 0})).contains("cannot encode"));
+    let folder = changed("tokenizer.json", |json| json["model"]["continuing_subword_prefix"] = json!("#".repeat(99)));
+    assert!(refused(folder.path()).contains("it is damaged"));
+}
+
+/// An archive of one stored file, as `PyTorch` writes them.
+fn archive(pickle: &[u8]) -> Vec<u8> {
+    let name = b"archive/data.pkl";
+    let size = pickle.len() as u32;
+    let mut facts = vec![20, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    facts.extend(crc32fast::hash(pickle).to_le_bytes());
+    facts.extend([size.to_le_bytes(), size.to_le_bytes()].concat());
+    facts.extend([name.len() as u8, 0, 0, 0]);
+    let mut bytes = [&b"PK\x03\x04"[..], &facts, name, pickle].concat();
+    let directory = bytes.len() as u32;
+    let entry = [&b"PK\x01\x02\x14\x00"[..], &facts, &[0; 14], name].concat();
+    let _ = bytes.write(&entry).unwrap();
+    let _ = bytes.write(
+        &[
+            &b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..],
+            &(entry.len() as u32).to_le_bytes(),
+            &directory.to_le_bytes(),
+            &[0, 0],
+        ]
+        .concat(),
+    );
+    bytes
+}
+
+#[test]
+fn a_pickle_that_nests_or_claims_without_end_is_refused() {
+    let copies = |count: u8| {
+        [b"\x80\x02N".to_vec(), (0..count).flat_map(|i| [b'q', i, b'h', i, 0x86]).collect(), b".".to_vec()].concat()
+    };
+    for (what, pickle) in [
+        ("nested too deeply", [b"\x80\x02N".to_vec(), vec![0x85; 1_000_000], b".".to_vec()].concat()),
+        ("nested too deeply", [b"\x80\x02N".to_vec(), b")R".repeat(1_000_000), b".".to_vec()].concat()),
+        ("more memory", b"\x80\x02X\xff\xff\xff\xff.".to_vec()),
+        ("more memory", copies(60)),
+    ] {
+        let folder = opt_folder();
+        std::fs::write(folder.path().join("pytorch_model.bin"), archive(&pickle)).unwrap();
+        let message = refused(folder.path());
+        assert!(message.contains("pytorch_model.bin") && message.contains(what), "{what}: {message}");
+    }
+    // What a child has read is then read here, as before.
+    let folder = opt_folder();
+    let output = show_prompt(folder.path());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_users_template_that_knows_no_bound_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("mine.md");
+    let show = |text: &str| {
+        std::fs::write(&template, text).unwrap();
+        let mut command = evalsuite();
+        command.arg("show").arg(crate::data("e113425/run")).arg("--template").arg(&template).output().unwrap()
+    };
+    let doubled = "{% set_global x = 'aa' %}{% for i in range(end=60) %}{% set_global x = x ~ x %}{% endfor %}{{ x }}";
+    assert!(mistake(&show(doubled)).contains("more memory"));
+    let elif = format!("{{% if false %}}{}{{% endif %}}", "{% elif false %}".repeat(40_000));
+    assert!(mistake(&show(&elif)).contains("nested too deeply"));
+    let own = show(include_str!("../../templates/eval.md"));
+    let edited = show(&format!("{}\n\nmine", include_str!("../../templates/eval.md")));
+    assert!(own.status.success() && edited.status.success());
+    let (own, edited) = (text(&own.stdout), text(&edited.stdout));
+    assert_eq!(edited.trim_end().strip_suffix("mine").unwrap().trim_end(), own.trim_end(), "a child prints as we do");
+}
