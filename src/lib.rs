@@ -1,13 +1,14 @@
 //! evalsuite: does a language model still think straight in FP16 and in AWQ-int4, and what does that buy?
 //!
 //! `src/ARCHITECTURE.md` is the map. The engine, and what both need, is the crate `evalsuite-engine` in `src/engine/`. Data flows one way, and a module imports only from layers below its own:
-//! `cli → {compare, golden, serve} → jobs → report → {record, quantize, synth, openai} → {task, engine} → score → {bundled, checkpoint, fault, files, hub, random, sandbox, system, text}`.
+//! `cli → {compare, golden, interchange, serve} → jobs → report → {record, quantize, synth, openai} → {task, engine} → score → {bundled, checkpoint, fault, files, hub, random, sandbox, system, text}`.
 
 pub mod bundled;
 pub mod checkpoint;
 pub mod cli;
 pub mod compare;
 pub mod golden;
+pub mod interchange;
 pub mod jobs;
 pub mod openai;
 pub mod quantize;

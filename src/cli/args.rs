@@ -6,6 +6,7 @@ use super::bench::BenchArguments;
 use super::doctor::DoctorArguments;
 use super::eval::{EvalArguments, EvalFlags};
 use super::exit::HELP as EXIT_CODES;
+use super::export::ExportArguments;
 use super::golden::GoldenArguments;
 use super::list::ListArguments;
 use super::load::LoadArguments;
@@ -22,8 +23,8 @@ use super::serve::ServeArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
 use super::{
-    bench, doctor, eval, golden, list, load, perplexity, probe, protocol, quality, quantize, report, rescore, resume,
-    score, serve, show, synth,
+    bench, doctor, eval, export, golden, list, load, perplexity, probe, protocol, quality, quantize, report, rescore,
+    resume, score, serve, show, synth,
 };
 
 /// What `--vs` takes, in `report` and in `bench`.
@@ -99,6 +100,9 @@ pub enum Command {
     /// a baseline
     #[command(after_help = format!("{}\n\n{ELSEWHERE}\n\n{EXIT_CODES}", report::EXAMPLES))]
     Report(Box<ReportArguments>),
+    /// Write a run as lm-evaluation-harness, Inspect AI or tables of data have theirs
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", export::EXAMPLES))]
+    Export(ExportArguments),
     /// Write, check and explain the files that say how to ask and how to score
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", protocol::EXAMPLES))]
     Protocol(ProtocolArguments),

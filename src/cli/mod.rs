@@ -8,6 +8,7 @@ mod doctor;
 mod endpoint;
 mod eval;
 mod exit;
+mod export;
 mod flags;
 mod golden;
 mod headline;

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 8] = [
     &["record", "quantize", "synth", "openai"],
     &["report"],
     &["jobs"],
-    &["compare", "golden", "serve"],
+    &["compare", "golden", "interchange", "serve"],
     &["cli"],
 ];
 

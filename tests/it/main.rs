@@ -39,6 +39,7 @@ mod hostile;
 mod hub;
 mod hub_server;
 mod imports;
+mod interchange;
 mod layers;
 mod load_beside;
 mod load_score;

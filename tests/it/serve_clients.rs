@@ -11,7 +11,7 @@ use crate::skip::skip;
 use crate::{checkout, data};
 
 /// The Python that has a package: where `EVALSUITE_CLIENTS` says, or `target/clients`.
-fn python_with(package: &str) -> Option<PathBuf> {
+pub(crate) fn python_with(package: &str) -> Option<PathBuf> {
     let own = checkout().join("target/clients/bin/python");
     let python = std::env::var_os("EVALSUITE_CLIENTS").map_or(own, PathBuf::from);
     let has = Command::new(&python).args(["-c", &format!("import {package}")]).output();
@@ -22,7 +22,7 @@ fn python_with(package: &str) -> Option<PathBuf> {
     None
 }
 
-fn run(python: &Path, script: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(python: &Path, script: &str, arguments: &[&str]) -> String {
     let output = Command::new(python).arg(data("clients").join(script)).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)

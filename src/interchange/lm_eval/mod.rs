@@ -1,0 +1,8 @@
+//! lm-evaluation-harness: a folder a model with `results_TIME.json` and, a task, `samples_TASK_TIME.jsonl`.
+
+mod write;
+
+pub(super) use write::files;
+
+/// What its filters say where they find nothing.
+const INVALID: &str = "[invalid]";
