@@ -102,8 +102,14 @@ impl Buffer {
 
     /// Enqueues setting every byte.
     pub(crate) fn fill(&self, device: &Device, byte: u8) -> Result<(), EngineError> {
-        // SAFETY: the whole buffer and no more.
-        unsafe { result::memset_d8_async(self.pointer, byte, self.bytes, device.stream.cu_stream()) }
+        self.fill_part(device, 0, self.bytes, byte)
+    }
+
+    /// Enqueues setting `bytes` bytes from the byte `offset` on.
+    pub(crate) fn fill_part(&self, device: &Device, offset: usize, bytes: usize, byte: u8) -> Result<(), EngineError> {
+        assert!(offset + bytes <= self.bytes, "setting memory beyond the buffer's end");
+        // SAFETY: the range lies inside the buffer, as was just checked.
+        unsafe { result::memset_d8_async(self.at(offset), byte, bytes, device.stream.cu_stream()) }
             .map_err(|error| failed("set memory", error))
     }
 }

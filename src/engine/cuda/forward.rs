@@ -183,11 +183,11 @@ impl Model {
             }
             self.linear(&layer.output, (count, overlaps), attention, x, Epilogue::Add)?;
             self.elementwise.norm(device, (count, overlaps), x, None, &layer.mlp_norm, h)?;
-            if self.gates {
-                self.linear(&layer.up, (count, overlaps), h, activation, Epilogue::Gate)?;
-            } else {
+            if self.up_epilogue == Epilogue::Store {
                 self.linear(&layer.up, (count, overlaps), h, up, Epilogue::Store)?;
                 self.elementwise.activate(device, (count, overlaps), up, activation)?;
+            } else {
+                self.linear(&layer.up, (count, overlaps), h, activation, self.up_epilogue)?;
             }
             self.linear(&layer.down, (count, overlaps), activation, x, Epilogue::Add)?;
         }

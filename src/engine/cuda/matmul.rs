@@ -27,6 +27,9 @@ const INVARIANT_ROWS: usize = 1024;
 /// Rows and outputs of the GEMMs that are run only to have kernels loaded.
 const SMALL: (usize, usize) = (16, 128);
 
+mod invariance;
+pub(crate) use invariance::Trial;
+
 /// cuBLASLt with the algorithms found so far, and our own kernel where the GPU supports it.
 #[derive(Debug)]
 pub(crate) struct Matmul {
@@ -41,16 +44,29 @@ pub(crate) struct Matmul {
 // SAFETY: the handle may be used from any thread.
 unsafe impl Send for Matmul {}
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the GEMM")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
     outputs: usize,
     inputs: usize,
     rows: usize,
     bias: bool,
-    accumulate: bool,
+    epilogue: Epilogue,
     f32_output: bool,
     invariant: bool,
+}
+
+impl Shape {
+    fn of(gemm: &Gemm, rows: usize, reduction: Reduction) -> Self {
+        Self {
+            outputs: gemm.outputs,
+            inputs: gemm.inputs,
+            rows,
+            bias: gemm.bias != 0,
+            epilogue: gemm.epilogue,
+            f32_output: gemm.f32_output,
+            invariant: reduction == Reduction::Invariant,
+        }
+    }
 }
 
 impl Matmul {
@@ -144,25 +160,31 @@ impl Matmul {
 
     fn algorithm(&self, gemm: &Gemm, reduction: Reduction) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
         let invariant = reduction == Reduction::Invariant;
-        let shape = Shape {
-            outputs: gemm.outputs,
-            inputs: gemm.inputs,
-            rows: if invariant { INVARIANT_ROWS } else { bucket(gemm.rows) },
-            bias: gemm.bias != 0,
-            accumulate: gemm.epilogue == Epilogue::Add,
-            f32_output: gemm.f32_output,
-            invariant,
-        };
-        let mut algorithms = self.algorithms.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let shape = |rows| Shape::of(gemm, rows, reduction);
+        let mut algorithms = self.algorithms();
+        if let Some(algorithm) = algorithms.get(&shape(bucket(gemm.rows))) {
+            return Ok(*algorithm);
+        }
+        // In invariant mode the one for many rows, unless one with its bits was found for few (`make_invariant`).
+        let rows = if invariant { INVARIANT_ROWS } else { bucket(gemm.rows) };
+        let shape = shape(rows);
         if let Some(algorithm) = algorithms.get(&shape) {
             return Ok(*algorithm);
         }
-        let typical = Gemm { rows: shape.rows, ..*gemm };
+        let typical = Gemm { rows, ..*gemm };
         let candidates = self.ask(&typical, invariant).map_err(|error| failed("choose an algorithm", error))?;
         let unsupported = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
         let algorithm = *candidates.first().ok_or_else(|| failed("choose an algorithm", unsupported))?;
         algorithms.insert(shape, algorithm);
         Ok(algorithm)
+    }
+
+    fn algorithms(&self) -> std::sync::MutexGuard<'_, HashMap<Shape, sys::cublasLtMatmulAlgo_t>> {
+        self.algorithms.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn keep(&self, shape: Shape, algorithm: sys::cublasLtMatmulAlgo_t) {
+        self.algorithms().insert(shape, algorithm);
     }
 
     /// The heuristic's choices, the best first; in invariant mode those that do not split the sum.
@@ -259,6 +281,7 @@ struct Call {
 
 impl Call {
     fn new(element: ElementType, gemm: &Gemm) -> Result<Self, CublasError> {
+        use sys::cublasLtEpilogue_t as Kind;
         let kind = match element {
             ElementType::F32 => DataType::CUDA_R_32F,
             ElementType::F16 => DataType::CUDA_R_16F,
@@ -276,9 +299,14 @@ impl Call {
             y: result::create_matrix_layout(f32_output, outputs, rows, outputs as i64)?,
         };
         call.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &1_i32)?;
+        let epilogue = match (gemm.epilogue == Epilogue::Relu, gemm.bias != 0) {
+            (false, false) => Kind::CUBLASLT_EPILOGUE_DEFAULT,
+            (false, true) => Kind::CUBLASLT_EPILOGUE_BIAS,
+            (true, false) => Kind::CUBLASLT_EPILOGUE_RELU,
+            (true, true) => Kind::CUBLASLT_EPILOGUE_RELU_BIAS,
+        };
+        call.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE, &(epilogue as i32))?;
         if gemm.bias != 0 {
-            let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as i32;
-            call.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
             call.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &gemm.bias)?;
         }
         Ok(call)

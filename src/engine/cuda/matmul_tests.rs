@@ -1,6 +1,7 @@
 //! GEMMs on a GPU against binary64, and their throughput.
 
 use super::*;
+use crate::cuda::ops::compare::Compare;
 use crate::cuda::testing::{Guarded, assert_close, gpu, read, rounded, upload, values};
 
 /// With our own kernel where the GPU supports it, or cuBLASLt alone.
@@ -156,6 +157,208 @@ fn measure_f32_gemms() {
                 own.unwrap_or(f64::NAN),
                 rate(&theirs, &gemm, Reduction::Fastest),
                 rate(&theirs, &gemm, Reduction::Invariant),
+            );
+        }
+    }
+}
+
+/// A kind of GEMM in memory of its own, for `make_invariant`.
+struct Kind {
+    gemm: Gemm,
+    weights: Vec<Buffer>,
+    /// Kept for its address.
+    _bias: Buffer,
+    x: Buffer,
+    y: Buffer,
+}
+
+impl Kind {
+    fn new(
+        device: &Device,
+        (rows, outputs, inputs): (usize, usize, usize),
+        element: ElementType,
+        epilogue: Epilogue,
+    ) -> Self {
+        let weights = (0..2).map(|seed| upload(device, &values(outputs * inputs, seed), element)).collect();
+        let bias = upload(device, &values(outputs, 7), element);
+        let x = Buffer::new(device, rows * inputs * element.bytes()).unwrap();
+        let y = Buffer::new(device, (rows + 256) * outputs * element.bytes()).unwrap();
+        let (f32_output, overlaps) = (false, false);
+        let gemm = Gemm {
+            rows,
+            outputs,
+            inputs,
+            weights: 0,
+            bias: bias.pointer(),
+            x: 0,
+            y: 0,
+            epilogue,
+            f32_output,
+            overlaps,
+        };
+        Self { gemm, weights, _bias: bias, x, y }
+    }
+
+    fn trial(&self) -> Trial<'_> {
+        Trial { gemm: self.gemm, weights: self.weights.iter().map(Buffer::pointer).collect(), x: &self.x, y: &self.y }
+    }
+}
+
+/// Rows that are few and inputs that are many: there the heuristic's first choice for many rows is slowest, and others are found.
+#[test]
+fn few_rows_take_other_algorithms_and_keep_their_bits() {
+    let Some(device) = gpu() else { return };
+    let compare = Compare::load(&device).unwrap();
+    for element in [ElementType::F32, ElementType::F16, ElementType::Bf16] {
+        for (outputs, inputs, epilogue) in [
+            (896, 4864, Epilogue::Add),
+            (2048, 5632, Epilogue::Add),
+            (11264, 2048, Epilogue::Store),
+            (3072, 768, Epilogue::Relu),
+        ] {
+            let most = 8448;
+            let matmul = open(&device, element, true);
+            let kind = Kind::new(&device, (most, outputs, inputs), element, epilogue);
+            matmul.make_invariant(&device, &compare, &kind.trial()).unwrap();
+            let reference = matmul.algorithm(&Gemm { rows: 1024, ..kind.gemm }, Reduction::Invariant).unwrap();
+            let of_rows = |rows: usize| matmul.algorithm(&Gemm { rows, ..kind.gemm }, Reduction::Invariant).unwrap();
+            let others = [1, 64, 256].iter().filter(|rows| of_rows(**rows).data != reference.data).count();
+            assert!(
+                element == ElementType::F32 || others > 0,
+                "{element:?} [{outputs}, {inputs}]: one algorithm for all"
+            );
+            // Other numbers than those that it was chosen by.
+            let x = upload(&device, &values(most * inputs, 11), element);
+            let y = rounded(&values(most * outputs, 12), element);
+            let launch = |rows: usize| {
+                let guarded = Guarded::of(&device, &y[..rows * outputs], element);
+                let (weights, x, y) = (kind.weights[1].pointer(), x.pointer(), guarded.pointer());
+                let gemm = Gemm { rows, weights, x, y, ..kind.gemm };
+                matmul.launch(&device, &gemm, Reduction::Invariant).unwrap();
+                guarded.bytes(&device)
+            };
+            let all = launch(most);
+            for rows in [1, 3, 16, 17, 33, 80, 129, 200, 256, 257, 1319] {
+                let found = launch(rows);
+                assert!(
+                    found == all[..found.len()],
+                    "{element:?} [{outputs}, {inputs}]: {rows} rows differ from {most}"
+                );
+            }
+        }
+    }
+}
+
+/// An algorithm that splits the sum where rows are few is not taken for one that does not.
+#[test]
+fn other_bits_are_noticed() {
+    let Some(device) = gpu() else { return };
+    let compare = Compare::load(&device).unwrap();
+    let matmul = open(&device, ElementType::F16, true);
+    let kind = Kind::new(&device, (1319, 896, 4864), ElementType::F16, Epilogue::Store);
+    let trial = kind.trial();
+    let bench = invariance::Bench::new(&matmul, &device, &compare, &trial);
+    bench.fill_x().unwrap();
+    let all = matmul.ask(&Gemm { rows: 16, ..bench.gemm(16, 0, 0) }, false).unwrap();
+    let Some(split) = all.iter().find(|algorithm| splits(algorithm) > 1) else {
+        return crate::skip::skip("gpu-split", "cuBLASLt splits no sum of 4,864 here");
+    };
+    let whole = matmul.ask(&Gemm { rows: 1024, ..bench.gemm(1024, 0, 0) }, true).unwrap();
+    assert!(bench.is_invariant(Some(&whole[0])).unwrap());
+    assert!(!bench.same(Some(split), 16).unwrap());
+}
+
+/// Which unsplit algorithms give the bits of the invariant one where rows are few, and how long each takes.
+#[test]
+#[ignore = "a measurement"]
+fn measure_f16_gemms() {
+    use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
+    const COLD_BYTES: usize = 160 << 20;
+    let Some(device) = gpu() else { return };
+    let element = ElementType::F16;
+    let matmul = open(&device, element, true);
+    // Qwen2.5-0.5B's, OPT-125M's.
+    let shapes = [
+        (1152, 896),
+        (896, 896),
+        (9728, 896),
+        (896, 4864),
+        (151_936, 896),
+        (2304, 768),
+        (768, 768),
+        (3072, 768),
+        (768, 3072),
+        (50_272, 768),
+    ];
+    for (outputs, inputs) in shapes {
+        let most = 1024;
+        let x = upload(&device, &values(most * inputs, 3), element);
+        let copies = (COLD_BYTES / (outputs * inputs * 2)).max(1);
+        let one = values(outputs * inputs, 4);
+        let weights: Vec<Buffer> = (0..copies).map(|_| upload(&device, &one, element)).collect();
+        let kind = if outputs > 30000 { ElementType::F32 } else { element };
+        let y = Guarded::of(&device, &vec![f32::NAN; most.min(256) * outputs], kind);
+        let gemm = |rows: usize, copy: usize| Gemm {
+            rows,
+            outputs,
+            inputs,
+            weights: weights[copy % copies].pointer(),
+            bias: 0,
+            x: x.pointer(),
+            y: y.pointer(),
+            epilogue: Epilogue::Store,
+            f32_output: outputs > 30000,
+            overlaps: false,
+        };
+        let time = |launch: &dyn Fn(usize)| {
+            let launches = copies.clamp(8, 48);
+            launch(0);
+            device.synchronize().unwrap();
+            let stream = device.stream.clone();
+            stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+            (0..launches).for_each(launch);
+            let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+            let graph = stream.end_capture(flags).unwrap().unwrap();
+            let flags = Some(CUevent_flags::CU_EVENT_DEFAULT);
+            let best = (0..5).map(|_| {
+                let [begin, end] = [0, 1].map(|_| device.context.new_event(flags).unwrap());
+                begin.record(&device.stream).unwrap();
+                graph.launch().unwrap();
+                end.record(&device.stream).unwrap();
+                f64::from(begin.elapsed_ms(&end).unwrap()) * 1e3 / launches as f64
+            });
+            best.fold(f64::MAX, f64::min)
+        };
+        let reference = matmul.algorithm(&gemm(1024, 0), Reduction::Invariant).unwrap();
+        matmul.call(&device, &gemm(256, 0), &reference).unwrap();
+        let want = y.bytes(&device);
+        for rows in [1, 8, 24, 64, 80, 128, 256] {
+            let fast = time(&|copy| matmul.launch(&device, &gemm(rows, copy), Reduction::Fastest).unwrap());
+            let invariant = time(&|copy| matmul.launch(&device, &gemm(rows, copy), Reduction::Invariant).unwrap());
+            let begin = std::time::Instant::now();
+            let candidates = matmul.ask(&gemm(bucket(rows), 0), true).unwrap();
+            let asked = begin.elapsed();
+            let mut same = Vec::new();
+            let mut unequal = 0;
+            for (index, candidate) in candidates.iter().enumerate().take(if outputs > 30000 { 6 } else { 32 }) {
+                // Other numbers, so that a candidate that writes nothing is seen.
+                let other = Gemm { x: x.at(inputs * 2), ..gemm(rows, 0) };
+                matmul.call(&device, &other, &reference).unwrap();
+                if matmul.call(&device, &gemm(rows, 0), candidate).is_err() {
+                    continue;
+                }
+                let bytes = rows * outputs * kind.bytes();
+                if y.bytes(&device)[..bytes] == want[..bytes] {
+                    same.push((index, time(&|copy| matmul.call(&device, &gemm(rows, copy), candidate).unwrap())));
+                } else {
+                    unequal += 1;
+                }
+            }
+            let shown: Vec<String> = same.iter().map(|(index, us)| format!("{index}:{us:.1}")).collect();
+            println!(
+                "[{outputs}, {inputs}] {rows} rows: fast {fast:.1} us, invariant {invariant:.1}; {} candidates in {asked:.1?}, {unequal} differ; same bits: {}",
+                candidates.len(),
+                shown.join(" ")
             );
         }
     }

@@ -8,10 +8,11 @@ use super::buffer::{Buffer, Pinned};
 use super::cache::Cache;
 use super::device::Device;
 use super::element::ElementType;
-use super::layer::Layer;
-use super::matmul::{Epilogue, Gemm, Matmul, Reduction};
+use super::layer::{Layer, Linear};
+use super::matmul::{Epilogue, Gemm, Matmul, Reduction, Trial};
 use super::ops::argmax::{self, Argmax};
 use super::ops::attention::Attention;
+use super::ops::compare::Compare;
 use super::ops::decode::{self, Decode, HeadRef, LayerRef, NormRef};
 use super::ops::elementwise::{Elementwise, NormWeights};
 use super::packing::packing;
@@ -60,8 +61,8 @@ pub(crate) struct Model {
     pub(super) matmul: Matmul,
     /// Whether every kernel of the large-batch path is ours.
     pub(super) own_kernels: bool,
-    /// Whether the GEMM's epilogue applies the MLP's gates.
-    pub(super) gates: bool,
+    /// What the MLP's first GEMM does with its sums; where it only stores them, a kernel of its own activates them.
+    pub(super) up_epilogue: Epilogue,
     /// The small-batch path, where its order of summation may differ from the large-batch path's.
     pub(super) decode: Option<Decode>,
     pub(super) reduction: Reduction,
@@ -88,7 +89,7 @@ pub(super) struct Activations {
     pub(super) h: Buffer,
     pub(super) qkv: Buffer,
     pub(super) attention: Buffer,
-    /// Empty where the GEMM's epilogue applies gates.
+    /// Empty where the GEMM's epilogue activates.
     pub(super) up: Buffer,
     pub(super) activation: Buffer,
     /// f32 `[logits_rows, vocabulary]`.
@@ -153,14 +154,18 @@ impl Model {
         );
         let (elementwise, attention, argmax, mut matmul) = (elementwise?, attention?, argmax?, matmul?);
         let own_kernels = matmul.is_own(&[config.hidden, config.heads * config.head_dim, config.intermediate]);
-        let gates = own_kernels && config.activation == Activation::SiluGated;
+        let up_epilogue = match (config.activation, own_kernels) {
+            (Activation::SiluGated, true) => Epilogue::Gate,
+            (Activation::Relu, false) => Epilogue::Relu,
+            _ => Epilogue::Store,
+        };
         let packing = packing(source, dtype.format);
         let gpu = (device.multiprocessors, device.shared_bytes);
         let rows = match reduction {
             Reduction::Invariant => vec![1],
             Reduction::Fastest => vec![TYPICAL_PREFILL_ROWS, limits.slots, limits.prefill_rows],
         };
-        let gemms: Vec<Gemm> = rows.into_iter().flat_map(|rows| gemms(&config, rows)).collect();
+        let gemms: Vec<Gemm> = rows.into_iter().flat_map(|rows| gemms(&config, rows, up_epilogue)).collect();
         let (weights, prepared) = rayon::join(
             || DeviceWeights::load(&device, source, dtype, &elementwise),
             || matmul.prepare(&device, &gemms, reduction),
@@ -172,10 +177,17 @@ impl Model {
             && weights.layers.iter().all(|layer| decode::reads(&config, packing, &layer.decode_refs()));
         let head = HeadRef { norm: norm(&weights.final_norm), table: weights.head.weights };
         let decode = if fused { Some(Decode::load(&device, &config, dtype, packing, head)?) } else { None };
-        let up = if gates { 0 } else { weights.layers.first().map_or(0, |layer| layer.up.outputs) };
+        let stored = |layer: &Layer| if up_epilogue == Epilogue::Store { layer.up.outputs } else { 0 };
+        let up = weights.layers.first().map_or(0, stored);
         let activations = Activations::new(&device, &config, element, limits, &attention, up)?;
         let tiles = limits.prefill_rows.div_ceil(attention.tile()) + limits.slots;
         let step_buffers = StepBuffers::new(&device, limits.rows(), limits.logits_rows(), tiles)?;
+        if reduction == Reduction::Invariant {
+            let compare = Compare::load(&device)?;
+            for trial in trials(&config, limits, up_epilogue, &weights, &activations) {
+                matmul.make_invariant(&device, &compare, &trial)?;
+            }
+        }
         let next_tokens = Buffer::new(&device, (limits.slots + 1) * size_of::<i32>())?;
         next_tokens.fill(&device, 0)?;
         Ok(Self {
@@ -187,7 +199,7 @@ impl Model {
             argmax,
             matmul,
             own_kernels,
-            gates,
+            up_epilogue,
             decode,
             reduction,
             limits,
@@ -232,8 +244,35 @@ fn norm(weights: &NormWeights) -> NormRef {
     NormRef { weight: weights.weight, bias: (weights.bias != 0).then_some(weights.bias) }
 }
 
+/// The kinds of GEMMs of the large-batch path with the weights of every layer, to be tried in the activations' memory before the first step.
+fn trials<'a>(
+    config: &ModelConfig,
+    limits: StepLimits,
+    up_epilogue: Epilogue,
+    weights: &DeviceWeights,
+    activations: &'a Activations,
+) -> [Trial<'a>; 5] {
+    let [qkv, output, up, down, head] = gemms(config, limits.rows(), up_epilogue);
+    let of_layers =
+        |linear: fn(&Layer) -> &Linear| -> Vec<Linear> { weights.layers.iter().map(|layer| *linear(layer)).collect() };
+    let (x, logits) = (&activations.activation, &activations.logits);
+    let y =
+        [&activations.up, &activations.qkv].into_iter().fold(logits, |a, b| if b.bytes() > a.bytes() { b } else { a });
+    let trial = |gemm: Gemm, linears: Vec<Linear>, y: &'a Buffer| {
+        let bias = linears.first().map_or(0, |linear| linear.bias);
+        Trial { gemm: Gemm { bias, ..gemm }, weights: linears.iter().map(|linear| linear.weights).collect(), x, y }
+    };
+    [
+        trial(qkv, of_layers(|layer| &layer.qkv), y),
+        trial(output, of_layers(|layer| &layer.output), y),
+        trial(up, of_layers(|layer| &layer.up), y),
+        trial(down, of_layers(|layer| &layer.down), y),
+        trial(Gemm { rows: activations.logits_rows, ..head }, vec![weights.head], logits),
+    ]
+}
+
 /// The kinds of GEMMs of the large-batch path (`forward.rs`), of so many rows, without addresses; a bias of 1 stands for one.
-fn gemms(config: &ModelConfig, rows: usize) -> [Gemm; 5] {
+fn gemms(config: &ModelConfig, rows: usize, up_epilogue: Epilogue) -> [Gemm; 5] {
     let (hidden, intermediate, q) = (config.hidden, config.intermediate, config.heads * config.head_dim);
     let up = if config.activation == Activation::SiluGated { 2 * intermediate } else { intermediate };
     let gemm = |outputs, inputs, bias, epilogue, f32_output| {
@@ -243,7 +282,7 @@ fn gemms(config: &ModelConfig, rows: usize) -> [Gemm; 5] {
     [
         gemm(q + 2 * config.kv_heads * config.head_dim, hidden, config.qkv_bias, Epilogue::Store, false),
         gemm(hidden, q, config.output_bias, Epilogue::Add, false),
-        gemm(up, hidden, config.mlp_bias, Epilogue::Store, false),
+        gemm(up, hidden, config.mlp_bias, up_epilogue, false),
         gemm(hidden, intermediate, config.mlp_bias, Epilogue::Add, false),
         gemm(config.vocabulary, hidden, false, Epilogue::Store, true),
     ]

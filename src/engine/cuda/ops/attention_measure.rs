@@ -112,6 +112,8 @@ fn measure_attention_of_tokens() {
         ("Llama-2-7B, 600", Shape::new(32, 32, 128, 0, Dtype::F16), lengths(600), 0),
         ("Mistral-7B, 1200", Shape::new(32, 8, 128, 4096, Dtype::F16), lengths(1200), 0),
         ("TinyLlama, 1319 behind 1024", tiny(Dtype::F16), lengths(1319).iter().map(|x| x + 1024).collect(), 1024),
+        ("OPT-125M, 64 of 768", Shape::new(12, 12, 64, 0, Dtype::F16), vec![768; 64], 0),
+        ("OPT-125M, 64 of 520", Shape::new(12, 12, 64, 0, Dtype::F16), vec![520; 64], 0),
         ("TinyLlama, 64", tiny(Dtype::F16), lengths(64), 0),
         ("TinyLlama, 200 of 2000", tiny(Dtype::F16), vec![2000; 200], 0),
     ];

@@ -41,12 +41,14 @@ pub(crate) enum Reduction {
 }
 
 /// What is done with the sums of a GEMM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Epilogue {
     /// y = x · Wᵀ (+ bias).
     Store,
     /// y += x · Wᵀ (+ bias), rounded once.
     Add,
+    /// y = max(x · Wᵀ (+ bias), 0): by cuBLASLt only.
+    Relu,
     /// y = silu(gate) · up, where the first half of W's rows (and of the bias) are the gates: by [`GemmF32`] only.
     Gate,
 }
@@ -154,6 +156,7 @@ pub(crate) fn reads(inputs: usize) -> bool {
 pub(crate) fn supports(gemm: &Gemm) -> bool {
     let addressed = |lines: usize| lines * gemm.inputs < 1 << 32;
     reads(gemm.inputs)
+        && gemm.epilogue != Epilogue::Relu
         && (gemm.epilogue != Epilogue::Gate || gemm.outputs.is_multiple_of(2))
         && (gemm.x | gemm.weights).is_multiple_of(16)
         && addressed(gemm.rows)

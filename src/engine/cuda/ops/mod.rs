@@ -2,6 +2,7 @@
 
 pub(super) mod argmax;
 pub(super) mod attention;
+pub(super) mod compare;
 pub(super) mod decode;
 pub(super) mod elementwise;
 pub(super) mod gemm_f32;
