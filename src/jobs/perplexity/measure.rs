@@ -24,6 +24,9 @@ pub(super) struct TokenScore {
     pub(super) best_log_probability: f64,
     /// KL(reference ‖ this), nats; `None` for the reference itself and without one.
     pub(super) kl: Option<f64>,
+    /// Natural logarithm of `best`'s probability in the reference; `None` for the reference itself and without one.
+    #[expect(dead_code, reason = "read where departures from the reference's answers are found")]
+    pub(super) reference_of_best: Option<f64>,
 }
 
 /// One variant's way through the text.
@@ -202,16 +205,20 @@ impl WindowScorer<'_> {
     fn score(&self, row: usize, logits: &[f32]) -> Option<TokenScore> {
         let distribution = Distribution::new(logits)?;
         let truth = self.reference.chunks(self.vocabulary).nth(row).filter(|_| !self.is_reference);
-        let kl = match truth {
-            Some(truth) => Some(Distribution::new(truth)?.divergence(&distribution)?),
-            None => None,
-        };
         let best = distribution.best();
+        let (kl, reference_of_best) = match truth {
+            Some(truth) => {
+                let truth = Distribution::new(truth)?;
+                (Some(truth.divergence(&distribution)?), Some(truth.log_probability(best)?))
+            }
+            None => (None, None),
+        };
         Some(TokenScore {
             log_probability: distribution.log_probability(*self.tokens.get(row)?)?,
             best,
             best_log_probability: distribution.log_probability(best)?,
             kl,
+            reference_of_best,
         })
     }
 }
