@@ -1,7 +1,7 @@
 //! evalsuite: does a language model still think straight in FP16 and in AWQ-int4, and what does that buy?
 //!
 //! `src/ARCHITECTURE.md` is the map. The engine, and what both need, is the crate `evalsuite-engine` in `src/engine/`. Data flows one way, and a module imports only from layers below its own:
-//! `cli → {compare, golden, interchange, serve} → jobs → report → {record, quantize, synth, openai} → {task, engine} → score → {bundled, checkpoint, fault, files, hub, random, sandbox, system, text}`.
+//! `cli → {compare, golden, interchange, serve} → jobs → report → {record, quantize, synth, openai} → {task, engine} → score → {bundled, checkpoint, fault, files, hub, random, sandbox, shown, system, text}`.
 
 pub mod bundled;
 pub mod checkpoint;
@@ -21,7 +21,7 @@ pub mod synth;
 pub mod task;
 
 pub use evalsuite_engine as engine;
-pub use evalsuite_engine::{fault, files, hub, sandbox, system, text};
+pub use evalsuite_engine::{fault, files, hub, sandbox, shown, system, text};
 
 #[cfg(test)]
 #[path = "../tests/it/skip.rs"]

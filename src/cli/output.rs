@@ -12,6 +12,7 @@ use crate::files::read_text;
 use crate::jobs::JobError;
 use crate::record::RecordError;
 use crate::report::{Format, ReportError, check_template};
+use crate::shown::outgoing;
 
 /// How a table is printed.
 #[derive(Debug, Clone, Args)]
@@ -96,8 +97,13 @@ pub(super) fn colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Prints data on stdout.
+/// Prints data on stdout: text and colours, and nothing else that a terminal or a CI system would obey.
 pub(super) fn print_data(text: &str) -> Result<(), JobError> {
+    print_bytes(&outgoing(text, colour()))
+}
+
+/// Prints what is as it should be: it went through [`crate::shown`], or the user wants it as it is.
+pub(super) fn print_bytes(text: &str) -> Result<(), JobError> {
     print(text).map_err(|error| {
         JobError::invalid(format!("cannot write to stdout: {error}"), "is the disk full that it is redirected to?")
     })

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::jobs::{Estimate, Event, Progress, WindowProgress};
 use crate::openai::ENDPOINT;
+use crate::shown::{one_screen, outgoing};
 use crate::text::bytes;
 
 /// Whether `--quiet` was given; stderr is the whole process's, and so is this.
@@ -24,7 +25,7 @@ pub(super) fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// Prints data. A reader that went away (`| head`) has what it wanted; any other failure is said.
+/// Prints what is as it should be. A reader that went away (`| head`) has what it wanted; any other failure is said.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let text = text.trim_end_matches('\n');
@@ -36,7 +37,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 
 /// `error: …` and `hint: …` on stderr.
 pub(super) fn print_error(message: &str) {
-    say(&format!("error: {message}"));
+    say(&one_screen(&format!("error: {message}")));
 }
 
 /// A line on stderr that `--quiet` leaves out: what is good to know, and no reason of an exit code.
@@ -55,7 +56,7 @@ pub(super) fn print_notes(notes: &[String]) {
 
 /// A line on stderr that belongs to an error; nobody is left to be told if that fails.
 pub(super) fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", outgoing(line, false));
 }
 
 /// Shows a run's events: a bar on a terminal, a line now and then elsewhere.
@@ -120,6 +121,7 @@ impl Printer {
 
     /// A bar, or a line now and then; `end_line` is what [`Printer::end`] leaves of it.
     pub(super) fn show(&mut self, done: u64, total: u64, line: String, end_line: Option<String>) {
+        let line = outgoing(&line, false);
         self.latest = end_line;
         if is_quiet() {
             return;

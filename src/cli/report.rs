@@ -9,7 +9,7 @@ use clap::Args;
 use super::baseline::{BaselineArguments, exit};
 use super::exit::Exit;
 use super::headline::{deny, set_rule};
-use super::output::{colour, print_data};
+use super::output::{colour, print_bytes};
 use super::printer::{note, print_error, print_notes};
 use super::report_records;
 use crate::compare::{Comparison, Report, read_outside, report_format};
@@ -18,6 +18,7 @@ use crate::files::write_atomically;
 use crate::jobs::JobError;
 use crate::jobs::eval::StoredRun;
 use crate::report::Templates;
+use crate::shown::{commands, outgoing};
 
 /// For `--help`.
 pub(super) const EXAMPLES: &str = "\
@@ -52,6 +53,10 @@ pub struct ReportArguments {
     /// report.css, charts.js, report.js; what it lacks is ours
     #[arg(long, value_name = "DIR")]
     pub templates: Option<PathBuf>,
+    /// In CSV, every cell as it is: else a spreadsheet's formulas have a quote before
+    /// them, and control characters are marked
+    #[arg(long)]
+    pub csv_raw: bool,
     /// Rows measured elsewhere, as JSON; repeatable
     #[arg(long, value_name = "FILE")]
     pub vs: Vec<PathBuf>,
@@ -70,10 +75,14 @@ pub struct ReportArguments {
 /// Runs the command.
 pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<Exit, JobError> {
     let to_terminal = colour() && arguments.out.is_none();
+    if arguments.csv_raw && arguments.format != "csv" {
+        return Err(JobError::invalid("--csv-raw is for `--format csv`", "give both, or leave it out"));
+    }
     if let Some(records) = report_records::read(&arguments.runs)? {
         refuse_flags_of_runs(arguments)?;
         let ReportArguments { runs, format, vs, out, .. } = arguments;
-        emit(report_records::render(&records, runs, format, vs, to_terminal)?, out.as_deref())?;
+        let text = report_records::render(&records, runs, format, vs, arguments.csv_raw, to_terminal)?;
+        emit(if arguments.csv_raw { text } else { outgoing(&text, to_terminal) }, out.as_deref())?;
         return Ok(Exit::Success);
     }
     let format = report_format(&arguments.format)?;
@@ -94,10 +103,17 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
     let gate = baseline.map(|baseline| baseline.gate(&runs)).transpose()?;
     let mut comparison = Comparison::new(&runs, outside, gate, command);
     comparison.deny_notes = arguments.deny_notes;
-    let made_from = Report { comparison: &comparison, runs: &runs, templates: &templates, colour: to_terminal };
-    emit(format.render(&made_from)?, arguments.out.as_deref())?;
+    let (csv_raw, colour) = (arguments.csv_raw, to_terminal);
+    let made_from = Report { comparison: &comparison, runs: &runs, templates: &templates, csv_raw, colour };
+    let text = format.render(&made_from)?;
+    let text = match format.name() {
+        "github" => commands(&text),
+        "csv" if csv_raw => text,
+        _ => outgoing(&text, colour),
+    };
+    emit(text, arguments.out.as_deref())?;
     if format.name() == "github" {
-        append_summary(&report_format("markdown")?.render(&made_from)?)?;
+        append_summary(&outgoing(&report_format("markdown")?.render(&made_from)?, false))?;
     }
     if let Some(gate) = &comparison.gate {
         gate.failures().for_each(print_error);
@@ -127,7 +143,7 @@ fn refuse_flags_of_runs(arguments: &ReportArguments) -> Result<(), JobError> {
 
 /// Writes a report to `--out`, or prints it.
 fn emit(text: String, out: Option<&Path>) -> Result<(), JobError> {
-    let Some(path) = out else { return print_data(&text) };
+    let Some(path) = out else { return print_bytes(&text) };
     let mut bytes = text.into_bytes();
     if bytes.last() != Some(&b'\n') {
         bytes.push(b'\n');

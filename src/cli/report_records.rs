@@ -65,6 +65,7 @@ pub(super) fn render(
     paths: &[PathBuf],
     name: &str,
     vs: &[PathBuf],
+    csv_raw: bool,
     colour: bool,
 ) -> Result<String, JobError> {
     if !FORMATS.contains(&name) {
@@ -82,7 +83,7 @@ pub(super) fn render(
         figures.join(record.figures(&name, vs)?);
     }
     if name == "csv" {
-        return Ok(figures_csv(&figures)?);
+        return Ok(figures_csv(&figures, csv_raw)?);
     }
     let format = Format::parse(name, colour)?;
     Ok(render_figures(&figures, &format)?)

@@ -25,6 +25,7 @@ mod precision;
 mod replicas;
 mod sampling;
 pub mod sandbox;
+pub mod shown;
 pub mod system;
 pub mod text;
 mod thought;

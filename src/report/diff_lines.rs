@@ -3,6 +3,7 @@
 use console::{Style, measure_text_width};
 
 use crate::score::{Change, DiffPart};
+use crate::shown;
 
 /// What brackets take around a part that is not in both texts, where there is no colour.
 const MARKS: usize = 4;
@@ -29,10 +30,9 @@ pub(crate) fn wrap_text(text: &str, width: usize) -> Vec<String> {
     lines.iter().map(|line| line.iter().map(|part| part.text.as_str()).collect()).collect()
 }
 
-/// A text without what a terminal would obey; line breaks stay.
+/// A text without what a terminal would obey, and a space for a tab; line breaks stay.
 pub(crate) fn plain(text: &str) -> String {
-    let text = text.replace("\r\n", "\n").replace('\t', " ");
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    shown::plain(text).replace('\t', " ")
 }
 
 /// A part with its mark: red and struck out, or green, in colour; `[-…-]` and `{+…+}` without.

@@ -10,6 +10,7 @@ use super::words::{nothing, p_value, percent, points, seconds_in_words, thousand
 use super::{Format, ReportError};
 use crate::bundled::TEMPLATES;
 use crate::sandbox::{self, Sandbox};
+use crate::shown::{html, markdown, markdown_code, markdown_fenced, plain};
 use crate::text::bytes;
 
 /// By the templates of this name, or by the user's.
@@ -41,6 +42,7 @@ pub(crate) fn render_by(
 /// Tera with this program's filters; they colour words only if `colour` was set.
 fn engine(colour: bool) -> Tera {
     let mut tera = Tera::default();
+    tera.autoescape_on([".html", ".htm", ".xml", ".md"]);
     tera.register_filter("columns", |block: &str, arguments: Kwargs, _: &State| -> TeraResult<String> {
         Ok(columns(block, arguments.get("words")?.unwrap_or(1)))
     });
@@ -57,6 +59,10 @@ fn engine(colour: bool) -> Tera {
         });
     }
     tera.register_filter("cell", |text: &str, _: Kwargs, _: &State| -> TeraResult<String> { Ok(cell(text)) });
+    tera.register_filter("code", |text: &str, _: Kwargs, _: &State| -> TeraResult<String> { Ok(markdown_code(text)) });
+    tera.register_filter("fenced", |text: &str, _: Kwargs, _: &State| -> TeraResult<String> {
+        Ok(markdown_fenced(text))
+    });
     tera
 }
 
@@ -92,7 +98,7 @@ struct Filling {
 }
 
 /// Fills in `template`, which messages call `name`; `origin` is the one to start from. A name that ends in `.html` escapes what is put
-/// into it. A template that is not of this program is filled in by a child process, for tera bounds neither memory nor stack.
+/// into it, as Markdown does where it ends in `.md`; everywhere others' text is text alone ([`crate::shown`]). A template that is not of this program is filled in by a child process, for tera bounds neither memory nor stack.
 pub(super) fn fill(
     colour: bool,
     name: &str,
@@ -122,10 +128,29 @@ pub(crate) fn template_answer(request: &[u8]) -> Vec<u8> {
 
 fn answer(filling: &Filling) -> Result<String, String> {
     let mut tera = engine(filling.colour);
+    let (is_markdown, is_json) = (filling.name.ends_with(".md"), filling.name.ends_with(".json"));
+    tera.set_escape_fn(if is_markdown {
+        |text, to| to.write_all(markdown(text).as_bytes())
+    } else {
+        |text, to| to.write_all(html(text).as_bytes())
+    });
     tera.add_raw_template(&filling.name, &filling.template).map_err(|error| error.to_string())?;
     let Some(variables) = &filling.variables else { return Ok(String::new()) };
-    let variables = tera::Context::from_serialize(variables).map_err(|error| error.to_string())?;
+    // JSON keeps its values; elsewhere columns are measured, and colours put in, after this.
+    let shown = if is_json { variables.clone() } else { plain_values(variables) };
+    let variables = tera::Context::from_serialize(&shown).map_err(|error| error.to_string())?;
     tera.render(&filling.name, &variables).map_err(|error| error.to_string())
+}
+
+/// Every text in it by [`plain`].
+fn plain_values(value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => Value::String(plain(text)),
+        Value::Array(values) => values.iter().map(plain_values).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| (plain(name), plain_values(value))).collect(),
+        other => other.clone(),
+    }
 }
 
 fn fault(name: &str, origin: &str, error: &dyn std::fmt::Display) -> ReportError {

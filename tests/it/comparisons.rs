@@ -11,5 +11,5 @@ pub(crate) fn render(
     format: &str,
     templates: &Templates,
 ) -> Result<String, ReportError> {
-    report_format(format)?.render(&Report { comparison, runs, templates, colour: false })
+    report_format(format)?.render(&Report { comparison, runs, templates, csv_raw: true, colour: false })
 }

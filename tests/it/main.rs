@@ -47,6 +47,7 @@ mod mock_server;
 mod models;
 mod models_bad;
 mod models_gguf;
+mod only_text;
 mod openai;
 mod page;
 mod perplexity;

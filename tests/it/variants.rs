@@ -391,7 +391,7 @@ fn a_target_that_tells_only_answers_is_reported_as_such() {
     assert_eq!((comparison.rows[0].output_tokens, comparison.rows[0].reference), (None, None));
     let report = |format: &str| {
         let (templates, colour) = (Templates::bundled(), false);
-        let report = Report { comparison: &comparison, runs: &runs, templates: &templates, colour };
+        let report = Report { comparison: &comparison, runs: &runs, templates: &templates, csv_raw: false, colour };
         report_format(format).unwrap().render(&report).unwrap()
     };
     for format in ["terminal", "markdown", "html", "csv", "json", "junit", "github"] {

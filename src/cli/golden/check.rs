@@ -7,11 +7,12 @@ use super::ci::is_ci;
 use super::data::CheckedData;
 use super::scope::{Gathered, nothing_in_scope, of_run};
 use crate::cli::exit::Exit;
-use crate::cli::output::{print_data, print_json};
+use crate::cli::output::{print_bytes, print_data, print_json};
 use crate::cli::printer::say;
 use crate::cli::session::{is_interrupted, open_hub, start_threads, with_context};
 use crate::golden::{Checked, Entry, Golden, Status, Suite, SuiteEnd, annotations, hold, reported_once};
 use crate::jobs::JobError;
+use crate::shown::commands;
 
 /// Outputs told of one golden file; the pending file and `review` have all.
 const SHOWN: usize = 10;
@@ -84,6 +85,10 @@ fn conclude(checked: &[Checked], write: bool, is_json: bool) -> Result<Exit, Job
         print_json("golden check", &json!({ "holds": bad.is_empty(), "common": common, "golden_files": files }))?;
     } else {
         print_data(&in_words(checked, &bad))?;
+        let annotations = annotations(checked);
+        if !annotations.is_empty() && std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
+            print_bytes(&commands(&annotations.join("\n")))?;
+        }
     }
     if bad.iter().any(|one| one.is_pending) {
         say("hint: look at what came with `evalsuite golden review`, or take it with `evalsuite golden accept --all`");
@@ -147,9 +152,6 @@ fn in_words(checked: &[Checked], bad: &[&Checked]) -> String {
             format!("golden: {} of {compared} do not hold{and_left_out}: {}", bad.len(), names.join(", "))
         }
     });
-    if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
-        lines.extend(annotations(checked));
-    }
     lines.join("\n")
 }
 

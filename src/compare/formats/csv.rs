@@ -1,5 +1,7 @@
 //! CSV: one line a sample, repeat and row of the table.
 
+use std::borrow::Cow;
+
 use super::{Report, ReportFormat};
 use crate::compare::comparison::Comparison;
 use crate::compare::samples::{Questions, divergence_of};
@@ -8,6 +10,7 @@ use crate::engine::Finish;
 use crate::jobs::eval::StoredRun;
 use crate::record::StoredCompletion;
 use crate::report::ReportError;
+use crate::shown::csv_cell;
 
 /// `--format csv`.
 #[derive(Debug)]
@@ -23,15 +26,19 @@ impl ReportFormat for Csv {
     }
 
     fn render(&self, report: &Report) -> Result<String, ReportError> {
-        csv(report.comparison, report.runs)
+        csv(report.comparison, report.runs, report.csv_raw)
     }
 }
 
 /// Nothing measured is an empty cell.
-fn csv(comparison: &Comparison, runs: &[StoredRun]) -> Result<String, ReportError> {
+fn csv(comparison: &Comparison, runs: &[StoredRun], raw: bool) -> Result<String, ReportError> {
     let fault = |error: &dyn std::fmt::Display| ReportError::fault("CSV", error);
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header(comparison)).map_err(|error| fault(&error))?;
+    let mut write = |cells: Vec<String>| {
+        let cells = cells.iter().map(|cell| if raw { Cow::Borrowed(cell.as_str()) } else { csv_cell(cell) });
+        writer.write_record(cells.map(|cell| cell.into_owned())).map_err(|error| fault(&error))
+    };
+    write(header(comparison))?;
     let questions: Vec<Questions> = runs.iter().map(Questions::new).collect();
     let sources = sources(runs);
     for (index, source) in sources.iter().enumerate() {
@@ -54,7 +61,7 @@ fn csv(comparison: &Comparison, runs: &[StoredRun]) -> Result<String, ReportErro
                 cells.push(score.map_or_else(String::new, |score| score.correct.to_string()));
             }
             cells.push(completion.text.clone());
-            writer.write_record(&cells).map_err(|error| fault(&error))?;
+            write(cells)?;
         }
     }
     let bytes = writer.into_inner().map_err(|error| fault(&error))?;

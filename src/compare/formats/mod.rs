@@ -24,6 +24,8 @@ pub struct Report<'a> {
     pub runs: &'a [StoredRun],
     /// Where templates come from.
     pub templates: &'a Templates,
+    /// Whether the cells of CSV are as they are, formulas of a spreadsheet too.
+    pub csv_raw: bool,
     /// Whether a terminal that shows colours reads it.
     pub colour: bool,
 }

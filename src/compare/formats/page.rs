@@ -12,6 +12,7 @@ use crate::jobs::eval::StoredRun;
 use crate::record::StoredCompletion;
 use crate::report::ReportError;
 use crate::report::Templates;
+use crate::shown::outgoing;
 
 /// `--format html`.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ fn page(comparison: &Comparison, runs: &[StoredRun], templates: &Templates) -> R
         style: templates.text("report.css"),
         script: templates.text("charts.js") + &templates.text("report.js"),
         // Within a string of JSON `<` may be written so, and nowhere else can one stand: no `</script>`, no `<!--`.
-        data: json.replace('<', "\\u003c"),
+        data: outgoing(&json, false).replace('<', "\\u003c"),
     };
     templates.fill("report.html", &variables, false)
 }

@@ -12,6 +12,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use super::failure::{Failure, broken_off, describe};
 use super::fetch::{fetch, link_blob};
 use super::{DEFAULT_REVISION, HubError, HubSettings, cache};
+use crate::shown::outgoing;
 use crate::text;
 
 /// Attempts before a request fails.
@@ -247,7 +248,7 @@ impl Hub {
 
     fn say(&self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            eprintln!("{}", outgoing(line, false));
         }
     }
 

@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 
 use super::cache;
 use crate::files::Blob;
+use crate::shown::outgoing;
 use crate::text;
 
 /// Downloads one file and checks what came: its length, and its hash if the hub gives one. Progress is shown under the name
@@ -28,7 +29,7 @@ pub(super) fn fetch(
     // indicatif draws nothing where stderr is no terminal; one line a file then has to do.
     let bar = if shown_as.is_some() { ProgressBar::new(size) } else { ProgressBar::hidden() };
     if let Some(subject) = shown_as.filter(|_| bar.is_hidden()) {
-        eprintln!("fetching {subject} ({})", text::bytes(size));
+        eprintln!("{}", outgoing(&format!("fetching {subject} ({})", text::bytes(size)), false));
     }
     let path = remote.download_with_progress(file, bar)?;
     let length = std::fs::metadata(&path)?.len();

@@ -81,10 +81,10 @@ fn replaced(pattern: &Value, content: &str) -> u64 {
 /// Refuses a regular expression that is written out to more than memory holds: `(a{1000}){1000}`.
 fn check_pattern(pattern: Option<&Value>) -> Result<(), String> {
     let Some(pattern) = pattern.and_then(|pattern| pattern.get("Regex")).and_then(Value::as_str) else { return Ok(()) };
-    let counts = pattern.split('{').skip(1).filter_map(|rest| rest.split_once('}')).filter_map(|(inside, _)| {
-        let largest = inside.split(',').map(|count| count.trim().parse::<u64>()).collect::<Result<Vec<_>, _>>();
-        largest.ok()?.into_iter().max()
-    });
+    let bounds = pattern.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    // `{n}`, `{n,}`, `{,n}` and `{n,m}`; what is none of them counts as one.
+    let counts =
+        bounds.filter_map(|(inside, _)| inside.split(',').filter_map(|count| count.trim().parse::<u64>().ok()).max());
     let copies = counts.fold(1, |all: u64, count| all.saturating_mul(count.max(1)));
     if copies > COPIES {
         return Err(format!("a pattern of its asks for {copies} copies of a part, more than {COPIES}"));

@@ -1,8 +1,9 @@
-//! One of a part's figures by point, a curve a series, both axes logarithmic, as SVG. Text of others goes through [`escaped`].
+//! One of a part's figures by point, a curve a series, both axes logarithmic, as SVG. Text of others goes through [`html`].
 
 use super::measured::{FigurePart, Figures, MeasuredFigure};
 use super::scale::{Scale, distinct};
 use crate::report::words::digits;
+use crate::shown::html;
 
 /// In the units of the viewBox, which a phone shows at about their size.
 const WIDTH: f64 = 400.0;
@@ -33,9 +34,9 @@ pub(super) fn chart(figures: &Figures, index: usize, part: &FigurePart, name: &s
     let y = Scale::of(ends, HEIGHT - BOTTOM, TOP)?;
     let mut svg = vec![format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}: {} by {}\">",
-        escaped(&part.title),
-        escaped(name),
-        escaped(axis)
+        html(&part.title),
+        html(name),
+        html(axis)
     )];
     for tick in y.ticks() {
         let place = y.place(tick);
@@ -90,7 +91,7 @@ fn curve(
         format!(
             "<g><title>{}</title><path d=\"M{cx:.1} {low:.1}V{high:.1}\"/><circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"4\" \
              fill=\"{fill}\"/></g>",
-            escaped(&title)
+            html(&title)
         )
     });
     std::iter::once(line).chain(marks).chain(["</g>".to_owned()]).collect()
@@ -103,16 +104,12 @@ pub(super) fn colour(series: usize) -> String {
 }
 
 fn text(x: f64, y: f64, anchor: &str, content: &str) -> String {
-    format!("<text class=\"tick\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>", escaped(content))
+    format!("<text class=\"tick\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>", html(content))
 }
 
 /// `0.5`, `128`, `20k`.
 fn short(value: f64) -> String {
     if value >= 10_000.0 { format!("{}k", value / 1000.0) } else { value.to_string() }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

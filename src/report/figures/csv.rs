@@ -2,6 +2,7 @@
 
 use super::measured::Figures;
 use crate::report::ReportError;
+use crate::shown::csv_cell;
 
 const HEADER: [&str; 16] = [
     "series",
@@ -22,8 +23,9 @@ const HEADER: [&str; 16] = [
     "deviation",
 ];
 
-/// A line a figure: medians, ends and means of its repetitions. What is not known is an empty cell.
-pub fn csv(figures: &Figures) -> Result<String, ReportError> {
+/// A line a figure: medians, ends and means of its repetitions. What is not known is an empty cell; a cell that a spreadsheet would take for
+/// a formula has a quote before it, unless it is to be `raw`.
+pub fn csv(figures: &Figures, raw: bool) -> Result<String, ReportError> {
     let fault = |error: &dyn std::fmt::Display| ReportError::fault("CSV", error);
     let mut writer = ::csv::Writer::from_writer(Vec::new());
     writer.write_record(HEADER).map_err(|error| fault(&error))?;
@@ -49,7 +51,8 @@ pub fn csv(figures: &Figures) -> Result<String, ReportError> {
             number(Some(spread.mean)),
             number(spread.deviation),
         ];
-        writer.write_record(&cells).map_err(|error| fault(&error))?;
+        let cells = cells.iter().map(|cell| if raw { cell.clone() } else { csv_cell(cell).into_owned() });
+        writer.write_record(cells).map_err(|error| fault(&error))?;
     }
     let bytes = writer.into_inner().map_err(|error| fault(&error))?;
     String::from_utf8(bytes).map_err(|error| fault(&error))
