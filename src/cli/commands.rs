@@ -4,10 +4,10 @@ use std::ffi::OsString;
 
 use super::args::Command;
 use super::exit::Exit;
+use super::interrupt::is_interrupted;
 use super::parser::parse;
 use super::printer::{print_error, set_quiet};
 use super::resume::{self, Next, ResumeArguments};
-use super::session::is_interrupted;
 use super::{
     bench, doctor, eval, export, golden, list, load, perplexity, probe, protocol, quality, quantize, report, rescore,
     score, serve, show, synth,

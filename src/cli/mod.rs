@@ -12,6 +12,7 @@ mod export;
 mod flags;
 mod golden;
 mod headline;
+mod interrupt;
 mod isolated;
 mod list;
 mod load;

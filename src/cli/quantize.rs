@@ -7,9 +7,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
+use super::interrupt::{catch_interrupts, steps_come};
 use super::output::{DataArguments, print_json};
 use super::printer::{Printer, duration, note, remaining_text, say};
-use super::session::{catch_interrupts, open_hub, start_threads};
+use super::session::{open_hub, start_threads};
 use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
 use crate::fault::Fault;
@@ -72,7 +73,12 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, JobError> {
     let interrupted = catch_interrupts()?;
     let mut printer = Printer::new();
     let begun = Instant::now();
-    let finished = quantize(&job, &hub, &mut |event| show(&mut printer, event), interrupted)?;
+    let mut emit = |event| {
+        // From the first event on, nothing is waited for.
+        steps_come();
+        show(&mut printer, event);
+    };
+    let finished = quantize(&job, &hub, &mut emit, interrupted)?;
     printer.end();
     let seconds = begun.elapsed().as_secs_f64();
     Ok(match finished {

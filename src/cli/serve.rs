@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::exit::Exit;
+use super::interrupt::steps_come;
 use super::model::ModelArguments;
 use super::output::print_data;
 use super::printer::{note, say};
@@ -140,6 +141,8 @@ pub(super) fn run(arguments: &ServeArguments, command: Vec<String>) -> Result<Ex
 
 /// The address on stdout, for whoever started it.
 fn announce(serving: &Serving) -> Result<(), JobError> {
+    // From now on answers are let finish, for as long as `--drain-seconds` says.
+    steps_come();
     note(&format!("serving {}", serving.models.join(", ")));
     print_data(&serving.url)
 }

@@ -1,11 +1,9 @@
 //! What every command that runs something needs around it: threads, the hub, Ctrl-C, and the last words.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use nix::sys::signal::{SigHandler, Signal};
 
 use super::exit::Exit;
+use super::interrupt::{catch_interrupts, flag, watch};
 use super::output::print_data;
 use super::printer::{Printer, is_quiet, note, print_error, say};
 use crate::hub::Hub;
@@ -25,7 +23,11 @@ pub(super) fn destination(out: Option<&PathBuf>) -> Destination {
 pub(super) fn with_context<T>(job: impl FnOnce(&mut JobContext) -> Result<T, JobError>) -> Result<T, JobError> {
     let mut printer = Printer::new();
     let interrupted = catch_interrupts()?;
-    job(&mut JobContext { open_engine: &mut open_engine, emit: &mut |event| printer.event(event), interrupted })
+    let mut emit = |event| {
+        watch(&event);
+        printer.event(event);
+    };
+    job(&mut JobContext { open_engine: &mut open_engine, emit: &mut emit, interrupted })
 }
 
 /// Prints what came of a run with a folder, and says how to go on where it did not finish.
@@ -87,48 +89,7 @@ pub(super) fn start_threads(threads: Option<usize>) -> Result<(), JobError> {
     })
 }
 
-/// Whether Ctrl-C was pressed since it is caught; a signal is the whole process's, and so is this.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-pub(super) fn is_interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
-}
-
 /// The hub's client, which Ctrl-C ends where it is caught.
 pub(super) fn open_hub(offline: bool) -> Result<Hub, JobError> {
-    Ok(Hub::from_environment(offline)?.until(&INTERRUPTED).quiet(is_quiet()))
-}
-
-/// The first Ctrl-C asks the run to end after its current step, the second ends the program at once.
-pub(super) fn catch_interrupts() -> Result<&'static AtomicBool, JobError> {
-    let handler = || {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            std::process::exit(Exit::Interrupted as i32);
-        }
-        say("\ninterrupted: ending after the current step; Ctrl-C again ends at once");
-    };
-    let ignored = ignored_signals();
-    ctrlc::set_handler(handler).map_err(|error| {
-        JobError::invalid(format!("cannot listen for Ctrl-C: {error}"), "run from an ordinary shell")
-    })?;
-    for signal in ignored {
-        ignore(signal);
-    }
-    Ok(&INTERRUPTED)
-}
-
-/// What whoever started the program wants it to outlive: `nohup` ignores the end of a terminal. These are ignored from here on, until
-/// somebody listens for them.
-fn ignored_signals() -> Vec<Signal> {
-    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]
-        .into_iter()
-        .filter(|signal| matches!(ignore(*signal), Some(SigHandler::SigIgn)))
-        .collect()
-}
-
-/// Ignores a signal; what was done about it before.
-#[expect(unsafe_code, reason = "handlers are set through C; to ignore a signal runs no code of ours")]
-fn ignore(signal: Signal) -> Option<SigHandler> {
-    // SAFETY: no handler is installed, so none can do what a handler may not.
-    unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.ok()
+    Ok(Hub::from_environment(offline)?.until(flag()).quiet(is_quiet()))
 }

@@ -7,9 +7,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
+use super::interrupt::{catch_interrupts, steps_come};
 use super::output::{DataArguments, print_json};
 use super::printer::{Printer, duration, note, remaining_text, say};
-use super::session::{catch_interrupts, start_threads};
+use super::session::start_threads;
 use super::values::at_least_one;
 use crate::fault::Fault;
 use crate::jobs::JobError;
@@ -67,6 +68,7 @@ pub(super) fn run(arguments: &SynthArguments) -> Result<Exit, JobError> {
     let job = resolve(arguments)?;
     start_threads(arguments.threads)?;
     let interrupted = catch_interrupts()?;
+    steps_come();
     let mut printer = Printer::new();
     let begun = Instant::now();
     let finished = synthesise(&job, &mut |progress| show(&mut printer, &progress), interrupted)?;
