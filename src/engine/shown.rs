@@ -13,8 +13,14 @@ pub fn is_obeyed(c: char) -> bool {
     match c {
         '\t' | '\n' => false,
         // Marks of direction and separators of lines, then what is no character, then tags.
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        | '\u{fdd0}'..='\u{fdef}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        '\u{61c}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{fdd0}'..='\u{fdef}'
+        | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}'
         | '\u{e0000}'..='\u{e007f}' => true,
         _ => c.is_control() || c as u32 & 0xfffe == 0xfffe,
     }
@@ -32,7 +38,7 @@ fn plain_char(c: char) -> char {
 /// A whole output: a table, a page, a document, a message. JSON keeps its values, as escapes; of anything else what would be obeyed becomes
 /// `�`, but for the colours of a terminal where there are `colours`; and no line is a command to a CI system that reads the log.
 pub fn outgoing(text: &str, colours: bool) -> String {
-    if text.starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+    if text.starts_with(['{', '[']) && is_json(text) {
         return escaped_json(text);
     }
     let shown = shown(text, colours);
@@ -59,6 +65,11 @@ fn shown(text: &str, colours: bool) -> String {
         shown.extend(part.chars().map(plain_char));
     }
     shown
+}
+
+/// One value, or many, as JSON lines are.
+fn is_json(text: &str) -> bool {
+    serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>().all(|value| value.is_ok())
 }
 
 /// C0 controls are escaped already, and nothing that is obeyed stands outside of a string; a line begins with none.
@@ -201,6 +212,7 @@ mod tests {
             "{shown}"
         );
         assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        assert_eq!(outgoing("{\"a\":\"\u{202e}\"}\n{\"b\":1}", false), "{\"a\":\"\\u202e\"}\n{\"b\":1}");
         assert_eq!(outgoing("{\"no JSON\u{202e}", false), "{\"no JSON�");
     }
 
