@@ -3,7 +3,7 @@
 use super::common;
 use super::prompt_change::where_it_changed;
 use super::{Change, ChangeKind, FileHash, Golden, Note, Output, ProtocolInput, Tolerance};
-use crate::score::{first_divergence, normalize, paired_score_interval};
+use crate::score::{clustered_paired, first_divergence, normalize};
 use crate::task::Tier;
 
 /// The differences, in words; equal if `causes`, `outputs` and `whole` are empty.
@@ -74,7 +74,7 @@ pub fn compare(old: &Golden, new: &Golden, spell: Option<&dyn Fn(u32) -> String>
     let mut comparison = Comparison::default();
     inputs(old, new, &mut comparison);
     let rule = new.headline().or(old.headline());
-    let mut pairs: Vec<(bool, bool)> = Vec::new();
+    let mut pairs: Vec<(&str, bool, bool)> = Vec::new();
     for was in &old.outputs {
         let Some(is) = new.outputs.iter().find(|output| output.id == was.id) else {
             let what = "orphaned: it is not asked any more".to_owned();
@@ -89,7 +89,7 @@ pub fn compare(old: &Golden, new: &Golden, spell: Option<&dyn Fn(u32) -> String>
         if old.tier_of(was) == Tier::Statistical
             && let (Some(before), Some(now)) = goodness(was, is, rule)
         {
-            pairs.push((before, now));
+            pairs.push((question(&was.id), before, now));
         }
     }
     for is in &new.outputs {
@@ -110,23 +110,28 @@ fn goodness(was: &Output, is: &Output, headline: Option<&str>) -> (Option<bool>,
     (was.is_good(rule), is.is_good(rule))
 }
 
+/// What all repeats of an output answer: its id without the repeat's number.
+fn question(id: &str) -> &str {
+    id.split_once(", repeat ").map_or(id, |(question, _)| question)
+}
+
 /// Whether the outputs are worse by more than the margin: the lower end of Tango's 95 % score interval of the paired
-/// difference ([`paired_score_interval`]) must lie above −margin.
-fn inferiority(pairs: &[(bool, bool)], rule: Option<&str>, margin_points: f64) -> Option<String> {
-    let count = |wanted: (bool, bool)| pairs.iter().filter(|pair| **pair == wanted).count();
-    let (lost, gained, n) = (count((true, false)), count((false, true)), pairs.len());
-    let (low, high) = paired_score_interval(lost, gained, n)?;
+/// difference, which takes repeats of one question together ([`clustered_paired`]), must lie above −margin.
+fn inferiority(pairs: &[(&str, bool, bool)], rule: Option<&str>, margin_points: f64) -> Option<String> {
+    let paired = clustered_paired(pairs)?;
+    let (lost, gained, n) = (paired.lost, paired.gained, pairs.len());
     // As many correct answers as before is no loss, however few there are.
-    if lost == 0 || low * 100.0 > -margin_points {
+    if lost == 0 || paired.difference_low * 100.0 > -margin_points {
         return None;
     }
     let by = rule.map_or_else(String::new, |rule| format!(" by the rule {rule}"));
+    let together = paired.clustering.map_or("", |_| ", repeats taken together");
     Some(format!(
         "statistical:{by} of {n} outputs {lost} were right and are wrong, {gained} the other way round: {:+.1} points, 95 % \
-         interval {:+.1} to {:+.1} (Tango's paired score interval), which reaches below the margin of -{margin_points}",
-        (gained as f64 - lost as f64) / n as f64 * 100.0,
-        low * 100.0,
-        high * 100.0
+         interval {:+.1} to {:+.1} (Tango's paired score interval{together}), which reaches below the margin of -{margin_points}",
+        paired.difference * 100.0,
+        paired.difference_low * 100.0,
+        paired.difference_high * 100.0
     ))
 }
 

@@ -171,6 +171,24 @@ fn the_statistical_tier_counts_all_of_its_outputs_together() {
     }
 }
 
+/// Four questions answered five times alike are as sure as four answers, not as twenty.
+#[test]
+fn the_statistical_tier_takes_repeats_of_one_question_together() {
+    let id = |index: usize| match index % 5 {
+        0 => (index / 5).to_string(),
+        repeat => format!("{}, repeat {repeat}", index / 5),
+    };
+    let outputs = |right: usize| (0..20).map(|index| scored(&id(index), "1", index < right)).collect::<Vec<_>>();
+    let against = |margin: f64| {
+        let old = Golden { margin_points: Some(margin), ..golden(Tier::Statistical, outputs(20)) };
+        compare(&old, &golden(Tier::Tokens, outputs(15)), None)
+    };
+    // One question of four lost: Tango's interval reaches -69.9 points; of 5 answers of 20 -46.9.
+    assert!(against(80.0).is_equal());
+    let worse = against(60.0);
+    assert!(worse.whole[0].contains("repeats taken together"), "{worse:?}");
+}
+
 /// `direct` has `strict` first, which finds nothing in most answers, and `numeric` decides.
 #[test]
 fn the_statistical_tier_reads_the_headline_rule_and_not_the_first() {

@@ -19,6 +19,8 @@ mod number;
 mod numeric;
 #[cfg(test)]
 mod numeric_tests;
+#[cfg(test)]
+mod oracle_tests;
 mod plain;
 mod ratio;
 mod repeats;

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::record::Session;
 use crate::score::statistics::wilson;
-use crate::score::{Check, TextAgreement, first_divergence, quantile, token_agreement};
+use crate::score::{Check, TextAgreement, clustered_wilson, first_divergence, quantile, token_agreement};
 
 /// A prompt with its answers, not yet judged.
 #[derive(Debug, Clone)]
@@ -89,15 +89,15 @@ fn summarise(
 ) -> ColumnQuality {
     let own = answered(&column, prompts);
     let declaring: Vec<&Answer> = own.iter().map(|one| one.1).filter(|answer| !answer.verdicts.is_empty()).collect();
+    let verdicts = declaring.iter().enumerate();
+    let verdicts = verdicts.flat_map(|(at, answer)| answer.verdicts.iter().map(move |verdict| (at, verdict.passed)));
     let finishes: Option<Vec<bool>> = own.iter().map(|(_, answer)| Some(answer.finish?.is_cut())).collect();
     ColumnQuality {
         failure,
         answers: own.len(),
         cut: finishes.filter(|all| !all.is_empty()).map(|all| all.into_iter().filter(|cut| *cut).count()),
-        checks: wilson(
-            declaring.iter().map(|answer| answer.passed()).sum(),
-            declaring.iter().map(|answer| answer.verdicts.len()).sum(),
-        ),
+        // The checks of one answer pass and fail together.
+        checks: clustered_wilson(&verdicts.collect::<Vec<_>>()),
         prompts_passed: wilson(
             declaring.iter().filter(|answer| answer.passed() == answer.verdicts.len()).count(),
             declaring.len(),
@@ -242,6 +242,9 @@ mod tests {
         assert_eq!((against.checks_lost, against.checks_gained), (1, 0), "one word became two");
         let successes = |column: &ColumnQuality| (column.checks.unwrap().successes, column.checks.unwrap().n);
         assert_eq!((successes(f32), successes(f16)), ((3, 3), (2, 3)));
+        let together = clustered_wilson(&[("same", true), ("other", false), ("other", true)]);
+        assert_eq!(f16.checks, together, "the checks of one answer are no two answers");
+        assert_eq!(together.unwrap().clustering.unwrap().clusters, 2);
         assert_eq!(f16.prompts_passed.unwrap().successes, 1);
         let kind = |kind: &str, answers, exact, checks, checks_passed| KindQuality {
             kind: kind.to_owned(),
