@@ -14,7 +14,9 @@ use super::printer::say;
 use super::session::{conclude_run, destination, with_context};
 use super::values::{at_least_one, chat, switch};
 use crate::engine::Batching;
-use crate::jobs::eval::{EvalInputs, EvalJob, EvalRecord, SamplingOptions, execute, lowest_accuracy, show_prompt};
+use crate::jobs::eval::{
+    EvalInputs, EvalJob, EvalRecord, SamplingOptions, Until, execute, lowest_accuracy, show_prompt,
+};
 use crate::jobs::{Finished, JobError};
 use crate::report::Format;
 use crate::task::{DatasetSpec, Protocol, Selection, Task};
@@ -30,6 +32,8 @@ Examples:
       a GGUF file, two precisions, lm-evaluation-harness's 8-shot prompt
   evalsuite gsm8k --show-prompt 0
       what the model would read, as text and as token ids
+  evalsuite gsm8k --dtype f32,awq --until 'no worse than 2'
+      a verdict in as few questions as it takes
   evalsuite gsm8k --resume
       go on where Ctrl-C, a crash or a full disk ended the newest run";
 
@@ -141,6 +145,11 @@ pub struct EvalFlags {
     /// Finish what the same command began: in --out, else the newest that fits
     #[arg(long, help_heading = "Results")]
     pub resume: bool,
+    /// `"no worse than 2"`: ask in random order until every variant is shown to
+    /// be worse than the reference or no worse by so many points (5 % error);
+    /// exit with 1 unless none is worse. `evalsuite resume RUN` asks the rest
+    #[arg(long, value_name = "CLAIM", help_heading = "Results")]
+    pub until: Option<String>,
     /// Exit with 1 if any variant's accuracy (headline rule) is below this
     #[arg(long, value_name = "PERCENT", help_heading = "Results")]
     pub min_accuracy: Option<f64>,
@@ -205,6 +214,7 @@ pub fn resolve(task: Task, arguments: &EvalFlags, command: Vec<String>, colour: 
             stop_strings: arguments.stop.clone(),
             think_end: arguments.think_end.clone(),
         },
+        until: arguments.until.as_deref().map(Until::parse).transpose()?,
         destination: destination(arguments.out.as_ref()),
         resume: arguments.resume,
         format: arguments.output.table_format(colour)?,
@@ -294,6 +304,7 @@ fn conclude(
     let (Exit::Success, Some((record, _))) = (exit, &finished.results) else { return Ok(exit) };
     let held = baseline.map_or(Ok(Exit::Success), |baseline| baseline.check(&finished.folder))?;
     let held = if held == Exit::Success { deny(deny_notes, &record.findings) } else { held };
+    let held = if held == Exit::Success { Exit::of_until(record) } else { held };
     let Some(minimum) = min_accuracy else { return Ok(held) };
     let exit = Exit::of_accuracy(record, minimum);
     if exit == Exit::BelowMinimum {

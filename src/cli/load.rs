@@ -195,6 +195,7 @@ fn questions(name: &str, arguments: &LoadArguments, target: &Target, command: &[
         system: None,
         thinking: None,
         sampling: SamplingOptions::greedy(arguments.seed, arguments.max_tokens),
+        until: None,
         destination: Destination::Under(RUNS.into()),
         resume: false,
         format: Format::Json,

@@ -51,6 +51,10 @@ pub struct ResumeArguments {
     /// Of an endpoint: longest wait for an answer
     #[arg(long, value_name = "SECONDS", help_heading = "Endpoint")]
     pub timeout: Option<usize>,
+    /// Ask until this is shown; a run that its own `--until` ended asks the rest
+    /// without it
+    #[arg(long, value_name = "CLAIM", help_heading = "Results")]
+    pub until: Option<String>,
     /// Exit with 1 if any precision's accuracy (headline rule) is below this
     #[arg(long, value_name = "PERCENT", help_heading = "Results")]
     pub min_accuracy: Option<f64>,
@@ -152,6 +156,7 @@ impl ResumeArguments {
             ("no_stream", self.no_stream.then_some(None)),
             ("api_key_env", self.api_key_env.clone().map(Some)),
             ("timeout", number(self.timeout)),
+            ("until", self.until.clone().map(Some)),
             ("min_accuracy", real(self.min_accuracy)),
             ("rule", self.rule.clone().map(Some)),
             ("deny_notes", self.deny_notes.then_some(None)),
@@ -180,7 +185,13 @@ impl ResumeArguments {
                 continue;
             };
             let follows = if flag.takes_value && value.is_none() { old.next() } else { None };
-            if flag.on_resume != OnResume::Free || !given.iter().any(|(id, _)| *id == flag.id) {
+            // What a run has ended at does not end it again.
+            let is_reached = flag.id == "until" && begun.status == RunStatus::Decided;
+            let is_free = flag.on_resume == OnResume::Free;
+            if is_reached {
+                continue;
+            }
+            if !is_free || !given.iter().any(|(id, _)| *id == flag.id) {
                 words.push(word.clone());
                 words.extend(follows.cloned());
             }
@@ -210,8 +221,8 @@ fn absolute(path: &Path) -> Result<String, JobError> {
 mod tests {
     use super::*;
 
-    fn words(command: &str, given: impl FnOnce(&mut ResumeArguments)) -> String {
-        let begun = Glance {
+    fn begun(command: &str) -> Glance {
+        Glance {
             path: "/runs/r".into(),
             command: command.split(' ').map(str::to_owned).collect(),
             working_directory: None,
@@ -223,9 +234,12 @@ mod tests {
             is_made_elsewhere: false,
             variants: Vec::new(),
             status: RunStatus::Interrupted,
-        };
+        }
+    }
+
+    fn arguments() -> ResumeArguments {
         let baseline = BaselineArguments { baseline: None, margin: None, min_speed_ratio: None };
-        let mut arguments = ResumeArguments {
+        ResumeArguments {
             run: "/runs/r".into(),
             device: None,
             threads: None,
@@ -233,6 +247,7 @@ mod tests {
             no_stream: false,
             api_key_env: None,
             timeout: None,
+            until: None,
             min_accuracy: None,
             rule: None,
             deny_notes: false,
@@ -240,9 +255,13 @@ mod tests {
             format: None,
             template: None,
             baseline,
-        };
+        }
+    }
+
+    fn words(command: &str, given: impl FnOnce(&mut ResumeArguments)) -> String {
+        let mut arguments = arguments();
         given(&mut arguments);
-        arguments.words("evalsuite", &begun).unwrap().join(" ")
+        arguments.words("evalsuite", &begun(command)).unwrap().join(" ")
     }
 
     #[test]
@@ -251,6 +270,19 @@ mod tests {
             words("bin/evalsuite gsm8k --limit 4 --out there --resume --threads 2", |_| {}),
             "evalsuite gsm8k --limit 4 --threads 2 --out=/runs/r --resume"
         );
+    }
+
+    #[test]
+    fn a_run_that_until_has_ended_asks_the_rest_and_one_that_was_interrupted_goes_on() {
+        let command = "evalsuite gsm8k --until 2 --limit 4";
+        assert_eq!(words(command, |_| {}), "evalsuite gsm8k --until 2 --limit 4 --out=/runs/r --resume");
+        let ended = |given: Option<&str>| {
+            let arguments = ResumeArguments { until: given.map(str::to_owned), ..arguments() };
+            let begun = Glance { status: RunStatus::Decided, ..begun(command) };
+            arguments.words("evalsuite", &begun).unwrap().join(" ")
+        };
+        assert_eq!(ended(None), "evalsuite gsm8k --limit 4 --out=/runs/r --resume");
+        assert_eq!(ended(Some("1")), "evalsuite gsm8k --limit 4 --until=1 --out=/runs/r --resume");
     }
 
     #[test]

@@ -138,6 +138,7 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "temperature" | "top_p" => "0.5",
         "repeats" => "2",
         "stop" | "think_end" => "zebra",
+        "until" => "no worse than 3",
         "min_accuracy" => "50",
         "rule" => "strict",
         "threads" | "margin" | "min_speed_ratio" => "1",

@@ -32,7 +32,17 @@ pub(in crate::compare) fn verdict(
         let score = rows[index].scores.iter().find(|score| score.rule == rule)?;
         Some((judged(rows[index].reference?), score.against?))
     };
-    let of = |index: usize| sentence(judged(index), paired(index), rule, margin_points);
+    // What `--until` has shown of a variant beside its own run's reference goes before an interval, which holds for a number of questions
+    // that was fixed beforehand.
+    let until = |index: usize| {
+        let (run, record) = (&sources[index].stored, judged(index).record);
+        let until = run.record.until.as_ref().filter(|until| until.rule == rule)?;
+        let reference = sources[rows[index].reference?];
+        let is_own =
+            reference.stored.path == run.path && judged(rows[index].reference?).record.dtype == until.reference;
+        is_own.then(|| run.record.until_sentence(record))?
+    };
+    let of = |index: usize| until(index).unwrap_or_else(|| sentence(judged(index), paired(index), rule, margin_points));
     let compared: Vec<usize> =
         (0..sources.len()).filter(|index| paired(*index).is_some() || rows[*index].failure.is_some()).collect();
     let told = if compared.is_empty() { (0..sources.len()).collect() } else { compared };

@@ -3,6 +3,7 @@
 
 pub mod bench;
 mod chat;
+mod column;
 mod context;
 mod each;
 mod endpoint;

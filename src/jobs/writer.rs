@@ -35,6 +35,8 @@ pub(super) struct Writer<'a> {
     pub(super) journal: &'a mut Journal,
     /// Index of the session.
     pub(super) session: usize,
+    /// Of generating in this session, before these requests.
+    pub(super) seconds_before: f64,
 }
 
 impl Writer<'_> {
@@ -83,7 +85,7 @@ impl Writer<'_> {
             finish: completion.finish,
             timings: completion.timings,
             session: self.session,
-            at_seconds,
+            at_seconds: self.seconds_before + at_seconds,
         })
     }
 }

@@ -14,6 +14,8 @@ use super::json::{REMAKE, read_checked};
 pub enum RunStatus {
     /// The run is complete.
     Complete,
+    /// It ended before all of its questions, for `--until` was shown.
+    Decided,
     /// It ended, and something failed.
     Incomplete,
     /// It did not end.
@@ -27,6 +29,7 @@ impl RunStatus {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Complete => "complete",
+            Self::Decided => "decided",
             Self::Incomplete => "incomplete",
             Self::Interrupted => "interrupted",
             Self::Running => "running",
@@ -83,10 +86,18 @@ struct AnyPlan {
     dtypes: Vec<String>,
 }
 
-/// The field of any run's `record.json` that is read here.
+/// The fields of any run's `record.json` that are read here.
 #[derive(Deserialize)]
 struct AnyRecord {
     complete: bool,
+    until: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    dtypes: Vec<AnyVariant>,
+}
+
+#[derive(Deserialize)]
+struct AnyVariant {
+    failure: Option<serde::de::IgnoredAny>,
 }
 
 impl Glance {
@@ -98,8 +109,11 @@ impl Glance {
         let record = record.and_then(|bytes| serde_json::from_slice::<AnyRecord>(&bytes).ok());
         let status = match record {
             _ if is_in_use(path) => RunStatus::Running,
-            Some(AnyRecord { complete: true }) => RunStatus::Complete,
-            Some(AnyRecord { complete: false }) => RunStatus::Incomplete,
+            Some(AnyRecord { complete: true, .. }) => RunStatus::Complete,
+            Some(AnyRecord { until: Some(_), dtypes, .. }) if dtypes.iter().all(|one| one.failure.is_none()) => {
+                RunStatus::Decided
+            }
+            Some(AnyRecord { complete: false, .. }) => RunStatus::Incomplete,
             None => RunStatus::Interrupted,
         };
         Ok(Self {

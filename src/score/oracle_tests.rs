@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use super::statistics::{Paired, wilson};
 use super::{
-    Estimate, Spread, Vote, clustered_paired, clustered_wilson, paired_ratio, paired_score_interval, quantile, repeats,
+    Estimate, Sequential, Spread, Vote, clustered_paired, clustered_wilson, paired_ratio, paired_score_interval,
+    quantile, repeats,
 };
 
 /// Rows of each table, as the program that makes them yields them.
@@ -20,6 +21,7 @@ struct Oracles {
     quantiles: Vec<(Vec<f64>, f64, f64, f64, Option<f64>)>,
     ratios: Vec<(Vec<f64>, Vec<f64>, f64, f64, f64)>,
     pass_at: Vec<(usize, usize, usize, f64)>,
+    sequential: Vec<(Vec<(usize, usize, usize)>, usize, f64, f64, f64, f64, f64)>,
 }
 
 fn oracles() -> Oracles {
@@ -139,5 +141,20 @@ fn pass_at_k_is_hypergeometric() {
         let votes = (0..n).map(|index| Vote { value: None, correct: index < right }).collect();
         let pass_at = repeats(&[votes], n).unwrap().pass_at;
         close(pass_at.iter().find(|pass| pass.k == k).unwrap().value, value, (n, right, k));
+    }
+}
+
+#[test]
+fn the_sequential_test_is_the_product_of_every_question_s_winnings() {
+    let rows = oracles().sequential;
+    assert_eq!(rows.len(), 24);
+    for (units, largest, m, above, below, low, high) in rows {
+        let mut test = Sequential::new(largest);
+        units.iter().for_each(|(lost, gained, answers)| test.add(*lost, *gained, *answers));
+        assert!((test.evidence_above(m) / above - 1.0).abs() < 1e-9, "{m}: {} is not {above}", test.evidence_above(m));
+        assert!((test.evidence_below(m) / below - 1.0).abs() < 1e-9, "{m}: {} is not {below}", test.evidence_below(m));
+        let bounds = test.bounds();
+        close(bounds.0, low, "low");
+        close(bounds.1, high, "high");
     }
 }

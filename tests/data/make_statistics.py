@@ -1,6 +1,7 @@
 """Random tables and what they come to, for src/score/oracle_tests.rs: Wilson's interval by statsmodels, McNemar's exact test by scipy's
 binomial test, Tango's interval by make_tango.py, clustered errors by statsmodels' cluster-robust least squares, quantiles and deviations by
-numpy, the ratio of paired means by its covariance matrix and a numerical gradient, pass@k by scipy's hypergeometric distribution.
+numpy, the ratio of paired means by its covariance matrix and a numerical gradient, pass@k by scipy's hypergeometric distribution, the
+sequential test by its definition: the product of every question's winnings, unit after unit, in 40 digits.
 Needs numpy, scipy, statsmodels and mpmath; writes statistics.json beside it. No formula is shared with src/score."""
 
 import contextlib
@@ -130,7 +131,39 @@ def pass_at():
         yield n, right, k, f(1 - hypergeom.pmf(0, n, right, k))
 
 
+def sequential():
+    """Units of (lost, gained, answers), the largest there can be, m, both capitals, both bounds."""
+    stakes = [mpf(part) / 100 for part in (10, 20, 30, 40, 50, 60, 70, 80, 90, 99)]
+
+    def capital(units, largest, m, side):
+        total = mpf(0)
+        for stake in stakes:
+            money = mpf(1)
+            for lost, gained, answers in units:
+                money *= 1 + stake * side * (gained - lost - m * answers) / (largest * (1 + side * m))
+            total += money
+        return total / len(stakes)
+
+    def bound(units, largest, side):
+        refuted, still = -mpf(side), mpf(side)
+        for _ in range(60):
+            middle = (refuted + still) / 2
+            refuted, still = (middle, still) if capital(units, largest, middle, side) >= 20 else (refuted, middle)
+        return refuted
+
+    for _ in range(24):
+        largest, change = int(rng.choice([1, 1, 4])), rng.beta(1, 9)
+        units = []
+        for _ in range(int(rng.integers(1, 250))):
+            answers = int(rng.integers(1, largest + 1))
+            lost = int(rng.binomial(answers, change))
+            units.append((lost, int(rng.binomial(answers - lost, change * rng.random())), answers))
+        m = mpf(float(rng.uniform(-0.3, 0.3)))
+        capitals = (f(capital(units, largest, m, side)) for side in (1, -1))
+        yield units, largest, f(m), *capitals, *(f(bound(units, largest, side)) for side in (1, -1))
+
+
 tables = {one.__name__: [list(row) for row in one()] for one in
-          [wilson, mcnemar, tango, clustered_shares, clustered_differences, blocks, quantiles, ratios, pass_at]}
+          [wilson, mcnemar, tango, clustered_shares, clustered_differences, blocks, quantiles, ratios, pass_at, sequential]}
 lines = (f" {json.dumps(name)}: [\n" + ",\n".join("  " + json.dumps(row) for row in rows) + "\n ]" for name, rows in tables.items())
 (Path(__file__).parent / "statistics.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -70,7 +70,7 @@ fn help_of_gsm8k_names_every_flag_and_shows_examples() {
     let help = text(&output_of(&["gsm8k", "--help"]).stdout);
     let flags = "--model --revision --dtype --awq --engine --device --batch --threads --offline --dataset --split --limit --samples \
                  --protocol --fewshot --chat --show-prompt --max-tokens --temperature --top-p --top-k --seed --repeats \
-                 --stop --out --resume --min-accuracy --baseline --margin --min-speed-ratio --format --template";
+                 --stop --out --resume --until --min-accuracy --baseline --margin --min-speed-ratio --format --template";
     for flag in flags.split_whitespace() {
         assert!(help.contains(flag), "{flag}");
     }
@@ -108,6 +108,8 @@ fn numbers_out_of_range_are_refused_before_anything_is_opened() {
         &["--temperature=-1"],
         &["--top-p", "0"],
         &["--min-accuracy", "101"],
+        &["--until", "better"],
+        &["--until", "no worse than 0"],
         &["--stop", ""],
         &["--samples", "7-3"],
         &["--template", "/no/such/template"],

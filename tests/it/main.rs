@@ -79,6 +79,7 @@ mod tasks;
 mod tasks_run;
 mod thoughts;
 mod tiny_model;
+mod until;
 mod variants;
 
 /// The folder of real data that is no part of the project: where `EVALSUITE_SHARED` says, or beside the checkout.

@@ -226,6 +226,7 @@ pub(crate) fn job(folder: PathBuf) -> EvalJob {
         system: None,
         thinking: None,
         sampling: SamplingOptions::greedy(0, Some(64)),
+        until: None,
         destination: Destination::Folder(folder),
         resume: false,
         format: Format::Terminal { colour: false },

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Until;
 use crate::jobs::{Destination, Target};
 use crate::report::Format;
 use crate::task::{ChatUse, DatasetSpec, Selection, Task};
@@ -33,6 +34,8 @@ pub struct EvalJob {
     pub thinking: Option<bool>,
     /// Sampling and limits.
     pub sampling: SamplingOptions,
+    /// What ends it before all questions are asked.
+    pub until: Option<Until>,
     /// Where the results go.
     pub destination: Destination,
     /// Go on with what is there.

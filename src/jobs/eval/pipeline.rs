@@ -1,14 +1,17 @@
 //! The one file that knows every stage: load → render → generate and score → record → compare → report.
 
+use super::lockstep::{BLOCK, generate_until, no_reference};
 use super::prompts::prepare;
 use super::results::Results;
 use super::summary::thought_notes;
+use super::until::Course;
 use super::{EvalInputs, EvalJob, EvalPlan, EvalRecord, render};
 use crate::files::sha256;
 use crate::hub::Hub;
+use crate::jobs::column::Task;
 use crate::jobs::folder::{folder_events, open_folder};
-use crate::jobs::generate::{Task, generate};
-use crate::jobs::{Event, Failures, Finished, JobContext, JobError, Prepared};
+use crate::jobs::generate::generate;
+use crate::jobs::{Event, Failures, Finished, JobContext, JobError, Prepared, Target};
 use crate::record::{RunFolder, StoredSample, answers, read_samples};
 use crate::report::words::{percent, thousands};
 use crate::score::statistics::smallest_difference;
@@ -32,6 +35,9 @@ pub fn evaluate(
     let (prepared, prompt_notes) = prepare(inputs, job)?;
     let variants = inputs.checkpoints.variants(&job.target, &job.command)?;
     let plan = inputs.plan(job, &variants, prepared.len())?;
+    if job.until.is_some() && (plan.reference().is_none() || plan.dtypes.len() < 2) {
+        return Err(no_reference());
+    }
     let notes = [inputs.notes.clone(), inputs.checkpoints.notes.clone(), variants.notes(), prompt_notes].concat();
     for note in &notes {
         (context.emit)(Event::Note(note.clone()));
@@ -46,21 +52,33 @@ pub fn evaluate(
     let name = format!("{model}-{task}{}", plan.protocol.name);
     let (folder, plan) = open_folder(&job.destination, job.resume, plan, &name)?;
     folder_events(&folder, &plan.dtypes, plan.completions_per_variant())?.into_iter().for_each(&mut *context.emit);
-    folder.write_samples(&prepared.iter().map(stored_sample).collect::<Vec<_>>())?;
+    let samples: Vec<StoredSample> = prepared.iter().map(stored_sample).collect();
+    folder.write_samples(&samples)?;
 
+    // Engines that are open at once take no more of a device than their blocks need.
+    let batch = if job.until.is_some() { Some(job.target.batch.unwrap_or(BLOCK).min(BLOCK)) } else { job.target.batch };
+    let target = Target { batch, ..job.target.clone() };
     let task = Task {
-        target: &job.target,
+        target: &target,
         generation: &plan.generation,
         margins: false,
         score: &|text, prepared| score(&inputs.protocol.rules, text, prepared.expected()),
         prepared: &prepared,
         folder: &folder,
     };
-    let (interrupted, failures) = generate(&task, &variants, context)?;
+    let course = job.until.map(|until| Course::new(until, &plan, &inputs.protocol.headline, &samples));
+    let (interrupted, failures) = match &course {
+        Some(course) => generate_until(&task, &variants, course, context)?,
+        None => generate(&task, &variants, context)?,
+    };
     if interrupted {
         return Ok(Finished { folder: folder.path().to_path_buf(), results: None, failures });
     }
-    let record = record(&folder, plan, inputs, notes, &failures)?;
+    let record = record(&folder, &plan, inputs, (notes, course.as_ref()), &failures)?;
+    if let Some(until) = &record.until {
+        let sentences = until.variants.iter().filter_map(|one| until.sentence(&one.variant));
+        sentences.map(Event::Note).for_each(&mut *context.emit);
+    }
     folder.write_record(&record)?;
     let report = render(&record, &job.format)?;
     Ok(Finished { folder: folder.path().to_path_buf(), results: Some((record, report)), failures })
@@ -92,9 +110,9 @@ fn stored_sample(prepared: &Prepared) -> StoredSample {
 /// The results as the folder's files tell them: an interrupted run gives what an uninterrupted one gives.
 fn record(
     folder: &RunFolder,
-    plan: EvalPlan,
+    plan: &EvalPlan,
     inputs: &EvalInputs,
-    notes: Vec<String>,
+    (notes, course): (Vec<String>, Option<&Course>),
     failures: &Failures,
 ) -> Result<EvalRecord, JobError> {
     let (mut journals, mut ran) = (Vec::new(), Vec::new());
@@ -111,7 +129,7 @@ fn record(
     let samples = read_samples(folder.path())?.values;
     let results = Results {
         ground_truth: plan.ground_truth(),
-        plan,
+        plan: plan.clone(),
         protocol: &inputs.protocol,
         generated_under: None,
         completions: &journals,
@@ -121,6 +139,11 @@ fn record(
         notes,
     };
     let mut record = results.record();
+    if let (Some(course), Some(reference)) = (course, plan.reference()) {
+        let until = course.record(&reference, &journals);
+        record.notes.extend(until.note());
+        record.until = Some(until);
+    }
     record.notes.extend(thought_notes(&record.dtypes));
     record.notes.extend(record.dtypes.iter().filter_map(|dtype| dtype.counted.clone()));
     Ok(record)

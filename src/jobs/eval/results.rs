@@ -45,6 +45,7 @@ impl Results<'_> {
             answers_sha256: self.answers_sha256,
             notes: self.notes,
             headline: Some(self.protocol.headline.clone()),
+            until: None,
             findings: Vec::new(),
             dtypes,
             plan: self.plan,

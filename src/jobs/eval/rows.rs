@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use super::{DEFAULT_MARGIN_POINTS, DtypeRecord, EvalRecord, Judged, RuleRecord, verdict};
+use super::{DEFAULT_MARGIN_POINTS, DtypeRecord, EvalRecord, Judged, RuleRecord, UntilRecord, UntilVariant, verdict};
 use crate::report::grouped;
 use crate::report::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
+use crate::score::Shown;
 use crate::score::statistics::{Paired, Proportion};
 use crate::text::bytes;
 
@@ -124,6 +125,50 @@ pub struct SpeedRow {
     pub generate_seconds: String,
 }
 
+/// What `--until` showed of one variant.
+#[derive(Debug, Clone, Serialize)]
+pub struct UntilRow {
+    /// `awq`
+    pub dtype: String,
+    /// `no worse`, `worse` or `nothing`.
+    pub shown: String,
+    /// Questions that it took.
+    pub questions: String,
+    /// Of so many.
+    pub of: String,
+    /// Right in the reference alone.
+    pub lost: String,
+    /// Right here alone.
+    pub gained: String,
+    /// `-0.5` percentage points.
+    pub delta: String,
+    /// Lower bound, whenever one looks.
+    pub low: String,
+    /// Upper bound.
+    pub high: String,
+}
+
+pub(super) fn until_rows(record: &EvalRecord) -> Vec<UntilRow> {
+    let row = |one: &UntilVariant, all: usize| UntilRow {
+        dtype: one.variant.to_string(),
+        shown: match one.shown {
+            Shown::Worse => "worse",
+            Shown::NoWorse => "no worse",
+            Shown::Nothing => "nothing",
+        }
+        .to_owned(),
+        questions: thousands(one.questions as u64),
+        of: thousands(all as u64),
+        lost: thousands(one.lost as u64),
+        gained: thousands(one.gained as u64),
+        delta: one.difference.map_or_else(nothing, points),
+        low: points(one.low),
+        high: points(one.high),
+    };
+    let rows = |until: &UntilRecord| until.variants.iter().map(|one| row(one, until.questions)).collect();
+    record.until.as_ref().map_or_else(Vec::new, rows)
+}
+
 pub(super) fn headline_row(record: &EvalRecord, dtype: &DtypeRecord) -> HeadlineRow {
     let rule = dtype.rule(record.headline());
     let accuracy = rule.and_then(|rule| rule.accuracy);
@@ -154,6 +199,9 @@ pub(super) fn verdicts(record: &EvalRecord) -> Vec<String> {
     let reference = record.dtypes.iter().find(|dtype| Some(&dtype.dtype) == reference.as_ref() && dtype.n > 0);
     let others = record.dtypes.iter().filter(|dtype| reference.is_none_or(|reference| reference.dtype != dtype.dtype));
     let sentence = |dtype: &DtypeRecord| {
+        if let Some(until) = record.until_sentence(dtype) {
+            return until;
+        }
         let against = dtype.rule(rule).and_then(|rule| rule.against);
         verdict(Judged::of(dtype), reference.map(Judged::of).zip(against), rule, DEFAULT_MARGIN_POINTS)
     };

@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::finding::sentences;
 use super::repeats::{RepeatRow, pass_columns, repeat_rows, together};
 use super::rows::{
-    AccuracyRow, ComparisonRow, HeadlineRow, SpeedRow, accuracy_rows, comparison_rows, headline_row, speed_row,
-    verdicts,
+    AccuracyRow, ComparisonRow, HeadlineRow, SpeedRow, UntilRow, accuracy_rows, comparison_rows, headline_row,
+    speed_row, until_rows, verdicts,
 };
 use super::summary::thought_notes;
 use super::{DatasetPlan, DtypeRecord, EvalPlan, EvalRecord, ProtocolPlan};
@@ -81,6 +81,8 @@ pub struct EvalView<'a> {
     pub accuracies: Vec<AccuracyRow>,
     /// One a variant other than the reference and rule, where that is in the run; rules that count the same are one row.
     pub comparisons: Vec<ComparisonRow>,
+    /// Of a run that `--until` ended: one a variant other than the reference.
+    pub until_rows: Vec<UntilRow>,
     /// The k of pass@k in the table of repeats.
     pub pass_columns: Vec<usize>,
     /// One a variant and rule, with several answers a question; rules that count the same are one row.
@@ -134,6 +136,7 @@ impl<'a> EvalView<'a> {
             findings: sentences(&record.findings),
             accuracies: record.dtypes.iter().flat_map(accuracy_rows).collect(),
             comparisons,
+            until_rows: until_rows(record),
             repeat_rows: record.dtypes.iter().flat_map(|dtype| repeat_rows(dtype, &pass_columns)).collect(),
             pass_columns,
             together: together(record),
