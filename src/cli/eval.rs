@@ -150,6 +150,9 @@ pub struct EvalFlags {
     /// exit with 1 unless none is worse. `evalsuite resume RUN` asks the rest
     #[arg(long, value_name = "CLAIM", help_heading = "Results")]
     pub until: Option<String>,
+    /// What an hour of the machine costs: adds what right answers cost in money
+    #[arg(long, value_name = "PRICE", allow_negative_numbers = true, help_heading = "Results")]
+    pub price_per_hour: Option<f64>,
     /// Exit with 1 if any variant's accuracy (headline rule) is below this
     #[arg(long, value_name = "PERCENT", help_heading = "Results")]
     pub min_accuracy: Option<f64>,
@@ -215,6 +218,7 @@ pub fn resolve(task: Task, arguments: &EvalFlags, command: Vec<String>, colour: 
             think_end: arguments.think_end.clone(),
         },
         until: arguments.until.as_deref().map(Until::parse).transpose()?,
+        price_per_hour: arguments.price_per_hour,
         destination: destination(arguments.out.as_ref()),
         resume: arguments.resume,
         format: arguments.output.table_format(colour)?,
@@ -232,10 +236,12 @@ fn check_numbers(arguments: &EvalFlags) -> Result<(), JobError> {
         ("--max-tokens", arguments.max_tokens),
         ("--repeats", Some(arguments.repeats)),
     ])?;
+    let price = arguments.price_per_hour.unwrap_or(1.0);
     let minimum = arguments.min_accuracy.unwrap_or_default();
     let in_range = [
         ("--temperature", arguments.temperature, arguments.temperature >= 0.0, "0 (greedy) or more"),
         ("--top-p", arguments.top_p, arguments.top_p > 0.0 && arguments.top_p <= 1.0, "more than 0, 1 at most"),
+        ("--price-per-hour", price, price > 0.0, "a price above 0"),
         ("--min-accuracy", minimum, (0.0..=100.0).contains(&minimum), "percent, between 0 and 100"),
     ];
     for (flag, value, holds, range) in in_range {

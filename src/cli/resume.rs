@@ -55,6 +55,9 @@ pub struct ResumeArguments {
     /// without it
     #[arg(long, value_name = "CLAIM", help_heading = "Results")]
     pub until: Option<String>,
+    /// What an hour of the machine costs: adds what right answers cost in money
+    #[arg(long, value_name = "PRICE", allow_negative_numbers = true, help_heading = "Results")]
+    pub price_per_hour: Option<f64>,
     /// Exit with 1 if any precision's accuracy (headline rule) is below this
     #[arg(long, value_name = "PERCENT", help_heading = "Results")]
     pub min_accuracy: Option<f64>,
@@ -141,7 +144,11 @@ impl ResumeArguments {
 
     /// Whether the results are held against anything, which the run's own command does.
     fn judges(&self) -> bool {
-        self.min_accuracy.is_some() || self.baseline.baseline.is_some() || self.deny_notes || self.rule.is_some()
+        self.min_accuracy.is_some()
+            || self.baseline.baseline.is_some()
+            || self.deny_notes
+            || self.rule.is_some()
+            || self.price_per_hour.is_some()
     }
 
     /// The flags that were given, as clap names them, with their values; paths as they are from any folder.
@@ -157,6 +164,7 @@ impl ResumeArguments {
             ("api_key_env", self.api_key_env.clone().map(Some)),
             ("timeout", number(self.timeout)),
             ("until", self.until.clone().map(Some)),
+            ("price_per_hour", real(self.price_per_hour)),
             ("min_accuracy", real(self.min_accuracy)),
             ("rule", self.rule.clone().map(Some)),
             ("deny_notes", self.deny_notes.then_some(None)),
@@ -248,6 +256,7 @@ mod tests {
             api_key_env: None,
             timeout: None,
             until: None,
+            price_per_hour: None,
             min_accuracy: None,
             rule: None,
             deny_notes: false,

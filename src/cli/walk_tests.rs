@@ -141,7 +141,7 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "until" => "no worse than 3",
         "min_accuracy" => "50",
         "rule" => "strict",
-        "threads" | "margin" | "min_speed_ratio" => "1",
+        "threads" | "margin" | "min_speed_ratio" | "price_per_hour" => "1",
         "format" => "markdown",
         "template" => return Some(file("t.txt", "x")),
         "baseline" | "out" => "elsewhere",

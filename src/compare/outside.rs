@@ -30,6 +30,7 @@ pub(super) fn outside_row((outside, source): (ElsewhereRow, String), rules: &[St
         smallest_difference: None,
         is_damage: false,
         repeats: None,
+        cost: None,
     };
     let scores: Vec<Score> = rules.iter().map(score).collect();
     ComparisonRow {
@@ -47,6 +48,7 @@ pub(super) fn outside_row((outside, source): (ElsewhereRow, String), rules: &[St
         rules: rule_groups(&scores),
         scores,
         lengths: None,
+        costs: Vec::new(),
         output_tokens: None,
         generate_seconds: None,
         tokens_per_second: outside.tokens_per_second,

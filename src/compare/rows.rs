@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::pairs::Pair;
 use super::source::Source;
 use crate::engine::Precision;
-use crate::jobs::eval::{DtypeRecord, Lengths};
+use crate::jobs::eval::{Cost, CostRow, DtypeRecord, Lengths, cost_rows_of};
 use crate::record::{DeviceMemory, MemoryScope};
 use crate::report::grouped;
 use crate::score::Repeats;
@@ -43,6 +43,9 @@ pub struct ComparisonRow {
     pub rules: Vec<RuleGroup>,
     /// How long the answers are.
     pub lengths: Option<Lengths>,
+    /// Accuracy by the run's own headline and what right answers cost, a line a measure, against its own run's reference; none of a row
+    /// measured elsewhere.
+    pub costs: Vec<CostRow>,
     /// Tokens generated.
     pub output_tokens: Option<u64>,
     /// Wall time of generating, prompts included.
@@ -88,6 +91,8 @@ pub struct Score {
     pub is_damage: bool,
     /// With several answers a question: what they show together.
     pub repeats: Option<Repeats>,
+    /// What its right answers cost, against its own run's reference.
+    pub cost: Option<Cost>,
 }
 
 /// Rules that count the same in a row.
@@ -178,6 +183,7 @@ pub(in crate::compare) fn rows(
             rules: rule_groups(&scores),
             scores,
             lengths: own.lengths,
+            costs: cost_rows_of(own, &source.stored.record),
             output_tokens: own.output_tokens.filter(|_| measured),
             generate_seconds: own.generate_seconds,
             tokens_per_second: own.output_tokens_per_second,
@@ -215,6 +221,7 @@ fn score(record: &DtypeRecord, rule: &str, against: Option<Paired>) -> Score {
         smallest_difference: against.map(|pair| pair.smallest_difference()),
         against,
         repeats: own.and_then(|own| own.repeats.clone()),
+        cost: own.and_then(|own| own.cost),
     }
 }
 
@@ -233,6 +240,7 @@ mod tests {
             smallest_difference: None,
             is_damage: false,
             repeats: None,
+            cost: None,
         }
     }
 

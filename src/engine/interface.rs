@@ -137,6 +137,12 @@ pub trait Engine: Send {
     /// What it is and how it was loaded.
     fn info(&self) -> &EngineInfo;
 
+    /// Joules that its devices have used up to now, since a moment that stays the same: two readings tell what was used between them,
+    /// by whatever ran there. `None` where nothing measures it.
+    fn joules(&self) -> Option<f64> {
+        None
+    }
+
     /// What a request may be at most. [`Engine::submit`] refuses what lies beyond.
     fn limits(&self) -> Limits {
         Limits {

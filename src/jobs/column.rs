@@ -62,6 +62,8 @@ struct Tally {
     /// Until the writer was through.
     written_seconds: f64,
     most_cache_bytes: u64,
+    /// That the devices used while the engine generated.
+    joules: Option<f64>,
     failed: Vec<FailedRequest>,
 }
 
@@ -128,7 +130,10 @@ impl<'a> Column<'a> {
             session: self.sessions.len(),
             seconds_before: generation.tally.seconds,
         };
+        let joules = self.engine.joules();
         let ran = generation.run_beside(writer, self.engine.as_mut(), context)?;
+        let used = self.engine.joules().zip(joules).map(|(after, before)| after - before);
+        self.tally.joules = used.map(|used| self.tally.joules.unwrap_or_default() + used);
         self.tally.seconds += ran.generate_seconds;
         self.tally.written_seconds += ran.written_seconds;
         // A full disk fails both; of the two, the journal is what the user's answers are in.
@@ -155,6 +160,7 @@ impl<'a> Column<'a> {
             others_busy: busy.others_since(),
             // An endpoint's memory is elsewhere.
             peak_memory: if engine.info().dtype.is_some() { peak_memory(*scope) } else { None },
+            joules: tally.joules,
             failed: tally.failed.clone(),
             device_memory: DeviceMemory::of(engine.info(), tally.most_cache_bytes),
             ..session.clone()
@@ -246,6 +252,7 @@ fn begin_session(
         others_busy: None,
         peak_memory: None,
         device_memory: None,
+        joules: None,
         failed: Vec::new(),
     };
     folder.write_sessions(variant, &[&sessions[..], std::slice::from_ref(&begun)].concat())?;

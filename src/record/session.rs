@@ -32,6 +32,10 @@ pub struct Session {
     /// On a GPU; `None` elsewhere, after a kill, and in records of before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_memory: Option<DeviceMemory>,
+    /// Joules that the devices used while it generated, by the driver's counter; `None` where nothing measures it, after a kill, and in
+    /// records of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules: Option<f64>,
     /// Requests that failed, each for itself: they are no answers, and are asked for again when the run is resumed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedRequest>,

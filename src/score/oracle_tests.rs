@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::statistics::{Paired, wilson};
 use super::{
-    Estimate, Sequential, Spread, Vote, clustered_paired, clustered_wilson, paired_ratio, paired_score_interval,
-    quantile, repeats,
+    Estimate, Sequential, Spread, Vote, clustered_paired, clustered_wilson, paired_cost_ratio, paired_ratio,
+    paired_score_interval, quantile, repeats,
 };
 
 /// Rows of each table, as the program that makes them yields them.
@@ -21,6 +21,7 @@ struct Oracles {
     quantiles: Vec<(Vec<f64>, f64, f64, f64, Option<f64>)>,
     ratios: Vec<(Vec<f64>, Vec<f64>, f64, f64, f64)>,
     pass_at: Vec<(usize, usize, usize, f64)>,
+    cost_ratios: Vec<(Vec<[f64; 4]>, f64, f64, f64)>,
     sequential: Vec<(Vec<(usize, usize, usize)>, usize, f64, f64, f64, f64, f64)>,
 }
 
@@ -127,6 +128,18 @@ fn ratios_have_the_delta_method_s_interval_by_a_numerical_gradient() {
     assert_eq!(rows.len(), 30);
     for (reference, other, value, low, high) in rows {
         let ratio = paired_ratio(&reference.into_iter().zip(other).collect::<Vec<_>>()).unwrap();
+        close(ratio.value, value, "ratio");
+        close(ratio.low, low, "low");
+        close(ratio.high, high, "high");
+    }
+}
+
+#[test]
+fn ratios_of_costs_have_the_delta_method_s_interval_by_a_numerical_gradient() {
+    let rows = oracles().cost_ratios;
+    assert_eq!(rows.len(), 30);
+    for (units, value, low, high) in rows {
+        let ratio = paired_cost_ratio(&units).unwrap();
         close(ratio.value, value, "ratio");
         close(ratio.low, low, "low");
         close(ratio.high, high, "high");

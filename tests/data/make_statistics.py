@@ -1,6 +1,6 @@
 """Random tables and what they come to, for src/score/oracle_tests.rs: Wilson's interval by statsmodels, McNemar's exact test by scipy's
 binomial test, Tango's interval by make_tango.py, clustered errors by statsmodels' cluster-robust least squares, quantiles and deviations by
-numpy, the ratio of paired means by its covariance matrix and a numerical gradient, pass@k by scipy's hypergeometric distribution, the
+numpy, the ratios of paired means and of costs by their covariance matrix and a numerical gradient, pass@k by scipy's hypergeometric distribution, the
 sequential test by its definition: the product of every question's winnings, unit after unit, in 40 digits.
 Needs numpy, scipy, statsmodels and mpmath; writes statistics.json beside it. No formula is shared with src/score."""
 
@@ -124,6 +124,23 @@ def ratios():
         yield reference.tolist(), other.tolist(), f(of(means)), f(of(means) - half), f(of(means) + half)
 
 
+def cost_ratios():
+    z = 1.959963984540054
+    for _ in range(30):
+        n = int(rng.integers(3, 60))
+        cost = rng.gamma(2.0, 1.5, n)
+        right = (rng.random(n) < 0.6).astype(float)
+        other_right = np.where(rng.random(n) < 0.85, right, 1 - right)
+        right[0] = other_right[1] = 1.0
+        units = np.array([cost, right, cost * rng.normal(0.6, 0.1, n), other_right])
+        means = units.mean(axis=1)
+        of = lambda at: np.log(at[2] / at[3] / (at[0] / at[1]))
+        step = 1e-6 * means
+        gradient = np.array([(of(means + np.eye(4)[i] * step[i]) - of(means - np.eye(4)[i] * step[i])) / (2 * step[i]) for i in range(4)])
+        half = z * np.sqrt(gradient @ np.cov(units, ddof=1) @ gradient / n)
+        yield units.T.tolist(), f(np.exp(of(means))), f(np.exp(of(means) - half)), f(np.exp(of(means) + half))
+
+
 def pass_at():
     for _ in range(40):
         n = int(rng.integers(2, 64))
@@ -164,6 +181,6 @@ def sequential():
 
 
 tables = {one.__name__: [list(row) for row in one()] for one in
-          [wilson, mcnemar, tango, clustered_shares, clustered_differences, blocks, quantiles, ratios, pass_at, sequential]}
+          [wilson, mcnemar, tango, clustered_shares, clustered_differences, blocks, quantiles, ratios, pass_at, sequential, cost_ratios]}
 lines = (f" {json.dumps(name)}: [\n" + ",\n".join("  " + json.dumps(row) for row in rows) + "\n ]" for name, rows in tables.items())
 (Path(__file__).parent / "statistics.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

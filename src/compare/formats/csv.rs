@@ -7,7 +7,7 @@ use crate::compare::comparison::Comparison;
 use crate::compare::samples::{Questions, divergence_of};
 use crate::compare::source::{Source, sources};
 use crate::engine::Finish;
-use crate::jobs::eval::StoredRun;
+use crate::jobs::eval::{StoredRun, share_of};
 use crate::record::StoredCompletion;
 use crate::report::ReportError;
 use crate::shown::csv_cell;
@@ -55,6 +55,8 @@ fn csv(comparison: &Comparison, runs: &[StoredRun], raw: bool) -> Result<String,
             cells.push(question.map_or_else(String::new, |sample| sample.answer.clone()));
             cells.push(divergence.of(completion).map_or_else(String::new, |first| first.to_string()));
             cells.push(notes.clone());
+            let (seconds, joules) = share_of(&source.stored.record.dtypes[source.dtype], completion);
+            cells.extend([seconds, joules].map(|share| share.map_or_else(String::new, |share| format!("{share:.6}"))));
             for rule in &comparison.rules {
                 let score = completion.scores.iter().find(|score| score.rule == *rule);
                 cells.push(score.and_then(|score| score.value.clone()).unwrap_or_default());
@@ -84,6 +86,8 @@ fn header(comparison: &Comparison) -> Vec<String> {
         "reference",
         "first_divergence",
         "notes",
+        "cost_seconds",
+        "cost_joules",
     ];
     let rules = comparison.rules.iter().flat_map(|rule| [format!("{rule}_value"), format!("{rule}_correct")]);
     fixed.into_iter().map(str::to_owned).chain(rules).chain(["text".to_owned()]).collect()

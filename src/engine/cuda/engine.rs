@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::BLOCK_TOKENS;
 use super::cache::Cache;
 use super::device::Device;
+use super::energy::EnergyCounter;
 use super::matmul::Reduction;
 use super::model::{Model, StepLimits};
 use super::step_buffers::RING;
@@ -38,6 +39,7 @@ pub(crate) struct CudaEngine {
     /// What [`Engine::predict`] brought while it waited for the device.
     early: Vec<Event>,
     info: EngineInfo,
+    energy: Option<EnergyCounter>,
 }
 
 impl CudaEngine {
@@ -91,7 +93,8 @@ impl CudaEngine {
         // Unused blocks cost nothing: the memory is taken.
         let pool = BlockPool::new(cache.blocks, BLOCK_TOKENS, cache.blocks);
         let scheduler = Scheduler::new(options, limits, Arc::clone(&source.tokenizer), pool);
-        Ok(Self { model, cache, scheduler, in_flight: VecDeque::new(), early: Vec::new(), info })
+        let energy = EnergyCounter::of(&model.device);
+        Ok(Self { model, cache, scheduler, in_flight: VecDeque::new(), early: Vec::new(), info, energy })
     }
 
     /// Admits, enqueues a step, and collects the steps that there is no ring slot for any more, or that must be known before the next.
@@ -176,6 +179,10 @@ impl Drop for CudaEngine {
 impl Engine for CudaEngine {
     fn info(&self) -> &EngineInfo {
         &self.info
+    }
+
+    fn joules(&self) -> Option<f64> {
+        self.energy.as_ref()?.joules()
     }
 
     fn limits(&self) -> Limits {

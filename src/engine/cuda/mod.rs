@@ -11,6 +11,7 @@ mod cache;
 mod compile;
 mod device;
 mod element;
+mod energy;
 mod engine;
 mod entry;
 mod forward;

@@ -103,6 +103,11 @@ impl Engine for Replicas {
         &self.info
     }
 
+    /// Waits for the steps that they are in.
+    fn joules(&self) -> Option<f64> {
+        self.engines.iter().map(|engine| engine.lock().ok()?.joules()).sum()
+    }
+
     fn limits(&self) -> Limits {
         self.limits
     }

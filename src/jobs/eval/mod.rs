@@ -2,6 +2,7 @@
 
 mod clusters;
 mod completions;
+mod cost;
 mod elsewhere;
 mod endings;
 mod finding;
@@ -26,6 +27,8 @@ mod verdict;
 mod view;
 
 pub use clusters::{ClusterKey, Clusters};
+pub use cost::{Cost, CostRow};
+pub(crate) use cost::{cost_rows_of, share_of};
 pub use elsewhere::{ScoreJob, ScoredCompletions, ScoredRow, score_completions};
 pub use endings::{Endings, Reader, endings};
 pub(crate) use finding::sentences;

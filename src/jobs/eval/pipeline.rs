@@ -74,7 +74,8 @@ pub fn evaluate(
     if interrupted {
         return Ok(Finished { folder: folder.path().to_path_buf(), results: None, failures });
     }
-    let record = record(&folder, &plan, inputs, (notes, course.as_ref()), &failures)?;
+    let mut record = record(&folder, &plan, inputs, (notes, course.as_ref()), &failures)?;
+    record.price_per_hour = job.price_per_hour;
     if let Some(until) = &record.until {
         let sentences = until.variants.iter().filter_map(|one| until.sentence(&one.variant));
         sentences.map(Event::Note).for_each(&mut *context.emit);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EvalPlan, Finding, ProtocolPlan, UntilRecord, unreadable};
+use super::{Cost, EvalPlan, Finding, ProtocolPlan, UntilRecord, unreadable};
 use crate::fault::Fault;
 use crate::record::{
     DeviceMemory, Machine, PeakMemory, REMAKE, RecordError, Session, VariantName, Versions, read_checked, write_json,
@@ -44,6 +44,9 @@ pub struct EvalRecord {
     /// a choice: the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headline: Option<String>,
+    /// What an hour of the machine costs, in the user's own unit, where the user says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_per_hour: Option<f64>,
     /// Of a run that `--until` ended: what it showed. Left out where all questions were to be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<UntilRecord>,
@@ -86,6 +89,9 @@ pub struct DtypeRecord {
     pub generate_seconds: Option<f64>,
     /// `output_tokens / generate_seconds`.
     pub output_tokens_per_second: Option<f64>,
+    /// Joules that the devices used while it generated, over all sessions; left out where nothing measures it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules: Option<f64>,
     /// Wall time of the first session's loading.
     pub load_seconds: Option<f64>,
     /// The highest of all sessions.
@@ -131,6 +137,9 @@ pub struct RuleRecord {
     /// With several answers a question: what they show together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,
+    /// What its right answers cost; `None` where nothing is right, and in records of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
 }
 
 /// Output tokens of answers.

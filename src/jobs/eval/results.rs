@@ -45,6 +45,7 @@ impl Results<'_> {
             answers_sha256: self.answers_sha256,
             notes: self.notes,
             headline: Some(self.protocol.headline.clone()),
+            price_per_hour: None,
             until: None,
             findings: Vec::new(),
             dtypes,

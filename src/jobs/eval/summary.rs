@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::cost::{Spent, cost, joules};
 use super::{ClusterKey, Clusters, DtypeRecord, EvalPlan, Lengths, RuleRecord, ThoughtRecord};
 use crate::engine::{CountedBy, Finish};
 use crate::record::{DeviceMemory, Session, StoredCompletion, StoredSample, VariantName};
@@ -58,7 +59,7 @@ fn summarise_one(measured: &Measured, reference: Option<&Measured>, asked: &Aske
         cut: completions.iter().filter(|completion| completion.finish.is_cut()).count(),
         thoughts: thoughts(completions),
         counted: counted(&measured.dtype, completions),
-        rules: asked.rules.iter().map(|rule| summarise_rule(rule, completions, reference, asked)).collect(),
+        rules: asked.rules.iter().map(|rule| summarise_rule(rule, measured, reference, asked)).collect(),
         lengths: lengths(completions, reference, &asked.clusters),
         prompt_tokens: total(completions, |completion| completion.prompt_tokens),
         output_tokens,
@@ -66,6 +67,7 @@ fn summarise_one(measured: &Measured, reference: Option<&Measured>, asked: &Aske
         output_tokens_per_second: generate_seconds
             .zip(output_tokens)
             .map(|(seconds, output_tokens)| output_tokens as f64 / seconds),
+        joules: joules(measured),
         // An endpoint was loaded long before.
         load_seconds: measured
             .sessions
@@ -137,12 +139,9 @@ fn total(completions: &[StoredCompletion], tokens: impl Fn(&StoredCompletion) ->
     completions.iter().map(|completion| tokens(completion).map(|tokens| tokens as u64)).sum()
 }
 
-fn summarise_rule(
-    rule: &str,
-    completions: &[StoredCompletion],
-    reference: Option<&Measured>,
-    asked: &Asked,
-) -> RuleRecord {
+fn summarise_rule(rule: &str, measured: &Measured, reference: Option<&Measured>, asked: &Asked) -> RuleRecord {
+    let completions = measured.completions;
+
     let scores = || {
         let score = |completion: &'_ StoredCompletion| completion.scores.iter().position(|score| score.rule == rule);
         completions
@@ -167,6 +166,7 @@ fn summarise_rule(
             clustered_paired(&common.collect::<Vec<_>>())
         }),
         repeats: repeats_of(rule, completions, asked.repeats),
+        cost: cost(rule, spent(measured), reference.map(spent), &asked.clusters),
     }
 }
 
@@ -216,6 +216,10 @@ fn verdicts(rule: &str, completions: &[StoredCompletion]) -> Verdicts {
             Some(((completion.sample, completion.repeat), score.correct))
         })
         .collect()
+}
+
+fn spent<'a>(measured: &Measured<'a>) -> Spent<'a> {
+    Spent { completions: measured.completions, seconds: generate_seconds(measured), joules: joules(measured) }
 }
 
 /// A session that was killed counts until its last answer; tokens of answers never finished count nowhere.

@@ -3,6 +3,7 @@
 use crate::report::{Format, ReportError, awq, decoding, model, render_by, variants};
 use serde::Serialize;
 
+use super::cost::{CostRow, cost_rows};
 use super::finding::sentences;
 use super::repeats::{RepeatRow, pass_columns, repeat_rows, together};
 use super::rows::{
@@ -91,6 +92,8 @@ pub struct EvalView<'a> {
     pub together: Option<String>,
     /// What every variant's thoughts are, and who counted the tokens of servers, a sentence each.
     pub thoughts: Vec<String>,
+    /// Accuracy and what right answers cost, a row a measure.
+    pub costs: Vec<CostRow>,
     /// One a variant.
     pub speeds: Vec<SpeedRow>,
     /// Variants that did not finish: (name, first line of why).
@@ -145,6 +148,7 @@ impl<'a> EvalView<'a> {
                 record.dtypes.iter().filter_map(|dtype| dtype.counted.clone()).collect(),
             ]
             .concat(),
+            costs: cost_rows(record),
             speeds: record.dtypes.iter().map(speed_row).collect(),
             failures: record.dtypes.iter().filter_map(failure).collect(),
         })

@@ -1,0 +1,293 @@
+//! What right answers cost: tokens, seconds, joules and money, each beside the reference.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterKey, Clusters, DtypeRecord, EvalRecord, Measured, RuleRecord};
+use crate::record::StoredCompletion;
+use crate::report::words::{digits, nothing, percent, thousands};
+use crate::score::{Ratio, paired_cost_ratio};
+
+/// What one variant's right answers cost under one rule. `None` of what was not measured, and where nothing is right.
+///
+/// Seconds and joules are the whole variant's; for the intervals each answer has its share by its output tokens (where these are unknown,
+/// every answer the same). The intervals tell how far other questions would move the ratio, not how far another run's clock would.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Output tokens / right answers.
+    pub tokens_per_right: Option<f64>,
+    /// Seconds of generating / right answers.
+    pub seconds_per_right: Option<f64>,
+    /// Right answers / seconds of generating.
+    pub right_per_second: Option<f64>,
+    /// Joules / right answers.
+    pub joules_per_right: Option<f64>,
+    /// Tokens a right answer against the reference's, on the completions that both have; `None` for the reference itself.
+    pub tokens_ratio: Option<Ratio>,
+    /// Seconds a right answer, likewise; that of right answers a second is its inverse, and that of money the same.
+    pub seconds_ratio: Option<Ratio>,
+    /// Joules a right answer, likewise.
+    pub joules_ratio: Option<Ratio>,
+}
+
+/// What is counted of a variant.
+#[derive(Clone, Copy)]
+pub(super) struct Spent<'a> {
+    pub(super) completions: &'a [StoredCompletion],
+    pub(super) seconds: Option<f64>,
+    pub(super) joules: Option<f64>,
+}
+
+/// Joules of all of a variant's sessions; unknown where one does not say.
+pub(super) fn joules(measured: &Measured) -> Option<f64> {
+    let all = measured.sessions.iter().map(|session| session.joules);
+    all.sum::<Option<f64>>().filter(|joules| *joules > 0.0)
+}
+
+/// Under a rule; answers that belong together are one unit of the intervals.
+pub(super) fn cost(rule: &str, own: Spent, reference: Option<Spent>, clusters: &Clusters) -> Option<Cost> {
+    let right = own.completions.iter().filter(|one| is_right(one, rule)).count();
+    if right == 0 {
+        return None;
+    }
+    let right = right as f64;
+    let tokens = own.tokens();
+    let ratio = |total: Option<f64>, theirs: Option<f64>| {
+        paired_cost_ratio(&units(rule, (reference?, theirs?), (own, total?), clusters))
+    };
+    Some(Cost {
+        tokens_per_right: tokens.map(|tokens| tokens / right),
+        seconds_per_right: own.seconds.map(|seconds| seconds / right),
+        right_per_second: own.seconds.filter(|seconds| *seconds > 0.0).map(|seconds| right / seconds),
+        joules_per_right: own.joules.map(|joules| joules / right),
+        tokens_ratio: ratio(tokens, reference.and_then(Spent::tokens)),
+        seconds_ratio: ratio(own.seconds, reference.and_then(|one| one.seconds)),
+        joules_ratio: ratio(own.joules, reference.and_then(|one| one.joules)),
+    })
+}
+
+impl Spent<'_> {
+    /// Output tokens of all; unknown where one of them is.
+    fn tokens(self) -> Option<f64> {
+        self.completions.iter().map(|one| one.output_tokens().map(|tokens| tokens as f64)).sum()
+    }
+
+    /// The share of `total` that each completion has, by (sample, repeat), and whether it is right.
+    fn shares(self, rule: &str, total: f64) -> HashMap<(usize, usize), (f64, f64)> {
+        let tokens = self.tokens().filter(|tokens| *tokens > 0.0);
+        let share = |one: &StoredCompletion| match (tokens, one.output_tokens()) {
+            (Some(all), Some(own)) => total * own as f64 / all,
+            _ => total / self.completions.len() as f64,
+        };
+        let of =
+            |one: &StoredCompletion| ((one.sample, one.repeat), (share(one), f64::from(u8::from(is_right(one, rule)))));
+        self.completions.iter().map(of).collect()
+    }
+}
+
+fn is_right(completion: &StoredCompletion, rule: &str) -> bool {
+    completion.scores.iter().any(|score| score.rule == rule && score.correct)
+}
+
+fn units(rule: &str, reference: (Spent, f64), own: (Spent, f64), clusters: &Clusters) -> Vec<[f64; 4]> {
+    let (theirs, own) = (reference.0.shares(rule, reference.1), own.0.shares(rule, own.1));
+    // In an order of their own: the last bits of the sums do not hang on that of completions.
+    let mut keys: Vec<_> = own.keys().filter(|key| theirs.contains_key(key)).copied().collect();
+    keys.sort_unstable();
+    let mut units: BTreeMap<ClusterKey, [f64; 4]> = BTreeMap::new();
+    for key in keys {
+        let unit = units.entry(clusters.of(key.0)).or_default();
+        let all = [theirs[&key].0, theirs[&key].1, own[&key].0, own[&key].1];
+        unit.iter_mut().zip(all).for_each(|(sum, one)| *sum += one);
+    }
+    units.into_values().collect()
+}
+
+/// A measure of one variant beside the reference's.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CostRow {
+    /// `awq`
+    pub dtype: String,
+    /// First row of its variant.
+    pub first: bool,
+    /// `seconds a right answer`
+    pub what: String,
+    /// In the measure's unit.
+    pub value: String,
+    /// `1.04`: its ratio to the reference's.
+    pub ratio: String,
+    /// `[1.01, 1.07]`
+    pub interval: String,
+}
+
+/// Of the headline rule, a row a measure: accuracy first, then what it costs. Money where the run has a price.
+pub(super) fn cost_rows(record: &EvalRecord) -> Vec<CostRow> {
+    record.dtypes.iter().flat_map(|dtype| cost_rows_of(dtype, record)).collect()
+}
+
+/// The seconds and the joules of a variant that one of its completions has its share of.
+pub(crate) fn share_of(dtype: &DtypeRecord, completion: &StoredCompletion) -> (Option<f64>, Option<f64>) {
+    let tokens = dtype.output_tokens.filter(|tokens| *tokens > 0);
+    let share = match (tokens, completion.output_tokens()) {
+        (Some(all), Some(own)) => own as f64 / all as f64,
+        _ => 1.0 / dtype.n.max(1) as f64,
+    };
+    (dtype.generate_seconds.map(|seconds| seconds * share), dtype.joules.map(|joules| joules * share))
+}
+
+/// The rows of one variant of a record.
+pub(crate) fn cost_rows_of(dtype: &DtypeRecord, record: &EvalRecord) -> Vec<CostRow> {
+    let Some(RuleRecord { accuracy: Some(accuracy), cost, .. }) = dtype.rule(record.headline()) else {
+        return Vec::new();
+    };
+    let inverse = |ratio: Ratio| Ratio { value: 1.0 / ratio.value, low: 1.0 / ratio.high, high: 1.0 / ratio.low };
+    let of = |value: fn(&Cost) -> Option<f64>| cost.as_ref().and_then(value);
+    let lengths = dtype.lengths;
+    let seconds_ratio = cost.and_then(|cost| cost.seconds_ratio);
+    let price = record.price_per_hour.map(|price| {
+        let thousand = of(|cost| cost.seconds_per_right).map(|seconds| 1000.0 * seconds * price / 3600.0);
+        ("money for 1,000 right answers", thousand, seconds_ratio)
+    });
+    let measures = [
+        (
+            "tokens an answer",
+            lengths.map(|lengths| lengths.mean_output_tokens),
+            lengths.and_then(|lengths| lengths.ratio),
+        ),
+        ("tokens a right answer", of(|cost| cost.tokens_per_right), cost.and_then(|cost| cost.tokens_ratio)),
+        ("seconds a right answer", of(|cost| cost.seconds_per_right), seconds_ratio),
+        ("right answers a second", of(|cost| cost.right_per_second), seconds_ratio.map(inverse)),
+        ("joules a right answer", of(|cost| cost.joules_per_right), cost.and_then(|cost| cost.joules_ratio)),
+    ];
+    let row = |(what, value, ratio): (&str, Option<f64>, Option<Ratio>)| CostRow {
+        dtype: dtype.dtype.to_string(),
+        first: false,
+        what: what.to_owned(),
+        value: value.map_or_else(nothing, digits),
+        ratio: ratio.map_or_else(nothing, |ratio| format!("{:.2}", ratio.value)),
+        interval: ratio.map_or_else(nothing, |ratio| format!("[{:.2}, {:.2}]", ratio.low, ratio.high)),
+    };
+    let right = CostRow {
+        dtype: dtype.dtype.to_string(),
+        first: true,
+        what: format!("right, % of {}", thousands(accuracy.n as u64)),
+        value: percent(accuracy.value),
+        ratio: String::new(),
+        interval: format!("{}-{}", percent(accuracy.low), percent(accuracy.high)),
+    };
+    std::iter::once(right).chain(measures.into_iter().chain(price).map(row)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::eval::StoredRun;
+
+    fn stored() -> StoredRun {
+        crate::jobs::eval::reading::tests::stored()
+    }
+
+    fn close(actual: Option<f64>, expected: f64) {
+        let actual = actual.unwrap();
+        assert!((actual / expected - 1.0).abs() < 1e-12, "{actual} is not {expected}");
+    }
+
+    /// The second variant's answers, all as long as told, the first so many right.
+    fn answers(run: &StoredRun, right: usize, tokens: &[usize]) -> Vec<StoredCompletion> {
+        let mut all = run.completions[0].1.clone();
+        for ((place, one), tokens) in all.iter_mut().enumerate().zip(tokens) {
+            one.token_ids = Some(vec![1; *tokens]);
+            one.scores[0].correct = place < right;
+        }
+        all
+    }
+
+    #[test]
+    fn right_answers_share_what_all_answers_cost() {
+        let run = stored();
+        let (reference, own) = (answers(&run, 4, &[10; 6]), answers(&run, 2, &[5; 6]));
+        let spent = |completions, seconds, joules| Spent { completions, seconds: Some(seconds), joules };
+        let clusters = Clusters::new(&[]);
+        let found = cost("numeric", spent(&own, 3.0, Some(90.0)), Some(spent(&reference, 8.0, Some(400.0))), &clusters)
+            .unwrap();
+        close(found.tokens_per_right, 15.0);
+        close(found.seconds_per_right, 1.5);
+        close(found.right_per_second, 2.0 / 3.0);
+        close(found.joules_per_right, 45.0);
+        close(found.tokens_ratio.map(|ratio| ratio.value), 1.0);
+        close(found.seconds_ratio.map(|ratio| ratio.value), 1.5 / 2.0);
+        close(found.joules_ratio.map(|ratio| ratio.value), 45.0 / 100.0);
+        let alone = cost("numeric", spent(&own, 3.0, None), None, &clusters).unwrap();
+        assert_eq!((alone.joules_per_right, alone.seconds_ratio, alone.joules_ratio), (None, None, None));
+        let nothing_right = answers(&run, 0, &[5; 6]);
+        assert_eq!(cost("numeric", spent(&nothing_right, 3.0, None), None, &clusters), None);
+    }
+
+    #[test]
+    fn a_longer_answer_has_a_larger_share_and_questions_of_a_cluster_are_one_unit() {
+        let run = stored();
+        let own = answers(&run, 3, &[30, 10, 10, 10, 10, 10]);
+        let spent = Spent { completions: &own, seconds: Some(8.0), joules: None };
+        let key = |place: usize| (own[place].sample, own[place].repeat);
+        let shares = spent.shares("numeric", 8.0);
+        assert_eq!((shares[&key(0)], shares[&key(5)]), ((3.0, 1.0), (1.0, 0.0)));
+        let mut dtype = run.record.dtypes[0].clone();
+        (dtype.n, dtype.output_tokens, dtype.generate_seconds, dtype.joules) = (6, Some(80), Some(8.0), Some(40.0));
+        assert_eq!(share_of(&dtype, &own[0]), (Some(3.0), Some(15.0)), "as a line of the CSV has it");
+        (dtype.output_tokens, dtype.joules) = (None, None);
+        assert_eq!(share_of(&dtype, &own[0]), (Some(8.0 / 6.0), None));
+        let mut untold = own.clone();
+        untold[2].token_ids = None;
+        let shares = Spent { completions: &untold, ..spent }.shares("numeric", 12.0);
+        assert_eq!((shares[&key(0)].0, shares[&key(5)].0), (2.0, 2.0));
+        let mut samples = run.samples.clone();
+        samples[0].cluster = Some("a".to_owned());
+        samples[1].cluster = Some("a".to_owned());
+        let units = units("numeric", (spent, 8.0), (spent, 8.0), &Clusters::new(&samples));
+        assert_eq!(units.len(), 5);
+        assert!(units.contains(&[4.0, 2.0, 4.0, 2.0]), "{units:?}");
+    }
+
+    #[test]
+    fn accuracy_and_every_measure_stand_in_one_table() {
+        let mut record = stored().record;
+        let ratio = |value: f64| Some(Ratio { value, low: value / 2.0, high: value * 2.0 });
+        for (place, dtype) in record.dtypes.iter_mut().enumerate() {
+            for rule in &mut dtype.rules {
+                rule.cost = Some(Cost {
+                    tokens_per_right: Some(30.0),
+                    seconds_per_right: Some(0.5),
+                    right_per_second: Some(2.0),
+                    joules_per_right: None,
+                    tokens_ratio: ratio(1.25).filter(|_| place > 0),
+                    seconds_ratio: ratio(0.8).filter(|_| place > 0),
+                    joules_ratio: None,
+                });
+            }
+        }
+        record.price_per_hour = Some(3.6);
+        let rows = cost_rows(&record);
+        let of = |what: &str| {
+            let found: Vec<_> = rows.iter().filter(|row| row.what.starts_with(what)).collect();
+            let [first, second] = found[..] else { panic!("{what}: {rows:?}") };
+            assert_eq!(first.first, what == "right, %");
+            (second.value.clone(), second.ratio.clone(), second.interval.clone())
+        };
+        let texts =
+            |value: &str, ratio: &str, interval: &str| (value.to_owned(), ratio.to_owned(), interval.to_owned());
+        assert_eq!(of("seconds a right"), texts("0.500", "0.80", "[0.40, 1.60]"));
+        assert_eq!(of("right answers a second"), texts("2.00", "1.25", "[0.62, 2.50]"));
+        assert_eq!(of("tokens a right"), texts("30.0", "1.25", "[0.62, 2.50]"));
+        assert_eq!(of("joules"), texts("n/a", "n/a", "n/a"));
+        assert_eq!(
+            of("money for 1,000"),
+            texts("0.500", "0.80", "[0.40, 1.60]"),
+            "0.5 s at 0.001 a second, a thousand times"
+        );
+        of("right, %");
+        of("tokens an answer");
+        record.price_per_hour = None;
+        assert!(!cost_rows(&record).iter().any(|row| row.what.starts_with("money")));
+    }
+}
