@@ -3,7 +3,7 @@
 use super::gate::Gate;
 use super::rows::ComparisonRow;
 use super::source::Source;
-use crate::jobs::eval::{Judged, verdict as sentence};
+use crate::jobs::eval::{Judged, until_sentence, verdict as sentence};
 
 /// Under the headline rule, each row against its reference, on the margin given. With a gate its checks speak, and nothing beside them:
 /// what a row is to its reference is another question than what it is to the baseline.
@@ -40,7 +40,7 @@ pub(in crate::compare) fn verdict(
         let reference = sources[rows[index].reference?];
         let is_own =
             reference.stored.path == run.path && judged(rows[index].reference?).record.dtype == until.reference;
-        is_own.then(|| run.record.until_sentence(record))?
+        is_own.then(|| until_sentence(&run.record, record))?
     };
     let of = |index: usize| until(index).unwrap_or_else(|| sentence(judged(index), paired(index), rule, margin_points));
     let compared: Vec<usize> =

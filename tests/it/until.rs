@@ -63,7 +63,8 @@ fn a_run_ends_when_each_variant_is_shown_to_be_worse_or_no_worse_and_says_so() {
     let found = shown(&record);
     let [(_, Shown::Worse, of_f16), (_, Shown::NoWorse, 212)] = &found[..] else { panic!("{found:?}") };
     assert!((10..60).contains(of_f16), "a third is lost: {found:?}");
-    assert_eq!(record.dtypes.iter().map(|dtype| dtype.n).collect::<Vec<_>>(), [212, *of_f16, 212]);
+    // The block that shows it is asked to its end: the engine's two, or 64 before any is open.
+    assert_eq!(record.dtypes.iter().map(|dtype| dtype.n).collect::<Vec<_>>(), [212, 64, 212]);
     assert!(!record.complete);
     let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
@@ -126,7 +127,7 @@ fn an_interrupted_run_goes_on_to_the_verdict_of_an_uninterrupted_one() {
     };
     let finished = evaluate_with(&broken, &inputs, open, &mut |event, flag| {
         // In the middle of a block.
-        if matches!(event, Event::Progress(progress) if progress.completed == 31) {
+        if matches!(event, Event::Progress(progress) if progress.completed == 71) {
             flag.store(true, Ordering::Relaxed);
         }
     });
@@ -171,7 +172,7 @@ fn questions_of_one_cluster_are_asked_together_and_count_once() {
     // 200 pairs are worth 200 questions, and these are too few to show it.
     assert_eq!((found[1].1, found[1].2), (Shown::Nothing, ROWS));
     assert_eq!(record.until.as_ref().unwrap().variants[1].answers, ROWS);
-    assert!(record.dtypes[1].n.is_multiple_of(2) && found[0].1 == Shown::Worse, "{found:?}");
+    assert!(found[0].2.is_multiple_of(2) && found[0].1 == Shown::Worse, "{found:?}");
 }
 
 #[test]
@@ -198,7 +199,7 @@ fn the_program_exits_with_1_unless_nothing_is_shown_to_be_worse() {
     assert_eq!(code, Some(1), "{said}");
     let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("Until no worse than 2 points"), "{table}");
-    assert!(said.contains("by all 3 questions"), "{said}");
+    assert!(said.contains("right on any of 3 questions"), "{said}");
     // All of them are asked: there is no rest.
     let (code, _, said) = run(&["--resume"]);
     assert_eq!(code, Some(0), "{said}");

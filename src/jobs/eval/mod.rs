@@ -3,6 +3,7 @@
 mod clusters;
 mod completions;
 mod cost;
+mod cost_rows;
 mod elsewhere;
 mod endings;
 mod finding;
@@ -27,8 +28,9 @@ mod verdict;
 mod view;
 
 pub use clusters::{ClusterKey, Clusters};
-pub use cost::{Cost, CostRow};
-pub(crate) use cost::{cost_rows_of, share_of};
+pub use cost::Cost;
+pub use cost_rows::CostRow;
+pub(crate) use cost_rows::{cost_rows_of, share_of};
 pub use elsewhere::{ScoreJob, ScoredCompletions, ScoredRow, score_completions};
 pub use endings::{Endings, Reader, endings};
 pub(crate) use finding::sentences;
@@ -46,6 +48,7 @@ pub use record::{DtypeRecord, EVAL_FORMAT, EvalRecord, Lengths, RuleRecord, Thou
 pub use repeats::RepeatRow;
 pub(crate) use repeats::together;
 pub use rescore::{Rescored, rescore};
+pub(crate) use rows::until_sentence;
 pub use stored::StoredRun;
 pub use summary::{Asked, Measured, summarise};
 pub use until::{Until, UntilRecord, UntilVariant};

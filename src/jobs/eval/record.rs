@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cost, EvalPlan, Finding, ProtocolPlan, UntilRecord, unreadable};
+use super::{Cost, EvalPlan, Finding, ProtocolPlan, UntilRecord};
 use crate::fault::Fault;
 use crate::record::{
     DeviceMemory, Machine, PeakMemory, REMAKE, RecordError, Session, VariantName, Versions, read_checked, write_json,
@@ -223,13 +223,6 @@ impl EvalRecord {
     pub fn check_rule(&self, rule: &str) -> Result<(), Fault> {
         let rules = self.rules();
         if rules.contains(&rule) { Ok(()) } else { Err(Fault::unknown("rule", rule, &rules)) }
-    }
-
-    /// What `--until` has shown of a variant, by the headline rule, in a sentence: it takes the place of the interval's verdict, which
-    /// holds for a number of questions that was fixed beforehand.
-    pub fn until_sentence(&self, dtype: &DtypeRecord) -> Option<String> {
-        let until = self.until.as_ref().filter(|until| until.rule == self.headline() && dtype.failure.is_none())?;
-        unreadable(dtype, &until.rule).is_none().then(|| until.sentence(&dtype.dtype))?
     }
 
     /// Makes another of its rules the headline.

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::{DEFAULT_MARGIN_POINTS, DtypeRecord, EvalRecord, Judged, RuleRecord, UntilRecord, UntilVariant, verdict};
+use super::{
+    DEFAULT_MARGIN_POINTS, DtypeRecord, EvalRecord, Judged, RuleRecord, UntilRecord, UntilVariant, unreadable, verdict,
+};
 use crate::report::grouped;
 use crate::report::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
 use crate::score::Shown;
@@ -192,6 +194,13 @@ pub(super) fn headline_row(record: &EvalRecord, dtype: &DtypeRecord) -> Headline
     }
 }
 
+/// What `--until` has shown of a variant, by the headline rule, in a sentence: it takes the place of the interval's verdict, which holds
+/// for a number of questions that was fixed beforehand.
+pub(crate) fn until_sentence(record: &EvalRecord, dtype: &DtypeRecord) -> Option<String> {
+    let until = record.until.as_ref().filter(|until| until.rule == record.headline() && dtype.failure.is_none())?;
+    unreadable(dtype, &until.rule).is_none().then(|| until.sentence(&dtype.dtype))?
+}
+
 /// Against the reference, where the run has it; else each variant alone.
 pub(super) fn verdicts(record: &EvalRecord) -> Vec<String> {
     let rule = record.headline();
@@ -199,7 +208,7 @@ pub(super) fn verdicts(record: &EvalRecord) -> Vec<String> {
     let reference = record.dtypes.iter().find(|dtype| Some(&dtype.dtype) == reference.as_ref() && dtype.n > 0);
     let others = record.dtypes.iter().filter(|dtype| reference.is_none_or(|reference| reference.dtype != dtype.dtype));
     let sentence = |dtype: &DtypeRecord| {
-        if let Some(until) = record.until_sentence(dtype) {
+        if let Some(until) = until_sentence(record, dtype) {
             return until;
         }
         let against = dtype.rule(rule).and_then(|rule| rule.against);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::cost::{Spent, cost, joules};
+use super::cost::{Spent, cost};
 use super::{ClusterKey, Clusters, DtypeRecord, EvalPlan, Lengths, RuleRecord, ThoughtRecord};
 use crate::engine::{CountedBy, Finish};
 use crate::record::{DeviceMemory, Session, StoredCompletion, StoredSample, VariantName};
@@ -216,6 +216,12 @@ fn verdicts(rule: &str, completions: &[StoredCompletion]) -> Verdicts {
             Some(((completion.sample, completion.repeat), score.correct))
         })
         .collect()
+}
+
+/// Joules of all of a variant's sessions; unknown where one does not say.
+fn joules(measured: &Measured) -> Option<f64> {
+    let all = measured.sessions.iter().map(|session| session.joules);
+    all.sum::<Option<f64>>().filter(|joules| *joules > 0.0)
 }
 
 fn spent<'a>(measured: &Measured<'a>) -> Spent<'a> {

@@ -122,8 +122,8 @@ impl<'a> Course<'a> {
         Self { until, rule, seed, repeats: plan.generation.repeats, units }
     }
 
-    /// What the completions of a variant show beside the reference's, of the units from the first on that both have answered whole; and
-    /// how many units these are.
+    /// What the completions of a variant show beside the reference's, looked at unit by unit from the first on until it is shown or one of
+    /// them has not answered; and how many units both have answered whole.
     pub(super) fn compare(
         &self,
         variant: &VariantName,
@@ -131,28 +131,33 @@ impl<'a> Course<'a> {
         own: &[StoredCompletion],
     ) -> (UntilVariant, usize) {
         let (reference, own) = (self.verdicts(reference), self.verdicts(own));
+        let margin = self.until.margin_points / 100.0;
         let largest = self.units.iter().map(Vec::len).max().unwrap_or(1) * self.repeats;
         let mut test = Sequential::new(largest);
-        let (mut questions, mut answers, mut lost, mut gained, mut done) = (0, 0, 0, 0, 0);
-        let mut right = 0;
+        let (mut questions, mut answers, mut lost, mut gained, mut right, mut done) = (0, 0, 0, 0, 0, 0);
+        let mut shown = Shown::Nothing;
         for unit in &self.units {
             let keys = unit.iter().flat_map(|sample| (0..self.repeats).map(move |repeat| (*sample, repeat)));
             let pairs: Option<Vec<(bool, bool)>> =
                 keys.map(|key| Some((*reference.get(&key)?, *own.get(&key)?))).collect();
             // Answers behind a gap are those that ended first, which are no random ones.
             let Some(pairs) = pairs else { break };
+            done += 1;
+            // What has been shown is shown: the rest of its block is not needed for it.
+            if shown != Shown::Nothing {
+                continue;
+            }
             let count = |wanted: (bool, bool)| pairs.iter().filter(|pair| **pair == wanted).count();
             let (fell, rose) = (count((true, false)), count((false, true)));
             test.add(fell, rose, pairs.len());
-            (lost, gained, answers) = (lost + fell, gained + rose, answers + pairs.len());
-            right += pairs.len() - count((false, false));
-            (questions, done) = (questions + unit.len(), done + 1);
+            (lost, gained, right) = (lost + fell, gained + rose, right + pairs.len() - count((false, false)));
+            (questions, answers) = (questions + unit.len(), answers + pairs.len());
+            shown = if right == 0 { Shown::Nothing } else { test.shown(margin) };
         }
-        let margin = self.until.margin_points / 100.0;
         let (low, high) = test.bounds();
-        let shown = UntilVariant {
+        let found = UntilVariant {
             variant: variant.clone(),
-            shown: if right == 0 { Shown::Nothing } else { test.shown(margin) },
+            shown,
             questions,
             answers,
             lost,
@@ -164,7 +169,7 @@ impl<'a> Course<'a> {
             evidence_worse: test.evidence_below(0.0),
             evidence_no_worse: test.evidence_above(-margin),
         };
-        (shown, done)
+        (found, done)
     }
 
     fn verdicts(&self, completions: &[StoredCompletion]) -> Verdicts {

@@ -3,7 +3,7 @@
 use crate::report::{Format, ReportError, awq, decoding, model, render_by, variants};
 use serde::Serialize;
 
-use super::cost::{CostRow, cost_rows};
+use super::cost_rows::{CostRow, cost_rows};
 use super::finding::sentences;
 use super::repeats::{RepeatRow, pass_columns, repeat_rows, together};
 use super::rows::{
@@ -82,7 +82,9 @@ pub struct EvalView<'a> {
     pub accuracies: Vec<AccuracyRow>,
     /// One a variant other than the reference and rule, where that is in the run; rules that count the same are one row.
     pub comparisons: Vec<ComparisonRow>,
-    /// Of a run that `--until` ended: one a variant other than the reference.
+    /// Of a run that `--until` ended: the margin in points, and the error in percent, of its verdicts.
+    pub until: Option<(String, String)>,
+    /// One a variant other than the reference.
     pub until_rows: Vec<UntilRow>,
     /// The k of pass@k in the table of repeats.
     pub pass_columns: Vec<usize>,
@@ -139,6 +141,10 @@ impl<'a> EvalView<'a> {
             findings: sentences(&record.findings),
             accuracies: record.dtypes.iter().flat_map(accuracy_rows).collect(),
             comparisons,
+            until: record
+                .until
+                .as_ref()
+                .map(|until| (until.margin_points.to_string(), format!("{:.0}", until.error * 100.0))),
             until_rows: until_rows(record),
             repeat_rows: record.dtypes.iter().flat_map(|dtype| repeat_rows(dtype, &pass_columns)).collect(),
             pass_columns,
