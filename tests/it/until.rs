@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use evalsuite::engine::{Dtype, EngineError};
+use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, OpenOptions, Request};
 use evalsuite::jobs::Event;
 use evalsuite::jobs::eval::{EvalInputs, EvalJob, EvalRecord, StoredRun, Until, UntilRecord};
-use evalsuite::record::{Glance, RunStatus};
+use evalsuite::record::{Glance, RunFolder, RunStatus, read_journal};
 use evalsuite::score::Shown;
 use evalsuite::task::{ChatUse, Dataset, Sample};
 
@@ -87,7 +87,7 @@ fn a_run_ends_when_each_variant_is_shown_to_be_worse_or_no_worse_and_says_so() {
     // What was shown is shown: the same command asks nothing more, and opens no engine.
     let again = EvalJob { resume: true, ..job };
     let mut opened = 0;
-    let open = &mut |options: &evalsuite::engine::OpenOptions| {
+    let open = &mut |options: &OpenOptions| {
         opened += 1;
         Ok(engine(options.dtype, "1"))
     };
@@ -121,7 +121,7 @@ fn an_interrupted_run_goes_on_to_the_verdict_of_an_uninterrupted_one() {
     let whole = evaluate(&until(scratch.path().join("whole")), &inputs).unwrap().results.unwrap().0;
     let broken = until(scratch.path().join("broken"));
     let opened = RefCell::new(Vec::new());
-    let open = &mut |options: &evalsuite::engine::OpenOptions| {
+    let open = &mut |options: &OpenOptions| {
         opened.borrow_mut().push(options.dtype);
         Ok(engine(options.dtype, "1"))
     };
@@ -144,7 +144,7 @@ fn a_variant_that_fails_leaves_the_others_their_verdict_and_the_reference_ends_t
     let scratch = scratch();
     let inputs = flexible(inputs());
     let failing = |dtype: Dtype, folder: &str| {
-        let open = &mut |options: &evalsuite::engine::OpenOptions| {
+        let open = &mut |options: &OpenOptions| {
             if options.dtype == dtype {
                 Err(EngineError::invalid("no such card", "buy one"))
             } else {
@@ -203,4 +203,67 @@ fn the_program_exits_with_1_unless_nothing_is_shown_to_be_worse() {
     // All of them are asked: there is no rest.
     let (code, _, said) = run(&["--resume"]);
     assert_eq!(code, Some(0), "{said}");
+}
+
+/// The scripted engine with a meter that a step moves by one joule.
+struct Metered {
+    engine: Box<dyn Engine>,
+    joules: f64,
+}
+
+impl Engine for Metered {
+    fn info(&self) -> &EngineInfo {
+        self.engine.info()
+    }
+
+    fn joules(&self) -> Option<f64> {
+        Some(self.joules)
+    }
+
+    fn submit(&mut self, request: Request) -> Result<(), EngineError> {
+        self.engine.submit(request)
+    }
+
+    fn step(&mut self, events: &mut Vec<EngineEvent>) -> Result<(), EngineError> {
+        self.joules += 1.0;
+        self.engine.step(events)
+    }
+
+    fn cancel(&mut self, request: usize) -> bool {
+        self.engine.cancel(request)
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.engine.capacity()
+    }
+}
+
+#[test]
+fn the_blocks_of_a_session_add_up_in_time_and_energy() {
+    let scratch = scratch();
+    let inputs = flexible(inputs());
+    // The meter stands anywhere when the engine is opened.
+    let open = &mut |options: &OpenOptions| {
+        let metered: Box<dyn Engine> = Box::new(Metered { engine: engine(options.dtype, "1"), joules: 1000.0 });
+        Ok(metered)
+    };
+    let finished = evaluate_with(&until(scratch.path().join("run")), &inputs, open, &mut |_, _| {}).unwrap();
+    let run = StoredRun::read(&finished.folder).unwrap();
+    for (dtype, (_, completions)) in run.record.dtypes.iter().zip(&run.completions) {
+        let [session] = &dtype.sessions[..] else { panic!("{} sessions", dtype.sessions.len()) };
+        // An answer a step, in every block.
+        assert_eq!(session.joules, Some(dtype.n as f64), "{}", dtype.dtype);
+        let right = dtype.rule(run.record.headline()).unwrap().accuracy.unwrap().successes as f64;
+        let cost = dtype.rule(run.record.headline()).unwrap().cost.unwrap();
+        assert!((cost.joules_per_right.unwrap() - dtype.n as f64 / right).abs() < 1e-9);
+        assert!((cost.seconds_per_right.unwrap() - dtype.generate_seconds.unwrap() / right).abs() < 1e-9);
+        // Each block goes on where the one before it ended.
+        let latest = completions.iter().map(|one| one.at_seconds).fold(0.0, f64::max);
+        assert!(latest <= session.generate_seconds.unwrap(), "{latest}");
+        let mut journal = read_journal(&RunFolder::journal_path(&finished.folder, &dtype.dtype)).unwrap().values;
+        let in_order: Vec<f64> = journal.drain(..).map(|one| one.at_seconds).collect();
+        assert!(in_order.is_sorted(), "{in_order:?}");
+    }
+    let ratio = run.record.dtypes[2].rule(run.record.headline()).unwrap().cost.unwrap().joules_ratio.unwrap();
+    assert!((ratio.value - 1.0).abs() < 1e-9, "bf16 answers as f32 does: {ratio:?}");
 }
