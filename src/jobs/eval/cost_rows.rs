@@ -67,7 +67,7 @@ pub(crate) fn cost_rows_of(dtype: &DtypeRecord, record: &EvalRecord) -> Vec<Cost
         dtype: dtype.dtype.to_string(),
         first: false,
         what: what.to_owned(),
-        value: value.map_or_else(nothing, digits),
+        value: value.map_or_else(nothing, significant),
         ratio: ratio.map_or_else(nothing, |ratio| format!("{:.2}", ratio.value)),
         interval: ratio.map_or_else(nothing, |ratio| format!("[{:.2}, {:.2}]", ratio.low, ratio.high)),
     };
@@ -82,10 +82,25 @@ pub(crate) fn cost_rows_of(dtype: &DtypeRecord, record: &EvalRecord) -> Vec<Cost
     std::iter::once(right).chain(measures.into_iter().chain(price).map(row)).collect()
 }
 
+/// Three digits that count, however small: `0.00512`, `0.500`, `21,784`.
+fn significant(value: f64) -> String {
+    if value >= 1.0 || value <= 0.0 {
+        return digits(value);
+    }
+    let places = (2.0 - value.log10().floor()).clamp(3.0, 9.0) as usize;
+    format!("{value:.places$}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::jobs::eval::reading::tests::stored;
+
+    #[test]
+    fn small_costs_keep_three_digits() {
+        let words = [0.0, 0.005_123, 0.5, 0.012_34, 3.0, 21_784.0].map(significant);
+        assert_eq!(words, ["0.000", "0.00512", "0.500", "0.0123", "3.00", "21,784"]);
+    }
 
     #[test]
     fn a_line_of_the_csv_has_its_answer_s_share() {
