@@ -8,6 +8,7 @@ use super::eval::{EvalArguments, EvalFlags};
 use super::exit::HELP as EXIT_CODES;
 use super::export::ExportArguments;
 use super::golden::GoldenArguments;
+use super::import::ImportArguments;
 use super::list::ListArguments;
 use super::load::LoadArguments;
 use super::perplexity::PerplexityArguments;
@@ -23,14 +24,15 @@ use super::serve::ServeArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
 use super::{
-    bench, doctor, eval, export, golden, list, load, perplexity, probe, protocol, quality, quantize, report, rescore,
-    resume, score, serve, show, synth,
+    bench, doctor, eval, export, golden, import, list, load, perplexity, probe, protocol, quality, quantize, report,
+    rescore, resume, score, serve, show, synth,
 };
 
 /// What `--vs` takes, in `report` and in `bench`.
 const ELSEWHERE: &str = "\
---vs FILE is JSON; what was not measured is left out, and what bench --out has
-written will do. Each row needs engine and precision, and a source of its own or
+--vs FILE is JSON; what was not measured is left out, and what bench --out, vLLM's
+bench serve, guidellm, aiperf, llama-bench or lm-evaluation-harness has written
+will do. Each row needs engine and precision, and a source of its own or
 of the file; times are in seconds unless they say else:
   {\"format\": 1, \"source\": \"...\", \"machine\": \"...\", \"date\": \"...\", \"rows\": [
     {\"engine\": \"name version\", \"precision\": \"f16\", \"model\": \"...\",
@@ -103,6 +105,9 @@ pub enum Command {
     /// Write a run as lm-evaluation-harness, Inspect AI or tables of data have theirs
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", export::EXAMPLES))]
     Export(ExportArguments),
+    /// Take in results of lm-evaluation-harness or Inspect AI, as runs like any other
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", import::EXAMPLES))]
+    Import(Box<ImportArguments>),
     /// Write, check and explain the files that say how to ask and how to score
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", protocol::EXAMPLES))]
     Protocol(ProtocolArguments),

@@ -9,8 +9,8 @@ use super::parser::parse;
 use super::printer::{print_error, set_quiet};
 use super::resume::{self, Next, ResumeArguments};
 use super::{
-    bench, doctor, eval, export, golden, list, load, perplexity, probe, protocol, quality, quantize, report, rescore,
-    score, serve, show, synth,
+    bench, doctor, eval, export, golden, import, list, load, perplexity, probe, protocol, quality, quantize, report,
+    rescore, score, serve, show, synth,
 };
 use crate::jobs::JobError;
 
@@ -50,6 +50,7 @@ fn dispatch(own: &Command, command: Vec<String>) -> Result<Exit, JobError> {
         Command::Show(arguments) => show::run(arguments),
         Command::Report(arguments) => report::run(arguments, command),
         Command::Export(arguments) => export::run(arguments),
+        Command::Import(arguments) => import::run(arguments, command),
         Command::Protocol(arguments) => protocol::run(arguments),
         Command::Quantize(arguments) => quantize::run(arguments),
         Command::Synth(arguments) => synth::run(arguments),

@@ -12,6 +12,7 @@ mod export;
 mod flags;
 mod golden;
 mod headline;
+mod import;
 mod interrupt;
 mod isolated;
 mod list;

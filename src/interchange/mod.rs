@@ -3,10 +3,14 @@
 
 mod export;
 mod file;
+mod import;
 mod inspect;
 mod lm_eval;
+mod origin;
 mod parquet;
 mod rows;
+mod told;
 
 pub use export::{EXPORT_FORMATS, Export, ExportFormat, Exported, export};
+pub use import::{Import, import};
 pub use rows::ExportedRow;

@@ -10,6 +10,7 @@ use parquet::record::Field;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::data;
 use crate::program::{evalsuite, mistake, text};
 use crate::serve_clients::{python_with, run};
 
@@ -190,4 +191,242 @@ fn what_cannot_be_exported_is_refused() {
     assert!(refused(world, "export nowhere").contains("the run nowhere is not there"));
     let error = refused(world, "export greedy --format parquet --out greedy/plan.json/x");
     assert!(error.contains("cannot write greedy/plan.json/x"), "{error}");
+}
+
+fn given(name: &str) -> PathBuf {
+    data("interchange").join(name)
+}
+
+/// Takes in and gives the folder of the run.
+fn imported(arguments: &str) -> (TempDir, PathBuf, String) {
+    let scratch = tempfile::tempdir().unwrap();
+    let err = says(scratch.path(), &format!("import {arguments} --out run")).1;
+    let run = scratch.path().join("run");
+    (scratch, run, err)
+}
+
+/// `(rule, right, n)` of a run's variant.
+fn right(run: &Path, variant: &str) -> Vec<(String, u64, u64)> {
+    let own = accuracies(run).into_iter().filter(|(name, ..)| name == variant);
+    own.map(|(_, rule, right, n)| (rule, right, n)).collect()
+}
+
+fn answers(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("answers.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn what_was_exported_comes_back_with_the_same_accuracy_and_answers() {
+    for name in ["greedy", "sampled"] {
+        let original = WORLD.path().join(name);
+        for format in ["lm-eval", "inspect"] {
+            let (_out, path) = exported(name, format);
+            let (scratch, run, err) = imported(&path.display().to_string());
+            assert!(err.contains("evalsuite"), "{err}");
+            assert_eq!(accuracies(&run), accuracies(&original), "{name} by {format}");
+            let (theirs, own) = (answers(&original), answers(&run));
+            assert_eq!(theirs.len(), own.len());
+            for (theirs, own) in theirs.iter().zip(&own) {
+                for key in ["dtype", "sample", "repeat", "text"] {
+                    assert_eq!(theirs[key], own[key], "{format} {key}");
+                }
+                let scores = |answer: &Value| -> Vec<_> {
+                    let scores = answer["scores"].as_array().unwrap().iter();
+                    scores
+                        .map(|score| (score["rule"].clone(), score["value"].clone(), score["correct"].clone()))
+                        .collect()
+                };
+                assert_eq!(scores(theirs), scores(own), "{format}");
+            }
+            let samples = |run: &Path| -> Vec<Value> {
+                let text = fs::read_to_string(run.join("samples.jsonl")).unwrap();
+                let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                lines.iter_mut().for_each(|line| {
+                    line.as_object_mut().unwrap().remove("crc32");
+                });
+                lines
+            };
+            assert_eq!(samples(&run), samples(&original), "{format}");
+            // It is the same questions, asked and scored the same: it can be a baseline of the run that it was.
+            let report = says(scratch.path(), &format!("report {} --baseline run --format json", original.display())).0;
+            let report: Value = serde_json::from_str(&report).unwrap();
+            let pair = report["pairs"].as_array().unwrap().iter().find(|pair| pair["n"].as_u64() > Some(0)).unwrap();
+            assert!(pair["rule"].is_string());
+            assert_eq!(report["gate"]["passed"], true, "{}", report["gate"]);
+        }
+    }
+}
+
+#[test]
+fn the_harness_s_own_files_become_a_run() {
+    // Written by lm-evaluation-harness 0.4.13.
+    let folder = given("lm-eval/bundled");
+    let (scratch, run, err) = imported(&format!("{} --task arithmetic_here", folder.display()));
+    assert!(err.contains("lm-evaluation-harness 0.4.13, bundled on arithmetic_here"), "{err}");
+    assert!(!err.contains("the tool's own result"), "{err}");
+    let rules = [("strict-match".to_owned(), 10, 12), ("flexible-extract".to_owned(), 10, 12)];
+    assert_eq!(right(&run, "completions"), rules);
+    let first = &answers(&run)[0];
+    assert_eq!(first["text"], "They cost 4 * 10 = $<<4*10=40>>40.\n#### 40");
+    assert_eq!((&first["scores"][0]["value"], &first["scores"][0]["correct"]), (&json!("40"), &json!(true)));
+    let record = read(&run.join("record.json"));
+    assert_eq!(
+        (&record["plan"]["model"]["name"], &record["plan"]["task"]["name"]),
+        (&json!("bundled"), &json!("arithmetic_here"))
+    );
+    assert_eq!(record["dtypes"][0]["output_tokens_per_second"], Value::Null);
+    // A run like any other: shown, reported, scored anew by rules of ours.
+    assert!(says(scratch.path(), "show run --wrong").0.contains("172 - 166"));
+    assert!(says(scratch.path(), "report run --format html").0.contains("arithmetic_here"));
+    let again: Value =
+        serde_json::from_str(&says(scratch.path(), "rescore run --protocol gsm8k-cot-zeroshot --format json").0)
+            .unwrap();
+    assert_eq!(again["dtypes"][0]["rules"][0]["accuracy"]["n"], 12);
+
+    // Several answers to a question were scored as one.
+    let (_scratch, run, err) = imported(&format!("{} --task arithmetic_repeats", folder.display()));
+    assert!(err.contains("the first stands here"), "{err}");
+    assert_eq!(right(&run, "completions")[0], ("strict-match".to_owned(), 11, 12));
+    let report = refused(scratch.path(), &format!("import {} --out x", folder.display()));
+    assert!(report.contains("these are 3 runs") && report.contains("--task"), "{report}");
+}
+
+#[test]
+fn a_choice_is_what_the_model_finds_likeliest() {
+    let (_scratch, run, err) = imported(&format!("{} --task choices_here", given("lm-eval/bundled").display()));
+    assert!(err.contains("neither right nor wrong by sample: brier_score"), "{err}");
+    assert_eq!(right(&run, "completions"), [("acc".to_owned(), 1, 6), ("acc_norm".to_owned(), 1, 6)]);
+    let first = &answers(&run)[0];
+    assert_eq!((&first["text"], &first["scores"][0]["correct"]), (&json!("6"), &json!(false)));
+    let samples = fs::read_to_string(run.join("samples.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(samples.lines().next().unwrap()).unwrap();
+    assert_eq!(first["answer"], "7", "the target is the number of a choice");
+}
+
+/// As lm-evaluation-harness 0.4.2 laid files out, by its source: one list, no filter's name, everything in one folder.
+fn old_layout(folder: &Path) {
+    let new = given("lm-eval/bundled");
+    let files = || fs::read_dir(&new).unwrap().map(|entry| entry.unwrap().path());
+    let text = files().find(|path| path.display().to_string().contains("samples_arithmetic_here")).unwrap();
+    let rows = fs::read_to_string(text).unwrap();
+    let old = rows.lines().map(|line| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let request = &row["arguments"]["gen_args_0"];
+        json!({
+            "doc_id": row["doc_id"], "doc": row["doc"], "target": row["target"],
+            "arguments": [[request["arg_0"][0], request["arg_1"]]], "resps": row["resps"],
+            "filtered_resps": row["filtered_resps"], "exact_match": row["exact_match"],
+        })
+    });
+    let old: Vec<Value> = old.collect();
+    fs::write(folder.join("model__bundled_arithmetic_here.jsonl"), serde_json::to_string_pretty(&old).unwrap())
+        .unwrap();
+    let results = files().filter(|path| path.display().to_string().contains("results_"));
+    let results = results.map(|path| read(&path)).find(|json| json["configs"]["arithmetic_here"].is_object()).unwrap();
+    let old = json!({
+        "results": {"arithmetic_here": results["results"]["arithmetic_here"]},
+        "configs": {"arithmetic_here": results["configs"]["arithmetic_here"]},
+        "versions": results["versions"], "n-shot": results["n-shot"],
+        "config": {"model": "hf", "model_args": "pretrained=org/model,dtype=float16", "limit": 12.0},
+        "git_hash": "abc",
+    });
+    fs::write(folder.join("results.json"), old.to_string()).unwrap();
+}
+
+#[test]
+fn the_harness_s_old_layout_is_read_too() {
+    let scratch = tempfile::tempdir().unwrap();
+    old_layout(scratch.path());
+    for source in [".", "results.json", "model__bundled_arithmetic_here.jsonl"] {
+        says(scratch.path(), &format!("import {source} --out run"));
+        let run = scratch.path().join("run");
+        let rules = [("strict-match".to_owned(), 10, 12), ("flexible-extract".to_owned(), 10, 12)];
+        assert_eq!(right(&run, "f16"), rules, "{source}");
+        assert_eq!(read(&run.join("record.json"))["plan"]["model"]["name"], "org/model");
+        fs::remove_dir_all(run).unwrap();
+    }
+}
+
+#[test]
+fn models_become_variants_where_they_are_named() {
+    let (worse, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    old_layout(worse.path());
+    let file = worse.path().join("model__bundled_arithmetic_here.jsonl");
+    let mut rows: Vec<Value> = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    // The first two questions are lost, by either filter.
+    for row in rows.iter_mut().filter(|row| row["doc_id"].as_u64() < Some(2)) {
+        row["exact_match"] = json!(0.0);
+    }
+    fs::write(&file, json!(rows).to_string()).unwrap();
+    let good = tempfile::tempdir().unwrap();
+    old_layout(good.path());
+    let words = format!("import base={} small={} --out run", good.path().display(), worse.path().display());
+    let (table, err) = says(scratch.path(), &words);
+    // The results beside the changed samples are told to differ.
+    assert!(
+        err.contains("small: strict-match: the samples are right in 66.67 %, but the tool's own result is 83.33 %"),
+        "{err}"
+    );
+    assert!(!err.contains("base: strict-match: the samples"), "{err}");
+    assert!(table.contains("base") && table.contains("small"), "{table}");
+    let record = read(&scratch.path().join("run/record.json"));
+    let against = &record["dtypes"][1]["rules"][0]["against_f32"];
+    assert_eq!((&against["lost"], &against["gained"]), (&json!(2), &json!(0)));
+    // A model that was asked otherwise is none of these.
+    let results = read(&worse.path().join("results.json"));
+    let other = results.to_string().replace("{{question}}", "Q: {{question}}");
+    fs::write(worse.path().join("results.json"), other).unwrap();
+    let error = refused(scratch.path(), &words.replace("--out run", "--out other"));
+    assert!(error.contains("was asked or scored otherwise"), "{error}");
+}
+
+#[test]
+fn inspect_s_own_logs_become_runs() {
+    // Written by inspect-ai 0.3.285, without their events.
+    let (scratch, run, err) = imported(&given("inspect/greedy.json").display().to_string());
+    assert!(err.contains("Inspect AI 0.3.285, openai-api/here/bundled on arithmetic"), "{err}");
+    assert!(!err.contains("the tool's own result"), "{err}");
+    assert_eq!(right(&run, "completions"), [("match".to_owned(), 10, 12), ("pattern".to_owned(), 10, 12)]);
+    let first = &answers(&run)[0];
+    assert_eq!(
+        (&first["prompt_tokens"], &first["text"]),
+        (&json!(27), &json!("They cost 4 * 10 = $<<4*10=40>>40.\n#### 40"))
+    );
+    let samples = fs::read_to_string(run.join("samples.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(samples.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["id"], &first["answer"]), (&json!("q0"), &json!("40")));
+    assert_eq!(read(&run.join("record.json"))["dtypes"][0]["output_tokens"], 674, "as Inspect counted them");
+    assert!(says(scratch.path(), "report run").0.contains("pattern"));
+
+    // Epochs are repeats.
+    let (_scratch, run, _) = imported(&given("inspect/epochs.json").display().to_string());
+    assert_eq!(right(&run, "completions")[0], ("match".to_owned(), 10, 12));
+    assert_eq!(read(&run.join("record.json"))["plan"]["generation"]["repeats"], 2);
+}
+
+#[test]
+fn what_cannot_be_imported_is_refused_with_its_place() {
+    let scratch = tempfile::tempdir().unwrap();
+    let here = |name: &str, text: &str| fs::write(scratch.path().join(name), text).unwrap();
+    let error = |words: &str| refused(scratch.path(), &format!("import {words}"));
+    assert!(error("nowhere").contains("nowhere is not there"));
+    assert!(error(".").contains("nothing to import"));
+    here("samples_a_1.jsonl", "{\"doc_id\": 0, \"resps\": [[\"x\"]], \"bleu\": 0.4}\n");
+    assert!(error("samples_a_1.jsonl").contains("no metric is right or wrong by sample: bleu"));
+    here("samples_a_1.jsonl", "{\"doc_id\": 0, \"resps\": [[\"x\"]], \"acc\": 1}\n{\n");
+    assert!(error("samples_a_1.jsonl").contains("samples_a_1.jsonl: line 2: not a JSON object"));
+    here("samples_a_1.jsonl", "{\"resps\": [[\"x\"]], \"acc\": 1}\n");
+    assert!(error("samples_a_1.jsonl").contains("sample 1 has no `doc_id`"));
+    here("samples_a_1.jsonl", "");
+    assert!(error("samples_a_1.jsonl").contains("there is no sample in it"));
+    here("log.json", "{\"status\": \"success\", \"eval\": {\"task\": \"t\", \"model\": \"m\"}}");
+    assert!(error("log.json").contains("the log has no samples"));
+    here("log.eval", "PK");
+    assert!(error("log.eval").contains("inspect log dump") || error("log.eval").contains("not JSON"));
+    let logs = given("inspect/greedy.json");
+    assert!(error(&format!("{} --task other", logs.display())).contains("other"));
+    assert!(error(&format!("{} --rule other", logs.display())).contains("other"));
+    assert!(error(&format!("{} --reference other", logs.display())).contains("other"));
+    assert!(error(&format!("a/b={}", logs.display())).contains("no name of a variant"));
 }

@@ -8,6 +8,7 @@ use super::LOG_VERSION;
 use crate::engine::Finish;
 use crate::files::sha256;
 use crate::interchange::file::{ExportedFile, fault};
+use crate::interchange::origin::{KEY, Origin};
 use crate::interchange::rows::{ExportedRow, rows, task_name};
 use crate::jobs::JobError;
 use crate::jobs::eval::StoredRun;
@@ -74,6 +75,7 @@ fn log(run: &StoredRun, variant: &str, own: &[&ExportedRow]) -> Value {
             "config": {"epochs": plan.generation.repeats},
             "packages": {"evalsuite": plan.invocation.evalsuite},
             "scorers": scorers,
+            "metadata": {KEY: Origin::of(run)},
         },
         "plan": {"name": "plan", "steps": [{"solver": "generate", "params": {}}], "config": generation},
         "results": {

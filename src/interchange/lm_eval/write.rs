@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::INVALID;
 use crate::files::sha256;
 use crate::interchange::file::{ExportedFile, fault};
+use crate::interchange::origin::{KEY, Origin};
 use crate::interchange::rows::{ExportedRow, rows, task_name};
 use crate::jobs::JobError;
 use crate::jobs::eval::StoredRun;
@@ -65,6 +66,9 @@ fn sample(run: &StoredRun, row: &ExportedRow, rule: &str) -> Value {
     doc.insert("reference".to_owned(), json!(row.reference));
     if let Some(id) = row.id {
         doc.insert("id".to_owned(), json!(id));
+    }
+    if let Some(cluster) = row.cluster {
+        doc.insert("cluster".to_owned(), json!(cluster));
     }
     let doc = Value::Object(doc);
     let prompt = row.prompt.or(row.question).unwrap_or_default();
@@ -167,9 +171,7 @@ fn config(run: &StoredRun, rules: &[&str]) -> Value {
         "repeats": 1,
         "metadata": {
             "version": plan.protocol.version,
-            "protocol": plan.protocol.name,
-            "protocol_sha256": plan.protocol.sha256,
-            "dataset_sha256": plan.dataset.sha256,
+            KEY: Origin::of(run),
         },
     })
 }

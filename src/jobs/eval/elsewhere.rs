@@ -234,7 +234,8 @@ fn record(
     );
     let results = Results {
         plan,
-        protocol,
+        rules: protocol.rule_names(),
+        headline: protocol.headline.clone(),
         generated_under: None,
         ground_truth: None,
         completions: journals,

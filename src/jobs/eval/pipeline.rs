@@ -131,7 +131,8 @@ fn record(
     let results = Results {
         ground_truth: plan.ground_truth(),
         plan: plan.clone(),
-        protocol: &inputs.protocol,
+        rules: inputs.protocol.rule_names(),
+        headline: inputs.protocol.headline.clone(),
         generated_under: None,
         completions: &journals,
         ran,

@@ -105,7 +105,8 @@ impl Rescoring {
                 generated_under: generated.as_ref().map(|generated| generated.name.clone()),
                 ..plan
             },
-            protocol,
+            rules: protocol.rule_names(),
+            headline: protocol.headline.clone(),
             generated_under: generated,
             completions: &self.completions,
             ran: self.sessions.iter().map(|sessions| (sessions.clone(), None)).collect(),

@@ -2,14 +2,15 @@
 
 use super::{Answers, Asked, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, findings, summarise};
 use crate::record::{Machine, Session, StoredCompletion, StoredSample, VariantName, utc_now};
-use crate::task::Protocol;
 
 /// What a record is made of; the rest follows.
 pub(super) struct Results<'a> {
     /// What was asked for.
     pub(super) plan: EvalPlan,
-    /// Its rules scored the answers.
-    pub(super) protocol: &'a Protocol,
+    /// The rules that scored the answers, in order.
+    pub(super) rules: Vec<String>,
+    /// The rule that decides.
+    pub(super) headline: String,
     /// Of rescored answers: the protocol that they were made with.
     pub(super) generated_under: Option<ProtocolPlan>,
     /// The variant that holds the model's weights as they were trained.
@@ -32,8 +33,7 @@ impl Results<'_> {
         let measured = self.completions.iter().zip(self.ran).map(|((variant, completions), (sessions, failure))| {
             Measured { dtype: variant.clone(), completions, sessions, failure }
         });
-        let dtypes =
-            summarise(&measured.collect::<Vec<_>>(), &Asked::new(&self.plan, self.protocol.rule_names(), self.samples));
+        let dtypes = summarise(&measured.collect::<Vec<_>>(), &Asked::new(&self.plan, self.rules, self.samples));
         let asked = self.plan.completions_per_variant();
         let mut record = EvalRecord {
             format: EVAL_FORMAT,
@@ -44,7 +44,7 @@ impl Results<'_> {
             complete: dtypes.iter().all(|dtype| dtype.n == asked),
             answers_sha256: self.answers_sha256,
             notes: self.notes,
-            headline: Some(self.protocol.headline.clone()),
+            headline: Some(self.headline),
             price_per_hour: None,
             until: None,
             findings: Vec::new(),
