@@ -34,7 +34,7 @@ mod variant;
 
 pub use answers::answers;
 pub use clock::{utc_now, utc_stamp};
-pub use elsewhere::{Elsewhere, ElsewhereRow};
+pub use elsewhere::{Elsewhere, ElsewhereRow, UNKNOWN as UNKNOWN_PRECISION};
 pub use error::RecordError;
 pub use folder::RunFolder;
 pub use glance::{Glance, RunStatus};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{BenchRow, Peers};
 use crate::jobs::JobError;
-use crate::record::{Elsewhere, ElsewhereRow};
+use crate::record::{Elsewhere, ElsewhereRow, UNKNOWN_PRECISION};
 
 /// Reads the rows that belong to variants of these names (`None`: of whatever precision, for a server does not tell its own) and to the model
 /// of this name: those whose model is part of the name, or, where there is none, those without a model.
@@ -21,8 +21,8 @@ pub(super) fn chosen(elsewhere: Elsewhere, model: &str, names: Option<&[&str]>) 
         .filter_map(|row| row.model.clone())
         .filter(|shape| model.contains(&shape.to_lowercase()))
         .max_by_key(String::len);
-    let belongs =
-        |row: &ElsewhereRow| row.model == shape && names.is_none_or(|names| names.contains(&row.precision.as_str()));
+    let fits = |precision: &str| precision == UNKNOWN_PRECISION || names.is_none_or(|names| names.contains(&precision));
+    let belongs = |row: &ElsewhereRow| row.model == shape && fits(&row.precision);
     Peers {
         source: elsewhere.path,
         sha256: elsewhere.sha256,

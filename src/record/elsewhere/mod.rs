@@ -26,7 +26,10 @@
 //! | `accuracy_percent`, `n` | | percent of n questions; one needs the other |
 //! | `peak_memory_bytes` | | bytes |
 //!
-//! A record of `evalsuite bench --out FILE` is such a file: what stands beside `rows` there is left unread.
+//! A record of `evalsuite bench --out FILE` is such a file: what stands beside `rows` there is left unread. What other tools write is read
+//! as it is (`tools.rs`).
+
+mod tools;
 
 use std::path::Path;
 
@@ -39,6 +42,9 @@ use crate::files::{read_text, sha256};
 const HINT: &str = "a file for `--vs` is JSON: {\"rows\": [{\"engine\": \"vLLM 0.24\", \"precision\": \"f16\", \"source\": \
                     \"where from\", \"tokens_per_second\": 653.2, \"load_seconds\": 53.2, \"accuracy_percent\": 70.1, \"n\": \
                     1319}]}; `evalsuite bench --help` names every key";
+
+/// The precision of a row whose file does not tell it.
+pub const UNKNOWN: &str = "unknown";
 
 /// The version of the format; a file need not say it.
 const FORMAT: u64 = 1;
@@ -106,7 +112,10 @@ impl Elsewhere {
 
     fn parse(text: &str, path: &str) -> Result<Self, RecordError> {
         let invalid = |what: String| RecordError::invalid(format!("--vs {path}: {what}"), HINT);
-        let json: Value = serde_json::from_str(text).map_err(|error| invalid(format!("not JSON: {error}")))?;
+        let json = json_or_lines(text).map_err(|error| invalid(format!("not JSON: {error}")))?;
+        if let Some(told) = tools::read(&json).filter(|_| json.get("rows").is_none()) {
+            return Self::of_tool(told, text, path).map_err(invalid);
+        }
         if let Some(format) = json.get("format").filter(|format| format.as_u64() != Some(FORMAT)) {
             return Err(invalid(format!("format {format}, but this evalsuite reads format {FORMAT}")));
         }
@@ -125,6 +134,20 @@ impl Elsewhere {
         Ok(Self { path: path.to_owned(), sha256: sha256(text.as_bytes()), machine, date, rows })
     }
 
+    fn of_tool(told: tools::Told, text: &str, path: &str) -> Result<Self, String> {
+        let tools::Told { tool, date, mut rows } = told;
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let on = date.as_ref().map(|date| format!(", {date}")).unwrap_or_default();
+        for (index, row) in rows.iter_mut().enumerate() {
+            row.check().map_err(|(key, what)| format!("row {index} of {tool}: {key} {what}"))?;
+            row.source = Some(format!("{name} ({tool}{on})"));
+        }
+        if rows.is_empty() {
+            return Err(format!("{tool} tells of no figure that a row could have"));
+        }
+        Ok(Self { path: path.to_owned(), sha256: sha256(text.as_bytes()), machine: None, date, rows })
+    }
+
     /// Every row with its source; one without is refused, for a report must say where figures come from.
     pub fn into_sourced(self) -> Result<Vec<(ElsewhereRow, String)>, RecordError> {
         let sourced = |(index, row): (usize, ElsewhereRow)| match row.source.clone() {
@@ -136,6 +159,15 @@ impl Elsewhere {
         };
         self.rows.into_iter().enumerate().map(sourced).collect()
     }
+}
+
+/// A document, or a list of what stands on lines of their own.
+fn json_or_lines(text: &str) -> Result<Value, serde_json::Error> {
+    serde_json::from_str(text).or_else(|error| {
+        let lines = text.lines().filter(|line| !line.trim().is_empty()).map(serde_json::from_str::<Value>);
+        let lines: Option<Vec<Value>> = lines.map(Result::ok).collect();
+        lines.filter(|lines| lines.iter().all(Value::is_object)).map(Value::Array).ok_or(error)
+    })
 }
 
 /// `bench.json (an H200, 2026-01-01)`; nothing where the file says neither.
@@ -243,6 +275,81 @@ mod tests {
         assert_eq!(source("\"source\": \"a paper\", ", own).unwrap(), "mine");
         let error = source("", row).unwrap_err().to_string();
         assert!(error.contains("rows[0]: `source` is missing") && error.contains("hint: say where"), "{error}");
+    }
+
+    /// Files in `tests/data/interchange`, whose README says who made them.
+    fn of_tool(name: &str) -> Elsewhere {
+        Elsewhere::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/interchange").join(name)).unwrap()
+    }
+
+    #[test]
+    fn vllm_s_lines_are_the_levels_of_one_server() {
+        let file = of_tool("vllm.jsonl");
+        let row = &file.rows[0];
+        assert_eq!((file.rows.len(), row.engine.as_str(), row.precision.as_str()), (1, "vllm", UNKNOWN));
+        assert_eq!(row.model.as_deref(), Some("tiny-1B"));
+        let levels: Vec<_> = row.load.iter().map(|point| (point.users, point.rate, point.tokens_per_second)).collect();
+        let wanted = [(Some(1), None, Some(256.0)), (Some(16), None, Some(2560.0)), (None, Some(20.0), Some(1248.0))];
+        assert_eq!(levels, wanted);
+        assert_eq!((row.tokens_per_second, row.decode_tokens_per_second), (Some(2560.0), Some(250.0)));
+        let first = row.load[0];
+        assert_eq!((first.ttft_mean_ms, first.ttft_p50_ms, first.ttft_p99_ms), (Some(12.5), Some(12.0), Some(18.0)));
+        assert_eq!((first.itl_mean_ms, first.itl_p50_ms, first.itl_p99_ms), (Some(4.0), Some(3.9), Some(6.0)));
+        assert_eq!((first.e2e_mean_ms, first.e2e_p50_ms, first.e2e_p99_ms), (Some(264.0), Some(262.0), Some(280.0)));
+        assert_eq!((first.requests_per_second, first.seconds), (Some(4.0), Some(50.0)));
+        assert_eq!(row.source.as_deref(), Some("vllm.jsonl (vllm bench serve, 20260115-101500)"));
+    }
+
+    #[test]
+    fn guidellm_s_and_aiperf_s_figures_are_milliseconds() {
+        let row = of_tool("guidellm.json").rows.remove(0);
+        let point = row.load[0];
+        assert_eq!((row.load.len(), point.users, row.model.as_deref()), (1, Some(2), Some("bundled")));
+        let near = |value: Option<f64>, wanted: f64| assert!((value.unwrap() - wanted).abs() < 1e-3, "{value:?}");
+        near(point.tokens_per_second, 475.8889);
+        near(point.ttft_p50_ms, 19.2838);
+        near(point.itl_mean_ms, 2.2035);
+        near(point.e2e_mean_ms, 53.2748);
+        near(point.seconds, 0.40346);
+        let row = of_tool("aiperf.json").rows.remove(0);
+        let point = row.load[0];
+        assert_eq!((point.users, row.model.as_deref()), (Some(4), Some("bundled")));
+        near(point.tokens_per_second, 465.3142);
+        near(point.requests_per_second, 29.3111);
+        near(point.ttft_p99_ms, 55.7139);
+        near(point.itl_p50_ms, 5.4908);
+        near(point.e2e_p99_ms, 201.7849);
+        near(point.seconds, 0.80397);
+        assert!(row.source.unwrap().starts_with("aiperf.json (aiperf 0.13.0, "));
+    }
+
+    #[test]
+    fn llama_bench_has_a_row_a_model_with_its_format() {
+        let rows = of_tool("llama-bench.json").rows;
+        let names: Vec<_> = rows.iter().map(|row| (row.precision.as_str(), row.model.as_deref().unwrap())).collect();
+        assert_eq!(names, [("q4_k", "tiny-1B"), ("f16", "tiny-1B")]);
+        assert_eq!((rows[0].decode_tokens_per_second, rows[0].ttft_milliseconds), (Some(118.9), Some(20.0)));
+        assert_eq!((rows[1].decode_tokens_per_second, rows[1].ttft_milliseconds), (Some(60.0), None));
+        assert_eq!((rows[0].engine.as_str(), rows[0].device.as_deref()), ("llama.cpp b5163", Some("A GPU")));
+        assert!(rows[0].note.as_deref().unwrap().contains("pp512 7100.0 tokens/s"), "{:?}", rows[0].note);
+        assert!(rows[0].note.as_deref().unwrap().contains("tg64 at depth 4096 110.0 tokens/s"), "{:?}", rows[0].note);
+    }
+
+    #[test]
+    fn the_harness_s_results_alone_are_rows_of_accuracy() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/interchange/lm-eval/bundled");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let results = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        let mut rows: Vec<_> = results.flat_map(|path| Elsewhere::read(&path).unwrap().rows).collect();
+        rows.sort_by(|one, other| one.note.cmp(&other.note));
+        let told: Vec<_> = rows.iter().map(|row| (row.note.as_deref().unwrap(), row.n)).collect();
+        let wanted = [
+            ("arithmetic_here: exact_match,strict-match", Some(12)),
+            ("arithmetic_repeats: exact_match,strict-match", Some(12)),
+            ("choices_here: acc,none", Some(6)),
+        ];
+        assert_eq!(told, wanted);
+        assert!((rows[0].accuracy_percent.unwrap() - 250.0 / 3.0).abs() < 1e-9);
     }
 
     #[test]
