@@ -313,6 +313,7 @@ mod tests {
             tokenizer: tokenizers::Tokenizer::from_bytes(json).unwrap(),
             chat_template: None,
             bos_token: None,
+            named_tokens: std::collections::BTreeMap::new(),
             bos_id: None,
             eos_token: Some("end".to_owned()),
             eos_ids: BTreeSet::from([id("end")]),

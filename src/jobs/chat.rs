@@ -1,7 +1,8 @@
 //! The model's chat template: whether a job uses it.
 
+use std::collections::BTreeMap;
+
 use super::{JobError, Model};
-use crate::engine::model::ModelTokenizer;
 use crate::task::{ChatTemplate, ChatUse};
 
 /// Leaves a conversation as it is, for a server to render.
@@ -15,7 +16,7 @@ pub(crate) fn chat_template(
     notes: &mut Vec<String>,
 ) -> Result<Option<ChatTemplate>, JobError> {
     if model.takes_messages() {
-        return Ok(Some(ChatTemplate::own(AS_MESSAGES, "", "")?));
+        return Ok(Some(ChatTemplate::own(AS_MESSAGES, &BTreeMap::new())?));
     }
     let tokenizer = model.tokenizer();
     let template = match chat {
@@ -35,9 +36,6 @@ pub(crate) fn chat_template(
         )),
         _ => {}
     }
-    let token = |of: fn(&ModelTokenizer) -> &Option<String>| {
-        tokenizer.and_then(|tokenizer| of(tokenizer).clone()).unwrap_or_default()
-    };
-    let (bos, eos) = (token(|tokenizer| &tokenizer.bos_token), token(|tokenizer| &tokenizer.eos_token));
-    Ok(template.map(|source| ChatTemplate::new(source, &bos, &eos)).transpose()?)
+    let tokens = tokenizer.map(|tokenizer| tokenizer.named_tokens.clone()).unwrap_or_default();
+    Ok(template.map(|source| ChatTemplate::new(source, &tokens)).transpose()?)
 }

@@ -81,17 +81,17 @@ fn from_rows(source: &str, model: &ModelSource, hub: &Hub, limit: usize) -> Resu
         return Err(too_short(source, &format!("{rows} rows"), &format!("{SEQUENCES} are needed, a sequence each")));
     }
     let tokenizer = &model.tokenizer;
-    let token = |text: &Option<String>| text.clone().unwrap_or_default();
     let template = tokenizer
         .chat_template
         .as_ref()
-        .map(|template| ChatTemplate::new(template, &token(&tokenizer.bos_token), &token(&tokenizer.eos_token)))
+        .map(|template| ChatTemplate::new(template, &tokenizer.named_tokens))
         .transpose()?;
+    let end = tokenizer.eos_token.as_deref().unwrap_or_default();
     let sequence = |sample: &Sample| -> Result<Vec<u32>, QuantizeError> {
         let mut ids = match &template {
             Some(template) => {
                 let prompt = template.render(&[Message::new("user", sample.question.as_str())])?;
-                let text = format!("{prompt}{}{}", sample.answer, token(&tokenizer.eos_token));
+                let text = format!("{prompt}{}{end}", sample.answer);
                 tokenizer.encode(&text, false)?
             }
             None => tokenizer.encode(&format!("{}\n{}", sample.question, sample.answer), true)?,

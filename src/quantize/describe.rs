@@ -28,7 +28,7 @@ pub(super) fn files(source: &ModelSource, group_size: usize) -> Result<Vec<(Stri
     if config.get("dtype").is_some() {
         config["dtype"] = json!("float16");
     }
-    let awq = Quantization { group_size: Some(group_size), modules_to_not_convert: Vec::new() };
+    let awq = Quantization { group_size: Some(group_size), symmetric: false, modules_to_not_convert: Vec::new() };
     config["quantization_config"] = awq.to_awq_json();
     *bytes = pretty(&config).map_err(|error| damaged(serde_json::Error::io(error)))?;
     Ok(files)

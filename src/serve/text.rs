@@ -208,6 +208,7 @@ mod tests {
             tokenizer: tokenizers::Tokenizer::from_bytes(json.to_string()).unwrap(),
             chat_template: None,
             bos_token: None,
+            named_tokens: std::collections::BTreeMap::new(),
             bos_id: None,
             eos_token: None,
             eos_ids: BTreeSet::new(),

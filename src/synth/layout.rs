@@ -54,9 +54,11 @@ impl SynthFormat {
     /// The `quantization_config` of config.json, if any.
     pub(super) fn quantization(self) -> Option<Quantization> {
         match self {
-            Self::Awq { group_size } => {
-                Some(Quantization { group_size: Some(group_size), modules_to_not_convert: Vec::new() })
-            }
+            Self::Awq { group_size } => Some(Quantization {
+                group_size: Some(group_size),
+                symmetric: false,
+                modules_to_not_convert: Vec::new(),
+            }),
             Self::F32 | Self::F16 | Self::Bf16 => None,
         }
     }

@@ -1,5 +1,7 @@
 //! A model's chat template, rendered in a child process: the template came with the model, and Jinja bounds neither memory nor stack.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::TaskError;
@@ -29,8 +31,7 @@ enum Place {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Source {
     template: String,
-    bos_token: String,
-    eos_token: String,
+    tokens: BTreeMap<String, String>,
 }
 
 /// What is to be known of a template before any conversation.
@@ -58,22 +59,23 @@ struct OwnedQuestion {
 
 impl ChatTemplate {
     /// Compiles a template as transformers would: trimmed and left-stripped blocks, no escaping, loop controls,
-    /// Python's methods on strings, lists and maps, `raise_exception`, `tojson` as Python writes JSON, and
+    /// `generation`, Python's methods on strings, lists and maps, `raise_exception`, `tojson` as Python writes JSON, and
     /// `strftime_now`. The last always returns 26 July 2024, 00:00, the date that Llama 3's own template falls back to:
-    /// a prompt that changed from day to day could not be compared with anything.
-    pub fn new(template: &str, bos_token: &str, eos_token: &str) -> Result<Self, TaskError> {
+    /// a prompt that changed from day to day could not be compared with anything. `tokens` are the tokenizer's special
+    /// tokens by name (`bos_token`, `pad_token`, …); the template finds no other defined.
+    pub fn new(template: &str, tokens: &BTreeMap<String, String>) -> Result<Self, TaskError> {
         if !sandbox::is_available() {
-            return Self::own(template, bos_token, eos_token);
+            return Self::own(template, tokens);
         }
-        let (template, bos_token, eos_token) = (template.to_owned(), bos_token.to_owned(), eos_token.to_owned());
-        let (source, child) = (Source { template, bos_token, eos_token }, Sandbox::new(CHAT_JOB));
+        let source = Source { template: template.to_owned(), tokens: tokens.clone() };
+        let child = Sandbox::new(CHAT_JOB);
         let facts = ask(&child, &Question { source: &source, conversation: None, thinking: None })?;
         Ok(Self { place: Place::Child(source, child), facts, thinking: None })
     }
 
     /// The same for a template that is known to be harmless: it is rendered in this process.
-    pub fn own(template: &str, bos_token: &str, eos_token: &str) -> Result<Self, TaskError> {
-        let compiled = Compiled::new(template, bos_token, eos_token).map_err(|reason| failed(&reason))?;
+    pub fn own(template: &str, tokens: &BTreeMap<String, String>) -> Result<Self, TaskError> {
+        let compiled = Compiled::new(template, tokens).map_err(|reason| failed(&reason))?;
         let facts = Facts::of(&compiled);
         Ok(Self { place: Place::Here(compiled), facts, thinking: None })
     }
@@ -140,7 +142,7 @@ pub(crate) fn chat_answers() -> impl FnMut(&[u8]) -> Vec<u8> {
 fn answer_of(question: OwnedQuestion, held: &mut Option<(Source, Compiled)>) -> Result<serde_json::Value, String> {
     let OwnedQuestion { source, conversation, thinking } = question;
     if held.as_ref().is_none_or(|(of, _)| *of != source) {
-        let compiled = Compiled::new(&source.template, &source.bos_token, &source.eos_token)?;
+        let compiled = Compiled::new(&source.template, &source.tokens)?;
         *held = Some((source, compiled));
     }
     let Some((_, compiled)) = held else { return Err(String::new()) };
@@ -165,8 +167,10 @@ mod tests {
     fn a_child_answers_what_this_process_would() {
         let template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}\
                         {% if enable_thinking %}<think>{% endif %}{{ eos_token }}";
-        let own = ChatTemplate::own(template, "<s>", "</s>").unwrap();
-        let source = Source { template: template.into(), bos_token: "<s>".into(), eos_token: "</s>".into() };
+        let tokens =
+            [("bos_token", "<s>"), ("eos_token", "</s>")].map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let own = ChatTemplate::own(template, &tokens.clone().into()).unwrap();
+        let source = Source { template: template.into(), tokens: tokens.into() };
         let messages = [Message::new("user", "é\u{1b}\n\"")];
         let question = Question { source: &source, conversation: Some(&messages), thinking: Some(true) };
         let text = own.render_thinking(&messages, Some(true)).unwrap();
@@ -179,14 +183,15 @@ mod tests {
     #[test]
     fn a_template_that_never_ends_runs_out_of_steps() {
         let endless = "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}";
-        let error = ChatTemplate::own(endless, "", "").unwrap().render(&[]).unwrap_err().to_string();
+        let error = ChatTemplate::own(endless, &BTreeMap::new()).unwrap().render(&[]).unwrap_err().to_string();
         assert!(error.contains("more than 10000000 steps\nhint: "), "{error}");
     }
 
     #[test]
     fn a_rendering_has_a_length() {
         let source = "{% set ns = namespace(x='0123456789abcdef') %}{% for i in range(N) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}";
-        let render = |doublings: &str| ChatTemplate::own(&source.replace('N', doublings), "", "").unwrap().render(&[]);
+        let render =
+            |doublings: &str| ChatTemplate::own(&source.replace('N', doublings), &BTreeMap::new()).unwrap().render(&[]);
         assert_eq!(render("20").unwrap().len(), 16 << 20);
         let error = render("21").unwrap_err().to_string();
         assert!(error.contains("33554432 bytes of a conversation"), "{error}");

@@ -6,7 +6,8 @@ use std::path::Path;
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::{ModelSource, ModelSpec, TensorValues};
 use evalsuite::engine::{Dtype, EngineKind, OpenOptions};
-use half::f16;
+use half::{bf16, f16};
+use safetensors::tensor::Dtype as SafetensorsType;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -108,6 +109,74 @@ fn shards_and_the_older_config_change_nothing() {
     assert_ne!(open(sharded.path()).unwrap().sha256, sharded_source.sha256);
 }
 
+/// Other programs write the scales wider or as bf16; short ones are the same numbers in every type.
+#[test]
+fn scales_of_any_type_and_a_kernels_name_change_nothing() {
+    let plain = Checkpoint::new("qwen2", Some(16), None, true).write();
+    let expected = logits(&open(plain.path()).unwrap(), Dtype::Awq);
+    let changed = |change: &dyn Fn(&mut Checkpoint)| {
+        let mut checkpoint = Checkpoint::new("qwen2", Some(16), None, true);
+        change(&mut checkpoint);
+        let folder = checkpoint.write();
+        logits(&open(folder.path()).unwrap(), Dtype::Awq)
+    };
+    let rewrite = |checkpoint: &mut Checkpoint, dtype: SafetensorsType, bytes: fn(f16) -> Vec<u8>| {
+        for (name, (element, _, data)) in &mut checkpoint.packed {
+            if name.ends_with(".scales") {
+                let halves = data.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]));
+                (*element, *data) = (dtype, halves.flat_map(bytes).collect());
+            }
+        }
+    };
+    let wide = |checkpoint: &mut Checkpoint| {
+        rewrite(checkpoint, SafetensorsType::F32, |half| half.to_f32().to_le_bytes().to_vec());
+    };
+    let brain = |checkpoint: &mut Checkpoint| {
+        rewrite(checkpoint, SafetensorsType::BF16, |half| bf16::from_f32(half.to_f32()).to_le_bytes().to_vec());
+    };
+    assert_eq!(changed(&wide), expected);
+    assert_eq!(changed(&brain), expected);
+    assert_eq!(changed(&|checkpoint| checkpoint.config["quantization_config"]["version"] = json!("exllama")), expected);
+}
+
+/// A symmetric checkpoint counts from 8, whether it stores that or not.
+#[test]
+fn a_symmetric_checkpoint_needs_no_zero_points() {
+    let symmetric = |stored: bool| {
+        let mut checkpoint = Checkpoint::new("llama", Some(16), None, true);
+        checkpoint.config["quantization_config"]["zero_point"] = json!(false);
+        checkpoint.packed.retain(|name, (_, _, data)| {
+            let is_zeros = name.ends_with(".qzeros");
+            if is_zeros {
+                data.fill(0x88);
+            }
+            stored || !is_zeros
+        });
+        let folder = checkpoint.write();
+        let source = open(folder.path()).unwrap();
+        let TensorValues::F32(values) = source.tensors.read("model.layers.0.mlp.up_proj.weight").unwrap().values else {
+            panic!("not f32")
+        };
+        (logits(&source, Dtype::Awq), values.iter().any(|value| *value < 0.0))
+    };
+    assert_eq!(symmetric(true), symmetric(false));
+    assert!(symmetric(false).1, "codes below 8 are negative");
+    let mut without = Checkpoint::new("llama", Some(16), None, true);
+    without.packed.retain(|name, _| !name.ends_with(".qzeros"));
+    assert!(refusal(without.write().path()).contains("qzeros"), "only where the config says so");
+}
+
+#[test]
+fn packed_weights_without_a_config_that_says_so_are_named() {
+    let mut checkpoint = Checkpoint::new("qwen2", Some(16), None, false);
+    checkpoint.config.as_object_mut().unwrap().remove("quantization_config");
+    let error = refusal(checkpoint.write().path());
+    assert!(
+        error.contains("q_proj.qweight`") && error.contains("packed") && error.contains("quantization_config"),
+        "{error}"
+    );
+}
+
 #[test]
 fn layers_that_are_left_as_they_are_run_in_binary16() {
     // A whole stack, and a part of one.
@@ -127,7 +196,6 @@ fn other_layouts_are_refused_by_name() {
         (json!({"version": "gemv_fast"}), "`awq, gemv_fast`"),
         (json!({"version": "marlin"}), "`awq, marlin`"),
         (json!({"bits": 8}), "`awq, 8 bits`"),
-        (json!({"zero_point": false}), "`awq, without zero points`"),
         (json!({"quant_method": "gptq"}), "`gptq`"),
         (json!({"quant_method": "compressed-tensors", "format": "pack-quantized"}), "`compressed-tensors`"),
     ] {

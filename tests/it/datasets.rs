@@ -1,5 +1,6 @@
 //! Datasets: where they come from, and everything that can be wrong with them.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use evalsuite::hub::Hub;
@@ -162,7 +163,7 @@ mod written {
 
     use std::sync::Arc;
 
-    use parquet::basic::Compression;
+    use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
     use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
     use parquet::file::properties::WriterProperties;
     use parquet::file::writer::SerializedFileWriter;
@@ -230,8 +231,28 @@ mod written {
         assert!(message.contains("row 0 of") && message.contains("`question` that is no text"), "{message}");
     }
 
-    /// A gzipped file cannot be written here, for the codec is not compiled in. The codec's name in the footer is all
-    /// that the check reads, so it is changed there: field 4 of the column's metadata, an enumeration, from 0 to 2.
+    #[test]
+    fn every_codec_but_lzo_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let answers: Vec<String> = (0..200).map(|row| format!("it is row {row}\n#### {row}")).collect();
+        let answers: Vec<Option<&str>> = answers.iter().map(|answer| Some(answer.as_str())).collect();
+        for codec in [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(GzipLevel::default()),
+            Compression::BROTLI(BrotliLevel::default()),
+            Compression::LZ4,
+            Compression::LZ4_RAW,
+            Compression::ZSTD(ZstdLevel::default()),
+        ] {
+            let dataset = open(&write(folder.path(), "a.parquet", file(BOTH, &answers, codec))).unwrap();
+            let read: Vec<Option<&str>> = dataset.samples.iter().map(|sample| Some(sample.answer.as_str())).collect();
+            assert_eq!(read, answers, "{codec}");
+        }
+    }
+
+    /// LZO cannot be written here. The codec's name in the footer is all that the check reads, so it is changed there:
+    /// field 4 of the column's metadata, an enumeration, from 0 to 3.
     #[test]
     fn a_codec_that_is_not_compiled_in_is_named() {
         let folder = tempfile::tempdir().unwrap();
@@ -239,10 +260,79 @@ mod written {
         // In the compact protocol: the path list (field 3) ends in the column's name, then 0x15 and the codec.
         let name = b"\x06answer\x15\x00";
         let at = bytes.windows(name.len()).rposition(|window| window == name).expect("the footer has another layout");
-        bytes[at + name.len() - 1] = 4;
+        bytes[at + name.len() - 1] = 6;
         let message = open(&write(folder.path(), "a.parquet", bytes)).unwrap_err();
-        assert!(message.contains("compressed with GZIP") && message.contains("Snappy"), "{message}");
+        assert!(message.contains("compressed with LZO") && message.contains("zstd"), "{message}");
     }
+}
+
+const ROW: &str = "{\"question\": \"q\", \"answer\": \"#### 18\"}\n";
+
+fn gzipped(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn compressed_files_are_read_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = "question,answer\nq,#### 18\n";
+    let tsv = csv.replace(',', "\t");
+    // Two members one after the other are one file, as with `cat`.
+    let twice = [gzipped(ROW), gzipped(ROW)].concat();
+    for (name, bytes, rows) in [
+        ("a.jsonl.gz", gzipped(ROW), 1),
+        ("b.jsonl.gz", twice, 2),
+        ("c.json.gz", gzipped(&format!("[{ROW}]")), 1),
+        ("d.csv.gz", gzipped(csv), 1),
+        ("e.tsv.gz", gzipped(&tsv), 1),
+        ("f.jsonl.zst", zstd::encode_all(ROW.as_bytes(), 3).unwrap(), 1),
+        ("g.ndjson", ROW.into(), 1),
+    ] {
+        let dataset = open(&write(folder.path(), name, bytes)).unwrap();
+        assert_eq!((dataset.samples.len(), dataset.samples[0].answer.as_str()), (rows, "#### 18"), "{name}");
+    }
+    std::fs::write(folder.path().join("test.jsonl.gz"), gzipped(ROW)).unwrap();
+    std::fs::write(folder.path().join("train.jsonl.gz"), gzipped(ROW)).unwrap();
+    assert_eq!(open(&spec(folder.path().to_str().unwrap())).unwrap().samples.len(), 1, "a folder's split too");
+}
+
+#[test]
+fn a_file_of_another_kind_than_its_name_says_is_named_for_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n".as_bytes();
+    let cut = gzipped(&ROW.repeat(100));
+    for (name, bytes, what) in [
+        ("a.jsonl", pointer, "a Git LFS pointer"),
+        ("a.parquet", pointer, "a Git LFS pointer"),
+        ("a.jsonl.gz", pointer, "a Git LFS pointer"),
+        ("a.jsonl", &gzipped(ROW)[..], "is gzip"),
+        ("a.csv", &zstd::encode_all(ROW.as_bytes(), 3).unwrap()[..], "is zstd"),
+        ("a.jsonl.zst", &gzipped(ROW)[..], "is gzip"),
+        ("a.json", b"PAR1", "is parquet"),
+        ("a.parquet", ROW.as_bytes(), "is text, not parquet"),
+        ("a.jsonl.gz", ROW.as_bytes(), "not gzip, as its name says"),
+        ("a.jsonl", b"<!DOCTYPE html>", "a page of HTML"),
+        ("a.tsv", b"\xff\xfea\0", "UTF-16"),
+        ("a.jsonl", b"PK\x03\x04", "a zip archive"),
+        ("a.jsonl.gz", &cut[..cut.len() / 2], "cannot be unpacked"),
+    ] {
+        let message = open(&write(folder.path(), name, bytes)).unwrap_err();
+        assert!(message.contains(name) && message.contains(what), "{name}: {message}");
+    }
+}
+
+#[test]
+fn numbers_that_only_python_reads_in_json_are_no_fault_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = "{\"question\": \"is it \\\"NaN\\\" or -Infinity?\", \"answer\": \"#### 18\", \"a\": NaN, \"b\": [-Infinity, Infinity]}";
+    for (name, text) in [("a.jsonl", row.to_owned()), ("a.json", format!("[{row}]"))] {
+        let dataset = open(&write(folder.path(), name, text)).unwrap();
+        assert_eq!(dataset.samples[0].question, "is it \"NaN\" or -Infinity?", "{name}");
+    }
+    let message = open(&write(folder.path(), "a.jsonl", "{\"question\": \"q\", \"answer\": NaN}")).unwrap_err();
+    assert!(message.contains("has no `answer`"), "{message}");
 }
 
 #[test]

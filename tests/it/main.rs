@@ -73,6 +73,7 @@ mod serve_clients;
 mod sink;
 mod skip;
 mod skipping;
+mod special_tokens;
 mod sweep;
 mod synth;
 mod tasks;

@@ -72,8 +72,6 @@ fn a_file_that_may_not_be_read_is_said() {
 
 #[test]
 fn tokenizer_and_config_must_agree() {
-    let error = config_with(&json!({"vocab_size": 11}));
-    assert!(error.contains("disagree") && error.contains("`Ġab` the id 11") && error.contains("11 tokens"), "{error}");
     let error = config_with(&json!({"eos_token_id": [2, 12]}));
     assert!(error.contains("disagree") && error.contains("12 is named"), "{error}");
     let error = config_with(&json!({"eos_token_id": u64::MAX}));
@@ -98,6 +96,23 @@ fn tensors_that_are_missing_or_of_another_shape_are_named_with_both_sides() {
     assert!(config_with(&json!({"model_type": "qwen2"})).contains("self_attn.q_proj.bias"));
     // A damaged config must be refused at its first missing block, not after listing a thousand million.
     assert!(config_with(&json!({"num_hidden_layers": 1_000_000_000})).contains("model.layers.2."));
+}
+
+#[test]
+fn names_that_show_what_the_weights_are_say_so() {
+    let renamed = |rename: &dyn Fn(&str) -> String| {
+        let tensors: Vec<_> = tensors().into_iter().map(|(name, shape)| (rename(&name), shape)).collect();
+        changed("model.safetensors", |path| std::fs::write(path, safetensors(&tensors)).unwrap())
+    };
+    for (prefix, hint) in [("_orig_mod.", "torch.compile"), ("module.", "DataParallel"), ("language_model.", "prefix")]
+    {
+        let error = renamed(&|name| format!("{prefix}{name}"));
+        assert!(error.contains(&format!("begins with `{prefix}`")) && error.contains(hint), "{error}");
+    }
+    let error = renamed(&|name| format!("base.{name}").replace(".weight", ".lora_A.weight"));
+    assert!(error.contains("an adapter") && error.contains("merge"), "{error}");
+    let error = renamed(&|name| name.replace("q_proj.weight", "q_proj.SCB"));
+    assert!(error.contains("q_proj.SCB`") && error.contains("bitsandbytes"), "{error}");
 }
 
 #[test]

@@ -88,7 +88,24 @@ fn the_configuration_comes_from_the_keys() {
     let mut linear = tiny("llama");
     linear.text("llama.rope.scaling.type", "linear").number("llama.rope.scaling.factor", 4.0);
     let scaling = RotaryScaling::Linear { factor: 4.0 };
-    assert_eq!(GgufFile::new(&linear).open().config.position, PositionKind::Rotary { theta: 5000.0, scaling });
+    let position = |file: &GgufWriter| GgufFile::new(file).open().config.position;
+    assert_eq!(position(&linear), PositionKind::Rotary { theta: 5000.0, scaling });
+    // A factor without a type is a linear one; its key was another before November 2023, and 0 is none.
+    linear.remove("llama.rope.scaling.type");
+    assert_eq!(position(&linear), PositionKind::Rotary { theta: 5000.0, scaling });
+    linear.number("llama.rope.scale_linear", 2.0);
+    assert_eq!(position(&linear), PositionKind::Rotary { theta: 5000.0, scaling }, "the newer key comes first");
+    linear.remove("llama.rope.scaling.factor").number("llama.rope.scale_linear", 4.0);
+    assert_eq!(position(&linear), PositionKind::Rotary { theta: 5000.0, scaling });
+    linear.text("llama.rope.scaling.type", "linear");
+    assert_eq!(position(&linear), PositionKind::Rotary { theta: 5000.0, scaling });
+    let unscaled = PositionKind::Rotary { theta: 5000.0, scaling: RotaryScaling::None };
+    linear.number("llama.rope.scale_linear", 0.0);
+    assert_eq!(position(&linear), unscaled);
+    linear.number("llama.rope.scale_linear", 4.0).text("llama.rope.scaling.type", "none");
+    assert_eq!(position(&linear), unscaled);
+    linear.number("llama.rope.scale_linear", -4.0);
+    assert!(refusal(&GgufFile::new(&linear).path()).contains("`llama.rope.scale_linear` is -4"));
 }
 
 /// Random-looking blocks of a ggml type, and their values by the formulas of the format's description.
@@ -301,6 +318,16 @@ fn the_pre_tokenizer_decides_how_digits_are_cut() {
         ("smollm", vec![8, 8, 9, 8]),
         ("qwen2", vec![8, 8, 9, 8]),
         ("llama-bpe", vec![3, 8, 7, 8]),
+        // What llama.cpp takes for one of these.
+        ("phi-2", vec![8, 11]),
+        ("exaone4", vec![8, 11]),
+        ("deepseek-r1-qwen", vec![8, 8, 9, 8]),
+        ("kormo", vec![8, 8, 9, 8]),
+        ("f2llmv2", vec![8, 8, 9, 8]),
+        ("megrez", vec![8, 8, 9, 8]),
+        ("llama3", vec![3, 8, 7, 8]),
+        ("llama-v3", vec![3, 8, 7, 8]),
+        ("falcon3", vec![3, 8, 7, 8]),
     ] {
         file.text("tokenizer.ggml.pre", pre);
         assert_eq!(GgufFile::new(&file).open().tokenizer.encode("1121", true).unwrap(), expected, "{pre}");
@@ -413,7 +440,7 @@ fn smollm2_is_what_it_is_published_as() {
     assert_eq!(config.position, PositionKind::Rotary { theta: 100_000.0, scaling: RotaryScaling::None });
     assert_eq!(source.stored_as, "Q4_1");
     assert!(source.tokenizer.chat_template.as_deref().unwrap().contains("add_generation_prompt"));
-    assert_eq!(source.tokenizer.eos_ids, BTreeSet::from([2]));
+    assert_eq!(source.tokenizer.eos_ids, BTreeSet::from([0, 2]));
     assert_eq!(source.tokenizer.sha256, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53");
 }
 

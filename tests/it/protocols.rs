@@ -198,7 +198,8 @@ const MISTRAL: &str = "{{ bos_token }}{% for message in messages %}{% if (messag
                        {{ message['content'] + eos_token + ' ' }}{% endif %}{% endfor %}";
 
 fn template(source: &str) -> ChatTemplate {
-    ChatTemplate::new(source, "<s>", "</s>").unwrap()
+    let tokens = [("bos_token", "<s>"), ("eos_token", "</s>")].map(|(name, text)| (name.to_owned(), text.to_owned()));
+    ChatTemplate::new(source, &tokens.into()).unwrap()
 }
 
 #[test]

@@ -158,6 +158,7 @@ pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
             tokenizer: tokenizers::Tokenizer::from_bytes(TOKENIZER).expect("the tokenizer above is one"),
             chat_template: chat_template.map(str::to_owned),
             bos_token: Some("<s>".to_owned()),
+            named_tokens: [("bos_token".to_owned(), "<s>".to_owned())].into(),
             bos_id: Some(1),
             eos_token: None,
             eos_ids: BTreeSet::new(),

@@ -35,6 +35,7 @@ fn tokenizer() -> Arc<ModelTokenizer> {
         tokenizer: tokenizers::Tokenizer::from_bytes(json).unwrap(),
         chat_template: None,
         bos_token: None,
+        named_tokens: std::collections::BTreeMap::new(),
         bos_id: None,
         eos_token: None,
         eos_ids: BTreeSet::from([END]),

@@ -17,6 +17,7 @@ mod rotary;
 mod same_model;
 mod source;
 mod spec;
+mod special_tokens;
 mod tokenizer;
 mod tokenizer_bounds;
 mod tokenizer_files;

@@ -113,7 +113,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
     let quantization = quant::read(files, &config_file)?;
     let (format, quantization) =
         quantization.map_or((WeightFormat::Dense, None), |(format, found)| (format, Some(found)));
-    let tokenizer = tokenizer_files::read(files, &config_file, &config.family.entry().tokenizer)?;
+    let mut tokenizer = tokenizer_files::read(files, &config_file, &config.family.entry().tokenizer)?;
     tokenizer.check_against(config.vocabulary, &files.place)?;
 
     let choice = weights::choose(&files.names().collect::<Vec<_>>(), &files.place)?;
@@ -135,8 +135,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
     if quantization.is_some() {
         deciding.extend(quant::OLDER_FILES.map(str::to_owned));
     }
-    deciding.extend(tokenizer_files::SURROUNDING_FILES.map(str::to_owned));
-    deciding.extend(tokenizer_files::choose(files.names()).into_iter().map(str::to_owned));
+    deciding.extend(tokenizer_files::deciding(files)?.into_iter().map(str::to_owned));
     let sha256 = files.sha256_of_all(&deciding)?;
     let files = Some(files.clone());
     Ok(ModelSource {
@@ -168,7 +167,7 @@ fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, E
     let place = path.display().to_string();
     let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let files = ModelFiles::of(place.clone(), std::iter::once(path.to_path_buf()));
-    let tokenizer = gguf::model_tokenizer(&header, config.family, &files.sha256(&file_name)?)?;
+    let mut tokenizer = gguf::model_tokenizer(&header, config.family, &files.sha256(&file_name)?)?;
     tokenizer.check_against(config.vocabulary, &place)?;
     let OpenedWeights { tensors, shapes, stored_as } = GgufTensors::open(blob, header, &config);
     weights::check(&config, &shapes, &place)?;

@@ -1,6 +1,6 @@
 //! A model's tokenizer with what surrounds it: chat template, special tokens, ends of sequence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -23,6 +23,9 @@ pub struct ModelTokenizer {
     pub bos_id: Option<u32>,
     /// Text of the EOS token, where there is one.
     pub eos_token: Option<String>,
+    /// Special tokens by what the files call them: `bos_token`, `pad_token`, names of the model's own. What a chat template
+    /// finds defined.
+    pub named_tokens: BTreeMap<String, String>,
     /// Every end of sequence that config, generation config and tokenizer config name together.
     pub eos_ids: BTreeSet<u32>,
     /// SHA-256 of the tokenizer's file (of the whole file, where it is part of a GGUF file).
@@ -81,26 +84,41 @@ impl ModelTokenizer {
         self.tokenizer.id_to_token(id)
     }
 
-    /// Refuses a tokenizer that names tokens which the embedding table has no row for.
-    pub(super) fn check_against(&self, vocabulary: usize, place: &str) -> Result<(), EngineError> {
+    /// Refuses a tokenizer of another model. Tokens that the embedding table has no row for may be there, and are noted:
+    /// a prompt that holds one is refused.
+    pub(super) fn check_against(&mut self, vocabulary: usize, place: &str) -> Result<(), EngineError> {
         let disagree = |what: String| {
             EngineError::invalid(
                 format!("tokenizer and config of {place} disagree: {what}, but the model has {vocabulary} tokens"),
                 "take all files from one repository and one revision",
             )
         };
-        let largest = self.tokenizer.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
-        match largest {
-            None => return Err(disagree("the tokenizer has no tokens".to_owned())),
-            Some((token, id)) if id as usize >= vocabulary => {
-                return Err(disagree(format!("the tokenizer gives `{token}` the id {id}")));
-            }
-            Some(_) => {}
+        let tokens = self.tokenizer.get_vocab(true);
+        let beyond: Vec<u32> = tokens.values().copied().filter(|id| *id as usize >= vocabulary).collect();
+        if tokens.is_empty() {
+            return Err(disagree("the tokenizer has no tokens".to_owned()));
         }
-        match self.eos_ids.iter().chain(&self.bos_id).find(|id| **id as usize >= vocabulary) {
-            Some(id) => Err(disagree(format!("{id} is named as a begin or end of sequence"))),
-            None => Ok(()),
+        if let Some(id) =
+            self.eos_ids.iter().chain(&self.bos_id).find(|id| **id as usize >= vocabulary && !beyond.contains(id))
+        {
+            return Err(disagree(format!("{id} is named as a begin or end of sequence")));
         }
+        if beyond.len() == tokens.len() {
+            return Err(disagree("the tokenizer's ids begin beyond them".to_owned()));
+        }
+        if let Some(first) = beyond.iter().min() {
+            let what = if beyond.len() == 1 {
+                "one token that the model does not have"
+            } else {
+                "tokens that the model does not have"
+            };
+            let name = self.id_to_token(*first).unwrap_or_default();
+            self.notes.push(format!(
+                "the tokenizer of {place} knows {what}, from `{name}` ({first}) on, where the embedding has {vocabulary} \
+                 rows: a prompt that holds one is refused"
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
+use tokenizers::Tokenizer;
 use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::{AddedToken, Tokenizer};
 
 use super::files::ModelFiles;
+use super::special_tokens::{self, SpecialTokens};
 use super::tokenizer::{part, special_token_frame, turn_off_dropout};
 use super::{Family, ModelTokenizer, TokenizerFacts, family, tokenizer_bounds};
 use crate::EngineError;
@@ -14,8 +15,22 @@ use crate::fault::caught;
 use crate::files;
 
 /// The files beside the tokenizer proper that decide what a text's tokens are and where generation ends.
-pub(super) const SURROUNDING_FILES: [&str; 4] =
-    ["generation_config.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json"];
+pub(super) const SURROUNDING_FILES: [&str; 6] = [
+    "generation_config.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    special_tokens::OLDER_FILES[0],
+    special_tokens::OLDER_FILES[1],
+];
+
+/// Those of a folder that are read.
+pub(super) fn deciding(files: &ModelFiles) -> Result<Vec<&'static str>, EngineError> {
+    let mut names = choose(files.names());
+    let older = special_tokens::reads_older_files(files.json("tokenizer_config.json")?.as_ref());
+    names.extend(SURROUNDING_FILES.iter().filter(|name| older || !special_tokens::OLDER_FILES.contains(name)));
+    Ok(names)
+}
 
 /// The names of the files that make up the tokenizer proper, out of `names`.
 pub(super) fn choose<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'static str> {
@@ -44,10 +59,12 @@ pub(super) fn read(files: &ModelFiles, config: &Value, facts: &TokenizerFacts) -
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| unusable(files, "tokenizer.json", &error))?;
     let settings = settings.as_ref();
-    add_special_tokens(&mut tokenizer, settings, facts)
+    let special = SpecialTokens::read(files, settings)?;
+    special
+        .add_to(&mut tokenizer, facts.special_tokens)
         .map_err(|error| unusable(files, "tokenizer_config.json", &error))?;
 
-    let named = |key: &str| settings.and_then(|settings| special_token(settings.get(key)));
+    let named = |key: &str| special.named.get(key).cloned();
     let with_id = |token: String| tokenizer.token_to_id(&token).map(|id| (token, id));
     // Where there is a tokenizer config its word holds, `null` included: Qwen2's config has a BOS id that its
     // tokenizer does not know. Without one the ids of config.json are all there is.
@@ -83,6 +100,7 @@ pub(super) fn read(files: &ModelFiles, config: &Value, facts: &TokenizerFacts) -
         bos_id: bos.as_ref().map(|(_, id)| *id),
         bos_token: bos.map(|(token, _)| token),
         eos_token: eos.map(|(token, _)| token),
+        named_tokens: special.named,
         eos_ids,
         sha256: digest(files, &chosen)?,
         notes,
@@ -116,30 +134,6 @@ fn vocabulary_and_merges(files: &ModelFiles) -> Result<Tokenizer, EngineError> {
     tokenizer.with_pre_tokenizer(Some(part::<tokenizers::PreTokenizerWrapper>(bytes.clone())?));
     tokenizer.with_decoder(Some(part::<tokenizers::DecoderWrapper>(bytes)?));
     Ok(tokenizer)
-}
-
-/// Makes every special token that the tokenizer config names special in the tokenizer too, as transformers does.
-fn add_special_tokens(
-    tokenizer: &mut Tokenizer,
-    settings: Option<&Value>,
-    facts: &TokenizerFacts,
-) -> Result<(), tokenizers::Error> {
-    let mut tokens: Vec<String> = Vec::new();
-    if let Some(settings) = settings {
-        let keys = ["bos_token", "eos_token", "unk_token", "pad_token"];
-        tokens.extend(keys.iter().filter_map(|key| special_token(settings.get(key))));
-        let more = settings.get("additional_special_tokens").and_then(Value::as_array);
-        tokens.extend(more.into_iter().flatten().filter_map(|token| special_token(Some(token))));
-    }
-    tokens.extend(facts.special_tokens.iter().map(|token| (*token).to_owned()));
-    let known: BTreeSet<String> =
-        tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
-    let new: Vec<AddedToken> = tokens
-        .into_iter()
-        .filter(|token| !known.contains(token) && tokenizer.token_to_id(token).is_some())
-        .map(|token| AddedToken::from(token, true).normalized(false))
-        .collect();
-    tokenizer.add_special_tokens(new).map(|_| ())
 }
 
 /// Whether BOS and EOS are put around a text, where the tokenizer config decides it and not tokenizer.json: BOS yes, EOS
@@ -177,12 +171,6 @@ fn chat_template(files: &ModelFiles, settings: Option<&Value>) -> Result<Option<
             "put the template into chat_template.jinja beside config.json",
         )),
     }
-}
-
-/// A special token's text: a string, or an object with `content`.
-fn special_token(value: Option<&Value>) -> Option<String> {
-    let value = value?;
-    value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
 }
 
 /// One id, or a list of them, or none.

@@ -115,8 +115,7 @@ fn template(corpus: &Corpus, chat: ChatUse, model: &ModelSource) -> Result<Optio
         (ChatUse::Required, _, None) => refuse(format!("the model {} has no chat template", model.name)),
         (ChatUse::Never, _, _) | (_, Content::Plain(_), _) | (_, _, None) => Ok(None),
         (ChatUse::Auto | ChatUse::Required, Content::Rows(_), Some(source)) => {
-            let token = |text: &Option<String>| text.clone().unwrap_or_default();
-            Ok(Some(ChatTemplate::new(source, &token(&tokenizer.bos_token), &token(&tokenizer.eos_token))?))
+            Ok(Some(ChatTemplate::new(source, &tokenizer.named_tokens)?))
         }
     }
 }

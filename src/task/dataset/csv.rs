@@ -1,14 +1,13 @@
 //! Rows of CSV and TSV files: texts all of them, quoted by `"` where they hold a separator or a line break.
 
-use std::path::Path;
-
 use super::data_file::{DataFile, utf8};
+use super::names;
 use super::row::{Cell, Row, no_column};
 use crate::task::TaskError;
 
 /// `header` names the columns of a file without a first line that does.
 pub(super) fn read(file: &DataFile, columns: &[&str], header: &[String]) -> Result<Vec<Row>, TaskError> {
-    let is_tsv = Path::new(&file.label).extension().is_some_and(|extension| extension == "tsv");
+    let is_tsv = names::plain(&file.label).ends_with(".tsv");
     let delimiter = if is_tsv { b'\t' } else { b',' };
     let text = utf8(file)?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).delimiter(delimiter).from_reader(text.as_bytes());

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::task::TaskError;
 
 /// A file's bytes, and what to call it in messages. The label ends as the file's name does.
+#[derive(Clone)]
 pub(super) struct DataFile {
     pub(super) label: String,
     pub(super) bytes: Vec<u8>,

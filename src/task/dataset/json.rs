@@ -1,5 +1,6 @@
 //! Rows of JSON files: one object a line, where blank lines count as lines and not as rows, or one list of objects.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
@@ -12,7 +13,8 @@ use crate::task::TaskError;
 type Object = BTreeMap<String, Box<RawValue>>;
 
 pub(super) fn read(file: &DataFile, columns: &[&str]) -> Result<Vec<Row>, TaskError> {
-    let objects = if utf8(file)?.trim_start().starts_with('[') { list(file)? } else { lines(file)? };
+    let text = without_nan(utf8(file)?);
+    let objects = if text.trim_start().starts_with('[') { list(file, &text)? } else { lines(file, &text)? };
     objects.into_iter().map(|(place, object)| row(place, &object, columns)).collect()
 }
 
@@ -36,8 +38,36 @@ fn cell(written: &str) -> Option<Cell> {
     }
 }
 
-fn lines(file: &DataFile) -> Result<Vec<(String, Object)>, TaskError> {
-    let lines = utf8(file)?.split('\n').enumerate().filter(|(_, line)| !line.trim().is_empty());
+/// Python writes `NaN` and `Infinity`, which JSON does not have and Python reads: no value that a task could use.
+fn without_nan(text: &str) -> Cow<'_, str> {
+    const WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
+    if !WORDS.iter().any(|word| text.contains(word)) {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    let (mut inside, mut escaped) = (false, false);
+    while let Some(c) = rest.chars().next() {
+        let word = if inside { None } else { WORDS.iter().find(|word| rest.starts_with(**word)) };
+        if let Some(word) = word {
+            out.push_str("null");
+            rest = &rest[word.len()..];
+            continue;
+        }
+        if escaped {
+            escaped = false;
+        } else if inside && c == '\\' {
+            escaped = true;
+        } else if c == '"' {
+            inside = !inside;
+        }
+        out.push(c);
+        rest = &rest[c.len_utf8()..];
+    }
+    Cow::Owned(out)
+}
+
+fn lines(file: &DataFile, text: &str) -> Result<Vec<(String, Object)>, TaskError> {
+    let lines = text.split('\n').enumerate().filter(|(_, line)| !line.trim().is_empty());
     let parse = |(number, line): (usize, &str)| {
         let place = format!("line {} of {}", number + 1, file.label);
         match serde_json::from_str(line) {
@@ -51,8 +81,8 @@ fn lines(file: &DataFile) -> Result<Vec<(String, Object)>, TaskError> {
     lines.map(parse).collect()
 }
 
-fn list(file: &DataFile) -> Result<Vec<(String, Object)>, TaskError> {
-    let objects: Vec<Object> = serde_json::from_str(utf8(file)?).map_err(|error| {
+fn list(file: &DataFile, text: &str) -> Result<Vec<(String, Object)>, TaskError> {
+    let objects: Vec<Object> = serde_json::from_str(text).map_err(|error| {
         TaskError::invalid(
             format!("{} is no list of JSON objects: {error}", file.label),
             "a file that begins with `[` is one whole JSON list; where it breaks off, it was cut",

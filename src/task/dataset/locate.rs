@@ -108,6 +108,9 @@ struct HubAddress<'a> {
 impl<'a> Kind<'a> {
     /// What is there on disk comes before what a hub might have under the same name.
     fn of(source: &'a str) -> Result<Self, TaskError> {
+        if let Some(name) = source.strip_prefix("hf://datasets/") {
+            return Self::of_hub_name(name).ok_or_else(|| unknown(source));
+        }
         let path = Path::new(source);
         if source == bundled::NAME {
             return Ok(Self::Bundled);
@@ -137,6 +140,17 @@ impl<'a> Kind<'a> {
     }
 }
 
+impl<'a> Kind<'a> {
+    /// `owner/name`, or `owner/name/file`, as in names that begin with `hf://datasets/`.
+    fn of_hub_name(name: &'a str) -> Option<Self> {
+        let end = name.match_indices('/').nth(1).map_or(name.len(), |(second, _)| second);
+        let (repository, rest) = name.split_at(end);
+        let file = rest.strip_prefix('/').filter(|file| !file.is_empty());
+        let is_meant = is_hub_id(repository) && !repository.contains('@') && file.is_none_or(names::is_data);
+        is_meant.then_some(Self::Hub(HubAddress { repository, config: None, file }))
+    }
+}
+
 /// `owner/name`.
 fn is_hub_id(text: &str) -> bool {
     let mut parts = text.split('/');
@@ -149,7 +163,7 @@ fn is_hub_id(text: &str) -> bool {
 fn unknown(source: &str) -> TaskError {
     TaskError::invalid(
         format!("`{source}` is no dataset"),
-        "give `bundled`, a hub id such as openai/gsm8k, a .parquet, .jsonl, .json, .csv or .tsv file, or a folder of such files",
+        "give `bundled`, a hub id such as openai/gsm8k, a .parquet, .jsonl, .json, .csv or .tsv file (.gz and .zst too), or a folder of such files",
     )
 }
 
@@ -268,6 +282,8 @@ mod tests {
         assert_eq!(address("openai/gsm8k"), ("openai/gsm8k", None, None));
         assert_eq!(address("openai/gsm8k/socratic"), ("openai/gsm8k", Some("socratic"), None));
         assert_eq!(address("a/b:c/d_e.tsv"), ("a/b", None, Some("c/d_e.tsv")));
+        assert_eq!(address("hf://datasets/openai/gsm8k"), ("openai/gsm8k", None, None));
+        assert_eq!(address("hf://datasets/a/b/c/d_e.jsonl.gz"), ("a/b", None, Some("c/d_e.jsonl.gz")));
         assert!(matches!(Kind::of("a/b.jsonl"), Ok(Kind::File(_))));
         assert!(matches!(Kind::of("./a/b:c.jsonl"), Ok(Kind::File(_))));
         for source in ["gsm8k", "a//b", "/a/b", "./a/b", "a/b/c/d", "a/b/", "a/b:c", "", "Cargo.toml"] {

@@ -1,5 +1,6 @@
 //! Datasets: bundled, from the hub, or from a parquet, JSON or CSV file or a folder of them.
 
+mod container;
 mod csv;
 mod data_file;
 mod json;

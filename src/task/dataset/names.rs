@@ -13,10 +13,18 @@ pub(super) enum Format {
     Csv,
 }
 
+/// How a data file is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    Gzip,
+    Zstd,
+}
+
 /// Of several files for one split, those of the first of these are taken.
-const EXTENSIONS: [(&str, Format); 5] = [
+const EXTENSIONS: [(&str, Format); 6] = [
     (".parquet", Format::Parquet),
     (".jsonl", Format::Json),
+    (".ndjson", Format::Json),
     (".json", Format::Json),
     (".csv", Format::Csv),
     (".tsv", Format::Csv),
@@ -27,8 +35,34 @@ const USUAL_CONFIGS: [&str; 4] = ["main", "default", "data", ""];
 impl Format {
     /// What a file's name says that it is.
     pub(super) fn of(name: &str) -> Option<Self> {
-        EXTENSIONS.iter().find(|(extension, _)| name.ends_with(extension)).map(|(_, format)| *format)
+        EXTENSIONS.iter().find(|(extension, _)| plain(name).ends_with(extension)).map(|(_, format)| *format)
     }
+}
+
+impl Compression {
+    /// What the end of a file's name says.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        if name.ends_with(".gz") {
+            Some(Self::Gzip)
+        } else if name.ends_with(".zst") {
+            Some(Self::Zstd)
+        } else {
+            None
+        }
+    }
+
+    /// The bytes that such a file begins with.
+    pub(super) const fn magic(self) -> &'static [u8] {
+        match self {
+            Self::Gzip => b"\x1f\x8b",
+            Self::Zstd => b"\x28\xb5\x2f\xfd",
+        }
+    }
+}
+
+/// A name without the ending that says how the file is packed.
+pub(super) fn plain(name: &str) -> &str {
+    name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name)
 }
 
 pub(super) fn is_data(name: &str) -> bool {
@@ -54,9 +88,9 @@ pub(super) fn of_split(
     };
     let Some(mut files) = chosen else { return Err(missing(dataset, names, &configs, config, split)) };
     if let Some((first, _)) =
-        EXTENSIONS.iter().find(|(extension, _)| files.iter().any(|name| name.ends_with(extension)))
+        EXTENSIONS.iter().find(|(extension, _)| files.iter().any(|name| plain(name).ends_with(extension)))
     {
-        files.retain(|name| name.ends_with(first));
+        files.retain(|name| plain(name).ends_with(first));
     }
     files.sort_unstable();
     check_shards(dataset, &files)?;
@@ -108,7 +142,7 @@ fn missing(
     splits.sort_unstable();
     splits.dedup();
     if splits.is_empty() {
-        let hint = "a dataset is made of .parquet, .jsonl, .json, .csv or .tsv files named after their split";
+        let hint = "a dataset is made of .parquet, .jsonl, .json, .csv or .tsv files named after their split, .gz and .zst too";
         return TaskError::invalid(format!("{dataset} has no parquet, JSON or CSV file"), hint);
     }
     let Fault { what, hint } = Fault::unknown("split", split, &splits);

@@ -1,5 +1,4 @@
-//! Rows of a parquet file, by the record reader of the `parquet` crate. Snappy is the only codec compiled in: it is
-//! what the hub's files are written with.
+//! Rows of a parquet file, by the record reader of the `parquet` crate, in every codec but LZO.
 
 use std::sync::Arc;
 
@@ -110,14 +109,14 @@ fn check_columns(reader: &SerializedFileReader<Bytes>, file: &DataFile, wanted: 
         if !fits {
             return Err(broken(file, &format!("the column `{name}` lies outside the file")));
         }
-        if !matches!(column.compression(), Compression::UNCOMPRESSED | Compression::SNAPPY) {
+        if matches!(column.compression(), Compression::LZO) {
             let codec = column.compression();
             return Err(TaskError::invalid(
                 format!(
                     "{}: the column `{name}` is compressed with {codec}, which this program cannot read",
                     file.label
                 ),
-                "write the file with Snappy or without compression, or give it as jsonl",
+                "write the file with zstd, Snappy or without compression, or give it as jsonl",
             ));
         }
     }

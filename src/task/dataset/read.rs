@@ -5,13 +5,14 @@ use std::path::Path;
 use super::data_file::{DataFile, read_file};
 use super::names::Format;
 use super::row::{Outcome, Row};
-use super::{csv, json, parquet};
+use super::{container, csv, json, parquet};
 use crate::task::TaskError;
 use crate::task::definition::Layout;
 
 /// A data file's rows as far as a layout wants them; the file's name says what it is.
 pub(super) fn read_rows(file: &DataFile, layout: &Layout) -> Result<Vec<Row>, TaskError> {
     let columns = layout.columns();
+    let file = &*container::opened(file)?;
     match Format::of(&file.label) {
         Some(Format::Parquet) => parquet::read(file, &columns),
         Some(Format::Csv) => csv::read(file, &columns, &layout.header),

@@ -71,12 +71,24 @@ fn scaling(header: &Header, architecture: &str) -> Result<RotaryScaling, EngineE
     }
     let key = format!("{architecture}.rope.scaling.type");
     let factor = format!("{architecture}.rope.scaling.factor");
+    // Before November 2023 the factor had a key of its own, and there was no type.
+    let older = format!("{architecture}.rope.scale_linear");
+    let value = match header.number(&factor)? {
+        Some(value) => Some((&factor, value)),
+        None => header.number(&older)?.map(|value| (&older, value)),
+    };
+    if let Some((key, value)) = value.filter(|(_, value)| !value.is_finite() || *value < 0.0) {
+        return Err(header.refused(key, &format!("{value}, not above 0"), "convert the model anew"));
+    }
     match header.text(&key)? {
-        None | Some("none") => Ok(RotaryScaling::None),
-        Some("linear") => {
-            let factor = header.number(&factor)?.ok_or_else(|| header.missing(&factor))?;
-            Ok(RotaryScaling::Linear { factor })
-        }
+        Some("none") => Ok(RotaryScaling::None),
+        // llama.cpp takes a factor without a type for a linear one, and 0 for none.
+        None | Some("linear") => match value {
+            Some((_, 0.0 | 1.0)) => Ok(RotaryScaling::None),
+            Some((_, factor)) => Ok(RotaryScaling::Linear { factor }),
+            None if header.get(&key).is_some() => Err(header.missing(&factor)),
+            None => Ok(RotaryScaling::None),
+        },
         Some(other) => {
             let Fault { what, hint } = Fault::unknown("rotary scaling", other, &["none", "linear"]);
             Err(EngineError::invalid(format!("{}: {what}", header.path.display()), hint))

@@ -1,6 +1,6 @@
 //! The tokenizer and chat template inside a GGUF file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
@@ -16,8 +16,70 @@ use crate::model::{Family, ModelTokenizer};
 const WORDS_BEFORE_DIGITS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|";
 const WORDS_AFTER_DIGITS: &str = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The pre-tokenizers that `tokenizer.ggml.pre` may name.
-const PRE_TOKENIZERS: [&str; 5] = ["default", "gpt-2", "smollm", "qwen2", "llama-bpe"];
+/// How a text is cut into words before it is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PreTokenizer {
+    Gpt2,
+    SmolLm,
+    Qwen2,
+    Llama3,
+}
+
+/// What `tokenizer.ggml.pre` may name, as llama.cpp reads the names.
+const PRE_TOKENIZERS: [(PreTokenizer, &[&str]); 4] = [
+    (
+        PreTokenizer::Gpt2,
+        &[
+            "default",
+            "gpt-2",
+            "phi-2",
+            "jina-es",
+            "jina-de",
+            "jina-v2-es",
+            "jina-v2-de",
+            "gigachat",
+            "a.x-4.0",
+            "mellum",
+            "modern-bert",
+            "exaone4",
+        ],
+    ),
+    (PreTokenizer::SmolLm, &["smollm"]),
+    (PreTokenizer::Qwen2, &["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez"]),
+    (
+        PreTokenizer::Llama3,
+        &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"],
+    ),
+];
+
+/// Tokens that end a turn by their text, whatever the file says of them, as llama.cpp knows them.
+const ENDS_OF_TURN: [&str; 14] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+];
+
+/// Special tokens by transformers' names, and by llama.cpp's in front of `_token_id`.
+const NAMED_TOKENS: [(&str, &str); 7] = [
+    ("bos_token", "bos"),
+    ("eos_token", "eos"),
+    ("unk_token", "unknown"),
+    ("sep_token", "seperator"),
+    ("pad_token", "padding"),
+    ("cls_token", "cls"),
+    ("mask_token", "mask"),
+];
 
 /// `tokenizer.ggml.token_type`.
 mod token_type {
@@ -45,7 +107,10 @@ pub(in crate::model) fn model_tokenizer(
         }
     };
     let added = |chosen: &[i64], special: bool| -> Vec<AddedToken> {
-        let chosen = tokens.iter().zip(&kinds).filter(|(_, kind)| chosen.contains(kind));
+        let is_chosen = |(token, kind): &(&&str, &i64)| {
+            if ENDS_OF_TURN.contains(token) { special } else { chosen.contains(kind) }
+        };
+        let chosen = tokens.iter().zip(&kinds).filter(is_chosen);
         chosen.map(|(token, _)| AddedToken::from((*token).to_owned(), special).normalized(false)).collect()
     };
     let special =
@@ -65,20 +130,43 @@ pub(in crate::model) fn model_tokenizer(
     let bos = token_of("tokenizer.ggml.bos_token_id")?;
     let eos = token_of("tokenizer.ggml.eos_token_id")?;
     let end_of_turn = token_of("tokenizer.ggml.eot_token_id")?;
+    let end_of_message = token_of("tokenizer.ggml.eom_token_id")?;
+    // Messages within a turn of gpt-oss end by `<|end|>`, the turn itself by one of these two.
+    let within_turn = ["<|return|>", "<|call|>"].iter().all(|token| tokens.contains(token)).then_some("<|end|>");
+    let ends_turn = |token: &str| ENDS_OF_TURN.contains(&token) && Some(token) != within_turn;
+    let by_text = tokens.iter().enumerate().filter(|(_, token)| ends_turn(token)).map(|(id, _)| id as u32);
     let front = header.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(bos_by_default);
     let back = header.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
     tokenizer.with_post_processor(special_token_frame(
         bos.as_ref().filter(|_| front).map(|(token, id)| (token.as_str(), *id)),
         eos.as_ref().filter(|_| back).map(|(token, id)| (token.as_str(), *id)),
     )?);
+    let mut named_tokens = BTreeMap::new();
+    for (name, key) in NAMED_TOKENS {
+        // llama.cpp reads over an id that there is no token of.
+        let id = header.count(&format!("tokenizer.ggml.{key}_token_id"))?;
+        if let Some(token) = id.and_then(|id| tokens.get(id)) {
+            named_tokens.insert(name.to_owned(), (*token).to_owned());
+        }
+    }
     let bos = bos.filter(|_| family.entry().gguf.as_ref().is_none_or(|gguf| gguf.has_bos));
+    if bos.is_none() {
+        named_tokens.remove("bos_token");
+    }
     Ok(ModelTokenizer {
         tokenizer,
         chat_template: header.text("tokenizer.chat_template")?.map(str::to_owned),
         bos_id: bos.as_ref().map(|(_, id)| *id),
         bos_token: bos.map(|(token, _)| token),
-        eos_ids: eos.iter().chain(&end_of_turn).map(|(_, id)| *id).collect::<BTreeSet<_>>(),
+        eos_ids: eos
+            .iter()
+            .chain(&end_of_turn)
+            .chain(&end_of_message)
+            .map(|(_, id)| *id)
+            .chain(by_text)
+            .collect::<BTreeSet<_>>(),
         eos_token: eos.map(|(token, _)| token),
+        named_tokens,
         sha256: sha256.to_owned(),
         notes: Vec::new(),
     })
@@ -93,18 +181,20 @@ fn byte_level(header: &Header, tokens: &[&str]) -> Result<(Tokenizer, bool), Eng
         let split = json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
         json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]})
     };
-    let pre_tokenizer = match pre {
-        "default" | "gpt-2" => bytes(true),
-        "smollm" => {
+    let known = PRE_TOKENIZERS.iter().find(|(_, names)| names.contains(&pre)).map(|(known, _)| *known);
+    let known = known.ok_or_else(|| {
+        let names: Vec<&str> = PRE_TOKENIZERS.iter().flat_map(|(_, names)| *names).copied().collect();
+        let Fault { what, hint } = Fault::unknown("pre-tokenizer", pre, &names);
+        EngineError::invalid(format!("{}: {what}", header.path.display()), hint)
+    })?;
+    let pre_tokenizer = match known {
+        PreTokenizer::Gpt2 => bytes(true),
+        PreTokenizer::SmolLm => {
             let digits = json!({"type": "Digits", "individual_digits": true});
             json!({"type": "Sequence", "pretokenizers": [digits, bytes(true)]})
         }
-        "qwen2" => words(r"\p{N}"),
-        "llama-bpe" => words(r"\p{N}{1,3}"),
-        other => {
-            let Fault { what, hint } = Fault::unknown("pre-tokenizer", other, &PRE_TOKENIZERS);
-            return Err(EngineError::invalid(format!("{}: {what}", header.path.display()), hint));
-        }
+        PreTokenizer::Qwen2 => words(r"\p{N}"),
+        PreTokenizer::Llama3 => words(r"\p{N}{1,3}"),
     };
     let merges = header.texts("tokenizer.ggml.merges")?.ok_or_else(|| header.missing("tokenizer.ggml.merges"))?;
     let merges = merges.into_iter().map(|merge| {
@@ -112,12 +202,12 @@ fn byte_level(header: &Header, tokens: &[&str]) -> Result<(Tokenizer, bool), Eng
             header.refused("tokenizer.ggml.merges", &format!("`{merge}`, not a pair"), "convert the model anew")
         })
     });
-    let llama3 = pre == "llama-bpe";
+    let llama3 = known == PreTokenizer::Llama3;
     let bpe = BPE::builder()
         .vocab_and_merges(vocabulary(tokens), merges.collect::<Result<Vec<_>, _>>()?)
         .ignore_merges(llama3);
     let mut tokenizer = build(header, bpe)?;
-    if pre == "qwen2" {
+    if known == PreTokenizer::Qwen2 {
         let nfc = part::<tokenizers::NormalizerWrapper>(json!({"type": "NFC"}))?;
         tokenizer.with_normalizer(Some(nfc)).map_err(|error| unusable(header, &error))?;
     }

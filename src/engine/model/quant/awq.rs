@@ -1,5 +1,6 @@
 //! AWQ checkpoints in `AutoAWQ`'s GEMM layout (Lin et al., 2023): four bits, with zero points.
 
+use half::f16;
 use serde_json::{Map, Value, json};
 
 use super::entry::{CheckpointFormat, FormatEntry, Found, Layout, Origin, PackedShape, Quantization};
@@ -13,10 +14,29 @@ use crate::model::weights::{TensorValues, Tensors};
 const PARTS: [&str; 3] = ["qweight", "qzeros", "scales"];
 
 /// What is read, in words.
-const READS: &str = "AutoAWQ's gemm layout of four bits with zero points";
+const READS: &str = "AutoAWQ's gemm layout of four bits";
 
 /// The only layout that is read.
 const LAYOUT: &str = "gemm";
+
+/// Versions that choose a kernel for this very layout.
+const KERNELS: [&str; 12] = [
+    "exllama",
+    "exllama_v1",
+    "exllama_v2",
+    "exllamav2",
+    "ipex",
+    "triton",
+    "gemm_triton",
+    "torch_awq",
+    "torch_fused_awq",
+    "machete",
+    "autoawq",
+    "auto",
+];
+
+/// The zero point of every group where a symmetric checkpoint stores none.
+const MIDDLE: u8 = 8;
 
 /// transformers' value where a checkpoint names none.
 const DEFAULT_GROUP_SIZE: i64 = 128;
@@ -51,7 +71,7 @@ impl Quantization {
             "quant_method": "awq",
             "bits": 4,
             "group_size": self.group_size.map_or(Value::from(-1), Value::from),
-            "zero_point": true,
+            "zero_point": !self.symmetric,
             "version": LAYOUT,
             "modules_to_not_convert": if kept.is_empty() { Value::Null } else { Value::from(kept.clone()) },
         })
@@ -62,19 +82,23 @@ fn parse(section: &Map<String, Value>, file: &str) -> Result<Quantization, Engin
     if section.get("backend").and_then(Value::as_str) == Some("llm-awq") {
         return Err(other_layout(file, "llm-awq", READS));
     }
-    let version = text(section, "version", file)?.unwrap_or(LAYOUT).to_lowercase();
-    if version != LAYOUT {
+    let version = match text(section, "version", file)? {
+        Some(version) => version,
+        None => text(section, "format", file)?.unwrap_or(LAYOUT),
+    };
+    let version = version.to_lowercase();
+    if version != LAYOUT && !KERNELS.contains(&version.as_str()) {
         return Err(other_layout(file, &format!("awq, {version}"), READS));
     }
     let bits = whole_number(section, ["bits", "w_bit"], file)?.unwrap_or(4);
     if bits != 4 {
         return Err(other_layout(file, &format!("awq, {bits} bits"), READS));
     }
-    match section.get("zero_point") {
-        None | Some(Value::Null | Value::Bool(true)) => {}
-        Some(Value::Bool(false)) => return Err(other_layout(file, "awq, without zero points", READS)),
+    let symmetric = match section.get("zero_point") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(zero_point)) => !zero_point,
         Some(other) => return Err(damaged(file, "`zero_point`", other)),
-    }
+    };
     let group_size = match whole_number(section, ["group_size", "q_group_size"], file)?.unwrap_or(DEFAULT_GROUP_SIZE) {
         -1 => None,
         size => Some(
@@ -89,7 +113,7 @@ fn parse(section: &Map<String, Value>, file: &str) -> Result<Quantization, Engin
         Some(names) => serde_json::from_value(names.clone())
             .map_err(|_| damaged(file, "`modules_to_not_convert` (a list of names)", names))?,
     };
-    Ok(Quantization { group_size, modules_to_not_convert })
+    Ok(Quantization { group_size, symmetric, modules_to_not_convert })
 }
 
 /// A layer's dimensions by the shape of its `qweight`, with the other two held against it.
@@ -121,6 +145,9 @@ fn find(name: &str, found: &Found<'_>) -> Result<PackedShape, EngineError> {
     }
     let groups = inputs / group_size;
     for (part, expected) in [("qzeros", [groups, words]), ("scales", [groups, outputs])] {
+        if part == "qzeros" && quantization.symmetric && !shapes.contains_key(&format!("{name}.{part}")) {
+            continue;
+        }
         let found = shape_of(part)?;
         if found != expected {
             return Err(EngineError::invalid(
@@ -133,7 +160,8 @@ fn find(name: &str, found: &Found<'_>) -> Result<PackedShape, EngineError> {
             ));
         }
     }
-    Ok(PackedShape { outputs, inputs, group_size })
+    let stores_zeros = shapes.contains_key(&format!("{name}.qzeros"));
+    Ok(PackedShape { outputs, inputs, group_size, stores_zeros })
 }
 
 fn read(name: &str, layer: PackedShape, stored: &dyn Tensors, place: &str) -> Result<AwqTensor, EngineError> {
@@ -142,16 +170,25 @@ fn read(name: &str, layer: PackedShape, stored: &dyn Tensors, place: &str) -> Re
         TensorValues::I32(values) => Ok(values),
         other => Err(stored_otherwise(name, place, &other, "i32")),
     };
-    let scales = match stored.read(&scales)?.values {
+    // Other programs write the scales wider, or as bf16, and transformers casts them to f16.
+    let scales: Vec<f16> = match stored.read(&scales)?.values {
         TensorValues::F16(values) => values,
-        other => return Err(stored_otherwise(&scales, place, &other, "f16")),
+        TensorValues::F32(values) => values.into_iter().map(f16::from_f32).collect(),
+        TensorValues::Bf16(values) => values.into_iter().map(|value| f16::from_f32(value.to_f32())).collect(),
+        other @ TensorValues::I32(_) => return Err(stored_otherwise(&scales, place, &other, "f16, bf16 or f32")),
+    };
+    let qzeros = if layer.stores_zeros {
+        whole_numbers(&qzeros)?
+    } else {
+        let words = layer.outputs / 8 * (layer.inputs / layer.group_size);
+        vec![i32::from_ne_bytes([MIDDLE << 4 | MIDDLE; 4]); words]
     };
     Ok(AwqTensor {
         inputs: layer.inputs,
         outputs: layer.outputs,
         group_size: layer.group_size,
         qweight: whole_numbers(&qweight)?,
-        qzeros: whole_numbers(&qzeros)?,
+        qzeros,
         scales,
     })
 }
@@ -192,8 +229,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         for config in [
-            Quantization { group_size: Some(32), modules_to_not_convert: Vec::new() },
-            Quantization { group_size: None, modules_to_not_convert: vec!["v_proj".to_owned()] },
+            Quantization { group_size: Some(32), symmetric: false, modules_to_not_convert: Vec::new() },
+            Quantization { group_size: None, symmetric: true, modules_to_not_convert: vec!["v_proj".to_owned()] },
         ] {
             assert_eq!(of(&json!({"quantization_config": config.to_awq_json()})), Ok(Some(config)));
         }
@@ -206,6 +243,12 @@ mod tests {
         assert_eq!(awq(&json!({})).unwrap().group_size, Some(64));
         assert_eq!(awq(&json!({"version": "GEMM", "group_size": -1})).unwrap().group_size, None);
         assert_eq!(awq(&json!({"group_size": null, "version": null, "bits": null})).unwrap().group_size, Some(128));
+        for version in ["exllama", "EXLLAMA_V2", "ipex", "gemm_triton"] {
+            assert_eq!(awq(&json!({"version": version})).unwrap().group_size, Some(64), "only a kernel's name");
+        }
+        assert_eq!(awq(&json!({"version": null, "format": "gemm"})).unwrap().group_size, Some(64));
+        assert!(awq(&json!({"version": null, "format": "gemv"})).unwrap_err().contains("`awq, gemv`"));
+        assert!(awq(&json!({"zero_point": false})).unwrap().symmetric);
         let kept = awq(&json!({"modules_to_not_convert": ["lm_head", "mlp"]})).unwrap();
         assert_eq!(kept.modules_to_not_convert, ["lm_head", "mlp"]);
         let older = json!({"zero_point": true, "q_group_size": 32, "w_bit": 4, "version": "GEMM"});
@@ -219,7 +262,6 @@ mod tests {
             (json!({"version": "gemv_fast"}), "`awq, gemv_fast`"),
             (json!({"version": "marlin"}), "`awq, marlin`"),
             (json!({"bits": 3}), "`awq, 3 bits`"),
-            (json!({"zero_point": false}), "`awq, without zero points`"),
             (json!({"backend": "llm-awq"}), "`llm-awq`"),
             (json!({"quant_method": "gptq"}), "`gptq`"),
             (json!({"quant_method": "compressed-tensors"}), "`compressed-tensors`"),

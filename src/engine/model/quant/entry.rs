@@ -78,6 +78,8 @@ pub struct CheckpointFormat {
 pub struct Quantization {
     /// Inputs that share a scale; `None` (in files −1) means all of a layer's.
     pub group_size: Option<usize>,
+    /// Codes are counted from 8 where a layer stores no zero points.
+    pub symmetric: bool,
     /// Parts of the names of linear layers that are left as they are. The tensors themselves decide which.
     pub modules_to_not_convert: Vec<String>,
 }
@@ -104,4 +106,5 @@ pub(in crate::model) struct PackedShape {
     pub(in crate::model) outputs: usize,
     pub(in crate::model) inputs: usize,
     pub(in crate::model) group_size: usize,
+    pub(in crate::model) stores_zeros: bool,
 }

@@ -1,10 +1,12 @@
 //! Chat templates: the Jinja text that a model's tokenizer carries.
 
+use std::collections::BTreeMap;
+
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, context};
 use serde::{Deserialize, Serialize};
-use serde_json::ser::{Formatter, PrettyFormatter};
+
+use super::{builtins, methods, source};
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,10 +26,10 @@ impl Message {
 
 /// A compiled chat template.
 #[derive(Debug)]
-pub(super) struct Compiled {
+pub(in crate::task) struct Compiled {
     environment: Environment<'static>,
-    bos_token: String,
-    eos_token: String,
+    /// Special tokens by what they are for: `bos_token`, …
+    tokens: BTreeMap<String, String>,
 }
 
 /// What templates call the switch that lets a model think.
@@ -39,13 +41,15 @@ const STEPS: u64 = 10_000_000;
 const LONGEST: usize = 16 << 20;
 
 impl Compiled {
-    pub(super) fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self, String> {
-        let environment = environment(source).map_err(|error| reason(&error))?;
-        Ok(Self { environment, bos_token: bos_token.to_owned(), eos_token: eos_token.to_owned() })
+    pub(in crate::task) fn new(source: &str, tokens: &BTreeMap<String, String>) -> Result<Self, String> {
+        let rewritten =
+            source::rewritten(source).map_err(|(line, what)| format!(" at line {line}: {what} is not read"))?;
+        let environment = environment(rewritten).map_err(|error| reason(&error))?;
+        Ok(Self { environment, tokens: tokens.clone() })
     }
 
     /// The conversation as text; else why there is none.
-    pub(super) fn render(&self, messages: &[Message], thinking: Option<bool>) -> Result<String, String> {
+    pub(in crate::task) fn render(&self, messages: &[Message], thinking: Option<bool>) -> Result<String, String> {
         let text = self.try_render(messages, thinking).map_err(|error| reason(&error))?;
         if text.len() > LONGEST {
             return Err(format!(": it makes {} bytes of a conversation, more than {LONGEST}", text.len()));
@@ -54,13 +58,13 @@ impl Compiled {
     }
 
     /// Whether the template asks if the model is to think.
-    pub(super) fn takes_thinking(&self) -> bool {
+    pub(in crate::task) fn takes_thinking(&self) -> bool {
         let asked = self.environment.get_template(NAME).map(|template| template.undeclared_variables(false));
         asked.is_ok_and(|names| THINKING.iter().any(|name| names.contains(*name)))
     }
 
     /// Whether a system message appears in the text.
-    pub(super) fn shows_system(&self) -> bool {
+    pub(in crate::task) fn shows_system(&self) -> bool {
         const PROBE: &str = "does a system message appear?";
         let messages = [Message::new("system", PROBE), Message::new("user", "hello")];
         self.try_render(&messages, None).is_ok_and(|text| text.contains(PROBE))
@@ -70,32 +74,30 @@ impl Compiled {
         let pair = |message: &Message| Value::from_pairs([("role", &message.role), ("content", &message.content)]);
         // Only what is said is defined: templates have a default of their own.
         let thinking = thinking.iter().flat_map(|thinking| THINKING.map(|name| (name, Value::from(*thinking))));
-        // Collecting would make a list of pairs.
-        let thinking = Value::from_pairs(thinking);
+        let tokens = self.tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text)));
+        let named = Value::from_pairs(tokens.chain(thinking));
         self.environment.get_template(NAME)?.render(context! {
             messages => messages.iter().map(pair).collect::<Vec<Value>>(),
             add_generation_prompt => true,
-            bos_token => &self.bos_token,
-            eos_token => &self.eos_token,
             tools => (),
             documents => (),
-            ..thinking
+            ..named
         })
     }
 }
 
-fn environment(source: &str) -> Result<Environment<'static>, Error> {
+fn environment(source: String) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_fuel(Some(STEPS));
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(methods::call);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
     environment.add_function("strftime_now", |format: &str| strftime(format));
-    environment.add_filter("tojson", python_json);
-    environment.add_template_owned(NAME, source.to_owned())?;
+    builtins::add(&mut environment);
+    environment.add_template_owned(NAME, source)?;
     Ok(environment)
 }
 
@@ -151,50 +153,56 @@ fn skip(chars: &mut std::str::Chars, text: &'static str) -> &'static str {
     text
 }
 
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`: a space after `,` and `:`, and nothing escaped for HTML.
-#[expect(clippy::needless_pass_by_value, reason = "minijinja's filters take their arguments by value")]
-fn python_json(value: Value, arguments: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = arguments.get("indent")?;
-    let mut bytes = Vec::new();
-    let result = match indent {
-        Some(width) => write_json(&value, &mut bytes, PrettyFormatter::with_indent(" ".repeat(width).as_bytes())),
-        None => write_json(&value, &mut bytes, PythonFormatter),
-    };
-    result.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    String::from_utf8(bytes).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
-}
-
-fn write_json(value: &Value, bytes: &mut Vec<u8>, formatter: impl Formatter) -> serde_json::Result<()> {
-    value.serialize(&mut serde_json::Serializer::with_formatter(bytes, formatter))
-}
-
-struct PythonFormatter;
-
-impl Formatter for PythonFormatter {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::task::{ChatTemplate, TaskError};
 
     fn render(source: &str, messages: &[Message]) -> Result<String, TaskError> {
-        ChatTemplate::new(source, "<s>", "</s>")?.render(messages)
+        ChatTemplate::new(source, &tokens())?.render(messages)
+    }
+
+    fn tokens() -> BTreeMap<String, String> {
+        [("bos_token", "<s>"), ("eos_token", "</s>")].map(|(name, text)| (name.to_owned(), text.to_owned())).into()
     }
 
     fn user() -> Vec<Message> {
         vec![Message::new("user", "hi")]
+    }
+
+    #[test]
+    fn small_templates_render_as_in_transformers() {
+        let cases: Vec<(String, Option<String>)> =
+            serde_json::from_str(include_str!("../../../tests/data/templates.json")).unwrap();
+        let messages = [("system", " sys "), ("user", "hi\nyou"), ("assistant", "yo"), ("user", "ok")];
+        let messages = messages.map(|(role, text)| Message::new(role, text));
+        for (source, expected) in cases {
+            let rendered = render(&source, &messages);
+            match (&rendered, &expected) {
+                (Ok(text), Some(expected)) => assert_eq!(text, expected, "{source}"),
+                (Err(_), None) => {}
+                _ => panic!("{source}: {rendered:?}, in transformers {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_read_is_refused_by_name() {
+        for (source, named) in [
+            ("{{ [1] | tojson(foo=1) }}", "keyword argument"),
+            ("{{ nope | tojson }}", "tojson cannot write"),
+            ("{{ '\\N{BULLET}' }}", "`\\N{…}`"),
+            (
+                "{% for i in [1] %}{% generation %}{% break %}{% endgeneration %}{% endfor %}",
+                "`break` in a `generation`",
+            ),
+            ("{{ 'a' | center(100000000000) }}", "a width of 100000000000"),
+            ("{{ 'a'.zfill(100000000000) }}", "a width of 100000000000"),
+            ("{{ [1] | random }}", "random"),
+        ] {
+            let message = render(source, &user()).unwrap_err().to_string();
+            assert!(message.contains(named) && message.contains("line 1"), "{source}: {message}");
+        }
     }
 
     #[test]
@@ -253,21 +261,21 @@ mod tests {
     #[test]
     fn a_template_is_told_of_thinking_only_what_the_user_says() {
         let source = "{% if enable_thinking is defined and not enable_thinking %}off{% elif enable_thinking is defined %}on{% else %}own{% endif %}";
-        let mut template = ChatTemplate::new(source, "", "").unwrap();
+        let mut template = ChatTemplate::new(source, &BTreeMap::new()).unwrap();
         assert!(template.takes_thinking());
         assert_eq!(template.render(&user()).unwrap(), "own");
         for (thinking, text) in [(false, "off"), (true, "on")] {
             template.set_thinking(thinking);
             assert_eq!(template.render(&user()).unwrap(), text);
         }
-        assert!(ChatTemplate::new("{{ thinking }}", "", "").unwrap().takes_thinking());
+        assert!(ChatTemplate::new("{{ thinking }}", &BTreeMap::new()).unwrap().takes_thinking());
         let takes_none = "{{ messages }}{% set enable_thinking = true %}{{ enable_thinking }}";
-        assert!(!ChatTemplate::new(takes_none, "", "").unwrap().takes_thinking());
+        assert!(!ChatTemplate::new(takes_none, &BTreeMap::new()).unwrap().takes_thinking());
     }
 
     #[test]
     fn a_template_that_drops_or_refuses_the_system_message_is_known() {
-        let accepts = |source| ChatTemplate::new(source, "", "").unwrap().accepts_system();
+        let accepts = |source| ChatTemplate::new(source, &BTreeMap::new()).unwrap().accepts_system();
         assert!(accepts("{% for m in messages %}{{ m.content }}{% endfor %}"));
         assert!(!accepts("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"));
         assert!(!accepts("{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}"));
