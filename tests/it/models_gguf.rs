@@ -267,6 +267,58 @@ fn blocks_of_every_type_dequantise_to_the_formats_formulas() {
     }
 }
 
+/// The tiny model in two parts, as `llama-gguf-split` cuts: the first has the keys.
+fn split(folder: &std::path::Path) -> [PathBuf; 2] {
+    let (mut first, mut second) = (tiny("llama"), GgufWriter::default());
+    let whole = first.tensors.len() as u32;
+    second.tensors = first.tensors.split_off(whole as usize / 2);
+    for (number, part) in [&mut first, &mut second].into_iter().enumerate() {
+        part.count("split.no", number as u32).count("split.count", 2).count("split.tensors.count", whole);
+    }
+    let paths = [1, 2].map(|number| folder.join(format!("tiny-{number:05}-of-00002.gguf")));
+    std::fs::write(&paths[0], first.bytes()).unwrap();
+    std::fs::write(&paths[1], second.bytes()).unwrap();
+    paths
+}
+
+#[test]
+fn a_split_file_is_read_whole_from_any_of_its_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = split(folder.path());
+    let whole = GgufFile::new(&tiny("llama")).open();
+    let sources = paths.each_ref().map(|path| open(path).unwrap());
+    for source in &sources {
+        assert_eq!(source.tensors.names(), whole.tensors.names());
+        for name in whole.tensors.names() {
+            assert_eq!(f32s(source, &name), f32s(&whole, &name), "{name}");
+        }
+        assert_eq!((&source.config, &source.sha256), (&whole.config, &sources[0].sha256));
+    }
+    let bytes = std::fs::read(&paths[1]).unwrap();
+    std::fs::write(&paths[1], [&bytes[..bytes.len() - 1], &[bytes[bytes.len() - 1] ^ 1]].concat()).unwrap();
+    assert_ne!(open(&paths[0]).unwrap().sha256, sources[0].sha256, "every part decides");
+}
+
+#[test]
+fn parts_that_do_not_make_a_whole_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = split(folder.path());
+    let away = folder.path().join("away");
+    std::fs::rename(&second, &away).unwrap();
+    let error = refusal(&first);
+    assert!(error.contains("part 1 of 2 (`split.count`)") && error.contains("tiny-00002-of-00002.gguf"), "{error}");
+    std::fs::copy(&first, &second).unwrap();
+    assert!(refusal(&first).contains("`split.no`"));
+    std::fs::rename(&away, &second).unwrap();
+    let other = folder.path().join("other.gguf");
+    std::fs::copy(&first, &other).unwrap();
+    assert!(refusal(&other).contains("x-00001-of-00002.gguf"));
+    let mut smaller = GgufWriter::default();
+    smaller.count("split.no", 1).count("split.count", 2);
+    std::fs::write(&second, smaller.bytes()).unwrap();
+    assert!(refusal(&first).contains("`split.tensors.count`"));
+}
+
 #[test]
 fn half_precisions_stay_as_they_are() {
     let numbers = values(0, 96);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::files::{ModelFiles, read_failure};
-use super::gguf::{self, Header};
+use super::gguf::{self, OpenedGguf};
 use super::quant::{self, PackedTensors, Quantization, WeightFormat};
 use super::spec::{self, Place};
 use super::weights::{self, GgufTensors, OpenedWeights, PickleTensors, SafetensorsFiles, WeightFiles};
@@ -14,7 +14,6 @@ use super::{ModelConfig, ModelSpec, ModelTokenizer, Tensors, tokenizer_files};
 use crate::EngineError;
 use crate::bundled;
 use crate::fault::Fault;
-use crate::files::Blob;
 use crate::hub::{Hub, HubError, RepositoryKind};
 
 /// A model's files, read as far as every precision shares them. Weights stay on disk until an engine asks for them.
@@ -161,17 +160,17 @@ fn no_config(files: &ModelFiles) -> EngineError {
 }
 
 fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, EngineError> {
-    let blob = Blob::open(path).map_err(|source| read_failure(path, source))?;
-    let header = Header::read(&blob)?;
+    let OpenedGguf { header, blobs, paths } = gguf::open(path)?;
     let config = gguf::model_config(&header)?;
     let place = path.display().to_string();
-    let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let files = ModelFiles::of(place.clone(), std::iter::once(path.to_path_buf()));
-    let mut tokenizer = gguf::model_tokenizer(&header, config.family, &files.sha256(&file_name)?)?;
+    let files = ModelFiles::of(place.clone(), paths.into_iter());
+    let names: Vec<String> = files.names().map(str::to_owned).collect();
+    let first = header.path.file_name().unwrap_or_default().to_string_lossy();
+    let mut tokenizer = gguf::model_tokenizer(&header, config.family, &files.sha256(&first)?)?;
     tokenizer.check_against(config.vocabulary, &place)?;
-    let OpenedWeights { tensors, shapes, stored_as } = GgufTensors::open(blob, header, &config);
+    let OpenedWeights { tensors, shapes, stored_as } = GgufTensors::open(blobs, header, &config);
     weights::check(&config, &shapes, &place)?;
-    let sha256 = crate::files::sha256(format!("{}  {file_name}\n", tokenizer.sha256).as_bytes());
+    let sha256 = files.sha256_of_all(&names)?;
     let tokenizer = Arc::new(tokenizer);
     let format = WeightFormat::Dense;
     Ok(ModelSource {
@@ -196,6 +195,10 @@ fn open_hub(repository: &str, gguf: Option<&str>, revision: &str, hub: &Hub) -> 
     let fetch = |file: &str| hub.file(kind, repository, &commit, file).map(|file| file.path);
     if let Some(file) = gguf {
         let path = fetch(file)?;
+        let folder = file.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+        for part in gguf::fellows(&path)? {
+            fetch(&format!("{folder}{part}"))?;
+        }
         return open_gguf(&path, short_name(Path::new(file)), format!("{address}/{file}"));
     }
     let listed = hub.list(kind, repository, &commit)?;

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use candle_core::quantized::GgmlDType;
-
+use super::blocks::{self, BlockType};
 use crate::EngineError;
 use crate::files::Blob;
 use crate::model::files::read_failure;
@@ -34,7 +33,9 @@ pub(in crate::model) struct GgufTensor {
     /// Outermost dimension first, as everywhere but in the file itself.
     pub(in crate::model) shape: Vec<usize>,
     /// Type of its blocks.
-    pub(in crate::model) dtype: GgmlDType,
+    pub(in crate::model) block_type: BlockType,
+    /// Which part of a split file holds it.
+    pub(in crate::model) file: usize,
     /// First byte, from the begin of the file.
     pub(in crate::model) offset: u64,
     /// Length in bytes.
@@ -196,24 +197,6 @@ impl Header {
     }
 }
 
-/// The block types that are read, by ggml's numbers.
-const fn block_type(number: u32) -> Option<GgmlDType> {
-    Some(match number {
-        0 => GgmlDType::F32,
-        1 => GgmlDType::F16,
-        2 => GgmlDType::Q4_0,
-        3 => GgmlDType::Q4_1,
-        6 => GgmlDType::Q5_0,
-        7 => GgmlDType::Q5_1,
-        8 => GgmlDType::Q8_0,
-        12 => GgmlDType::Q4K,
-        13 => GgmlDType::Q5K,
-        14 => GgmlDType::Q6K,
-        30 => GgmlDType::BF16,
-        _ => return None,
-    })
-}
-
 /// A tensor's entry before its place in the file is known.
 struct RawTensor {
     /// Innermost first, as in the file.
@@ -356,27 +339,28 @@ impl<'a> Reader<'a> {
 
     fn place(&self, name: &str, raw: RawTensor, data: u64) -> Result<GgufTensor, EngineError> {
         let RawTensor { dimensions, block_type: number, offset } = raw;
-        let dtype = block_type(number).ok_or_else(|| {
+        let block_type = BlockType::of(number).ok_or_else(|| {
             EngineError::invalid(
                 format!("{}: tensor `{name}` has ggml type {number}, which is not read", self.path.display()),
-                "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K are: take another quantisation",
+                format!("{} are: take another quantisation", blocks::READ),
             )
         })?;
-        let block = dtype.block_size() as u64;
+        let block = block_type.values() as u64;
         let elements = dimensions.iter().try_fold(1u64, |product, size| product.checked_mul(*size));
         // Blocks lie inside a row: a row of a broken block would be read as the begin of the next.
         let whole_blocks = dimensions.first().is_some_and(|row| *row > 0 && row.is_multiple_of(block));
         let bytes = elements
             .filter(|elements| *elements > 0 && whole_blocks)
-            .and_then(|elements| (elements / block).checked_mul(dtype.type_size() as u64))
+            .and_then(|elements| (elements / block).checked_mul(block_type.bytes() as u64))
             .ok_or_else(|| {
-                self.damaged(&format!("tensor `{name}` of {dimensions:?} elements cannot be {}", type_name(dtype)))
+                self.damaged(&format!("tensor `{name}` of {dimensions:?} elements cannot be {}", block_type.name()))
             })?;
         let start = data.checked_add(offset);
         match start.and_then(|start| start.checked_add(bytes)) {
             Some(end) if end <= self.length => Ok(GgufTensor {
                 shape: dimensions.into_iter().rev().map(|size| size as usize).collect(),
-                dtype,
+                block_type,
+                file: 0,
                 offset: end - bytes,
                 bytes: bytes as usize,
             }),
@@ -386,15 +370,5 @@ impl<'a> Reader<'a> {
                 self.length
             ))),
         }
-    }
-}
-
-/// llama.cpp's name of a block type.
-pub(in crate::model) fn type_name(dtype: GgmlDType) -> String {
-    let name = format!("{dtype:?}");
-    match dtype {
-        GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => name.to_lowercase(),
-        // candle writes Q4K where llama.cpp writes Q4_K.
-        _ => name.strip_suffix('K').map_or(name.clone(), |stem| format!("{stem}_K")),
     }
 }

@@ -4,11 +4,15 @@
 //! candle's reader, which divides by an alignment of 0 and cannot name the tensor whose type it does not know; blocks
 //! are dequantised by candle.
 
+mod blocks;
 mod config;
 mod header;
 mod sentencepiece;
+mod split;
 mod tokenizer;
 
+pub(super) use blocks::BlockType;
 pub(super) use config::model_config;
-pub(super) use header::{GgufTensor, Header, type_name};
+pub(super) use header::{GgufTensor, Header};
+pub(super) use split::{OpenedGguf, fellows, open};
 pub(super) use tokenizer::model_tokenizer;

@@ -1,9 +1,7 @@
-//! Tensors of a GGUF file under Hugging Face names, dequantised by candle.
+//! Tensors of a GGUF file under Hugging Face names, dequantised.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use candle_core::CpuStorage;
 use candle_core::quantized::GgmlDType;
 
 use super::elements::{self, ElementType};
@@ -12,12 +10,13 @@ use super::{OpenedWeights, TensorData, TensorValues, Tensors};
 use crate::EngineError;
 use crate::files::Blob;
 use crate::model::files::read_failure;
-use crate::model::gguf::{GgufTensor, Header, type_name};
+use crate::model::gguf::{BlockType, GgufTensor, Header};
 use crate::model::{BlockNames, ModelConfig, TensorNames};
 
 /// The tensors of one GGUF file.
 pub(in crate::model) struct GgufTensors {
-    blob: Blob,
+    /// The parts of a split file, or the only one.
+    blobs: Vec<Blob>,
     tensors: BTreeMap<String, Place>,
 }
 
@@ -28,14 +27,14 @@ struct Place {
 }
 
 impl GgufTensors {
-    /// The tensors that `header` lists in `blob`.
-    pub(in crate::model) fn open(blob: Blob, header: Header, config: &ModelConfig) -> OpenedWeights {
+    /// The tensors that `header` lists in `blobs`.
+    pub(in crate::model) fn open(blobs: Vec<Blob>, header: Header, config: &ModelConfig) -> OpenedWeights {
         let mut tensors = BTreeMap::new();
         let mut bytes_by_type: BTreeMap<String, usize> = BTreeMap::new();
         let names = TensorNames::new(config, &[]);
         let interleaved = config.family.entry().gguf.as_ref().is_some_and(|gguf| gguf.interleaved_heads);
         for (name, tensor) in header.tensors {
-            *bytes_by_type.entry(type_name(tensor.dtype)).or_default() += tensor.bytes;
+            *bytes_by_type.entry(tensor.block_type.name()).or_default() += tensor.bytes;
             // Tensors of other names belong to no family that is read.
             if let Some((name, part)) = hugging_face_name(&name, &names) {
                 let interleaved_heads = match part {
@@ -49,7 +48,7 @@ impl GgufTensors {
         let shapes = tensors.iter().map(|(name, place)| (name.clone(), place.tensor.shape.clone())).collect();
         let most = bytes_by_type.into_iter().max_by_key(|(_, bytes)| *bytes);
         let stored_as = most.map(|(name, _)| name).unwrap_or_default();
-        OpenedWeights { tensors: Box::new(Self { blob, tensors }), shapes, stored_as }
+        OpenedWeights { tensors: Box::new(Self { blobs, tensors }), shapes, stored_as }
     }
 }
 
@@ -75,25 +74,20 @@ impl Tensors for GgufTensors {
 
 impl GgufTensors {
     fn values(&self, tensor: &GgufTensor) -> Result<TensorValues, EngineError> {
-        let failure = |source| read_failure(&self.blob.path(), source);
+        let blob = &self.blobs[tensor.file];
+        let failure = |source| read_failure(&blob.path(), source);
         let count = tensor.shape.iter().product();
-        let plain = match tensor.dtype {
-            GgmlDType::F32 => Some(ElementType::F32),
-            GgmlDType::F16 => Some(ElementType::F16),
-            GgmlDType::BF16 => Some(ElementType::Bf16),
+        let plain = match tensor.block_type {
+            BlockType::Candle(GgmlDType::F32) => Some(ElementType::F32),
+            BlockType::Candle(GgmlDType::F16) => Some(ElementType::F16),
+            BlockType::Candle(GgmlDType::BF16) => Some(ElementType::Bf16),
             _ => None,
         };
         if let Some(kind) = plain {
-            return elements::read(&self.blob, tensor.offset, count, kind).map_err(failure);
+            return elements::read(blob, tensor.offset, count, kind).map_err(failure);
         }
-        let bytes = self.blob.read_at(tensor.offset, tensor.bytes).map_err(failure)?;
-        match tensor.dtype.from_data(Cow::Owned(bytes)).dequantize(count)? {
-            CpuStorage::F32(values) => Ok(TensorValues::F32(values)),
-            other => Err(EngineError::failed(
-                format!("candle dequantises {} to {:?}", type_name(tensor.dtype), std::mem::discriminant(&other)),
-                "take another quantisation of the model",
-            )),
-        }
+        let bytes = blob.read_at(tensor.offset, tensor.bytes).map_err(failure)?;
+        tensor.block_type.dequantize(bytes, count).map(TensorValues::F32)
     }
 }
 
