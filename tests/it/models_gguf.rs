@@ -464,7 +464,7 @@ fn variants_of_the_equations_are_refused_by_name() {
     has(refused(&|file| _ = file.tensor("rope_freqs.weight", &[2], 0, vec![0; 8])), "rope_freqs.weight");
     has(refused(&|file| _ = file.text("llama.rope.scaling.type", "yarn")), "unknown rotary scaling `yarn`");
     has(refused(&|file| _ = file.text("tokenizer.ggml.model", "bert")), "unknown tokenizer model `bert`");
-    has(refused(&|file| _ = file.tensor("token_embd.weight", &[12, 8], 20, vec![0; 96])), "ggml type 20");
+    has(refused(&|file| _ = file.tensor("token_embd.weight", &[12, 8], 16, vec![0; 96])), "ggml type 16");
     has(refused(&|file| _ = file.remove("llama.block_count")), "`llama.block_count` is missing");
     has(refused(&|file| _ = file.count("tokenizer.ggml.eos_token_id", 99)), "`tokenizer.ggml.eos_token_id` is 99");
     has(refused(&|file| _ = file.numbers("tokenizer.ggml.token_type", &[1.0])), "1 long, but there are 12");
