@@ -196,8 +196,6 @@ fn other_layouts_are_refused_by_name() {
         (json!({"version": "gemv_fast"}), "`awq, gemv_fast`"),
         (json!({"version": "marlin"}), "`awq, marlin`"),
         (json!({"bits": 8}), "`awq, 8 bits`"),
-        (json!({"quant_method": "gptq"}), "`gptq`"),
-        (json!({"quant_method": "compressed-tensors", "format": "pack-quantized"}), "`compressed-tensors`"),
     ] {
         let mut checkpoint = Checkpoint::new("llama", Some(16), None, false);
         for (key, value) in change.as_object().unwrap() {

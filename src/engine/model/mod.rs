@@ -34,4 +34,4 @@ pub(crate) use rotary::Rotary;
 pub use source::ModelSource;
 pub use spec::ModelSpec;
 pub use tokenizer::ModelTokenizer;
-pub use weights::{PICKLE_JOB, TensorData, TensorPlace, TensorValues, Tensors, pickle_answer};
+pub use weights::{PICKLE_JOB, RawTensor, TensorData, TensorPlace, TensorValues, Tensors, pickle_answer};

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::files::{ModelFiles, read_failure};
 use super::gguf::{self, OpenedGguf};
-use super::quant::{self, PackedTensors, Quantization, WeightFormat};
+use super::quant::{self, Detected, PackedTensors, Quantization, WeightFormat};
 use super::spec::{self, Place};
 use super::weights::{self, GgufTensors, OpenedWeights, PickleTensors, SafetensorsFiles, WeightFiles};
 use super::{ModelConfig, ModelSpec, ModelTokenizer, Tensors, tokenizer_files};
@@ -109,9 +109,8 @@ fn local_hint(error: EngineError, spec: &ModelSpec) -> EngineError {
 fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelSource, EngineError> {
     let config_file = files.json("config.json")?.ok_or_else(|| no_config(files))?;
     let config = ModelConfig::from_json(&config_file, &format!("config.json of {}", files.place))?;
-    let quantization = quant::read(files, &config_file)?;
-    let (format, quantization) =
-        quantization.map_or((WeightFormat::Dense, None), |(format, found)| (format, Some(found)));
+    let detected = quant::read(files, &config_file)?;
+    let is_quantized = detected.is_some();
     let mut tokenizer = tokenizer_files::read(files, &config_file, &config.family.entry().tokenizer)?;
     tokenizer.check_against(config.vocabulary, &files.place)?;
 
@@ -123,15 +122,24 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
         }
         WeightFiles::Pickle(entry) | WeightFiles::PickleIndex(entry) => PickleTensors::open(files, &shards, entry)?,
     };
-    let OpenedWeights { tensors, shapes, stored_as } = match (format.checkpoint(), &quantization) {
-        (Some(checkpoint), Some(found)) => PackedTensors::open(opened, checkpoint, found, &files.place)?,
-        _ => opened,
+    let (mut format, mut quantization) = (WeightFormat::Dense, None);
+    let OpenedWeights { tensors, shapes, stored_as } = match detected {
+        None => opened,
+        Some(Detected::Unpacked(unpacked, section)) => quant::open_unpacked(unpacked, &section, opened, &files.place)?,
+        Some(Detected::Packed(packed, found)) => {
+            format = packed;
+            let found = &*quantization.insert(found);
+            match packed.checkpoint() {
+                Some(checkpoint) => PackedTensors::open(opened, checkpoint, found, &files.place)?,
+                None => opened,
+            }
+        }
     };
     weights::check(&config, &shapes, &files.place)?;
 
     let mut deciding = shards;
     deciding.extend([choice.entry(), "config.json"].map(str::to_owned));
-    if quantization.is_some() {
+    if is_quantized {
         deciding.extend(quant::OLDER_FILES.map(str::to_owned));
     }
     deciding.extend(tokenizer_files::deciding(files)?.into_iter().map(str::to_owned));
@@ -161,7 +169,7 @@ fn no_config(files: &ModelFiles) -> EngineError {
 
 fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, EngineError> {
     let OpenedGguf { header, blobs, paths } = gguf::open(path)?;
-    let config = gguf::model_config(&header)?;
+    let config = gguf::model_config(&header, &blobs)?;
     let place = path.display().to_string();
     let files = ModelFiles::of(place.clone(), paths.into_iter());
     let names: Vec<String> = files.names().map(str::to_owned).collect();

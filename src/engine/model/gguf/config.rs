@@ -1,14 +1,16 @@
 //! The shape of a model from a GGUF file's keys.
 
 use super::Header;
-use super::header::Value;
+use super::header::{GgufTensor, Value};
 use crate::EngineError;
 use crate::fault::Fault;
+use crate::files::Blob;
 use crate::model::family;
+use crate::model::files::read_failure;
 use crate::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
 
-/// The configuration that a GGUF file describes.
-pub(in crate::model) fn model_config(header: &Header) -> Result<ModelConfig, EngineError> {
+/// The configuration that a GGUF file describes; `blobs` are its parts.
+pub(in crate::model) fn model_config(header: &Header, blobs: &[Blob]) -> Result<ModelConfig, EngineError> {
     let architecture = header.text("general.architecture")?.ok_or_else(|| header.missing("general.architecture"))?;
     let family = family_of(header, architecture)?;
     let key = |name: &str| format!("{architecture}.{name}");
@@ -16,6 +18,7 @@ pub(in crate::model) fn model_config(header: &Header) -> Result<ModelConfig, Eng
     let file = header.path.display().to_string();
     let hidden = header.required(&key("embedding_length"))?;
     let heads = header.required(&key("attention.head_count"))?;
+    let theta = header.number(&key("rope.freq_base"))?.unwrap_or(10_000.0);
     let epsilon = key("attention.layer_norm_rms_epsilon");
     let embedding = header.tensors.get("token_embd.weight");
     let biased = |layer_tensor: &str| header.tensors.contains_key(&format!("blk.0.{layer_tensor}.bias"));
@@ -38,10 +41,7 @@ pub(in crate::model) fn model_config(header: &Header) -> Result<ModelConfig, Eng
         norm: NormKind::Rms,
         norm_epsilon: header.number(&epsilon)?.ok_or_else(|| header.missing(&epsilon))?,
         activation: Activation::SiluGated,
-        position: PositionKind::Rotary {
-            theta: header.number(&key("rope.freq_base"))?.unwrap_or(10_000.0),
-            scaling: scaling(header, architecture)?,
-        },
+        position: PositionKind::Rotary { theta, scaling: scaling(header, architecture, blobs, theta)? },
         sliding_window: header.count(&key("attention.sliding_window"))?.filter(|window| *window > 0),
         qkv_bias: biased("attn_q"),
         output_bias: biased("attn_output"),
@@ -62,12 +62,62 @@ fn family_of(header: &Header, architecture: &str) -> Result<Family, EngineError>
     })
 }
 
-fn scaling(header: &Header, architecture: &str) -> Result<RotaryScaling, EngineError> {
-    if header.tensors.contains_key("rope_freqs.weight") {
-        return Err(EngineError::invalid(
-            format!("{}: Llama 3.1's rotary factors (`rope_freqs.weight`) are not read", header.path.display()),
+/// Llama 3's scaling from the divisors of the frequencies that llama.cpp's converter makes of it. The numbers are those of
+/// every Llama since 3.1, with the factor that the divisors show: they are computed from these and held against the file's.
+fn llama3_scaling(
+    header: &Header,
+    tensor: &GgufTensor,
+    blobs: &[Blob],
+    theta: f64,
+) -> Result<RotaryScaling, EngineError> {
+    let blob = &blobs[tensor.file];
+    let bytes = blob.read_at(tensor.offset, tensor.bytes).map_err(|source| read_failure(&blob.path(), source))?;
+    let divisors = tensor.block_type.dequantize(bytes, tensor.shape.iter().product())?;
+    let divisors: Vec<f64> = divisors.into_iter().map(f64::from).collect();
+    scaling_of(&divisors, theta).ok_or_else(|| {
+        EngineError::invalid(
+            format!("{}: its rotary factors (`rope_freqs.weight`) are not those of a Llama 3", header.path.display()),
             "take the model's safetensors folder, whose config.json names the scaling",
-        ));
+        )
+    })
+}
+
+fn scaling_of(divisors: &[f64], theta: f64) -> Option<RotaryScaling> {
+    const ORIGINAL: [usize; 6] = [8192, 4096, 2048, 16_384, 32_768, 131_072];
+    const TOLERANCE: f64 = 1e-4;
+    let (low, high) = (1.0, 4.0);
+    let factor = divisors.iter().copied().fold(1.0, f64::max);
+    let divisor = |index: usize, original: usize| {
+        let frequency = 1.0 / theta.powf(index as f64 / divisors.len() as f64);
+        let wavelength = std::f64::consts::TAU / frequency;
+        let smooth = (original as f64 / wavelength - low) / (high - low);
+        if smooth >= 1.0 {
+            1.0
+        } else if smooth <= 0.0 {
+            factor
+        } else {
+            1.0 / ((1.0 - smooth) / factor + smooth)
+        }
+    };
+    let matches = |original: &usize| {
+        divisors.iter().enumerate().all(|(index, found)| {
+            let expected = divisor(index, *original);
+            (found - expected).abs() <= TOLERANCE * expected
+        })
+    };
+    let original_context_tokens = ORIGINAL.into_iter().find(matches)?;
+    let scaling = RotaryScaling::Llama3 {
+        factor,
+        low_frequency_factor: low,
+        high_frequency_factor: high,
+        original_context_tokens,
+    };
+    Some(if factor == 1.0 { RotaryScaling::None } else { scaling })
+}
+
+fn scaling(header: &Header, architecture: &str, blobs: &[Blob], theta: f64) -> Result<RotaryScaling, EngineError> {
+    if let Some(factors) = header.tensors.get("rope_freqs.weight") {
+        return llama3_scaling(header, factors, blobs, theta);
     }
     let key = format!("{architecture}.rope.scaling.type");
     let factor = format!("{architecture}.rope.scaling.factor");
@@ -120,5 +170,32 @@ fn refuse_variants(header: &Header, architecture: &str) -> Result<(), EngineErro
             Err(header.refused(&rotated, &format!("{count}: a part of each head"), "choose another model"))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What llama.cpp's converter writes for Llama-3.2-1B: heads of 64, base 500,000, factor 32.
+    const LLAMA_3_2: [f64; 32] = [
+        1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.651329, 3.292262, 9.666729, 32.0,
+        32.0, 32.0, 32.0, 32.0, 32.0, 32.0, 32.0, 32.0, 32.0, 32.0, 32.0, 32.0, 32.0,
+    ];
+
+    #[test]
+    fn llama_3s_scaling_is_known_by_its_divisors() {
+        let scaling = RotaryScaling::Llama3 {
+            factor: 32.0,
+            low_frequency_factor: 1.0,
+            high_frequency_factor: 4.0,
+            original_context_tokens: 8192,
+        };
+        assert_eq!(scaling_of(&LLAMA_3_2, 500_000.0), Some(scaling));
+        assert_eq!(scaling_of(&LLAMA_3_2, 10_000.0), None, "another base has other divisors");
+        assert_eq!(scaling_of(&[1.0; 32], 10_000.0), Some(RotaryScaling::None));
+        let mut other = LLAMA_3_2;
+        other[16] *= 1.01;
+        assert_eq!(scaling_of(&other, 500_000.0), None);
     }
 }

@@ -203,11 +203,16 @@ fn stored_otherwise(name: &str, place: &str, values: &TensorValues, needed: &str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::quant::detect::of_config_json;
+    use crate::model::quant::detect::{Detected, of_config_json};
 
     fn of(config: &Value) -> Result<Option<Quantization>, String> {
         of_config_json(config, "config.json")
-            .map(|found| found.map(|(_, quantization)| quantization))
+            .map(|found| {
+                found.and_then(|found| match found {
+                    Detected::Packed(_, quantization) => Some(quantization),
+                    Detected::Unpacked(..) => None,
+                })
+            })
             .map_err(|error| error.to_string())
     }
 
@@ -263,17 +268,23 @@ mod tests {
             (json!({"version": "marlin"}), "`awq, marlin`"),
             (json!({"bits": 3}), "`awq, 3 bits`"),
             (json!({"backend": "llm-awq"}), "`llm-awq`"),
-            (json!({"quant_method": "gptq"}), "`gptq`"),
-            (json!({"quant_method": "compressed-tensors"}), "`compressed-tensors`"),
-            (json!({"quant_method": "fp8"}), "`fp8`"),
+            (json!({"quant_method": "gptq", "format": "marlin", "version": null}), "`gptq, marlin`"),
+            (json!({"quant_method": "gptq", "bits": 3, "version": null}), "`gptq, 3 bits`"),
+            (json!({"quant_method": "compressed-tensors", "format": "marlin-24"}), "`compressed-tensors, marlin-24`"),
+            (json!({"quant_method": "fp8", "fmt": "e5m2"}), "`fp8, e5m2`"),
+            (json!({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}), "`modelopt, W4A8_AWQ`"),
+            (json!({"quant_method": "exl3"}), "`exl3`"),
         ];
         for (changes, layout) in layouts {
             let error = awq(&changes).unwrap_err();
             assert!(error.contains(&format!("layout {layout}")) && error.contains("hint:"), "{error}");
         }
-        let older = json!({"bits": 4, "group_size": 128, "desc_act": false});
-        assert!(of(&json!({"quantization_config": older})).unwrap_err().contains("layout `gptq`"));
-        assert!(of(&json!({"compression_config": {}})).unwrap_err().contains("`compressed-tensors`"));
+        let older = json!({"bits": 5, "group_size": 128, "desc_act": false});
+        assert!(of(&json!({"quantization_config": older})).unwrap_err().contains("layout `gptq, 5 bits`"));
+        let older = json!({"format": "sparse-bitmask"});
+        assert!(
+            of(&json!({"compression_config": older})).unwrap_err().contains("`compressed-tensors, sparse-bitmask`")
+        );
         assert!(of(&json!({"quantization_config": {"load_in_8bit": true}})).unwrap_err().contains("`bitsandbytes`"));
     }
 

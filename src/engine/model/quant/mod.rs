@@ -3,17 +3,30 @@
 //! run's arithmetic in every format.
 
 mod awq;
+mod compressed_tensors;
 mod dense;
 mod detect;
 mod entry;
+mod fp8;
+mod gptq;
 mod int8;
+mod modelopt;
 mod packed;
 mod section;
+mod small_floats;
+mod unpacked;
 
 pub use entry::{CheckpointFormat, FormatEntry, Layout, Origin, Quantization};
 
-pub(super) use detect::{OLDER_FILES, of_config_json, read};
+pub(super) use detect::{Detected, OLDER_FILES, of_config_json, read};
 pub(super) use packed::PackedTensors;
+pub(super) use small_floats::e4m3;
+pub(super) use unpacked::open as open_unpacked;
+
+use unpacked::UnpackedFormat;
+
+/// Formats of checkpoints that are read as the dense tensors that they stand for: each is a file here and a line in this list.
+const UNPACKED: [&UnpackedFormat; 4] = [&compressed_tensors::FORMAT, &gptq::FORMAT, &fp8::FORMAT, &modelopt::FORMAT];
 
 /// Declares the formats: their names in code and their entries.
 macro_rules! formats {

@@ -11,6 +11,8 @@ pub(super) fn method(section: &Map<String, Value>) -> &str {
         Some(method) => method,
         None if has(&["desc_act", "damp_percent"]) => "gptq",
         None if has(&["w_bit", "q_group_size", "zero_point"]) => "awq",
+        None if has(&["quant_algo", "producer"]) => "modelopt",
+        None if has(&["config_groups"]) => "compressed-tensors",
         None if has(&["load_in_8bit", "load_in_4bit"]) => "bitsandbytes",
         None => "unnamed",
     }

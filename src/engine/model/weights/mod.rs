@@ -5,6 +5,7 @@ mod elements;
 mod expected;
 mod gguf;
 mod pickle;
+mod raw;
 mod safetensors;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub(super) use expected::check;
 pub(super) use gguf::GgufTensors;
 pub(super) use pickle::PickleTensors;
 pub use pickle::{PICKLE_JOB, pickle_answer};
+pub use raw::RawTensor;
 pub(super) use safetensors::SafetensorsFiles;
 
 /// A tensor's elements, row-major, in the precision of the file (quantised GGUF blocks come dequantised to f32).
@@ -76,6 +78,19 @@ pub trait Tensors: Sync + Send {
 
     /// Reads one tensor; an error names the tensor and the file. Values are not checked for NaN here.
     fn read(&self, name: &str) -> Result<TensorData, EngineError>;
+
+    /// The element type that a tensor is stored in, as safetensors spells it; `None` where that is not known.
+    fn element(&self, _name: &str) -> Option<&str> {
+        None
+    }
+
+    /// A tensor's bytes as they are stored, of any element type: what packed weights are read from.
+    fn raw(&self, name: &str) -> Result<RawTensor, EngineError> {
+        Err(EngineError::invalid(
+            format!("tensor `{name}` holds packed weights outside safetensors"),
+            "take a checkpoint whose weights are in model.safetensors",
+        ))
+    }
 
     /// Where a tensor's elements lie as they are, row-major and little-endian; `None` where they have to be computed.
     fn place(&self, _name: &str) -> Option<TensorPlace<'_>> {

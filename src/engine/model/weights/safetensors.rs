@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::elements::{self, ElementType};
-use super::{OpenedWeights, TensorData, TensorPlace, Tensors};
+use super::{OpenedWeights, RawTensor, TensorData, TensorPlace, Tensors};
 use crate::EngineError;
 use crate::files::Blob;
 use crate::model::files::{ModelFiles, read_failure};
@@ -30,6 +30,7 @@ struct Place {
     element: String,
     /// From the begin of the file.
     offset: u64,
+    bytes: usize,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +54,8 @@ impl SafetensorsFiles {
             for (name, entry, offset) in read_header(&blob)? {
                 *bytes_by_type.entry(entry.dtype.to_lowercase()).or_default() +=
                     entry.data_offsets.1 - entry.data_offsets.0;
-                let place = Place { file: all.blobs.len(), shape: entry.shape, element: entry.dtype, offset };
+                let bytes = (entry.data_offsets.1 - entry.data_offsets.0) as usize;
+                let place = Place { file: all.blobs.len(), shape: entry.shape, element: entry.dtype, offset, bytes };
                 all.tensors.insert(name, place);
             }
             all.blobs.push(blob);
@@ -89,6 +91,17 @@ impl Tensors for SafetensorsFiles {
         let values =
             elements::read(blob, place.offset, count, kind).map_err(|source| read_failure(&blob.path(), source))?;
         Ok(TensorData { shape: place.shape.clone(), values })
+    }
+
+    fn element(&self, name: &str) -> Option<&str> {
+        self.tensors.get(name).map(|place| place.element.as_str())
+    }
+
+    fn raw(&self, name: &str) -> Result<RawTensor, EngineError> {
+        let place = self.tensors.get(name).ok_or_else(|| unknown_tensor(name))?;
+        let blob = &self.blobs[place.file];
+        let bytes = blob.read_at(place.offset, place.bytes).map_err(|source| read_failure(&blob.path(), source))?;
+        Ok(RawTensor { element: place.element.clone(), shape: place.shape.clone(), bytes })
     }
 
     fn place(&self, name: &str) -> Option<TensorPlace<'_>> {
@@ -172,8 +185,10 @@ fn check_entry(blob: &Blob, name: &str, entry: &Entry, data_bytes: u64) -> Resul
         return Err(damaged(blob, &what));
     }
     let element_bytes = match entry.dtype.as_str() {
-        "F32" | "I32" => 4,
-        "F16" | "BF16" => 2,
+        "F64" | "I64" | "U64" => 8,
+        "F32" | "I32" | "U32" => 4,
+        "F16" | "BF16" | "I16" | "U16" => 2,
+        "I8" | "U8" | "BOOL" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" => 1,
         // Of no use to any family; refused only when it is asked for.
         _ => return Ok(()),
     };
