@@ -36,8 +36,8 @@ the answer is scored. Without a template, or with --chat never, they are joined
 to one text: question, line break, answer, and a blank line between rows.
 
 Standard errors take each row read by itself, or each window of a text, as one
-observation: neighbouring tokens are no independent draws. f32's logits of one
-window's scored tokens are held in memory: tokens x vocabulary x 4 bytes.";
+observation: neighbouring tokens are no independent draws. Logits are held for 128
+tokens at a time, and compared where they are: on the GPU, if all are there.";
 
 /// `evalsuite perplexity`.
 #[derive(Debug, Clone, Args)]

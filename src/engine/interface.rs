@@ -1,9 +1,11 @@
 //! The interface of every engine: [`Engine`], and the events that it emits.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use super::EngineError;
 use super::api::{Completion, EngineInfo, Request, TokenDetail, TopToken, Work};
+use super::logits::Logits;
+use super::reading::{READ_ROWS, Text};
 
 /// What an engine emits for its requests, and for each step.
 #[derive(Debug)]
@@ -181,21 +183,47 @@ pub trait Engine: Send {
         run(self, requests, sink)
     }
 
-    /// Computes `tokens` in an empty context and gives `sink` the logits that predict each of `tokens[from..]`: rows of
-    /// `[vocabulary]` one after the other, in the order of the tokens, any number of whole rows a call, so that neither
-    /// side ever holds more than it wants to. `from` is at least 1, for nothing predicts the first token. `sink` may
-    /// break off; then the result is `Ok`.
+    /// Tokens of texts that one call of [`Engine::read`] is best given; a single text may be longer.
+    fn reading_tokens(&self) -> usize {
+        0
+    }
+
+    /// Reads texts, each in an empty context, and keeps what the logits are computed from that predict each one's tokens from
+    /// [`Text::from`] on: rows numbered through all texts, in the order of their tokens, until others are read. Nothing that grows
+    /// with the vocabulary is kept. Requests that are being worked on wait meanwhile.
+    fn read(&mut self, texts: &[Text]) -> Result<(), EngineError> {
+        let _ = texts;
+        Err(EngineError::invalid(
+            format!("the engine {} does not tell whole distributions of the next token", self.info().name),
+            "run with `--engine cpu`, which does",
+        ))
+    }
+
+    /// Logits of rows of the texts that were read last, [`READ_ROWS`] of them at most.
+    fn read_logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, EngineError> {
+        Err(EngineError::failed(
+            format!("rows {rows:?} of texts that were not read"),
+            "this is a fault of the suite: report it",
+        ))
+    }
+
+    /// Reads `tokens` and gives `sink` the logits that predict each of `tokens[from..]`: rows of `[vocabulary]` one after the other, in the
+    /// order of the tokens, some whole rows a call. `from` is at least 1. `sink` may break off; then the result is `Ok`.
     fn predict(
         &mut self,
         tokens: &[u32],
         from: usize,
         sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        let _ = (tokens, from, sink);
-        Err(EngineError::invalid(
-            format!("the engine {} does not tell whole distributions of the next token", self.info().name),
-            "run with `--engine cpu`, which does",
-        ))
+        let text = Text { tokens, from };
+        self.read(&[text])?;
+        for start in (0..text.rows()).step_by(READ_ROWS) {
+            let logits = self.read_logits(start..text.rows().min(start + READ_ROWS))?;
+            if sink(&logits.to_host()?).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -19,9 +19,11 @@ mod handle;
 pub mod hub;
 mod interface;
 mod kind;
+mod logits;
 pub mod model;
 mod open;
 mod precision;
+mod reading;
 mod replicas;
 mod sampling;
 pub mod sandbox;
@@ -35,7 +37,7 @@ pub use api::{
     Timings, TokenDetail, TopToken, Work,
 };
 pub use arithmetic::Arithmetic;
-pub use cuda::{describe as gpu_description, is_present as gpu_is_present};
+pub use cuda::{DeviceLogits, describe as gpu_description, is_present as gpu_is_present};
 pub use detokenizer::Detokenizer;
 pub use devices::Devices;
 pub use error::EngineError;
@@ -43,8 +45,10 @@ pub use generation::{Accepted, Generation};
 pub use handle::{EngineHandle, HandleOptions, RequestStream, Shutdown, Ticket, Update, UpdateSink};
 pub use interface::{Capacity, Engine, Event, Limits, Token};
 pub use kind::{Batching, EngineEntry, EngineKind, OpenOptions};
+pub use logits::Logits;
 pub use open::{check_devices, open};
 pub use precision::{Precision, Precision as Dtype};
+pub use reading::{READ_ROWS, Text, TokenScore};
 pub use replicas::{Replica, Replicas};
 pub use thought::{SplitThought, Thought, ThoughtMarks};
 

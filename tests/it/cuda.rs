@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use evalsuite::engine::model::{ModelSource, ModelSpec};
 use evalsuite::engine::{
-    Batching, Dtype, Engine, EngineKind, Event, Finish, GenerateOptions, OpenOptions, Prompt, Request, Sampling, Work,
-    gpu_is_present, open,
+    Batching, Dtype, Engine, EngineKind, Event, Finish, GenerateOptions, Logits, OpenOptions, Prompt, READ_ROWS,
+    Request, Sampling, Text, Work, gpu_is_present, open,
 };
 use evalsuite::hub::Hub;
+use evalsuite::score::Distribution;
 
 use crate::awq_writer::Checkpoint;
 use crate::complete;
@@ -380,4 +381,74 @@ fn fast_batching_says_nearly_the_same() {
             assert!(agree as f64 >= least * all as f64, "{dtype}, batch {batch}: {agree} of {all}");
         }
     }
+}
+
+/// Texts of many lengths, which take several steps, and one that takes more than a step by itself.
+#[test]
+fn texts_read_together_have_the_bits_of_texts_read_alone() {
+    if no_gpu() {
+        return;
+    }
+    let (_folder, model) = shaped(&SHAPES[0]);
+    let context = model.config.context_tokens;
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let mut engine = engine(&model, EngineKind::Cuda, dtype, 16);
+        let texts: Vec<(Vec<u32>, usize)> = (0..150_usize)
+            .map(|seed| {
+                let length = 2 + (seed * 37) % (context - 2);
+                (tokens(length, model.config.vocabulary, seed as u64), 1 + seed % (length - 1))
+            })
+            .collect();
+        let all: Vec<Text> = texts.iter().map(|(tokens, from)| Text { tokens, from: *from }).collect();
+        engine.read(&all).unwrap();
+        let rows: usize = all.iter().map(Text::rows).sum();
+        let mut together = Vec::new();
+        for start in (0..rows).step_by(READ_ROWS) {
+            let logits = engine.read_logits(start..rows.min(start + READ_ROWS)).unwrap();
+            together.extend_from_slice(&logits.to_host().unwrap());
+        }
+        let mut alone = Vec::new();
+        for (tokens, from) in &texts {
+            let mut sink = |rows: &[f32]| {
+                alone.extend_from_slice(rows);
+                ControlFlow::Continue(())
+            };
+            engine.predict(tokens, *from, &mut sink).unwrap();
+        }
+        assert_eq!(together.len(), rows * model.config.vocabulary);
+        let same = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same && together.len() == alone.len(), "{dtype}");
+        let beyond = engine.read_logits(0..READ_ROWS + 1).unwrap_err().to_string();
+        assert!(beyond.contains("were read"), "{beyond}");
+    }
+}
+
+#[test]
+fn divergences_on_the_device_are_those_of_the_same_logits_on_the_host() {
+    if no_gpu() {
+        return;
+    }
+    let (_folder, model) = shaped(&SHAPES[0]);
+    let vocabulary = model.config.vocabulary;
+    let mut exact = engine(&model, EngineKind::Cuda, Dtype::F32, 16);
+    let mut rounded = engine(&model, EngineKind::Cuda, Dtype::F16, 16);
+    let fed = tokens(100, vocabulary, 5);
+    let text = Text { tokens: &fed, from: 1 };
+    exact.read(&[text]).unwrap();
+    rounded.read(&[text]).unwrap();
+    let (truth, this) = (exact.read_logits(0..99).unwrap(), rounded.read_logits(0..99).unwrap());
+    let (Logits::Device(on_device), Logits::Device(reference)) = (&this, &truth) else { panic!("both are on the GPU") };
+    assert!(on_device.is_beside(reference));
+    let scores = on_device.scores(Some(reference), &fed[1..]).unwrap().unwrap();
+    let (truth, this) = (truth.to_host().unwrap(), this.to_host().unwrap());
+    for (row, score) in scores.iter().enumerate() {
+        let of_row = row * vocabulary..(row + 1) * vocabulary;
+        let (p, q) = (Distribution::new(&truth[of_row.clone()]).unwrap(), Distribution::new(&this[of_row]).unwrap());
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        assert_eq!(score.best, q.best(), "row {row}");
+        assert!(near(score.kl.unwrap(), p.divergence(&q).unwrap()), "row {row}");
+        assert!(near(score.log_probability, q.log_probability(fed[row + 1]).unwrap()), "row {row}");
+        assert!(near(score.reference_of_best.unwrap(), p.log_probability(q.best()).unwrap()), "row {row}");
+    }
+    assert!(scores.iter().any(|score| score.kl > Some(0.0)), "f16 differs from f32 somewhere");
 }

@@ -1,6 +1,7 @@
 //! Perplexity and divergence: against logits in binary64, against sums written out here, and as a command.
 
-use std::ops::ControlFlow;
+use std::borrow::Cow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
@@ -8,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::ModelSource;
-use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Request};
+use evalsuite::engine::{
+    Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, Logits, Request, Text,
+};
 use evalsuite::jobs::perplexity::{DtypePerplexity, PerplexityRecord, Reading};
 use evalsuite::jobs::perplexity::{PerplexityFinished, PerplexityInputs, PerplexityJob, evaluate};
 use evalsuite::jobs::{Event, JobContext, JobError, open_engine};
@@ -280,18 +283,15 @@ impl Engine for Overflowing {
         Capacity::default()
     }
 
-    fn predict(
-        &mut self,
-        tokens: &[u32],
-        from: usize,
-        sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
+    fn read(&mut self, texts: &[Text]) -> Result<(), EngineError> {
+        self.0.read(texts)
+    }
+
+    fn read_logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, EngineError> {
         let spoil = self.0.info().dtype == Some(Dtype::F16);
-        self.0.predict(tokens, from, &mut |rows| {
-            let mut rows = rows.to_vec();
-            rows[0] = if spoil { f32::INFINITY } else { rows[0] };
-            sink(&rows)
-        })
+        let mut logits = self.0.read_logits(rows)?.to_host()?.into_owned();
+        logits[0] = if spoil { f32::INFINITY } else { logits[0] };
+        Ok(Logits::Host(Cow::Owned(logits)))
     }
 }
 

@@ -65,8 +65,8 @@ impl StepPlan {
         self.slots.extend(std::iter::repeat_n(slot as i32, tokens.len()));
     }
 
-    /// Brings the logits of these rows to the host, for no sequence's generation.
-    pub(crate) fn read_logits(&mut self, rows: Range<usize>, slot: usize) {
+    /// These rows belong to a text that is read, and what their logits are computed from is kept.
+    pub(crate) fn read(&mut self, rows: Range<usize>, slot: usize) {
         self.sampled_on_host.extend(rows.map(|row| LogitsRow { row, slot, id: 0 }));
     }
 }

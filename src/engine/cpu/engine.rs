@@ -1,18 +1,20 @@
 //! The reference engine: the scheduler's steps, computed on the CPU.
 
-use std::ops::ControlFlow;
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::forward::SequenceInput;
 use super::kv_cache::{BLOCK_TOKENS, KvCache};
+use super::linear::Matrix;
 use super::load::Model;
 use super::simd::InstructionSet;
 use crate::batch::{BlockPool, Scheduler, SchedulerOptions, StepPlan};
 use crate::model::{ModelConfig, ModelSource};
 use crate::system::available_memory_bytes;
 use crate::text::bytes;
-use crate::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, Request};
+use crate::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, Logits, Request, Text};
 
 /// Rows that one step computes at most: enough to keep the kernels busy, few enough to stay in the processor's cache.
 const STEP_ROWS: usize = 256;
@@ -28,6 +30,8 @@ pub struct CpuEngine {
     model: Model,
     cache: KvCache,
     scheduler: Scheduler,
+    /// Hidden states of the texts that were read last, `[rows, hidden]`.
+    read: Matrix,
     info: EngineInfo,
 }
 
@@ -69,7 +73,8 @@ impl CpuEngine {
         };
         let pool = block_pool(&model.config, slots);
         let scheduler = Scheduler::new(options, limits, Arc::clone(&source.tokenizer), pool);
-        Ok(Self { cache: KvCache::new(&model.config), model, scheduler, info })
+        let read = Matrix::zeros(0, model.config.hidden);
+        Ok(Self { cache: KvCache::new(&model.config), model, scheduler, read, info })
     }
 
     /// Computes a whole text and returns the logits at its last `count` positions, row by row: for tests and for those who
@@ -145,27 +150,38 @@ impl Engine for CpuEngine {
         self.scheduler.capacity()
     }
 
-    fn predict(
-        &mut self,
-        tokens: &[u32],
-        from: usize,
-        sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        self.limits().check(&Request::scoring(0, tokens, from))?;
-        let mut cache = KvCache::new(&self.model.config);
-        // The logits at a token predict the next; nothing is left to be predicted at the last.
-        let count = tokens.len() - 1;
-        let blocks = table(count);
-        for start in (0..count).step_by(STEP_ROWS) {
-            let end = count.min(start + STEP_ROWS);
-            let logits = end.saturating_sub(start.max(from - 1));
-            let input = SequenceInput { blocks: &blocks, position: start, tokens: &tokens[start..end], logits };
-            let rows = self.model.forward(&[input], &mut cache);
-            if logits > 0 && sink(&rows.values).is_break() {
-                break;
+    fn read(&mut self, texts: &[Text]) -> Result<(), EngineError> {
+        for text in texts {
+            self.limits().check(&Request::scoring(0, text.tokens, text.from))?;
+        }
+        let hidden = self.model.config.hidden;
+        self.read = Matrix::zeros(0, hidden);
+        for text in texts {
+            let mut cache = KvCache::new(&self.model.config);
+            // The logits at a token predict the next; nothing is left to be predicted at the last.
+            let count = text.tokens.len() - 1;
+            let blocks = table(count);
+            for start in (0..count).step_by(STEP_ROWS) {
+                let end = count.min(start + STEP_ROWS);
+                let tokens = &text.tokens[start..end];
+                let input = SequenceInput { blocks: &blocks, position: start, tokens, logits: 0 };
+                let states = self.model.states(&[input], &mut cache);
+                let wanted = (text.from - 1).clamp(start, end) - start;
+                self.read.values.extend_from_slice(&states.values[wanted * hidden..]);
             }
         }
         Ok(())
+    }
+
+    fn read_logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, EngineError> {
+        if rows.end > self.read.rows() {
+            return Err(EngineError::failed(
+                format!("rows {rows:?} were asked for, and {} were read", self.read.rows()),
+                "this is a fault of the suite: report it",
+            ));
+        }
+        let rows: Vec<usize> = rows.collect();
+        Ok(Logits::Host(Cow::Owned(self.model.logits(&self.read, &rows).values)))
     }
 }
 
@@ -203,6 +219,8 @@ fn check_memory(source: &ModelSource, dtype: Dtype) -> Result<(), EngineError> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
     use crate::bundled;
     use crate::hub::{DEFAULT_REVISION, Hub};

@@ -26,9 +26,14 @@ impl SequenceInput<'_> {
 }
 
 impl Model {
-    /// Computes tokens of any number of sequences at once. Returns logits `[Σ input.logits, vocabulary]`, input by input. The keys
-    /// and values of all rows of a layer are stored before any are read, so that an input may continue what another begins.
+    /// Computes tokens of any number of sequences at once. Returns logits `[Σ input.logits, vocabulary]`, input by input.
     pub(crate) fn forward(&self, inputs: &[SequenceInput<'_>], cache: &mut KvCache) -> Matrix {
+        self.logits(&self.states(inputs, cache), &logits_rows(inputs))
+    }
+
+    /// The hidden states of all rows behind the last layer, `[rows, hidden]`. The keys and values of all rows of a layer are stored before any
+    /// are read, so that an input may continue what another begins.
+    pub(crate) fn states(&self, inputs: &[SequenceInput<'_>], cache: &mut KvCache) -> Matrix {
         let positions: Vec<usize> = inputs.iter().flat_map(SequenceInput::positions).collect();
         let rotations = self.rotations(&positions);
         let mut x = self.embed(inputs, &positions); // (rows, hidden)
@@ -40,7 +45,7 @@ impl Model {
             let h = self.activate(block.up.forward(&h));
             self.add_projection(&mut x, &block.down, &h);
         }
-        self.logits(&x, &logits_rows(inputs))
+        x
     }
 
     /// The `RoPE` rotations of rows at these positions, where positions are rotary.
@@ -111,7 +116,7 @@ impl Model {
     }
 
     /// Logits of some rows, in binary32 and not rounded: `[rows.len(), vocabulary]`.
-    fn logits(&self, x: &Matrix, rows: &[usize]) -> Matrix {
+    pub(crate) fn logits(&self, x: &Matrix, rows: &[usize]) -> Matrix {
         let mut last = Matrix::zeros(rows.len(), x.columns);
         for (y, row) in last.values.chunks_mut(x.columns).zip(rows) {
             y.copy_from_slice(x.row(*row));

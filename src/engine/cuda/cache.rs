@@ -12,19 +12,22 @@ use crate::model::ModelConfig;
 pub(crate) struct Cache {
     /// element `[layers][keys, values][blocks][kv_heads][BLOCK_TOKENS][head_dim]`.
     memory: Buffer,
-    /// i32 `[slots + 1][table_stride]`; the last is for texts that are no request.
+    /// i32 `[slots + READ_TEXTS][table_stride]`; the last are for texts that are read.
     tables: Buffer,
     pub(crate) table_stride: usize,
     /// Blocks there are.
     pub(crate) blocks: usize,
     /// Bytes of keys (or values) of one layer.
     layer_bytes: usize,
-    /// Slots for requests; texts that are no request have slot `slots`.
+    /// Slots for requests; those from here on are for texts that are read.
     pub(crate) slots: usize,
 }
 
 /// Of the memory that is free once everything else is there, the cache takes this many hundredths at most.
 const MAX_PERCENT: usize = 95;
+
+/// Texts that one step reads at most.
+pub(crate) const READ_TEXTS: usize = 128;
 
 impl Cache {
     /// Takes as much of the free memory as `slots` requests of full length can use.
@@ -36,7 +39,7 @@ impl Cache {
     ) -> Result<Self, EngineError> {
         let table_stride = config.context_tokens.div_ceil(BLOCK_TOKENS);
         let block_bytes = Self::block_bytes(config, element);
-        let tables = Buffer::new(device, (slots + 1) * table_stride * size_of::<i32>())?;
+        let tables = Buffer::new(device, (slots + READ_TEXTS) * table_stride * size_of::<i32>())?;
         let memory = device.memory()?;
         let blocks = (slots * table_stride).min(memory.free / 100 * MAX_PERCENT / block_bytes);
         if blocks == 0 {

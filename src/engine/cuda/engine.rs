@@ -4,7 +4,7 @@
 //! sees them later: so one call of [`Engine::step`] enqueues a step, and brings what an earlier one computed.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,11 +14,14 @@ use super::device::Device;
 use super::energy::EnergyCounter;
 use super::matmul::Reduction;
 use super::model::{Model, StepLimits};
+use super::reading::Held;
 use super::step_buffers::RING;
 use crate::batch::{BlockPool, Scheduler, SchedulerOptions, StepPlan};
 use crate::devices::label;
 use crate::model::ModelSource;
-use crate::{Batching, Capacity, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, OpenOptions, Request};
+use crate::{
+    Batching, Capacity, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, Logits, OpenOptions, Request, Text,
+};
 
 /// Prefill rows of one step at most: enough for the matrix products to be at their best.
 const PREFILL_ROWS: usize = 8192;
@@ -36,7 +39,9 @@ pub(crate) struct CudaEngine {
     scheduler: Scheduler,
     /// Steps that the device works on, and their ring slots.
     in_flight: VecDeque<(StepPlan, usize)>,
-    /// What [`Engine::predict`] brought while it waited for the device.
+    /// What the texts left that were read last.
+    held: Option<Held>,
+    /// What [`Engine::read`] brought while it waited for the device.
     early: Vec<Event>,
     info: EngineInfo,
     energy: Option<EnergyCounter>,
@@ -94,7 +99,7 @@ impl CudaEngine {
         let pool = BlockPool::new(cache.blocks, BLOCK_TOKENS, cache.blocks);
         let scheduler = Scheduler::new(options, limits, Arc::clone(&source.tokenizer), pool);
         let energy = EnergyCounter::of(&model.device);
-        Ok(Self { model, cache, scheduler, in_flight: VecDeque::new(), early: Vec::new(), info, energy })
+        Ok(Self { model, cache, scheduler, in_flight: VecDeque::new(), early: Vec::new(), held: None, info, energy })
     }
 
     /// Admits, enqueues a step, and collects the steps that there is no ring slot for any more, or that must be known before the next.
@@ -142,31 +147,6 @@ impl CudaEngine {
         self.early.clear();
         self.scheduler.clear();
     }
-
-    /// Computes `tokens` in blocks of their own and gives `sink` the logits from `from` on.
-    fn predict_in(
-        &mut self,
-        blocks: &[u32],
-        tokens: &[u32],
-        from: usize,
-        sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        let slot = self.cache.slots;
-        self.cache.assign(&self.model.device, slot, blocks)?;
-        for start in (0..tokens.len()).step_by(HOST_ROWS) {
-            let end = tokens.len().min(start + HOST_ROWS);
-            let mut plan = StepPlan::default();
-            plan.prefill(slot, start, &tokens[start..end]);
-            plan.read_logits(start.max(from - 1).saturating_sub(start)..end - start, slot);
-            let ring_slot = self.model.enqueue(&plan, &self.cache)?;
-            self.model.step_buffers.collect(ring_slot, 0)?;
-            let rows = plan.sampled_on_host.len();
-            if rows > 0 && sink(self.model.host_logits(rows)).is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Drop for CudaEngine {
@@ -209,16 +189,13 @@ impl Engine for CudaEngine {
         self.scheduler.capacity()
     }
 
-    fn predict(
-        &mut self,
-        tokens: &[u32],
-        from: usize,
-        sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        let request = Request::scoring(0, tokens, from);
-        self.limits().check(&request)?;
+    fn reading_tokens(&self) -> usize {
+        PREFILL_ROWS
+    }
+
+    fn read(&mut self, texts: &[Text]) -> Result<(), EngineError> {
         self.model.device.bind()?;
-        // The places of steps in flight, and of their logits, are about to be used.
+        // The places of steps in flight are about to be used.
         let mut early = std::mem::take(&mut self.early);
         let collected = (0..self.in_flight.len()).try_for_each(|_| self.collect(&mut early));
         self.early = early;
@@ -226,16 +203,14 @@ impl Engine for CudaEngine {
             self.reset();
             return Err(error);
         }
-        // The logits at a token predict the next; nothing is left to be predicted at the last.
-        let computed = &tokens[..tokens.len() - 1];
-        let blocks = self.scheduler.pool.take(computed.len().div_ceil(BLOCK_TOKENS)).ok_or_else(|| {
-            EngineError::invalid(
-                format!("{} tokens have no room beside the requests that are being worked on", computed.len()),
-                "wait until some have ended, or cancel them",
-            )
-        })?;
-        let ended = self.predict_in(&blocks, computed, from, sink);
-        self.scheduler.pool.give_back(&blocks);
-        ended
+        for text in texts {
+            self.limits().check(&Request::scoring(0, text.tokens, text.from))?;
+        }
+        Held::read(&mut self.held, &mut self.model, &self.cache, &mut self.scheduler.pool, texts)
+    }
+
+    fn read_logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, EngineError> {
+        self.model.device.bind()?;
+        Held::logits(self.held.as_ref(), &self.model, rows).map(Logits::Device)
     }
 }

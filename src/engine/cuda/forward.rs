@@ -28,6 +28,8 @@ struct Shape {
     tiles: usize,
     sampled_on_host: usize,
     sampled_on_device: usize,
+    /// Where the normalised states of the rows with logits indices go, in place of logits: of texts that are read.
+    states: Option<u64>,
 }
 
 impl Shape {
@@ -53,6 +55,20 @@ impl Model {
     /// Enqueues a step; returns its ring slot. The token sampled at each row of `plan.sampled_on_device` comes back
     /// with [`super::step_buffers::StepBuffers::collect`]; logits for the host lie in [`Model::host_logits`] once it has.
     pub(crate) fn enqueue(&mut self, plan: &StepPlan, cache: &Cache) -> Result<usize, EngineError> {
+        self.enqueue_to(plan, cache, None)
+    }
+
+    /// The same for texts that are read: the normalised hidden states of the plan's rows, element `[rows, hidden]`, go to `states`.
+    pub(crate) fn enqueue_reading(
+        &mut self,
+        plan: &StepPlan,
+        cache: &Cache,
+        states: u64,
+    ) -> Result<usize, EngineError> {
+        self.enqueue_to(plan, cache, Some(states))
+    }
+
+    fn enqueue_to(&mut self, plan: &StepPlan, cache: &Cache, states: Option<u64>) -> Result<usize, EngineError> {
         let tiles = self.tiles(plan);
         let (ring_slot, at) = self.step_buffers.send(&self.device, plan, &tiles)?;
         let shape = Shape {
@@ -62,6 +78,7 @@ impl Model {
             tiles: tiles.len() / TILE_WORDS,
             sampled_on_host: plan.sampled_on_host.len(),
             sampled_on_device: plan.sampled_on_device.len(),
+            states,
         };
         if shape.is_decode() {
             self.replay(&shape.captured(), cache, &at)?;
@@ -211,6 +228,18 @@ impl Model {
         self.matmul.launch(&self.device, &gemm, self.reduction)
     }
 
+    /// Logits of rows of normalised states, element `[rows, hidden]`, which [`Model::enqueue_reading`] left.
+    pub(crate) fn logits_from(&self, states: u64, rows: usize) -> Result<(), EngineError> {
+        self.project(states, rows, false)
+    }
+
+    fn project(&self, x: u64, rows: usize, overlaps: bool) -> Result<(), EngineError> {
+        let Linear { outputs, inputs, weights, bias, .. } = self.weights.head;
+        let (y, epilogue, f32_output) = (self.activations.logits.pointer(), Epilogue::Store, true);
+        let gemm = Gemm { rows, outputs, inputs, weights, bias, x, y, epilogue, f32_output, overlaps };
+        self.matmul.launch(&self.device, &gemm, self.reduction)
+    }
+
     /// Logits at the logits indices, in parts where they are many: the host's are copied, from the others the device samples. `indices` names
     /// the rows of x, or there is none and they are all of x in order; h is free.
     fn sample(
@@ -222,6 +251,16 @@ impl Model {
     ) -> Result<(), EngineError> {
         let (sampled_on_host, logits_rows, overlaps) =
             (shape.sampled_on_host, shape.logits_rows(), self.overlaps(shape));
+        if let Some(states) = shape.states {
+            return self.elementwise.norm(
+                &self.device,
+                (logits_rows, false),
+                x,
+                indices,
+                &self.weights.final_norm,
+                states,
+            );
+        }
         let vocabulary = self.config.vocabulary;
         if sampled_on_host > 0
             && self.host_logits.as_ref().is_none_or(|logits| logits.len() < sampled_on_host * vocabulary)
@@ -240,21 +279,7 @@ impl Model {
             let indices = indices.map(|indices| indices + words);
             // The previous operation may be a copy to the host, which dependent launches do not apply to.
             self.elementwise.norm(device, (count, false), x + first as u64, indices, &self.weights.final_norm, h)?;
-            let Linear { outputs, inputs, weights, bias, .. } = self.weights.head;
-            let (x, y) = (h, a.logits.pointer());
-            let gemm = Gemm {
-                rows: count,
-                outputs,
-                inputs,
-                weights,
-                bias,
-                x,
-                y,
-                epilogue: Epilogue::Store,
-                f32_output: true,
-                overlaps,
-            };
-            self.matmul.launch(device, &gemm, self.reduction)?;
+            self.project(h, count, overlaps)?;
             if begin < sampled_on_host {
                 if let Some(logits) = &mut self.host_logits {
                     a.logits.read_later(device, 0, &mut logits[begin * vocabulary..end * vocabulary])?;

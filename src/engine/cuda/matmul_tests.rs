@@ -249,6 +249,21 @@ fn few_rows_take_other_algorithms_and_keep_their_bits() {
     }
 }
 
+/// Gated outputs are half as many as the weights' rows: once, the other half was compared with nothing, and every GPU refused binary32.
+#[test]
+fn gated_gemms_are_found_invariant() {
+    let Some(device) = gpu() else { return };
+    let compare = Compare::load(&device).unwrap();
+    let matmul = open(&device, ElementType::F32, false);
+    if matmul.own.is_none() {
+        return crate::skip::skip("gpu-gemm", "this GPU has no kernel of our own for binary32 GEMMs");
+    }
+    for (outputs, inputs) in [(768, 256), (11264, 2048)] {
+        let kind = Kind::new(&device, (5216, outputs, inputs), ElementType::F32, Epilogue::Gate);
+        matmul.make_invariant(&device, &compare, &kind.trial()).unwrap();
+    }
+}
+
 /// An algorithm that splits the sum where rows are few is not taken for one that does not.
 #[test]
 fn other_bits_are_noticed() {

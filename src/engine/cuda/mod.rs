@@ -22,6 +22,7 @@ mod matmul;
 mod model;
 mod ops;
 mod packing;
+mod reading;
 mod requirements;
 mod step_buffers;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod weights;
 pub(super) use device::Device;
 pub use device::{describe, is_present};
 pub(super) use engine::CudaEngine;
+pub use reading::DeviceLogits;
 
 /// Tokens in a block of the key and value cache.
 pub(crate) const BLOCK_TOKENS: usize = 64;

@@ -181,7 +181,8 @@ impl Model {
         let up = weights.layers.first().map_or(0, stored);
         let activations = Activations::new(&device, &config, element, limits, &attention, up)?;
         let tiles = limits.prefill_rows.div_ceil(attention.tile()) + limits.slots;
-        let step_buffers = StepBuffers::new(&device, limits.rows(), limits.logits_rows(), tiles)?;
+        let step_buffers =
+            StepBuffers::new(&device, limits.rows(), limits.logits_rows().max(limits.prefill_rows), tiles)?;
         if reduction == Reduction::Invariant {
             let compare = Compare::load(&device)?;
             for trial in trials(&config, limits, up_epilogue, &weights, &activations) {

@@ -1,7 +1,8 @@
 //! Replicas as one engine.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -9,7 +10,7 @@ use super::dispatch::Dispatch;
 use super::shared::{Brought, Shared};
 use super::worker::Worker;
 use crate::batch::duplicate;
-use crate::{Capacity, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, Request};
+use crate::{Capacity, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, Logits, Request, Text};
 
 /// One of several engines of the same model.
 pub struct Replica {
@@ -30,6 +31,8 @@ pub struct Replicas {
     /// Tickets of the open requests by id, and the other way round.
     tickets: HashMap<usize, usize>,
     ids: HashMap<usize, usize>,
+    /// The replica that has read the last texts.
+    reading: usize,
 }
 
 impl Replicas {
@@ -49,6 +52,7 @@ impl Replicas {
             threads: Vec::new(),
             tickets: HashMap::new(),
             ids: HashMap::new(),
+            reading: 0,
         };
         for Replica { name, engine } in replicas {
             all.start(&name, engine)?;
@@ -153,17 +157,23 @@ impl Engine for Replicas {
         Capacity { running: self.ids.len() - queued, queued, free_slots, free_tokens }
     }
 
+    fn reading_tokens(&self) -> usize {
+        self.engines.first().and_then(|engine| engine.lock().ok()).map_or(0, |engine| engine.reading_tokens())
+    }
+
     /// On one replica, between two of its steps.
-    fn predict(
-        &mut self,
-        tokens: &[u32],
-        from: usize,
-        sink: &mut dyn FnMut(&[f32]) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        let replica = self.shared.quietest().unwrap_or_default();
-        let _pause = Pause::new(&self.shared, replica);
-        let mut engine = self.engines[replica].lock().map_err(|_| self.shared.ended(replica))?;
-        engine.predict(tokens, from, sink)
+    fn read(&mut self, texts: &[Text]) -> Result<(), EngineError> {
+        self.reading = self.shared.quietest().unwrap_or_default();
+        let _pause = Pause::new(&self.shared, self.reading);
+        let mut engine = self.engines[self.reading].lock().map_err(|_| self.shared.ended(self.reading))?;
+        engine.read(texts)
+    }
+
+    fn read_logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, EngineError> {
+        let _pause = Pause::new(&self.shared, self.reading);
+        let mut engine = self.engines[self.reading].lock().map_err(|_| self.shared.ended(self.reading))?;
+        let logits = engine.read_logits(rows)?.to_host()?.into_owned();
+        Ok(Logits::Host(Cow::Owned(logits)))
     }
 }
 

@@ -1,33 +1,19 @@
-//! Lockstep: every window goes through every variant's engine before the next one begins, so that of the reference's
-//! distributions only one window's are ever held.
+//! Lockstep: some windows go through every variant's engine before the next ones begin, and are scored some rows at a time, so that of the
+//! distributions only few rows' are ever held. They are scored on a GPU where all logits are there.
 
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::{PerplexityInputs, PerplexityJob, Window};
-use crate::engine::{Engine, EngineError};
-use crate::jobs::{Event, JobContext, JobError, WindowProgress};
+use crate::engine::{Engine, EngineError, Logits, READ_ROWS, Text, TokenScore};
+use crate::jobs::{Event, JobContext, JobError, Target, WindowProgress};
 use crate::record::VariantName;
 use crate::score::Distribution;
 
-/// What one variant thinks of one token of the text.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct TokenScore {
-    /// Natural logarithm of its probability.
-    pub(super) log_probability: f64,
-    /// The most probable token in its place.
-    pub(super) best: u32,
-    /// Natural logarithm of that one's probability.
-    pub(super) best_log_probability: f64,
-    /// KL(reference ‖ this), nats; `None` for the reference itself and without one.
-    pub(super) kl: Option<f64>,
-    /// Natural logarithm of `best`'s probability in the reference; `None` for the reference itself and without one.
-    #[expect(dead_code, reason = "read where departures from the reference's answers are found")]
-    pub(super) reference_of_best: Option<f64>,
-}
+/// Tokens for whose texts every engine has room.
+const READ_TOKENS: usize = 8192;
 
 /// One variant's way through the text.
 pub(super) struct Runner {
@@ -49,6 +35,9 @@ pub(super) fn open_runners(
     inputs: &PerplexityInputs,
     context: &mut JobContext,
 ) -> Result<Vec<Runner>, JobError> {
+    // What an engine may read at a time on a GPU decides how much of its memory it takes: several of them stand side by side.
+    let batch = READ_TOKENS.div_ceil(inputs.model.config.context_tokens.max(1));
+    let target = Target { batch: Some(batch), ..job.target.clone() };
     let mut runners = Vec::new();
     for variant in inputs.variants.iter() {
         let name = &variant.name;
@@ -61,7 +50,7 @@ pub(super) fn open_runners(
             seconds: 0.0,
             failure: None,
         };
-        match (context.open_engine)(variant, &job.target) {
+        match (context.open_engine)(variant, &target) {
             Ok(engine) => {
                 let info = engine.info().clone();
                 (context.emit)(Event::Loaded { variant: name.clone(), engine: info, first_token: None });
@@ -89,68 +78,119 @@ pub(super) fn measure(
         scored_tokens: 0,
         seconds: 0.0,
     };
-    for window in &inputs.windows {
-        let mut reference = Vec::new();
-        let mut fresh = Vec::new();
-        for runner in &mut *runners {
-            fresh.push(runner.read(inputs, window, &mut reference, context)?);
+    let at_once = runners.iter().filter_map(|runner| Some(runner.engine.as_ref()?.reading_tokens())).min().unwrap_or(0);
+    let mut left = inputs.windows.as_slice();
+    while !left.is_empty() {
+        let (windows, later) = left.split_at(together(left, at_once));
+        for (number, runner) in runners.iter_mut().enumerate() {
+            if number > 0 {
+                progress.passes_done += windows.len();
+                progress.seconds = begun.elapsed().as_secs_f64();
+                (context.emit)(Event::Window(progress));
+            }
             if context.interrupted.load(Ordering::Relaxed) {
                 return Ok(progress.windows_done);
             }
-            progress.passes_done += 1;
-            if fresh.len() == progress.passes / progress.windows {
-                progress.windows_done += 1;
-                progress.scored_tokens += window.scored();
-            }
-            progress.seconds = begun.elapsed().as_secs_f64();
-            (context.emit)(Event::Window(progress));
+            runner.read(inputs, windows, context)?;
         }
+        let Some(fresh) = score(runners, inputs, windows, context)? else { return Ok(progress.windows_done) };
         for (runner, fresh) in runners.iter_mut().zip(fresh) {
             runner.scores.extend(fresh);
         }
+        progress.passes_done += windows.len();
+        progress.windows_done += windows.len();
+        progress.scored_tokens += windows.iter().map(Window::scored).sum::<usize>();
+        progress.seconds = begun.elapsed().as_secs_f64();
+        (context.emit)(Event::Window(progress));
+        left = later;
     }
     Ok(progress.windows_done)
 }
 
+/// How many windows are read at a time: so many that they hold `tokens`, or one.
+fn together(windows: &[Window], tokens: usize) -> usize {
+    let fed = |count: usize| windows[..count].iter().map(|window| window.fed.len()).sum::<usize>();
+    (1..=windows.len()).take_while(|count| fed(*count) <= tokens).last().unwrap_or(1)
+}
+
+/// Scores windows that every engine has read: a list a runner, empty where it has failed. `None` where the user interrupts.
+fn score(
+    runners: &mut [Runner],
+    inputs: &PerplexityInputs,
+    windows: &[Window],
+    context: &mut JobContext,
+) -> Result<Option<Vec<Vec<TokenScore>>>, JobError> {
+    let tokens: Vec<u32> =
+        windows.iter().flat_map(|window| &inputs.tokens[window.from..window.fed.end]).copied().collect();
+    let vocabulary = inputs.model.config.vocabulary;
+    let mut scores: Vec<Vec<TokenScore>> = runners.iter().map(|_| Vec::with_capacity(tokens.len())).collect();
+    let reference = runners.iter().position(|runner| runner.is_reference);
+    for (part, tokens) in tokens.chunks(READ_ROWS).enumerate() {
+        if context.interrupted.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let rows = part * READ_ROWS..part * READ_ROWS + tokens.len();
+        // The reference's logits are needed by all others.
+        let (before, rest) = runners.split_at_mut(reference.unwrap_or(0));
+        let (own, after) = rest.split_at_mut(usize::from(reference.is_some()));
+        let truth = match own {
+            [own] => {
+                let logits = own.logits(rows.clone())?;
+                scores[before.len()].extend(all(score_rows(None, &logits, tokens, vocabulary)?)?);
+                Some(logits)
+            }
+            _ => None,
+        };
+        let others = before.iter_mut().enumerate().chain((scores.len() - after.len()..).zip(after));
+        for (number, runner) in others {
+            if runner.engine.is_none() {
+                continue;
+            }
+            let scored = runner
+                .logits(rows.clone())
+                .and_then(|logits| all(score_rows(truth.as_ref(), &logits, tokens, vocabulary)?));
+            match scored {
+                Ok(fresh) => scores[number].extend(fresh),
+                Err(error) => {
+                    runner.fail(error.into(), context)?;
+                    scores[number].clear();
+                }
+            }
+        }
+    }
+    Ok(Some(scores))
+}
+
 impl Runner {
-    /// Feeds a window and scores it against `reference`, that variant's logits `[scored, vocabulary]` of the same window; the reference
-    /// itself fills them in. A variant that has failed scores nothing.
+    /// Has the engine read windows; a variant that has failed reads nothing.
     fn read(
         &mut self,
         inputs: &PerplexityInputs,
-        window: &Window,
-        reference: &mut Vec<f32>,
+        windows: &[Window],
         context: &mut JobContext,
-    ) -> Result<Vec<TokenScore>, JobError> {
-        let Some(engine) = &mut self.engine else { return Ok(Vec::new()) };
+    ) -> Result<(), JobError> {
+        let Some(engine) = &mut self.engine else { return Ok(()) };
         let begun = Instant::now();
-        let mut scorer = WindowScorer {
-            vocabulary: inputs.model.config.vocabulary,
-            tokens: &inputs.tokens[window.from..window.fed.end],
-            is_reference: self.is_reference,
-            reference,
-            scores: Vec::with_capacity(window.scored()),
-            broken: None,
-            seconds: 0.0,
-            interrupted: context.interrupted,
+        let text =
+            |window: &Window| Text { tokens: &inputs.tokens[window.fed.clone()], from: window.from - window.fed.start };
+        let texts: Vec<Text> = windows.iter().map(text).collect();
+        let result = engine.read(&texts);
+        self.seconds += begun.elapsed().as_secs_f64();
+        result.or_else(|error| self.fail(error.into(), context))
+    }
+
+    /// Logits of rows of what was read.
+    fn logits(&mut self, rows: std::ops::Range<usize>) -> Result<Logits<'_>, EngineError> {
+        let Some(engine) = &mut self.engine else {
+            return Err(EngineError::failed(
+                format!("{} has no engine any more", self.variant),
+                "this is a fault of the suite: report it",
+            ));
         };
-        let fed = &inputs.tokens[window.fed.clone()];
-        let result = engine.predict(fed, window.from - window.fed.start, &mut |rows| scorer.take(rows));
-        self.seconds += begun.elapsed().as_secs_f64() - scorer.seconds;
-        let short = scorer.scores.len() < window.scored() && !context.interrupted.load(Ordering::Relaxed);
-        let fault = match (result, scorer.broken) {
-            (Err(error), _) | (Ok(()), Some(error)) => Some(error),
-            (Ok(()), None) if short => Some(EngineError::failed(
-                format!("the engine gave {} of {} rows of logits", scorer.scores.len(), window.scored()),
-                "this is a fault of the engine; choose another with `--engine`",
-            )),
-            (Ok(()), None) => None,
-        };
-        let scores = scorer.scores;
-        match fault {
-            None => Ok(scores),
-            Some(error) => self.fail(error.into(), context).map(|()| Vec::new()),
-        }
+        let begun = Instant::now();
+        let logits = engine.read_logits(rows);
+        self.seconds += begun.elapsed().as_secs_f64();
+        logits
     }
 
     /// Ends this variant; the reference's end is everybody's.
@@ -166,59 +206,68 @@ impl Runner {
     }
 }
 
-/// Scores an engine's rows of logits as they come.
-struct WindowScorer<'a> {
+/// The scores of rows, `None` where one is no distribution; where the logits lie on one GPU, there.
+fn score_rows(
+    reference: Option<&Logits>,
+    this: &Logits,
+    tokens: &[u32],
     vocabulary: usize,
-    /// The tokens that the rows predict.
-    tokens: &'a [u32],
-    is_reference: bool,
-    reference: &'a mut Vec<f32>,
-    scores: Vec<TokenScore>,
-    broken: Option<EngineError>,
-    /// Spent here rather than in the engine.
-    seconds: f64,
-    interrupted: &'a AtomicBool,
+) -> Result<Option<Vec<TokenScore>>, EngineError> {
+    match (reference, this) {
+        (None, Logits::Device(this)) => this.scores(None, tokens),
+        (Some(Logits::Device(reference)), Logits::Device(this)) if this.is_beside(reference) => {
+            this.scores(Some(reference), tokens)
+        }
+        _ => {
+            let (reference, this) = (reference.map(Logits::to_host).transpose()?, this.to_host()?);
+            Ok(on_host(reference.as_deref(), &this, tokens, vocabulary))
+        }
+    }
 }
 
-impl WindowScorer<'_> {
-    fn take(&mut self, rows: &[f32]) -> ControlFlow<()> {
-        let begun = Instant::now();
-        if self.is_reference {
-            self.reference.extend_from_slice(rows);
-        }
-        let done = self.scores.len();
-        let scored: Option<Vec<TokenScore>> =
-            rows.par_chunks(self.vocabulary).enumerate().map(|(row, logits)| self.score(done + row, logits)).collect();
-        self.seconds += begun.elapsed().as_secs_f64();
-        let Some(scored) = scored else {
-            self.broken = Some(EngineError::failed(
-                "the model computed a logit that is no finite number",
-                "values overflowed this precision: run with `--dtype bf16` or `--dtype f32`",
-            ));
-            return ControlFlow::Break(());
-        };
-        self.scores.extend(scored);
-        if self.interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+fn on_host(reference: Option<&[f32]>, this: &[f32], tokens: &[u32], vocabulary: usize) -> Option<Vec<TokenScore>> {
+    if this.len() != tokens.len() * vocabulary {
+        return None;
     }
-
-    /// `None` where the logits are no distribution or one too many.
-    fn score(&self, row: usize, logits: &[f32]) -> Option<TokenScore> {
-        let distribution = Distribution::new(logits)?;
-        let truth = self.reference.chunks(self.vocabulary).nth(row).filter(|_| !self.is_reference);
-        let best = distribution.best();
-        let (kl, reference_of_best) = match truth {
-            Some(truth) => {
-                let truth = Distribution::new(truth)?;
-                (Some(truth.divergence(&distribution)?), Some(truth.log_probability(best)?))
-            }
-            None => (None, None),
+    let score = |(row, token): (usize, &u32)| {
+        let of_row = row * vocabulary..(row + 1) * vocabulary;
+        let distribution = Distribution::new(&this[of_row.clone()])?;
+        let truth = match reference {
+            Some(reference) => Some(Distribution::new(reference.get(of_row)?)?),
+            None => None,
         };
+        let best = distribution.best();
         Some(TokenScore {
-            log_probability: distribution.log_probability(*self.tokens.get(row)?)?,
+            log_probability: distribution.log_probability(*token)?,
             best,
             best_log_probability: distribution.log_probability(best)?,
-            kl,
-            reference_of_best,
+            kl: match &truth {
+                Some(truth) => Some(truth.divergence(&distribution)?),
+                None => None,
+            },
+            reference_of_best: truth.and_then(|truth| truth.log_probability(best)),
         })
+    };
+    tokens.par_iter().enumerate().map(score).collect()
+}
+
+fn all(scores: Option<Vec<TokenScore>>) -> Result<Vec<TokenScore>, EngineError> {
+    scores.ok_or_else(|| {
+        EngineError::failed(
+            "the model computed a logit that is no finite number",
+            "values overflowed this precision: run with `--dtype bf16` or `--dtype f32`",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_read_together_while_they_fit_and_a_long_one_alone() {
+        let window = |fed: std::ops::Range<usize>| Window { document: 0, from: fed.start + 1, fed };
+        let windows = [window(0..500), window(250..750), window(500..600)];
+        assert_eq!([0, 499, 999, 1000, 1099, 1100].map(|tokens| together(&windows, tokens)), [1, 1, 1, 2, 2, 3]);
     }
 }

@@ -1,8 +1,9 @@
 //! Summarise: every token's score as means, errors and quantiles.
 
 use super::PerplexityInputs;
-use super::measure::{Runner, TokenScore};
+use super::measure::Runner;
 use super::{Divergence, DtypePerplexity, Opinion, Spread, WindowPlan, WorstToken};
+use crate::engine::TokenScore;
 use crate::engine::model::ModelTokenizer;
 use crate::jobs::spelling;
 use crate::score::{Estimate, quantile};

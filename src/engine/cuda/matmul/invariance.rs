@@ -16,7 +16,7 @@ use crate::cuda::buffer::Buffer;
 use crate::cuda::device::{Device, failed};
 use crate::cuda::element::ElementType;
 use crate::cuda::ops::compare::Compare;
-use crate::cuda::ops::gemm_f32::{Gemm, Reduction, supports};
+use crate::cuda::ops::gemm_f32::{Epilogue, Gemm, Reduction, supports};
 
 /// The numbers of rows, padding included, that get an algorithm of their own: those of decode steps, which are read from memory at best.
 const FEW_ROWS: [usize; 6] = [16, 32, 64, 128, 192, 256];
@@ -30,6 +30,9 @@ const SHORT_INPUTS: usize = 1024;
 
 /// Launches of a measurement, each on another layer's weights: they come from memory as in a step, not from a cache.
 const LAUNCHES: usize = 24;
+
+/// Attempts to capture a measurement.
+const CAPTURES: usize = 3;
 
 /// How much faster an algorithm must be to take another's place.
 const GAIN: f32 = 0.97;
@@ -111,7 +114,8 @@ impl<'a> Bench<'a> {
     pub(super) fn new(matmul: &'a Matmul, device: &'a Device, compare: &'a Compare, trial: &'a Trial<'a>) -> Self {
         let gemm = &trial.gemm;
         let kind = if gemm.f32_output { ElementType::F32 } else { matmul.element };
-        let row = gemm.outputs * kind.bytes();
+        let halves = usize::from(gemm.epilogue == Epilogue::Gate) + 1;
+        let row = gemm.outputs / halves * kind.bytes();
         let room = trial.y.bytes() / row;
         let few = FEW_ROWS[FEW_ROWS.len() - 1].min(room / 2).min(gemm.rows).max(1);
         let x_room = trial.x.bytes() / (gemm.inputs * matmul.element.bytes());
@@ -181,8 +185,19 @@ impl<'a> Bench<'a> {
         Ok(true)
     }
 
-    /// Seconds of a launch on the device: of a graph, for the host takes longer to enqueue small ones.
+    /// Seconds of a launch on the device; infinite where it cannot be measured, so that nothing takes another's place.
     fn seconds(&self, algorithm: &cublasLtMatmulAlgo_t, rows: usize) -> Result<f32, EngineError> {
+        // Memory that another engine of this process gives back meanwhile ends a capture.
+        for _ in 0..CAPTURES {
+            if let Some(seconds) = self.measured(algorithm, rows)? {
+                return Ok(seconds);
+            }
+        }
+        Ok(f32::INFINITY)
+    }
+
+    /// Seconds of a launch in a graph, for the host takes longer to enqueue small ones; `None` where it was not captured.
+    fn measured(&self, algorithm: &cublasLtMatmulAlgo_t, rows: usize) -> Result<Option<f32>, EngineError> {
         let stream = &self.device.stream;
         let launches = self.trial.weights.len().min(LAUNCHES);
         let measure = |error| failed("measure an algorithm", error);
@@ -191,14 +206,13 @@ impl<'a> Bench<'a> {
         let called = (0..launches)
             .try_for_each(|layer| self.matmul.call(self.device, &self.gemm(rows, layer, self.few), algorithm));
         let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-        let graph = stream.end_capture(flags).map_err(measure)?;
-        let (Ok(()), Some(graph)) = (called, graph) else { return Ok(f32::INFINITY) };
+        let (Ok(Some(graph)), Ok(())) = (stream.end_capture(flags), called) else { return Ok(None) };
         let event = || self.device.context.new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(measure);
         let [begin, end] = [event()?, event()?];
         begin.record(stream).map_err(measure)?;
         graph.launch().map_err(measure)?;
         end.record(stream).map_err(measure)?;
-        Ok(begin.elapsed_ms(&end).map_err(measure)? / 1e3 / launches as f32)
+        Ok(Some(begin.elapsed_ms(&end).map_err(measure)? / 1e3 / launches as f32))
     }
 
     fn refusal(&self) -> EngineError {

@@ -7,3 +7,4 @@ pub(super) mod decode;
 pub(super) mod elementwise;
 pub(super) mod gemm_f32;
 pub(super) mod pack;
+pub(super) mod token_scores;
