@@ -18,6 +18,7 @@ mod isolated;
 mod list;
 mod load;
 mod model;
+mod of_run;
 mod output;
 mod parser;
 mod perplexity;

@@ -1,5 +1,9 @@
 //! What two rows of logits say of the next token, and how far apart they are.
 
+/// A choice between two tokens whose log-probabilities lie no further apart than this, in nats, is a near-tie: the rounding of sixteen bits
+/// may decide it. Further apart, something real was changed.
+pub const NEAR_TIE_NATS: f64 = 0.1;
+
 /// The probabilities behind one row of logits, as the softmax at temperature 1. All arithmetic is binary64, in the
 /// order of the tokens: the same logits give the same bits on any machine.
 #[derive(Debug, Clone, Copy)]

@@ -58,6 +58,18 @@ impl Estimate {
         }
     }
 
+    /// The square root of the mean, as the root of a mean of squares; its errors by the delta method, `None` at 0.
+    #[must_use]
+    pub fn root(self) -> Self {
+        let value = self.value.sqrt();
+        let scale = |error: Option<f64>| error.filter(|_| value > 0.0).map(|error| error / (2.0 * value));
+        Self {
+            value,
+            standard_error: scale(self.standard_error),
+            plain_standard_error: scale(self.plain_standard_error),
+        }
+    }
+
     /// The exponential of the mean.
     pub fn exponential(self) -> Exponential {
         let value = libm::exp(self.value);
@@ -81,6 +93,18 @@ pub struct Exponential {
     pub low: Option<f64>,
     /// Upper bound.
     pub high: Option<f64>,
+}
+
+/// Pearson's correlation of two series; `None` where they differ in length, or one of them does not vary.
+pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
+    if a.len() != b.len() || a.is_empty() {
+        return None;
+    }
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let sum = |of: fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| of(a - mean_a, b - mean_b)).sum::<f64>();
+    let (squares_a, squares_b) = (sum(|a, _| a * a), sum(|_, b| b * b));
+    (squares_a > 0.0 && squares_b > 0.0).then(|| sum(|a, b| a * b) / (squares_a.sqrt() * squares_b.sqrt()))
 }
 
 /// The quantile of a sorted series, interpolated linearly between neighbours at position q · (n − 1); `None` for an
@@ -146,6 +170,26 @@ mod tests {
         close(perplexity.low, (2.0 - 0.1 * Z).exp());
         close(perplexity.high, (2.0 + 0.1 * Z).exp());
         close(estimate.scaled(-2.0).standard_error, 0.2);
+    }
+
+    #[test]
+    fn the_root_of_a_mean_of_squares_has_half_its_relative_error() {
+        let estimate = Estimate { value: 0.25, standard_error: Some(0.1), plain_standard_error: Some(0.05) }.root();
+        close(Some(estimate.value), 0.5);
+        close(estimate.standard_error, 0.1);
+        close(estimate.plain_standard_error, 0.05);
+        let nothing = Estimate { value: 0.0, standard_error: Some(0.0), plain_standard_error: None }.root();
+        assert_eq!((nothing.value, nothing.standard_error), (0.0, None));
+    }
+
+    #[test]
+    fn a_correlation_by_hand() {
+        // About their means (−1, 0, 1) and (−2, 1, 1): 3 / √(2 · 6).
+        close(correlation(&[1.0, 2.0, 3.0], &[0.0, 3.0, 3.0]), 3.0 / 12.0_f64.sqrt());
+        close(correlation(&[1.0, 2.0], &[5.0, -1.0]), -1.0);
+        assert_eq!(correlation(&[1.0, 2.0], &[5.0, 5.0]), None);
+        assert_eq!(correlation(&[1.0], &[5.0, 4.0]), None);
+        assert_eq!(correlation(&[], &[]), None);
     }
 
     #[test]

@@ -49,6 +49,7 @@ mod models_bad;
 mod models_gguf;
 mod only_text;
 mod openai;
+mod own_answers;
 mod packed;
 mod page;
 mod perplexity;

@@ -66,6 +66,8 @@ fn job(dtypes: &[Dtype]) -> PerplexityJob {
         window: Some(24),
         stride: Some(10),
         limit_tokens: None,
+        run: None,
+        limit: None,
         out: None,
         worst: 2,
         format: Format::Terminal { colour: false },
@@ -199,8 +201,25 @@ fn figures_are_those_of_sums_written_out() {
         |row: &[f64]| row.iter().enumerate().fold(0, |best, (i, value)| if *value > row[best] { i } else { best });
     let same = truth.iter().zip(&half).filter(|(p, q)| best(p) == best(q)).count();
     close(against.same_best.value, same as f64 / 130.0, ROUNDING);
+    let probabilities = |rows: &[Vec<f64>]| -> Vec<f64> {
+        rows.iter().zip(&tokens[1..]).map(|(row, token)| row[*token as usize].exp()).collect()
+    };
+    let mut changes: Vec<f64> =
+        probabilities(&half).iter().zip(probabilities(&truth)).map(|(half, truth)| half - truth).collect();
+    let change = against.probability_change.as_ref().unwrap();
+    close(change.mean.value, changes.iter().sum::<f64>() / 130.0, ROUNDING);
+    let squares = changes.iter().map(|change| change * change).sum::<f64>();
+    close(change.root_mean_square.value, (squares / 130.0).sqrt(), ROUNDING);
+    changes.sort_by(f64::total_cmp);
+    close(change.minimum, changes[0], ROUNDING);
+    close(change.median, f64::midpoint(changes[64], changes[65]), ROUNDING);
+    close(change.maximum, changes[129], ROUNDING);
+    close(against.kl.minimum.unwrap(), divergences.iter().copied().fold(f64::INFINITY, f64::min), ROUNDING);
+    assert!(against.departures.is_none(), "a text is nobody's answer");
     let report = finished.report.unwrap();
-    for part in ["12 of 24 tokens", "130 tokens", "14 or more before it", "Worst tokens of f16", "KL divergence"] {
+    for part in
+        ["12 of 24 tokens", "130 tokens", "14 or more before it", "Worst tokens of f16", "KL divergence", "Losses"]
+    {
         assert!(report.contains(part), "{part} is not in\n{report}");
     }
     assert!(report.lines().all(|line| line.chars().count() <= 80), "{report}");

@@ -11,7 +11,7 @@ use crate::engine::{Engine, EngineError};
 pub(super) mod limits {
     /// A token has left rank 1 where f32's best logit lies further above its own than this, in nats. In sixteen bits only near-ties fall
     /// otherwise.
-    pub(in super::super) const GAP_NATS: f64 = 0.1;
+    pub(in super::super) const GAP_NATS: f64 = crate::score::NEAR_TIE_NATS;
     /// The share of such tokens that sixteen bits may have.
     pub(in super::super) const SHARE_16_BIT: f64 = 0.0005;
     /// The share of such tokens from which weights are quantised.

@@ -85,7 +85,7 @@ impl Documents {
     }
 
     /// Names the BOS token that stands before a document; refuses two of them.
-    fn find_bos(&mut self, name: &str, tokenizer: &ModelTokenizer) -> Result<(), JobError> {
+    pub(super) fn find_bos(&mut self, name: &str, tokenizer: &ModelTokenizer) -> Result<(), JobError> {
         let Some(bos) = tokenizer.bos_id else { return Ok(()) };
         let is_bos = |position: usize| self.tokens.get(position) == Some(&bos);
         if !self.spans.first().is_some_and(|span| is_bos(span.begin)) {

@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
+use super::answers::{Asked, OwnAnswers};
 use super::documents::Documents;
 use super::windows::windows;
+use super::{AnswerToken, TextPlan, WindowPlan};
 use super::{PerplexityJob, Window};
-use super::{TextPlan, WindowPlan};
 use crate::engine::model::ModelSource;
 use crate::files::sha256;
 use crate::hub::Hub;
+use crate::jobs::eval::StoredRun;
 use crate::jobs::{Checkpoints, JobError, Variants};
 use crate::task::{Content, Corpus};
 
 /// Tokens in a window unless the user says otherwise and the context is long enough.
 const DEFAULT_WINDOW: usize = 512;
+
+/// Tokens of context that a token is shown with.
+const CONTEXT_TOKENS: usize = 16;
 
 /// Standard errors over fewer observations than this are themselves uncertain by more than a sixth.
 const ENOUGH_BLOCKS: usize = 20;
@@ -25,9 +30,7 @@ pub struct PerplexityInputs {
     pub model: Arc<ModelSource>,
     /// The columns: the reference first, if there is one.
     pub variants: Variants,
-    /// The text.
-    pub corpus: Corpus,
-    /// Its tokens, as many as are read.
+    /// The text's tokens, as many as are read.
     pub tokens: Vec<u32>,
     /// Over the tokens.
     pub windows: Vec<Window>,
@@ -36,6 +39,8 @@ pub struct PerplexityInputs {
     window: usize,
     stride: usize,
     text: TextPlan,
+    /// Of a run's answers: what each document answers.
+    pub(super) asked: Option<Asked>,
     /// The bytes of scorable text up to the end of each token.
     ends: Vec<usize>,
 }
@@ -43,6 +48,9 @@ pub struct PerplexityInputs {
 impl PerplexityInputs {
     /// Opens what `job` names.
     pub fn load(job: &PerplexityJob, hub: &Hub) -> Result<Self, JobError> {
+        if let Some(run) = &job.run {
+            return Self::of_run(job, &StoredRun::read(run)?, job.target.open(hub)?);
+        }
         // The cheap first: a mistyped text should not wait for a download.
         let corpus = Corpus::open(&job.text, &job.split, hub)?;
         Self::new(job, job.target.open(hub)?, corpus)
@@ -50,9 +58,7 @@ impl PerplexityInputs {
 
     /// From parts that are open already: tokenises the text and cuts it.
     pub fn new(job: &PerplexityJob, checkpoints: impl Into<Checkpoints>, corpus: Corpus) -> Result<Self, JobError> {
-        let checkpoints = checkpoints.into();
-        let variants = checkpoints.variants(&job.target, &job.command)?;
-        let model = Arc::clone(checkpoints.model.need_files("a perplexity")?);
+        let (model, variants, notes) = opened(job, checkpoints.into())?;
         let (window, stride) = window_and_stride(job, model.config.context_tokens)?;
         let mut documents = Documents::new(&corpus, job.chat, &model)?;
         let text = TextPlan {
@@ -65,6 +71,7 @@ impl PerplexityInputs {
                 Content::Rows(rows) => Some(rows.len()),
             },
             reading: documents.reading,
+            answers_of: None,
             bos: documents.bos.take(),
             bytes: documents.text.len(),
             tokens: documents.tokens.len(),
@@ -78,29 +85,53 @@ impl PerplexityInputs {
                 "give a longer `--text`, or a larger `--limit-tokens`",
             ));
         }
-        let notes = variants.notes();
-        let mut inputs = Self { model, variants, corpus, tokens, windows, notes, window, stride, text, ends };
-        inputs.note_few_blocks();
-        inputs.notes.extend(checkpoints.notes);
-        Ok(inputs)
+        let inputs = Self { model, variants, tokens, windows, notes, window, stride, text, asked: None, ends };
+        Ok(inputs.with_few_blocks_noted("a single window has no standard error: give a longer text"))
+    }
+
+    /// The reference's own answers of a finished run, in the place of a text. Each is one window, whatever its length.
+    pub fn of_run(job: &PerplexityJob, run: &StoredRun, checkpoints: impl Into<Checkpoints>) -> Result<Self, JobError> {
+        let (model, variants, mut notes) = opened(job, checkpoints.into())?;
+        let own = OwnAnswers::read(run, &variants.plan, &model, job.limit)?;
+        notes.extend(run.notes.iter().cloned().chain(own.notes));
+        let Documents { tokens, ends, spans, .. } = own.documents;
+        let window = spans.iter().map(|span| span.end - span.begin).max().unwrap_or(0);
+        let windows = windows(&spans, window, window);
+        if windows.is_empty() {
+            return Err(JobError::invalid(
+                format!("no answer of the run {} has a token to score", run.path.display()),
+                "give another run, or a larger `--limit`",
+            ));
+        }
+        let (text, asked) = (own.plan, Some(own.asked));
+        let inputs = Self { model, variants, tokens, windows, notes, window, stride: window, text, asked, ends };
+        Ok(inputs.with_few_blocks_noted("answers to a single question have no standard error: give more"))
     }
 
     /// Lengths of the blocks that the first `done` windows make, in scored tokens. The tokens of a document are no
-    /// independent draws, so that a document is one observation; of a single document, each window is one.
+    /// independent draws, so that a document is one observation, and so are all answers to a question, or to the questions of a cluster;
+    /// of a single text, each window is one.
     pub fn blocks(&self, done: usize) -> Vec<usize> {
-        let one_document = self.windows.iter().all(|window| window.document == 0);
+        let one_text = self.asked.is_none() && self.windows.iter().all(|window| window.document == 0);
         let windows = self.windows.get(..done).unwrap_or(&self.windows);
-        let blocks = windows.chunk_by(|a, b| !one_document && a.document == b.document);
+        let blocks = windows.chunk_by(|a, b| !one_text && self.observation(a) == self.observation(b));
         blocks.map(|block| block.iter().map(Window::scored).sum()).collect()
     }
 
-    fn note_few_blocks(&mut self) {
+    /// The number of the observation that a window belongs to, where the text has several documents.
+    fn observation(&self, window: &Window) -> usize {
+        let question = self.asked.as_ref().and_then(|asked| asked.of.get(window.document));
+        question.map_or(window.document, |question| question.cluster)
+    }
+
+    fn with_few_blocks_noted(mut self, if_single: &str) -> Self {
         let blocks = self.blocks(self.windows.len()).len();
         if blocks == 1 {
-            self.notes.push("a single window has no standard error: give a longer text".to_owned());
+            self.notes.push(if_single.to_owned());
         } else if blocks < ENOUGH_BLOCKS {
             self.notes.push(format!("standard errors from {blocks} observations are rough"));
         }
+        self
     }
 
     /// The text's provenance.
@@ -139,13 +170,33 @@ impl PerplexityInputs {
         None
     }
 
-    /// The first token of the document that a token stands in.
-    pub fn document_begin(&self, position: usize) -> usize {
-        let holds = |window: &&Window| (window.from..window.fed.end).contains(&position);
-        let document = self.windows.iter().find(holds).map(|window| window.document);
-        let first = self.windows.iter().find(|window| Some(window.document) == document);
-        first.map_or(0, |window| window.fed.start)
+    /// The place of a scored token in its answer, where a run's answers are read.
+    pub(super) fn answer_token(&self, position: usize) -> Option<AnswerToken> {
+        let asked = self.asked.as_ref()?;
+        let window = self.windows.iter().find(|window| window.scores(position))?;
+        let question = asked.of.get(window.document)?;
+        Some(AnswerToken { sample: question.sample, repeat: question.repeat, tokens_before: position - window.from })
     }
+
+    /// The text before a scored token in its document; what cannot be decoded is left out.
+    pub(super) fn context_before(&self, position: usize) -> String {
+        let document = self.windows.iter().find(|window| window.scores(position)).map(|window| window.document);
+        let first = self.windows.iter().find(|window| Some(window.document) == document);
+        let begin = position.saturating_sub(CONTEXT_TOKENS).max(first.map_or(0, |window| window.fed.start));
+        let before = self.tokens.get(begin..position).unwrap_or_default();
+        self.model.tokenizer.decode(before).unwrap_or_default()
+    }
+}
+
+/// The model, its variants, and what the user should know of both.
+fn opened(
+    job: &PerplexityJob,
+    checkpoints: Checkpoints,
+) -> Result<(Arc<ModelSource>, Variants, Vec<String>), JobError> {
+    let variants = checkpoints.variants(&job.target, &job.command)?;
+    let model = Arc::clone(checkpoints.model.need_files("a perplexity")?);
+    let notes = variants.notes().into_iter().chain(checkpoints.notes).collect();
+    Ok((model, variants, notes))
 }
 
 fn window_and_stride(job: &PerplexityJob, context: usize) -> Result<(usize, usize), JobError> {

@@ -25,6 +25,10 @@ pub struct PerplexityJob {
     pub stride: Option<usize>,
     /// Only the first tokens of the text.
     pub limit_tokens: Option<usize>,
+    /// A finished run's folder: its reference's own answers are read in the place of a text.
+    pub run: Option<PathBuf>,
+    /// Only the answers to that run's first samples.
+    pub limit: Option<usize>,
     /// Where the record goes, if anywhere.
     pub out: Option<PathBuf>,
     /// Worst tokens that the report shows.

@@ -1,6 +1,7 @@
 //! The file that knows every stage: load → cut → open → measure → summarise → report.
 
-use super::measure::{measure, open_runners};
+use super::departures::left_by_reference;
+use super::measure::{Runner, measure, open_runners};
 use super::summary::summarise;
 use super::{PERPLEXITY_FORMAT, PerplexityRecord, render_perplexity};
 use super::{PerplexityInputs, PerplexityJob};
@@ -47,6 +48,11 @@ pub fn evaluate(
         return Err(error);
     }
     let windows = inputs.window_plan(job, done);
+    let mut notes = inputs.notes.clone();
+    if let Some(note) = not_its_own(&runners, inputs, done) {
+        (context.emit)(Event::Note(note.clone()));
+        notes.push(note);
+    }
     let record = PerplexityRecord {
         perplexity_format: PERPLEXITY_FORMAT,
         invocation,
@@ -57,7 +63,7 @@ pub fn evaluate(
         text: inputs.text_plan(),
         engine: job.target.engine.name().to_owned(),
         complete: done == windows.count && runners.iter().all(|runner| runner.failure.is_none()),
-        notes: inputs.notes.clone(),
+        notes,
         dtypes: summarise(&runners, inputs, &windows, job.worst),
         windows,
     };
@@ -67,4 +73,16 @@ pub fn evaluate(
     }
     let report = render_perplexity(&record, &job.format, job.worst)?;
     Ok(PerplexityFinished { record, report: Some(report), failures })
+}
+
+/// Says so where the reference computes otherwise than when it wrote the answers: they are then not quite its own.
+fn not_its_own(runners: &[Runner], inputs: &PerplexityInputs, done: usize) -> Option<String> {
+    let reference = runners.iter().find(|runner| runner.is_reference)?;
+    let left = left_by_reference(&reference.scores, inputs, done)?;
+    (left > 0).then(|| {
+        format!(
+            "{} itself would leave {left} of these answers: another engine, or another version of it, wrote them",
+            reference.variant
+        )
+    })
 }

@@ -3,14 +3,13 @@
 use crate::report::{Format, ReportError, render_by};
 use serde::Serialize;
 
-use super::{Divergence, DtypePerplexity, Opinion, PerplexityRecord, Reading, WorstToken};
+use super::detail_view::{CONTEXT_CHARACTERS, DepartureRow, SpreadRow, departure_row, place, spread_row};
+use super::numbers::{error, percentage, quoted, quoted_end, signed, significant};
+use super::{Divergence, DtypePerplexity, Opinion, PerplexityRecord, Reading, WindowPlan, WorstToken};
 use crate::report::words::{nothing, seconds_in_words, thousands};
 use crate::report::{awq, model, variants};
-use crate::score::Estimate;
+use crate::score::NEAR_TIE_NATS;
 use crate::text::bytes;
-
-/// Characters of context that a worst token is shown with.
-const CONTEXT_CHARACTERS: usize = 36;
 
 /// A perplexity as text in a format, with this many of the worst tokens of each variant.
 pub fn render_perplexity(record: &PerplexityRecord, format: &Format, worst: usize) -> Result<String, ReportError> {
@@ -56,6 +55,14 @@ pub struct PerplexityView<'a> {
     pub perplexities: Vec<PerplexityRow>,
     /// One a variant other than the reference, where that is in the run.
     pub divergences: Vec<DivergenceRow>,
+    /// The same variants: how each divergence is spread. None of a record of before that was computed.
+    pub spreads: Vec<SpreadRow>,
+    /// The same variants, where the answers of a greedy run were read: where each would leave them.
+    pub departures: Vec<DepartureRow>,
+    /// Up to this margin a departure is a near-tie, nats.
+    pub near_tie: String,
+    /// What is one observation: `rows read by themselves`, or `windows`.
+    pub observations: [&'static str; 2],
     /// `(dtype, why)` of every variant that did not finish.
     pub failures: Vec<(String, String)>,
 }
@@ -129,6 +136,8 @@ pub struct DivergenceRow {
 pub struct WorstRow {
     /// Its place in the text.
     pub position: String,
+    /// `token 1,234`; of a run's answers `sample 3, token 12`.
+    pub place: String,
     /// KL divergence, nats.
     pub kl: String,
     /// The end of the text before it, quoted.
@@ -152,8 +161,12 @@ impl<'a> PerplexityView<'a> {
         let reference = record.target.reference_among(record.dtypes.iter().map(|dtype| &dtype.dtype));
         let divergences: Vec<DivergenceRow> =
             record.dtypes.iter().filter_map(|dtype| divergence_row(dtype, worst)).collect();
-        let each = if record.text.reading == Reading::Chat { "each row" } else { "the text" };
-        let least = thousands(windows.least_context as u64);
+        let each = match record.text.reading {
+            Reading::Chat => "each row",
+            Reading::Answers => "each prompt",
+            Reading::Plain | Reading::Joined => "the text",
+        };
+        let is_of_run = record.text.reading == Reading::Answers;
         Ok(Self {
             record,
             record_json: serde_json::to_string_pretty(record)?,
@@ -166,18 +179,14 @@ impl<'a> PerplexityView<'a> {
                 thousands(windows.scored_tokens as u64),
                 thousands(windows.scored_bytes as u64)
             ),
-            windows: format!(
-                "{} of {} tokens at most, {} apart",
-                thousands(windows.count as u64),
-                thousands(windows.window as u64),
-                thousands(windows.stride as u64)
-            ),
+            windows: windows_in_words(windows, is_of_run),
             reading: match record.text.reading {
                 Reading::Plain => "one text, every token scored but the first",
                 Reading::Joined => "rows joined to one text, every token scored but the first",
                 Reading::Chat => "each row by itself: the question as chat, then the answer, scored",
+                Reading::Answers => "each answer by itself: its prompt, then the answer, scored",
             },
-            rule: format!("each token once, with {least} or more before it (fewer near the begin)"),
+            rule: rule(windows, is_of_run),
             bos: record.text.bos.clone().map_or_else(|| "none".to_owned(), |bos| format!("{bos} before {each}")),
             engine: record
                 .dtypes
@@ -191,14 +200,50 @@ impl<'a> PerplexityView<'a> {
             has_comparison: !divergences.is_empty(),
             perplexities: record.dtypes.iter().map(perplexity_row).collect(),
             divergences,
+            spreads: record.dtypes.iter().filter_map(spread_row).collect(),
+            departures: record.dtypes.iter().filter_map(|dtype| departure_row(dtype, worst)).collect(),
+            near_tie: near_tie(record).to_string(),
+            observations: if is_of_run {
+                ["questions", "clusters of them"]
+            } else {
+                ["rows read by themselves", "windows"]
+            },
             failures: record.dtypes.iter().filter_map(failure).collect(),
         })
     }
 }
 
+/// The record's threshold.
+fn near_tie(record: &PerplexityRecord) -> f64 {
+    let of = |dtype: &DtypePerplexity| Some(dtype.against.as_ref()?.departures.as_ref()?.near_tie_nats);
+    record.dtypes.iter().find_map(of).unwrap_or(NEAR_TIE_NATS)
+}
+
+fn windows_in_words(windows: &WindowPlan, is_of_run: bool) -> String {
+    let [count, window, stride] =
+        [windows.count, windows.window, windows.stride].map(|number| thousands(number as u64));
+    if is_of_run {
+        format!("{count}, one an answer")
+    } else {
+        format!("{count} of {window} tokens at most, {stride} apart")
+    }
+}
+
+fn rule(windows: &WindowPlan, is_of_run: bool) -> String {
+    if is_of_run {
+        return "every token of an answer, with all before it".to_owned();
+    }
+    let least = thousands(windows.least_context as u64);
+    format!("each token once, with {least} or more before it (fewer near the begin)")
+}
+
 fn text(record: &PerplexityRecord) -> String {
     let (text, windows) = (&record.text, &record.windows);
-    let rows = text.rows.map_or_else(String::new, |rows| format!("{} rows, ", thousands(rows as u64)));
+    let rows = match (text.rows, &text.answers_of) {
+        (None, _) => String::new(),
+        (Some(rows), None) => format!("{} rows, ", thousands(rows as u64)),
+        (Some(answers), Some(variant)) => format!("{} answers of {variant}, ", thousands(answers as u64)),
+    };
     let limit = if windows.tokens < text.tokens {
         format!(", the first {}", thousands(windows.tokens as u64))
     } else {
@@ -235,9 +280,8 @@ fn perplexity_row(dtype: &DtypePerplexity) -> PerplexityRow {
 }
 
 fn divergence_row(dtype: &DtypePerplexity, worst: usize) -> Option<DivergenceRow> {
-    let Divergence { kl, same_best, log_probability_change: change, perplexity_ratio: ratio, worst: tokens } =
+    let Divergence { kl, same_best, log_probability_change: change, perplexity_ratio: ratio, worst: tokens, .. } =
         dtype.against.as_ref()?;
-    let error = |estimate: &Estimate| estimate.standard_error.map_or_else(nothing, significant);
     Some(DivergenceRow {
         dtype: dtype.dtype.to_string(),
         perplexity_change: signed((ratio.value - 1.0) * 100.0),
@@ -263,6 +307,7 @@ fn worst_row(worst: &WorstToken) -> WorstRow {
     let best = |opinion: &Opinion| (quoted(&opinion.best), percentage(opinion.best_probability));
     WorstRow {
         position: thousands(worst.position as u64),
+        place: worst.answer.as_ref().map_or_else(|| format!("token {}", thousands(worst.position as u64)), place),
         kl: significant(worst.kl),
         context: quoted_end(&worst.context, CONTEXT_CHARACTERS),
         token: quoted(&worst.token),
@@ -276,57 +321,4 @@ fn worst_row(worst: &WorstToken) -> WorstRow {
 fn failure(dtype: &DtypePerplexity) -> Option<(String, String)> {
     let why = dtype.failure.as_deref()?.lines().next().unwrap_or_default();
     Some((dtype.dtype.to_string(), why.to_owned()))
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.escape_debug())
-}
-
-/// The last `length` characters, line breaks and the like spelled out.
-fn quoted_end(text: &str, length: usize) -> String {
-    let escaped: Vec<char> = text.escape_debug().collect();
-    let end = escaped.get(escaped.len().saturating_sub(length)..).unwrap_or_default();
-    let cut = if end.len() < escaped.len() { "…" } else { "" };
-    format!("\"{cut}{}\"", end.iter().collect::<String>())
-}
-
-/// Three digits that say something: `0.0123`, `1.23e-6`, `12.3`, `4321`.
-fn significant(value: f64) -> String {
-    if value == 0.0 {
-        return "0".to_owned();
-    }
-    let size = value.abs();
-    if !(1e-3..1e6).contains(&size) {
-        return format!("{value:.2e}");
-    }
-    let magnitude = size.log10().floor() as i32;
-    format!("{value:.*}", (2 - magnitude).max(0) as usize)
-}
-
-/// A fraction of 1, which may be tiny, in percent.
-fn percentage(fraction: f64) -> String {
-    significant(fraction * 100.0)
-}
-
-fn signed(value: f64) -> String {
-    let text = significant(value);
-    if value > 0.0 { format!("+{text}") } else { text }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn three_digits_say_something() {
-        let shown = [0.0, 0.012_34, 1.234e-6, 12.34, 4321.0, -0.5, 1.0].map(significant);
-        assert_eq!(shown, ["0", "0.0123", "1.23e-6", "12.3", "4321", "-0.500", "1.00"]);
-        assert_eq!([0.25, -0.25, 0.0].map(signed), ["+0.250", "-0.250", "0"]);
-    }
-
-    #[test]
-    fn the_end_of_a_context_is_quoted() {
-        assert_eq!(quoted_end("one\ntwo", 36), "\"one\\ntwo\"");
-        assert_eq!(quoted_end("one two", 3), "\"…two\"");
-    }
 }

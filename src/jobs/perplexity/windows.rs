@@ -20,6 +20,11 @@ impl Window {
     pub const fn scored(&self) -> usize {
         self.fed.end - self.from
     }
+
+    /// Whether a token is scored here.
+    pub(super) fn scores(&self, position: usize) -> bool {
+        (self.from..self.fed.end).contains(&position)
+    }
 }
 
 /// Cuts every document into windows that begin `stride` apart. Each of its scored tokens is scored in exactly one of
