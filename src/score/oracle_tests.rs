@@ -1,4 +1,5 @@
-//! Every statistic against scipy, statsmodels, numpy or brute force on random tables, to 1e-9: tests/data/make_statistics.py made them.
+//! Every statistic against scipy, statsmodels, numpy or brute force on random tables, to 1e-9: `make_statistics.py` in
+//! `tests/data` made them.
 
 use serde::Deserialize;
 
@@ -11,6 +12,7 @@ use super::{
 /// Rows of each table, as the program that makes them yields them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::type_complexity, reason = "rows as the program yields them")]
 struct Oracles {
     wilson: Vec<(usize, usize, f64, f64)>,
     mcnemar: Vec<(usize, usize, f64)>,
@@ -163,7 +165,9 @@ fn the_sequential_test_is_the_product_of_every_question_s_winnings() {
     assert_eq!(rows.len(), 24);
     for (units, largest, m, above, below, low, high) in rows {
         let mut test = Sequential::new(largest);
-        units.iter().for_each(|(lost, gained, answers)| test.add(*lost, *gained, *answers));
+        for (lost, gained, answers) in &units {
+            test.add(*lost, *gained, *answers);
+        }
         assert!((test.evidence_above(m) / above - 1.0).abs() < 1e-9, "{m}: {} is not {above}", test.evidence_above(m));
         assert!((test.evidence_below(m) / below - 1.0).abs() < 1e-9, "{m}: {} is not {below}", test.evidence_below(m));
         let bounds = test.bounds();

@@ -115,9 +115,11 @@ mod tests {
 
     fn of(lost: usize, gained: usize, same: usize) -> Sequential {
         let mut test = Sequential::new(1);
-        (0..lost).for_each(|_| test.add(1, 0, 1));
-        (0..gained).for_each(|_| test.add(0, 1, 1));
-        (0..same).for_each(|_| test.add(0, 0, 1));
+        for (count, fell, rose) in [(lost, 1, 0), (gained, 0, 1), (same, 0, 0)] {
+            for _ in 0..count {
+                test.add(fell, rose, 1);
+            }
+        }
         test
     }
 

@@ -59,7 +59,7 @@ pub(super) fn no_reference() -> JobError {
     )
 }
 
-impl<'a> Lockstep<'a, '_> {
+impl Lockstep<'_, '_> {
     /// Whether the user broke off.
     fn work(&mut self, context: &mut JobContext) -> Result<bool, JobError> {
         loop {
