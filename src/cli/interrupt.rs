@@ -45,7 +45,7 @@ pub(super) fn flag() -> &'static AtomicBool {
 pub(super) fn watch(event: &Event) {
     match event {
         Event::Loaded { .. } | Event::Estimate(_) | Event::Progress(_) | Event::Window(_) => {
-            set(Steps::Since(Instant::now()))
+            set(Steps::Since(Instant::now()));
         }
         Event::Loading { .. } | Event::Ended(_) | Event::Failed { .. } => set(Steps::None),
         Event::Note(_) | Event::Folder { .. } => {}

@@ -108,11 +108,11 @@ impl Printer {
             Event::Progress(progress) => {
                 let (line, end) = (progress_line(&progress), end_line(&progress));
                 let (done, total) = progress.share();
-                self.show(done, total, line, Some(end));
+                self.show(done, total, &line, Some(end));
             }
             Event::Window(progress) => {
                 let (line, end) = (window_line(&progress), window_end_line(&progress));
-                self.show(progress.passes_done as u64, progress.passes as u64, line, Some(end));
+                self.show(progress.passes_done as u64, progress.passes as u64, &line, Some(end));
             }
             Event::Ended(_) => self.end(),
             Event::Failed { variant, message } => note(&format!("{variant:4}  failed: {message}")),
@@ -120,8 +120,8 @@ impl Printer {
     }
 
     /// A bar, or a line now and then; `end_line` is what [`Printer::end`] leaves of it.
-    pub(super) fn show(&mut self, done: u64, total: u64, line: String, end_line: Option<String>) {
-        let line = outgoing(&line, false);
+    pub(super) fn show(&mut self, done: u64, total: u64, line: &str, end_line: Option<String>) {
+        let line = outgoing(line, false);
         self.latest = end_line;
         if is_quiet() {
             return;

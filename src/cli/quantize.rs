@@ -138,7 +138,7 @@ fn show(printer: &mut Printer, event: QuantizeEvent) {
             }
         }
         QuantizeEvent::Progress(progress) => {
-            printer.show(progress.done as u64, progress.total as u64, line(&progress), None);
+            printer.show(progress.done as u64, progress.total as u64, &line(&progress), None);
         }
     }
 }

@@ -97,7 +97,7 @@ fn show(printer: &mut Printer, progress: &SynthProgress) {
         if seconds > 0.0 { format!(", {}/s", bytes((done_bytes as f64 / seconds) as u64)) } else { String::new() };
     let remaining = remaining_text(progress.remaining_seconds());
     let line = format!("{} of {}{speed}{remaining}", bytes(done_bytes), bytes(total_bytes));
-    printer.show(done_bytes, total_bytes, line, None);
+    printer.show(done_bytes, total_bytes, &line, None);
 }
 
 fn resolve(arguments: &SynthArguments) -> Result<SynthJob, JobError> {

@@ -128,7 +128,8 @@ pub(crate) fn template_answer(request: &[u8]) -> Vec<u8> {
 
 fn answer(filling: &Filling) -> Result<String, String> {
     let mut tera = engine(filling.colour);
-    let (is_markdown, is_json) = (filling.name.ends_with(".md"), filling.name.ends_with(".json"));
+    let ending = filling.name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let (is_markdown, is_json) = (ending == "md", ending == "json");
     tera.set_escape_fn(if is_markdown {
         |text, to| to.write_all(markdown(text).as_bytes())
     } else {

@@ -36,7 +36,7 @@ fn csv(comparison: &Comparison, runs: &[StoredRun], raw: bool) -> Result<String,
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut write = |cells: Vec<String>| {
         let cells = cells.iter().map(|cell| if raw { Cow::Borrowed(cell.as_str()) } else { csv_cell(cell) });
-        writer.write_record(cells.map(|cell| cell.into_owned())).map_err(|error| fault(&error))
+        writer.write_record(cells.map(Cow::into_owned)).map_err(|error| fault(&error))
     };
     write(header(comparison))?;
     let questions: Vec<Questions> = runs.iter().map(Questions::new).collect();

@@ -125,7 +125,9 @@ fn layer_of(layer: &str, stored: &Stored<'_>, settings: Settings) -> Result<Laye
                 );
                 return Err(pieces.refused("qzeros", &what));
             }
-            zero_points.iter_mut().for_each(|zero| *zero += 1);
+            for zero in &mut zero_points {
+                *zero += 1;
+            }
         }
         let mut weights = vec![0.0; outputs * inputs];
         for (input, at) in groups_of.iter().enumerate() {

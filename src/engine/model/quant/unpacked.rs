@@ -16,10 +16,16 @@ pub(in crate::model) struct UnpackedFormat {
     /// Refuses variants that are not read by what the section says; the second argument names the file in messages.
     pub(super) check: fn(&Map<String, Value>, &str) -> Result<(), EngineError>,
     /// Finds the layers, and says what they are stored as.
-    pub(super) find: fn(&Map<String, Value>, &Stored<'_>) -> Result<(Layers, String), EngineError>,
+    pub(super) find: Find,
     /// Endings of the names of tensors that belong to a packed layer.
     pub(super) parts: &'static [&'static str],
 }
+
+/// Finds the packed layers of a checkpoint by its section, and says what they are stored as.
+pub(super) type Find = fn(&Map<String, Value>, &Stored<'_>) -> Result<(Layers, String), EngineError>;
+
+/// Reads a layer's weights, `[outputs, inputs]`.
+pub(super) type Read = dyn Fn(&Pieces<'_>) -> Result<Vec<f32>, EngineError> + Send + Sync;
 
 /// Packed layers by name, without `.weight`.
 pub(super) type Layers = BTreeMap<String, Layer>;
@@ -29,7 +35,7 @@ pub(super) struct Layer {
     pub(super) outputs: usize,
     pub(super) inputs: usize,
     /// Its weights, `[outputs, inputs]`.
-    pub(super) read: Box<dyn Fn(&Pieces<'_>) -> Result<Vec<f32>, EngineError> + Send + Sync>,
+    pub(super) read: Box<Read>,
 }
 
 /// The tensors of a checkpoint.
