@@ -72,7 +72,9 @@ pub(super) fn run(arguments: &ImportArguments, command: Vec<String>) -> Result<E
         destination: destination(arguments.out.as_ref()),
     };
     let runs = import(&job)?;
-    runs.iter().for_each(|(record, _)| print_notes(&record.notes));
+    for (record, _) in &runs {
+        print_notes(&record.notes);
+    }
     if format == Format::Json {
         let runs: Vec<_> = runs.iter().map(|(record, folder)| json!({"folder": folder, "record": record})).collect();
         print_json("import", &json!({"runs": runs}))?;
@@ -80,7 +82,9 @@ pub(super) fn run(arguments: &ImportArguments, command: Vec<String>) -> Result<E
         let tables = runs.iter().map(|(record, _)| render(record, &format)).collect::<Result<Vec<_>, _>>()?;
         print_data(&tables.join("\n"))?;
     }
-    runs.iter().for_each(|(_, folder)| note(&format!("run folder: {}", folder.display())));
+    for (_, folder) in &runs {
+        note(&format!("run folder: {}", folder.display()));
+    }
     Ok(Exit::Success)
 }
 

@@ -61,7 +61,7 @@ pub fn import(import: &Import) -> Result<Vec<(EvalRecord, PathBuf)>, JobError> {
             "choose one with `--task`, or leave `--out` out: each gets a folder under runs/",
         ));
     }
-    runs.into_iter().map(|run| keep_imported(run, &import.destination)).collect()
+    runs.iter().map(|run| keep_imported(run, &import.destination)).collect()
 }
 
 fn name_of(run: &ImportedRun) -> &str {
@@ -139,7 +139,8 @@ fn read_folder(folder: &Path, depth: usize, found: &mut Vec<Told>) -> Result<(),
 
 /// One run a model and task; where the user names variants, one a task.
 fn grouped(told: Vec<(Option<VariantName>, Told)>, import: &Import) -> Result<Vec<ImportedRun>, JobError> {
-    let mut groups: Vec<(String, String, Vec<(Option<VariantName>, Told)>)> = Vec::new();
+    type Group = (String, String, Vec<(Option<VariantName>, Told)>);
+    let mut groups: Vec<Group> = Vec::new();
     for (name, one) in told {
         let model = if name.is_some() { String::new() } else { one.model.clone() };
         match groups.iter_mut().find(|(own, task, _)| *own == model && *task == one.name) {

@@ -126,7 +126,9 @@ fn rows(samples: &[Value]) -> BTreeMap<String, usize> {
     let numbers: Option<Vec<usize>> =
         samples.iter().map(|sample| sample["id"].as_u64().map(|id| id as usize)).collect();
     if numbers.is_some() {
-        rows.iter_mut().for_each(|(id, row)| *row = id.parse().unwrap_or(*row));
+        for (id, row) in &mut rows {
+            *row = id.parse().unwrap_or(*row);
+        }
     }
     rows
 }
@@ -140,7 +142,8 @@ fn asked(sample: &Value, row: usize, id: &str) -> StoredSample {
         other => text(other),
     };
     let choices = sample["choices"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let choices: String = choices.map(|choice| format!("\n- {choice}")).collect();
+    let choices: Vec<String> = choices.map(|choice| format!("\n- {choice}")).collect();
+    let choices = choices.concat();
     let target = match &sample["target"] {
         Value::Array(targets) => targets.iter().map(content).collect::<Vec<_>>().join(" | "),
         other => content(other),

@@ -53,10 +53,10 @@ pub struct ImportedPlan {
 }
 
 /// Writes a run folder; the record and the folder's path.
-pub fn keep_imported(run: ImportedRun, destination: &Destination) -> Result<(EvalRecord, PathBuf), JobError> {
+pub fn keep_imported(run: &ImportedRun, destination: &Destination) -> Result<(EvalRecord, PathBuf), JobError> {
     let model = run.plan.model.rsplit('/').next().unwrap_or_default();
     let name = format!("{model}-{}", run.plan.task.as_ref().map_or(run.plan.protocol.0.as_str(), |task| &task.name));
-    let (folder, plan) = open_folder(destination, false, plan(&run), &name)?;
+    let (folder, plan) = open_folder(destination, false, plan(run), &name)?;
     let path = folder.path().to_path_buf();
     let write = || -> Result<EvalRecord, JobError> {
         folder.write_samples(&run.samples)?;

@@ -39,7 +39,7 @@ pub(super) fn read(json: &Value) -> Option<Told> {
         return Some(guidellm(json));
     }
     if json["output_token_throughput"]["avg"].is_number() && json["input_config"].is_object() {
-        return aiperf(json);
+        return Some(aiperf(json));
     }
     if json["results"].is_object() && json["configs"].is_object() {
         return Some(lm_eval(json));
@@ -181,10 +181,10 @@ fn guidellm(json: &Value) -> Told {
     Told { tool: format!("guidellm{version}"), date: None, rows: vec![row] }
 }
 
-fn aiperf(json: &Value) -> Option<Told> {
+fn aiperf(json: &Value) -> Told {
     let config = &json["input_config"];
-    let phases = config["phases"].as_array().into_iter().flatten();
-    let phase = phases.filter(|phase| phase["kind"] == "profiling" || phase["name"] == "profiling").last();
+    let mut phases = config["phases"].as_array().into_iter().flatten();
+    let phase = phases.rfind(|phase| phase["kind"] == "profiling" || phase["name"] == "profiling");
     let phase = phase.unwrap_or(&config["loadgen"]);
     let rate = ["rate", "request_rate"].iter().find_map(|key| measured(&phase[*key]));
     let users = phase["concurrency"].as_u64().filter(|_| rate.is_none()).map(|users| users as usize);
@@ -219,7 +219,7 @@ fn aiperf(json: &Value) -> Option<Told> {
     let mut row = row_of_levels("server".to_owned(), UNKNOWN.to_owned(), name, load);
     row.tokens_per_second = measured(&json["output_token_throughput"]["avg"]);
     let version = word(&json["aiperf_version"]).map(|version| format!(" {version}")).unwrap_or_default();
-    Some(Told { tool: format!("aiperf{version}"), date: word(&json["start_time"]), rows: vec![row] })
+    Told { tool: format!("aiperf{version}"), date: word(&json["start_time"]), rows: vec![row] }
 }
 
 fn llama_bench(tests: &[Value]) -> Told {

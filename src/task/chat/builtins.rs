@@ -195,7 +195,6 @@ fn default(value: Value, other: Option<Value>, boolean: Option<bool>, named: Kwa
 }
 
 /// `pprint` of what fits into one line, which is `repr`.
-#[expect(clippy::needless_pass_by_value, reason = "minijinja's filters take their arguments by value")]
 fn pprint(value: Value) -> Result<String, Error> {
     let list = Value::from(vec![value]).to_string();
     let written = list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or(&list).to_owned();

@@ -102,7 +102,7 @@ fn of_string(s: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Err
                 // Python puts the odd one in front where the width is odd.
                 _ => missing / 2 + (missing & width & 1),
             };
-            let fill = |count: usize| String::from_iter(std::iter::repeat_n(fill.unwrap_or(' '), count));
+            let fill = |count: usize| std::iter::repeat_n(fill.unwrap_or(' '), count).collect::<String>();
             Value::from(fill(left) + s + &fill(missing - left))
         }
         "expandtabs" => {
@@ -230,9 +230,9 @@ fn title(s: &str) -> String {
     let mut out = String::new();
     for c in s.chars() {
         if inside {
-            out.extend(c.to_lowercase())
+            out.extend(c.to_lowercase());
         } else {
-            out.extend(c.to_uppercase())
+            out.extend(c.to_uppercase());
         }
         inside = is_cased(c);
     }

@@ -7,7 +7,7 @@ use crate::task::TaskError;
 
 /// `header` names the columns of a file without a first line that does.
 pub(super) fn read(file: &DataFile, columns: &[&str], header: &[String]) -> Result<Vec<Row>, TaskError> {
-    let is_tsv = names::plain(&file.label).ends_with(".tsv");
+    let is_tsv = names::plain(&file.label).rsplit_once('.').is_some_and(|(_, ending)| ending == "tsv");
     let delimiter = if is_tsv { b'\t' } else { b',' };
     let text = utf8(file)?;
     let mut reader = csv::ReaderBuilder::new().has_headers(false).delimiter(delimiter).from_reader(text.as_bytes());

@@ -42,12 +42,10 @@ impl Format {
 impl Compression {
     /// What the end of a file's name says.
     pub(super) fn of(name: &str) -> Option<Self> {
-        if name.ends_with(".gz") {
-            Some(Self::Gzip)
-        } else if name.ends_with(".zst") {
-            Some(Self::Zstd)
-        } else {
-            None
+        match name.rsplit_once('.')?.1 {
+            "gz" => Some(Self::Gzip),
+            "zst" => Some(Self::Zstd),
+            _ => None,
         }
     }
 
