@@ -192,7 +192,7 @@ impl Reader<'_> {
         if scored >= end {
             return Ok(());
         }
-        *all += &self.samples.get(&sample).map_or("", |sample| &sample.prompt);
+        *all += self.samples.get(&sample).map_or("", |sample| &sample.prompt);
         *all += &text;
         tokens.extend(prompt.into_iter().chain(answer));
         tokens.truncate(end);

@@ -57,6 +57,7 @@ impl PerplexityInputs {
     }
 
     /// From parts that are open already: tokenises the text and cuts it.
+    #[expect(clippy::needless_pass_by_value, reason = "once it is tokenised, nobody needs the text")]
     pub fn new(job: &PerplexityJob, checkpoints: impl Into<Checkpoints>, corpus: Corpus) -> Result<Self, JobError> {
         let (model, variants, notes) = opened(job, checkpoints.into())?;
         let (window, stride) = window_and_stride(job, model.config.context_tokens)?;

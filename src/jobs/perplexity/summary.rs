@@ -209,7 +209,9 @@ mod tests {
             (change.p99_9, 0.3985),
             (change.maximum, 0.4),
         ];
-        expected.into_iter().for_each(|(actual, expected)| close(actual, expected));
+        for (actual, expected) in expected {
+            close(actual, expected);
+        }
         let spread = spread(&VALUES, &BLOCKS).unwrap();
         let expected = [
             (spread.minimum.unwrap(), -0.9),
@@ -224,6 +226,8 @@ mod tests {
             (spread.p99_9, 0.3985),
             (spread.maximum, 0.4),
         ];
-        expected.into_iter().for_each(|(actual, expected)| close(actual, expected));
+        for (actual, expected) in expected {
+            close(actual, expected);
+        }
     }
 }
