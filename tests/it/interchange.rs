@@ -242,9 +242,9 @@ fn what_was_exported_comes_back_with_the_same_accuracy_and_answers() {
             let samples = |run: &Path| -> Vec<Value> {
                 let text = fs::read_to_string(run.join("samples.jsonl")).unwrap();
                 let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-                lines.iter_mut().for_each(|line| {
+                for line in &mut lines {
                     line.as_object_mut().unwrap().remove("crc32");
-                });
+                }
                 lines
             };
             assert_eq!(samples(&run), samples(&original), "{format}");

@@ -51,12 +51,12 @@ fn output(folder: &Path, words: &[&str]) -> Output {
 /// Nothing in an output is obeyed by a terminal, and no line by a CI system, but for commands of our own.
 #[track_caller]
 fn is_text(what: &str, output: &Output) {
+    let command = Regex::new(r"(?m)^\s*::|##\[|##vso\[").unwrap();
+    let own = Regex::new(r"^::(error|warning|notice) title=[a-z0-9 ]+::[^\n]*$").unwrap();
     for stream in [&output.stdout, &output.stderr] {
         let text = String::from_utf8(stream.clone()).unwrap_or_else(|_| panic!("{what}: not UTF-8"));
         let obeyed: Vec<char> = text.chars().filter(|c| is_obeyed(*c)).collect();
         assert!(obeyed.is_empty(), "{what}: {obeyed:?}\n{text}");
-        let command = Regex::new(r"(?m)^\s*::|##\[|##vso\[").unwrap();
-        let own = Regex::new(r"^::(error|warning|notice) title=[a-z0-9 ]+::[^\n]*$").unwrap();
         for found in command.find_iter(&text) {
             let line = text[found.start()..].lines().find(|line| !line.is_empty()).unwrap_or_default();
             let is_page = text.starts_with("<!DOCTYPE") && !line.contains("PWNED");
@@ -68,6 +68,7 @@ fn is_text(what: &str, output: &Output) {
 /// Markdown without code that could be more than text: no tag begins, no link, no row has more cells than its head.
 #[track_caller]
 fn is_markdown_text(what: &str, markdown: &str) {
+    let (markup, bar) = (Regex::new(r"<[a-zA-Z/!?]|\]\(").unwrap(), Regex::new(r"(^|[^\\])\|").unwrap());
     let mut fence: Option<String> = None;
     let mut columns = 0;
     for line in markdown.lines() {
@@ -78,10 +79,10 @@ fn is_markdown_text(what: &str, markdown: &str) {
             None if ticks.len() >= 3 => fence = Some(ticks),
             None => {
                 let outside: String = line.split('`').step_by(2).collect();
-                assert!(!Regex::new(r"<[a-zA-Z/!?]|\]\(").unwrap().is_match(&outside), "{what}: {line}");
+                assert!(!markup.is_match(&outside), "{what}: {line}");
                 assert!(!line.starts_with("# heading"), "{what}: {line}");
                 if line.starts_with('|') {
-                    let bars = Regex::new(r"(^|[^\\])\|").unwrap().find_iter(line).count();
+                    let bars = bar.find_iter(line).count();
                     assert!(columns == 0 || bars == columns, "{what}: {bars} bars, not {columns}: {line}");
                     columns = bars;
                 } else {

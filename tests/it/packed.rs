@@ -167,8 +167,8 @@ fn a_zero_point_that_has_two_meanings_is_refused() {
 
 #[test]
 fn layouts_that_are_not_read_are_refused_by_name() {
-    let oracle = oracle();
     type Change = fn(&mut Value);
+    let oracle = oracle();
     let changes: [(&str, Change, &str); 8] = [
         ("ct-int4-group16", |s| s["format"] = json!("marlin-24"), "`compressed-tensors, marlin-24`"),
         (
@@ -225,7 +225,7 @@ fn damaged_layers_are_refused_with_both_sides() {
     assert!(without("gptq-v1", "scales").contains("scales` of"));
     let folder = folder(&oracle, "gptq-v1-desc_act", |_| {});
     rewrite(&folder, |tensors| {
-        tensors.get_mut(&format!("{layer}.g_idx")).unwrap().2[..4].copy_from_slice(&[9, 0, 0, 0])
+        tensors.get_mut(&format!("{layer}.g_idx")).unwrap().2[..4].copy_from_slice(&[9, 0, 0, 0]);
     });
     let error = open(folder.path()).unwrap().tensors.read(&format!("{layer}.weight")).unwrap_err().to_string();
     assert!(error.contains("beyond the 4"), "{error}");
