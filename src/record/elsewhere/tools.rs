@@ -12,7 +12,7 @@
 
 use serde_json::Value;
 
-use super::{ElsewhereRow, UNKNOWN};
+use super::row::{ElsewhereRow, UNKNOWN};
 use crate::engine::Precision;
 use crate::record::LoadPoint;
 
