@@ -119,6 +119,14 @@ pub fn resolve_bench(arguments: &BenchArguments, command: Vec<String>, colour: b
             "add workload to `--only`, or leave one of the two out",
         ));
     }
+    if arguments.requests.is_some()
+        && !parts.iter().any(|part| ["workload", "concurrent", "sweep"].contains(&part.as_str()))
+    {
+        return Err(JobError::invalid(
+            "--requests has no use without the parts `workload`, `concurrent` or `sweep`",
+            "add one of them to `--only`, or leave it out",
+        ));
+    }
     let target = arguments.model.resolve(Batching::Fast, arguments.batch)?;
     Ok(BenchJob {
         command,

@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 
+use nix::sys::signal::Signal;
+
 use super::args::Command;
 use super::exit::Exit;
-use super::interrupt::is_interrupted;
+use super::interrupt::{ignore, is_interrupted};
 use super::parser::parse;
 use super::printer::{print_error, set_quiet};
 use super::resume::{self, Next, ResumeArguments};
@@ -16,6 +18,8 @@ use crate::jobs::JobError;
 
 /// Runs the program on a command line, the program's own name first.
 pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
+    // A file that may grow no longer is an error like a full disk's, and not the program's end.
+    ignore(Signal::SIGXFSZ);
     let words: Vec<OsString> = words.collect();
     let arguments = match parse(&words) {
         Ok(arguments) => arguments,

@@ -244,6 +244,12 @@ fn check_numbers(arguments: &EvalFlags) -> Result<(), JobError> {
         ("--price-per-hour", price, price > 0.0, "a price above 0"),
         ("--min-accuracy", minimum, (0.0..=100.0).contains(&minimum), "percent, between 0 and 100"),
     ];
+    if arguments.temperature == 0.0 && arguments.top_p < 1.0 && arguments.top_p > 0.0 {
+        return Err(JobError::invalid(
+            format!("--top-p {} has no use at --temperature 0, which takes the most probable token", arguments.top_p),
+            "leave it out, or give a `--temperature` above 0",
+        ));
+    }
     for (flag, value, holds, range) in in_range {
         if !holds || !value.is_finite() {
             return Err(JobError::invalid(format!("{flag} {value} is out of range"), format!("give {range}")));

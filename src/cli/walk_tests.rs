@@ -156,7 +156,11 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
 
 /// In what the plans of a command with and without some words differ.
 fn differences(path: &str, base: &[&str], more: &[String]) -> Vec<Difference> {
-    let plain: Vec<String> = ["evalsuite", path].iter().chain(base).map(|word| (*word).to_owned()).collect();
+    // `--top-p` is refused without a temperature.
+    let warm: &[&str] =
+        if more.iter().any(|word| word.starts_with("--top-p")) { &["--temperature", "0.7"] } else { &[] };
+    let words = ["evalsuite", path].into_iter().chain(base.iter().copied()).chain(warm.iter().copied());
+    let plain: Vec<String> = words.map(str::to_owned).collect();
     let other = [&plain[..], more].concat();
     let hub = Hub::from_environment(true).unwrap();
     let command = |words: &[String]| Arguments::try_parse_from(words).unwrap().command;

@@ -144,7 +144,7 @@ impl Generation {
     fn overflow(&self, what: &str) -> EngineError {
         EngineError::failed(
             format!("the model computed {what} after {} tokens of request {}", self.position(), self.request.id),
-            "values overflowed this precision: run with `--dtype bf16` or `--dtype f32`",
+            "values overflowed in f16, for which `--dtype bf16` has room, or the checkpoint itself is at fault: fetch it again, or take another",
         )
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
+use super::cpu::InstructionSet;
 use super::cuda::{self, Device};
 use super::devices::{Devices, label};
 use super::kind::{EngineEntry, EngineKind, OpenOptions};
@@ -56,6 +57,7 @@ impl EngineKind {
 /// Refuses devices that this engine cannot run on, whatever the model. Once before a job: each precision's engine would
 /// say the same, with a run folder begun.
 pub fn check_devices(kind: EngineKind, devices: &Devices) -> Result<(), EngineError> {
+    InstructionSet::check_environment()?;
     if on_gpu(kind, devices)? {
         let opened = devices.numbers().iter().map(|number| Ok((label(*number), Device::open(*number)?.arithmetic())));
         check_alike(&opened.collect::<Result<Vec<_>, EngineError>>()?)?;

@@ -41,8 +41,17 @@ pub(super) fn ids_sha256(ids: &[u32]) -> Option<String> {
     (!ids.is_empty()).then(|| sha256(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>()))
 }
 
+/// Where a prompt comes from, for messages.
+pub(super) struct Row<'a> {
+    /// From 0.
+    pub(super) number: usize,
+    pub(super) dataset: &'a str,
+    /// Whether worked examples stand before its question.
+    pub(super) has_examples: bool,
+}
+
 /// Refuses a prompt that would spoil a run silently; `name` stands for it in messages.
-pub(super) fn check(name: &str, prompt: &Prompt, model: &Model, chat: bool) -> Result<(), JobError> {
+pub(super) fn check(name: &str, prompt: &Prompt, model: &Model, chat: bool, row: Option<&Row>) -> Result<(), JobError> {
     let ids = &prompt.token_ids;
     let tokenizer = model.reads_tokens();
     if tokenizer.map_or(prompt.text.is_empty(), |_| ids.is_empty()) {
@@ -69,8 +78,18 @@ pub(super) fn check(name: &str, prompt: &Prompt, model: &Model, chat: bool) -> R
     }
     if let Some(context) = model.context_tokens().filter(|context| ids.len() >= *context) {
         return Err(JobError::invalid(
-            format!("the prompt of {name} has {} tokens, but the model's context holds {context}", ids.len()),
-            "choose a protocol with fewer examples, or a model with a longer context",
+            format!(
+                "the prompt of {name} has {} tokens, but the model's context holds {context}{}",
+                ids.len(),
+                row.map_or_else(String::new, |row| format!("; it is row {} of {}", row.number, row.dataset))
+            ),
+            match row {
+                Some(Row { has_examples: true, .. }) => {
+                    "choose a protocol with fewer examples, or a model with a longer context"
+                }
+                Some(_) => "leave the row out with `--samples` or `--limit`, or choose a model with a longer context",
+                None => "leave the prompt out with `--only`, or choose a model with a longer context",
+            },
         ));
     }
     Ok(())

@@ -125,7 +125,8 @@ fn ask<A: serde::de::DeserializeOwned>(child: &Sandbox, question: &Question) -> 
 fn failed(reason: &str) -> TaskError {
     TaskError::invalid(
         format!("the model's chat template failed{reason}"),
-        "correct the template in the model's tokenizer_config.json, or run with `--chat never`",
+        "run with `--chat never`, or correct the template where the model keeps it: chat_template.jinja or tokenizer_config.json beside its \
+         weights, or the metadata of its .gguf file",
     )
 }
 

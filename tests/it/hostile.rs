@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -185,4 +185,77 @@ fn a_users_template_that_knows_no_bound_is_refused() {
     assert!(own.status.success() && edited.status.success());
     let (own, edited) = (text(&own.stdout), text(&edited.stdout));
     assert_eq!(edited.trim_end().strip_suffix("mine").unwrap().trim_end(), own.trim_end(), "a child prints as we do");
+}
+
+/// Ends by the first signal although it waits for what never comes; how, and after how long.
+fn first_signal(command: &mut Command) -> (Output, Duration) {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let begun = Instant::now();
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    (child.wait_with_output().unwrap(), begun.elapsed())
+}
+
+#[test]
+fn the_first_signal_ends_what_waits_for_a_fifo() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("rows.jsonl");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut command = evalsuite();
+    command.current_dir(folder.path()).args(["gsm8k", "--engine", "cpu", "--dataset"]).arg(&fifo);
+    let (output, after) = first_signal(&mut command);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{told}");
+    assert!(after < SOON && told.contains("no step came to end after"), "{after:?}: {told}");
+}
+
+#[test]
+fn the_first_signal_ends_what_waits_for_a_hub_that_does_not_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = evalsuite();
+    command.current_dir(folder.path()).args(["gsm8k", "--engine", "cpu", "--model", "owner/name"]);
+    command.env("HF_ENDPOINT", format!("http://{}", listener.local_addr().unwrap())).env("HF_HOME", folder.path());
+    let (output, after) = first_signal(&mut command);
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    assert!(after < SOON, "{after:?}");
+}
+
+#[test]
+fn small_mistakes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refusal = |words: &str, change: &dyn Fn(&mut Command)| {
+        let mut command = evalsuite();
+        command.current_dir(folder.path()).env("HF_HUB_OFFLINE", "1").args(words.split_whitespace());
+        change(&mut command);
+        mistake(&command.output().unwrap())
+    };
+    let simd = refusal("gsm8k --engine cpu --limit 1", &|command| {
+        command.env("EVALSUITE_SIMD", "avx3");
+    });
+    assert!(simd.contains("unknown EVALSUITE_SIMD `avx3`") && simd.contains("did you mean `avx2`?"), "{simd}");
+    assert!(refusal("gsm8k --top-p 0.5", &|_| ()).contains("no use at --temperature 0"));
+    assert!(refusal("bench --only single --requests 5", &|_| ()).contains("--requests has no use"));
+    let long = format!("{{\"question\": \"{}\", \"answer\": \"#### 1\"}}\n", "How many? ".repeat(3000));
+    std::fs::write(folder.path().join("long.jsonl"), long).unwrap();
+    let message = refusal("gsm8k --engine cpu --protocol direct --dataset long.jsonl --limit 1", &|_| ());
+    assert!(message.contains("it is row 0 of long.jsonl") && !message.contains("fewer examples"), "{message}");
+}
+
+/// A tokenizer without what a text needs is a mistake of its file, and a template's hint fits a GGUF file too.
+#[test]
+fn what_a_file_lacks_is_no_failure_of_the_engine() {
+    let words = json!({"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "[UNK]"});
+    assert!(tokenizer_refused("model", &words).contains("Missing [UNK]"));
+    assert!(template_refused("{% if %}").contains(".gguf"));
+}
+
+#[test]
+fn a_file_that_may_grow_no_longer_is_an_error_and_no_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("bash");
+    command.args(["-c", "ulimit -f 1; exec \"$0\" gsm8k --engine cpu --threads 1 --dtype f32 --limit 20 --out run"]);
+    let output = command.arg(env!("CARGO_BIN_EXE_evalsuite")).current_dir(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("too large"), "{}", text(&output.stderr));
 }

@@ -13,6 +13,7 @@ use crate::cli::output::{print_data, print_json};
 use crate::cli::printer::{note, print_error, say};
 use crate::cli::session::{open_hub, start_threads, with_context};
 use crate::fault::Fault;
+use crate::files::check_writable;
 use crate::golden::{Entry, Golden, Status, SuiteEnd, Tolerance};
 use crate::jobs::{JobContext, JobError};
 use crate::record::Glance;
@@ -141,6 +142,7 @@ fn accept_anew(accepted: &mut Accepted, arguments: &AcceptArguments, tolerance: 
         };
         gathered.groups.push(scope.new_group(suite)?);
     }
+    check_room(store.folder())?;
     start_threads(scope.threads)?;
     let hub = open_hub(scope.offline)?;
     let mut failed = false;
@@ -171,6 +173,22 @@ fn accept_anew(accepted: &mut Accepted, arguments: &AcceptArguments, tolerance: 
         return Ok(Exit::Interrupted);
     }
     Ok(if failed { Exit::EngineFailure } else { Exit::Success })
+}
+
+/// Refuses a folder that nothing can be written to, before models run for what would be.
+fn check_room(folder: &Path) -> Result<(), JobError> {
+    let Some(there) = std::path::absolute(folder)
+        .ok()
+        .and_then(|folder| folder.ancestors().find(|ancestor| ancestor.exists()).map(Path::to_path_buf))
+    else {
+        return Ok(());
+    };
+    check_writable(&there.join("accepted.json")).map_err(|error| {
+        JobError::invalid(
+            format!("cannot write golden files in {}: {error}", folder.display()),
+            "give `--golden` a folder that may be written to",
+        )
+    })
 }
 
 fn take(accepted: &mut Accepted, entry: &Entry, mut golden: Golden, tolerance: Tolerance) -> Result<(), JobError> {

@@ -8,6 +8,7 @@ mod data;
 mod list;
 mod review;
 mod scope;
+mod terminal;
 
 pub(super) use arguments::EXAMPLES;
 pub use arguments::{GoldenAction, GoldenArguments};

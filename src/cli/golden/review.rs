@@ -8,6 +8,7 @@ use serde_json::json;
 use super::arguments::LookArguments;
 use super::ci::is_ci;
 use super::data::PendingData;
+use super::terminal;
 use crate::cli::exit::Exit;
 use crate::cli::output::{colour, print_data, print_json};
 use crate::cli::printer::note;
@@ -42,6 +43,7 @@ pub(super) fn review(arguments: &LookArguments) -> Result<Exit, JobError> {
             "take files by name with `evalsuite golden accept PATHS`",
         )
     };
+    terminal::keep().map_err(failure)?;
     for (number, entry) in pending.iter().enumerate() {
         let new = Golden::read(&entry.pending_path())?;
         let old = entry.golden()?;

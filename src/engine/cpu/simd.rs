@@ -7,6 +7,12 @@
 
 use std::sync::OnceLock;
 
+use crate::EngineError;
+use crate::fault::Fault;
+
+/// What restricts an instruction set.
+const VARIABLE: &str = "EVALSUITE_SIMD";
+
 /// Lanes of a vector; partial sums are kept per lane and folded in a fixed tree at the end.
 pub(crate) const LANES: usize = 16;
 
@@ -33,13 +39,28 @@ impl InstructionSet {
     pub fn detected() -> Self {
         static DETECTED: OnceLock<InstructionSet> = OnceLock::new();
         *DETECTED.get_or_init(|| {
-            let limit = match std::env::var("EVALSUITE_SIMD").as_deref() {
-                Ok("portable") => Self::Portable,
-                Ok("avx2") => Self::Avx2,
-                _ => Self::Avx512,
-            };
-            Self::available().min(limit)
+            let asked = std::env::var(VARIABLE).ok().and_then(|name| Self::parse(&name));
+            Self::available().min(asked.unwrap_or(Self::Avx512))
         })
+    }
+
+    /// Refuses an `EVALSUITE_SIMD` that names none, which [`InstructionSet::detected`] would not heed.
+    pub(crate) fn check_environment() -> Result<(), EngineError> {
+        let Some(value) = std::env::var_os(VARIABLE) else { return Ok(()) };
+        let value = value.to_string_lossy();
+        if value.is_empty() || Self::parse(&value).is_some() {
+            return Ok(());
+        }
+        Err(Fault::unknown(VARIABLE, &value, &["portable", "avx2", "avx512"]).into())
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "portable" => Some(Self::Portable),
+            "avx2" => Some(Self::Avx2),
+            "avx512" => Some(Self::Avx512),
+            _ => None,
+        }
     }
 
     #[cfg(target_arch = "x86_64")]

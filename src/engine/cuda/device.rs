@@ -13,6 +13,7 @@ use super::requirements::{
     not_opened, version,
 };
 use crate::EngineError;
+use crate::fault::caught;
 use crate::text::bytes;
 
 /// Bytes that this process holds on each device, by the driver's number, of all its engines: they may share a GPU.
@@ -62,7 +63,7 @@ impl Device {
             let shared_bytes = context.attribute(shared)? as usize;
             Ok(Self { context, stream, name, capability, multiprocessors, shared_bytes })
         };
-        let device = opened().map_err(|error| not_opened(ordinal, error.0, &words(error)))?;
+        let device = with_symbols(opened)?.map_err(|error| not_opened(ordinal, error.0, &words(error)))?;
         check_capability(ordinal, &device.name, device.capability)?;
         Ok(device)
     }
@@ -191,13 +192,23 @@ fn cuda_of(library: &Library) -> Option<i32> {
 fn driver_version() -> Result<i32, EngineError> {
     let mut version = 0;
     // SAFETY: the driver is there; it writes one number to the address, and needs no initialisation.
-    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) }.result();
+    let asked = with_symbols(|| unsafe { sys::cuDriverGetVersion(&raw mut version) }.result())?;
     asked.map(|()| version).map_err(|error| failed("report its driver's version", error))
+}
+
+/// Calls the driver, whose functions are looked for by name at the first call of each: a library that has not all of them is none.
+fn with_symbols<T>(call: impl FnOnce() -> T) -> Result<T, EngineError> {
+    caught(call).ok_or_else(|| {
+        EngineError::invalid(
+            format!("{} lacks functions of CUDA's driver", DRIVER.file),
+            "another library of this name is found first, or the driver is damaged: install NVIDIA's anew, or run with `--engine cpu`",
+        )
+    })
 }
 
 /// GPUs that the driver sees.
 fn count() -> Result<usize, EngineError> {
-    match CudaContext::device_count() {
+    match with_symbols(CudaContext::device_count)? {
         Ok(count) => Ok(count as usize),
         // What a driver without a GPU reports.
         Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => Ok(0),

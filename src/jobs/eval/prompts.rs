@@ -9,20 +9,27 @@ use serde::Serialize;
 use super::{EvalInputs, EvalJob};
 use crate::engine::Prompt;
 use crate::files::sha256;
-use crate::jobs::prepared::{check, ids_sha256, little_room};
+use crate::jobs::prepared::{Row, check, ids_sha256, little_room};
 use crate::jobs::{JobError, Model, Prepared};
-use crate::task::{Sample, Selection};
+use crate::task::{Fewshot, Sample, Selection};
 
 /// Renders and tokenises the job's samples, in row order, and checks them; the notes are for the user.
 pub(in crate::jobs) fn prepare(inputs: &EvalInputs, job: &EvalJob) -> Result<(Vec<Prepared>, Vec<String>), JobError> {
     let chosen = inputs.chosen(&job.selection)?;
     let prepared: Vec<Prepared> = chosen.par_iter().map(|sample| render(inputs, sample)).collect::<Result<_, _>>()?;
     for one in &prepared {
-        check(&format!("sample {}", one.sample), &one.prompt, inputs.model(), inputs.chat.is_some())?;
+        refuse(inputs, one)?;
     }
     let mut notes = stop_strings_inside(&prepared, &inputs.stop_strings(job));
     notes.extend(little_room(&prepared, inputs.model().context_tokens(), inputs.max_tokens(job)));
     Ok((prepared, notes))
+}
+
+/// Refuses a prompt that would spoil a run.
+fn refuse(inputs: &EvalInputs, one: &Prepared) -> Result<(), JobError> {
+    let (number, has_examples) = (one.sample, inputs.fewshot != Fewshot::None);
+    let row = Row { number, dataset: &inputs.dataset.name, has_examples };
+    check(&format!("sample {number}"), &one.prompt, inputs.model(), inputs.chat.is_some(), Some(&row))
 }
 
 /// The prompt of one row, and what a run would say of it: what `--show-prompt` prints, as text by its `Display`.
@@ -74,7 +81,7 @@ pub fn show_prompt(inputs: &EvalInputs, job: &EvalJob, row: usize) -> Result<Sho
     let sample = chosen.first().ok_or_else(|| JobError::invalid(format!("there is no row {row}"), "name another"))?;
     let one = render(inputs, sample)?;
     let stop_strings = inputs.stop_strings(job);
-    let refusal = check(&format!("sample {row}"), &one.prompt, inputs.model(), inputs.chat.is_some()).err();
+    let refusal = refuse(inputs, &one).err();
     Ok(ShownPrompt {
         sample: row,
         text: one.prompt.text.clone(),

@@ -255,7 +255,7 @@ fn all(scores: Option<Vec<TokenScore>>) -> Result<Vec<TokenScore>, EngineError> 
     scores.ok_or_else(|| {
         EngineError::failed(
             "the model computed a logit that is no finite number",
-            "values overflowed this precision: run with `--dtype bf16` or `--dtype f32`",
+            "values overflowed in f16, for which `--dtype bf16` has room, or the checkpoint itself is at fault: fetch it again, or take another",
         )
     })
 }

@@ -56,7 +56,7 @@ impl QualityInputs {
             let rendered = set.render(prompt, chat.as_ref())?;
             let token_ids = model.encode(&rendered.text, rendered.add_special_tokens)?;
             let read = Prompt { text: rendered.text, token_ids };
-            check(&format!("`{}`", prompt.id), &read, &model, chat.is_some())?;
+            check(&format!("`{}`", prompt.id), &read, &model, chat.is_some(), None)?;
             prepared.push(Prepared {
                 sample: *row,
                 question: prompt.text.clone(),
