@@ -51,7 +51,10 @@ pub(super) fn review(arguments: &LookArguments) -> Result<Exit, JobError> {
         let question = format!("\n{} of {}: (a)ccept, (r)eject, (s)kip, (q)uit? ", number + 1, pending.len());
         term.write_str(&question).map_err(failure)?;
         let answer = loop {
-            let key = term.read_char().map_err(failure)?.to_ascii_lowercase();
+            let key = match term.read_char() {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(Exit::Interrupted),
+                key => key.map_err(failure)?.to_ascii_lowercase(),
+            };
             if "arsq".contains(key) {
                 break key;
             }

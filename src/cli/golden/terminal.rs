@@ -20,12 +20,13 @@ pub(super) fn keep() -> io::Result<()> {
         std::process::exit(Exit::Interrupted as i32);
     };
     *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(tcgetattr(io::stdin())?);
-    // Ctrl-C, the end of the terminal, and SIGTERM.
-    ctrlc::set_handler(restore).map_err(io::Error::other)?;
     let others =
         [Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGXCPU, Signal::SIGVTALRM];
     let signals: SigSet = others.into_iter().collect();
+    // Before any thread that would take them in the usual way.
     signals.thread_block()?;
+    // Ctrl-C, the end of the terminal, and SIGTERM.
+    ctrlc::set_handler(restore).map_err(io::Error::other)?;
     thread::spawn(move || {
         if signals.wait().is_ok() {
             restore();
