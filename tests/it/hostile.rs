@@ -86,7 +86,6 @@ fn a_chat_template_that_never_ends_is_refused() {
 fn a_chat_template_that_takes_all_memory_is_refused() {
     let doubled = "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}";
     for template in [
-        "{{ 'a\nb' | indent(18446744073709551615) }}",
         "{{ 'a\nb' | indent(10000000000) }}",
         "{{ [1] | tojson(indent=10000000000) }}",
         "{{ '{:>1000000000}'.format(1) }}",
@@ -96,6 +95,7 @@ fn a_chat_template_that_takes_all_memory_is_refused() {
         let message = template_refused(template);
         assert!(message.contains("more memory"), "{template}: {message}");
     }
+    assert!(template_refused("{{ 'a\nb' | indent(18446744073709551615) }}").contains("to i64"));
     let long = "{{ 'x' * 20000000 }}";
     assert!(template_refused(long).contains("20000000 bytes of a conversation"));
 }
