@@ -93,7 +93,9 @@ fn a_chat_template_that_takes_all_memory_is_refused() {
         doubled,
     ] {
         let message = template_refused(template);
-        assert!(message.contains("more memory"), "{template}: {message}");
+        // A filter refuses a width by itself; what has no width meets the child's limit.
+        let is_named = message.contains("more memory") || message.contains("a width of");
+        assert!(is_named, "{template}: {message}");
     }
     assert!(template_refused("{{ 'a\nb' | indent(18446744073709551615) }}").contains("to i64"));
     let long = "{{ 'x' * 20000000 }}";

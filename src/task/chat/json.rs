@@ -11,6 +11,9 @@ use super::number;
 /// Values nest this deep at most, as in Python, whose stack ends there.
 const DEEPEST: usize = 500;
 
+/// Characters that a level is indented by at most.
+const WIDEST: usize = 1 << 10;
+
 /// What `json.dumps` is told.
 struct Style {
     ascii: bool,
@@ -48,8 +51,10 @@ fn indentation(value: &Value) -> Result<String, Error> {
     if let Some(text) = value.as_str() {
         return Ok(text.to_owned());
     }
-    let width = i64::try_from(value.clone())?;
-    Ok(" ".repeat(usize::try_from(width).unwrap_or(0).min(1 << 10)))
+    match usize::try_from(i64::try_from(value.clone())?).unwrap_or(0) {
+        width if width <= WIDEST => Ok(" ".repeat(width)),
+        width => Err(refused(&format!("a width of {width} characters"))),
+    }
 }
 
 fn pair_of(value: &Value) -> Result<(String, String), Error> {
