@@ -1,5 +1,7 @@
 //! What can go wrong between a model's files and its tokens.
 
+use std::ops::Range;
+
 use crate::fault::{Fault, FaultKind, IoFault};
 use crate::hub::HubError;
 
@@ -74,6 +76,22 @@ impl EngineError {
         Self::failed(
             "the engine has nothing left to do, and requests without an end",
             "this is a fault of the engine: report it, and take another with `--engine`",
+        )
+    }
+
+    /// Rows of texts that are not there: so many were read.
+    pub(crate) fn not_read(rows: &Range<usize>, read: usize) -> Self {
+        Self::failed(
+            format!("rows {rows:?} were asked for, and {read} were read"),
+            "this is a fault of the suite: report it",
+        )
+    }
+
+    /// The model computed `what`, which is no finite number.
+    pub fn not_finite(what: &str) -> Self {
+        Self::failed(
+            format!("the model computed {what}"),
+            "values overflowed in f16, for which `--dtype bf16` has room, or the checkpoint itself is at fault: fetch it again, or take another",
         )
     }
 

@@ -142,10 +142,7 @@ impl Generation {
     }
 
     fn overflow(&self, what: &str) -> EngineError {
-        EngineError::failed(
-            format!("the model computed {what} after {} tokens of request {}", self.position(), self.request.id),
-            "values overflowed in f16, for which `--dtype bf16` has room, or the checkpoint itself is at fault: fetch it again, or take another",
-        )
+        EngineError::not_finite(&format!("{what} after {} tokens of request {}", self.position(), self.request.id))
     }
 
     /// [`Request::max_output_tokens`].

@@ -114,6 +114,11 @@ impl Limits {
         self.check_cache(&format!("request {id}"), request.max_total_tokens(self.context_tokens))
     }
 
+    /// The same of texts that are to be read.
+    pub(crate) fn check_texts(&self, texts: &[Text]) -> Result<(), EngineError> {
+        texts.iter().try_for_each(|text| self.check(&Request::scoring(0, text.tokens, text.from)))
+    }
+
     /// Tokens of the KV cache that a request reserves.
     pub fn reserved_tokens(&self, request: &Request) -> usize {
         request.max_total_tokens(self.context_tokens).next_multiple_of(self.block_tokens.max(1))
@@ -201,10 +206,7 @@ pub trait Engine: Send {
 
     /// Logits of rows of the texts that were read last, [`READ_ROWS`] of them at most.
     fn read_logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, EngineError> {
-        Err(EngineError::failed(
-            format!("rows {rows:?} of texts that were not read"),
-            "this is a fault of the suite: report it",
-        ))
+        Err(EngineError::not_read(&rows, 0))
     }
 
     /// Reads `tokens` and gives `sink` the logits that predict each of `tokens[from..]`: rows of `[vocabulary]` one after the other, in the

@@ -33,7 +33,8 @@ pub(crate) struct StepPlan {
     pub(crate) decode_rows: usize,
     /// Rows that prefill, sequence by sequence.
     pub(crate) segments: Vec<Segment>,
-    /// Rows whose next token the host chooses: it reads their logits. Those of one sequence stand together, in their order.
+    /// Rows whose next token the host chooses: it reads their logits. Those of one sequence stand together, in their order. In a step
+    /// that reads texts, the rows whose states are kept.
     pub(crate) sampled_on_host: Vec<LogitsRow>,
     /// Rows whose next token the device chooses, one a sequence at most.
     pub(crate) sampled_on_device: Vec<LogitsRow>,

@@ -151,9 +151,7 @@ impl Engine for CpuEngine {
     }
 
     fn read(&mut self, texts: &[Text]) -> Result<(), EngineError> {
-        for text in texts {
-            self.limits().check(&Request::scoring(0, text.tokens, text.from))?;
-        }
+        self.limits().check_texts(texts)?;
         let hidden = self.model.config.hidden;
         self.read = Matrix::zeros(0, hidden);
         for text in texts {
@@ -175,10 +173,7 @@ impl Engine for CpuEngine {
 
     fn read_logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, EngineError> {
         if rows.end > self.read.rows() {
-            return Err(EngineError::failed(
-                format!("rows {rows:?} were asked for, and {} were read", self.read.rows()),
-                "this is a fault of the suite: report it",
-            ));
+            return Err(EngineError::not_read(&rows, self.read.rows()));
         }
         let rows: Vec<usize> = rows.collect();
         Ok(Logits::Host(Cow::Owned(self.model.logits(&self.read, &rows).values)))

@@ -10,8 +10,10 @@ use std::sync::OnceLock;
 use crate::EngineError;
 use crate::fault::Fault;
 
-/// What restricts an instruction set.
+/// What restricts an instruction set, and how it names each.
 const VARIABLE: &str = "EVALSUITE_SIMD";
+const NAMES: [(&str, InstructionSet); 3] =
+    [("portable", InstructionSet::Portable), ("avx2", InstructionSet::Avx2), ("avx512", InstructionSet::Avx512)];
 
 /// Lanes of a vector; partial sums are kept per lane and folded in a fixed tree at the end.
 pub(crate) const LANES: usize = 16;
@@ -51,16 +53,11 @@ impl InstructionSet {
         if value.is_empty() || Self::parse(&value).is_some() {
             return Ok(());
         }
-        Err(Fault::unknown(VARIABLE, &value, &["portable", "avx2", "avx512"]).into())
+        Err(Fault::unknown(VARIABLE, &value, &NAMES.map(|(name, _)| name)).into())
     }
 
     fn parse(name: &str) -> Option<Self> {
-        match name {
-            "portable" => Some(Self::Portable),
-            "avx2" => Some(Self::Avx2),
-            "avx512" => Some(Self::Avx512),
-            _ => None,
-        }
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, set)| *set)
     }
 
     #[cfg(target_arch = "x86_64")]

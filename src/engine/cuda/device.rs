@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use cudarc::driver::sys::CUdevice_attribute as Attribute;
-use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
+use cudarc::driver::sys::{CUdevice_attribute as Attribute, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, sys};
 
 use super::compile::nvrtc_version;
 use super::requirements::{
@@ -44,6 +44,21 @@ pub(crate) struct Device {
 }
 
 impl Device {
+    /// Records what `work` enqueues as a CUDA graph, and executes none of it. The outer error is `work`'s, which may be the cause of the
+    /// driver's, the inner one; memory that another engine of this process gives back meanwhile ends a capture, too.
+    pub(crate) fn capture<E>(
+        &self,
+        work: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Result<Option<CudaGraph>, DriverError>, E> {
+        if let Err(error) = self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) {
+            return Ok(Err(error));
+        }
+        let done = work();
+        let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        let graph = self.stream.end_capture(flags);
+        done.map(|()| graph)
+    }
+
     /// Opens the GPU with this number.
     pub(crate) fn open(ordinal: usize) -> Result<Self, EngineError> {
         // The driver is only looked for in the loader's paths.

@@ -29,6 +29,15 @@ impl ElementType {
         }
     }
 
+    /// Numbers as device memory holds them, each rounded to nearest even.
+    pub(crate) fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::F16 => values.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect(),
+            Self::Bf16 => values.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes()).collect(),
+        }
+    }
+
     /// Bytes an element.
     pub(crate) const fn bytes(self) -> usize {
         match self {

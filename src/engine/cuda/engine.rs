@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::BLOCK_TOKENS;
@@ -44,7 +44,8 @@ pub(crate) struct CudaEngine {
     /// What [`Engine::read`] brought while it waited for the device.
     early: Vec<Event>,
     info: EngineInfo,
-    energy: Option<EnergyCounter>,
+    /// Found when it is first read: most engines need none, and NVML takes its time to begin.
+    energy: OnceLock<Option<EnergyCounter>>,
 }
 
 impl CudaEngine {
@@ -98,8 +99,16 @@ impl CudaEngine {
         // Unused blocks cost nothing: the memory is taken.
         let pool = BlockPool::new(cache.blocks, BLOCK_TOKENS, cache.blocks);
         let scheduler = Scheduler::new(options, limits, Arc::clone(&source.tokenizer), pool);
-        let energy = EnergyCounter::of(&model.device);
-        Ok(Self { model, cache, scheduler, in_flight: VecDeque::new(), early: Vec::new(), held: None, info, energy })
+        Ok(Self {
+            model,
+            cache,
+            scheduler,
+            in_flight: VecDeque::new(),
+            early: Vec::new(),
+            held: None,
+            info,
+            energy: OnceLock::new(),
+        })
     }
 
     /// Admits, enqueues a step, and collects the steps that there is no ring slot for any more, or that must be known before the next.
@@ -162,7 +171,7 @@ impl Engine for CudaEngine {
     }
 
     fn joules(&self) -> Option<f64> {
-        self.energy.as_ref()?.joules()
+        self.energy.get_or_init(|| EnergyCounter::of(&self.model.device)).as_ref()?.joules()
     }
 
     fn limits(&self) -> Limits {
@@ -194,6 +203,7 @@ impl Engine for CudaEngine {
     }
 
     fn read(&mut self, texts: &[Text]) -> Result<(), EngineError> {
+        self.limits().check_texts(texts)?;
         self.model.device.bind()?;
         // The places of steps in flight are about to be used.
         let mut early = std::mem::take(&mut self.early);
@@ -202,9 +212,6 @@ impl Engine for CudaEngine {
         if let Err(error) = collected {
             self.reset();
             return Err(error);
-        }
-        for text in texts {
-            self.limits().check(&Request::scoring(0, text.tokens, text.from))?;
         }
         Held::read(&mut self.held, &mut self.model, &self.cache, &mut self.scheduler.pool, texts)
     }

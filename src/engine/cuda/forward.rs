@@ -1,7 +1,5 @@
 //! One step as kernel launches: prefill and decode rows through all layers, logits, sampling.
 
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
-
 use super::buffer::Pinned;
 use super::cache::Cache;
 use super::device::failed;
@@ -105,15 +103,9 @@ impl Model {
         // This launch computes the step, and allocates what is allocated at first use: a capture may not allocate.
         self.launch(shape, cache, at)?;
         self.device.synchronize()?;
-        let stream = self.device.stream.clone();
-        let capture = |error| failed("capture a step", error);
-        stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(capture)?;
-        let launched = self.launch(shape, cache, at);
-        let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-        let graph = stream.end_capture(flags).map_err(capture);
-        // A failed launch is the cause of a failed capture.
-        launched?;
-        let graph = graph?;
+        let device = self.device.clone();
+        let captured = device.capture(|| self.launch(shape, cache, at))?;
+        let graph = captured.map_err(|error| failed("capture a step", error))?;
         self.graphs.extend(graph.map(|graph| (key, Graph(graph))));
         Ok(())
     }

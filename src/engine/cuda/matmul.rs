@@ -160,18 +160,16 @@ impl Matmul {
 
     fn algorithm(&self, gemm: &Gemm, reduction: Reduction) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
         let invariant = reduction == Reduction::Invariant;
-        let shape = |rows| Shape::of(gemm, rows, reduction);
         let mut algorithms = self.algorithms();
-        if let Some(algorithm) = algorithms.get(&shape(bucket(gemm.rows))) {
-            return Ok(*algorithm);
-        }
+        let mut shape = Shape::of(gemm, bucket(gemm.rows), reduction);
         // In invariant mode the one for many rows, unless one with its bits was found for few (`make_invariant`).
-        let rows = if invariant { INVARIANT_ROWS } else { bucket(gemm.rows) };
-        let shape = shape(rows);
+        if invariant && !algorithms.contains_key(&shape) {
+            shape.rows = INVARIANT_ROWS;
+        }
         if let Some(algorithm) = algorithms.get(&shape) {
             return Ok(*algorithm);
         }
-        let typical = Gemm { rows, ..*gemm };
+        let typical = Gemm { rows: shape.rows, ..*gemm };
         let candidates = self.ask(&typical, invariant).map_err(|error| failed("choose an algorithm", error))?;
         let unsupported = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
         let algorithm = *candidates.first().ok_or_else(|| failed("choose an algorithm", unsupported))?;

@@ -200,7 +200,7 @@ impl Kind {
     }
 
     fn trial(&self) -> Trial<'_> {
-        Trial { gemm: self.gemm, weights: self.weights.iter().map(Buffer::pointer).collect(), x: &self.x, y: &self.y }
+        Trial { gemm: self.gemm, weights: self.weights.iter().map(Buffer::pointer).collect(), y: &self.y }
     }
 }
 
@@ -219,7 +219,7 @@ fn few_rows_take_other_algorithms_and_keep_their_bits() {
             let most = 8448;
             let matmul = open(&device, element, true);
             let kind = Kind::new(&device, (most, outputs, inputs), element, epilogue);
-            matmul.make_invariant(&device, &compare, &kind.trial()).unwrap();
+            matmul.make_invariant(&device, &compare, &kind.x, &[kind.trial()]).unwrap();
             let reference = matmul.algorithm(&Gemm { rows: 1024, ..kind.gemm }, Reduction::Invariant).unwrap();
             let of_rows = |rows: usize| matmul.algorithm(&Gemm { rows, ..kind.gemm }, Reduction::Invariant).unwrap();
             let others = [1, 64, 256].iter().filter(|rows| of_rows(**rows).data != reference.data).count();
@@ -260,7 +260,7 @@ fn gated_gemms_are_found_invariant() {
     }
     for (outputs, inputs) in [(768, 256), (11264, 2048)] {
         let kind = Kind::new(&device, (5216, outputs, inputs), ElementType::F32, Epilogue::Gate);
-        matmul.make_invariant(&device, &compare, &kind.trial()).unwrap();
+        matmul.make_invariant(&device, &compare, &kind.x, &[kind.trial()]).unwrap();
     }
 }
 
@@ -272,8 +272,8 @@ fn other_bits_are_noticed() {
     let matmul = open(&device, ElementType::F16, true);
     let kind = Kind::new(&device, (1319, 896, 4864), ElementType::F16, Epilogue::Store);
     let trial = kind.trial();
-    let bench = invariance::Bench::new(&matmul, &device, &compare, &trial);
-    bench.fill_x().unwrap();
+    let bench = invariance::Bench::new(&matmul, &device, &compare, &kind.x, &trial);
+    invariance::fill(&device, &kind.x, ElementType::F16, 256 * 4864).unwrap();
     let all = matmul.ask(&Gemm { rows: 16, ..bench.gemm(16, 0, 0) }, false).unwrap();
     let Some(split) = all.iter().find(|algorithm| splits(algorithm) > 1) else {
         return crate::skip::skip("gpu-split", "cuBLASLt splits no sum of 4,864 here");
@@ -287,7 +287,6 @@ fn other_bits_are_noticed() {
 #[test]
 #[ignore = "a measurement"]
 fn measure_f16_gemms() {
-    use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
     const COLD_BYTES: usize = 160 << 20;
     let Some(device) = gpu() else { return };
     let element = ElementType::F16;
@@ -328,21 +327,12 @@ fn measure_f16_gemms() {
         let time = |launch: &dyn Fn(usize)| {
             let launches = copies.clamp(8, 48);
             launch(0);
-            device.synchronize().unwrap();
-            let stream = device.stream.clone();
-            stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
-            (0..launches).for_each(launch);
-            let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-            let graph = stream.end_capture(flags).unwrap().unwrap();
-            let flags = Some(CUevent_flags::CU_EVENT_DEFAULT);
-            let best = (0..5).map(|_| {
-                let [begin, end] = [0, 1].map(|_| device.context.new_event(flags).unwrap());
-                begin.record(&device.stream).unwrap();
-                graph.launch().unwrap();
-                end.record(&device.stream).unwrap();
-                f64::from(begin.elapsed_ms(&end).unwrap()) * 1e3 / launches as f64
-            });
-            best.fold(f64::MAX, f64::min)
+            let of_one = |copy| -> Result<(), EngineError> {
+                launch(copy);
+                Ok(())
+            };
+            let seconds = || invariance::seconds_of(&device, launches, of_one).unwrap().unwrap();
+            (0..5).map(|_| f64::from(seconds()) * 1e6).fold(f64::MAX, f64::min)
         };
         let reference = matmul.algorithm(&gemm(1024, 0), Reduction::Invariant).unwrap();
         matmul.call(&device, &gemm(256, 0), &reference).unwrap();

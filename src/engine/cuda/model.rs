@@ -185,9 +185,8 @@ impl Model {
             StepBuffers::new(&device, limits.rows(), limits.logits_rows().max(limits.prefill_rows), tiles)?;
         if reduction == Reduction::Invariant {
             let compare = Compare::load(&device)?;
-            for trial in trials(&config, limits, up_epilogue, &weights, &activations) {
-                matmul.make_invariant(&device, &compare, &trial)?;
-            }
+            let trials = trials(&config, limits, up_epilogue, &weights, &activations);
+            matmul.make_invariant(&device, &compare, &activations.activation, &trials)?;
         }
         let next_tokens = Buffer::new(&device, (limits.slots + 1) * size_of::<i32>())?;
         next_tokens.fill(&device, 0)?;
@@ -256,12 +255,12 @@ fn trials<'a>(
     let [qkv, output, up, down, head] = gemms(config, limits.rows(), up_epilogue);
     let of_layers =
         |linear: fn(&Layer) -> &Linear| -> Vec<Linear> { weights.layers.iter().map(|layer| *linear(layer)).collect() };
-    let (x, logits) = (&activations.activation, &activations.logits);
+    let logits = &activations.logits;
     let y =
         [&activations.up, &activations.qkv].into_iter().fold(logits, |a, b| if b.bytes() > a.bytes() { b } else { a });
     let trial = |gemm: Gemm, linears: Vec<Linear>, y: &'a Buffer| {
         let bias = linears.first().map_or(0, |linear| linear.bias);
-        Trial { gemm: Gemm { bias, ..gemm }, weights: linears.iter().map(|linear| linear.weights).collect(), x, y }
+        Trial { gemm: Gemm { bias, ..gemm }, weights: linears.iter().map(|linear| linear.weights).collect(), y }
     };
     [
         trial(qkv, of_layers(|layer| &layer.qkv), y),

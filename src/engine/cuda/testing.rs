@@ -119,18 +119,9 @@ pub(super) fn rounded(values: &[f32], element: ElementType) -> Vec<f32> {
     values.iter().map(round).collect()
 }
 
-fn bytes_of(values: &[f32], element: ElementType) -> Vec<u8> {
-    let bytes = |value: &f32| match element {
-        ElementType::F32 => value.to_le_bytes().to_vec(),
-        ElementType::F16 => half::f16::from_f32(*value).to_le_bytes().to_vec(),
-        ElementType::Bf16 => half::bf16::from_f32(*value).to_le_bytes().to_vec(),
-    };
-    values.iter().flat_map(bytes).collect()
-}
-
 /// In device memory, as elements.
 pub(super) fn upload(device: &Device, values: &[f32], element: ElementType) -> Buffer {
-    Buffer::of(device, &bytes_of(values, element)).unwrap()
+    Buffer::of(device, &element.encode(values)).unwrap()
 }
 
 /// Memory between two guards of 0xFF, itself 0xFF (NaN in every element type) until something is written.
@@ -150,7 +141,7 @@ impl Guarded {
 
     pub(super) fn of(device: &Device, values: &[f32], element: ElementType) -> Self {
         let guarded = Self::new(device, values.len() * element.bytes());
-        guarded.buffer.write(device, GUARD, &bytes_of(values, element)).unwrap();
+        guarded.buffer.write(device, GUARD, &element.encode(values)).unwrap();
         guarded
     }
 

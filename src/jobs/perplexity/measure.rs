@@ -252,12 +252,7 @@ fn on_host(reference: Option<&[f32]>, this: &[f32], tokens: &[u32], vocabulary: 
 }
 
 fn all(scores: Option<Vec<TokenScore>>) -> Result<Vec<TokenScore>, EngineError> {
-    scores.ok_or_else(|| {
-        EngineError::failed(
-            "the model computed a logit that is no finite number",
-            "values overflowed in f16, for which `--dtype bf16` has room, or the checkpoint itself is at fault: fetch it again, or take another",
-        )
-    })
+    scores.ok_or_else(|| EngineError::not_finite("a logit that is no finite number"))
 }
 
 #[cfg(test)]

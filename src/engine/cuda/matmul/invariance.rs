@@ -8,7 +8,7 @@
 //! be the same takes the place of the one for many.
 
 use cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
-use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::sys::CUevent_flags;
 
 use super::{INVARIANT_ROWS, Matmul, Shape, bucket};
 use crate::EngineError;
@@ -46,29 +46,39 @@ pub(crate) struct Trial<'a> {
     pub(crate) gemm: Gemm,
     /// Each layer's.
     pub(crate) weights: Vec<u64>,
-    /// Room for the rows of x.
-    pub(crate) x: &'a Buffer,
     /// Room for the rows of y, and for some more.
     pub(crate) y: &'a Buffer,
 }
 
 impl Matmul {
     /// Checks that a row's bits do not depend on the number of rows, and finds the fastest algorithms for few rows that give the same bits.
-    pub(crate) fn make_invariant(&self, device: &Device, compare: &Compare, trial: &Trial) -> Result<(), EngineError> {
-        let bench = Bench::new(self, device, compare, trial);
-        bench.fill_x()?;
+    /// `x` has room for the rows of every trial's input.
+    pub(crate) fn make_invariant(
+        &self,
+        device: &Device,
+        compare: &Compare,
+        x: &Buffer,
+        trials: &[Trial],
+    ) -> Result<(), EngineError> {
+        let inputs = trials.iter().map(|trial| trial.gemm.inputs).max().unwrap_or(0);
+        fill(device, x, self.element, FEW_ROWS[FEW_ROWS.len() - 1] * inputs)?;
+        trials.iter().try_for_each(|trial| self.try_one(&Bench::new(self, device, compare, x, trial)))
+    }
+
+    fn try_one(&self, bench: &Bench) -> Result<(), EngineError> {
         if self.own.as_ref().is_some_and(|_| supports(&bench.gemm(bench.few, 0, 0))) {
             return if bench.is_invariant(None)? { Ok(()) } else { Err(bench.refusal()) };
         }
+        let many = bench.gemm(INVARIANT_ROWS, 0, 0);
         let mut reference = None;
-        for candidate in self.ask_for(&bench.gemm(INVARIANT_ROWS, 0, 0))? {
+        for candidate in self.ask_for(&many)? {
             if bench.is_invariant(Some(&candidate))? {
                 reference = Some(candidate);
                 break;
             }
         }
         let reference = reference.ok_or_else(|| bench.refusal())?;
-        self.keep(Shape::of(&bench.gemm(INVARIANT_ROWS, 0, 0), INVARIANT_ROWS, Reduction::Invariant), reference);
+        self.keep(Shape::of(&many, INVARIANT_ROWS, Reduction::Invariant), reference);
         for rows in FEW_ROWS.into_iter().filter(|rows| *rows <= bench.few) {
             let gemm = bench.gemm(rows, 0, 0);
             let short = Gemm { inputs: gemm.inputs.min(SHORT_INPUTS), ..gemm };
@@ -103,6 +113,7 @@ pub(super) struct Bench<'a> {
     matmul: &'a Matmul,
     device: &'a Device,
     compare: &'a Compare,
+    x: &'a Buffer,
     trial: &'a Trial<'a>,
     few: usize,
     most: usize,
@@ -111,46 +122,28 @@ pub(super) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(matmul: &'a Matmul, device: &'a Device, compare: &'a Compare, trial: &'a Trial<'a>) -> Self {
+    pub(super) fn new(
+        matmul: &'a Matmul,
+        device: &'a Device,
+        compare: &'a Compare,
+        x: &'a Buffer,
+        trial: &'a Trial<'a>,
+    ) -> Self {
         let gemm = &trial.gemm;
         let kind = if gemm.f32_output { ElementType::F32 } else { matmul.element };
         let halves = usize::from(gemm.epilogue == Epilogue::Gate) + 1;
         let row = gemm.outputs / halves * kind.bytes();
         let room = trial.y.bytes() / row;
         let few = FEW_ROWS[FEW_ROWS.len() - 1].min(room / 2).min(gemm.rows).max(1);
-        let x_room = trial.x.bytes() / (gemm.inputs * matmul.element.bytes());
+        let x_room = x.bytes() / (gemm.inputs * matmul.element.bytes());
         let most = gemm.rows.min(room.saturating_sub(few)).min(x_room).max(1);
-        Self { matmul, device, compare, trial, few: few.min(most), most, row }
-    }
-
-    /// The first rows are random numbers with outliers, the others what that many bytes make.
-    pub(super) fn fill_x(&self) -> Result<(), EngineError> {
-        let mut state = 1_u64;
-        let mut value = |index: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let uniform = (state >> 40) as f32 / (1 << 23) as f32 - 1.0;
-            if index.is_multiple_of(OUTLIERS) { 30.0 * uniform } else { uniform }
-        };
-        let count = self.few * self.trial.gemm.inputs;
-        let x = self.trial.x;
-        x.fill(self.device, 0x3c)?;
-        match self.matmul.element {
-            ElementType::F32 => x.write(self.device, 0, &(0..count).map(&mut value).collect::<Vec<f32>>()),
-            ElementType::F16 => {
-                let values: Vec<_> = (0..count).map(|index| half::f16::from_f32(value(index))).collect();
-                x.write(self.device, 0, &values)
-            }
-            ElementType::Bf16 => {
-                let values: Vec<_> = (0..count).map(|index| half::bf16::from_f32(value(index))).collect();
-                x.write(self.device, 0, &values)
-            }
-        }
+        Self { matmul, device, compare, x, trial, few: few.min(most), most, row }
     }
 
     /// Of the first `rows` rows of x, with a layer's weights, to y from row `to` on.
     pub(super) fn gemm(&self, rows: usize, layer: usize, to: usize) -> Gemm {
         let weights = self.trial.weights[layer % self.trial.weights.len()];
-        let (x, y) = (self.trial.x.pointer(), self.trial.y.at(to * self.row));
+        let (x, y) = (self.x.pointer(), self.trial.y.at(to * self.row));
         Gemm { rows, weights, x, y, ..self.trial.gemm }
     }
 
@@ -187,32 +180,14 @@ impl<'a> Bench<'a> {
 
     /// Seconds of a launch on the device; infinite where it cannot be measured, so that nothing takes another's place.
     fn seconds(&self, algorithm: &cublasLtMatmulAlgo_t, rows: usize) -> Result<f32, EngineError> {
-        // Memory that another engine of this process gives back meanwhile ends a capture.
+        let launches = self.trial.weights.len().min(LAUNCHES);
         for _ in 0..CAPTURES {
-            if let Some(seconds) = self.measured(algorithm, rows)? {
+            let launch = |layer| self.matmul.call(self.device, &self.gemm(rows, layer, self.few), algorithm);
+            if let Some(seconds) = seconds_of(self.device, launches, launch)? {
                 return Ok(seconds);
             }
         }
         Ok(f32::INFINITY)
-    }
-
-    /// Seconds of a launch in a graph, for the host takes longer to enqueue small ones; `None` where it was not captured.
-    fn measured(&self, algorithm: &cublasLtMatmulAlgo_t, rows: usize) -> Result<Option<f32>, EngineError> {
-        let stream = &self.device.stream;
-        let launches = self.trial.weights.len().min(LAUNCHES);
-        let measure = |error| failed("measure an algorithm", error);
-        self.device.synchronize()?;
-        stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(measure)?;
-        let called = (0..launches)
-            .try_for_each(|layer| self.matmul.call(self.device, &self.gemm(rows, layer, self.few), algorithm));
-        let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-        let (Ok(Some(graph)), Ok(())) = (stream.end_capture(flags), called) else { return Ok(None) };
-        let event = || self.device.context.new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(measure);
-        let [begin, end] = [event()?, event()?];
-        begin.record(stream).map_err(measure)?;
-        graph.launch().map_err(measure)?;
-        end.record(stream).map_err(measure)?;
-        Ok(Some(begin.elapsed_ms(&end).map_err(measure)? / 1e3 / launches as f32))
     }
 
     fn refusal(&self) -> EngineError {
@@ -225,4 +200,35 @@ impl<'a> Bench<'a> {
             "run with `--batching fast`, which does not promise the same answers in every batch, or with `--engine cpu`",
         )
     }
+}
+
+/// The first `count` elements are random numbers with outliers, the others what equal bytes make.
+pub(super) fn fill(device: &Device, x: &Buffer, element: ElementType, count: usize) -> Result<(), EngineError> {
+    let mut state = 1_u64;
+    let value = |index: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let uniform = (state >> 40) as f32 / (1 << 23) as f32 - 1.0;
+        if index.is_multiple_of(OUTLIERS) { 30.0 * uniform } else { uniform }
+    };
+    let values: Vec<f32> = (0..count.min(x.bytes() / element.bytes())).map(value).collect();
+    x.fill(device, 0x3c)?;
+    x.write(device, 0, &element.encode(&values))
+}
+
+/// Seconds of each of some launches, which are given their numbers, in a graph: the host takes longer to enqueue small ones. `None` where
+/// they could not be captured.
+pub(super) fn seconds_of<E>(
+    device: &Device,
+    launches: usize,
+    launch: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Option<f32>, EngineError> {
+    let measure = |error| failed("measure an algorithm", error);
+    device.synchronize()?;
+    let Ok(Ok(Some(graph))) = device.capture(|| (0..launches).try_for_each(launch)) else { return Ok(None) };
+    let event = || device.context.new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(measure);
+    let [begin, end] = [event()?, event()?];
+    begin.record(&device.stream).map_err(measure)?;
+    graph.launch().map_err(measure)?;
+    end.record(&device.stream).map_err(measure)?;
+    Ok(Some(begin.elapsed_ms(&end).map_err(measure)? / 1e3 / launches as f32))
 }

@@ -1,6 +1,6 @@
 //! What attention costs on a GPU: `cargo test --release --lib measure_attention -- --ignored --nocapture`.
 
-use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::sys::CUevent_flags;
 
 use super::{
     Attention, BLOCK_TOKENS, Buffer, DecodeRows, Device, Dtype, PagedCache, Random, Shape, cut, element_bytes, gpu,
@@ -183,8 +183,7 @@ fn measure_attention_of_one_request() {
         let workspace = Buffer::new(&device, attention.workspace_bytes(1, tokens)).unwrap();
         workspace.fill(&device, 0).unwrap();
         for overlaps in [false, true] {
-            device.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
-            for first_row in 0..LAUNCHES {
+            let launch = |first_row| {
                 let rows = DecodeRows {
                     positions: positions.pointer(),
                     slots: slots.pointer(),
@@ -194,10 +193,9 @@ fn measure_attention_of_one_request() {
                     workspace: workspace.pointer(),
                     overlaps,
                 };
-                attention.decode(&device, qkv.pointer(), load.paged(), &rows, out.pointer()).unwrap();
-            }
-            let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-            let graph = device.stream.end_capture(flags).unwrap().unwrap();
+                attention.decode(&device, qkv.pointer(), load.paged(), &rows, out.pointer())
+            };
+            let graph = device.capture(|| (0..LAUNCHES).try_for_each(launch)).unwrap().unwrap().unwrap();
             let time = microseconds(&device, || graph.launch().unwrap()) / LAUNCHES as f64;
             let way = if overlaps { "overlapping" } else { "one after another" };
             println!("{name}, {:?}, one row of {tokens} tokens, in a graph, {way}: {time:.2} µs", shape.dtype);

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::*;
 use crate::cuda::buffer::Buffer;
+use crate::cuda::element::ElementType;
 use crate::cuda::testing::{compiles, gpu};
 
 /// Heads, KV heads, elements of a head, window: `TinyLlama`, `SmolLM2`, groups of 7 and 14, Mistral's of 4 with a window,
@@ -218,11 +219,7 @@ fn element_bytes(dtype: Dtype) -> usize {
 }
 
 fn encoded(values: &[f32], dtype: Dtype) -> Vec<u8> {
-    match dtype {
-        Dtype::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        Dtype::Bf16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
-        _ => values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
-    }
+    ElementType::of(dtype.arithmetic).encode(values)
 }
 
 fn decoded(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
