@@ -104,7 +104,8 @@ impl IoCause {
     }
 }
 
-/// What `work` gives; nothing where it panics, of which nobody is told. For libraries that panic on what a file says.
+/// What `work` returns; `None` where it panics, and no message is printed then. For libraries that panic on what a file
+/// says.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     thread_local!(static SILENT: Cell<bool> = const { Cell::new(false) });

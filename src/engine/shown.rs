@@ -49,14 +49,14 @@ pub fn outgoing(text: &str, colours: bool) -> String {
 
 /// The same of lines that are commands of our own.
 pub fn commands(text: &str) -> String {
-    shown(text, false)
+    plain(text)
 }
 
 fn shown(text: &str, colours: bool) -> String {
-    let text = text.replace("\r\n", "\n");
     if !colours {
-        return text.chars().map(plain_char).collect();
+        return plain(text);
     }
+    let text = text.replace("\r\n", "\n");
     let mut parts = text.split("\x1b[");
     let mut shown: String = parts.next().unwrap_or_default().chars().map(plain_char).collect();
     for part in parts {

@@ -131,14 +131,19 @@ impl ModelFiles {
         blob.sha256().map_err(|source| read_failure(&blob.path(), source))
     }
 
-    /// SHA-256 of the sorted lines `{sha256}  {file name}` over these files, hashed in parallel.
-    pub(super) fn sha256_of_all(&self, names: &[String]) -> Result<String, EngineError> {
+    /// SHA-256 of the sorted lines `{sha256}  {file name}` over these files, hashed in parallel; `known` is the name and
+    /// the SHA-256 of one that has been hashed before.
+    pub(super) fn sha256_of_all(&self, names: &[String], known: Option<(&str, &str)>) -> Result<String, EngineError> {
+        let digest = |name: &str| match known {
+            Some((hashed, sha256)) if hashed == name => Ok(sha256.to_owned()),
+            _ => self.sha256(name),
+        };
         let mut names: Vec<&str> = names.iter().map(String::as_str).filter(|name| self.contains(name)).collect();
         names.sort_unstable();
         names.dedup();
         let mut lines: Vec<String> = names
             .par_iter()
-            .map(|name| Ok(format!("{}  {name}\n", self.sha256(name)?)))
+            .map(|name| Ok(format!("{}  {name}\n", digest(name)?)))
             .collect::<Result<_, EngineError>>()?;
         lines.sort_unstable();
         Ok(files::sha256(lines.concat().as_bytes()))

@@ -122,19 +122,21 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
         }
         WeightFiles::Pickle(entry) | WeightFiles::PickleIndex(entry) => PickleTensors::open(files, &shards, entry)?,
     };
-    let (mut format, mut quantization) = (WeightFormat::Dense, None);
-    let OpenedWeights { tensors, shapes, stored_as } = match detected {
-        None => opened,
-        Some(Detected::Unpacked(unpacked, section)) => quant::open_unpacked(unpacked, &section, opened, &files.place)?,
-        Some(Detected::Packed(packed, found)) => {
-            format = packed;
-            let found = &*quantization.insert(found);
-            match packed.checkpoint() {
-                Some(checkpoint) => PackedTensors::open(opened, checkpoint, found, &files.place)?,
+    let (format, quantization, opened) = match detected {
+        None => (WeightFormat::Dense, None, opened),
+        Some(Detected::Unpacked(unpacked, section)) => {
+            let opened = quant::open_unpacked(unpacked, &section, opened, &files.place)?;
+            (WeightFormat::Dense, None, opened)
+        }
+        Some(Detected::Packed(format, found)) => {
+            let opened = match format.checkpoint() {
+                Some(checkpoint) => PackedTensors::open(opened, checkpoint, &found, &files.place)?,
                 None => opened,
-            }
+            };
+            (format, Some(found), opened)
         }
     };
+    let OpenedWeights { tensors, shapes, stored_as } = opened;
     weights::check(&config, &shapes, &files.place)?;
 
     let mut deciding = shards;
@@ -143,7 +145,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
         deciding.extend(quant::OLDER_FILES.map(str::to_owned));
     }
     deciding.extend(tokenizer_files::deciding(files)?.into_iter().map(str::to_owned));
-    let sha256 = files.sha256_of_all(&deciding)?;
+    let sha256 = files.sha256_of_all(&deciding, None)?;
     let files = Some(files.clone());
     Ok(ModelSource {
         name,
@@ -173,12 +175,12 @@ fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, E
     let place = path.display().to_string();
     let files = ModelFiles::of(place.clone(), paths.into_iter());
     let names: Vec<String> = files.names().map(str::to_owned).collect();
-    let first = header.path.file_name().unwrap_or_default().to_string_lossy();
+    let first = header.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut tokenizer = gguf::model_tokenizer(&header, config.family, &files.sha256(&first)?)?;
     tokenizer.check_against(config.vocabulary, &place)?;
     let OpenedWeights { tensors, shapes, stored_as } = GgufTensors::open(blobs, header, &config);
     weights::check(&config, &shapes, &place)?;
-    let sha256 = files.sha256_of_all(&names)?;
+    let sha256 = files.sha256_of_all(&names, Some((first.as_str(), tokenizer.sha256.as_str())))?;
     let tokenizer = Arc::new(tokenizer);
     let format = WeightFormat::Dense;
     Ok(ModelSource {
@@ -204,7 +206,7 @@ fn open_hub(repository: &str, gguf: Option<&str>, revision: &str, hub: &Hub) -> 
     if let Some(file) = gguf {
         let path = fetch(file)?;
         let folder = file.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
-        for part in gguf::fellows(&path)? {
+        for part in gguf::split_names(&path)? {
             fetch(&format!("{folder}{part}"))?;
         }
         return open_gguf(&path, short_name(Path::new(file)), format!("{address}/{file}"));

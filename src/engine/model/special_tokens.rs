@@ -75,28 +75,28 @@ impl SpecialTokens {
         let newer = list(older, EXTRA);
         let has_extra = own.is_some() || newer.is_some();
         tokens.more = own.into_iter().chain(newer).flatten().collect();
-        if let Some(decoder) = decoder {
-            let mut described: Vec<(u64, AddedToken)> = decoder
+        let mut described: Vec<(u64, AddedToken)> = if let Some(decoder) = decoder {
+            decoder
                 .iter()
                 .filter_map(|(id, token)| {
                     let special = token.get("special").and_then(Value::as_bool).unwrap_or(false);
                     Some((id.parse().ok()?, described(token, special)?))
                 })
-                .collect();
-            described.sort_by_key(|(id, _)| *id);
-            tokens.described = described.into_iter().map(|(_, token)| token).collect();
+                .collect()
         } else if let Some(Value::Object(added)) = files.json(OLDER_FILES[1])? {
             let is_special = |text: &str| {
                 let named = NAMES.iter().filter_map(|key| tokens.named.get(*key));
                 named.chain(tokens.more.iter().map(|token| &token.content)).any(|token| token == text)
             };
-            let mut added: Vec<(u64, AddedToken)> = added
+            added
                 .iter()
                 .filter_map(|(text, id)| Some((id.as_u64()?, AddedToken::from(text, is_special(text)))))
-                .collect();
-            added.sort_by_key(|(id, _)| *id);
-            tokens.described = added.into_iter().map(|(_, token)| token).collect();
-        }
+                .collect()
+        } else {
+            Vec::new()
+        };
+        described.sort_by_key(|(id, _)| *id);
+        tokens.described = described.into_iter().map(|(_, token)| token).collect();
         if !has_extra {
             tokens.more = list(older, ADDITIONAL).unwrap_or_default();
         }
@@ -117,15 +117,14 @@ impl SpecialTokens {
     pub(super) fn add_to(&self, tokenizer: &mut Tokenizer, known: &[&str]) -> Result<(), tokenizers::Error> {
         let there: BTreeMap<String, AddedToken> =
             tokenizer.get_added_tokens_decoder().into_values().map(|token| (token.content.clone(), token)).collect();
+        let is_named = |token: &AddedToken| self.named.values().any(|text| *text == token.content);
         let mut new: Vec<AddedToken> = Vec::new();
         for token in &self.described {
             if there.get(&token.content) != Some(token) {
-                let named = self.named.values().any(|text| *text == token.content);
-                new.push(token.clone().special(token.special || named));
+                new.push(token.clone().special(token.special || is_named(token)));
             }
         }
-        let is_named = |token: &&AddedToken| self.named.values().any(|text| *text == token.content);
-        let named = self.named_tokens.iter().rev().filter(is_named).cloned();
+        let named = self.named_tokens.iter().rev().filter(|token| is_named(token)).cloned();
         let known = known.iter().filter(|text| tokenizer.token_to_id(text).is_some());
         for token in named.chain(self.more.iter().cloned()).chain(known.map(|text| AddedToken::from(*text, true))) {
             let is_there = there.contains_key(&token.content) || new.iter().any(|other| other.content == token.content);

@@ -14,5 +14,5 @@ mod tokenizer;
 pub(super) use blocks::BlockType;
 pub(super) use config::model_config;
 pub(super) use header::{GgufTensor, Header};
-pub(super) use split::{OpenedGguf, fellows, open};
+pub(super) use split::{OpenedGguf, open, split_names};
 pub(super) use tokenizer::model_tokenizer;

@@ -1,5 +1,5 @@
-//! A GGUF file, or the parts of one that was split: `x-00001-of-00003.gguf` and its fellows, of which the first says what
-//! the model is and each holds some of its tensors.
+//! A GGUF file, or the parts of one that was split: `x-00001-of-00003.gguf` to `x-00003-of-00003.gguf`, of which the first
+//! says what the model is and each holds some of its tensors.
 
 use std::path::{Path, PathBuf};
 
@@ -25,10 +25,9 @@ pub(in crate::model) fn open(path: &Path) -> Result<OpenedGguf, EngineError> {
     if count < 2 {
         return Ok(OpenedGguf { header, blobs: vec![blob], paths: vec![path.to_path_buf()] });
     }
-    let names = part_names(path, &header)?;
-    let paths: Vec<PathBuf> = names.iter().map(|name| path.with_file_name(name)).collect();
+    let paths: Vec<PathBuf> = part_names(path, &header)?.iter().map(|name| path.with_file_name(name)).collect();
     if let Some(missing) = paths.iter().find(|path| !path.is_file()) {
-        let number = names.iter().position(|name| path.with_file_name(name) == path).map_or(1, |index| index + 1);
+        let number = paths.iter().position(|part| part == path).map_or(1, |index| index + 1);
         return Err(EngineError::invalid(
             format!(
                 "{} is part {number} of {count} (`split.count`), and {} is not beside it",
@@ -42,8 +41,9 @@ pub(in crate::model) fn open(path: &Path) -> Result<OpenedGguf, EngineError> {
     for (index, path) in paths.iter().enumerate() {
         let (mut part, blob) = read(path)?;
         let number = part.count("split.no")?;
-        if parts(&part)? != count || number != Some(index) {
-            let what = format!("{number:?} of {} parts, not {index} of {count} as its name says", parts(&part)?);
+        let found = parts(&part)?;
+        if found != count || number != Some(index) {
+            let what = format!("{number:?} of {found} parts, not {index} of {count} as its name says");
             return Err(part.refused("split.no", &what, "take all parts from one repository and one revision"));
         }
         for tensor in part.tensors.values_mut() {
@@ -70,7 +70,7 @@ pub(in crate::model) fn open(path: &Path) -> Result<OpenedGguf, EngineError> {
 }
 
 /// The names of the parts that a file belongs to; none where it is whole.
-pub(in crate::model) fn fellows(path: &Path) -> Result<Vec<String>, EngineError> {
+pub(in crate::model) fn split_names(path: &Path) -> Result<Vec<String>, EngineError> {
     let (header, _) = read(path)?;
     if parts(&header)? < 2 { Ok(Vec::new()) } else { part_names(path, &header) }
 }

@@ -4,7 +4,7 @@ use half::f16;
 use serde_json::{Map, Value, json};
 
 use super::entry::{CheckpointFormat, FormatEntry, Found, Layout, Origin, PackedShape, Quantization};
-use super::section::{damaged, other_layout, text, whole_number};
+use super::section::{damaged, group_size, other_layout, text, whole_number};
 use crate::EngineError;
 use crate::arithmetic::Arithmetic;
 use crate::model::AwqTensor;
@@ -99,15 +99,7 @@ fn parse(section: &Map<String, Value>, file: &str) -> Result<Quantization, Engin
         Some(Value::Bool(zero_point)) => !zero_point,
         Some(other) => return Err(damaged(file, "`zero_point`", other)),
     };
-    let group_size = match whole_number(section, ["group_size", "q_group_size"], file)?.unwrap_or(DEFAULT_GROUP_SIZE) {
-        -1 => None,
-        size => Some(
-            usize::try_from(size)
-                .ok()
-                .filter(|size| *size > 0)
-                .ok_or_else(|| damaged(file, "`group_size`", &size.into()))?,
-        ),
-    };
+    let group_size = group_size(section, DEFAULT_GROUP_SIZE, file)?;
     let modules_to_not_convert = match section.get("modules_to_not_convert") {
         None | Some(Value::Null) => Vec::new(),
         Some(names) => serde_json::from_value(names.clone())
@@ -144,8 +136,9 @@ fn find(name: &str, found: &Found<'_>) -> Result<PackedShape, EngineError> {
         ));
     }
     let groups = inputs / group_size;
+    let stores_zeros = !quantization.symmetric || shapes.contains_key(&format!("{name}.qzeros"));
     for (part, expected) in [("qzeros", [groups, words]), ("scales", [groups, outputs])] {
-        if part == "qzeros" && quantization.symmetric && !shapes.contains_key(&format!("{name}.{part}")) {
+        if part == "qzeros" && !stores_zeros {
             continue;
         }
         let found = shape_of(part)?;
@@ -160,7 +153,6 @@ fn find(name: &str, found: &Found<'_>) -> Result<PackedShape, EngineError> {
             ));
         }
     }
-    let stores_zeros = shapes.contains_key(&format!("{name}.qzeros"));
     Ok(PackedShape { outputs, inputs, group_size, stores_zeros })
 }
 

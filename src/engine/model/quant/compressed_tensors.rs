@@ -4,8 +4,8 @@
 use serde_json::{Map, Value};
 
 use super::section::{damaged, other_layout};
-use super::small_floats::{e2m1, e8m0};
-use super::unpacked::{Grid, Layer, Layers, Pieces, Stored, UnpackedFormat, code};
+use super::small_floats::{e2m1_pairs, e8m0};
+use super::unpacked::{BLOCK, Grid, Layer, Layers, Pieces, Stored, UnpackedFormat, code};
 use crate::EngineError;
 
 /// What is read, in words.
@@ -22,9 +22,6 @@ const FORMATS: [&str; 8] = [
     "mixed-precision",
     "dense",
 ];
-
-/// What vLLM takes where a config names no block.
-const BLOCK: [usize; 2] = [128, 128];
 
 pub(super) const FORMAT: UnpackedFormat = UnpackedFormat {
     method: "compressed-tensors",
@@ -160,7 +157,7 @@ fn packed(layer: &str, stored: &Stored<'_>, schemes: &Schemes) -> Result<(Layer,
     let reordered = stored.shape(layer, "weight_g_idx").is_some();
     let read = move |pieces: &Pieces<'_>| {
         let codes = pieces.words("weight_packed")?;
-        let scales = scales(pieces, "weight_scale", grid)?;
+        let scales = pieces.scales("weight_scale", grid)?;
         let middle = 1_i64 << (bits - 1);
         let zeros = if zeros { Some(zero_points(pieces, grid, outputs, bits)?) } else { None };
         let groups = if reordered { group_index(pieces, inputs, grid)? } else { None };
@@ -252,8 +249,8 @@ fn plain(layer: &str, stored: &Stored<'_>, schemes: &Schemes) -> Result<(Layer, 
             }
             None => pieces.floats("weight")?,
         };
-        let scales = scales(pieces, "weight_scale", grid)?;
-        Ok(codes.into_iter().enumerate().map(|(at, q)| q * scales[grid.index(at / inputs, at % inputs)]).collect())
+        let scales = pieces.scales("weight_scale", grid)?;
+        Ok(grid.scaled(codes, &scales, inputs, |q, scale| q * scale))
     };
     Ok((Layer { outputs, inputs, read: Box::new(read) }, words))
 }
@@ -276,18 +273,9 @@ fn fp4(layer: &str, stored: &Stored<'_>) -> Result<(Layer, String), EngineError>
         } else {
             pieces.raw("weight_scale")?.bytes.into_iter().map(e8m0).collect()
         };
-        Ok(fp4_values(&codes, &scales, inputs, grid))
+        Ok(grid.scaled(e2m1_pairs(&codes), &scales, inputs, |q, scale| q * scale))
     };
     Ok((Layer { outputs, inputs, read: Box::new(read) }, words))
-}
-
-/// Two codes a byte, the lower first.
-pub(super) fn fp4_values(codes: &[u8], scales: &[f32], inputs: usize, grid: Grid) -> Vec<f32> {
-    let value = |at: usize| {
-        let code = codes[at / 2] >> (4 * (at % 2)) & 15;
-        e2m1(code) * scales[grid.index(at / inputs, at % inputs)]
-    };
-    (0..2 * codes.len()).map(value).collect()
 }
 
 fn grid(
@@ -303,10 +291,4 @@ fn grid(
         let what = format!("has shape {shape:?}, which fits neither groups nor blocks of {outputs} × {inputs} weights");
         stored.refused(layer, "weight_scale", &what)
     })
-}
-
-/// As many scales as the grid has places.
-pub(super) fn scales(pieces: &Pieces<'_>, part: &str, grid: Grid) -> Result<Vec<f32>, EngineError> {
-    let scales = pieces.floats(part)?;
-    if scales.len() == grid.len() { Ok(scales) } else { Err(pieces.refused(part, "has another length than its shape")) }
 }

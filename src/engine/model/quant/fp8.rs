@@ -3,9 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::compressed_tensors::scales;
 use super::section::{damaged, other_layout};
-use super::unpacked::{Grid, Layer, Layers, Pieces, Stored, UnpackedFormat};
+use super::unpacked::{BLOCK, Grid, Layer, Layers, Pieces, Stored, UnpackedFormat};
 use crate::EngineError;
 
 /// What is read, in words.
@@ -30,7 +29,7 @@ fn check(section: &Map<String, Value>, file: &str) -> Result<(), EngineError> {
 /// `weight_block_size`; `None` where it makes no sense.
 fn block(section: &Map<String, Value>) -> Option<[usize; 2]> {
     match section.get("weight_block_size") {
-        None | Some(Value::Null) => Some([128, 128]),
+        None | Some(Value::Null) => Some(BLOCK),
         Some(sizes) => {
             let size = |at: usize| sizes.get(at)?.as_u64().filter(|size| *size > 0).map(|size| size as usize);
             Some([size(0)?, size(1)?])
@@ -39,7 +38,7 @@ fn block(section: &Map<String, Value>) -> Option<[usize; 2]> {
 }
 
 fn find(section: &Map<String, Value>, stored: &Stored<'_>) -> Result<(Layers, String), EngineError> {
-    let block = block(section).unwrap_or([128, 128]);
+    let block = block(section).unwrap_or(BLOCK);
     // GPTQModel writes real inverses under the name by which everyone else means factors.
     let quantizer = section.get("meta").map(Value::to_string).unwrap_or_default();
     let divides = quantizer.to_lowercase().contains("gptqmodel");
@@ -61,12 +60,9 @@ fn find(section: &Map<String, Value>, stored: &Stored<'_>) -> Result<(Layers, St
                 stored_as = format!("fp8 ({})", grid.in_words());
             }
             let read = move |pieces: &Pieces<'_>| {
-                let factors = scales(pieces, part, grid)?;
-                let value = |(at, q): (usize, f32)| {
-                    let scale = factors[grid.index(at / inputs, at % inputs)];
-                    if inverse { q / scale } else { q * scale }
-                };
-                Ok(pieces.floats("weight")?.into_iter().enumerate().map(value).collect())
+                let scales = pieces.scales(part, grid)?;
+                let apply = |q: f32, scale: f32| if inverse { q / scale } else { q * scale };
+                Ok(grid.scaled(pieces.floats("weight")?, &scales, inputs, apply))
             };
             layers.insert(layer.to_owned(), Layer { outputs, inputs, read: Box::new(read) });
         }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::section::{damaged, other_layout, text, whole_number};
+use super::section::{group_size, other_layout, text, whole_number};
 use super::unpacked::{Layer, Layers, Pieces, Stored, UnpackedFormat, code};
 use crate::EngineError;
 
@@ -47,16 +47,7 @@ impl Settings {
             None | Some("int32") => {}
             Some(other) => return Err(other_layout(file, &format!("gptq, packed into {other}"), READS)),
         }
-        let group = match whole_number(section, ["group_size", "q_group_size"], file)?.unwrap_or(-1) {
-            -1 => None,
-            size => Some(
-                usize::try_from(size)
-                    .ok()
-                    .filter(|size| *size > 0)
-                    .ok_or_else(|| damaged(file, "`group_size`", &size.into()))?,
-            ),
-        };
-        Ok(Self { bits: bits as usize, group, less_one })
+        Ok(Self { bits: bits as usize, group: group_size(section, -1, file)?, less_one })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::compressed_tensors::{fp4_values, scales};
 use super::section::other_layout;
-use super::unpacked::{Grid, Layer, Layers, Pieces, Stored, UnpackedFormat};
+use super::small_floats::e2m1_pairs;
+use super::unpacked::{BLOCK, Grid, Layer, Layers, Pieces, Stored, UnpackedFormat};
 use crate::EngineError;
 
 /// What is read, in words.
@@ -39,23 +39,26 @@ fn find(_: &Map<String, Value>, stored: &Stored<'_>) -> Result<(Layers, String),
         };
         let (outputs, inputs) = (rows, if fp4 { 2 * columns } else { columns });
         let shape = stored.shape(layer, "weight_scale").unwrap_or_default();
-        let grid = Grid::of(shape, outputs, inputs, [128, 128]).ok_or_else(|| {
+        let grid = Grid::of(shape, outputs, inputs, BLOCK).ok_or_else(|| {
             stored.refused(layer, "weight_scale", &format!("has shape {shape:?}, which fits no group"))
         })?;
         if stored_as.is_empty() {
             stored_as = format!("modelopt {} ({})", if fp4 { "nvfp4" } else { "fp8" }, grid.in_words());
         }
         let read = move |pieces: &Pieces<'_>| {
-            let factors = scales(pieces, "weight_scale", grid)?;
-            if fp4 {
+            let mut scales = pieces.scales("weight_scale", grid)?;
+            let weights = if fp4 {
                 // The scale of scales multiplies.
                 let by = pieces.floats("weight_scale_2")?;
                 let by = *by.first().ok_or_else(|| pieces.refused("weight_scale_2", "is empty"))?;
-                let factors: Vec<f32> = factors.into_iter().map(|factor| factor * by).collect();
-                return Ok(fp4_values(&pieces.raw("weight")?.bytes, &factors, inputs, grid));
-            }
-            let value = |(at, q): (usize, f32)| q * factors[grid.index(at / inputs, at % inputs)];
-            Ok(pieces.floats("weight")?.into_iter().enumerate().map(value).collect())
+                for scale in &mut scales {
+                    *scale *= by;
+                }
+                e2m1_pairs(&pieces.raw("weight")?.bytes)
+            } else {
+                pieces.floats("weight")?
+            };
+            Ok(grid.scaled(weights, &scales, inputs, |q, scale| q * scale))
         };
         layers.insert(layer.to_owned(), Layer { outputs, inputs, read: Box::new(read) });
     }

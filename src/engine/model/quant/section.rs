@@ -38,6 +38,17 @@ pub(super) fn whole_number(
     value.as_i64().map(Some).ok_or_else(|| damaged(file, &format!("`{key}`"), value))
 }
 
+/// Inputs that share a scale; `None` (in files −1) means all of a layer's. `default` is what files mean that name none.
+pub(super) fn group_size(section: &Map<String, Value>, default: i64, file: &str) -> Result<Option<usize>, EngineError> {
+    match whole_number(section, ["group_size", "q_group_size"], file)?.unwrap_or(default) {
+        -1 => Ok(None),
+        size => match usize::try_from(size) {
+            Ok(size) if size > 0 => Ok(Some(size)),
+            _ => Err(damaged(file, "`group_size`", &size.into())),
+        },
+    }
+}
+
 /// A value that cannot be.
 pub(super) fn damaged(file: &str, what: &str, value: &Value) -> EngineError {
     EngineError::invalid(

@@ -12,10 +12,15 @@ pub(in crate::model) fn e4m3(byte: u8) -> f32 {
 }
 
 /// FP4 E2M1: a sign, two bits of exponent, one of fraction.
-pub(super) fn e2m1(code: u8) -> f32 {
+fn e2m1(code: u8) -> f32 {
     const VALUES: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
     let value = VALUES[usize::from(code & 7)];
     if code & 8 == 0 { value } else { -value }
+}
+
+/// The FP4 numbers of packed bytes: the lower four bits of each byte, then its upper four.
+pub(super) fn e2m1_pairs(bytes: &[u8]) -> Vec<f32> {
+    bytes.iter().flat_map(|byte| [e2m1(byte & 15), e2m1(byte >> 4)]).collect()
 }
 
 /// An exponent of eight bits with bias 127, which is a scale of MX formats; 255 is NaN.

@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 use crate::EngineError;
 use crate::model::weights::{OpenedWeights, RawTensor, TensorData, TensorPlace, TensorValues, Tensors};
 
+/// Outputs and inputs of a block where a config names none, as in vLLM.
+pub(super) const BLOCK: [usize; 2] = [128, 128];
+
 /// A format that is read that way: how its section is known, and how its layers are found.
 pub(in crate::model) struct UnpackedFormat {
     /// `quant_method` in the section.
@@ -117,6 +120,16 @@ impl Pieces<'_> {
             .ok_or_else(|| self.refused(part, &format!("is stored as {}, not as floating numbers", raw.element)))
     }
 
+    /// As many scales as the grid has places.
+    pub(super) fn scales(&self, part: &str, grid: Grid) -> Result<Vec<f32>, EngineError> {
+        let scales = self.floats(part)?;
+        if scales.len() == grid.len() {
+            Ok(scales)
+        } else {
+            Err(self.refused(part, "has another length than its shape"))
+        }
+    }
+
     pub(super) fn refused(&self, part: &str, what: &str) -> EngineError {
         refused(self.place, self.layer, part, what)
     }
@@ -168,6 +181,25 @@ impl Grid {
 
     pub(super) fn len(&self) -> usize {
         self.rows * self.columns
+    }
+
+    /// Each of the values `[outputs, inputs]` with its scale applied.
+    pub(super) fn scaled(
+        &self,
+        mut values: Vec<f32>,
+        scales: &[f32],
+        inputs: usize,
+        apply: impl Fn(f32, f32) -> f32,
+    ) -> Vec<f32> {
+        for (output, row) in values.chunks_mut(inputs.max(1)).enumerate() {
+            for (group, values) in row.chunks_mut(self.block[1]).enumerate() {
+                let scale = scales[self.index(output, group * self.block[1])];
+                for value in values {
+                    *value = apply(*value, scale);
+                }
+            }
+        }
+        values
     }
 
     /// In words, for tables.

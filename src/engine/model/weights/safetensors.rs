@@ -52,10 +52,10 @@ impl SafetensorsFiles {
         for shard in shards {
             let blob = files.blob(shard)?.ok_or_else(|| missing_shard(files, shard, index))?;
             for (name, entry, offset) in read_header(&blob)? {
-                *bytes_by_type.entry(entry.dtype.to_lowercase()).or_default() +=
-                    entry.data_offsets.1 - entry.data_offsets.0;
-                let bytes = (entry.data_offsets.1 - entry.data_offsets.0) as usize;
-                let place = Place { file: all.blobs.len(), shape: entry.shape, element: entry.dtype, offset, bytes };
+                let bytes = entry.data_offsets.1 - entry.data_offsets.0;
+                *bytes_by_type.entry(entry.dtype.to_lowercase()).or_default() += bytes;
+                let (file, bytes) = (all.blobs.len(), bytes as usize);
+                let place = Place { file, shape: entry.shape, element: entry.dtype, offset, bytes };
                 all.tensors.insert(name, place);
             }
             all.blobs.push(blob);
