@@ -1,13 +1,11 @@
 //! Jinja2's tests, filters and globals, as far as minijinja leaves them out or differs.
 
 use minijinja::value::{Kwargs, Rest, ValueKind, from_args};
-use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_formatter};
+use minijinja::{Environment, Error, Output, State, Value, escape_formatter};
 
-use super::methods::{is_space, lines};
+use super::arguments::{bounded, either, failed};
+use super::methods::{is_space, justified, lines};
 use super::{json, number};
-
-/// Longer than any layout of a prompt.
-const WIDEST: usize = 1 << 16;
 
 /// `pprint` breaks what is wider over several lines.
 const LINE: usize = 80;
@@ -53,15 +51,9 @@ fn text(value: &Value) -> String {
     float_of(value).map_or_else(|| value.to_string(), number::repr)
 }
 
-/// Arguments that come by place or by name.
-fn either<T>(placed: Option<T>, named: &Kwargs, name: &str) -> Result<Option<T>, Error>
-where
-    T: for<'a> minijinja::value::ArgType<'a, Output = T>,
-{
-    match placed {
-        Some(value) => Ok(Some(value)),
-        None => named.get::<Option<T>>(name),
-    }
+/// A negative width is none.
+fn width_of(number: i64) -> Result<usize, Error> {
+    bounded(usize::try_from(number).unwrap_or(0))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "minijinja's filters take their arguments by value")]
@@ -87,7 +79,7 @@ fn indent(
     named.assert_all_used()?;
     let by = match width.as_str() {
         Some(text) => text.to_owned(),
-        None => " ".repeat(bounded(i64::try_from(width)?)?),
+        None => " ".repeat(width_of(i64::try_from(width)?)?),
     };
     let value = text(&value) + "\n";
     let mut out = String::new();
@@ -105,12 +97,9 @@ fn indent(
 
 #[expect(clippy::needless_pass_by_value, reason = "minijinja's filters take their arguments by value")]
 fn center(value: Value, width: Option<i64>, named: Kwargs) -> Result<String, Error> {
-    let width = bounded(either(width, &named, "width")?.unwrap_or(80))?;
+    let width = width_of(either(width, &named, "width")?.unwrap_or(80))?;
     named.assert_all_used()?;
-    let value = text(&value);
-    let missing = width.saturating_sub(value.chars().count());
-    let left = missing / 2 + (missing & width & 1);
-    Ok(" ".repeat(left) + &value + &" ".repeat(missing - left))
+    justified(&text(&value), "center", width, ' ')
 }
 
 /// Cuts behind `length` characters, at the last blank before it unless words may be cut, where at least `leeway` are too
@@ -119,10 +108,10 @@ fn center(value: Value, width: Option<i64>, named: Kwargs) -> Result<String, Err
 fn truncate(value: Value, placed: Rest<Value>, named: Kwargs) -> Result<String, Error> {
     type Placed = (Option<i64>, Option<bool>, Option<String>, Option<i64>);
     let (length, killwords, end, leeway): Placed = from_args(&placed)?;
-    let length = bounded(either(length, &named, "length")?.unwrap_or(255))?;
+    let length = width_of(either(length, &named, "length")?.unwrap_or(255))?;
     let killwords = either(killwords, &named, "killwords")?.unwrap_or(false);
     let end = either(end, &named, "end")?.unwrap_or_else(|| "...".to_owned());
-    let leeway = bounded(either(leeway, &named, "leeway")?.unwrap_or(5))?;
+    let leeway = width_of(either(leeway, &named, "leeway")?.unwrap_or(5))?;
     named.assert_all_used()?;
     let value = text(&value);
     let end_length = end.chars().count();
@@ -202,15 +191,4 @@ fn pprint(value: Value) -> Result<String, Error> {
         return Err(failed(&format!("pprint of more than {LINE} characters, which Python breaks over several lines")));
     }
     Ok(written)
-}
-
-fn bounded(width: i64) -> Result<usize, Error> {
-    match usize::try_from(width).unwrap_or(0) {
-        width if width <= WIDEST => Ok(width),
-        width => Err(failed(&format!("a width of {width} characters"))),
-    }
-}
-
-fn failed(what: &str) -> Error {
-    Error::new(ErrorKind::InvalidOperation, what.to_owned())
 }

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, Rest, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, Value};
 
+use super::arguments::either;
 use super::number;
 
 /// Values nest this deep at most, as in Python, whose stack ends there.
@@ -29,15 +30,11 @@ struct Style {
 pub(super) fn tojson(value: Value, placed: Rest<Value>, named: Kwargs) -> Result<String, Error> {
     type Placed = Option<Value>;
     let (ensure_ascii, indent, separators, sort_keys): (Placed, Placed, Placed, Placed) = from_args(&placed)?;
-    let argument = |placed: Option<Value>, name: &str| -> Result<Option<Value>, Error> {
-        let named: Option<Value> = named.get(name)?;
-        Ok(placed.or(named).filter(|value| !value.is_none()))
-    };
     let is_true = |value: Option<Value>| value.is_some_and(|value| value.is_true());
-    let ascii = is_true(argument(ensure_ascii, "ensure_ascii")?);
-    let indent = argument(indent, "indent")?.map(|indent| indentation(&indent)).transpose()?;
-    let separators = argument(separators, "separators")?.map(|pair| pair_of(&pair)).transpose()?;
-    let sorted = is_true(argument(sort_keys, "sort_keys")?);
+    let ascii = is_true(either(ensure_ascii, &named, "ensure_ascii")?);
+    let indent = either(indent, &named, "indent")?.map(|indent| indentation(&indent)).transpose()?;
+    let separators = either(separators, &named, "separators")?.map(|pair| pair_of(&pair)).transpose()?;
+    let sorted = is_true(either(sort_keys, &named, "sort_keys")?);
     named.assert_all_used()?;
     let usual = || ((if indent.is_some() { "," } else { ", " }).to_owned(), ": ".to_owned());
     let (item, key) = separators.unwrap_or_else(usual);

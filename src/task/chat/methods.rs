@@ -1,10 +1,9 @@
 //! Python's methods of strings, lists and maps, as far as minijinja's own collection leaves them out or differs.
 
 use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
-use minijinja::{Error, ErrorKind, State, Value};
+use minijinja::{Error, State, Value};
 
-/// A width beyond this is no layout of a prompt.
-const WIDEST: usize = 1 << 16;
+use super::arguments::{bounded, either, failed};
 
 /// The callback for methods that a value does not have by itself.
 pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
@@ -43,7 +42,7 @@ fn of_string(s: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Err
         "partition" | "rpartition" => partition(s, method == "rpartition", args)?,
         "splitlines" => {
             let (placed, named): (Option<bool>, Kwargs) = from_args(args)?;
-            let keep = placed.or(named.get("keepends")?).unwrap_or(false);
+            let keep = either(placed, &named, "keepends")?.unwrap_or(false);
             named.assert_all_used()?;
             lines(s, keep).into_iter().map(Value::from).collect()
         }
@@ -95,19 +94,11 @@ fn of_string(s: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Err
         }
         "ljust" | "rjust" | "center" => {
             let (width, fill): (usize, Option<char>) = from_args(args)?;
-            let missing = missing(s, width)?;
-            let left = match method {
-                "ljust" => 0,
-                "rjust" => missing,
-                // Python puts the odd one in front where the width is odd.
-                _ => missing / 2 + (missing & width & 1),
-            };
-            let fill = |count: usize| std::iter::repeat_n(fill.unwrap_or(' '), count).collect::<String>();
-            Value::from(fill(left) + s + &fill(missing - left))
+            Value::from(justified(s, method, width, fill.unwrap_or(' '))?)
         }
         "expandtabs" => {
             let (width,): (Option<usize>,) = from_args(args)?;
-            Value::from(expand_tabs(s, width.unwrap_or(8).min(WIDEST)))
+            Value::from(expand_tabs(s, bounded(width.unwrap_or(8))?))
         }
         "isdecimal" => from_args::<()>(args).map(|()| flag(all(s, is_decimal)))?,
         "isdigit" => {
@@ -130,8 +121,8 @@ fn of_string(s: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Err
 /// `split(sep=None, maxsplit=-1)`: without a separator at white space, of which none stands at either end.
 fn split(s: &str, from_the_right: bool, args: &[Value]) -> Result<Value, Error> {
     let (separator, most, named): (Option<String>, Option<i64>, Kwargs) = from_args(args)?;
-    let separator = separator.or(named.get("sep")?);
-    let most = most.or(named.get("maxsplit")?).and_then(|most| usize::try_from(most).ok());
+    let separator = either(separator, &named, "sep")?;
+    let most = either(most, &named, "maxsplit")?.and_then(|most| usize::try_from(most).ok());
     named.assert_all_used()?;
     let mut parts: Vec<&str> = Vec::new();
     match (separator.as_deref(), most) {
@@ -263,10 +254,20 @@ fn expand_tabs(s: &str, width: usize) -> String {
 
 /// How many characters a text lacks to a width.
 fn missing(s: &str, width: usize) -> Result<usize, Error> {
-    if width > WIDEST {
-        return Err(failed(&format!("a width of {width} characters")));
-    }
-    Ok(width.saturating_sub(s.chars().count()))
+    Ok(bounded(width)?.saturating_sub(s.chars().count()))
+}
+
+/// `ljust`, `rjust` or `center`.
+pub(super) fn justified(s: &str, method: &str, width: usize, fill: char) -> Result<String, Error> {
+    let missing = missing(s, width)?;
+    let left = match method {
+        "ljust" => 0,
+        "rjust" => missing,
+        // Python puts the odd one in front where the width is odd.
+        _ => missing / 2 + (missing & width & 1),
+    };
+    let fill = |count: usize| std::iter::repeat_n(fill, count).collect::<String>();
+    Ok(fill(left) + s + &fill(missing - left))
 }
 
 fn all(s: &str, holds: impl Fn(char) -> bool) -> bool {
@@ -287,8 +288,4 @@ fn is_decimal(c: char) -> bool {
 /// What Python takes for white space: Unicode's, and four separators of ASCII.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
-}
-
-fn failed(what: &str) -> Error {
-    Error::new(ErrorKind::InvalidOperation, what.to_owned())
 }

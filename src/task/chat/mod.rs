@@ -1,5 +1,6 @@
 //! Chat templates as transformers renders them: minijinja, with what Python and Jinja2 have beyond it.
 
+mod arguments;
 mod builtins;
 mod json;
 mod methods;

@@ -33,10 +33,8 @@ pub(super) fn rewritten(source: &str) -> Result<String, (usize, String)> {
             let line = |length: usize| 1 + out.matches('\n').count() + tag[..length].matches('\n').count();
             let Expression { text, length, assigns } =
                 expression(tag).map_err(|(length, what)| (line(length), what))?;
-            if let Some(statement) = tag.strip_prefix("{%") {
-                let statement = statement.trim_start_matches(['-', '+']).trim_start();
-                let end = statement.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(statement.len());
-                nest(&mut blocks, &statement[..end], assigns).map_err(|what| (line(0), what))?;
+            if let Some((word, _)) = first_word(tag) {
+                nest(&mut blocks, word, assigns).map_err(|what| (line(0), what))?;
             }
             out.push_str(&text);
             length
@@ -50,14 +48,19 @@ pub(super) fn rewritten(source: &str) -> Result<String, (usize, String)> {
     Ok(out)
 }
 
+/// A statement's first word, and all that stands behind it.
+fn first_word(tag: &str) -> Option<(&str, &str)> {
+    let inside = tag.strip_prefix("{%")?.trim_start_matches(['-', '+']).trim_start();
+    Some(inside.split_at(inside.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(inside.len())))
+}
+
 /// A statement of one word: what stands before the word, the word, what stands behind it.
 fn single_word(tag: &str) -> Option<(&str, &str, &str)> {
-    let inside = tag.strip_prefix("{%")?.trim_start_matches(['-', '+']).trim_start();
-    let end = inside.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(inside.len());
-    let close = inside[end..].trim_start().trim_start_matches(['-', '+']).strip_prefix("%}")?;
-    let begin = tag.len() - inside.len();
+    let (word, behind) = first_word(tag)?;
+    let close = behind.trim_start().trim_start_matches(['-', '+']).strip_prefix("%}")?;
+    let end = tag.len() - behind.len();
     let length = tag.len() - close.len();
-    Some((&tag[..begin], &inside[..end], &tag[begin + end..length]))
+    Some((&tag[..end - word.len()], word, &tag[end..length]))
 }
 
 /// The length of a raw block.

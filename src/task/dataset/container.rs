@@ -10,8 +10,11 @@ use crate::task::TaskError;
 /// A file that unpacks to more is no dataset, but a trap.
 const LARGEST: u64 = 8 << 30;
 
+/// What to do with a page that came in a file's place.
+const OF_A_PAGE: &str = "fetch the file itself: a link to a page of the hub has `blob` where the file's has `resolve`";
+
 /// Kinds of files by their first bytes, and what to do with one.
-const KINDS: [(&[u8], &str, &str); 12] = [
+const KINDS: [(&[u8], &str, &str); 13] = [
     (
         b"version https://git-lfs",
         "a Git LFS pointer, not the data",
@@ -26,16 +29,9 @@ const KINDS: [(&[u8], &str, &str); 12] = [
     (b"ARROW1", "Arrow IPC", "write it as parquet or as jsonl"),
     (b"\xff\xfe", "UTF-16 text", "write the file in UTF-8"),
     (b"\xfe\xff", "UTF-16 text", "write the file in UTF-8"),
-    (
-        b"<!DOCTYPE",
-        "a page of HTML",
-        "fetch the file itself: a link to a page of the hub has `blob` where the file's has `resolve`",
-    ),
-    (
-        b"<html",
-        "a page of HTML",
-        "fetch the file itself: a link to a page of the hub has `blob` where the file's has `resolve`",
-    ),
+    (b"<!DOCTYPE", "a page of HTML", OF_A_PAGE),
+    (b"<!doctype", "a page of HTML", OF_A_PAGE),
+    (b"<html", "a page of HTML", OF_A_PAGE),
 ];
 
 /// The file as its format is to read it: unpacked where its name says that it is compressed.

@@ -138,9 +138,7 @@ impl<'a> Kind<'a> {
         }
         Ok(Self::Hub(HubAddress { repository, config, file: None }))
     }
-}
 
-impl<'a> Kind<'a> {
     /// `owner/name`, or `owner/name/file`, as in names that begin with `hf://datasets/`.
     fn of_hub_name(name: &'a str) -> Option<Self> {
         let end = name.match_indices('/').nth(1).map_or(name.len(), |(second, _)| second);
