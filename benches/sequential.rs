@@ -13,12 +13,12 @@ const MARGIN: f64 = 0.02;
 
 /// Shares of answers that are lost and gained.
 const CASES: [(f64, f64); 13] = [
-    // Exactly the margin worse: whoever says "no worse" here is wrong.
+    // Exactly the margin worse: "no worse" is wrong here.
     (0.02, 0.0),
     (0.03, 0.01),
     (0.06, 0.04),
     (0.11, 0.09),
-    // No difference: whoever says "worse" is wrong.
+    // No difference: "worse" is wrong here.
     (0.0, 0.0),
     (0.005, 0.005),
     (0.01, 0.01),

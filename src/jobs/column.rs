@@ -16,29 +16,29 @@ use super::{Event, JobContext, JobError, Prepared, Progress, Target, Variant};
 use crate::engine::{Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work};
 use crate::random::split_mix;
 use crate::record::{
-    DeviceMemory, FailedRequest, GenerationPlan, Journal, MemoryScope, RecordError, RunFolder, Session, VariantName,
-    peak_memory, read_journal, reset_peak_memory, utc_now,
+    DeviceMemory, FailedRequest, GenerationPlan, Journal, MemoryScope, RecordError, RunFolder, Session,
+    StoredCompletion, VariantName, peak_memory, reset_peak_memory, utc_now,
 };
 use crate::system::ProcessorClock;
 
 /// What every variant's generation reads.
-pub(in crate::jobs) struct Task<'a> {
+pub(super) struct Task<'a> {
     /// What is run.
-    pub(in crate::jobs) target: &'a Target,
+    pub(super) target: &'a Target,
     /// Sampling and limits.
-    pub(in crate::jobs) generation: &'a GenerationPlan,
+    pub(super) generation: &'a GenerationPlan,
     /// Keep every token's logit margin.
-    pub(in crate::jobs) margins: bool,
+    pub(super) margins: bool,
     /// What the rules make of a completion.
-    pub(in crate::jobs) score: &'a Score<'a>,
+    pub(super) score: &'a Score<'a>,
     /// In row order.
-    pub(in crate::jobs) prepared: &'a [Prepared],
+    pub(super) prepared: &'a [Prepared],
     /// Where completions go.
-    pub(in crate::jobs) folder: &'a RunFolder,
+    pub(super) folder: &'a RunFolder,
 }
 
 /// A variant's engine, and where its completions go.
-pub(in crate::jobs) struct Column<'a> {
+pub(super) struct Column<'a> {
     task: &'a Task<'a>,
     variant: &'a Variant,
     engine: Box<dyn Engine>,
@@ -68,14 +68,16 @@ struct Tally {
 }
 
 impl<'a> Column<'a> {
-    /// Opens the engine and begins a session; the inner error is the engine's own, which leaves other variants alone.
-    pub(in crate::jobs) fn open(
+    /// Opens the engine and begins a session behind a journal of so many completions; the inner error is the engine's own, which leaves
+    /// other variants alone.
+    pub(super) fn open(
         task: &'a Task<'a>,
         variant: &'a Variant,
+        journal: Journal,
+        done_before: usize,
         context: &mut JobContext,
     ) -> Result<Result<Self, EngineError>, JobError> {
         let name = &variant.name;
-        let (journal, done) = task.folder.journal(name)?;
         let scope = reset_peak_memory();
         let busy = ProcessorClock::now();
         (context.emit)(Event::Loading { variant: name.clone(), repetition: 1, repetitions: 1 });
@@ -85,27 +87,27 @@ impl<'a> Column<'a> {
         };
         (context.emit)(Event::Loaded { variant: name.clone(), engine: engine.info().clone(), first_token: None });
         let (sessions, session) = begin_session(task.folder, name, engine.info())?;
-        let tally = Tally { done_before: done.len(), ..Tally::default() };
+        let tally = Tally { done_before, ..Tally::default() };
         Ok(Ok(Self { task, variant, engine, journal, sessions, session, scope, busy, tally }))
     }
 
     /// The engine, for a look at its speed.
-    pub(in crate::jobs) fn engine(&mut self) -> &mut dyn Engine {
+    pub(super) fn engine(&mut self) -> &mut dyn Engine {
         self.engine.as_mut()
     }
 
     /// Requests that the engine advances at once.
-    pub(in crate::jobs) fn batch(&self) -> usize {
+    pub(super) fn batch(&self) -> usize {
         self.engine.info().batch
     }
 
     /// Peaks of memory are the whole process's: other engines are open beside this one.
-    pub(in crate::jobs) const fn is_not_alone(&mut self) {
+    pub(super) const fn is_not_alone(&mut self) {
         self.scope = MemoryScope::Process;
     }
 
     /// Generates these completions, of which the journal has none. `remaining` tells how long that takes, where it is known.
-    pub(in crate::jobs) fn generate(
+    pub(super) fn generate(
         &mut self,
         missing: &[Missing],
         remaining: Option<Remaining>,
@@ -117,7 +119,6 @@ impl<'a> Column<'a> {
             missing,
             begun: Instant::now(),
             tally: &mut self.tally,
-            done_now: 0,
             running: 0,
             cache_bytes: None,
             remaining,
@@ -131,22 +132,17 @@ impl<'a> Column<'a> {
             seconds_before: generation.tally.seconds,
         };
         let joules = self.engine.joules();
-        let ran = generation.run_beside(writer, self.engine.as_mut(), context)?;
+        let Ran { end, generate_seconds, written_seconds, written } =
+            generation.run_beside(writer, self.engine.as_mut(), context)?;
         let used = self.engine.joules().zip(joules).map(|(after, before)| after - before);
         self.tally.joules = used.map(|used| self.tally.joules.unwrap_or_default() + used);
-        self.tally.seconds += ran.generate_seconds;
-        self.tally.written_seconds += ran.written_seconds;
-        // A full disk fails both; of the two, the journal is what the user's answers are in.
-        if let Err(error) = ran.written {
-            let _ = self.write_session();
-            (context.emit)(Event::Ended(self.variant.name.clone()));
-            return Err(error);
-        }
-        Ok(ran.end)
+        self.tally.seconds += generate_seconds;
+        self.tally.written_seconds += written_seconds;
+        written.map(|()| end)
     }
 
     /// Writes down what the session came to, and lets the engine go.
-    pub(in crate::jobs) fn close(mut self, context: &mut JobContext) -> Result<(), JobError> {
+    pub(super) fn close(mut self, context: &mut JobContext) -> Result<(), JobError> {
         let closed = self.write_session();
         (context.emit)(Event::Ended(self.variant.name.clone()));
         closed
@@ -170,12 +166,15 @@ impl<'a> Column<'a> {
     }
 }
 
-/// What a variant's journal lacks, by sample and repeat. What it has must belong to these very prompts.
-pub(in crate::jobs) fn missing<'a>(task: &Task<'a>, variant: &VariantName) -> Result<Vec<Missing<'a>>, JobError> {
-    let done = read_journal(&RunFolder::journal_path(task.folder.path(), variant))?.values;
+/// What a variant's journal lacks, by sample and repeat. What it has, `done`, must belong to these very prompts.
+pub(super) fn missing<'a>(
+    task: &Task<'a>,
+    done: &[StoredCompletion],
+    variant: &VariantName,
+) -> Result<Vec<Missing<'a>>, JobError> {
     let repeats = task.generation.repeats;
     let mut seen = HashSet::new();
-    for stored in &done {
+    for stored in done {
         let position = task.prepared.binary_search_by_key(&stored.sample, |prepared| prepared.sample);
         let prepared = position.ok().and_then(|position| task.prepared.get(position));
         let belongs = prepared.is_some_and(|prepared| prepared.prompt_sha256 == stored.prompt_sha256);
@@ -266,8 +265,6 @@ struct Generation<'a> {
     missing: &'a [Missing<'a>],
     begun: Instant,
     tally: &'a mut Tally,
-    /// Of `missing`.
-    done_now: usize,
     running: usize,
     cache_bytes: Option<u64>,
     remaining: Option<Remaining>,
@@ -316,6 +313,7 @@ impl Generation<'_> {
         sender: Sender<Emitted>,
         writer_ended: &dyn Fn() -> bool,
     ) -> End {
+        let earlier = self.tally.done_now;
         let result = engine.run(requests(self.task, self.missing), &mut |event| {
             match event {
                 EngineEvent::Step { running, new_tokens, cache_bytes } => {
@@ -329,7 +327,6 @@ impl Generation<'_> {
                     *most = (*most).max(cache_bytes.unwrap_or_default());
                 }
                 EngineEvent::Completed(completion) => {
-                    self.done_now += 1;
                     self.tally.done_now += 1;
                     let tokens =
                         completion.server.map_or(Some(completion.token_ids.len()), |counts| counts.output_tokens);
@@ -355,14 +352,15 @@ impl Generation<'_> {
         if let Err(error) = result {
             return End::Failed(error.into());
         }
-        if self.done_now == self.missing.len() {
+        let done = self.tally.done_now - earlier;
+        if done == self.missing.len() {
             return End::Complete;
         }
         if context.interrupted.load(Ordering::Relaxed) {
             return End::Interrupted;
         }
         let info = engine.info();
-        let (name, version, done, all) = (&info.name, &info.version, self.done_now, self.missing.len());
+        let (name, version, all) = (&info.name, &info.version, self.missing.len());
         let error = EngineError::failed(
             format!("the engine {name} {version} ended after {done} of {all} requests without saying why"),
             "give the same command with `--resume`; if it happens again, another `--engine`",

@@ -22,11 +22,12 @@ fn generate_variant(
     variant: &Variant,
     context: &mut JobContext,
 ) -> Result<End, JobError> {
-    let missing = missing(task, &variant.name)?;
+    let (journal, done) = task.folder.journal(&variant.name)?;
+    let missing = missing(task, &done, &variant.name)?;
     if missing.is_empty() {
         return Ok(End::Complete);
     }
-    let mut column = match Column::open(task, variant, context)? {
+    let mut column = match Column::open(task, variant, journal, done.len(), context)? {
         Ok(column) => column,
         Err(error) => return Ok(End::Failed(error.into())),
     };
@@ -36,7 +37,8 @@ fn generate_variant(
     if let Some(estimate) = ahead.estimate(&lengths, column.engine(), context.interrupted)? {
         (context.emit)(Event::Estimate(estimate));
     }
-    let end = column.generate(&missing, Some(Remaining::new(lengths, missing.len())), context)?;
-    column.close(context)?;
-    Ok(end)
+    let ended = column.generate(&missing, Some(Remaining::new(lengths, missing.len())), context);
+    // A full disk fails both; of the two, the journal is what the user's answers are in.
+    let closed = column.close(context);
+    ended.and_then(|end| closed.map(|()| end))
 }

@@ -75,6 +75,11 @@ impl StoredCompletion {
     pub fn output_tokens(&self) -> Option<usize> {
         self.token_ids.as_ref().map(Vec::len).or(self.output_tokens)
     }
+
+    /// Whether it is right by a rule; `None` where that did not score it.
+    pub fn is_right(&self, rule: &str) -> Option<bool> {
+        self.scores.iter().find(|score| score.rule == rule).map(|score| score.correct)
+    }
 }
 
 /// Appends to a journal.

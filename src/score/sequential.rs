@@ -5,7 +5,7 @@
 //! odds that are fair or worse if the mean difference is at most `m`. The capital is then a non-negative supermartingale, which ever
 //! reaches 1/α with probability α at most (Ville's inequality), however often and for whatever reason one looks or stops. The stake that
 //! grows fastest depends on how many answers change, which is not known beforehand, so the capital is divided evenly among several
-//! (their "diversified Kelly"). It hangs on counts alone, not on the order of the questions.
+//! (their "diversified Kelly"). It depends on counts alone, not on the order of the questions.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// Before the first unit; none of them will have more than `largest` answers, which must not hang on what is answered.
+    /// Before the first unit; none of them will have more than `largest` answers, which must not depend on what is answered.
     pub fn new(largest: usize) -> Self {
         Self { units: BTreeMap::new(), largest: largest.max(1) }
     }
@@ -202,7 +202,7 @@ mod tests {
     /// Pairs of runs, each looked at after every question until something is shown: how many showed it, and the questions asked on the mean.
     fn simulate(lost: f64, gained: f64, wanted: Shown) -> (usize, f64) {
         let (mut state, mut shown, mut asked) = (18, 0, 0);
-        // By lost and gained: whether worse is shown, and the unchanged answers from which no worse is. Neither hangs on anything else.
+        // By lost and gained: whether worse is shown, and the unchanged answers from which no worse is. Neither depends on anything else.
         let mut known: HashMap<(usize, usize), (bool, usize)> = HashMap::new();
         for _ in 0..RUNS {
             let (mut changes, mut same) = ((0, 0), 0);

@@ -40,7 +40,7 @@ pub(super) struct Spent<'a> {
 
 /// Under a rule; answers that belong together are one unit of the intervals.
 pub(super) fn cost(rule: &str, own: Spent, reference: Option<Spent>, clusters: &Clusters) -> Option<Cost> {
-    let right = own.completions.iter().filter(|one| is_right(one, rule)).count();
+    let right = own.completions.iter().filter(|one| one.is_right(rule) == Some(true)).count();
     if right == 0 {
         return None;
     }
@@ -73,19 +73,17 @@ impl Spent<'_> {
             (Some(all), Some(own)) => total * own as f64 / all,
             _ => total / self.completions.len() as f64,
         };
-        let of =
-            |one: &StoredCompletion| ((one.sample, one.repeat), (share(one), f64::from(u8::from(is_right(one, rule)))));
+        let of = |one: &StoredCompletion| {
+            let is_right = one.is_right(rule) == Some(true);
+            ((one.sample, one.repeat), (share(one), f64::from(u8::from(is_right))))
+        };
         self.completions.iter().map(of).collect()
     }
 }
 
-fn is_right(completion: &StoredCompletion, rule: &str) -> bool {
-    completion.scores.iter().any(|score| score.rule == rule && score.correct)
-}
-
 fn units(rule: &str, reference: (Spent, f64), own: (Spent, f64), clusters: &Clusters) -> Vec<[f64; 4]> {
     let (theirs, own) = (reference.0.shares(rule, reference.1), own.0.shares(rule, own.1));
-    // In an order of their own: the last bits of the sums do not hang on that of completions.
+    // Sorted, so that the last bits of the sums do not depend on the order of completions.
     let mut keys: Vec<_> = own.keys().filter(|key| theirs.contains_key(key)).copied().collect();
     keys.sort_unstable();
     let mut units: BTreeMap<ClusterKey, [f64; 4]> = BTreeMap::new();

@@ -6,17 +6,13 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::completions::{Completion, Completions};
-use super::results::Results;
-use super::{CompletionsPlan, DatasetPlan, EvalPlan, EvalRecord, ProtocolPlan};
-use crate::engine::{Batching, Finish, Precision, Timings};
+use super::imported::MadeElsewhere;
+use super::{EvalPlan, EvalRecord, ImportedPlan};
+use crate::engine::{Finish, Precision, Timings};
 use crate::fault::Fault;
-use crate::files::sha256;
-use crate::jobs::folder::open_folder;
 use crate::jobs::thoughts::{take_thought, thought_marks};
 use crate::jobs::{Destination, JobError};
-use crate::record::{
-    GenerationPlan, Invocation, ModelPlan, RunFolder, StoredCompletion, StoredSample, TargetPlan, VariantName, answers,
-};
+use crate::record::{StoredCompletion, StoredSample, VariantName};
 use crate::score::{Answer, Extraction, score};
 use crate::task::{Protocol, Sample};
 
@@ -74,92 +70,44 @@ pub fn score_completions(job: &ScoreJob) -> Result<ScoredCompletions, JobError> 
         protocol.set_headline(rule)?;
     }
     let completions = Completions::read(&job.file)?;
-    let plan = plan(job, &protocol, &completions)?;
-    let name = format!("{}-{}", plan.target.model.name.rsplit('/').next().unwrap_or_default(), protocol.name);
-    let (folder, plan) = open_folder(&job.destination, false, plan, &name)?;
-    let path = folder.path().to_path_buf();
-    written(&folder, plan, &protocol, &completions).inspect_err(|_| {
-        // Nothing here is resumed: what is half written would only be in the way of the same command.
-        let _ = std::fs::remove_dir_all(path);
-    })
+    let samples = stored_samples(&completions);
+    let plan = plan(job, &protocol, &completions, &samples)?;
+    let scored = |rows: &[Completion]| -> Vec<StoredCompletion> {
+        rows.par_iter().map(|row| scored(row, &completions, &protocol)).collect()
+    };
+    let variants: Vec<(VariantName, Vec<StoredCompletion>)> =
+        completions.variants.iter().map(|(variant, rows)| (variant.clone(), scored(rows))).collect();
+    let made = MadeElsewhere {
+        samples: &samples,
+        variants: &variants,
+        rules: protocol.rule_names(),
+        headline: protocol.headline.clone(),
+        notes: notes(&protocol, &variants, &samples, plan.completions_per_variant()),
+    };
+    let (record, folder) = made.keep(plan, &job.destination)?;
+    Ok(ScoredCompletions { record, rows: rows(&completions, &variants), folder })
 }
 
-fn written(
-    folder: &RunFolder,
-    plan: EvalPlan,
+fn plan(
+    job: &ScoreJob,
     protocol: &Protocol,
     completions: &Completions,
-) -> Result<ScoredCompletions, JobError> {
-    let samples = stored_samples(completions);
-    folder.write_samples(&samples)?;
-    let mut journals = Vec::new();
-    for (variant, rows) in &completions.variants {
-        let scored: Vec<StoredCompletion> = rows.par_iter().map(|row| scored(row, completions, protocol)).collect();
-        let (mut journal, _) = folder.journal(variant)?;
-        for completion in &scored {
-            journal.append(completion)?;
-        }
-        journal.sync()?;
-        journals.push((variant.clone(), scored));
-    }
-    let answers = answers(&journals)?;
-    folder.write_answers(&answers)?;
-    let record = record(plan, protocol, (&journals, &samples), sha256(&answers));
-    folder.write_record(&record)?;
-    Ok(ScoredCompletions { record, rows: rows(completions, &journals), folder: folder.path().to_path_buf() })
-}
-
-fn plan(job: &ScoreJob, protocol: &Protocol, completions: &Completions) -> Result<EvalPlan, JobError> {
-    let path = std::fs::canonicalize(&job.file).unwrap_or_else(|_| job.file.clone());
-    let (path, stem) = (path.display().to_string(), stem(&job.file));
+    samples: &[StoredSample],
+) -> Result<EvalPlan, JobError> {
+    let stem = stem(&job.file);
     let variants: Vec<VariantName> = completions.variants.iter().map(|(name, _)| name.clone()).collect();
-    Ok(EvalPlan {
-        invocation: Invocation::now(&job.command),
-        target: TargetPlan {
-            model: ModelPlan {
-                name: job.model.clone().unwrap_or_else(|| stem.clone()),
-                source: path.clone(),
-                sha256: None,
-                stored_as: None,
-                quantized: false,
-                family: None,
-                parameters: None,
-                endpoint: None,
-            },
-            awq: None,
-            variants: std::collections::BTreeMap::new(),
-            reference: reference(job, &variants)?,
-        },
+    let made = ImportedPlan {
+        command: job.command.clone(),
+        source: job.file.clone(),
+        source_sha256: completions.sha256.clone(),
+        model: job.model.clone().unwrap_or_else(|| stem.clone()),
         task: None,
-        completions: Some(CompletionsPlan { source: path.clone(), sha256: completions.sha256.clone() }),
-        dataset: DatasetPlan {
-            name: stem,
-            source: path.clone(),
-            requested: path,
-            revision: String::new(),
-            split: String::new(),
-            sha256: completions.questions_sha256(),
-            rows: completions.samples.len(),
-            left_out: None,
-            chosen: completions.samples.len(),
-            selection: "all".to_owned(),
-        },
-        protocol: ProtocolPlan {
-            name: protocol.name.clone(),
-            version: protocol.version,
-            sha256: protocol.sha256.clone(),
-            chat: false,
-            system: None,
-            thinking: None,
-            fewshot_sha256: None,
-        },
-        generated_under: None,
-        generation: GenerationPlan::unknown(completions.repeats()),
-        engine: "elsewhere".to_owned(),
-        batch: None,
-        batching: Batching::default(),
-        dtypes: variants,
-    })
+        protocol: (protocol.name.clone(), protocol.version, protocol.sha256.clone()),
+        dataset: stem,
+        dataset_sha256: Some(completions.questions_sha256()),
+        reference: reference(job, &variants)?,
+    };
+    Ok(made.plan(samples, variants, completions.repeats()))
 }
 
 /// `vllm` of `results/vllm.jsonl`.
@@ -217,13 +165,13 @@ fn scored(row: &Completion, completions: &Completions, protocol: &Protocol) -> S
     }
 }
 
-fn record(
-    plan: EvalPlan,
+/// What the user should know; `asked` is how many completions each variant should have.
+fn notes(
     protocol: &Protocol,
-    (journals, samples): (&[(VariantName, Vec<StoredCompletion>)], &[StoredSample]),
-    answers_sha256: String,
-) -> EvalRecord {
-    let asked = plan.completions_per_variant();
+    journals: &[(VariantName, Vec<StoredCompletion>)],
+    samples: &[StoredSample],
+    asked: usize,
+) -> Vec<String> {
     let short = journals.iter().filter(|(_, completions)| completions.len() < asked);
     let short: Vec<String> = short
         .map(|(variant, completions)| format!("{variant} has {} of {asked} completions", completions.len()))
@@ -232,22 +180,10 @@ fn record(
         "completions made elsewhere, scored by the rules of {} (version {}): speed, load and memory are unknown",
         protocol.name, protocol.version
     );
-    let results = Results {
-        plan,
-        rules: protocol.rule_names(),
-        headline: protocol.headline.clone(),
-        generated_under: None,
-        ground_truth: None,
-        completions: journals,
-        ran: vec![(Vec::new(), None); journals.len()],
-        samples,
-        answers_sha256: Some(answers_sha256),
-        notes: std::iter::once(in_words)
-            .chain((!short.is_empty()).then(|| short.join("; ")))
-            .chain(unreadable_references(protocol, samples))
-            .collect(),
-    };
-    results.record()
+    std::iter::once(in_words)
+        .chain((!short.is_empty()).then(|| short.join("; ")))
+        .chain(unreadable_references(protocol, samples))
+        .collect()
 }
 
 /// References that the headline rule does not find right even where they are all that an answer says; of rules that look for a reference

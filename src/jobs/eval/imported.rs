@@ -10,7 +10,7 @@ use crate::files::sha256;
 use crate::jobs::folder::open_folder;
 use crate::jobs::{Destination, JobError};
 use crate::record::{
-    GenerationPlan, Invocation, ModelPlan, StoredCompletion, StoredSample, TargetPlan, VariantName, answers,
+    GenerationPlan, Invocation, ModelPlan, RunFolder, StoredCompletion, StoredSample, TargetPlan, VariantName, answers,
 };
 use crate::score::Answer;
 
@@ -52,99 +52,131 @@ pub struct ImportedPlan {
     pub reference: Option<VariantName>,
 }
 
+/// Answers that were made elsewhere, with their verdicts, on their way into a run folder.
+pub(super) struct MadeElsewhere<'a> {
+    /// The questions, by row.
+    pub(super) samples: &'a [StoredSample],
+    /// The answers of each variant, each by question and repeat.
+    pub(super) variants: &'a [(VariantName, Vec<StoredCompletion>)],
+    /// The rules that scored them, in order.
+    pub(super) rules: Vec<String>,
+    /// The rule that decides.
+    pub(super) headline: String,
+    /// What the user should know.
+    pub(super) notes: Vec<String>,
+}
+
 /// Writes a run folder; the record and the folder's path.
 pub fn keep_imported(run: &ImportedRun, destination: &Destination) -> Result<(EvalRecord, PathBuf), JobError> {
-    let model = run.plan.model.rsplit('/').next().unwrap_or_default();
-    let name = format!("{model}-{}", run.plan.task.as_ref().map_or(run.plan.protocol.0.as_str(), |task| &task.name));
-    let (folder, plan) = open_folder(destination, false, plan(run), &name)?;
-    let path = folder.path().to_path_buf();
-    let write = || -> Result<EvalRecord, JobError> {
-        folder.write_samples(&run.samples)?;
-        for (variant, completions) in &run.variants {
+    let repeats = run.variants.iter().flat_map(|(_, all)| all).map(|one| one.repeat + 1).max().unwrap_or(1);
+    let variants = run.variants.iter().map(|(variant, _)| variant.clone()).collect();
+    let plan = run.plan.plan(&run.samples, variants, repeats);
+    let asked = plan.completions_per_variant();
+    let short = run.variants.iter().filter(|(_, completions)| completions.len() < asked);
+    let short = short.map(|(variant, own)| format!("{variant} has {} of {asked} answers", own.len()));
+    let made = MadeElsewhere {
+        samples: &run.samples,
+        variants: &run.variants,
+        rules: run.rules.clone(),
+        headline: run.rules.first().cloned().unwrap_or_default(),
+        notes: run.notes.iter().cloned().chain(short).collect(),
+    };
+    made.keep(plan, destination)
+}
+
+impl MadeElsewhere<'_> {
+    /// Writes a run folder; the record and the folder's path.
+    pub(super) fn keep(self, plan: EvalPlan, destination: &Destination) -> Result<(EvalRecord, PathBuf), JobError> {
+        let model = plan.target.model.name.rsplit('/').next().unwrap_or_default();
+        let name = format!("{model}-{}", plan.task.as_ref().map_or(plan.protocol.name.as_str(), |task| &task.name));
+        let (folder, plan) = open_folder(destination, false, plan, &name)?;
+        let path = folder.path().to_path_buf();
+        let record = self.write(&folder, plan).inspect_err(|_| {
+            // Nothing here is resumed: what is half written would only be in the way of the same command.
+            let _ = std::fs::remove_dir_all(&path);
+        })?;
+        Ok((record, path))
+    }
+
+    fn write(self, folder: &RunFolder, plan: EvalPlan) -> Result<EvalRecord, JobError> {
+        folder.write_samples(self.samples)?;
+        for (variant, completions) in self.variants {
             let (mut journal, _) = folder.journal(variant)?;
             completions.iter().try_for_each(|completion| journal.append(completion))?;
             journal.sync()?;
         }
-        let answers = answers(&run.variants)?;
+        let answers = answers(self.variants)?;
         folder.write_answers(&answers)?;
-        let asked = plan.completions_per_variant();
-        let short = run.variants.iter().filter(|(_, completions)| completions.len() < asked);
-        let short = short.map(|(variant, own)| format!("{variant} has {} of {asked} answers", own.len()));
-        let notes = run.notes.iter().cloned().chain(short).collect();
         let results = Results {
-            plan: plan.clone(),
-            headline: run.rules.first().cloned().unwrap_or_default(),
-            rules: run.rules.clone(),
+            plan,
+            rules: self.rules,
+            headline: self.headline,
             generated_under: None,
             ground_truth: None,
-            completions: &run.variants,
-            ran: vec![(Vec::new(), None); run.variants.len()],
-            samples: &run.samples,
+            completions: self.variants,
+            ran: vec![(Vec::new(), None); self.variants.len()],
+            samples: self.samples,
             answers_sha256: Some(sha256(&answers)),
-            notes,
+            notes: self.notes,
         };
         let record = results.record();
         folder.write_record(&record)?;
         Ok(record)
-    };
-    let record = write().inspect_err(|_| {
-        // Nothing here is resumed: what is half written would only be in the way of the same command.
-        let _ = std::fs::remove_dir_all(&path);
-    })?;
-    Ok((record, path))
+    }
 }
 
-fn plan(run: &ImportedRun) -> EvalPlan {
-    let of = &run.plan;
-    let path = std::fs::canonicalize(&of.source).unwrap_or_else(|_| of.source.clone()).display().to_string();
-    let (name, version, hash) = of.protocol.clone();
-    let repeats = run.variants.iter().flat_map(|(_, all)| all).map(|one| one.repeat + 1).max().unwrap_or(1);
-    EvalPlan {
-        invocation: Invocation::now(&of.command),
-        target: TargetPlan {
-            model: ModelPlan {
-                name: of.model.clone(),
-                source: path.clone(),
-                sha256: None,
-                stored_as: None,
-                quantized: false,
-                family: None,
-                parameters: None,
-                endpoint: None,
+impl ImportedPlan {
+    /// The plan of the run folder: of these questions and variants, each with so many answers to a question.
+    pub(super) fn plan(&self, samples: &[StoredSample], variants: Vec<VariantName>, repeats: usize) -> EvalPlan {
+        let path = std::fs::canonicalize(&self.source).unwrap_or_else(|_| self.source.clone()).display().to_string();
+        let (name, version, hash) = self.protocol.clone();
+        EvalPlan {
+            invocation: Invocation::now(&self.command),
+            target: TargetPlan {
+                model: ModelPlan {
+                    name: self.model.clone(),
+                    source: path.clone(),
+                    sha256: None,
+                    stored_as: None,
+                    quantized: false,
+                    family: None,
+                    parameters: None,
+                    endpoint: None,
+                },
+                awq: None,
+                variants: std::collections::BTreeMap::new(),
+                reference: self.reference.clone(),
             },
-            awq: None,
-            variants: std::collections::BTreeMap::new(),
-            reference: of.reference.clone(),
-        },
-        task: of.task.clone(),
-        completions: Some(CompletionsPlan { source: path.clone(), sha256: of.source_sha256.clone() }),
-        dataset: DatasetPlan {
-            name: of.dataset.clone(),
-            source: path.clone(),
-            requested: path,
-            revision: String::new(),
-            split: String::new(),
-            sha256: of.dataset_sha256.clone().unwrap_or_else(|| questions_sha256(&run.samples)),
-            rows: run.samples.len(),
-            left_out: None,
-            chosen: run.samples.len(),
-            selection: "all".to_owned(),
-        },
-        protocol: ProtocolPlan {
-            name,
-            version,
-            sha256: hash,
-            chat: false,
-            system: None,
-            thinking: None,
-            fewshot_sha256: None,
-        },
-        generated_under: None,
-        generation: GenerationPlan::unknown(repeats),
-        engine: "elsewhere".to_owned(),
-        batch: None,
-        batching: Batching::default(),
-        dtypes: run.variants.iter().map(|(variant, _)| variant.clone()).collect(),
+            task: self.task.clone(),
+            completions: Some(CompletionsPlan { source: path.clone(), sha256: self.source_sha256.clone() }),
+            dataset: DatasetPlan {
+                name: self.dataset.clone(),
+                source: path.clone(),
+                requested: path,
+                revision: String::new(),
+                split: String::new(),
+                sha256: self.dataset_sha256.clone().unwrap_or_else(|| questions_sha256(samples)),
+                rows: samples.len(),
+                left_out: None,
+                chosen: samples.len(),
+                selection: "all".to_owned(),
+            },
+            protocol: ProtocolPlan {
+                name,
+                version,
+                sha256: hash,
+                chat: false,
+                system: None,
+                thinking: None,
+                fewshot_sha256: None,
+            },
+            generated_under: None,
+            generation: GenerationPlan::unknown(repeats),
+            engine: "elsewhere".to_owned(),
+            batch: None,
+            batching: Batching::default(),
+            dtypes: variants,
+        }
     }
 }
 

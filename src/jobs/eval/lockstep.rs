@@ -1,9 +1,9 @@
 //! All variants question by question, in small blocks, until enough is shown.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::Ordering;
 
-use super::UntilVariant;
 use super::until::Course;
 use crate::jobs::column::{Column, Task, missing};
 use crate::jobs::each::End;
@@ -24,10 +24,11 @@ struct Lockstep<'a, 'b> {
     failures: Failures,
 }
 
-/// How a variant stands.
-struct Standing {
+/// A variant of which nothing is shown yet.
+struct Undecided {
     variant: VariantName,
-    shown: UntilVariant,
+    /// What its journal holds.
+    done: Vec<StoredCompletion>,
     /// Units that both have answered whole, from the first on.
     units: usize,
 }
@@ -63,15 +64,16 @@ impl Lockstep<'_, '_> {
     /// Whether the user broke off.
     fn work(&mut self, context: &mut JobContext) -> Result<bool, JobError> {
         loop {
-            let undecided = self.undecided()?;
+            let reference = self.journal(&self.reference)?;
+            let undecided = self.undecided(&reference)?;
             let Some(first) = undecided.iter().map(|one| one.units).min() else { return Ok(false) };
             let block = self.block(first);
             if block.is_empty() {
                 return Ok(false);
             }
-            let names = std::iter::once(self.reference.clone()).chain(undecided.into_iter().map(|one| one.variant));
-            for name in names.collect::<Vec<_>>() {
-                match self.ask(&name, &block, context)? {
+            let others = undecided.into_iter().map(|one| (one.variant, one.done));
+            for (name, done) in std::iter::once((self.reference.clone(), reference)).chain(others) {
+                match self.ask(&name, &done, &block, context)? {
                     End::Complete => {}
                     End::Interrupted => return Ok(true),
                     End::Failed(error) => {
@@ -91,18 +93,19 @@ impl Lockstep<'_, '_> {
     }
 
     /// The variants of which nothing is shown yet and that have not failed.
-    fn undecided(&self) -> Result<Vec<Standing>, JobError> {
-        let reference = self.journal(&self.reference)?;
-        let mut standing = Vec::new();
+    fn undecided(&self, reference: &[StoredCompletion]) -> Result<Vec<Undecided>, JobError> {
+        let mut undecided = Vec::new();
         for variant in self.variants.iter().map(|variant| &variant.name).filter(|name| **name != self.reference) {
             if self.failures.iter().any(|(failed, _)| failed == variant) {
                 continue;
             }
-            let (shown, units) = self.course.compare(variant, &reference, &self.journal(variant)?);
-            standing.push(Standing { variant: variant.clone(), shown, units });
+            let done = self.journal(variant)?;
+            let (found, units) = self.course.compare(variant, reference, &done);
+            if found.shown == Shown::Nothing {
+                undecided.push(Undecided { variant: variant.clone(), done, units });
+            }
         }
-        standing.retain(|one| one.shown.shown == Shown::Nothing);
-        Ok(standing)
+        Ok(undecided)
     }
 
     fn journal(&self, variant: &VariantName) -> Result<Vec<StoredCompletion>, JobError> {
@@ -124,26 +127,33 @@ impl Lockstep<'_, '_> {
         rows
     }
 
-    /// Has a variant answer what it lacks of a block.
-    fn ask(&mut self, name: &VariantName, block: &[usize], context: &mut JobContext) -> Result<End, JobError> {
+    /// Has a variant, whose journal holds `done`, answer what it lacks of a block.
+    fn ask(
+        &mut self,
+        name: &VariantName,
+        done: &[StoredCompletion],
+        block: &[usize],
+        context: &mut JobContext,
+    ) -> Result<End, JobError> {
         let Some(variant) = self.variants.get(name) else { return Ok(End::Complete) };
         let missing: Vec<_> =
-            missing(self.task, name)?.into_iter().filter(|one| block.contains(&one.prepared.sample)).collect();
+            missing(self.task, done, name)?.into_iter().filter(|one| block.contains(&one.prepared.sample)).collect();
         if missing.is_empty() {
             return Ok(End::Complete);
         }
-        if !self.open.contains_key(name) {
-            match Column::open(self.task, variant, context)? {
-                Ok(mut column) => {
-                    column.is_not_alone();
-                    self.open.insert(name.clone(), column);
+        let column = match self.open.entry(name.clone()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => {
+                let (journal, _) = self.task.folder.journal(name)?;
+                match Column::open(self.task, variant, journal, done.len(), context)? {
+                    Ok(mut column) => {
+                        column.is_not_alone();
+                        place.insert(column)
+                    }
+                    Err(error) => return Ok(End::Failed(error.into())),
                 }
-                Err(error) => return Ok(End::Failed(error.into())),
             }
-        }
-        match self.open.get_mut(name) {
-            Some(column) => column.generate(&missing, None, context),
-            None => Ok(End::Complete),
-        }
+        };
+        column.generate(&missing, None, context)
     }
 }

@@ -143,10 +143,10 @@ pub fn read_answers(run: &StoredRun, choice: &ReadingChoice) -> Result<Reading, 
         let of = |column: usize| columns.get(column).and_then(|(_, completions)| completions.get(key).copied());
         let considered: Vec<usize> = flipped.map_or_else(|| (0..columns.len()).collect(), |one| vec![one]);
         let meets_one = |one: &StoredCompletion| {
-            (!choice.wrong || right(one, &rule) == Some(false)) && (!choice.cut || one.finish.is_cut())
+            (!choice.wrong || one.is_right(&rule) == Some(false)) && (!choice.cut || one.finish.is_cut())
         };
         let is_flip = |one: usize| {
-            let verdict = |column| of(column).and_then(|completion| right(completion, &rule));
+            let verdict = |column| of(column).and_then(|completion| completion.is_right(&rule));
             verdict(one).zip(verdict(against)).is_some_and(|(own, there)| own != there)
         };
         (wanted.is_empty() || wanted.contains(&key.0))
@@ -231,10 +231,6 @@ fn conditions(choice: &ReadingChoice, rule: &str, against: &VariantName) -> Vec<
     flipped.into_iter().chain(wrong).chain(cut).collect()
 }
 
-fn right(completion: &StoredCompletion, rule: &str) -> Option<bool> {
-    completion.scores.iter().find(|score| score.rule == rule).map(|score| score.correct)
-}
-
 fn read_sample(
     key: (usize, usize),
     question: Option<&StoredSample>,
@@ -269,8 +265,8 @@ fn read_answer(
     let cut = completion.finish.is_cut();
     ReadAnswer {
         variant: variant.clone(),
-        right: right(completion, rule),
-        right_there: there.and_then(|there| right(there, rule)),
+        right: completion.is_right(rule),
+        right_there: there.and_then(|there| there.is_right(rule)),
         finish: completion.finish,
         cut,
         output_tokens: completion.output_tokens(),

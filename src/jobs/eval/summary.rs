@@ -141,17 +141,14 @@ fn total(completions: &[StoredCompletion], tokens: impl Fn(&StoredCompletion) ->
 
 fn summarise_rule(rule: &str, measured: &Measured, reference: Option<&Measured>, asked: &Asked) -> RuleRecord {
     let completions = measured.completions;
-
     let scores = || {
         let score = |completion: &'_ StoredCompletion| completion.scores.iter().position(|score| score.rule == rule);
         completions
             .iter()
             .filter_map(move |completion| Some((completion.finish.is_cut(), &completion.scores[score(completion)?])))
     };
-    let is_right =
-        |completion: &StoredCompletion| completion.scores.iter().any(|score| score.rule == rule && score.correct);
-    let right: Vec<(ClusterKey, bool)> =
-        completions.iter().map(|completion| (asked.clusters.of(completion.sample), is_right(completion))).collect();
+    let right = completions.iter().map(|one| (asked.clusters.of(one.sample), one.is_right(rule) == Some(true)));
+    let right: Vec<(ClusterKey, bool)> = right.collect();
     RuleRecord {
         rule: rule.to_owned(),
         extracted: scores().filter(|(_, score)| score.value.is_some()).count(),
@@ -209,13 +206,7 @@ fn lengths(completions: &[StoredCompletion], reference: Option<&Measured>, clust
 }
 
 fn verdicts(rule: &str, completions: &[StoredCompletion]) -> Verdicts {
-    completions
-        .iter()
-        .filter_map(|completion| {
-            let score = completion.scores.iter().find(|score| score.rule == rule)?;
-            Some(((completion.sample, completion.repeat), score.correct))
-        })
-        .collect()
+    completions.iter().filter_map(|one| Some(((one.sample, one.repeat), one.is_right(rule)?))).collect()
 }
 
 /// Joules of all of a variant's sessions; unknown where one does not say.

@@ -104,7 +104,7 @@ pub(super) struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    /// The order is drawn by the plan's seed and hangs on the rows alone.
+    /// The order is drawn by the plan's seed and depends on the rows alone.
     pub(super) fn new(until: Until, plan: &EvalPlan, rule: &'a str, samples: &[StoredSample]) -> Self {
         /// So that no request's seed is the same.
         const ORDER: u64 = 0x6f72_6465_7200_0000;
@@ -173,11 +173,7 @@ impl<'a> Course<'a> {
     }
 
     fn verdicts(&self, completions: &[StoredCompletion]) -> Verdicts {
-        let of = |one: &StoredCompletion| {
-            let score = one.scores.iter().find(|score| score.rule == self.rule)?;
-            Some(((one.sample, one.repeat), score.correct))
-        };
-        completions.iter().filter_map(of).collect()
+        completions.iter().filter_map(|one| Some(((one.sample, one.repeat), one.is_right(self.rule)?))).collect()
     }
 
     /// What the journals of a run show in the end.

@@ -36,7 +36,8 @@ pub(super) fn summarise(
             bits_per_byte: nats_per_token
                 .zip(tokens_a_byte)
                 .map(|(nats, tokens)| nats.scaled(tokens / std::f64::consts::LN_2)),
-            against: against.and_then(|reference| divergence(reference, &runner.scores, plan, inputs, worst)),
+            against: against
+                .and_then(|reference| divergence(reference, &runner.scores, (&blocks, plan.done), inputs, worst)),
         }
     };
     runners.iter().map(summary).collect()
@@ -45,29 +46,29 @@ pub(super) fn summarise(
 fn divergence(
     reference: &[TokenScore],
     this: &[TokenScore],
-    plan: &WindowPlan,
+    (blocks, done): (&[usize], usize),
     inputs: &PerplexityInputs,
     worst: usize,
 ) -> Option<Divergence> {
-    let blocks = &inputs.blocks(plan.done)[..];
     let divergences: Vec<f64> = this.iter().map(|score| score.kl).collect::<Option<_>>()?;
     let pairs = || reference.iter().zip(this);
     let same: Vec<f64> = pairs().map(|(a, b)| f64::from(u8::from(a.best == b.best))).collect();
-    let change: Vec<f64> = pairs().map(|(a, b)| b.log_probability - a.log_probability).collect();
-    let probability = |score: &TokenScore| libm::exp(score.log_probability);
-    let probability_change: Vec<f64> = pairs().map(|(a, b)| probability(b) - probability(a)).collect();
     let log_probabilities =
         |scores: &[TokenScore]| scores.iter().map(|score| score.log_probability).collect::<Vec<_>>();
+    let (of_reference, of_this) = (log_probabilities(reference), log_probabilities(this));
+    let change: Vec<f64> = of_reference.iter().zip(&of_this).map(|(a, b)| b - a).collect();
+    let probability_change: Vec<f64> =
+        of_reference.iter().zip(&of_this).map(|(a, b)| libm::exp(*b) - libm::exp(*a)).collect();
     let log_probability_change = Estimate::of_blocks(&change, blocks)?;
     Some(Divergence {
         kl: spread(&divergences, blocks)?,
         same_best: Estimate::of_blocks(&same, blocks)?,
         log_probability_change,
         perplexity_ratio: log_probability_change.scaled(-1.0).exponential(),
-        perplexity_difference: perplexity_difference(&log_probabilities(reference), &log_probabilities(this), blocks),
-        correlation: correlation(&log_probabilities(reference), &log_probabilities(this)),
+        perplexity_difference: perplexity_difference(&of_reference, &of_this, blocks),
+        correlation: correlation(&of_reference, &of_this),
         probability_change: Some(changed(&probability_change, blocks)?),
-        departures: departures(reference, this, inputs, plan.done),
+        departures: departures(reference, this, inputs, done),
         worst: worst_tokens(reference, this, inputs, worst.max(WORST)),
     })
 }
