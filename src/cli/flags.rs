@@ -53,6 +53,30 @@ impl Flag {
     }
 }
 
+/// A part of a command line: a flag of [`FLAGS`] with its value, or any other word.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) flag: Option<&'static Flag>,
+    pub(super) value: Option<&'a str>,
+    /// As typed: two words where the value stands behind the flag.
+    pub(super) words: &'a [String],
+}
+
+/// A command line without the program's name. The word behind a flag that takes a value is its value, whatever it looks like.
+pub(super) fn parts(command: &[String]) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut rest = command.get(1..).unwrap_or_default();
+    while let Some(word) = rest.first() {
+        let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+        let flag = FLAGS.iter().find(|flag| flag.long() == name);
+        let follows = flag.filter(|flag| flag.takes_value && value.is_none()).and(rest.get(1));
+        let (words, after) = rest.split_at(if follows.is_some() { 2 } else { 1 });
+        parts.push(Part { flag, value: value.or_else(|| follows.map(String::as_str)), words });
+        rest = after;
+    }
+    parts
+}
+
 const VALUE: bool = true;
 const ALONE: bool = false;
 

@@ -92,14 +92,14 @@ pub(super) fn catch_interrupts() -> Result<&'static AtomicBool, JobError> {
 fn end_without_steps() {
     let interrupted = Instant::now();
     // Since when no step comes.
-    let mut without = Some(interrupted);
+    let mut without = interrupted;
     loop {
-        without = match steps() {
-            Steps::None => without.or(Some(Instant::now())),
-            _ => None,
-        };
-        let is_over = match steps() {
-            Steps::None => without.is_some_and(|since| since.elapsed() > WITHOUT_STEPS),
+        let steps = steps();
+        if !matches!(steps, Steps::None) {
+            without = Instant::now();
+        }
+        let is_over = match steps {
+            Steps::None => without.elapsed() > WITHOUT_STEPS,
             Steps::Since(last) => last.max(interrupted).elapsed() > SINCE_STEP,
             Steps::Always => false,
         };
@@ -111,8 +111,8 @@ fn end_without_steps() {
     }
 }
 
-/// What whoever started the program wants it to outlive: `nohup` ignores the end of a terminal. These are ignored from here on, until
-/// somebody listens for them.
+/// Signals that the parent process has set to be ignored, as `nohup` does with the end of a terminal. They are ignored from here on,
+/// until a handler is set.
 fn ignored_signals() -> Vec<Signal> {
     [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]
         .into_iter()

@@ -28,7 +28,7 @@ pub fn run_isolated(mut words: impl Iterator<Item = OsString>) -> Option<Exit> {
         return None;
     }
     let job = job(&words.next()?)?;
-    // On a stack of a known size: a main thread's is as large as whoever started the program likes.
+    // On a stack of a known size: the main thread's is what the parent process's limit says.
     let work = std::thread::Builder::new().stack_size(STACK).spawn(|| answer(job));
     let done = work.ok().and_then(|work| work.join().ok()).is_some_and(|result| result.is_ok());
     Some(if done { Exit::Success } else { Exit::EngineFailure })

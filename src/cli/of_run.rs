@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::flags::FLAGS;
+use super::flags::parts;
 use super::model::ModelArguments;
 use super::printer::note;
 use crate::jobs::JobError;
@@ -51,21 +51,8 @@ pub(super) fn with_model_of_run(
 
 /// The values that a command line gives a flag, as typed.
 fn values(command: &[String], id: &str) -> Vec<String> {
-    let long = format!("--{}", id.replace('_', "-"));
-    let mut found = Vec::new();
-    let mut words = command.iter().skip(1);
-    while let Some(word) = words.next() {
-        let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-        let takes_value = name == long || FLAGS.iter().any(|flag| flag.takes_value && flag.long() == name);
-        let value = match value {
-            Some(value) => Some(value.to_owned()),
-            // The word behind a flag is its value, whatever it looks like.
-            None if takes_value => words.next().cloned(),
-            None => None,
-        };
-        found.extend(value.filter(|_| name == long));
-    }
-    found
+    let own = parts(command).into_iter().filter(|part| part.flag.is_some_and(|flag| flag.id == id));
+    own.filter_map(|part| part.value).map(str::to_owned).collect()
 }
 
 /// A path as it is from here; what is none stays.

@@ -103,13 +103,14 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
     let gate = baseline.map(|baseline| baseline.gate(&runs)).transpose()?;
     let mut comparison = Comparison::new(&runs, outside, gate, command);
     comparison.deny_notes = arguments.deny_notes;
-    let (csv_raw, colour) = (arguments.csv_raw, to_terminal);
-    let made_from = Report { comparison: &comparison, runs: &runs, templates: &templates, csv_raw, colour };
+    let csv_raw = arguments.csv_raw;
+    let made_from =
+        Report { comparison: &comparison, runs: &runs, templates: &templates, csv_raw, colour: to_terminal };
     let text = format.render(&made_from)?;
     let text = match format.name() {
         "github" => commands(&text),
         "csv" if csv_raw => text,
-        _ => outgoing(&text, colour),
+        _ => outgoing(&text, to_terminal),
     };
     emit(text, arguments.out.as_deref())?;
     if format.name() == "github" {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::baseline::BaselineArguments;
 use super::exit::Exit;
-use super::flags::{FLAGS, OnResume};
+use super::flags::{FLAGS, OnResume, parts};
 use super::output::{OutputArguments, colour};
 use super::printer::{is_quiet, note};
 use super::show::print_run;
@@ -185,23 +185,15 @@ impl ResumeArguments {
     fn words(&self, program: &str, begun: &Glance) -> Result<Vec<String>, JobError> {
         let given = self.given()?;
         let mut words = vec![program.to_owned()];
-        let mut old = begun.command.iter().skip(1);
-        while let Some(word) = old.next() {
-            let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
-            let Some(flag) = FLAGS.iter().find(|flag| flag.long() == name) else {
-                words.push(word.clone());
-                continue;
-            };
-            let follows = if flag.takes_value && value.is_none() { old.next() } else { None };
-            // What a run has ended at does not end it again.
-            let is_reached = flag.id == "until" && begun.status == RunStatus::Decided;
-            let is_free = flag.on_resume == OnResume::Free;
-            if is_reached {
-                continue;
-            }
-            if !is_free || !given.iter().any(|(id, _)| *id == flag.id) {
-                words.push(word.clone());
-                words.extend(follows.cloned());
+        for part in parts(&begun.command) {
+            let is_kept = part.flag.is_none_or(|flag| {
+                // What a run has ended at does not end it again.
+                let is_reached = flag.id == "until" && begun.status == RunStatus::Decided;
+                let is_replaced = flag.on_resume == OnResume::Free && given.iter().any(|(id, _)| *id == flag.id);
+                !is_reached && !is_replaced
+            });
+            if is_kept {
+                words.extend_from_slice(part.words);
             }
         }
         for (id, value) in given {

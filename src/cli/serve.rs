@@ -139,7 +139,7 @@ pub(super) fn run(arguments: &ServeArguments, command: Vec<String>) -> Result<Ex
     Ok(Exit::Success)
 }
 
-/// The address on stdout, for whoever started it.
+/// The address on stdout, for the process that started the server.
 fn announce(serving: &Serving) -> Result<(), JobError> {
     // From now on answers are let finish, for as long as `--drain-seconds` says.
     steps_come();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::file::fault;
+use super::file::{ExportedFile, fault};
 use super::rows::rows;
 use super::{inspect, lm_eval, parquet};
 use crate::fault::Fault;
@@ -10,15 +10,15 @@ use crate::files::write_atomically;
 use crate::jobs::JobError;
 use crate::jobs::eval::StoredRun;
 
-/// What a format is written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a format is written as, and by what.
+#[derive(Debug, Clone, Copy)]
 enum Shape {
     /// Text, for stdout or a file.
-    Text,
-    /// One file.
-    File,
+    Text(fn(&StoredRun) -> Result<String, JobError>),
+    /// One file, whose name ends in the format's.
+    File(fn(&StoredRun) -> Result<Vec<u8>, JobError>),
     /// A folder of files.
-    Folder,
+    Folder(fn(&StoredRun) -> Result<Vec<ExportedFile>, JobError>),
 }
 
 /// A format that runs are written in.
@@ -36,12 +36,16 @@ pub const EXPORT_FORMATS: [ExportFormat; 5] = [
     ExportFormat {
         name: "lm-eval",
         description: "a folder a variant, as lm-evaluation-harness writes it",
-        shape: Shape::Folder,
+        shape: Shape::Folder(lm_eval::files),
     },
-    ExportFormat { name: "inspect", description: "a log a variant, as Inspect AI writes it", shape: Shape::Folder },
-    ExportFormat { name: "jsonl", description: "a JSON object an answer", shape: Shape::Text },
-    ExportFormat { name: "json", description: "the same as one JSON document", shape: Shape::Text },
-    ExportFormat { name: "parquet", description: "the same as columns", shape: Shape::File },
+    ExportFormat {
+        name: "inspect",
+        description: "a log a variant, as Inspect AI writes it",
+        shape: Shape::Folder(inspect::files),
+    },
+    ExportFormat { name: "jsonl", description: "a JSON object an answer", shape: Shape::Text(lines) },
+    ExportFormat { name: "json", description: "the same as one JSON document", shape: Shape::Text(document) },
+    ExportFormat { name: "parquet", description: "the same as columns", shape: Shape::File(columns) },
 ];
 
 /// One export.
@@ -77,15 +81,14 @@ pub fn export(export: &Export) -> Result<Exported, JobError> {
     let format = ExportFormat::parse(export.format)?;
     let output = export.output.map(Path::to_path_buf);
     match (format.shape, output) {
-        (Shape::Text, None) => Ok(Exported::Text(text(export.run, format.name)?)),
-        (Shape::Text, Some(path)) => write_file(path, (text(export.run, format.name)? + "\n").as_bytes()),
-        (Shape::File, path) => {
-            let path = path.unwrap_or_else(|| PathBuf::from(format!("{}.parquet", run_name(export.run))));
-            write_file(path, &parquet::write(&rows(export.run), &export.run.record.rules())?)
+        (Shape::Text(write), None) => Ok(Exported::Text(write(export.run)?)),
+        (Shape::Text(write), Some(path)) => write_file(path, (write(export.run)? + "\n").as_bytes()),
+        (Shape::File(write), path) => {
+            let path = path.unwrap_or_else(|| PathBuf::from(format!("{}.{}", run_name(export.run), format.name)));
+            write_file(path, &write(export.run)?)
         }
-        (Shape::Folder, path) => {
+        (Shape::Folder(write), path) => {
             let folder = path.unwrap_or_else(|| PathBuf::from(format!("{}-{}", run_name(export.run), format.name)));
-            let write = if format.name == "lm-eval" { lm_eval::files } else { inspect::files };
             let files = write(export.run)?;
             let written = files.into_iter().map(|file| {
                 let path = folder.join(file.path);
@@ -97,15 +100,19 @@ pub fn export(export: &Export) -> Result<Exported, JobError> {
     }
 }
 
-/// JSON lines, or one document with all of them.
-fn text(run: &StoredRun, format: &str) -> Result<String, JobError> {
+fn lines(run: &StoredRun) -> Result<String, JobError> {
     let rows = rows(run);
-    if format == "json" {
-        let document = serde_json::json!({"kind": "export", "format": 1, "run": run.path, "answers": rows});
-        return serde_json::to_string_pretty(&document).map_err(|error| fault(&error));
-    }
     let lines = rows.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>().map_err(|error| fault(&error))?;
     Ok(lines.join("\n"))
+}
+
+fn document(run: &StoredRun) -> Result<String, JobError> {
+    let document = serde_json::json!({"kind": "export", "format": 1, "run": run.path, "answers": rows(run)});
+    serde_json::to_string_pretty(&document).map_err(|error| fault(&error))
+}
+
+fn columns(run: &StoredRun) -> Result<Vec<u8>, JobError> {
+    parquet::write(&rows(run), &run.record.rules())
 }
 
 /// The name of the run's folder.

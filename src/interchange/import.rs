@@ -125,9 +125,10 @@ fn read_folder(folder: &Path, depth: usize, found: &mut Vec<Told>) -> Result<(),
     }
     if samples.is_empty() {
         for path in all.iter().filter(|path| path.is_file() && path.extension().is_some_and(|end| end == "json")) {
-            let json = read_text(path).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
-            if json.is_some_and(|json| inspect::is_log(&json)) {
-                found.extend(read_log(path)?);
+            let Ok(text) = read_text(path) else { continue };
+            let Ok(json) = serde_json::from_str::<Value>(&text) else { continue };
+            if inspect::is_log(&json) {
+                found.push(inspect::read(path, &text, &json)?);
             }
         }
     }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use parquet::basic::Compression;
+use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, Type as PhysicalType};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::{Type, TypePtr};
 use serde_json::Value;
 
@@ -80,19 +79,8 @@ fn columns<'a>(rows: &'a [ExportedRow<'a>], rules: &[&str]) -> Vec<Column<'a>> {
 }
 
 fn write_columns(columns: &[Column]) -> Result<Vec<u8>, ParquetError> {
-    let fields = columns.iter().enumerate().map(|(index, column)| match column.cells {
-        Cells::Text(_) => format!("optional binary c{index} (UTF8);"),
-        Cells::Whole(_) => format!("optional int64 c{index};"),
-        Cells::Number(_) => format!("optional double c{index};"),
-        Cells::Flag(_) => format!("optional boolean c{index};"),
-        Cells::List(_) => {
-            format!("optional group c{index} (LIST) {{ repeated group list {{ required int32 element; }} }}")
-        }
-    });
-    // The parser takes no name with spaces or commas, which a rule's may have.
-    let parsed = parse_message_type(&format!("message answers {{ {} }}", fields.collect::<String>()))?;
-    let named = parsed.get_fields().iter().zip(columns).map(|(field, column)| renamed(field, &column.name));
-    let schema = Type::group_type_builder("answers").with_fields(named.collect::<Result<_, _>>()?).build()?;
+    let fields: Vec<TypePtr> = columns.iter().map(field).collect::<Result<_, _>>()?;
+    let schema = Type::group_type_builder("answers").with_fields(fields).build()?;
     let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
     let mut bytes = Vec::new();
     let mut file = SerializedFileWriter::new(&mut bytes, Arc::new(schema), Arc::new(properties))?;
@@ -105,23 +93,31 @@ fn write_columns(columns: &[Column]) -> Result<Vec<u8>, ParquetError> {
     Ok(bytes)
 }
 
-fn renamed(field: &TypePtr, name: &str) -> Result<TypePtr, ParquetError> {
-    let info = field.get_basic_info();
-    let made = if field.is_primitive() {
-        Type::primitive_type_builder(name, field.get_physical_type())
-            .with_repetition(info.repetition())
-            .with_converted_type(info.converted_type())
-            .with_logical_type(info.logical_type_ref().cloned())
-            .build()?
-    } else {
-        Type::group_type_builder(name)
-            .with_repetition(info.repetition())
-            .with_converted_type(info.converted_type())
-            .with_logical_type(info.logical_type_ref().cloned())
-            .with_fields(field.get_fields().to_vec())
-            .build()?
+fn field(column: &Column) -> Result<TypePtr, ParquetError> {
+    let name = column.name.as_str();
+    let plain = |physical: PhysicalType, converted: ConvertedType| {
+        let builder = Type::primitive_type_builder(name, physical).with_repetition(Repetition::OPTIONAL);
+        builder.with_converted_type(converted).build()
     };
-    Ok(Arc::new(made))
+    let made = match column.cells {
+        Cells::Text(_) => plain(PhysicalType::BYTE_ARRAY, ConvertedType::UTF8),
+        Cells::Whole(_) => plain(PhysicalType::INT64, ConvertedType::NONE),
+        Cells::Number(_) => plain(PhysicalType::DOUBLE, ConvertedType::NONE),
+        Cells::Flag(_) => plain(PhysicalType::BOOLEAN, ConvertedType::NONE),
+        Cells::List(_) => {
+            let element = Type::primitive_type_builder("element", PhysicalType::INT32);
+            let element = element.with_repetition(Repetition::REQUIRED).build()?;
+            let list = Type::group_type_builder("list").with_repetition(Repetition::REPEATED);
+            let list = list.with_fields(vec![Arc::new(element)]).build()?;
+            Type::group_type_builder(name)
+                .with_repetition(Repetition::OPTIONAL)
+                .with_logical_type(Some(LogicalType::List))
+                .with_converted_type(ConvertedType::LIST)
+                .with_fields(vec![Arc::new(list)])
+                .build()
+        }
+    };
+    made.map(Arc::new)
 }
 
 fn write_cells(group: &mut SerializedRowGroupWriter<'_, &mut Vec<u8>>, cells: &Cells) -> Result<(), ParquetError> {

@@ -57,6 +57,13 @@ pub struct ExportedRow<'a> {
     pub scores: Map<String, Value>,
 }
 
+impl ExportedRow<'_> {
+    /// Whether a rule finds it right.
+    pub(super) fn is_right(&self, rule: &str) -> bool {
+        self.scores.get(rule).is_some_and(|score| score["correct"] == true)
+    }
+}
+
 /// Every answer of a run: by variant, question and repeat.
 pub(super) fn rows<'a>(run: &'a StoredRun) -> Vec<ExportedRow<'a>> {
     let questions: HashMap<usize, &'a StoredSample> =

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::origin::Origin;
 use crate::engine::{CountedBy, Finish, Timings};
 use crate::jobs::eval::TaskPlan;
 use crate::record::{StoredCompletion, StoredSample, StoredThought};
@@ -41,6 +42,21 @@ pub(super) struct Told {
     pub(super) answers: Vec<StoredCompletion>,
     /// What the user should know.
     pub(super) notes: Vec<String>,
+}
+
+impl Told {
+    /// What an export of ours says of its run goes before what can be told from the tool's own fields.
+    pub(super) fn with_origin(mut self, origin: Option<Origin>) -> Self {
+        let Some(origin) = origin else { return self };
+        self.tool = format!("evalsuite {}", origin.version);
+        self.task = origin.task;
+        self.protocol = (origin.protocol, origin.protocol_version, origin.protocol_sha256);
+        self.dataset = (origin.dataset, Some(origin.dataset_sha256));
+        if let Some(at) = self.rules.iter().position(|rule| *rule == origin.headline) {
+            self.rules[..=at].rotate_right(1);
+        }
+        self
+    }
 }
 
 /// One answer, as far as tools tell of one.
@@ -105,6 +121,27 @@ pub(super) fn verdict(value: &Value) -> Option<bool> {
         },
         _ => None,
     }
+}
+
+/// Those of which every score is a verdict, in the order in which they first stand; a note names the others.
+pub(super) fn only_verdicts<K: PartialEq>(
+    scores: impl Iterator<Item = (K, Option<bool>)>,
+    name: impl Fn(&K) -> String,
+    notes: &mut Vec<String>,
+) -> Vec<K> {
+    let mut found: Vec<(K, bool)> = Vec::new();
+    for (key, verdict) in scores {
+        match found.iter_mut().find(|(own, _)| *own == key) {
+            Some((_, is_verdict)) => *is_verdict &= verdict.is_some(),
+            None => found.push((key, verdict.is_some())),
+        }
+    }
+    let (kept, left_out): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, is_verdict)| *is_verdict);
+    if !left_out.is_empty() {
+        let names: Vec<String> = left_out.iter().map(|(key, _)| name(key)).collect();
+        notes.push(format!("left out, for it is neither right nor wrong by sample: {}", names.join(", ")));
+    }
+    kept.into_iter().map(|(key, _)| key).collect()
 }
 
 /// Says where the share of right answers is not what the tool told.

@@ -98,7 +98,8 @@ struct Filling {
 }
 
 /// Fills in `template`, which messages call `name`; `origin` is the one to start from. A name that ends in `.html` escapes what is put
-/// into it, as Markdown does where it ends in `.md`; everywhere others' text is text alone ([`crate::shown`]). A template that is not of this program is filled in by a child process, for tera bounds neither memory nor stack.
+/// into it, as Markdown does where it ends in `.md`; everywhere others' text is text alone ([`crate::shown`]). A template that is not of
+/// this program is filled in by a child process, for tera bounds neither memory nor stack.
 pub(super) fn fill(
     colour: bool,
     name: &str,

@@ -1,6 +1,5 @@
 //! Files of a model that mean harm: every one ends as a mistake with a hint, soon, and within the memory of a small machine.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use crate::checkout;
 use crate::models::opt_folder;
 use crate::program::{evalsuite, mistake, text};
 
-/// What the users may wait at most, on a machine that does other things too.
+/// How long a refusal may take at most, on a machine that does other things too.
 const SOON: Duration = Duration::from_secs(15);
 
 /// The bundled model, with what `change` makes of one of its files.
@@ -131,20 +130,12 @@ fn archive(pickle: &[u8]) -> Vec<u8> {
     facts.extend(crc32fast::hash(pickle).to_le_bytes());
     facts.extend([size.to_le_bytes(), size.to_le_bytes()].concat());
     facts.extend([name.len() as u8, 0, 0, 0]);
-    let mut bytes = [&b"PK\x03\x04"[..], &facts, name, pickle].concat();
+    let bytes = [&b"PK\x03\x04"[..], &facts, name, pickle].concat();
     let directory = bytes.len() as u32;
     let entry = [&b"PK\x01\x02\x14\x00"[..], &facts, &[0; 14], name].concat();
-    let _ = bytes.write(&entry).unwrap();
-    let _ = bytes.write(
-        &[
-            &b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..],
-            &(entry.len() as u32).to_le_bytes(),
-            &directory.to_le_bytes(),
-            &[0, 0],
-        ]
-        .concat(),
-    );
-    bytes
+    let size = entry.len() as u32;
+    let end = [&b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..], &size.to_le_bytes(), &directory.to_le_bytes(), &[0, 0]].concat();
+    [bytes, entry, end].concat()
 }
 
 #[test]

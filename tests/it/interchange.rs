@@ -31,6 +31,11 @@ fn read(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
+/// The JSON value of each line.
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 /// A run of two variants, `greedy`, and one of repeats, `sampled`.
 static WORLD: LazyLock<TempDir> = LazyLock::new(|| {
     let world = tempfile::tempdir().unwrap();
@@ -68,13 +73,8 @@ fn exported(run: &str, format: &str) -> (TempDir, PathBuf) {
 fn json_lines_have_every_answer_with_its_question_and_scores() {
     for run in ["greedy", "sampled"] {
         let folder = WORLD.path().join(run);
-        let lines = says(WORLD.path(), &format!("export {run}")).0;
-        let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let answers: Vec<Value> = fs::read_to_string(folder.join("answers.jsonl"))
-            .unwrap()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let rows = lines(&says(WORLD.path(), &format!("export {run}")).0);
+        let answers = answers(&folder);
         assert_eq!(rows.len(), answers.len());
         for (row, answer) in rows.iter().zip(&answers) {
             for (own, theirs) in [("variant", "dtype"), ("sample", "sample"), ("repeat", "repeat"), ("text", "text")] {
@@ -100,7 +100,6 @@ fn json_lines_have_every_answer_with_its_question_and_scores() {
     }
     // In a file they are the same, each line whole.
     let (_out, path) = exported("greedy", "jsonl");
-    let lines = |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
     assert_eq!(lines(&fs::read_to_string(path).unwrap()), lines(&says(WORLD.path(), "export greedy").0));
 }
 
@@ -119,8 +118,7 @@ fn cell(field: &Field) -> Value {
 
 #[test]
 fn parquet_has_the_same_in_columns() {
-    let lines = says(WORLD.path(), "export sampled").0;
-    let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows = lines(&says(WORLD.path(), "export sampled").0);
     let (_out, path) = exported("sampled", "parquet");
     let file = SerializedFileReader::new(Bytes::from(fs::read(path).unwrap())).unwrap();
     let read: Vec<_> = file.get_row_iter(None).unwrap().map(Result::unwrap).collect();
@@ -213,8 +211,7 @@ fn right(run: &Path, variant: &str) -> Vec<(String, u64, u64)> {
 }
 
 fn answers(run: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(run.join("answers.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines(&fs::read_to_string(run.join("answers.jsonl")).unwrap())
 }
 
 #[test]
@@ -241,12 +238,11 @@ fn what_was_exported_comes_back_with_the_same_accuracy_and_answers() {
                 assert_eq!(scores(theirs), scores(own), "{format}");
             }
             let samples = |run: &Path| -> Vec<Value> {
-                let text = fs::read_to_string(run.join("samples.jsonl")).unwrap();
-                let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-                for line in &mut lines {
-                    line.as_object_mut().unwrap().remove("crc32");
+                let mut samples = lines(&fs::read_to_string(run.join("samples.jsonl")).unwrap());
+                for sample in &mut samples {
+                    sample.as_object_mut().unwrap().remove("crc32");
                 }
-                lines
+                samples
             };
             assert_eq!(samples(&run), samples(&original), "{format}");
             // It is the same questions, asked and scored the same: it can be a baseline of the run that it was.

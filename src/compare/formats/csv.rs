@@ -1,7 +1,5 @@
 //! CSV: one line a sample, repeat and row of the table.
 
-use std::borrow::Cow;
-
 use super::{Report, ReportFormat};
 use crate::compare::comparison::Comparison;
 use crate::compare::samples::{Questions, divergence_of};
@@ -35,8 +33,8 @@ fn csv(comparison: &Comparison, runs: &[StoredRun], raw: bool) -> Result<String,
     let fault = |error: &dyn std::fmt::Display| ReportError::fault("CSV", error);
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut write = |cells: Vec<String>| {
-        let cells = cells.iter().map(|cell| if raw { Cow::Borrowed(cell.as_str()) } else { csv_cell(cell) });
-        writer.write_record(cells.map(Cow::into_owned)).map_err(|error| fault(&error))
+        let cells = cells.into_iter().map(|cell| if raw { cell } else { csv_cell(&cell).into_owned() });
+        writer.write_record(cells).map_err(|error| fault(&error))
     };
     write(header(comparison))?;
     let questions: Vec<Questions> = runs.iter().map(Questions::new).collect();

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::files::sha256;
 use crate::interchange::origin::Origin;
-use crate::interchange::told::{Told, ToldAnswer, check_accuracy, question, verdict};
+use crate::interchange::told::{Told, ToldAnswer, check_accuracy, only_verdicts, question, verdict};
 use crate::jobs::JobError;
 use crate::record::StoredSample;
 use crate::score::Extraction;
@@ -69,44 +69,27 @@ pub(in crate::interchange) fn read(path: &Path, text: &str, log: &Value) -> Resu
     Ok(Told {
         path: path.to_path_buf(),
         sha256: sha256(text.as_bytes()),
-        tool: origin
-            .as_ref()
-            .map_or_else(|| format!("Inspect AI{package}"), |origin| format!("evalsuite {}", origin.version)),
+        tool: format!("Inspect AI{package}"),
         model: if origin.is_some() { model.trim_start_matches("evalsuite/") } else { model }.to_owned(),
         precision: spec["model_args"]["dtype"].as_str().map(str::to_owned),
         place,
-        task: origin.as_ref().and_then(|origin| origin.task.clone()),
-        protocol: origin.as_ref().map_or_else(
-            || (name.clone(), version, sha256(decides.as_bytes())),
-            |origin| (origin.protocol.clone(), origin.protocol_version, origin.protocol_sha256.clone()),
-        ),
-        dataset: origin.as_ref().map_or_else(
-            || (spec["dataset"]["name"].as_str().unwrap_or(&name).to_owned(), None),
-            |origin| (origin.dataset.clone(), Some(origin.dataset_sha256.clone())),
-        ),
+        task: None,
+        protocol: (name.clone(), version, sha256(decides.as_bytes())),
+        dataset: (spec["dataset"]["name"].as_str().unwrap_or(&name).to_owned(), None),
         name,
         rules,
         samples,
         answers,
         notes,
-    })
+    }
+    .with_origin(origin))
 }
 
 /// Scorers of which every score is a verdict, in the order in which they stand.
 fn rules(samples: &[Value], notes: &mut Vec<String>) -> Vec<String> {
-    let mut found: Vec<(String, bool)> = Vec::new();
-    for (name, score) in samples.iter().filter_map(|sample| sample["scores"].as_object()).flatten() {
-        let is_verdict = verdict(&score["value"]).is_some();
-        match found.iter_mut().find(|(own, _)| own == name) {
-            Some(rule) => rule.1 &= is_verdict,
-            None => found.push((name.clone(), is_verdict)),
-        }
-    }
-    let left_out: Vec<&str> = found.iter().filter(|rule| !rule.1).map(|(name, _)| name.as_str()).collect();
-    if !left_out.is_empty() {
-        notes.push(format!("left out, for it is neither right nor wrong by sample: {}", left_out.join(", ")));
-    }
-    found.into_iter().filter(|rule| rule.1).map(|(name, _)| name).collect()
+    let scores = samples.iter().filter_map(|sample| sample["scores"].as_object()).flatten();
+    let scores = scores.map(|(name, score)| (name.as_str(), verdict(&score["value"])));
+    only_verdicts(scores, |name| (*name).to_owned(), notes).into_iter().map(str::to_owned).collect()
 }
 
 fn id_of(sample: &Value) -> Option<String> {

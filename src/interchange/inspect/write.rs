@@ -109,13 +109,9 @@ fn generation(run: &StoredRun) -> Value {
     Value::Object(config)
 }
 
-fn is_right(row: &ExportedRow, rule: &str) -> bool {
-    row.scores.get(rule).is_some_and(|score| score["correct"] == true)
-}
-
 /// A scorer's accuracy.
 fn score_of(rule: &str, own: &[&ExportedRow]) -> Value {
-    let right = own.iter().filter(|row| is_right(row, rule)).count();
+    let right = own.iter().filter(|row| row.is_right(rule)).count();
     let accuracy = if own.is_empty() { 0.0 } else { right as f64 / own.len() as f64 };
     json!({
         "name": rule,

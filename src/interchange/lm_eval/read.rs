@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::INVALID;
 use crate::files::{read_text, sha256};
 use crate::interchange::origin::Origin;
-use crate::interchange::told::{Told, ToldAnswer, check_accuracy, question, verdict};
+use crate::interchange::told::{Told, ToldAnswer, check_accuracy, only_verdicts, question, verdict};
 use crate::jobs::JobError;
 use crate::record::StoredSample;
 use crate::score::Extraction;
@@ -198,7 +198,7 @@ fn told(path: &Path, rows: &[Map<String, Value>], results: &Value, sha256: Strin
     Ok(Told {
         path: path.to_path_buf(),
         sha256,
-        tool: tool(results, origin.as_ref()),
+        tool: tool(results),
         model: model(path, results),
         precision: precision(results),
         place: path
@@ -206,23 +206,16 @@ fn told(path: &Path, rows: &[Map<String, Value>], results: &Value, sha256: Strin
             .and_then(Path::file_name)
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default(),
-        task: origin.as_ref().and_then(|origin| origin.task.clone()),
-        protocol: protocol(&name, config, results, origin.as_ref()),
-        dataset: dataset(&name, config, origin.as_ref()),
-        rules: headline_first(names.collect(), origin.as_ref()),
+        task: None,
+        protocol: protocol(&name, config, results),
+        dataset: (config["dataset_path"].as_str().unwrap_or(&name).to_owned(), None),
+        rules: names.collect(),
         name,
         samples,
         answers,
         notes,
-    })
-}
-
-fn headline_first(mut rules: Vec<String>, origin: Option<&Origin>) -> Vec<String> {
-    if let Some(at) = origin.and_then(|origin| rules.iter().position(|rule| *rule == origin.headline)) {
-        let headline = rules.remove(at);
-        rules.insert(0, headline);
     }
-    rules
+    .with_origin(origin))
 }
 
 /// The task of a file: between `samples_` and the time, or that of the results which its name ends in.
@@ -269,34 +262,22 @@ fn metrics_of(row: &Map<String, Value>) -> impl Iterator<Item = &str> {
 
 /// Every filter's metrics that are right or wrong on each of its rows.
 fn rules(rows: &[Map<String, Value>], filters: &[String], notes: &mut Vec<String>) -> Vec<MetricRule> {
-    let mut found: Vec<(String, String, bool)> = Vec::new();
-    for (row, filter) in rows.iter().zip(filters) {
-        for metric in metrics_of(row) {
-            let is_verdict = row.get(metric).and_then(verdict).is_some();
-            match found.iter_mut().find(|(own, name, _)| own == filter && name == metric) {
-                Some(rule) => rule.2 &= is_verdict,
-                None => found.push((filter.clone(), metric.to_owned(), is_verdict)),
-            }
-        }
-    }
-    let left_out: Vec<String> =
-        found.iter().filter(|rule| !rule.2).map(|(filter, metric, _)| format!("{metric},{filter}")).collect();
-    if !left_out.is_empty() {
-        notes.push(format!("left out, for it is neither right nor wrong by sample: {}", left_out.join(", ")));
-    }
-    found.retain(|rule| rule.2);
-    let is_one_metric = found.iter().all(|rule| rule.1 == found[0].1);
+    let scores = rows.iter().zip(filters).flat_map(|(row, filter)| {
+        metrics_of(row).map(move |metric| ((filter.as_str(), metric), row.get(metric).and_then(verdict)))
+    });
+    let found = only_verdicts(scores, |(filter, metric)| format!("{metric},{filter}"), notes);
+    let is_one_metric = found.iter().all(|(_, metric)| *metric == found[0].1);
     let name = |filter: &str, metric: &str| match filter {
         "none" => metric.to_owned(),
         _ if is_one_metric => filter.to_owned(),
         _ => format!("{metric},{filter}"),
     };
-    let rule = |(filter, metric, _): &(String, String, bool)| MetricRule {
+    let rule = |(filter, metric): (&str, &str)| MetricRule {
         name: name(filter, metric),
-        filter: filter.clone(),
-        metric: metric.clone(),
+        filter: filter.to_owned(),
+        metric: metric.to_owned(),
     };
-    found.iter().map(rule).collect()
+    found.into_iter().map(rule).collect()
 }
 
 /// What a row's model said, and what the filter took of it.
@@ -373,10 +354,7 @@ fn asked(row: &Map<String, Value>, sample: usize, said: &Said, is_ours: bool) ->
     StoredSample { cluster, ..question(sample, id, text, chosen.cloned().unwrap_or(target), reference, prompt) }
 }
 
-fn tool(results: &Value, origin: Option<&Origin>) -> String {
-    if let Some(origin) = origin {
-        return format!("evalsuite {}", origin.version);
-    }
+fn tool(results: &Value) -> String {
     let version = results["lm_eval_version"].as_str().map(|version| format!(" {version}")).unwrap_or_default();
     format!("lm-evaluation-harness{version}")
 }
@@ -408,10 +386,7 @@ fn argument_of(arguments: &Value, key: &str) -> Option<String> {
 }
 
 /// What of a task's configuration decides answers and verdicts; not whose model it was.
-fn protocol(name: &str, config: &Value, results: &Value, origin: Option<&Origin>) -> (String, u32, String) {
-    if let Some(origin) = origin {
-        return (origin.protocol.clone(), origin.protocol_version, origin.protocol_sha256.clone());
-    }
+fn protocol(name: &str, config: &Value, results: &Value) -> (String, u32, String) {
     let mut decides = config.clone();
     if let Some(config) = decides.as_object_mut() {
         config.remove("metadata");
@@ -419,11 +394,4 @@ fn protocol(name: &str, config: &Value, results: &Value, origin: Option<&Origin>
     let version = results["versions"][name].as_f64().unwrap_or(0.0);
     let shots = &results["n-shot"][name];
     (name.to_owned(), version as u32, sha256(format!("{name} {version} {shots} {decides}").as_bytes()))
-}
-
-fn dataset(name: &str, config: &Value, origin: Option<&Origin>) -> (String, Option<String>) {
-    if let Some(origin) = origin {
-        return (origin.dataset.clone(), Some(origin.dataset_sha256.clone()));
-    }
-    (config["dataset_path"].as_str().unwrap_or(name).to_owned(), None)
 }

@@ -57,9 +57,7 @@ fn sanitized_model(name: &str) -> String {
 
 /// A line of the samples: one answer under one filter.
 fn sample(run: &StoredRun, row: &ExportedRow, rule: &str) -> Value {
-    let score = row.scores.get(rule);
-    let value = score.and_then(|score| score["value"].as_str()).unwrap_or(INVALID);
-    let is_right = score.is_some_and(|score| score["correct"] == true);
+    let value = row.scores.get(rule).and_then(|score| score["value"].as_str()).unwrap_or(INVALID);
     let mut doc = Map::new();
     doc.insert("question".to_owned(), json!(row.question));
     doc.insert("answer".to_owned(), json!(row.answer));
@@ -85,7 +83,7 @@ fn sample(run: &StoredRun, row: &ExportedRow, rule: &str) -> Value {
         "metrics": [METRIC],
         "prompt_hash": sha256(prompt.as_bytes()),
         "target_hash": sha256(target.as_bytes()),
-        METRIC: if is_right { 1.0 } else { 0.0 },
+        METRIC: if row.is_right(rule) { 1.0 } else { 0.0 },
     })
 }
 
@@ -113,8 +111,7 @@ fn results(run: &StoredRun, variant: &str, own: &[&ExportedRow], rules: &[&str],
     metrics.insert("alias".to_owned(), json!(task));
     metrics.insert("sample_len".to_owned(), json!(own.len()));
     for rule in rules {
-        let is_right = |row: &&&ExportedRow| row.scores.get(*rule).is_some_and(|score| score["correct"] == true);
-        let (right, n) = (own.iter().filter(is_right).count(), own.len());
+        let (right, n) = (own.iter().filter(|row| row.is_right(rule)).count(), own.len());
         let mean = if n == 0 { Value::Null } else { json!(right as f64 / n as f64) };
         metrics.insert(format!("{METRIC},{rule}"), mean);
         metrics.insert(format!("{METRIC}_stderr,{rule}"), standard_error(right, n));

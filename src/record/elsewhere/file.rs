@@ -68,11 +68,9 @@ impl Elsewhere {
 
     fn of_tool(told: tools::Told, text: &str, path: &str) -> Result<Self, String> {
         let tools::Told { tool, date, mut rows } = told;
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let on = date.as_ref().map(|date| format!(", {date}")).unwrap_or_default();
         for (index, row) in rows.iter_mut().enumerate() {
             row.check().map_err(|(key, what)| format!("row {index} of {tool}: {key} {what}"))?;
-            row.source = Some(format!("{name} ({tool}{on})"));
+            row.source = source_in_words(path, Some(&tool), date.as_deref());
         }
         if rows.is_empty() {
             return Err(format!("{tool} tells of no figure that a row could have"));
@@ -103,8 +101,8 @@ fn json_or_lines(text: &str) -> Result<Value, serde_json::Error> {
 }
 
 /// `bench.json (an H200, 2026-01-01)`; nothing where the file says neither.
-fn source_in_words(path: &str, machine: Option<&str>, date: Option<&str>) -> Option<String> {
-    let about: Vec<&str> = [machine, date].into_iter().flatten().collect();
+fn source_in_words(path: &str, machine_or_tool: Option<&str>, date: Option<&str>) -> Option<String> {
+    let about: Vec<&str> = [machine_or_tool, date].into_iter().flatten().collect();
     let name = path.rsplit('/').next().unwrap_or_default();
     (!about.is_empty()).then(|| format!("{name} ({})", about.join(", ")))
 }

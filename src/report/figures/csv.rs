@@ -51,7 +51,7 @@ pub fn csv(figures: &Figures, raw: bool) -> Result<String, ReportError> {
             number(Some(spread.mean)),
             number(spread.deviation),
         ];
-        let cells = cells.iter().map(|cell| if raw { cell.clone() } else { csv_cell(cell).into_owned() });
+        let cells = cells.into_iter().map(|cell| if raw { cell } else { csv_cell(&cell).into_owned() });
         writer.write_record(cells).map_err(|error| fault(&error))?;
     }
     let bytes = writer.into_inner().map_err(|error| fault(&error))?;
