@@ -52,6 +52,7 @@ pub const TEMPLATES: &[(&str, &str)] = &[
     ("endpoint_probe.txt", include_str!("../templates/endpoint_probe.txt")),
     ("endpoint_probe.md", include_str!("../templates/endpoint_probe.md")),
     ("endpoint_probe.json", include_str!("../templates/endpoint_probe.json")),
+    ("model-card.md", include_str!("../templates/model-card.md")),
     ("eval.txt", include_str!("../templates/eval.txt")),
     ("eval.md", include_str!("../templates/eval.md")),
     ("eval.json", include_str!("../templates/eval.json")),

@@ -11,7 +11,7 @@ const CUT = ["length", "context"];
 const [TEXT, FINISH, TOKENS, LEAVES, READINGS] = [0, 1, 2, 3, 4];
 const [VALUE, BEGIN, END, RIGHT] = [0, 1, 2, 3];
 
-const state = { rule: 0, group: 0, query: "", right: -1, wrong: -1, chips: new Set(), at: 0, visible: [] };
+const state = { rule: 0, group: 0, query: "", right: -1, wrong: -1, chips: new Set(), at: 0, visible: [], diff: false };
 const reading = (sample, column) => sample.c[column] && sample.c[column][READINGS][state.rule];
 const isRight = (sample, column) => { const read = reading(sample, column); return Boolean(read && read[RIGHT]); };
 const isCut = (answer) => Boolean(answer) && CUT.includes(answer[FINISH]);
@@ -48,6 +48,7 @@ function chooseRule(index) {
     else element.setAttribute("aria-pressed", own);
   });
   draw();
+  renderFlips();
   filter();
 }
 
@@ -163,6 +164,75 @@ function showFilters() {
   $("wrong").value = state.wrong;
 }
 
+// ---- addresses of samples: #sample-GROUP-ROW, #sample-GROUP-ROW-REPEAT
+
+const address = (sample) => `#sample-${state.group}-${sample.i}${sample.k > 0 ? `-${sample.k}` : ""}`;
+
+// Where an address is of a sample, shows it, whatever filters are set.
+function visit(hash) {
+  const named = /^#sample-(\d+)-(\d+)(?:-(\d+))?$/.exec(hash);
+  const at = named && groups[named[1]] ? groups[named[1]].samples.findIndex((one) => one.i === Number(named[2]) && one.k === Number(named[3] ?? 0)) : -1;
+  if (at < 0) return false;
+  chooseGroup(Number(named[1]));
+  if (!state.visible.includes(at)) clearFilters();
+  choose(state.visible.indexOf(at));
+  $("samples").scrollIntoView();
+  open();
+  return true;
+}
+
+// ---- flips: answers that are right in a row and wrong in its reference, or the other way round
+
+const MOST_FLIPS = 500;
+
+function listFlips() {
+  const found = [];
+  groups.forEach((one, g) => one.rows.forEach((row, column) => {
+    const reference = one.rows.indexOf(rows[row].reference);
+    if (reference < 0 || rows[row].reference === null) return;
+    for (const sample of one.samples) {
+      const [own, theirs] = [column, reference].map((at) => sample.c[at] && sample.c[at][READINGS][state.rule]);
+      if (own && theirs && own[RIGHT] !== theirs[RIGHT]) found.push({ g, sample, row, own, theirs });
+    }
+  }));
+  return found;
+}
+
+function renderFlips() {
+  const found = listFlips();
+  $("flips-title").parentElement.hidden = found.length === 0;
+  const counted = (is) => found.filter((one) => one.own[RIGHT] === is).length.toLocaleString("en");
+  const shown = found.length > MOST_FLIPS ? `; the first ${MOST_FLIPS} are shown` : "";
+  $("flips-count").textContent = `${counted(false)} lost, ${counted(true)} gained${shown}. Walk with ↑ and ↓, read with Enter.`;
+  const value = (read) => read[VALUE] ?? "nothing";
+  $("flips-rows").replaceChildren(...found.slice(0, MOST_FLIPS).map(({ g, sample, row, own, theirs }, at) => {
+    const kept = state.group;
+    state.group = g;
+    const link = el("a", { href: address(sample) }, name(sample));
+    state.group = kept;
+    return el("tr", { tabindex: at === 0 ? 0 : -1, onclick: () => visit(link.getAttribute("href")) },
+      el("th", { scope: "row" }, link), el("td", {}, rows[row].label),
+      el("td", { class: own[RIGHT] ? "good" : "bad" }, own[RIGHT] ? "gained" : "lost"),
+      el("td", {}, value(theirs)), el("td", {}, value(own)), el("td", { class: "question" }, sample.q ?? ""));
+  }));
+}
+
+// One row can be reached by Tab, the others by arrows.
+function onFlipKey(event) {
+  const line = event.target.closest("tr");
+  const lines = [...$("flips-rows").children];
+  const at = lines.indexOf(line);
+  const next = { ArrowDown: at + 1, j: at + 1, ArrowUp: at - 1, k: at - 1, Home: 0, End: lines.length - 1 }[event.key];
+  if (at < 0 || (next === undefined && event.key !== "Enter")) return;
+  event.preventDefault();
+  event.stopPropagation();
+  if (event.key === "Enter") { visit(line.querySelector("a").getAttribute("href")); $("detail").focus(); return; }
+  const to = lines[Math.max(0, Math.min(next, lines.length - 1))];
+  line.tabIndex = -1;
+  to.tabIndex = 0;
+  to.focus();
+}
+
 // ---- the list
 
 function mark(sample, column) {
@@ -229,6 +299,44 @@ function commonLength(a, b) {
   return k;
 }
 
+// The words of two texts, [kind, text] of each run of words: "same", "del" of the first alone, "ins" of the second alone.
+function wordDiff(before, after) {
+  const [a, b] = [before, after].map((content) => content.match(/\s+|[\p{L}\p{N}_]+|[^\s\p{L}\p{N}_]/gu) ?? []);
+  let [first, endA, endB] = [0, a.length, b.length];
+  while (first < endA && first < endB && a[first] === b[first]) first++;
+  while (endA > first && endB > first && a[endA - 1] === b[endB - 1]) { endA--; endB--; }
+  const [n, m] = [endA - first, endB - first];
+  const parts = [["same", a.slice(0, first).join("")]];
+  const push = (kind, word) => { if (parts[parts.length - 1][0] === kind) parts[parts.length - 1][1] += word; else parts.push([kind, word]); };
+  if (n * m > 4e6) {
+    // Longer texts would hold the page up: what lies between is another text.
+    push("del", a.slice(first, endA).join(""));
+    push("ins", b.slice(first, endB).join(""));
+  } else {
+    // longest[i][j]: words that a from i and b from j have in common, in order.
+    const longest = Array.from({ length: n + 1 }, () => new Uint32Array(m + 1));
+    for (let i = n - 1; i >= 0; i--) for (let k = m - 1; k >= 0; k--) longest[i][k] = a[first + i] === b[first + k] ? longest[i + 1][k + 1] + 1 : Math.max(longest[i + 1][k], longest[i][k + 1]);
+    let [i, k] = [0, 0];
+    while (i < n || k < m) {
+      if (i < n && k < m && a[first + i] === b[first + k]) { push("same", a[first + i]); i++; k++; }
+      else if (i < n && (k === m || longest[i + 1][k] >= longest[i][k + 1])) push("del", a[first + i++]);
+      else push("ins", b[first + k++]);
+    }
+  }
+  push("same", a.slice(endA).join(""));
+  return parts.filter(([, content]) => content !== "");
+}
+
+function differences(before, after) {
+  const part = ([kind, content]) => kind === "same" ? content : el(kind, {}, content);
+  return el("div", { class: "said diff" }, ...wordDiff(before, after).map(part));
+}
+
+function toggleDiff() {
+  state.diff = !state.diff;
+  renderDetail();
+}
+
 function answerCard(sample, column) {
   const row = rows[group().rows[column]];
   const answer = sample.c[column];
@@ -244,7 +352,8 @@ function answerCard(sample, column) {
   const facts = [`${answer[TOKENS]} tokens`, ended, leaves].filter(Boolean).join(" · ");
   return el("section", { class: "answer", "aria-label": row.label },
     el("header", {}, el("span", { class: "value" }, mark(sample, column), " ", value ?? "nothing"), el("b", {}, row.label), el("small", {}, facts)),
-    answer[TEXT].trim() === "" ? el("div", { class: "said quiet" }, "an empty answer") : marked(answer[TEXT], marks));
+    state.diff && reference && reference[TEXT] !== answer[TEXT] ? differences(reference[TEXT], answer[TEXT])
+      : answer[TEXT].trim() === "" ? el("div", { class: "said quiet" }, "an empty answer") : marked(answer[TEXT], marks));
 }
 
 function promptText(sample, k) {
@@ -264,7 +373,8 @@ function renderDetail() {
   detail.replaceChildren(
     el("div", { class: "detail-head" },
       el("button", { type: "button", class: "back", onclick: close }, "← List"),
-      el("h3", {}, `Sample ${name(sample)}`),
+      el("h3", {}, el("a", { href: address(sample), title: "The address of this sample" }, `Sample ${name(sample)}`)),
+      group().rows.some((row) => group().rows.includes(rows[row].reference)) ? el("button", { type: "button", id: "diff", "aria-pressed": state.diff, title: "Words that differ from the reference's answer (w)", onclick: () => { toggleDiff(); $("diff").focus(); } }, "Diff") : null,
       el("button", { type: "button", "aria-label": "Previous sample", title: "Previous (k)", onclick: () => choose(state.at - 1) }, "↑"),
       el("button", { type: "button", "aria-label": "Next sample", title: "Next (j)", onclick: () => choose(state.at + 1) }, "↓")),
     el("p", { class: "said" }, sample.q ?? "The run folder holds no questions: give its run's command with --resume to add them."),
@@ -303,6 +413,7 @@ function onKey(event) {
     d: () => toggleChip("values differ"),
     x: clearFilters,
     t: toggleTheme,
+    w: toggleDiff,
     r: () => chooseRule((state.rule + 1) % rules.length),
     "?": () => $("help").showModal(),
   };
@@ -343,6 +454,9 @@ function begin() {
   if (groups.length === 0) return;
   setUpGroup();
   chooseRule(0);
+  $("flips-rows").addEventListener("keydown", onFlipKey);
+  addEventListener("hashchange", () => visit(location.hash));
+  visit(location.hash);
 }
 
 begin();

@@ -29,6 +29,7 @@ mod quality;
 mod quantize;
 mod report;
 mod report_records;
+mod report_tables;
 mod rescore;
 mod resume;
 mod score;

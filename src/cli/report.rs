@@ -5,13 +5,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rayon::prelude::*;
 
 use super::baseline::{BaselineArguments, exit};
 use super::exit::Exit;
 use super::headline::{deny, set_rule};
 use super::output::{colour, print_bytes};
 use super::printer::{note, print_error, print_notes};
-use super::report_records;
+use super::{report_records, report_tables};
 use crate::compare::{Comparison, Report, read_outside, report_format};
 use crate::fault::IoCause;
 use crate::files::write_atomically;
@@ -39,18 +40,18 @@ Examples:
 /// `evalsuite report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArguments {
-    /// Run folders, or files that `bench --out` or `load --out` wrote
+    /// Run folders, or files that `bench`, `load` or `perplexity` wrote with --out
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
-    /// `terminal`, `markdown`, `html`, `csv`, `json`; of runs also `junit` and
-    /// `github`
+    /// `terminal`, `markdown`, `html`, `csv`, `json`; of runs also `junit`,
+    /// `github` and `model-card`
     #[arg(long, default_value = "terminal")]
     pub format: String,
     /// Write to this file instead of stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// A folder with templates of your own: report.txt, report.md, report.html,
-    /// report.css, charts.js, report.js; what it lacks is ours
+    /// A folder with templates of your own: report.txt, report.md, model-card.md,
+    /// report.html, report.css, charts.js, report.js; what it lacks is ours
     #[arg(long, value_name = "DIR")]
     pub templates: Option<PathBuf>,
     /// In CSV, every cell as it is: else a spreadsheet's formulas have a quote before
@@ -85,6 +86,15 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
         emit(if arguments.csv_raw { text } else { outgoing(&text, to_terminal) }, out.as_deref())?;
         return Ok(Exit::Success);
     }
+    if let Some(records) = report_tables::read(&arguments.runs)? {
+        refuse_flags_of_runs(arguments)?;
+        if !arguments.vs.is_empty() {
+            return Err(JobError::invalid("--vs is for runs and records of speed", "leave it out"));
+        }
+        let report = report_tables::render(&records, &arguments.format, to_terminal)?;
+        emit(report, arguments.out.as_deref())?;
+        return Ok(Exit::Success);
+    }
     let format = report_format(&arguments.format)?;
     let templates = match &arguments.templates {
         Some(folder) => Templates::with_folder(folder)?,
@@ -95,7 +105,7 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
         outside.extend(read_outside(file)?);
     }
     let baseline = arguments.baseline.open()?;
-    let mut runs = arguments.runs.iter().map(|path| StoredRun::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut runs = arguments.runs.par_iter().map(|path| StoredRun::read(path)).collect::<Result<Vec<_>, _>>()?;
     for run in &mut runs {
         print_notes(&run.notes);
         set_rule(&mut run.record, arguments.rule.as_deref(), &run.path)?;
@@ -136,7 +146,7 @@ fn refuse_flags_of_runs(arguments: &ReportArguments) -> Result<(), JobError> {
     ];
     match given.into_iter().find(|(_, is_given)| *is_given) {
         Some((flag, _)) => {
-            Err(JobError::invalid(format!("{flag} is for runs, not for records of speed"), "leave it out"))
+            Err(JobError::invalid(format!("{flag} is for runs of questions with answers"), "leave it out"))
         }
         None => Ok(()),
     }

@@ -45,7 +45,7 @@ pub struct Comparison {
     pub reference: String,
     /// Indices of the rows that are compared with a reference.
     pub compared: Vec<usize>,
-    /// Every two rows on the same questions, under each rule.
+    /// Every two rows on the same questions, under each rule; of more than 32 such rows, each with its reference alone.
     pub pairs: Vec<Pair>,
     /// Where answers first leave their reference.
     pub divergences: Vec<Divergence>,
@@ -76,9 +76,13 @@ impl Comparison {
         let sources = sources(runs);
         let rules = rules(runs);
         let references = rows::references(&sources);
-        let pairs = pairs::pairs(&sources, &rules);
+        let pairs = pairs::pairs(&sources, &references, &rules);
         let names = labels::run_names(runs);
+        let divergences = divergence::divergences(&sources, &references);
         let mut rows = rows::rows(&sources, &names, &references, &pairs, &rules);
+        for (index, divergence) in divergences.iter().enumerate() {
+            rows[divergence.row].divergence = Some(index);
+        }
         let headline = rules.first().map_or("", String::as_str);
         let verdict = verdict::verdict(&sources, &rows, headline, DEFAULT_MARGIN_POINTS, gate.as_ref());
         let notes = notes(runs, &sources, &names);
@@ -93,7 +97,7 @@ impl Comparison {
             notes,
             deny_notes: false,
             runs: runs.iter().map(provenance::provenance).collect(),
-            divergences: divergence::divergences(&sources, &references),
+            divergences,
             reference: rows::reference_name(&sources, &references),
             compared: (0..rows.len())
                 .filter(|index| rows[*index].scores.iter().any(|score| score.against.is_some()))
@@ -119,8 +123,9 @@ fn together_in_words(runs: &[StoredRun], names: &[String]) -> Vec<String> {
 
 fn note_sentences(notes: &[Note], names: &[String]) -> Vec<String> {
     let of_run = |(run, name): (usize, &String)| {
-        let findings: Vec<Finding> =
-            notes.iter().filter(|note| note.run == run).map(|note| note.finding.clone()).collect();
+        let first = notes.partition_point(|note| note.run < run);
+        let own = notes[first..].iter().take_while(|note| note.run == run);
+        let findings: Vec<Finding> = own.map(|note| note.finding.clone()).collect();
         let name = if name.is_empty() { String::new() } else { format!("{name} ") };
         sentences(&findings).into_iter().map(|sentence| format!("{name}{sentence}")).collect::<Vec<_>>()
     };
@@ -130,9 +135,11 @@ fn note_sentences(notes: &[Note], names: &[String]) -> Vec<String> {
 fn notes(runs: &[StoredRun], sources: &[Source], names: &[String]) -> Vec<Note> {
     let of_run = |(run, stored): (usize, &StoredRun)| {
         let name = names.get(run).filter(|name| !name.is_empty()).map(|name| format!("{name} ")).unwrap_or_default();
+        let first = sources.partition_point(|one| one.run < run);
+        let own = || (first..).zip(sources[first..].iter().take_while(|one| one.run == run));
         let note = |finding: Finding| Note {
             run,
-            row: sources.iter().position(|one| one.run == run && Some(one.variant()) == finding.variant.as_ref()),
+            row: own().find(|(_, one)| Some(one.variant()) == finding.variant.as_ref()).map(|(row, _)| row),
             message: format!("{name}{finding}"),
             finding,
         };

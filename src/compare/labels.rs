@@ -1,5 +1,7 @@
 //! Names of runs, made of what differs between them.
 
+use std::collections::HashSet;
+
 use crate::jobs::eval::StoredRun;
 
 /// One name per run, all different: empty if there is one run, `cpu` and `cuda` where the engine differs.
@@ -35,7 +37,7 @@ pub(in crate::compare) fn run_names(runs: &[StoredRun]) -> Vec<String> {
 }
 
 fn all_distinct(names: &[String]) -> bool {
-    names.iter().enumerate().all(|(index, name)| !names[..index].contains(name))
+    names.iter().collect::<HashSet<_>>().len() == names.len()
 }
 
 fn last_part(name: &str) -> String {

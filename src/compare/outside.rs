@@ -42,6 +42,7 @@ pub(super) fn outside_row((outside, source): (ElsewhereRow, String), rules: &[St
         precision: outside.precision,
         device: outside.device,
         reference: None,
+        divergence: None,
         n: outside.n,
         answered: None,
         cut: None,

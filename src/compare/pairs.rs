@@ -29,16 +29,29 @@ pub struct Pair {
     pub paired: Paired,
 }
 
-/// Under every rule, of every two rows that answered the same questions by the same protocol.
-pub(in crate::compare) fn pairs(sources: &[Source], rules: &[String]) -> Vec<Pair> {
-    let mut wanted = Vec::new();
-    for rule in rules {
-        for other in 0..sources.len() {
-            let same_questions =
-                (0..other).filter(|reference| sources[*reference].questions() == sources[other].questions());
-            wanted.extend(same_questions.map(|reference| (rule, reference, other)));
+/// As many rows on the same questions are compared two by two; of more, each with its reference alone: pairs grow with the square.
+const MOST_ROWS: usize = 32;
+
+/// Under every rule, of every two rows that answered the same questions by the same protocol, and of each row with its reference.
+pub(in crate::compare) fn pairs(sources: &[Source], references: &[Option<usize>], rules: &[String]) -> Vec<Pair> {
+    let mut groups: HashMap<_, Vec<usize>> = HashMap::new();
+    for (row, source) in sources.iter().enumerate() {
+        groups.entry(source.questions()).or_default().push(row);
+    }
+    let mut places = Vec::new();
+    for rows in groups.values() {
+        for (place, other) in rows.iter().enumerate() {
+            if rows.len() <= MOST_ROWS {
+                places.extend(rows[..place].iter().map(|reference| (*reference, *other)));
+            } else if let Some(reference) = references[*other].filter(|reference| rows.binary_search(reference).is_ok())
+            {
+                places.push((reference.min(*other), reference.max(*other)));
+            }
         }
     }
+    places.sort_unstable_by_key(|(reference, other)| (*other, *reference));
+    let wanted: Vec<_> =
+        rules.iter().flat_map(|rule| places.iter().map(move |(reference, other)| (rule, *reference, *other))).collect();
     let pair = |(rule, reference, other): (&String, usize, usize)| {
         let clusters = Clusters::new(&sources[reference].stored.samples);
         let paired = paired_by_sample(sources[reference].completions(), sources[other].completions(), rule, &clusters)?;

@@ -1,5 +1,7 @@
 //! The rows of the table.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::pairs::Pair;
@@ -31,6 +33,8 @@ pub struct ComparisonRow {
     /// Index of the row that it is compared with: its own run's reference (f32, or what the run's command named), else f32 of another run
     /// of the same model.
     pub reference: Option<usize>,
+    /// Index into the comparison's divergences, where the row has a reference.
+    pub divergence: Option<usize>,
     /// Completions; with repeats, every repeat of every sample counts.
     pub n: Option<usize>,
     /// Completions whose text is not empty.
@@ -120,21 +124,28 @@ pub(in crate::compare) fn rule_groups(scores: &[Score]) -> Vec<RuleGroup> {
 
 /// The row that each row is compared with.
 pub(in crate::compare) fn references(sources: &[Source]) -> Vec<Option<usize>> {
-    let is_reference = |source: &Source| source.stored.record.plan.reference().as_ref() == Some(source.variant());
-    let reference = |own: &Source| {
-        if is_reference(own) {
+    let (mut of_runs, mut of_models) = (HashMap::new(), HashMap::new());
+    let mut is_reference = Vec::with_capacity(sources.len());
+    for (row, source) in sources.iter().enumerate() {
+        let plan = &source.stored.record.plan;
+        is_reference.push(plan.reference().as_ref() == Some(source.variant()));
+        if is_reference[row] {
+            of_runs.entry(source.run).or_insert(row);
+        }
+        // Of an unknown model nobody knows whether it is the same.
+        if let Some(model) = plan.target.model.sha256.as_ref().filter(|_| *source.variant() == Precision::F32) {
+            of_models.entry((model, source.questions())).or_insert(row);
+        }
+    }
+    let reference = |(row, own): (usize, &Source)| {
+        if is_reference[row] {
             return None;
         }
-        let model = &own.stored.record.plan.target.model.sha256;
-        let of_own_run = sources.iter().position(|other| is_reference(other) && other.run == own.run);
-        // Of an unknown model nobody knows whether it is the same.
-        let same_model = |other: &Source| model.is_some() && other.stored.record.plan.target.model.sha256 == *model;
-        let fits = |other: &Source| {
-            *other.variant() == Precision::F32 && same_model(other) && other.questions() == own.questions()
-        };
-        of_own_run.or_else(|| sources.iter().position(fits))
+        let model = own.stored.record.plan.target.model.sha256.as_ref();
+        let of_model = || of_models.get(&(model?, own.questions())).copied();
+        of_runs.get(&own.run).copied().or_else(of_model)
     };
-    sources.iter().map(reference).collect()
+    sources.iter().enumerate().map(reference).collect()
 }
 
 /// What tables call the references: `reference` where several are called differently.
@@ -157,6 +168,7 @@ pub(in crate::compare) fn rows(
     pairs: &[Pair],
     rules: &[String],
 ) -> Vec<ComparisonRow> {
+    let pairs: Pairs = pairs.iter().map(|pair| ((pair.rule.as_str(), pair.reference, pair.other), pair)).collect();
     let record = |index: usize| &sources[index].stored.record.dtypes[sources[index].dtype];
     let row = |((index, source), reference): ((usize, &Source), &Option<usize>)| {
         let own = record(index);
@@ -164,7 +176,7 @@ pub(in crate::compare) fn rows(
         let same_run = reference.filter(|reference| sources[*reference].run == source.run);
         let of_reference = same_run.and_then(|reference| record(reference).output_tokens_per_second);
         let speed_ratio = own.output_tokens_per_second.zip(of_reference).map(|(own, reference)| own / reference);
-        let score = |rule: &String| score(own, rule, against(pairs, rule, *reference, index));
+        let score = |rule: &String| score(own, rule, against(&pairs, rule, *reference, index));
         let scores: Vec<Score> = rules.iter().map(score).collect();
         let engine = own.sessions.first().map(|session| &session.engine);
         let measured = own.n > 0;
@@ -177,6 +189,7 @@ pub(in crate::compare) fn rows(
             precision: own.dtype.to_string(),
             device: engine.map(|engine| engine.device.clone()),
             reference: *reference,
+            divergence: None,
             n: Some(own.n),
             answered: measured.then_some(own.answered),
             cut: own.known_cut(),
@@ -201,12 +214,13 @@ pub(in crate::compare) fn rows(
     sources.iter().enumerate().zip(references).map(row).collect()
 }
 
+/// By rule, the earlier row and the later one.
+type Pairs<'a> = HashMap<(&'a str, usize, usize), &'a Pair>;
+
 /// The pair of a row with its reference; the reference may stand on either side of it.
-fn against(pairs: &[Pair], rule: &str, reference: Option<usize>, row: usize) -> Option<Paired> {
+fn against(pairs: &Pairs, rule: &str, reference: Option<usize>, row: usize) -> Option<Paired> {
     let reference = reference?;
-    let between =
-        |pair: &&Pair| pair.rule == rule && (pair.reference, pair.other) == (reference.min(row), reference.max(row));
-    let pair = pairs.iter().find(between)?;
+    let pair = pairs.get(&(rule, reference.min(row), reference.max(row)))?;
     Some(if pair.reference == reference { pair.paired } else { pair.paired.mirrored() })
 }
 
@@ -272,9 +286,10 @@ mod tests {
     fn the_reference_may_stand_on_either_side() {
         let paired = paired(&[true, true, false, true], &[false, false, true, true]).unwrap();
         let pair = Pair { rule: "r".to_owned(), reference: 0, other: 1, n: 4, smallest_difference: 0.1, paired };
-        let against = |reference, row| against(std::slice::from_ref(&pair), "r", Some(reference), row).unwrap();
+        let pairs = Pairs::from([(("r", 0, 1), &pair)]);
+        let against = |reference, row| against(&pairs, "r", Some(reference), row).unwrap();
         assert_eq!((against(0, 1).lost, against(0, 1).gained), (2, 1));
         assert_eq!((against(1, 0).lost, against(1, 0).gained), (1, 2));
-        assert!(super::against(&[], "r", None, 0).is_none());
+        assert!(super::against(&pairs, "r", None, 0).is_none());
     }
 }

@@ -10,7 +10,8 @@ use crate::bundled::TEMPLATES;
 use crate::files::read_text;
 
 /// The files that a folder of the user's may replace.
-const NAMES: [&str; 6] = ["report.txt", "report.md", "report.html", "report.css", "charts.js", "report.js"];
+const NAMES: [&str; 7] =
+    ["report.txt", "report.md", "model-card.md", "report.html", "report.css", "charts.js", "report.js"];
 
 /// Where the texts come from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -66,6 +66,7 @@ mod replicas;
 mod report;
 mod report_gate;
 mod report_runs;
+mod report_tables;
 mod run;
 mod score_file;
 mod scoring;

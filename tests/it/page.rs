@@ -205,3 +205,68 @@ fn three_times_1319_samples_open_within_two_seconds() {
     eprintln!("3 × 1319 samples: ready {best} ms after the navigation began");
     assert!(best < 2000.0, "{best} ms");
 }
+
+#[test]
+fn a_sample_has_an_address_flips_are_walked_by_keys_and_answers_are_compared_by_word() {
+    let Some(chromium) = chromium() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let file = write_page(scratch.path(), &[large_run(scratch.path(), 60)]);
+    let mut page = Page::open(&chromium, &file, DESKTOP, false);
+
+    // An address leads to its sample, and every sample tells its own.
+    page.js("location.hash = '#sample-0-41'");
+    page.wait("document.querySelector('.detail h3').innerText === 'Sample 41'");
+    assert_eq!(page.js("document.querySelector('.detail h3 a').getAttribute('href')"), "#sample-0-41");
+    // Filters that hide it are cleared; what there is not is left alone.
+    page.key("/");
+    page.type_text("#3");
+    page.wait("document.getElementById('count').innerText === '1 of 60'");
+    page.key("Escape");
+    page.js("location.hash = '#sample-0-9'");
+    page.wait("document.querySelector('.detail h3').innerText === 'Sample 9'");
+    page.js("location.hash = '#sample-7-1'");
+    page.js("location.hash = '#sample-0-999'");
+    assert_eq!(chosen(&mut page), 9);
+
+    // The table of flips: those of every row against its reference, one by one.
+    let lines = "[...document.querySelectorAll('#flips-rows tr')]";
+    let words =
+        page.js(&format!("{lines}.map(line => [...line.children].slice(0, 3).map(cell => cell.innerText).join(' '))"));
+    let words: Vec<&str> = words.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let is_lost = |row: usize| row % 3 > 0 && row % 4 == 1;
+    let lost = (0..60).filter(|row| is_lost(*row)).map(|row| format!("{row} awq lost"));
+    for line in lost {
+        assert!(words.contains(&line.as_str()), "{line} is not among {words:?}");
+    }
+    assert!(page.text("#flips-count").contains("lost"));
+    page.js(&format!("{lines}[0].focus()"));
+    page.key("ArrowDown");
+    page.key("ArrowDown");
+    page.key("ArrowUp");
+    assert_eq!(page.js(&format!("{lines}.indexOf(document.activeElement)")), 1);
+    page.key("End");
+    assert_eq!(page.js(&format!("{lines}.indexOf(document.activeElement)")), words.len() - 1);
+    page.key("Home");
+    page.key("Enter");
+    assert_eq!(chosen(&mut page).to_string(), words[0].split(' ').next().unwrap());
+    assert_eq!(page.js("document.activeElement.id"), "detail");
+
+    // Two answers by word: what is f32's alone, and what is awq's alone.
+    page.js("location.hash = '#sample-0-1'");
+    page.wait("document.querySelector('.detail h3').innerText === 'Sample 1'");
+    assert_eq!(page.js("document.querySelectorAll('.diff').length"), 0);
+    page.click("#diff");
+    assert_eq!(page.js("document.getElementById('diff').getAttribute('aria-pressed')"), "true");
+    let of = |page: &mut Page, tag: &str| page.text(&format!(".answer:nth-child(3) .diff {tag}"));
+    assert_eq!((of(&mut page, "del"), of(&mut page, "ins")), ("1".to_owned(), "8".to_owned()));
+    // Without what was taken out it is awq's answer, without what was put in f32's.
+    let kept = "(tag) => { const copy = document.querySelector('.answer:nth-child(3) .diff').cloneNode(true); copy.querySelectorAll(tag).forEach(one => one.remove()); return copy.textContent; }";
+    let answer = |column: usize| {
+        format!("JSON.parse(document.getElementById('data').textContent).groups[0].samples[1].c[{column}][0]")
+    };
+    assert_eq!(page.js(&format!("({kept})('del')")), page.js(&answer(2)));
+    assert_eq!(page.js(&format!("({kept})('ins')")), page.js(&answer(0)));
+    page.key("w");
+    assert_eq!(page.js("document.querySelectorAll('.diff').length"), 0);
+    assert_eq!(page.errors, Vec::<String>::new());
+}

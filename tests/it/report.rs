@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::report_runs::{counted_anew, large_run, scripted_run, write_run};
 use crate::scripted::{dataset, evaluate, inputs_of, job, model};
+use crate::serve_clients::{python_with, run as run_client};
 
 fn compare(runs: &[StoredRun]) -> Comparison {
     Comparison::new(runs, Vec::new(), None, vec!["evalsuite".to_owned(), "report".to_owned()])
@@ -27,7 +28,7 @@ fn rendered(runs: &[StoredRun], format: &str) -> String {
 }
 
 const TERMINAL: &str = "terminal";
-const EVERY: [&str; 7] = [TERMINAL, "markdown", "html", "csv", "json", "junit", "github"];
+const EVERY: [&str; 8] = [TERMINAL, "markdown", "html", "csv", "json", "junit", "github", "model-card"];
 
 /// What the page's script reads.
 fn page_data(page: &str) -> Value {
@@ -434,4 +435,83 @@ thread_local! {
         write_run(&run, &scratch.path().join("again"));
         StoredRun::read(&scratch.path().join("again")).unwrap()
     };
+}
+
+#[test]
+fn a_thousand_runs_stand_in_one_report() {
+    const RUNS: usize = 1000;
+    let scratch = tempfile::tempdir().unwrap();
+    let run = |index: usize| scratch.path().join(format!("run-{index}"));
+    scripted_run(&run(0));
+    let files: Vec<_> = ["plan.json", "record.json", "samples.jsonl", "answers.jsonl"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain(
+            ["f32", "f16"]
+                .iter()
+                .flat_map(|dtype| ["journal.jsonl", "sessions.json"].map(|file| format!("{dtype}/{file}"))),
+        )
+        .map(|name| (std::fs::read(run(0).join(&name)).unwrap(), name))
+        .collect();
+    for index in 1..RUNS {
+        for (bytes, name) in &files {
+            let path = run(index).join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+    for format in ["json", "markdown", "html"] {
+        let out = scratch.path().join(format);
+        let started = Instant::now();
+        let mut command = evalsuite();
+        command.arg("report").args((0..RUNS).map(run)).args(["--format", format, "--out"]).arg(&out);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let seconds = started.elapsed().as_secs_f64();
+        println!("{format}: {seconds:.1} s");
+        assert!(seconds < 10.0, "{format} took {seconds:.1} s");
+        if format == "json" {
+            let comparison: Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
+            let (rows, rules) = (comparison["rows"].as_array().unwrap(), comparison["rules"].as_array().unwrap());
+            assert_eq!(rows.len(), 2 * RUNS);
+            // Pairs of every two rows would be two million a rule.
+            assert_eq!(comparison["pairs"].as_array().unwrap().len(), RUNS * rules.len());
+            for (index, row) in rows.iter().enumerate().filter(|(index, _)| index % 2 == 1) {
+                assert_eq!((&row["reference"], &row["precision"]), (&(index - 1).into(), &"f16".into()));
+                assert_eq!(
+                    (&row["scores"][0]["against"]["lost"], &row["scores"][0]["against"]["gained"]),
+                    (&2.into(), &0.into())
+                );
+                assert_eq!(comparison["divergences"][row["divergence"].as_u64().unwrap() as usize]["row"], index);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_model_card_is_the_hub_s_yaml_and_a_table() {
+    let scratch = tempfile::tempdir().unwrap();
+    let runs = [scripted_run(&scratch.path().join("run"))];
+    let card = rendered(&runs, "model-card");
+    let (_, rest) = card.split_once("---\n").expect("the card begins with YAML");
+    let (yaml, table) = rest.split_once("---\n").expect("which ends");
+    for part in [
+        "model-index:\n",
+        "type: \"exact_match\"\n",
+        "type: \"text-generation\"\n",
+        "value: 0.6\n",
+        "variant: \"f16\"\n",
+    ] {
+        assert!(yaml.contains(part), "{part:?} is not in\n{yaml}");
+    }
+    assert!(table.contains("| f16 | 60.0 |") && table.contains("-40.0"), "{table}");
+    let Some(python) = python_with("huggingface_hub") else { return };
+    let path = scratch.path().join("README.md");
+    std::fs::write(&path, &card).unwrap();
+    let told: Value = serde_json::from_str(&run_client(&python, "model_card.py", &[path.to_str().unwrap()])).unwrap();
+    let told: Vec<(&str, f64)> =
+        told.as_array().unwrap().iter().map(|one| (one[0].as_str().unwrap(), one[1].as_f64().unwrap())).collect();
+    let rule = runs[0].record.headline();
+    let wanted = [(format!("f32, rule {rule}"), 1.0), (format!("f16, rule {rule}"), 0.6)];
+    assert_eq!(told, wanted.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>());
 }

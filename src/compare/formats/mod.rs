@@ -5,6 +5,7 @@ mod github;
 mod json;
 mod junit;
 mod markdown;
+mod model_card;
 mod page;
 mod terminal;
 
@@ -43,8 +44,16 @@ pub trait ReportFormat: std::fmt::Debug + Sync {
 }
 
 /// Every format, the default first.
-pub const ALL: [&dyn ReportFormat; 7] =
-    [&terminal::Terminal, &markdown::Markdown, &page::Html, &csv::Csv, &json::Json, &junit::Junit, &github::Github];
+pub const ALL: [&dyn ReportFormat; 8] = [
+    &terminal::Terminal,
+    &markdown::Markdown,
+    &page::Html,
+    &csv::Csv,
+    &json::Json,
+    &junit::Junit,
+    &github::Github,
+    &model_card::ModelCard,
+];
 
 /// A format by name.
 pub fn report_format(name: &str) -> Result<&'static dyn ReportFormat, ReportError> {

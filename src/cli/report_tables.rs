@@ -1,0 +1,96 @@
+//! `evalsuite report` of what has no questions with right answers: quality runs, perplexities, probes. Each is a table of its own, in the formats
+//! that can hold it.
+
+use std::path::{Path, PathBuf};
+
+use super::printer::print_notes;
+use super::quality::DIFFS;
+use crate::compare::REPORT_FORMATS;
+use crate::fault::Fault;
+use crate::jobs::JobError;
+use crate::jobs::endpoint_probe::{EndpointProbeRecord, render_endpoint_probe};
+use crate::jobs::perplexity::{PerplexityRecord, render_perplexity};
+use crate::jobs::quality::{QualityRecord, render_quality};
+use crate::report::Format;
+
+/// A record of one of these kinds.
+pub(super) enum TableRecord {
+    Quality(Box<QualityRecord>),
+    Perplexity(Box<PerplexityRecord>),
+    Probe(Box<EndpointProbeRecord>),
+}
+
+impl TableRecord {
+    /// `None` where the path is of something else.
+    fn read(path: &Path) -> Result<Option<Self>, JobError> {
+        if path.is_dir() {
+            if !path.join("record.json").is_file() {
+                return Ok(None);
+            }
+            let Some((record, notes)) = QualityRecord::read_run(path)? else { return Ok(None) };
+            print_notes(&notes);
+            return Ok(Some(Self::Quality(Box::new(record))));
+        }
+        if !path.is_file() {
+            return Ok(None);
+        }
+        if let Some(record) = PerplexityRecord::read(path)? {
+            return Ok(Some(Self::Perplexity(Box::new(record))));
+        }
+        if let Some(record) = EndpointProbeRecord::read(path)? {
+            return Ok(Some(Self::Probe(Box::new(record))));
+        }
+        Ok(QualityRecord::read(path)?.map(|record| Self::Quality(Box::new(record))))
+    }
+
+    fn render(&self, format: &Format) -> Result<String, JobError> {
+        Ok(match self {
+            Self::Quality(record) => render_quality(record, format, DIFFS)?,
+            Self::Perplexity(record) => render_perplexity(record, format, 0)?,
+            Self::Probe(record) => render_endpoint_probe(record, format)?,
+        })
+    }
+}
+
+/// The records where all paths are of such; `None` where none is.
+pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<TableRecord>>, JobError> {
+    let records = paths.iter().map(|path| TableRecord::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = records.iter().position(Option::is_some) else { return Ok(None) };
+    if let Some(other) = records.iter().position(Option::is_none) {
+        return Err(JobError::invalid(
+            format!(
+                "{} is a quality run, a perplexity or a probe, {} is not",
+                paths[first].display(),
+                paths[other].display()
+            ),
+            "give runs of different kinds to `evalsuite report` apart",
+        ));
+    }
+    Ok(Some(records.into_iter().flatten().collect()))
+}
+
+/// One table below the other; a page and JSON of one alone.
+pub(super) fn render(records: &[TableRecord], name: &str, colour: bool) -> Result<String, JobError> {
+    let has_page = records.iter().all(|record| matches!(record, TableRecord::Quality(_)));
+    let formats: &[&str] =
+        if has_page { &["terminal", "markdown", "html", "json"] } else { &["terminal", "markdown", "json"] };
+    if !formats.contains(&name) {
+        return Err(if REPORT_FORMATS.iter().any(|format| format.name() == name) {
+            JobError::invalid(
+                format!("--format {name} has no room for a quality run, a perplexity or a probe"),
+                format!("give one of {}", formats.join(", ")),
+            )
+        } else {
+            Fault::unknown("format", name, formats).into()
+        });
+    }
+    let format = Format::parse(name, colour)?;
+    if records.len() > 1 && ["html", "json"].contains(&name) {
+        return Err(JobError::invalid(
+            format!("--format {name} holds one of these at a time, but {} were given", records.len()),
+            "give them one by one, or `--format markdown`",
+        ));
+    }
+    let tables = records.iter().map(|record| record.render(&format)).collect::<Result<Vec<_>, _>>()?;
+    Ok(tables.join("\n"))
+}
