@@ -5,7 +5,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use rayon::prelude::*;
 
 use super::baseline::{BaselineArguments, exit};
 use super::exit::Exit;
@@ -105,7 +104,7 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
         outside.extend(read_outside(file)?);
     }
     let baseline = arguments.baseline.open()?;
-    let mut runs = arguments.runs.par_iter().map(|path| StoredRun::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut runs = StoredRun::read_all(&arguments.runs)?;
     for run in &mut runs {
         print_notes(&run.notes);
         set_rule(&mut run.record, arguments.rule.as_deref(), &run.path)?;

@@ -47,7 +47,7 @@ pub use plan::{
     AwqPlan, Difference, EndpointPlan, GenerationPlan, Invocation, ModelPlan, RunPlan, TargetPlan, VariantPlan,
 };
 pub use samples::StoredSample;
-pub(crate) use samples::read_samples;
+pub(crate) use samples::{SampleFiles, read_samples};
 pub use session::{FailedRequest, Session};
 pub(crate) use stored::{Recorded, StoredJournals};
 pub use sweep::{SweepAxis, SweepFigures};

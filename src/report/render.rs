@@ -110,24 +110,24 @@ pub(super) fn fill(
     let variables = serde_json::to_value(variables).map_err(|error| fault(name, origin, &error))?;
     let filling = Filling { colour, name: name.to_owned(), template: template.to_owned(), variables: Some(variables) };
     let ours = TEMPLATES.iter().any(|(_, text)| *text == template);
-    let text = if ours { answer(&filling) } else { ask(&filling) };
+    let text = if ours { answer(filling) } else { ask(filling) };
     text.map_err(|error| fault(name, origin, &error))
 }
 
-fn ask(filling: &Filling) -> Result<String, String> {
+fn ask(filling: Filling) -> Result<String, String> {
     if !sandbox::is_available() {
         return answer(filling);
     }
-    Sandbox::new(TEMPLATE_JOB).ask(filling).unwrap_or_else(|broken| Err(broken.to_string()))
+    Sandbox::new(TEMPLATE_JOB).ask(&filling).unwrap_or_else(|broken| Err(broken.to_string()))
 }
 
 /// What a child answers.
 pub(crate) fn template_answer(request: &[u8]) -> Vec<u8> {
     let filling = serde_json::from_slice(request).map_err(|error| error.to_string());
-    serde_json::to_vec(&filling.and_then(|filling| answer(&filling))).unwrap_or_default()
+    serde_json::to_vec(&filling.and_then(answer)).unwrap_or_default()
 }
 
-fn answer(filling: &Filling) -> Result<String, String> {
+fn answer(filling: Filling) -> Result<String, String> {
     let mut tera = engine(filling.colour);
     let ending = filling.name.rsplit_once('.').map_or("", |(_, ending)| ending);
     let (is_markdown, is_json) = (ending == "md", ending == "json");
@@ -137,21 +137,21 @@ fn answer(filling: &Filling) -> Result<String, String> {
         |text, to| to.write_all(html(text).as_bytes())
     });
     tera.add_raw_template(&filling.name, &filling.template).map_err(|error| error.to_string())?;
-    let Some(variables) = &filling.variables else { return Ok(String::new()) };
+    let Some(variables) = filling.variables else { return Ok(String::new()) };
     // JSON keeps its values; elsewhere columns are measured, and colours put in, after this.
-    let shown = if is_json { variables.clone() } else { plain_values(variables) };
+    let shown = if is_json { variables } else { plain_values(variables) };
     let variables = tera::Context::from_serialize(&shown).map_err(|error| error.to_string())?;
     tera.render(&filling.name, &variables).map_err(|error| error.to_string())
 }
 
 /// Every text in it by [`plain`].
-fn plain_values(value: &serde_json::Value) -> serde_json::Value {
+fn plain_values(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value;
     match value {
-        Value::String(text) => Value::String(plain(text)),
-        Value::Array(values) => values.iter().map(plain_values).collect(),
-        Value::Object(fields) => fields.iter().map(|(name, value)| (plain(name), plain_values(value))).collect(),
-        other => other.clone(),
+        Value::String(text) => Value::String(plain(&text)),
+        Value::Array(values) => values.into_iter().map(plain_values).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (plain(&name), plain_values(value))).collect(),
+        other => other,
     }
 }
 
@@ -165,7 +165,7 @@ fn fault(name: &str, origin: &str, error: &dyn std::fmt::Display) -> ReportError
 /// Refuses an invalid template before anything is computed for it.
 pub(crate) fn check_template(name: &str, template: &str) -> Result<(), ReportError> {
     let filling = Filling { colour: false, name: name.to_owned(), template: template.to_owned(), variables: None };
-    ask(&filling).map(|_| ()).map_err(|error| fault(name, "one in templates/", &error))
+    ask(filling).map(|_| ()).map_err(|error| fault(name, "one in templates/", &error))
 }
 
 fn bundled(name: String) -> (String, &'static str) {

@@ -203,7 +203,7 @@ fn answers_to_one_question_or_to_a_cluster_s_are_one_observation() {
     assert_eq!(inputs.windows.len(), 10);
     assert!(inputs.notes.iter().any(|note| note.contains("at random")), "{:?}", inputs.notes);
     for (sample, cluster) in [(0, "a"), (2, "b"), (3, "a"), (4, "b")] {
-        run.samples[sample].cluster = Some(cluster.to_owned());
+        Arc::make_mut(&mut run.samples)[sample].cluster = Some(cluster.to_owned());
     }
     let inputs = of_run(&job("bundled"), &run).unwrap();
     assert_eq!(inputs.blocks(inputs.windows.len()), clusters);

@@ -233,7 +233,7 @@ fn a_sample_has_an_address_flips_are_walked_by_keys_and_answers_are_compared_by_
     let words =
         page.js(&format!("{lines}.map(line => [...line.children].slice(0, 3).map(cell => cell.innerText).join(' '))"));
     let words: Vec<&str> = words.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
-    let is_lost = |row: usize| row % 3 > 0 && row % 4 == 1;
+    let is_lost = |row: usize| !row.is_multiple_of(3) && row % 4 == 1;
     let lost = (0..60).filter(|row| is_lost(*row)).map(|row| format!("{row} awq lost"));
     for line in lost {
         assert!(words.contains(&line.as_str()), "{line} is not among {words:?}");

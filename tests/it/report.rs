@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Output;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::comparisons::render;
@@ -394,7 +395,7 @@ proptest! {
                 completions[2].scores[0].value = Some(text.clone());
                 completions[2].scores[0].correct = false;
             }
-            run.samples[2].question.clone_from(&text);
+            Arc::make_mut(&mut run.samples)[2].question.clone_from(&text);
             run.record.plan.target.model.name.clone_from(&text);
             counted_anew(run)
         });

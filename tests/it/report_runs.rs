@@ -1,6 +1,7 @@
 //! Run folders for reports, made by the scripted engine or written line by line.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use evalsuite::engine::{Dtype, Finish, Timings};
 use evalsuite::files::sha256;
@@ -61,7 +62,7 @@ pub(crate) fn large_run(folder: &Path, rows: usize) -> StoredRun {
     run.record.plan.dataset.rows = rows;
     run.record.plan.dataset.chosen = rows;
     run.record.plan.dtypes = [Dtype::F32, Dtype::F16, Dtype::Awq].map(Into::into).to_vec();
-    run.samples = (0..rows)
+    let samples = (0..rows)
         .map(|sample| StoredSample {
             sample,
             id: None,
@@ -72,6 +73,7 @@ pub(crate) fn large_run(folder: &Path, rows: usize) -> StoredRun {
             prompt: format!("{}Question {sample}?\nAnswer:", "A worked example of some length.\n".repeat(60)),
         })
         .collect();
+    run.samples = Arc::new(samples);
     let completion = |sample: usize, every: usize| {
         let changed = every > 0 && sample % every == 1;
         let value = if changed { sample + 7 } else { sample };

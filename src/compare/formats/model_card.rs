@@ -98,10 +98,11 @@ fn yaml(value: &Value) -> String {
 
 fn write(value: &Value, indent: usize, out: &mut String) {
     let pad = " ".repeat(indent);
+    let pad = pad.as_str();
     match value {
         Value::Object(members) => {
             for (key, member) in members {
-                out.push_str(&format!("{pad}{key}:"));
+                out.extend([pad, key.as_str(), ":"]);
                 nested(member, indent + 2, out);
             }
         }
@@ -110,10 +111,10 @@ fn write(value: &Value, indent: usize, out: &mut String) {
                 let mut inner = String::new();
                 write(item, indent + 2, &mut inner);
                 // The first line of an item begins with its dash.
-                out.push_str(&format!("{pad}- {}", inner.trim_start()));
+                out.extend([pad, "- ", inner.trim_start()]);
             }
         }
-        scalar => out.push_str(&format!("{pad}{scalar}\n")),
+        scalar => out.extend([pad, scalar.to_string().as_str(), "\n"]),
     }
 }
 
@@ -122,7 +123,7 @@ fn nested(value: &Value, indent: usize, out: &mut String) {
     let is_empty =
         value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(serde_json::Map::is_empty);
     if is_empty || !(value.is_array() || value.is_object()) {
-        out.push_str(&format!(" {value}\n"));
+        out.extend([" ", value.to_string().as_str(), "\n"]);
     } else {
         out.push('\n');
         write(value, indent, out);

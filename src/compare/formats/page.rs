@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::compare::comparison::Comparison;
 use crate::compare::samples::{Questions, ReferenceTokens, divergence_of};
 use crate::compare::source::{Source, sources};
+use crate::files::sha256;
 use crate::jobs::eval::StoredRun;
 use crate::record::StoredCompletion;
 use crate::report::ReportError;
@@ -41,7 +42,7 @@ struct Variables<'a> {
     style: String,
     /// `charts.js` and `report.js`
     script: String,
-    /// [`Data`] as JSON that cannot end its `<script>`.
+    /// The hash of [`Data`], in whose place the data stands in the page: a template's engine would copy it several times.
     data: String,
 }
 
@@ -88,14 +89,16 @@ fn page(comparison: &Comparison, runs: &[StoredRun], templates: &Templates) -> R
     let sources = sources(runs);
     let data = Data { comparison, groups: groups(comparison, runs, &sources) };
     let json = serde_json::to_string(&data).map_err(|error| ReportError::fault("the page's data", &error))?;
+    // Within a string of JSON `<` may be written so, and nowhere else can one stand: no `</script>`, no `<!--`.
+    let json = outgoing(&json, false).replace('<', "\\u003c");
+    let place = sha256(json.as_bytes());
     let variables = Variables {
         comparison,
         style: templates.text("report.css"),
         script: templates.text("charts.js") + &templates.text("report.js"),
-        // Within a string of JSON `<` may be written so, and nowhere else can one stand: no `</script>`, no `<!--`.
-        data: outgoing(&json, false).replace('<', "\\u003c"),
+        data: place.clone(),
     };
-    templates.fill("report.html", &variables, false)
+    Ok(templates.fill("report.html", &variables, false)?.replace(&place, &json))
 }
 
 fn groups<'a>(comparison: &Comparison, runs: &'a [StoredRun], sources: &[Source<'a>]) -> Vec<Group<'a>> {

@@ -152,7 +152,7 @@ mod tests {
         untold[2].token_ids = None;
         let shares = Spent { completions: &untold, ..spent }.shares("numeric", 12.0);
         assert_eq!((shares[&key(0)].0, shares[&key(5)].0), (2.0, 2.0));
-        let mut samples = run.samples.clone();
+        let mut samples = run.samples.to_vec();
         samples[0].cluster = Some("a".to_owned());
         samples[1].cluster = Some("a".to_owned());
         let units = units("numeric", (spent, 8.0), (spent, 8.0), &Clusters::new(&samples));

@@ -304,6 +304,7 @@ fn taken(score: &Extraction, text: &str, cut: bool) -> Taken {
 #[cfg(test)]
 pub(super) mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -351,7 +352,7 @@ pub(super) mod tests {
     pub(in crate::jobs::eval) fn stored() -> StoredRun {
         let mut run = StoredRun::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425/run")).unwrap();
         for (row, question, answer, f32, awq) in ROWS {
-            let sample = run.samples.iter_mut().find(|one| one.sample == row).unwrap();
+            let sample = Arc::make_mut(&mut run.samples).iter_mut().find(|one| one.sample == row).unwrap();
             (sample.question, sample.answer, sample.reference) = (question.to_owned(), answer.to_owned(), None);
             for (variant, (text, tokens)) in [("f32", f32), ("awq", awq)] {
                 let one = completion(&mut run, variant, row);
@@ -505,7 +506,7 @@ pub(super) mod tests {
     #[test]
     fn what_a_run_does_not_keep_is_left_out() {
         let mut run = stored();
-        run.samples.clear();
+        Arc::make_mut(&mut run.samples).clear();
         let (_, awq) = &mut run.completions[1];
         awq.retain(|one| one.sample != 7);
         let scores = &mut completion(&mut run, "f32", 7).scores;

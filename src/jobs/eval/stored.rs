@@ -1,10 +1,13 @@
 //! A run folder read back whole: what a report is made of.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use super::{Asked, DtypeRecord, EvalPlan, EvalRecord, Measured, summarise};
 use crate::record::{
-    RecordError, Recorded, RunFolder, StoredCompletion, StoredJournals, StoredSample, VariantName, read_samples,
+    RecordError, Recorded, RunFolder, SampleFiles, StoredCompletion, StoredJournals, StoredSample, VariantName,
 };
 
 /// A finished run: its results, its questions and every completion.
@@ -15,7 +18,7 @@ pub struct StoredRun {
     /// The results. Every figure of a variant is computed anew from its journal and sessions, so that no report mixes two sources.
     pub record: EvalRecord,
     /// The questions in row order; none in folders of before they were kept.
-    pub samples: Vec<StoredSample>,
+    pub samples: Arc<Vec<StoredSample>>,
     /// The completions of each variant of the record, by sample and repeat.
     pub completions: Vec<(VariantName, Vec<StoredCompletion>)>,
     /// What the user should know: files that cannot prove themselves.
@@ -26,6 +29,16 @@ impl StoredRun {
     /// Reads a run folder. One that is not there, has not finished, or holds a file that was changed is refused: plan, sessions,
     /// journals and answers must be those of the record, and must give its figures.
     pub fn read(path: &Path) -> Result<Self, RecordError> {
+        Self::read_with(path, &SampleFiles::default())
+    }
+
+    /// Reads several run folders; those of the same questions share them.
+    pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Self>, RecordError> {
+        let samples = SampleFiles::default();
+        paths.par_iter().map(|path| Self::read_with(path, &samples)).collect()
+    }
+
+    fn read_with(path: &Path, samples: &SampleFiles) -> Result<Self, RecordError> {
         if !path.is_dir() {
             let what = if path.exists() { "is not a folder" } else { "is not there" };
             return Err(RecordError::invalid(
@@ -42,9 +55,9 @@ impl StoredRun {
                 answers_sha256: record.answers_sha256.as_deref(),
             },
         )?;
-        let samples = read_samples(path)?;
-        notes.extend(samples.note(&path.join("samples.jsonl")));
-        let dtypes = figures(&record, &completions, &samples.values);
+        let (samples, note) = samples.read(path)?;
+        notes.extend(note);
+        let dtypes = figures(&record, &completions, &samples);
         if let Some(what) = record.dtypes.iter().zip(&dtypes).find_map(|(recorded, own)| disagreement(recorded, own)) {
             return Err(RecordError::invalid(
                 format!("{}: {what}", path.join("record.json").display()),
@@ -53,7 +66,7 @@ impl StoredRun {
             ));
         }
         let record = EvalRecord { dtypes, ..record };
-        Ok(Self { path: path.to_path_buf(), record, samples: samples.values, completions, notes })
+        Ok(Self { path: path.to_path_buf(), record, samples, completions, notes })
     }
 
     fn read_record(path: &Path) -> Result<EvalRecord, RecordError> {

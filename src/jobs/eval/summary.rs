@@ -236,6 +236,8 @@ fn generate_seconds(measured: &Measured) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::jobs::eval::StoredRun;
 
@@ -368,7 +370,7 @@ mod tests {
     #[test]
     fn questions_of_one_cluster_are_taken_together() {
         let mut run = stored();
-        for sample in &mut run.samples {
+        for sample in Arc::make_mut(&mut run.samples) {
             sample.cluster = Some(if sample.sample < 7 { "easy" } else { "hard" }.to_owned());
         }
         let records = summary(&run);

@@ -253,6 +253,8 @@ impl UntilRecord {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::jobs::eval::StoredRun;
 
@@ -300,7 +302,7 @@ mod tests {
             })
             .collect();
         assert!(orders.len() > 15, "{} orders of 20 seeds", orders.len());
-        for one in &mut run.samples[..3] {
+        for one in &mut Arc::make_mut(&mut run.samples)[..3] {
             one.cluster = Some("same".to_owned());
         }
         let clustered = course(&run, 1).units;
@@ -354,7 +356,7 @@ mod tests {
         let mut run = stored();
         let copies: Vec<StoredSample> =
             (0..400).map(|sample| StoredSample { sample, ..run.samples[0].clone() }).collect();
-        run.samples = copies;
+        run.samples = Arc::new(copies);
         let answers = |correct: bool| {
             let of = |sample: usize| {
                 let mut one = StoredCompletion { sample, ..run.completions[0].1[0].clone() };
