@@ -1,5 +1,6 @@
 //! `evalsuite quantize`: what was typed becomes a job, and its events lines or a bar.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -26,11 +27,16 @@ Examples:
       a GGUF file, calibrated on questions and answers of your own
   evalsuite quantize --model ./model --out ./model-rtn --method rtn
       plain rounding, to see what the search is worth
+  evalsuite quantize --model ./model --out ./model-kept --keep 0,29
+      layers 0 and 29 stay in f16, and config.json says so to other programs
 
 Ctrl-C keeps finished blocks in DIR.partial; the same command goes on there.
 
 --format json prints the keys kind (\"quantize\"), format (1), folder and
 seconds when the checkpoint is written, and nothing before.";
+
+/// No model has as many layers.
+const MOST_LAYER: usize = 100_000;
 
 /// `evalsuite quantize`.
 #[derive(Debug, Clone, Args)]
@@ -50,6 +56,10 @@ pub struct QuantizeArguments {
     /// `awq`, or `rtn` for plain rounding
     #[arg(long, default_value = "awq")]
     pub method: String,
+    /// Layers that stay in f16, such as 0,3,28-29, counted from 0; `evalsuite blame`
+    /// says which are worth it
+    #[arg(long, value_name = "LAYERS")]
+    pub keep: Option<String>,
     /// Revision of a hub model
     #[arg(long, default_value = crate::hub::DEFAULT_REVISION)]
     pub revision: String,
@@ -121,18 +131,45 @@ fn resolve(arguments: &QuantizeArguments) -> Result<QuantizeJob, JobError> {
         group_size: arguments.group_size,
         calibration: arguments.calibration.clone(),
         method,
+        keep: arguments.keep.as_deref().map(layers).transpose()?.unwrap_or_default(),
     })
+}
+
+/// `0,3,28-29`.
+fn layers(list: &str) -> Result<BTreeSet<usize>, JobError> {
+    let refused = |why: &str| {
+        let what = format!("--keep {list}: {why}");
+        JobError::invalid(what, "give numbers of layers from 0 and ranges of them, such as `--keep 0,3,28-29`")
+    };
+    let mut layers = BTreeSet::new();
+    for part in list.split(',').map(str::trim) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |word: &str| word.trim().parse::<usize>().map_err(|_| refused(&format!("`{part}` is no layer")));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return Err(refused(&format!("`{part}` runs backwards")));
+        }
+        if last > MOST_LAYER {
+            return Err(refused(&format!("no model has {last} layers")));
+        }
+        layers.extend(first..=last);
+    }
+    Ok(layers)
 }
 
 /// Shows a quantisation's events: a bar on a terminal, a line now and then elsewhere.
 fn show(printer: &mut Printer, event: QuantizeEvent) {
     match event {
-        QuantizeEvent::Begun { model, group_size, calibration, folder, done, blocks } => {
+        QuantizeEvent::Begun { model, group_size, calibration, folder, done, blocks, kept } => {
             let how = calibration.map_or_else(
                 || "rounded as it is".to_owned(),
                 |(source, tokens)| format!("calibrated on {tokens} tokens of {source}"),
             );
             note(&format!("{model}: four bits, groups of {group_size}, {how}"));
+            if !kept.is_empty() {
+                let kept: Vec<String> = kept.iter().map(usize::to_string).collect();
+                note(&format!("kept in f16: layers {} of {blocks}", kept.join(", ")));
+            }
             if done > 0 {
                 note(&format!("{done} of {blocks} blocks are in {} already", folder.display()));
             }

@@ -5,7 +5,8 @@ use std::ops::{ControlFlow, Range};
 use super::EngineError;
 use super::api::{Completion, EngineInfo, Request, TokenDetail, TopToken, Work};
 use super::logits::Logits;
-use super::reading::{READ_ROWS, Text};
+use super::model::ModelSource;
+use super::reading::{LayerReading, READ_ROWS, Text};
 
 /// What an engine emits for its requests, and for each step.
 #[derive(Debug)]
@@ -207,6 +208,22 @@ pub trait Engine: Send {
     /// Logits of rows of the texts that were read last, [`READ_ROWS`] of them at most.
     fn read_logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, EngineError> {
         Err(EngineError::not_read(&rows, 0))
+    }
+
+    /// The same layer by layer, of engines that can.
+    fn layers(&mut self) -> Option<&mut dyn LayerReading> {
+        None
+    }
+
+    /// Puts the weights that `source`, a checkpoint of the same model, has for a layer in the place of the engine's own, in the engine's
+    /// precision; linear layers that `source` does not pack run in its arithmetic. Every request is dropped, and so is what was read with
+    /// [`Engine::read`]; a reading of [`Engine::layers`] stays where it is.
+    fn reload_layer(&mut self, source: &ModelSource, layer: usize) -> Result<(), EngineError> {
+        let _ = source;
+        Err(EngineError::invalid(
+            format!("the engine {} does not change the weights of layer {layer} once it is loaded", self.info().name),
+            "run with `--engine cpu`, or with cuda on one device",
+        ))
     }
 
     /// Reads `tokens` and gives `sink` the logits that predict each of `tokens[from..]`: rows of `[vocabulary]` one after the other, in the

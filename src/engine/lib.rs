@@ -48,7 +48,7 @@ pub use kind::{Batching, EngineEntry, EngineKind, OpenOptions};
 pub use logits::Logits;
 pub use open::{check_devices, open};
 pub use precision::{Precision, Precision as Dtype};
-pub use reading::{READ_ROWS, Text, TokenScore};
+pub use reading::{LayerReading, READ_ROWS, Text, TokenScore};
 pub use replicas::{Replica, Replicas};
 pub use thought::{SplitThought, Thought, ThoughtMarks};
 

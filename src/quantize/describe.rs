@@ -1,13 +1,41 @@
 //! The files beside the weights: config with `quantization_config`, generation config, tokenizer, chat template.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::QuantizeError;
 use crate::checkpoint::pretty;
-use crate::engine::model::{ModelSource, Quantization};
+use crate::engine::model::{ModelSource, Quantization, TensorNames};
 
-/// Names and bytes of every file but the weights.
-pub(super) fn files(source: &ModelSource, group_size: usize) -> Result<Vec<(String, Vec<u8>)>, QuantizeError> {
+/// `modules_to_not_convert` for these blocks: the modules within each that hold its linear layers, or the linear layers themselves where
+/// they lie in the block. Programs look for these names in a layer's, or read them as regular expressions: `layers.1.` alone would mean
+/// layer 10 too. The output projection is never quantised, and a list of one's own replaces the default that says so.
+pub(super) fn kept_modules(names: &TensorNames, keep: &BTreeSet<usize>) -> Vec<String> {
+    let mut modules: Vec<String> = Vec::new();
+    for layer in keep {
+        let names = names.block(*layer);
+        let block = format!("layers.{layer}");
+        for linear in names.linears() {
+            let parent = linear.rsplit_once('.').map_or(linear, |(parent, _)| parent);
+            let module = if parent.ends_with(&block) { linear } else { parent };
+            if !modules.iter().any(|known| known == module) {
+                modules.push(module.to_owned());
+            }
+        }
+    }
+    if !modules.is_empty() {
+        modules.push(names.output());
+    }
+    modules
+}
+
+/// Names and bytes of every file but the weights; `kept` are modules that stay as they are.
+pub(super) fn files(
+    source: &ModelSource,
+    group_size: usize,
+    kept: Vec<String>,
+) -> Result<Vec<(String, Vec<u8>)>, QuantizeError> {
     let mut files = source.companions()?;
     let config = files.iter_mut().find(|(name, _)| name == "config.json");
     let (_, bytes) = config.ok_or_else(|| {
@@ -28,7 +56,7 @@ pub(super) fn files(source: &ModelSource, group_size: usize) -> Result<Vec<(Stri
     if config.get("dtype").is_some() {
         config["dtype"] = json!("float16");
     }
-    let awq = Quantization { group_size: Some(group_size), symmetric: false, modules_to_not_convert: Vec::new() };
+    let awq = Quantization { group_size: Some(group_size), symmetric: false, modules_to_not_convert: kept };
     config["quantization_config"] = awq.to_awq_json();
     *bytes = pretty(&config).map_err(|error| damaged(serde_json::Error::io(error)))?;
     Ok(files)

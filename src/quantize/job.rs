@@ -1,5 +1,6 @@
 //! The pipeline from a model to its quantised checkpoint: open → quantise block by block → copy the other tensors → join → describe.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -55,6 +56,8 @@ pub struct QuantizeJob {
     pub calibration: Option<PathBuf>,
     /// How.
     pub method: Method,
+    /// Blocks that stay in binary16, by number from 0.
+    pub keep: BTreeSet<usize>,
 }
 
 /// Events of a running quantisation.
@@ -74,6 +77,8 @@ pub enum QuantizeEvent {
         done: usize,
         /// Blocks of the model.
         blocks: usize,
+        /// Those that stay in binary16.
+        kept: Vec<usize>,
     },
     /// A step of a block is done.
     Progress(QuantizeProgress),
@@ -125,12 +130,14 @@ pub fn quantize(
     let source = ModelSource::open(&job.model, hub)?;
     let names = TensorNames::new(&source.config, &source.tensors.names());
     let group_size = group_size(&source.config, &names, job.group_size)?;
-    let description = describe::files(&source, group_size)?;
+    check_kept(&job.keep, &source)?;
+    let kept = describe::kept_modules(&names, &job.keep);
+    let description = describe::files(&source, group_size, kept)?;
     let text = match job.method {
         Method::Awq => Some(CalibrationText::open(job.calibration.as_deref(), &source, hub)?),
         Method::Rtn => None,
     };
-    let deciding = [
+    let mut deciding = vec![
         ("evalsuite's version", env!("CARGO_PKG_VERSION").to_owned()),
         ("model (SHA-256)", source.sha256.clone()),
         ("method", job.method.name().to_owned()),
@@ -140,10 +147,13 @@ pub fn quantize(
             text.as_ref().map_or_else(|| "none".to_owned(), CalibrationText::sha256),
         ),
     ];
+    if !job.keep.is_empty() {
+        deciding.push(("layers that are kept", in_words(&job.keep)));
+    }
     let work = CheckpointFolder::open(&job.out, &deciding)?;
-    work.check_space(bytes_needed(&source.config, group_size))?;
+    work.check_space(bytes_needed(&source.config, group_size, job.keep.len()))?;
 
-    let run = Run { source: &source, names: &names, group_size, work: &work, interrupted };
+    let run = Run { source: &source, names: &names, group_size, keep: &job.keep, work: &work, interrupted };
     emit(run.begun(text.as_ref()));
     let mut parts = vec![run.outside_blocks()?];
     let Some(blocks) = run.blocks(text.as_ref(), emit)? else {
@@ -164,6 +174,7 @@ struct Run<'a> {
     source: &'a ModelSource,
     names: &'a TensorNames,
     group_size: usize,
+    keep: &'a BTreeSet<usize>,
     work: &'a CheckpointFolder,
     interrupted: &'a AtomicBool,
 }
@@ -178,6 +189,7 @@ impl Run<'_> {
             folder: self.work.path().to_path_buf(),
             done: (0..blocks).filter(|layer| self.block_part(*layer).exists()).count(),
             blocks,
+            kept: self.keep.iter().copied().collect(),
         }
     }
 
@@ -231,9 +243,10 @@ impl Run<'_> {
                     clock.step(layer);
                     !self.interrupted.load(Ordering::Relaxed)
                 };
+                let kept = self.keep.contains(&layer);
                 let finished = match &mut calibrated {
-                    // What was finished earlier still has to feed the next block.
-                    Some((batches, calibration)) if done => {
+                    // What was finished earlier, or stays as it is, still has to feed the next block.
+                    Some((batches, calibration)) if done || kept => {
                         pass(batches, &block, calibration);
                         true
                     }
@@ -249,11 +262,12 @@ impl Run<'_> {
                     return Ok(None);
                 }
                 if !done {
-                    let tensors = tensors::of_block(&block, config, &self.names.block(layer), self.group_size)?;
+                    let packed = (!kept).then_some(self.group_size);
+                    let tensors = tensors::of_block(&block, config, &self.names.block(layer), packed)?;
                     safetensors::write(&path, &tensors)?;
                 }
             }
-            if done {
+            if done || (calibrated.is_some() && self.keep.contains(&layer)) {
                 clock.skip();
             }
             paths.push(path);
@@ -313,10 +327,33 @@ fn group_size(config: &ModelConfig, names: &TensorNames, wanted: Option<usize>) 
     ))
 }
 
+/// Refuses layers that the model has not, and keeping all of them.
+fn check_kept(keep: &BTreeSet<usize>, source: &ModelSource) -> Result<(), QuantizeError> {
+    let layers = source.config.layers;
+    if let Some(layer) = keep.last().filter(|layer| **layer >= layers) {
+        return Err(QuantizeError::invalid(
+            format!("--keep {layer}: {} has {layers} layers", source.name),
+            format!("layers are counted from 0: give some of 0 to {}", layers - 1),
+        ));
+    }
+    if keep.len() == layers {
+        return Err(QuantizeError::invalid(
+            format!("--keep names all {layers} layers of {}: nothing is left to quantise", source.name),
+            "keep fewer; `--dtype f16` runs the model as it is",
+        ));
+    }
+    Ok(())
+}
+
+fn in_words(layers: &BTreeSet<usize>) -> String {
+    layers.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+}
+
 /// Bytes on disk at the worst moment: the parts, and the checkpoint that is joined from them.
-fn bytes_needed(config: &ModelConfig, group_size: usize) -> u64 {
-    let tables = config.table_parameters();
-    let packed = config.parameters() - tables;
+fn bytes_needed(config: &ModelConfig, group_size: usize, kept: usize) -> u64 {
+    let in_blocks = config.parameters() - config.table_parameters();
+    let kept = in_blocks / config.layers.max(1) as u64 * kept as u64;
+    let (tables, packed) = (config.table_parameters() + kept, in_blocks - kept);
     // Half a byte a weight, and two and a half a group.
     2 * (2 * tables + packed / 2 + packed / group_size as u64 * 5 / 2)
 }

@@ -28,12 +28,12 @@ pub(super) fn linear_shapes(config: &ModelConfig, names: &BlockNames) -> Vec<(St
     shapes
 }
 
-/// A block's tensors: linear layers rounded and packed, norms and biases in binary16.
+/// A block's tensors: linear layers rounded and packed in groups, or in binary16 where there is no group size, as norms and biases are.
 pub(super) fn of_block(
     block: &Block,
     config: &ModelConfig,
     names: &BlockNames,
-    group_size: usize,
+    group_size: Option<usize>,
 ) -> Result<Vec<Tensor>, QuantizeError> {
     let mut tensors = Vec::new();
     norm(&mut tensors, &names.attention_norm, &block.attention_norm)?;
@@ -44,7 +44,16 @@ pub(super) fn of_block(
         let mut first = 0;
         while first < stacked.outputs {
             let Some((name, [_, outputs])) = shapes.next() else { break };
-            linear(&mut tensors, name, stacked, first..first + outputs, group_size)?;
+            let rows = first..first + outputs;
+            if let Some(group_size) = group_size {
+                linear(&mut tensors, name, stacked, rows.clone(), group_size)?;
+            } else {
+                let weights = &values(stacked)[rows.start * stacked.inputs..rows.end * stacked.inputs];
+                tensors.push(half(format!("{name}.weight"), &[*outputs, stacked.inputs], weights)?);
+            }
+            if let Some(bias) = &stacked.bias {
+                tensors.push(half(format!("{name}.bias"), &[*outputs], &bias[rows])?);
+            }
             first += outputs;
         }
     }
@@ -73,9 +82,6 @@ fn linear(
     tensors.push(Tensor::new(name_of("qweight"), "I32", &[inputs, outputs / 8], words(&packed.qweight)));
     tensors.push(Tensor::new(name_of("qzeros"), "I32", &[groups, outputs / 8], words(&packed.qzeros)));
     tensors.push(Tensor::new(name_of("scales"), "F16", &[groups, outputs], bytes(&packed.scales)));
-    if let Some(bias) = &stacked.bias {
-        tensors.push(half(name_of("bias"), &[outputs], &bias[rows])?);
-    }
     Ok(())
 }
 

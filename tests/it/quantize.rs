@@ -1,11 +1,13 @@
 //! Quantised checkpoints of tiny models, unpacked here by the format's description and run beside the original.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use evalsuite::engine::Dtype;
 use evalsuite::engine::cpu::CpuEngine;
-use evalsuite::engine::model::ModelSpec;
+use evalsuite::engine::model::{ModelSource, ModelSpec, TensorNames};
+use evalsuite::engine::{Dtype, Engine as _, Text};
 use evalsuite::quantize::{Method, QuantizeEnd, QuantizeEvent, QuantizeJob, quantize};
 use half::f16;
 use safetensors::SafeTensors;
@@ -146,7 +148,7 @@ fn calibration(folder: &Path) -> PathBuf {
 fn job(model: &Path, out: &Path, method: Method) -> QuantizeJob {
     let calibration = (method == Method::Awq).then(|| calibration(out.parent().unwrap()));
     let model = ModelSpec { source: model.display().to_string(), revision: "main".to_owned() };
-    QuantizeJob { model, out: out.to_path_buf(), group_size: None, calibration, method }
+    QuantizeJob { model, out: out.to_path_buf(), group_size: None, calibration, method, keep: BTreeSet::new() }
 }
 
 fn run(job: &QuantizeJob) -> Result<QuantizeEnd, String> {
@@ -271,6 +273,106 @@ fn the_checkpoint_is_described_as_other_programs_expect() {
     });
     assert_eq!(config, expected);
     assert!(!out.with_extension("partial").exists());
+}
+
+/// What is kept is the model's own in f16; the others are what they are where nothing is kept, for each is fed the original's outputs.
+#[test]
+fn a_kept_layer_stays_in_f16_and_the_others_come_out_the_same() {
+    let expected = [
+        (Tiny::Llama, vec!["model.layers.1.self_attn", "model.layers.1.mlp", "lm_head"]),
+        (Tiny::Grouped, vec!["model.layers.1.self_attn", "model.layers.1.mlp", "lm_head"]),
+        (
+            Tiny::Opt,
+            vec![
+                "model.decoder.layers.1.self_attn",
+                "model.decoder.layers.1.fc1",
+                "model.decoder.layers.1.fc2",
+                "lm_head",
+            ],
+        ),
+    ];
+    for (tiny, modules) in expected {
+        let model = tiny.folder();
+        for method in [Method::Awq, Method::Rtn] {
+            let (_all, packed) = quantized(model.path(), method);
+            let folder = tempfile::tempdir().unwrap();
+            let out = folder.path().join("out");
+            let job = QuantizeJob { keep: BTreeSet::from([1]), ..job(model.path(), &out, method) };
+            assert_eq!(run(&job), Ok(QuantizeEnd::Written(out.clone())));
+            let config: Value = serde_json::from_slice(&std::fs::read(out.join("config.json")).unwrap()).unwrap();
+            assert_eq!(config["quantization_config"]["modules_to_not_convert"], json!(modules));
+
+            let tensors = |folder: &Path| -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+                let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
+                let file = SafeTensors::deserialize(&bytes).unwrap();
+                file.iter()
+                    .map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), view.data().to_vec())))
+                    .collect()
+            };
+            let (original, others, kept) = (tensors(model.path()), tensors(&packed), tensors(&out));
+            for (name, (shape, bytes)) in &kept {
+                if !name.contains("layers.1.") {
+                    assert_eq!(others.get(name), Some(&(shape.clone(), bytes.clone())), "{name}");
+                    continue;
+                }
+                let (own_shape, own) = &original[name];
+                let own = own.chunks(4).map(|word| f32::from_le_bytes(word.try_into().unwrap()));
+                let own: Vec<u8> = own.flat_map(|value| f16::from_f32(value).to_le_bytes()).collect();
+                assert!(shape == own_shape && *bytes == own, "{name}");
+            }
+            let of_layer = |names: &BTreeMap<String, _>| names.keys().filter(|name| name.contains("layers.1.")).count();
+            assert_eq!(of_layer(&kept), of_layer(&original));
+
+            let tokens: Vec<u32> = noise(5, 40).iter().map(|number| 5 + (number.abs() * 1e4) as u32 % 7).collect();
+            let engine = |folder: &Path| CpuEngine::load(&open(folder).unwrap(), Dtype::Awq, None).unwrap();
+            let mut put_back = engine(&packed);
+            assert_ne!(put_back.logits(&tokens, 40), engine(&out).logits(&tokens, 40));
+            put_back.reload_layer(&open(model.path()).unwrap(), 1).unwrap();
+            assert_eq!(put_back.logits(&tokens, 40), engine(&out).logits(&tokens, 40), "as if the layer were put back");
+        }
+    }
+}
+
+/// Scales lie in norms, in v's rows where every head has its own values, and in up's rows: weights that are put back one linear layer at a
+/// time must fit all of them.
+#[test]
+fn linear_layers_that_are_put_back_fit_the_scales_around_them() {
+    for (index, tiny) in Tiny::ALL.into_iter().enumerate() {
+        let model = tiny.folder();
+        let (_folder, packed) = quantized(model.path(), Method::Awq);
+        let (truth, packed) = (open(model.path()).unwrap(), Arc::new(open(&packed).unwrap()));
+        let tokens: Vec<u32> = noise(5, 40).iter().map(|number| 5 + (number.abs() * 1e4) as u32 % 7).collect();
+        let states = |source: &ModelSource| {
+            let mut engine = CpuEngine::load(&packed, Dtype::Awq, None).unwrap();
+            engine.reload_layer(source, 0).unwrap();
+            let reading = engine.layers().unwrap();
+            reading.begin(&[Text { tokens: &tokens, from: 1 }]).unwrap();
+            reading.advance().unwrap();
+            reading.states()
+        };
+        let whole = states(&truth);
+        let before = loss(&whole, &states(&packed));
+        let mut put_back = Arc::clone(&packed);
+        let names = TensorNames::new(&truth.config, &truth.tensors.names()).block(0);
+        for linear in 0..names.linears().len() {
+            put_back = Arc::new(put_back.with_linear_of(&truth, 0, linear).unwrap());
+        }
+        let after = loss(&whole, &states(&put_back));
+        println!("shape {index}: {before:.2e} before, {after:.2e} after");
+        assert!(after < before / 50.0, "shape {index}: {after:e}, {before:e} before");
+    }
+}
+
+#[test]
+fn layers_that_cannot_be_kept_are_refused() {
+    let model = Tiny::Llama.folder();
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |keep: &[usize]| {
+        let keep = keep.iter().copied().collect();
+        run(&QuantizeJob { keep, ..job(model.path(), &folder.path().join("out"), Method::Rtn) }).unwrap_err()
+    };
+    assert!(refused(&[0, 2]).contains("--keep 2: "), "{}", refused(&[0, 2]));
+    assert!(refused(&[0, 1]).contains("nothing is left to quantise"));
 }
 
 #[test]

@@ -8,13 +8,16 @@ use std::time::Instant;
 use super::forward::SequenceInput;
 use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::Matrix;
-use super::load::Model;
+use super::load::{Block, Model};
+use super::reading::Reading;
 use super::simd::InstructionSet;
 use crate::batch::{BlockPool, Scheduler, SchedulerOptions, StepPlan};
 use crate::model::{ModelConfig, ModelSource};
 use crate::system::available_memory_bytes;
 use crate::text::bytes;
-use crate::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, Logits, Request, Text};
+use crate::{
+    Capacity, Dtype, Engine, EngineError, EngineInfo, Event, LayerReading, Limits, LoadTimes, Logits, Request, Text,
+};
 
 /// Rows that one step computes at most: enough to keep the kernels busy, few enough to stay in the processor's cache.
 const STEP_ROWS: usize = 256;
@@ -32,6 +35,8 @@ pub struct CpuEngine {
     scheduler: Scheduler,
     /// Hidden states of the texts that were read last, `[rows, hidden]`.
     read: Matrix,
+    /// Texts that are read layer by layer.
+    reading: Option<Reading>,
     info: EngineInfo,
 }
 
@@ -74,7 +79,7 @@ impl CpuEngine {
         let pool = block_pool(&model.config, slots);
         let scheduler = Scheduler::new(options, limits, Arc::clone(&source.tokenizer), pool);
         let read = Matrix::zeros(0, model.config.hidden);
-        Ok(Self { cache: KvCache::new(&model.config), model, scheduler, read, info })
+        Ok(Self { cache: KvCache::new(&model.config), model, scheduler, read, reading: None, info })
     }
 
     /// Computes a whole text and returns the logits at its last `count` positions, row by row: for tests and for those who
@@ -152,22 +157,8 @@ impl Engine for CpuEngine {
 
     fn read(&mut self, texts: &[Text]) -> Result<(), EngineError> {
         self.limits().check_texts(texts)?;
-        let hidden = self.model.config.hidden;
-        self.read = Matrix::zeros(0, hidden);
-        for text in texts {
-            let mut cache = KvCache::new(&self.model.config);
-            // The logits at a token predict the next; nothing is left to be predicted at the last.
-            let count = text.tokens.len() - 1;
-            let blocks = table(count);
-            for start in (0..count).step_by(STEP_ROWS) {
-                let end = count.min(start + STEP_ROWS);
-                let tokens = &text.tokens[start..end];
-                let input = SequenceInput { blocks: &blocks, position: start, tokens, logits: 0 };
-                let states = self.model.states(&[input], &mut cache);
-                let wanted = (text.from - 1).clamp(start, end) - start;
-                self.read.values.extend_from_slice(&states.values[wanted * hidden..]);
-            }
-        }
+        self.reading = None;
+        self.read = Reading::new(&self.model, texts).last_states(&self.model);
         Ok(())
     }
 
@@ -177,6 +168,51 @@ impl Engine for CpuEngine {
         }
         let rows: Vec<usize> = rows.collect();
         Ok(Logits::Host(Cow::Owned(self.model.logits(&self.read, &rows).values)))
+    }
+
+    fn layers(&mut self) -> Option<&mut dyn LayerReading> {
+        Some(self)
+    }
+
+    fn reload_layer(&mut self, source: &ModelSource, layer: usize) -> Result<(), EngineError> {
+        let precision = self.info.dtype.unwrap_or(Dtype::F32);
+        self.model.config.check_layer(source, layer)?;
+        self.model.blocks[layer] = Block::load(source, layer, precision)?;
+        // What other weights computed is of no use any more, the prefix cache's and the texts' alike.
+        self.scheduler.clear();
+        self.cache.free(|_| true);
+        self.read = Matrix::zeros(0, self.model.config.hidden);
+        Ok(())
+    }
+}
+
+impl LayerReading for CpuEngine {
+    fn begin(&mut self, texts: &[Text]) -> Result<(), EngineError> {
+        self.limits().check_texts(texts)?;
+        self.reading = Some(Reading::new(&self.model, texts));
+        Ok(())
+    }
+
+    fn layer(&self) -> usize {
+        self.reading.as_ref().map_or(0, Reading::layer)
+    }
+
+    fn advance(&mut self) -> Result<(), EngineError> {
+        if let Some(reading) = &mut self.reading {
+            reading.advance(&self.model);
+        }
+        Ok(())
+    }
+
+    fn states(&self) -> Vec<f32> {
+        self.reading.as_ref().map_or_else(Vec::new, |reading| reading.states().values)
+    }
+
+    fn finish(&mut self) -> Result<(), EngineError> {
+        if let Some(reading) = &self.reading {
+            self.read = reading.last_states(&self.model);
+        }
+        Ok(())
     }
 }
 
@@ -245,6 +281,112 @@ mod tests {
         };
         engine.run(requests, &mut sink).unwrap();
         cached
+    }
+
+    fn open(name: &str) -> Arc<ModelSource> {
+        let spec = ModelSpec { source: name.to_owned(), revision: DEFAULT_REVISION.to_owned() };
+        Arc::new(ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap())
+    }
+
+    /// Three texts of which two begin alike for longer than a block, and so long that they go through a layer in several parts.
+    fn texts() -> [Vec<u32>; 3] {
+        let words = |count: usize, seed: u32| (0..count as u32).map(move |i| 5 + (i * i * 7 + i * seed) % 200);
+        let shared: Vec<u32> = words(200, 3).collect();
+        let with = |own: usize, seed: u32| shared.iter().copied().chain(words(own, seed)).collect();
+        [with(100, 11), with(37, 13), words(70, 17).collect()]
+    }
+
+    fn rows(engine: &mut CpuEngine, count: usize) -> Vec<u32> {
+        let logits = engine.read_logits(0..count).unwrap().to_host().unwrap().into_owned();
+        logits.into_iter().map(f32::to_bits).collect()
+    }
+
+    #[test]
+    fn texts_read_together_have_the_bits_of_each_read_alone_and_of_any_layer_they_are_stopped_at() {
+        let (mut engine, texts) = (engine(), texts());
+        let texts = [230, 210, 60].iter().zip(&texts).map(|(from, tokens)| Text { tokens, from: *from });
+        let texts: Vec<Text> = texts.collect();
+        let counts: Vec<usize> = texts.iter().map(Text::rows).collect();
+        let mut alone = Vec::new();
+        for text in &texts {
+            engine.read(&[*text]).unwrap();
+            alone.extend(rows(&mut engine, text.rows()));
+            let whole = engine.logits(&text.tokens[..text.tokens.len() - 1], text.rows());
+            let whole: Vec<u32> = whole.into_iter().flatten().map(f32::to_bits).collect();
+            assert!(alone.ends_with(&whole));
+        }
+        engine.read(&texts).unwrap();
+        let all = counts.iter().sum();
+        assert!(rows(&mut engine, all) == alone);
+        let layers = engine.model.config.layers;
+        LayerReading::begin(&mut engine, &texts).unwrap();
+        for layer in 0..=layers {
+            assert_eq!(LayerReading::layer(&engine), layer);
+            assert_eq!(engine.states().len(), all * engine.model.config.hidden);
+            engine.finish().unwrap();
+            assert!(rows(&mut engine, all) == alone, "from layer {layer} on");
+            engine.advance().unwrap();
+        }
+        assert_eq!(LayerReading::layer(&engine), layers, "there is no further layer");
+    }
+
+    #[test]
+    fn layers_put_back_one_by_one_make_the_other_checkpoint() {
+        let (truth, packed) = (open(bundled::NAME), open(bundled::AWQ_NAME));
+        let [tokens, ..] = texts();
+        let text = [Text { tokens: &tokens, from: 280 }];
+        let read = |engine: &mut CpuEngine| {
+            engine.read(&text).unwrap();
+            rows(engine, text[0].rows())
+        };
+        let mut half = CpuEngine::load(&truth, Dtype::F16, Some(1)).unwrap();
+        let mut engine = CpuEngine::load(&packed, Dtype::Awq, Some(1)).unwrap();
+        let (exact, before) = (read(&mut half), read(&mut engine));
+        let request = request(1, tokens.clone());
+        assert_eq!(cached_tokens(&mut engine, vec![request.clone()]), [0]);
+        for layer in 0..truth.config.layers {
+            assert!(read(&mut engine) != exact);
+            engine.reload_layer(&truth, layer).unwrap();
+            assert!(engine.read_logits(0..1).is_err(), "what other weights computed is gone");
+        }
+        assert!(read(&mut engine) == exact);
+        assert_eq!(cached_tokens(&mut engine, vec![request]), [0], "and so is the prefix cache");
+        for layer in 0..truth.config.layers {
+            engine.reload_layer(&packed, layer).unwrap();
+        }
+        assert!(read(&mut engine) == before);
+        let error = engine.reload_layer(&truth, truth.config.layers).unwrap_err().to_string();
+        assert!(error.contains("is not there: it has") && error.contains("hint: "), "{error}");
+    }
+
+    /// The norms of AWQ's checkpoint carry the scales of its inputs: weights that are not scaled to fit would be far off.
+    #[test]
+    fn linear_layers_put_back_one_by_one_compute_what_the_whole_layer_does() {
+        let (truth, packed) = (open(bundled::NAME), open(bundled::AWQ_NAME));
+        let [tokens, ..] = texts();
+        let states = |source: &ModelSource, layer: usize| {
+            let mut engine = CpuEngine::load(&packed, Dtype::Awq, Some(1)).unwrap();
+            engine.reload_layer(source, layer).unwrap();
+            LayerReading::begin(&mut engine, &[Text { tokens: &tokens, from: 1 }]).unwrap();
+            (0..=layer).for_each(|_| engine.advance().unwrap());
+            engine.states()
+        };
+        let distance = |a: &[f32], b: &[f32]| {
+            let square = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x * x)).sum::<f64>();
+            (square(&mut a.iter().zip(b).map(|(a, b)| a - b)) / square(&mut b.iter().copied())).sqrt()
+        };
+        for layer in 0..truth.config.layers {
+            let whole = states(&truth, layer);
+            let mut put_back = Arc::clone(&packed);
+            let mut distances = vec![distance(&states(&put_back, layer), &whole)];
+            let names = crate::model::TensorNames::new(&truth.config, &truth.tensors.names()).block(layer);
+            for linear in 0..names.linears().len() {
+                put_back = Arc::new(put_back.with_linear_of(&truth, layer, linear).unwrap());
+                distances.push(distance(&states(&put_back, layer), &whole));
+            }
+            let (first, last) = (distances[0], distances[distances.len() - 1]);
+            assert!(last < 0.1 * first, "layer {layer}: {distances:?}");
+        }
     }
 
     /// The default run took 94 MB instead of 51: the cache kept 240 prompts that nothing came back to.

@@ -3,7 +3,7 @@
 use super::attention::{QueryRow, attention};
 use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::{Linear, Matrix};
-use super::load::{Model, Positions};
+use super::load::{Block, Model, Positions};
 use super::ops::{Rotations, add, each_row, relu, round, silu_gated};
 use crate::model::Activation;
 
@@ -38,14 +38,26 @@ impl Model {
         let rotations = self.rotations(&positions);
         let mut x = self.embed(inputs, &positions); // (rows, hidden)
         for (layer, block) in self.blocks.iter().enumerate() {
-            let h = block.attention_norm.forward(&x, self.arithmetic);
-            let h = self.attend(&block.qkv, &h, inputs, (cache, layer), rotations.as_ref());
-            self.add_projection(&mut x, &block.output, &h);
-            let h = block.mlp_norm.forward(&x, self.arithmetic);
-            let h = self.activate(block.up.forward(&h));
-            self.add_projection(&mut x, &block.down, &h);
+            self.through_block(block, &mut x, inputs, (cache, layer), rotations.as_ref());
         }
         x
+    }
+
+    /// Takes the residual stream x `[rows, hidden]` through one block, whose keys and values lie in the cache's layer.
+    pub(super) fn through_block(
+        &self,
+        block: &Block,
+        x: &mut Matrix,
+        inputs: &[SequenceInput<'_>],
+        cache: (&mut KvCache, usize),
+        rotations: Option<&Rotations>,
+    ) {
+        let h = block.attention_norm.forward(x, self.arithmetic);
+        let h = self.attend(&block.qkv, &h, inputs, cache, rotations);
+        self.add_projection(x, &block.output, &h);
+        let h = block.mlp_norm.forward(x, self.arithmetic);
+        let h = self.activate(block.up.forward(&h));
+        self.add_projection(x, &block.down, &h);
     }
 
     /// The `RoPE` rotations of rows at these positions, where positions are rotary.

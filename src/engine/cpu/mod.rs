@@ -12,6 +12,7 @@ mod linear;
 mod load;
 mod ops;
 mod quantized;
+mod reading;
 mod simd;
 #[cfg(test)]
 mod tests;

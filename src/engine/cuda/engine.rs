@@ -20,7 +20,8 @@ use crate::batch::{BlockPool, Scheduler, SchedulerOptions, StepPlan};
 use crate::devices::label;
 use crate::model::ModelSource;
 use crate::{
-    Batching, Capacity, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, Logits, OpenOptions, Request, Text,
+    Batching, Capacity, Dtype, Engine, EngineError, EngineInfo, Event, Limits, LoadTimes, Logits, OpenOptions, Request,
+    Text,
 };
 
 /// Prefill rows of one step at most: enough for the matrix products to be at their best.
@@ -214,6 +215,14 @@ impl Engine for CudaEngine {
             return Err(error);
         }
         Held::read(&mut self.held, &mut self.model, &self.cache, &mut self.scheduler.pool, texts)
+    }
+
+    fn reload_layer(&mut self, source: &ModelSource, layer: usize) -> Result<(), EngineError> {
+        self.model.device.bind()?;
+        self.reset();
+        self.held = None;
+        let dtype = self.info.dtype.unwrap_or(Dtype::F32);
+        self.model.reload_layer(source, dtype, layer)
     }
 
     fn read_logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, EngineError> {

@@ -212,6 +212,15 @@ impl Model {
         })
     }
 
+    /// Reads one layer anew from another checkpoint of the model. Decode goes the large-batch path from then on, for the fused kernel's own
+    /// copy of the weights is no longer theirs.
+    pub(crate) fn reload_layer(&mut self, source: &ModelSource, dtype: Dtype, layer: usize) -> Result<(), EngineError> {
+        self.config.check_layer(source, layer)?;
+        self.decode = None;
+        self.graphs.clear();
+        self.weights.reload_layer(&self.device, (source, dtype), &self.elementwise, layer)
+    }
+
     /// The element type.
     pub(crate) fn element(&self) -> ElementType {
         self.element

@@ -3,6 +3,8 @@
 //! A GEMM of many rows is bound by arithmetic, and tensor cores multiply binary16: there the codes would have to be unpacked again and
 //! again. So both are held; `weight_bytes` counts both.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
@@ -25,12 +27,12 @@ pub(crate) fn packing(source: &ModelSource, format: WeightFormat) -> Packing {
     }
 }
 
-/// The layers of one model that are packed.
+/// Layers of one model, and which of their linear layers are packed.
 pub(crate) struct Packer<'a> {
     device: &'a Device,
     source: &'a ModelSource,
     layout: Layout,
-    /// Of every block, in the order of [`linears`]: the names of the parts, and whether they are packed.
+    /// Of each, in the order of [`linears`]: the names of the parts, and whether they are packed.
     layers: Vec<[Stack; 4]>,
 }
 
@@ -44,7 +46,12 @@ struct Stack {
 }
 
 impl<'a> Packer<'a> {
-    pub(crate) fn new(device: &'a Device, source: &'a ModelSource, format: WeightFormat) -> Result<Self, EngineError> {
+    pub(crate) fn new(
+        device: &'a Device,
+        source: &'a ModelSource,
+        format: WeightFormat,
+        layers: Range<usize>,
+    ) -> Result<Self, EngineError> {
         let (config, names) = (&source.config, TensorNames::new(&source.config, &source.tensors.names()));
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         // The kernels read eight weights of one group at a time; checkpoints with smaller groups run from dense copies.
@@ -69,7 +76,7 @@ impl<'a> Packer<'a> {
             };
             Stack { parts, packed, span }
         };
-        let layers = (0..config.layers).map(|layer| {
+        let layers = layers.map(|layer| {
             let names = names.block(layer);
             [
                 stack(names.qkv.into_iter().zip([q, kv, kv]).collect(), spans[0]),
@@ -89,7 +96,7 @@ impl<'a> Packer<'a> {
             .is_some_and(|layer| stacks.flat_map(|stack| &stack.parts).any(|(name, _)| name == layer))
     }
 
-    /// Packs what is to be packed, fills the dense copies, and sets the codes' addresses in `layers`. The returned buffers own them.
+    /// Packs what is to be packed of the same layers, fills the dense copies, and sets the codes' addresses in `layers`. The returned buffers own them.
     pub(crate) fn pack(&self, layers: &mut [Layer]) -> Result<Vec<Buffer>, EngineError> {
         if self.layers.iter().flatten().all(|stack| !stack.packed) {
             return Ok(Vec::new());

@@ -1,5 +1,7 @@
 //! A model's weights in device memory: one allocation, every matrix at an address of its own.
 
+use std::ops::Range;
+
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
@@ -51,7 +53,7 @@ impl DeviceWeights {
         let mut layout = Layout::new(source, element, arena.pointer());
         let places = layout.everything();
         let Places { embedding, learned, mut layers, final_norm, head } = places;
-        let packer = Packer::new(device, source, dtype.format)?;
+        let packer = Packer::new(device, source, dtype.format, 0..layers.len())?;
         // A packed layer's dense copy is made from its codes.
         let transfers: Vec<Transfer> =
             layout.transfers.into_iter().filter(|transfer| !packer.makes(&transfer.name)).collect();
@@ -60,6 +62,26 @@ impl DeviceWeights {
         let mut positions = PositionTables { learned, ..PositionTables::default() };
         let angles = angles(device, &source.config, &mut positions)?;
         Ok(Self { arena, angles, packed, embedding, positions, layers, final_norm, head })
+    }
+
+    /// Reads one layer anew, from another checkpoint of the model, into the places of its own. It is dense from then on for whoever asks:
+    /// what the fused decode kernel reads is not made.
+    pub(crate) fn reload_layer(
+        &self,
+        device: &Device,
+        (source, dtype): (&ModelSource, Dtype),
+        elementwise: &Elementwise,
+        layer: usize,
+    ) -> Result<(), EngineError> {
+        let mut layout = Layout::new(source, elementwise.element(), self.arena.pointer());
+        let mut layers = layout.everything().layers;
+        let packer = Packer::new(device, source, dtype.format, layer..layer + 1)?;
+        let own = layout.of_layers.get(layer).cloned().unwrap_or_default();
+        let transfers = layout.transfers.drain(own).filter(|transfer| !packer.makes(&transfer.name));
+        let transfers: Vec<Transfer> = transfers.collect();
+        transfer(device, source, dtype.arithmetic, elementwise, &transfers)?;
+        // Dense copies lie in the arena; the codes that they were made of go.
+        packer.pack(&mut layers[layer..=layer]).map(|_| ())
     }
 
     /// Bytes of device memory.
@@ -98,12 +120,14 @@ struct Layout<'a> {
     base: u64,
     size: usize,
     transfers: Vec<Transfer>,
+    /// Which of them are a layer's.
+    of_layers: Vec<Range<usize>>,
 }
 
 impl<'a> Layout<'a> {
     fn new(source: &'a ModelSource, element: ElementType, base: u64) -> Self {
         let names = TensorNames::new(&source.config, &source.tensors.names());
-        Self { config: &source.config, names, element, base, size: 0, transfers: Vec::new() }
+        Self { config: &source.config, names, element, base, size: 0, transfers: Vec::new(), of_layers: Vec::new() }
     }
 
     fn everything(&mut self) -> Places {
@@ -128,19 +152,22 @@ impl<'a> Layout<'a> {
     }
 
     fn layer(&mut self, layer: usize) -> Layer {
+        let first = self.transfers.len();
         let (config, names) = (self.config, self.names.block(layer));
         let (hidden, intermediate) = (config.hidden, config.intermediate);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let [query, key, value] = &names.qkv;
         let up: Vec<(&str, usize)> = names.up.iter().map(|name| (name.as_str(), intermediate)).collect();
-        Layer {
+        let layer = Layer {
             attention_norm: self.norm(&names.attention_norm),
             qkv: self.linear(&[(query, q), (key, kv), (value, kv)], hidden, config.qkv_bias),
             output: self.linear(&[(&names.output, hidden)], q, config.output_bias),
             mlp_norm: self.norm(&names.mlp_norm),
             up: self.linear(&up, hidden, config.mlp_bias),
             down: self.linear(&[(&names.down, hidden)], intermediate, config.mlp_bias),
-        }
+        };
+        self.of_layers.push(first..self.transfers.len());
+        layer
     }
 
     fn linear(&mut self, parts: &[(&str, usize)], inputs: usize, bias: bool) -> Linear {

@@ -12,6 +12,7 @@ mod fields;
 mod files;
 mod gguf;
 mod names;
+mod put_back;
 pub mod quant;
 mod rotary;
 mod same_model;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{ModelConfig, ModelSource};
+use crate::EngineError;
 
 /// Between numbers of two configurations: a GGUF file keeps in binary32 what config.json writes in decimal.
 const ROUNDING: f64 = 1e-6;
@@ -15,6 +16,25 @@ impl ModelSource {
             let vocabulary = |source: &Self| source.tokenizer.tokenizer.get_vocab(true);
             (vocabulary(self) != vocabulary(other)).then(|| "the tokenizers have different tokens".to_owned())
         })
+    }
+}
+
+impl ModelConfig {
+    /// Refuses a layer that this model has not, or one of a checkpoint of another shape.
+    pub(crate) fn check_layer(&self, source: &ModelSource, layer: usize) -> Result<(), EngineError> {
+        if let Some(different) = first_difference(self, &source.config) {
+            return Err(EngineError::invalid(
+                format!("{} is another model: {different}", source.name),
+                "name a checkpoint of the same model",
+            ));
+        }
+        if layer >= self.layers {
+            return Err(EngineError::invalid(
+                format!("layer {layer} of {} is not there: it has {}", source.name, self.layers),
+                "layers are counted from 0",
+            ));
+        }
+        Ok(())
     }
 }
 
