@@ -188,6 +188,9 @@ impl Model {
         let PositionKind::Rotary { theta, scaling: RotaryScaling::None } = config.position else {
             return Err(unsupported(config, "learned or stretched positions"));
         };
+        if let Some(feature) = config.features.in_words().first() {
+            return Err(unsupported(config, feature));
+        }
         if config.head_dim * config.heads != config.hidden {
             return Err(unsupported(config, "a head width of its own"));
         }

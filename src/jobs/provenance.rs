@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::model::{Activation, ModelConfig, ModelSource, NormKind, PositionKind};
+use crate::engine::model::{ModelConfig, ModelSource, NormKind, PositionKind};
 use crate::record::{AwqPlan, ModelPlan};
 
 /// The provenance of a model whose files are here.
@@ -42,16 +42,17 @@ fn parameters(config: &ModelConfig) -> u64 {
         + bias(config.qkv_bias, query + 2 * key_value)
         + query * hidden
         + bias(config.output_bias, hidden);
-    let mlp = match config.activation {
-        Activation::SiluGated => 3 * hidden * intermediate + bias(config.mlp_bias, 2 * intermediate + hidden),
-        Activation::Relu => 2 * hidden * intermediate + bias(config.mlp_bias, intermediate + hidden),
-    };
+    let inner = if config.activation.is_gated() { 2 * intermediate } else { intermediate };
+    let mlp = (inner + intermediate) * hidden + bias(config.mlp_bias, inner + hidden);
     let positions = match config.position {
         PositionKind::Rotary { .. } => 0,
         PositionKind::Learned { offset } => (config.context_tokens + offset) * hidden,
     };
     let tables = config.vocabulary * hidden * if config.tied_embeddings { 1 } else { 2 };
-    (tables + positions + config.layers * (attention + mlp + 2 * learned(hidden)) + learned(hidden)) as u64
+    let norms = 2 * (usize::from(config.features.has_norms_before()) + usize::from(config.features.has_norms_after()));
+    let query_key_norms: usize = config.query_key_norms().into_iter().flatten().map(learned).sum();
+    let block = attention + mlp + norms * learned(hidden) + query_key_norms;
+    (tables + positions + config.layers * block + learned(hidden)) as u64
 }
 
 #[cfg(test)]

@@ -67,11 +67,13 @@ impl Trace<'_> {
 fn trace<'a>(batch: &'a mut Batch, block: &Block, calibration: &Calibration) -> Trace<'a> {
     let arithmetic = crate::engine::Arithmetic::F32;
     let Batch { sequences, x, .. } = batch;
-    let attention_input = block.attention_norm.forward(x, arithmetic);
-    let mixed = calibration.attend(&block.qkv, &attention_input, sequences);
+    let normed =
+        |norm: &Option<Norm>, x: &Matrix| norm.as_ref().map_or_else(|| x.clone(), |norm| norm.forward(x, arithmetic));
+    let attention_input = normed(&block.attention_norm, x);
+    let mixed = calibration.attend(block, &block.qkv, &attention_input, sequences);
     let attention_output = block.output.forward(&mixed);
     add(x, &attention_output, arithmetic);
-    let mlp_input = block.mlp_norm.forward(x, arithmetic);
+    let mlp_input = normed(&block.mlp_norm, x);
     let activated = calibration.activate(block.up.forward(&mlp_input));
     let mlp_output = block.down.forward(&activated);
     add(x, &mlp_output, arithmetic);
@@ -172,7 +174,7 @@ impl Search<'_> {
     /// q, k and v: judged by the whole attention's output.
     fn attention(&self, means: &[f64]) -> Vec<f32> {
         self.over(&self.block.qkv, means, |trace, qkv| {
-            let mixed = self.calibration.attend(qkv, &trace.attention_input, trace.sequences);
+            let mixed = self.calibration.attend(self.block, qkv, &trace.attention_input, trace.sequences);
             squared_distance(&self.block.output.forward(&mixed), &trace.attention_output)
         })
     }
@@ -231,13 +233,13 @@ impl Scales {
     /// Multiplies the weights by the scales of their inputs, and divides what makes those inputs.
     fn fold_into(&self, block: &mut Block, config: &ModelConfig) {
         multiply_columns(&mut block.qkv, &self.qkv);
-        divide_norm(&mut block.attention_norm, &self.qkv);
+        divide_norm(block.attention_norm.as_mut(), &self.qkv);
         if let Some(scales) = &self.output {
             multiply_columns(&mut block.output, scales);
             divide_rows(&mut block.qkv, first_value(config), scales);
         }
         multiply_columns(&mut block.up, &self.up);
-        divide_norm(&mut block.mlp_norm, &self.up);
+        divide_norm(block.mlp_norm.as_mut(), &self.up);
         multiply_columns(&mut block.down, &self.down);
         // up's rows are the last; silu(gate) · up and relu(up) both let a factor above zero pass.
         let first = block.up.outputs - config.intermediate;
@@ -268,7 +270,8 @@ fn divide_rows(linear: &mut Linear, first: usize, scales: &[f32]) {
     }
 }
 
-fn divide_norm(norm: &mut Norm, scales: &[f32]) {
+fn divide_norm(norm: Option<&mut Norm>, scales: &[f32]) {
+    let Some(norm) = norm else { return };
     norm.weight.iter_mut().zip(scales).for_each(|(weight, scale)| *weight /= scale);
     if let Some(bias) = &mut norm.bias {
         bias.iter_mut().zip(scales).for_each(|(bias, scale)| *bias /= scale);

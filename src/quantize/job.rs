@@ -128,6 +128,7 @@ pub fn quantize(
     // The cheap and the local first: a destination that is taken should not wait for a download.
     CheckpointFolder::check_destination(&job.out)?;
     let source = ModelSource::open(&job.model, hub)?;
+    tensors::check_features(&source)?;
     let names = TensorNames::new(&source.config, &source.tensors.names());
     let group_size = group_size(&source.config, &names, job.group_size)?;
     check_kept(&job.keep, &source)?;

@@ -9,8 +9,25 @@ use super::round::codes;
 use crate::checkpoint::safetensors::Tensor;
 use crate::engine::cpu::{Block, Linear, Norm};
 use crate::engine::model::{
-    AwqTensor, BlockNames, ModelConfig, ModelSource, NormKind, PositionKind, TensorNames, TensorValues,
+    AwqTensor, BlockNames, Features, ModelConfig, ModelSource, NormKind, PositionKind, QueryKeyNorm, TensorNames,
+    TensorValues,
 };
+
+/// Refuses what AWQ's search and its files have no form for.
+pub(super) fn check_features(source: &ModelSource) -> Result<(), QuantizeError> {
+    let ModelConfig { family, features, .. } = &source.config;
+    let plain = Features { query_key_norm: None, ..features.clone() };
+    let fuses = family.fuses_projections(&source.config);
+    if plain.is_plain() && features.query_key_norm != Some(QueryKeyNorm::Row) && !fuses {
+        return Ok(());
+    }
+    let mut why = features.in_words();
+    why.extend(fuses.then_some("fused or transposed projections"));
+    Err(QuantizeError::invalid(
+        format!("{} is a {family} model, which is not quantised here ({})", source.name, why.join(", ")),
+        "run it in `--dtype int8`, or take a checkpoint of it that is quantised already",
+    ))
+}
 
 /// A linear layer of every block, its name without the prefix of the block, and its [inputs, outputs].
 pub(super) fn linear_shapes(config: &ModelConfig, names: &BlockNames) -> Vec<(String, [usize; 2])> {
@@ -36,8 +53,17 @@ pub(super) fn of_block(
     group_size: Option<usize>,
 ) -> Result<Vec<Tensor>, QuantizeError> {
     let mut tensors = Vec::new();
-    norm(&mut tensors, &names.attention_norm, &block.attention_norm)?;
-    norm(&mut tensors, &names.mlp_norm, &block.mlp_norm)?;
+    let [query_norm, key_norm] = block.query_key_norms.as_ref().map_or([None, None], |[q, k]| [Some(q), Some(k)]);
+    for (name, found) in [
+        (&names.attention_norm, block.attention_norm.as_ref()),
+        (&names.mlp_norm, block.mlp_norm.as_ref()),
+        (&names.query_key_norms[0], query_norm),
+        (&names.query_key_norms[1], key_norm),
+    ] {
+        if let Some(found) = found {
+            norm(&mut tensors, name, found)?;
+        }
+    }
     let shapes = linear_shapes(config, names);
     let mut shapes = shapes.iter();
     for stacked in [&block.qkv, &block.output, &block.up, &block.down] {

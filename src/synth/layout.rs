@@ -135,28 +135,36 @@ impl Filler {
 /// Every tensor of a model, in the order of the files.
 pub(super) fn tensors(config: &ModelConfig, format: SynthFormat) -> Result<Vec<Tensor>, SynthError> {
     let mut tensors = Vec::new();
-    for (name, shape) in config.tensors() {
+    if matches!(format, SynthFormat::Awq { .. }) && config.family.fuses_projections(config) {
+        return Err(SynthError::invalid(
+            format!("there are no AWQ checkpoints of {}, whose files fuse or transpose projections", config.family),
+            "give `--dtype f16`, or another shape",
+        ));
+    }
+    let norm = if config.features.zero_centred_norms { 0.0 } else { 1.0 };
+    for (name, shape) in config.stored_tensors() {
         match (format, name.strip_suffix(".weight"), &shape[..]) {
             (SynthFormat::Awq { group_size }, Some(layer), [outputs, inputs]) if name.contains(".layers.") => {
                 packed(&mut tensors, layer, [*outputs, *inputs], group_size)?;
             }
-            _ => tensors.push(dense(name, shape, format)),
+            _ => tensors.push(dense(name, shape, format, norm)),
         }
     }
     Ok(tensors)
 }
 
-fn dense(name: String, shape: Vec<usize>, format: SynthFormat) -> Tensor {
-    let (element, one, bytes) = match format {
-        SynthFormat::F32 => ("F32", 1.0_f32.to_le_bytes(), 4),
-        SynthFormat::F16 | SynthFormat::Awq { .. } => ("F16", twice(f16::ONE), 2),
+/// Norms have the weight that leaves their input as it is.
+fn dense(name: String, shape: Vec<usize>, format: SynthFormat, norm: f32) -> Tensor {
+    let (element, norm, bytes) = match format {
+        SynthFormat::F32 => ("F32", norm.to_le_bytes(), 4),
+        SynthFormat::F16 | SynthFormat::Awq { .. } => ("F16", twice(f16::from_f32(norm)), 2),
         SynthFormat::Bf16 => {
-            let [low, high] = half::bf16::ONE.to_le_bytes();
+            let [low, high] = half::bf16::from_f32(norm).to_le_bytes();
             ("BF16", [low, high, low, high], 2)
         }
     };
-    let is_norm = shape.len() == 1 && name.ends_with("norm.weight");
-    let values = if is_norm { Values::Constant(one) } else { Values::Normal };
+    let is_norm = shape.len() == 1 && name.ends_with(".weight");
+    let values = if is_norm { Values::Constant(norm) } else { Values::Normal };
     let bytes = shape.iter().map(|length| *length as u64).product::<u64>() * bytes;
     Tensor { name, element, shape, bytes, values }
 }
@@ -240,6 +248,36 @@ mod tests {
         assert_eq!(bytes("qwen2.5-0.5b", SynthFormat::F16), 2 * 494_032_768);
         assert_eq!(bytes("qwen2.5-7b", SynthFormat::F16), 2 * 7_615_616_512);
         assert_eq!(bytes("opt-125m", SynthFormat::F16), 2 * 125_239_296);
+        assert_eq!(bytes("qwen3-0.6b", SynthFormat::F16), 2 * 596_049_920);
+        assert_eq!(bytes("qwen3-8b", SynthFormat::Bf16), 2 * 8_190_735_360);
+        assert_eq!(bytes("smollm3-3b", SynthFormat::Bf16), 2 * 3_075_098_624);
+        assert_eq!(bytes("granite3.3-2b", SynthFormat::Bf16), 2 * 2_533_539_840);
+        assert_eq!(bytes("olmo2-1b", SynthFormat::F32), 4 * 1_484_916_736);
+        assert_eq!(bytes("gemma2-2b", SynthFormat::F32), 4 * 2_614_341_888);
+        assert_eq!(bytes("gemma3-1b", SynthFormat::Bf16), 2 * 999_885_952);
+        assert_eq!(bytes("phi3-mini", SynthFormat::Bf16), 2 * 3_821_079_552);
+        assert_eq!(bytes("gpt2", SynthFormat::F32), 4 * 124_439_808);
+        assert_eq!(bytes("pythia-160m", SynthFormat::F16), 2 * 162_322_944);
+    }
+
+    #[test]
+    fn norms_leave_their_input_as_it_is() {
+        for (shape, name, expected) in [
+            ("gemma3-1b", "model.norm.weight", 0.0),
+            ("gpt2", "transformer.ln_f.weight", 1.0),
+            ("olmo2-1b", "model.norm.weight", 1.0),
+        ] {
+            let tensors = layout(shape, SynthFormat::F32).into_iter().flatten().find(|tensor| tensor.name == name);
+            assert_eq!(tensors.unwrap().values, Values::Constant(f32::to_le_bytes(expected)), "{shape}");
+        }
+    }
+
+    #[test]
+    fn fused_projections_are_not_packed() {
+        let shape = ModelShape::parse("phi3-mini").unwrap();
+        let config = ModelConfig::from_json(&shape.config(1, "float16"), shape.name).unwrap();
+        let error = tensors(&config, SynthFormat::Awq { group_size: 128 }).unwrap_err().to_string();
+        assert!(error.contains("AWQ") && error.contains("phi3") && error.contains("hint:"), "{error}");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct ModelShape {
     sliding_window: Option<usize>,
     norm_epsilon: f64,
     tied_embeddings: bool,
+    /// What its config.json has beyond these, and what it has otherwise: a JSON object.
+    more: &'static str,
     /// Id of the begin of sequence.
     pub bos: usize,
     /// Id of the end of sequence.
@@ -50,6 +52,7 @@ const LLAMA: ModelShape = ModelShape {
     sliding_window: None,
     norm_epsilon: 1e-5,
     tied_embeddings: false,
+    more: "{}",
     bos: 1,
     eos: 2,
 };
@@ -117,6 +120,44 @@ const OPT: ModelShape = ModelShape {
     ..LLAMA
 };
 
+const QWEN3: ModelShape = ModelShape {
+    name: "qwen3-8b",
+    model_type: "qwen3",
+    architecture: "Qwen3ForCausalLM",
+    intermediate: 12_288,
+    layers: 36,
+    kv_heads: 8,
+    vocabulary: 151_936,
+    context: 40_960,
+    rope_theta: 1e6,
+    norm_epsilon: 1e-6,
+    more: r#"{"head_dim": 128, "attention_bias": false, "use_sliding_window": false}"#,
+    bos: 151_643,
+    eos: 151_645,
+    ..LLAMA
+};
+
+const GEMMA2: ModelShape = ModelShape {
+    name: "gemma2-2b",
+    model_type: "gemma2",
+    architecture: "Gemma2ForCausalLM",
+    hidden: 2304,
+    intermediate: 9216,
+    layers: 26,
+    heads: 8,
+    kv_heads: 4,
+    vocabulary: 256_000,
+    context: 8192,
+    norm_epsilon: 1e-6,
+    tied_embeddings: true,
+    more: r#"{"hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh", "head_dim": 256,
+        "query_pre_attn_scalar": 256, "sliding_window": 4096, "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0, "attention_bias": false}"#,
+    bos: 2,
+    eos: 1,
+    ..LLAMA
+};
+
 /// Small enough for any test; not offered in help.
 const TINY: ModelShape = ModelShape {
     name: "tiny",
@@ -130,7 +171,7 @@ const TINY: ModelShape = ModelShape {
     ..LLAMA
 };
 
-const SHAPES: [ModelShape; 11] = [
+const SHAPES: [ModelShape; 21] = [
     ModelShape {
         name: "tinyllama-1.1b",
         hidden: 2048,
@@ -186,6 +227,130 @@ const SHAPES: [ModelShape; 11] = [
         ..QWEN2
     },
     QWEN2,
+    ModelShape {
+        name: "qwen3-0.6b",
+        hidden: 1024,
+        intermediate: 3072,
+        layers: 28,
+        heads: 16,
+        tied_embeddings: true,
+        ..QWEN3
+    },
+    QWEN3,
+    ModelShape {
+        name: "smollm3-3b",
+        model_type: "smollm3",
+        architecture: "SmolLM3ForCausalLM",
+        hidden: 2048,
+        layers: 36,
+        heads: 16,
+        kv_heads: 4,
+        vocabulary: 128_256,
+        context: 65_536,
+        rope_theta: 5e6,
+        norm_epsilon: 1e-6,
+        tied_embeddings: true,
+        more: r#"{"no_rope_layer_interval": 4, "use_sliding_window": false}"#,
+        bos: 128_000,
+        eos: 128_012,
+        ..LLAMA
+    },
+    ModelShape {
+        name: "granite3.3-2b",
+        model_type: "granite",
+        architecture: "GraniteForCausalLM",
+        hidden: 2048,
+        intermediate: 8192,
+        layers: 40,
+        kv_heads: 8,
+        vocabulary: 49_159,
+        context: 131_072,
+        rope_theta: 1e7,
+        tied_embeddings: true,
+        more: r#"{"embedding_multiplier": 12.0, "attention_multiplier": 0.015625, "residual_multiplier": 0.22,
+            "logits_scaling": 8.0, "attention_bias": false, "mlp_bias": false}"#,
+        bos: 0,
+        eos: 0,
+        ..LLAMA
+    },
+    ModelShape {
+        name: "olmo2-1b",
+        model_type: "olmo2",
+        architecture: "Olmo2ForCausalLM",
+        hidden: 2048,
+        intermediate: 8192,
+        layers: 16,
+        heads: 16,
+        kv_heads: 16,
+        vocabulary: 100_352,
+        rope_theta: 5e5,
+        norm_epsilon: 1e-6,
+        bos: 100_257,
+        eos: 100_257,
+        ..LLAMA
+    },
+    GEMMA2,
+    ModelShape {
+        name: "gemma3-1b",
+        model_type: "gemma3_text",
+        architecture: "Gemma3ForCausalLM",
+        hidden: 1152,
+        intermediate: 6912,
+        heads: 4,
+        kv_heads: 1,
+        vocabulary: 262_144,
+        context: 32_768,
+        rope_theta: 1e6,
+        more: r#"{"hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu_pytorch_tanh", "head_dim": 256,
+            "query_pre_attn_scalar": 256, "sliding_window": 512, "sliding_window_pattern": 6,
+            "rope_local_base_freq": 10000.0, "attention_bias": false}"#,
+        ..GEMMA2
+    },
+    ModelShape {
+        name: "phi3-mini",
+        model_type: "phi3",
+        architecture: "Phi3ForCausalLM",
+        hidden: 3072,
+        intermediate: 8192,
+        vocabulary: 32_064,
+        more: r#"{"original_max_position_embeddings": 4096, "sliding_window": 2047}"#,
+        eos: 32_000,
+        ..LLAMA
+    },
+    ModelShape {
+        name: "gpt2",
+        model_type: "gpt2",
+        architecture: "GPT2LMHeadModel",
+        hidden: 768,
+        intermediate: 3072,
+        layers: 12,
+        heads: 12,
+        kv_heads: 12,
+        vocabulary: 50_257,
+        context: 1024,
+        tied_embeddings: true,
+        more: r#"{"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}"#,
+        bos: 50_256,
+        eos: 50_256,
+        ..LLAMA
+    },
+    ModelShape {
+        name: "pythia-160m",
+        model_type: "gpt_neox",
+        architecture: "GPTNeoXForCausalLM",
+        hidden: 768,
+        intermediate: 3072,
+        layers: 12,
+        heads: 12,
+        kv_heads: 12,
+        vocabulary: 50_304,
+        context: 2048,
+        more: r#"{"hidden_act": "gelu", "layer_norm_eps": 1e-5, "rotary_pct": 0.25, "rotary_emb_base": 10000,
+            "use_parallel_residual": true}"#,
+        bos: 0,
+        eos: 0,
+        ..LLAMA
+    },
     OPT,
 ];
 
@@ -256,6 +421,9 @@ impl ModelShape {
         }
         if self.model_type == "mistral" {
             config["sliding_window"] = json!(self.sliding_window);
+        }
+        if let (Value::Object(config), Ok(Value::Object(more))) = (&mut config, serde_json::from_str(self.more)) {
+            config.extend(more);
         }
         config
     }

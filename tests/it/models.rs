@@ -328,7 +328,7 @@ fn a_hub_repository_without_weights_or_of_another_family_is_refused_before_weigh
     let mut repository = Repository {
         path: "owner/tiny".to_owned(),
         revisions,
-        files: vec![file("config.json", json!({"model_type": "gpt2"})), file("model.Q4_K_M.gguf", json!(1))],
+        files: vec![file("config.json", json!({"model_type": "falcon"})), file("model.Q4_K_M.gguf", json!(1))],
         gate: None,
     };
     let spec = ModelSpec { source: "owner/tiny".to_owned(), revision: "main".to_owned() };
@@ -343,7 +343,7 @@ fn a_hub_repository_without_weights_or_of_another_family_is_refused_before_weigh
     assert!(no_weights.contains("no weights") && no_weights.contains("model.Q4_K_M.gguf"), "{no_weights}");
     repository.files.push(("model.safetensors".to_owned(), vec![1; 100], true));
     let family = error(&repository);
-    assert!(family.contains("unknown family `gpt2`"), "{family}");
+    assert!(family.contains("unknown family `falcon`"), "{family}");
 }
 
 #[test]

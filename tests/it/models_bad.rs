@@ -104,8 +104,7 @@ fn names_that_show_what_the_weights_are_say_so() {
         let tensors: Vec<_> = tensors().into_iter().map(|(name, shape)| (rename(&name), shape)).collect();
         changed("model.safetensors", |path| std::fs::write(path, safetensors(&tensors)).unwrap())
     };
-    for (prefix, hint) in [("_orig_mod.", "torch.compile"), ("module.", "DataParallel"), ("language_model.", "prefix")]
-    {
+    for (prefix, hint) in [("_orig_mod.", "torch.compile"), ("module.", "DataParallel"), ("base_model.", "prefix")] {
         let error = renamed(&|name| format!("{prefix}{name}"));
         assert!(error.contains(&format!("begins with `{prefix}`")) && error.contains(hint), "{error}");
     }

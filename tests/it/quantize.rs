@@ -37,11 +37,13 @@ enum Tiny {
     Llama,
     /// Biases on q, k and v.
     Qwen2,
+    /// Norms of queries and keys.
+    Qwen3,
     Opt,
 }
 
 impl Tiny {
-    const ALL: [Self; 4] = [Self::Grouped, Self::Llama, Self::Qwen2, Self::Opt];
+    const ALL: [Self; 5] = [Self::Grouped, Self::Llama, Self::Qwen2, Self::Opt, Self::Qwen3];
 
     fn config(self) -> Value {
         let kv_heads = if matches!(self, Self::Grouped) { 1 } else { 2 };
@@ -51,8 +53,13 @@ impl Tiny {
                 "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64,
                 "word_embed_proj_dim": 64, "bos_token_id": 3, "eos_token_id": 4, "torch_dtype": "float32",
             }),
-            Self::Grouped | Self::Llama | Self::Qwen2 => json!({
-                "model_type": if matches!(self, Self::Qwen2) { "qwen2" } else { "llama" },
+            Self::Grouped | Self::Llama | Self::Qwen2 | Self::Qwen3 => json!({
+                "model_type": match self {
+                    Self::Qwen2 => "qwen2",
+                    Self::Qwen3 => "qwen3",
+                    _ => "llama",
+                },
+                "head_dim": 32,
                 "vocab_size": TOKENS.len(), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
                 "num_attention_heads": 2, "num_key_value_heads": kv_heads, "max_position_embeddings": 64,
                 "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "bos_token_id": 3, "eos_token_id": 4,
@@ -93,6 +100,10 @@ impl Tiny {
                 add(&name("fc2"), &[64, 96], true);
             } else {
                 add(&name("self_attn.o_proj"), &[64, 64], false);
+                if matches!(self, Self::Qwen3) {
+                    add(&name("self_attn.q_norm"), &[32], false);
+                    add(&name("self_attn.k_norm"), &[32], false);
+                }
                 add(&name("input_layernorm"), &[64], false);
                 add(&name("post_attention_layernorm"), &[64], false);
                 add(&name("mlp.gate_proj"), &[96, 64], false);
@@ -252,6 +263,24 @@ fn quantised_models_of_every_shape_stay_close_to_the_original_and_awq_closer_tha
         });
         println!("shape {index}: AWQ {awq:.5}, RTN {rtn:.5}");
         assert!(awq < 0.02 && awq < rtn, "shape {index}: AWQ {awq}, RTN {rtn}");
+    }
+}
+
+/// What the search and the files have no form for is refused before anything is written.
+#[test]
+fn families_that_awq_has_no_form_for_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, why) in [
+        ("gemma3", "norms around zero"),
+        ("granite", "a residual scale"),
+        ("olmo2", "norms behind attention and MLP"),
+        ("phi3", "fused or transposed projections"),
+        ("gpt2", "fused or transposed projections"),
+    ] {
+        let out = folder.path().join(name);
+        let error = run(&job(&crate::data(name), &out, Method::Rtn)).unwrap_err();
+        assert!(error.contains(name) && error.contains(why) && error.contains("--dtype int8"), "{error}");
+        assert!(!out.exists(), "{name}");
     }
 }
 

@@ -4,10 +4,10 @@ use rayon::prelude::*;
 
 use super::kv_cache::{BLOCK_TOKENS, LayerCache};
 use super::linear::Matrix;
-use super::ops::round;
+use super::ops::{capped, round};
 use super::simd::{Kernel, Lanes, dot, dots, exp, sum, vectorize};
 use crate::Arithmetic;
-use crate::model::ModelConfig;
+use crate::model::{LayerKind, ModelConfig};
 
 /// A query row: which blocks hold its sequence's keys and values, and which position it stands at.
 #[derive(Debug, Clone, Copy)]
@@ -16,16 +16,18 @@ pub(crate) struct QueryRow<'a> {
     pub(crate) position: usize,
 }
 
-/// softmax(q · Kᵀ / √d) · V for every row of q `[rows, heads · head_dim]`, causal, within the sliding window; rounded.
+/// softmax(q · Kᵀ · scale) · V for every row of q `[rows, heads · head_dim]`, causal, within the layer's sliding window; rounded.
 /// `qkv` rows may be longer than q: only their first `heads · head_dim` elements are read.
 pub(crate) fn attention(
     qkv: &Matrix,
     cache: LayerCache<'_>,
     rows: &[QueryRow<'_>],
-    config: &ModelConfig,
+    (config, kind): (&ModelConfig, LayerKind),
     arithmetic: Arithmetic,
 ) -> Matrix {
     let (heads, head_dim) = (config.heads, config.head_dim);
+    let (window, scale) = (config.sliding_window.filter(|_| kind.windowed), config.attention_scale());
+    let cap = config.features.attention_cap.map(|cap| cap as f32);
     let mut y = Matrix::zeros(rows.len(), heads * head_dim);
     let positions: usize = rows.iter().map(|row| row.position + 1).sum();
     // A head of a short sequence is not worth handing to another thread.
@@ -34,13 +36,15 @@ pub(crate) fn attention(
         let (row, head) = (index / heads, index % heads);
         let query = &qkv.row(row)[head * head_dim..(head + 1) * head_dim];
         let kv_head = head / (heads / config.kv_heads);
-        let start = config.sliding_window.map_or(0, |window| (rows[row].position + 1).saturating_sub(window));
+        let start = window.map_or(0, |window| (rows[row].position + 1).saturating_sub(window));
         vectorize(Head {
             query,
             cache,
             blocks: rows[row].blocks,
             offset: kv_head * head_dim,
             positions: start..rows[row].position + 1,
+            scale,
+            cap,
             out,
         });
         round(out, arithmetic);
@@ -55,15 +59,17 @@ struct Head<'a> {
     /// Of this head in a row of the cache.
     offset: usize,
     positions: std::ops::Range<usize>,
+    scale: f32,
+    /// Of the scores, softly.
+    cap: Option<f32>,
     out: &'a mut [f32],
 }
 
 impl Kernel for Head<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { query, cache, blocks, offset, positions, out } = self;
+        let Self { query, cache, blocks, offset, positions, scale, cap, out } = self;
         let (head_dim, stride) = (query.len(), cache.row_elements);
-        let scale = 1.0 / (head_dim as f32).sqrt();
         let count = positions.len();
         let mut weights = vec![0.0; count];
         let mut position = positions.start;
@@ -89,6 +95,9 @@ impl Kernel for Head<'_> {
         let mut highest = f32::NEG_INFINITY;
         for weight in &mut weights {
             *weight *= scale;
+            if let Some(cap) = cap {
+                *weight = capped(*weight, cap);
+            }
             highest = highest.max(*weight);
         }
         for weight in &mut weights {

@@ -29,13 +29,13 @@ impl Calibration {
         with_inputs(sequences, |inputs, positions| self.model.embed(inputs, positions))
     }
 
-    /// Attention up to its output projection, under these weights: h `[tokens, hidden]` → `[tokens, heads · head_dim]`.
-    pub fn attend(&self, qkv: &Linear, h: &Matrix, sequences: &[Vec<u32>]) -> Matrix {
+    /// Attention of a block up to its output projection, under these weights: h `[tokens, hidden]` → `[tokens, heads · head_dim]`.
+    pub fn attend(&self, block: &Block, qkv: &Linear, h: &Matrix, sequences: &[Vec<u32>]) -> Matrix {
         // Of one layer at a time.
         let mut cache = KvCache::of_layers(1, &self.model.config);
         with_inputs(sequences, |inputs, positions| {
             let rotations = self.model.rotations(positions);
-            self.model.attend(qkv, h, inputs, (&mut cache, 0), rotations.as_ref())
+            self.model.attend((block, qkv), h, inputs, (&mut cache, 0), rotations.as_ref())
         })
     }
 

@@ -1,11 +1,14 @@
 //! The decoder's equations, over a batch of rows that belong to any number of sequences.
 
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+
 use super::attention::{QueryRow, attention};
 use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::{Linear, Matrix};
 use super::load::{Block, Model, Positions};
-use super::ops::{Rotations, add, each_row, relu, round, silu_gated};
-use crate::model::Activation;
+use super::ops::{Norm, Rotations, activate, add, capped, each_row, round};
 
 /// Consecutive tokens of one sequence, and for which of them logits are computed.
 pub(crate) struct SequenceInput<'a> {
@@ -23,6 +26,13 @@ impl SequenceInput<'_> {
     fn positions(&self) -> std::ops::Range<usize> {
         self.position..self.position + self.tokens.len()
     }
+}
+
+/// The rotations of one step's rows.
+pub(super) struct StepRotations {
+    usual: Rotations,
+    /// Those in windowed layers, where they are others.
+    windowed: Option<Rotations>,
 }
 
 impl Model {
@@ -50,22 +60,27 @@ impl Model {
         x: &mut Matrix,
         inputs: &[SequenceInput<'_>],
         cache: (&mut KvCache, usize),
-        rotations: Option<&Rotations>,
+        rotations: Option<&StepRotations>,
     ) {
-        let h = block.attention_norm.forward(x, self.arithmetic);
-        let h = self.attend(&block.qkv, &h, inputs, cache, rotations);
-        self.add_projection(x, &block.output, &h);
-        let h = block.mlp_norm.forward(x, self.arithmetic);
+        let h = self.normed(block.attention_norm.as_ref(), x);
+        let h = self.attend((block, &block.qkv), &h, inputs, cache, rotations);
+        // Side by side, the MLP reads what attention read.
+        let before = self.config.features.parallel_residual.then(|| x.clone());
+        self.add_projection(x, &block.output, block.attention_after.as_ref(), &h);
+        let h = self.normed(block.mlp_norm.as_ref(), before.as_ref().unwrap_or(x));
         let h = self.activate(block.up.forward(&h));
-        self.add_projection(x, &block.down, &h);
+        self.add_projection(x, &block.down, block.mlp_after.as_ref(), &h);
+    }
+
+    fn normed<'a>(&self, norm: Option<&Norm>, x: &'a Matrix) -> Cow<'a, Matrix> {
+        norm.map_or(Cow::Borrowed(x), |norm| Cow::Owned(norm.forward(x, self.arithmetic)))
     }
 
     /// The `RoPE` rotations of rows at these positions, where positions are rotary.
-    pub(super) fn rotations(&self, positions: &[usize]) -> Option<Rotations> {
-        match &self.positions {
-            Positions::Rotary(rotary) => Some(Rotations::new(rotary, positions)),
-            Positions::Learned { .. } => None,
-        }
+    pub(super) fn rotations(&self, positions: &[usize]) -> Option<StepRotations> {
+        let Positions::Rotary { rotary, windowed } = &self.positions else { return None };
+        let windowed = windowed.as_ref().map(|rotary| Rotations::new(rotary, positions));
+        Some(StepRotations { usual: Rotations::new(rotary, positions), windowed })
     }
 
     /// The embeddings of the tokens, with learned positions added: `[rows, hidden]`.
@@ -73,9 +88,19 @@ impl Model {
         let hidden = self.config.hidden;
         let tokens: Vec<u32> = inputs.iter().flat_map(|input| input.tokens).copied().collect();
         let mut x = Matrix::zeros(tokens.len(), hidden);
+        let scale = self.config.features.embedding_scale.map(|scale| {
+            let mut scale = [scale as f32];
+            round(&mut scale, self.arithmetic);
+            scale[0]
+        });
         each_row(&mut x, self.arithmetic, |row, x| {
             let mut scratch = Vec::new();
             x.copy_from_slice(self.embedding.weights.rows(tokens[row] as usize, 1, hidden, &mut scratch));
+            if let Some(scale) = scale {
+                for x in x.iter_mut() {
+                    *x *= scale;
+                }
+            }
             if let Positions::Learned { table, offset } = &self.positions {
                 let position = table.rows(positions[row] + offset, 1, hidden, &mut scratch);
                 x.iter_mut().zip(position).for_each(|(x, position)| *x += position);
@@ -84,29 +109,41 @@ impl Model {
         x
     }
 
-    /// Attention up to its output projection: h `[rows, hidden]` → `[rows, heads · head_dim]`. The rows' keys and values are stored
+    /// Attention of a block, by these q, k and v projections, up to its output projection: h `[rows, hidden]` → `[rows, heads · head_dim]`. The rows' keys and values are stored
     /// in the layer's cache.
     pub(super) fn attend(
         &self,
-        qkv: &Linear,
+        (block, qkv): (&Block, &Linear),
         h: &Matrix,
         inputs: &[SequenceInput<'_>],
         (cache, layer): (&mut KvCache, usize),
-        rotations: Option<&Rotations>,
+        rotations: Option<&StepRotations>,
     ) -> Matrix {
-        let qkv = self.qkv(qkv, h, rotations);
+        let rotations = rotations.filter(|_| block.kind.rotated).map(|rotations| match &rotations.windowed {
+            Some(windowed) if block.kind.windowed => windowed,
+            _ => &rotations.usual,
+        });
+        let qkv = self.qkv(qkv, block.query_key_norms.as_ref(), h, rotations);
         store(inputs, (cache, layer), &qkv, self.config.heads * self.config.head_dim);
-        attention(&qkv, cache.layer(layer), &query_rows(inputs), &self.config, self.arithmetic)
+        attention(&qkv, cache.layer(layer), &query_rows(inputs), (&self.config, block.kind), self.arithmetic)
     }
 
-    /// q, k and v of every row, rotated and rounded: `[rows, (heads + 2 · kv_heads) · head_dim]`.
-    fn qkv(&self, qkv: &Linear, h: &Matrix, rotations: Option<&Rotations>) -> Matrix {
+    /// q, k and v of every row, normalised, rotated and rounded: `[rows, (heads + 2 · kv_heads) · head_dim]`.
+    fn qkv(&self, qkv: &Linear, norms: Option<&[Norm; 2]>, h: &Matrix, rotations: Option<&Rotations>) -> Matrix {
         let mut qkv = qkv.forward(h);
-        let rotated = (self.config.heads + self.config.kv_heads) * self.config.head_dim;
+        let head_dim = self.config.head_dim;
+        let queries = self.config.heads * head_dim;
+        let rotated = queries + self.config.kv_heads * head_dim;
         each_row(&mut qkv, self.arithmetic, |row, qkv| {
+            if let Some([of_queries, of_keys]) = norms {
+                round(qkv, self.arithmetic);
+                let (queries, keys) = qkv[..rotated].split_at_mut(queries);
+                queries.chunks_mut(of_queries.weight.len()).for_each(|head| of_queries.apply(head));
+                keys.chunks_mut(of_keys.weight.len()).for_each(|head| of_keys.apply(head));
+            }
             if let Some(rotations) = rotations {
                 round(qkv, self.arithmetic);
-                rotations.apply(row, &mut qkv[..rotated]);
+                rotations.apply(row, &mut qkv[..rotated], head_dim);
             }
         });
         qkv
@@ -114,16 +151,25 @@ impl Model {
 
     /// The MLP's non-linearity, on the outputs of a block's `up`, rounded: `[rows, intermediate]`.
     pub(super) fn activate(&self, h: Matrix) -> Matrix {
-        match self.config.activation {
-            Activation::SiluGated => silu_gated(&h, self.arithmetic),
-            Activation::Relu => relu(h, self.arithmetic),
-        }
+        activate(h, self.config.activation, self.arithmetic)
     }
 
-    /// x + round(projection · h), rounded.
-    fn add_projection(&self, x: &mut Matrix, projection: &Linear, h: &Matrix) {
+    /// x + round(projection · h), normalised and scaled where the model says so, rounded.
+    fn add_projection(&self, x: &mut Matrix, projection: &Linear, norm: Option<&Norm>, h: &Matrix) {
         let mut y = projection.forward(h);
-        each_row(&mut y, self.arithmetic, |_, _| ());
+        let scale = self.config.features.residual_scale.map(|scale| scale as f32);
+        each_row(&mut y, self.arithmetic, |_, y| {
+            if let Some(norm) = norm {
+                round(y, self.arithmetic);
+                norm.apply(y);
+            }
+            if let Some(scale) = scale {
+                round(y, self.arithmetic);
+                for y in y.iter_mut() {
+                    *y *= scale;
+                }
+            }
+        });
         add(x, &y, self.arithmetic);
     }
 
@@ -137,7 +183,15 @@ impl Model {
             return last;
         }
         let h = self.final_norm.forward(&last, self.arithmetic);
-        self.head.as_ref().unwrap_or(&self.embedding).forward(&h)
+        let mut logits = self.head.as_ref().unwrap_or(&self.embedding).forward(&h);
+        let features = &self.config.features;
+        if let Some(divisor) = features.logits_divisor {
+            logits.values.par_iter_mut().for_each(|logit| *logit /= divisor as f32);
+        }
+        if let Some(cap) = features.logits_cap {
+            logits.values.par_iter_mut().for_each(|logit| *logit = capped(*logit, cap as f32));
+        }
+        logits
     }
 }
 

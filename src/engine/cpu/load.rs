@@ -6,36 +6,45 @@ use super::linear::{Linear, Weights};
 use super::ops::Norm;
 use super::quantized::{Int4Weights, Int8Weights};
 use crate::model::{
-    Activation, AwqTensor, BlockNames, Layout, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames,
+    AwqTensor, BlockNames, LayerKind, Layout, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames,
 };
 use crate::{Arithmetic, EngineError, Precision};
 
 /// One block of the decoder.
 #[derive(Debug)]
 pub struct Block {
+    /// What is particular to the layer.
+    pub kind: LayerKind,
     /// Before attention.
-    pub attention_norm: Norm,
+    pub attention_norm: Option<Norm>,
     /// q, k and v stacked: `[(heads + 2 · kv_heads) · head_dim, hidden]`.
     pub qkv: Linear,
+    /// Of the queries and of the keys, before they are rotated.
+    pub query_key_norms: Option<[Norm; 2]>,
     /// Out of attention: `[hidden, heads · head_dim]`.
     pub output: Linear,
+    /// Behind attention.
+    pub attention_after: Option<Norm>,
     /// Before the MLP.
-    pub mlp_norm: Norm,
+    pub mlp_norm: Option<Norm>,
     /// gate and up stacked, or up alone.
     pub up: Linear,
     /// `[hidden, intermediate]`.
     pub down: Linear,
+    /// Behind the MLP.
+    pub mlp_after: Option<Norm>,
 }
 
 /// Where positions enter.
 #[derive(Debug)]
 pub(crate) enum Positions {
-    Rotary(Rotary),
-    /// `[positions + offset, hidden]`, read at position + offset.
-    Learned {
-        table: Weights,
-        offset: usize,
+    Rotary {
+        rotary: Rotary,
+        /// That of windowed layers, where it is another.
+        windowed: Option<Rotary>,
     },
+    /// `[positions + offset, hidden]`, read at position + offset.
+    Learned { table: Weights, offset: usize },
 }
 
 /// A whole model in memory.
@@ -73,14 +82,18 @@ impl Model {
         let embedding = loader.table(&names.embedding())?;
         let head = if config.tied_embeddings { None } else { Some(loader.table(&names.output())?) };
         let positions = match config.position {
-            PositionKind::Rotary { theta, scaling } => Positions::Rotary(Rotary::new(theta, scaling, config.head_dim)),
+            PositionKind::Rotary { theta, scaling } => {
+                let usual = || Rotary::new(theta, scaling, config.rotated_elements());
+                let rotary = Rotary::of(&config).unwrap_or_else(usual);
+                Positions::Rotary { rotary, windowed: Rotary::of_windowed(&config) }
+            }
             PositionKind::Learned { offset } => {
                 let name = format!("{}.weight", names.positions());
                 let table = source.values(&name, &[config.context_tokens + offset, hidden])?;
                 Positions::Learned { table: loader.weights(&name, table)?, offset }
             }
         };
-        let final_norm = loader.norm(&names.final_norm())?;
+        let final_norm = loader.norm(&names.final_norm(), hidden)?;
         let (blocks, arithmetic) = (Vec::new(), precision.arithmetic);
         Ok(Self { config, arithmetic, embedding, positions, blocks, final_norm, head })
     }
@@ -92,7 +105,7 @@ impl Model {
             |block: &Block| [&block.qkv, &block.output, &block.up, &block.down].map(linear).iter().sum::<usize>();
         let table = match &self.positions {
             Positions::Learned { table, .. } => table.bytes(),
-            Positions::Rotary(_) => 0,
+            Positions::Rotary { .. } => 0,
         };
         linear(&self.embedding)
             + table
@@ -105,7 +118,8 @@ impl Block {
     /// Reads one block.
     pub(crate) fn load(source: &ModelSource, layer: usize, precision: Precision) -> Result<Self, EngineError> {
         let names = TensorNames::new(&source.config, &source.tensors.names());
-        Loader { source, config: &source.config, precision }.block(&names.block(layer))
+        let kind = source.config.layer_kind(layer);
+        Loader { source, config: &source.config, precision }.block(kind, &names.block(layer))
     }
 }
 
@@ -116,33 +130,51 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn block(&self, names: &BlockNames) -> Result<Block, EngineError> {
+    fn block(&self, kind: LayerKind, names: &BlockNames) -> Result<Block, EngineError> {
         let config = self.config;
         let (hidden, intermediate) = (config.hidden, config.intermediate);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let [query, key, value] = &names.qkv;
         let up: Vec<&str> = names.up.iter().map(String::as_str).collect();
-        let expected = if config.activation == Activation::SiluGated { 2 } else { 1 };
+        let expected = if config.activation.is_gated() { 2 } else { 1 };
         debug_assert_eq!(up.len(), expected, "the family's names and its activation agree");
+        let norm = |there: bool, name| there.then(|| self.norm(name, hidden)).transpose();
+        let (before, after) = (config.features.has_norms_before(), config.features.has_norms_after());
+        let query_key_norms = match config.query_key_norms() {
+            Some([query, key]) => {
+                let [of_queries, of_keys] = &names.query_key_norms;
+                Some([self.norm(of_queries, query)?, self.norm(of_keys, key)?])
+            }
+            None => None,
+        };
         Ok(Block {
-            attention_norm: self.norm(&names.attention_norm)?,
+            kind,
+            attention_norm: norm(before, &names.attention_norm)?,
             qkv: self.linear(&[query, key, value], &[q, kv, kv], hidden, config.qkv_bias)?,
+            query_key_norms,
             output: self.linear(&[&names.output], &[hidden], q, config.output_bias)?,
-            mlp_norm: self.norm(&names.mlp_norm)?,
+            attention_after: norm(after, &names.attention_after)?,
+            mlp_norm: norm(before, &names.mlp_norm)?,
             up: self.linear(&up, &vec![intermediate; up.len()], hidden, config.mlp_bias)?,
             down: self.linear(&[&names.down], &[hidden], intermediate, config.mlp_bias)?,
+            mlp_after: norm(after, &names.mlp_after)?,
         })
     }
 
-    fn norm(&self, name: &str) -> Result<Norm, EngineError> {
+    fn norm(&self, name: &str, width: usize) -> Result<Norm, EngineError> {
         let vector = |suffix: &str| {
             let name = format!("{name}.{suffix}");
-            let values = self.source.values(&name, &[self.config.hidden])?;
+            let values = self.source.values(&name, &[width])?;
             self.rounded(&name, values)
         };
         let bias = if self.config.norm == NormKind::Layer { Some(vector("bias")?) } else { None };
-        let epsilon = self.config.norm_epsilon as f32;
-        Ok(Norm { kind: self.config.norm, weight: vector("weight")?, bias, epsilon })
+        let mut weight = vector("weight")?;
+        if self.config.features.zero_centred_norms {
+            for weight in &mut weight {
+                *weight += 1.0;
+            }
+        }
+        Ok(Norm { kind: self.config.norm, weight, bias, epsilon: self.config.norm_epsilon as f32 })
     }
 
     /// The embedding or the output projection, which stay in floating point in every precision.

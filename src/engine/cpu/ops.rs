@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::linear::Matrix;
 use super::simd::{Kernel, Lanes, dot, exp, sum, vectorize};
 use crate::Arithmetic;
-use crate::model::{NormKind, Rotary};
+use crate::model::{Activation, NormKind, Rotary};
 
 /// Rows that one thread takes at a time in element-wise work.
 const ROWS_A_TASK: usize = 16;
@@ -52,9 +52,9 @@ pub fn add(x: &mut Matrix, y: &Matrix, arithmetic: Arithmetic) {
 pub struct Norm {
     /// RMS or layer norm.
     pub kind: NormKind,
-    /// `[hidden]`.
+    /// `[width]`: of the residual stream, of a head, or of all heads.
     pub weight: Vec<f32>,
-    /// `[hidden]`, for layer norms.
+    /// `[width]`, for layer norms.
     pub bias: Option<Vec<f32>>,
     /// Added to the mean square, or to the variance.
     pub epsilon: f32,
@@ -64,8 +64,13 @@ impl Norm {
     /// x `[rows, hidden]` → the same shape, rounded.
     pub fn forward(&self, x: &Matrix, arithmetic: Arithmetic) -> Matrix {
         let mut y = x.clone();
-        each_row(&mut y, arithmetic, |_, values| vectorize(NormRow { norm: self, values }));
+        each_row(&mut y, arithmetic, |_, values| self.apply(values));
         y
+    }
+
+    /// One row `[width]` in place, not rounded.
+    pub(crate) fn apply(&self, values: &mut [f32]) {
+        vectorize(NormRow { norm: self, values });
     }
 }
 
@@ -95,17 +100,55 @@ impl Kernel for NormRow<'_> {
     }
 }
 
-/// silu(gate) · up, where each row of x holds gate then up: `[rows, 2 · intermediate]` → `[rows, intermediate]`.
-pub(crate) fn silu_gated(x: &Matrix, arithmetic: Arithmetic) -> Matrix {
+/// The MLP's non-linearity, rounded: `[rows, 2 · intermediate]` with gate then up, or `[rows, intermediate]` → `[rows, intermediate]`.
+pub(crate) fn activate(x: Matrix, activation: Activation, arithmetic: Arithmetic) -> Matrix {
+    match activation {
+        Activation::SiluGated => gated(&x, arithmetic, |gate, up, y| vectorize(SiluRow { gate, up, y })),
+        Activation::GeluTanhGated => gated(&x, arithmetic, |gate, up, y| {
+            y.iter_mut().zip(gate).zip(up).for_each(|((y, gate), up)| *y = gelu_tanh(*gate) * up);
+        }),
+        Activation::Relu => plain(x, arithmetic, |value| value.max(0.0)),
+        Activation::Gelu => plain(x, arithmetic, gelu),
+        Activation::GeluTanh => plain(x, arithmetic, gelu_tanh),
+    }
+}
+
+/// work(gate, up, y) for every row; the linear layer's outputs are rounded before, as every engine stores them.
+fn gated(x: &Matrix, arithmetic: Arithmetic, work: impl Fn(&[f32], &[f32], &mut [f32]) + Sync) -> Matrix {
     let mut y = Matrix::zeros(x.rows(), x.columns / 2);
     each_row(&mut y, arithmetic, |row, y| {
-        // The linear layer's outputs are rounded before the activation reads them, as every engine stores them.
         let mut input = x.row(row).to_vec();
         round(&mut input, arithmetic);
         let (gate, up) = input.split_at(y.len());
-        vectorize(SiluRow { gate, up, y });
+        work(gate, up, y);
     });
     y
+}
+
+fn plain(mut x: Matrix, arithmetic: Arithmetic, function: impl Fn(f32) -> f32 + Sync) -> Matrix {
+    each_row(&mut x, arithmetic, |_, values| {
+        round(values, arithmetic);
+        for value in values.iter_mut() {
+            *value = function(*value);
+        }
+    });
+    x
+}
+
+/// x Φ(x), Φ the normal distribution.
+fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// The same by tanh (Hendrycks and Gimpel, 2016).
+fn gelu_tanh(x: f32) -> f32 {
+    const FACTOR: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
+    0.5 * x * (1.0 + libm::tanhf(FACTOR * (x + 0.044_715 * x * x * x)))
+}
+
+/// cap · tanh(x / cap).
+pub(crate) fn capped(x: f32, cap: f32) -> f32 {
+    cap * libm::tanhf(x / cap)
 }
 
 struct SiluRow<'a> {
@@ -123,13 +166,7 @@ impl Kernel for SiluRow<'_> {
     }
 }
 
-/// max(x, 0), rounded.
-pub(crate) fn relu(mut x: Matrix, arithmetic: Arithmetic) -> Matrix {
-    each_row(&mut x, arithmetic, |_, values| values.iter_mut().for_each(|value| *value = value.max(0.0)));
-    x
-}
-
-/// Cosines and sines for the rows of one step, each `[rows, head_dim / 2]`.
+/// Cosines and sines for the rows of one step, each `[rows, rotated / 2]`.
 pub(crate) struct Rotations {
     half: usize,
     cosines: Vec<f32>,
@@ -143,12 +180,12 @@ impl Rotations {
         Self { half: rotary.half(), cosines, sines }
     }
 
-    /// Rotates every head of a row in place.
-    pub(crate) fn apply(&self, row: usize, heads: &mut [f32]) {
+    /// Rotates every head of a row in place, the first elements of each where that is not all.
+    pub(crate) fn apply(&self, row: usize, heads: &mut [f32], head_dim: usize) {
         let rotations = row * self.half..(row + 1) * self.half;
         let (cosines, sines) = (&self.cosines[rotations.clone()], &self.sines[rotations]);
-        for head in heads.chunks_mut(2 * self.half) {
-            let (low, high) = head.split_at_mut(self.half);
+        for head in heads.chunks_mut(head_dim) {
+            let (low, high) = head[..2 * self.half].split_at_mut(self.half);
             for (((low, high), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
                 let (a, b) = (*low, *high);
                 *low = a * cosine - b * sine;

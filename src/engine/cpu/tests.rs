@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use super::attention::{QueryRow, attention};
 use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::{Linear, Matrix, Weights};
-use super::ops::{Norm, Rotations, add, round, silu_gated};
+use super::ops::{Norm, Rotations, activate, add, round};
 use super::quantized::{Int4Weights, Int8Weights};
 use super::simd::{InstructionSet, Kernel, Lanes, dots, exp, sum, vectorize_for};
-use crate::model::{AwqTensor, Family, ModelConfig, NormKind, Rotary, RotaryScaling};
+use crate::model::{Activation, AwqTensor, Family, LayerKind, ModelConfig, NormKind, Rotary, RotaryScaling};
 use crate::{Arithmetic, Precision};
 
 const SETS: [InstructionSet; 3] = [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512];
@@ -190,7 +190,7 @@ fn norms_match_binary64() {
 #[test]
 fn silu_and_addition_match_binary64() {
     let x = matrix(2, 40, 9);
-    let y = silu_gated(&x, Arithmetic::F32);
+    let y = activate(x.clone(), Activation::SiluGated, Arithmetic::F32);
     for row in 0..2 {
         let (gate, up) = x.row(row).split_at(20);
         for i in 0..20 {
@@ -213,7 +213,7 @@ fn rotation_keeps_lengths_and_depends_on_distance_only() {
     let (q, k) = (values(8, 11), values(8, 12));
     let rotated = |vector: &[f32], row| {
         let mut vector = vector.to_vec();
-        rotations.apply(row, &mut vector);
+        rotations.apply(row, &mut vector, 8);
         vector
     };
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
@@ -241,7 +241,7 @@ fn attention_matches_binary64_with_and_without_a_window() {
         }
         let q = matrix(3, 120, 15);
         let rows: Vec<QueryRow<'_>> = [0, 9, 22].map(|position| QueryRow { blocks: &blocks, position }).to_vec();
-        let y = attention(&q, cache.layer(0), &rows, &config, Arithmetic::F32);
+        let y = attention(&q, cache.layer(0), &rows, (&config, LayerKind::USUAL), Arithmetic::F32);
         for (row, QueryRow { position, .. }) in rows.iter().enumerate() {
             let start = window.map_or(0, |window| (position + 1_usize).saturating_sub(window));
             for head in 0..6 {

@@ -14,6 +14,7 @@ mod element;
 mod energy;
 mod engine;
 mod entry;
+mod features;
 mod forward;
 mod kernel;
 mod layer;

@@ -8,6 +8,7 @@ use super::buffer::{Buffer, Pinned};
 use super::cache::Cache;
 use super::device::Device;
 use super::element::ElementType;
+use super::features;
 use super::layer::{Layer, Linear};
 use super::matmul::{Epilogue, Gemm, Matmul, Reduction, Trial};
 use super::ops::argmax::{self, Argmax};
@@ -143,6 +144,7 @@ impl Model {
         limits: StepLimits,
     ) -> Result<Self, EngineError> {
         let (config, element) = (source.config.clone(), ElementType::of(dtype.arithmetic));
+        features::check(&config)?;
         let (elementwise, (attention, (argmax, matmul))) = rayon::join(
             || Elementwise::load(&device, &config, element),
             || {

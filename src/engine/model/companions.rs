@@ -104,7 +104,8 @@ fn no_config() -> EngineError {
 
 fn rope_scaling(scaling: RotaryScaling) -> Value {
     match scaling {
-        RotaryScaling::None => Value::Null,
+        // No GGUF file is read into LongRoPE.
+        RotaryScaling::None | RotaryScaling::LongRope { .. } => Value::Null,
         RotaryScaling::Linear { factor } => json!({"rope_type": "linear", "type": "linear", "factor": factor}),
         RotaryScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context_tokens } => {
             json!({
@@ -113,5 +114,10 @@ fn rope_scaling(scaling: RotaryScaling) -> Value {
                 "original_max_position_embeddings": original_context_tokens,
             })
         }
+        RotaryScaling::Yarn { factor, beta_fast, beta_slow, original_context_tokens, truncate, magnitude } => json!({
+            "rope_type": "yarn", "factor": factor, "beta_fast": beta_fast, "beta_slow": beta_slow,
+            "original_max_position_embeddings": original_context_tokens, "truncate": truncate,
+            "attention_factor": magnitude,
+        }),
     }
 }

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::facts::{CandleModel, GgufFacts, Names, TokenizerFacts};
+use super::facts::{CandleModel, FusedTensor, GgufFacts, Names, TokenizerFacts};
+use super::features::{Features, LayerKind, QueryKeyNorm};
 use super::fields::Fields;
 use crate::EngineError;
 
@@ -23,6 +24,8 @@ pub struct FamilyEntry {
     pub(super) write: fn(&ModelConfig, &mut Map<String, Value>),
     /// Its tensors.
     pub names: &'static Names,
+    /// Which of them a file holds fused or transposed.
+    pub(super) fused: fn(&ModelConfig) -> Vec<FusedTensor>,
     /// Its tokenizer's files.
     pub tokenizer: TokenizerFacts,
     /// Its GGUF files, where llama.cpp writes it under a name of its own.
@@ -43,6 +46,11 @@ impl Family {
     /// What there is to know about it.
     pub const fn entry(self) -> &'static FamilyEntry {
         self.0
+    }
+
+    /// Whether its files hold projections fused or transposed.
+    pub fn fuses_projections(self, config: &ModelConfig) -> bool {
+        !(self.0.fused)(config).is_empty()
     }
 
     /// The name in `config.json` and in every file.
@@ -91,8 +99,21 @@ pub enum NormKind {
 pub enum Activation {
     /// Gated: silu(gate(x)) · up(x).
     SiluGated,
+    /// Gated: gelu(gate(x)) · up(x), by the tanh approximation.
+    GeluTanhGated,
     /// Plain: relu(up(x)).
     Relu,
+    /// Plain: gelu(up(x)), by the error function.
+    Gelu,
+    /// Plain: gelu(up(x)), by the tanh approximation.
+    GeluTanh,
+}
+
+impl Activation {
+    /// Whether the MLP has a gate beside `up`.
+    pub const fn is_gated(self) -> bool {
+        matches!(self, Self::SiluGated | Self::GeluTanhGated)
+    }
 }
 
 /// How rotary frequencies are stretched for long contexts.
@@ -115,6 +136,27 @@ pub enum RotaryScaling {
         high_frequency_factor: f64,
         /// The context before stretching.
         original_context_tokens: usize,
+    },
+    /// `YaRN` (Peng et al., 2023): low frequencies are divided, high ones kept, with a ramp between.
+    Yarn {
+        /// Divisor of the low frequencies.
+        factor: f64,
+        /// Frequencies that turn more often than this within the original context are kept.
+        beta_fast: f64,
+        /// Frequencies that turn less often than this are divided.
+        beta_slow: f64,
+        /// The context before stretching.
+        original_context_tokens: usize,
+        /// Whether the ramp's ends are rounded to whole frequencies.
+        truncate: bool,
+        /// Factor of cosines and sines.
+        magnitude: f64,
+    },
+    /// `LongRoPE` (Ding et al., 2024) within the original context: each frequency has a divisor of its own,
+    /// [`Features::rotary_divisors`].
+    LongRope {
+        /// Factor of cosines and sines.
+        magnitude: f64,
     },
 }
 
@@ -175,13 +217,16 @@ pub struct ModelConfig {
     pub mlp_bias: bool,
     /// The output projection is the embedding table.
     pub tied_embeddings: bool,
+    /// What it computes beyond all this.
+    #[serde(default, skip_serializing_if = "Features::is_plain")]
+    pub features: Features,
 }
 
 impl ModelConfig {
     /// Number of weights, norms and biases left out.
     pub fn parameters(&self) -> u64 {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let projections = if self.activation == Activation::SiluGated { 3 } else { 2 };
+        let projections = if self.activation.is_gated() { 3 } else { 2 };
         let block = self.hidden * (2 * q + 2 * kv) + projections * self.hidden * self.intermediate;
         (self.layers * block) as u64 + self.table_parameters()
     }
@@ -190,5 +235,33 @@ impl ModelConfig {
     pub fn table_parameters(&self) -> u64 {
         let tables = if self.tied_embeddings { 1 } else { 2 };
         (tables * self.vocabulary * self.hidden) as u64
+    }
+
+    /// What is particular to a layer.
+    pub fn layer_kind(&self, layer: usize) -> LayerKind {
+        self.features.layers.get(layer).copied().unwrap_or(LayerKind::USUAL)
+    }
+
+    /// Tokens that a layer's attention sees back, itself included; `None` sees all.
+    pub fn window_of(&self, layer: usize) -> Option<usize> {
+        self.sliding_window.filter(|_| self.layer_kind(layer).windowed)
+    }
+
+    /// Elements of a head that are rotated.
+    pub fn rotated_elements(&self) -> usize {
+        self.features.rotated_elements.unwrap_or(self.head_dim)
+    }
+
+    /// Factor of the attention's scores.
+    pub fn attention_scale(&self) -> f32 {
+        self.features.attention_scale.map_or_else(|| 1.0 / (self.head_dim as f32).sqrt(), |scale| scale as f32)
+    }
+
+    /// Widths of the norms of queries and of keys, where there are any.
+    pub fn query_key_norms(&self) -> Option<[usize; 2]> {
+        self.features.query_key_norm.map(|norm| match norm {
+            QueryKeyNorm::Head => [self.head_dim; 2],
+            QueryKeyNorm::Row => [self.heads * self.head_dim, self.kv_heads * self.head_dim],
+        })
     }
 }

@@ -12,7 +12,11 @@ impl ModelConfig {
     /// Of a parsed `config.json`; `file` names it in messages.
     pub fn from_json(json: &Value, file: &str) -> Result<Self, EngineError> {
         let fields = Fields::new(json, file)?;
-        let config = (family_of(&fields)?.entry().read)(&fields)?;
+        let (family, fields) = match language_model(&fields)? {
+            Some(inner) => (family_of(&inner)?, inner),
+            None => (family_of(&fields)?, fields),
+        };
+        let config = (family.entry().read)(&fields)?;
         config.check(file)?;
         Ok(config)
     }
@@ -48,15 +52,22 @@ impl ModelConfig {
         if !heads.is_multiple_of(kv_heads) {
             return Err(damaged(format!("{file}: {heads} heads cannot share {kv_heads} key-value heads evenly")));
         }
-        if matches!(self.position, PositionKind::Rotary { .. }) && !self.head_dim.is_multiple_of(2) {
-            let width = self.head_dim;
-            return Err(damaged(format!("{file}: rotary positions need an even head dimension, not {width}")));
+        let rotated = self.rotated_elements();
+        if matches!(self.position, PositionKind::Rotary { .. }) && !rotated.is_multiple_of(2) {
+            return Err(damaged(format!("{file}: rotary positions need an even head dimension, not {rotated}")));
         }
         if self.sliding_window == Some(0) {
             return Err(damaged(format!("{file}: the sliding window is 0 tokens")));
         }
         Ok(())
     }
+}
+
+/// The section of the language model, in a config of a model that reads images too.
+fn language_model<'a>(fields: &Fields<'a>) -> Result<Option<Fields<'a>>, EngineError> {
+    let outer = fields.text("model_type")?.and_then(family::named);
+    let inner = fields.section("text_config")?.filter(|_| outer.is_none());
+    Ok(inner.filter(|inner| matches!(inner.text("model_type"), Ok(Some(name)) if family::named(name).is_some())))
 }
 
 /// `model_type`, else the first of `architectures`.
@@ -125,8 +136,10 @@ mod tests {
         assert_eq!(qwen2(&json!({"use_sliding_window": false})).unwrap(), None);
         assert_eq!(qwen2(&json!({"use_sliding_window": true, "max_window_layers": 22})).unwrap(), None);
         assert_eq!(qwen2(&json!({"use_sliding_window": true, "max_window_layers": 0})).unwrap(), Some(64));
-        let mixed = qwen2(&json!({"use_sliding_window": true, "max_window_layers": 5})).unwrap_err();
-        assert!(mixed.contains("max_window_layers") && mixed.contains("hint:"), "{mixed}");
+        let mixed =
+            json!({"model_type": "qwen2", "sliding_window": 64, "use_sliding_window": true, "max_window_layers": 5});
+        let mixed = parsed(&mixed).unwrap();
+        assert_eq!([4, 5].map(|layer| mixed.window_of(layer)), [None, Some(64)]);
     }
 
     #[test]
@@ -149,8 +162,10 @@ mod tests {
         let linear = position(&json!({"rope_scaling": {"type": "linear", "factor": 2.0}})).unwrap();
         let scaling = RotaryScaling::Linear { factor: 2.0 };
         assert_eq!(linear, PositionKind::Rotary { theta: 10_000.0, scaling });
-        let refused = position(&json!({"rope_scaling": {"type": "yarn", "factor": 2.0}})).unwrap_err();
-        assert!(refused.contains("unknown rotary scaling `yarn`"), "{refused}");
+        let dynamic = position(&json!({"rope_scaling": {"type": "dynamic", "factor": 2.0}})).unwrap();
+        assert_eq!(dynamic, PositionKind::Rotary { theta: 10_000.0, scaling: RotaryScaling::None });
+        let refused = position(&json!({"rope_scaling": {"type": "ntk", "factor": 2.0}})).unwrap_err();
+        assert!(refused.contains("unknown rotary scaling `ntk`"), "{refused}");
     }
 
     #[test]
@@ -176,7 +191,7 @@ mod tests {
     fn what_cannot_be_read_is_refused_by_name() {
         let cases = [
             (json!({"model_type": "lama"}), "unknown family `lama`\nhint: did you mean `llama`?"),
-            (json!({"model_type": null, "architectures": ["GPTNeoXForCausalLM"]}), "unknown family `gptneox`"),
+            (json!({"model_type": null, "architectures": ["FalconForCausalLM"]}), "unknown family `falcon`"),
             (json!({"hidden_act": "gelu"}), "`gelu` in place of `silu`"),
             (json!({"hidden_size": "wide"}), "`hidden_size` is \"wide\""),
             (json!({"hidden_size": 1e30}), "`hidden_size` is 1e+30"),

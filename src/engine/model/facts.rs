@@ -1,10 +1,16 @@
 //! What a family's entry says of its files.
 
+use std::ops::Range;
+
 /// Where a family keeps its tensors, in Hugging Face's spelling, without `.weight` and `.bias`.
 #[derive(Debug)]
 pub struct Names {
-    /// In front of everything but the output projection, which is `lm_head`.
+    /// In front of everything but the output projection.
     pub prefix: &'static str,
+    /// The output projection, where it is not the embedding table.
+    pub head: &'static str,
+    /// In front of a block's number.
+    pub blocks: &'static str,
     /// The embedding table.
     pub embedding: &'static str,
     /// The table of learned positions, where there is one.
@@ -15,14 +21,42 @@ pub struct Names {
     pub attention_norm: &'static str,
     /// q, k and v projections.
     pub qkv: [&'static str; 3],
+    /// The norms of queries and keys, where there are any.
+    pub query_key_norms: [&'static str; 2],
     /// The attention's output projection.
     pub output: &'static str,
+    /// The norm behind attention, where there is one.
+    pub attention_after: &'static str,
     /// The norm before the MLP.
     pub mlp_norm: &'static str,
     /// gate and up, or up alone where the MLP is not gated.
     pub up: &'static [&'static str],
     /// The MLP's output projection.
     pub down: &'static str,
+    /// The norm behind the MLP, where there is one.
+    pub mlp_after: &'static str,
+}
+
+/// A tensor of a block as a file has it, with the projections that it holds.
+pub(super) struct FusedTensor {
+    /// Its name within a block, without `.weight` and `.bias`.
+    pub(super) stored: &'static str,
+    /// `[inputs, outputs]` in place of `[outputs, inputs]`.
+    pub(super) transposed: bool,
+    /// Names of the single projections within a block, with the outputs of each in their order.
+    pub(super) parts: Vec<(&'static str, Vec<Range<usize>>)>,
+}
+
+impl FusedTensor {
+    /// Projections one below the other.
+    pub(super) fn stacked(stored: &'static str, parts: &[(&'static str, usize)]) -> Self {
+        let mut end = 0;
+        let parts = parts.iter().map(|(name, outputs)| {
+            end += outputs;
+            (*name, std::iter::once(end - outputs..end).collect())
+        });
+        Self { stored, transposed: false, parts: parts.collect() }
+    }
 }
 
 /// What a family's tokenizer files leave to their reader.

@@ -63,6 +63,26 @@ impl<'a> Fields<'a> {
         Ok(self.get(key, "an object", Value::as_object)?.map(|map| Self { file: self.file, map }))
     }
 
+    /// A number above 0.
+    pub(super) fn positive(&self, key: &str) -> Result<Option<f64>, EngineError> {
+        match self.number(key)? {
+            Some(value) if !value.is_finite() || value <= 0.0 => {
+                Err(damaged(format!("{}: `{key}` is {value}, not above 0", self.file)))
+            }
+            value => Ok(value),
+        }
+    }
+
+    /// A list of things, each converted.
+    pub(super) fn list<T>(
+        &self,
+        key: &str,
+        kind: &str,
+        convert: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, EngineError> {
+        self.get(key, kind, |value| value.as_array()?.iter().map(&convert).collect())
+    }
+
     /// A count that must be there.
     pub(super) fn required(&self, key: &str) -> Result<usize, EngineError> {
         self.count(key)?.ok_or_else(|| damaged(format!("{}: `{key}` is missing", self.file)))

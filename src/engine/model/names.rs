@@ -9,30 +9,43 @@ pub struct BlockNames {
     pub attention_norm: String,
     /// q, k and v projections.
     pub qkv: [String; 3],
+    /// The norms of queries and keys, where there are any.
+    pub query_key_norms: [String; 2],
     /// The attention's output projection.
     pub output: String,
+    /// The norm behind attention, where there is one.
+    pub attention_after: String,
     /// The norm before the MLP.
     pub mlp_norm: String,
     /// gate and up, or up alone where the MLP is not gated.
     pub up: Vec<String>,
     /// The MLP's output projection.
     pub down: String,
+    /// The norm behind the MLP, where there is one.
+    pub mlp_after: String,
 }
 
 /// The names of a model's tensors, under the prefix that the files at hand use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorNames {
-    prefix: &'static str,
+    prefix: String,
     family: Family,
 }
 
 impl TensorNames {
-    /// `present` is every name in the files: a base model is sometimes saved without the leading `model.`.
+    /// `present` is every name in the files: a base model is sometimes saved without the leading `model.`, and the language
+    /// model of one that reads images too has names of its own.
     pub fn new(config: &ModelConfig, present: &[String]) -> Self {
         let names = config.family.entry().names;
-        let is_there = |prefix: &&str| present.contains(&format!("{prefix}{}.weight", names.embedding));
-        let short = names.prefix.strip_prefix("model.").filter(is_there);
-        let prefix = if is_there(&names.prefix) { names.prefix } else { short.unwrap_or(names.prefix) };
+        let rest = names.prefix.split_once('.').map_or("", |(_, rest)| rest);
+        let known = [
+            names.prefix.to_owned(),
+            rest.to_owned(),
+            format!("language_model.{}", names.prefix),
+            format!("model.language_model.{rest}"),
+        ];
+        let is_there = |prefix: &String| present.contains(&format!("{prefix}{}.weight", names.embedding));
+        let prefix = known.into_iter().find(is_there).unwrap_or_else(|| names.prefix.to_owned());
         Self { prefix, family: config.family }
     }
 
@@ -53,21 +66,29 @@ impl TensorNames {
 
     /// The output projection, where it is not the embedding table.
     pub fn output(&self) -> String {
-        "lm_head".to_owned()
+        self.family.entry().names.head.to_owned()
     }
 
     /// One block.
     pub fn block(&self, layer: usize) -> BlockNames {
         let names = self.family.entry().names;
-        let name = |rest: &str| format!("{}layers.{layer}.{rest}", self.prefix);
+        let name = |rest: &str| self.in_block(layer, rest);
         BlockNames {
             attention_norm: name(names.attention_norm),
             qkv: names.qkv.map(name),
+            query_key_norms: names.query_key_norms.map(name),
             output: name(names.output),
+            attention_after: name(names.attention_after),
             mlp_norm: name(names.mlp_norm),
             up: names.up.iter().map(|up| name(up)).collect(),
             down: name(names.down),
+            mlp_after: name(names.mlp_after),
         }
+    }
+
+    /// Something in a block by its name there.
+    pub(super) fn in_block(&self, layer: usize, name: &str) -> String {
+        format!("{}{}.{layer}.{name}", self.prefix, self.family.entry().names.blocks)
     }
 
     /// Name and shape of every tensor that a checkpoint of `config` holds, dense. One block at a time: a damaged config
@@ -91,13 +112,6 @@ impl TensorNames {
     }
 }
 
-impl ModelConfig {
-    /// Name and shape of every tensor that a checkpoint of this model holds, dense.
-    pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
-        TensorNames::new(self, &[]).tensors(self)
-    }
-}
-
 type Tensors = Vec<(String, Vec<usize>)>;
 
 fn in_block(config: &ModelConfig, names: &BlockNames) -> Tensors {
@@ -111,16 +125,31 @@ fn in_block(config: &ModelConfig, names: &BlockNames) -> Tensors {
         (k, vec![key, hidden], config.qkv_bias),
         (v, vec![key, hidden], config.qkv_bias),
         (&names.output, vec![hidden, query], config.output_bias),
-        (&names.attention_norm, vec![hidden], layered),
-        (&names.mlp_norm, vec![hidden], layered),
     ] {
         tensors.extend(with_bias(name, shape, bias));
+    }
+    for (norm, width) in norms(config, names) {
+        tensors.extend(with_bias(norm, vec![width], layered));
     }
     for up in &names.up {
         tensors.extend(with_bias(up, vec![inside, hidden], config.mlp_bias));
     }
     tensors.extend(with_bias(&names.down, vec![hidden, inside], config.mlp_bias));
     tensors
+}
+
+/// Names and widths of a block's norms.
+fn norms<'a>(config: &ModelConfig, names: &'a BlockNames) -> Vec<(&'a str, usize)> {
+    let mut norms = Vec::new();
+    if config.features.has_norms_before() {
+        norms.extend([(names.attention_norm.as_str(), config.hidden), (&names.mlp_norm, config.hidden)]);
+    }
+    if config.features.has_norms_after() {
+        norms.extend([(names.attention_after.as_str(), config.hidden), (&names.mlp_after, config.hidden)]);
+    }
+    let query_key = config.query_key_norms().into_iter().flatten();
+    norms.extend(names.query_key_norms.iter().map(String::as_str).zip(query_key));
+    norms
 }
 
 fn with_bias(name: &str, shape: Vec<usize>, bias: bool) -> Tensors {

@@ -123,8 +123,15 @@ impl Pair<'_> {
     }
 
     fn norm_scales(&self, norm: fn(&BlockNames) -> &String) -> Result<Vec<f32>, EngineError> {
-        let hidden = self.own.config.hidden;
-        let read = |source: &ModelSource, names| source.values(&format!("{}.weight", norm(names)), &[hidden]);
+        let ModelConfig { hidden, features, .. } = &self.own.config;
+        if !features.has_norms_before() {
+            return Ok(vec![1.0; *hidden]);
+        }
+        let middle = if features.zero_centred_norms { 1.0 } else { 0.0 };
+        let read = |source: &ModelSource, names| -> Result<Vec<f32>, EngineError> {
+            let stored = source.values(&format!("{}.weight", norm(names)), &[*hidden])?;
+            Ok(stored.into_iter().map(|weight| weight + middle).collect())
+        };
         let (own, other) = (read(self.own, &self.own_names)?, read(self.other, &self.other_names)?);
         let ratio = |(own, other): (f32, f32)| if own == 0.0 || other == 0.0 { 1.0 } else { other / own };
         Ok(own.into_iter().zip(other).map(ratio).collect())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::files::{ModelFiles, read_failure};
+use super::fused;
 use super::gguf::{self, OpenedGguf};
 use super::quant::{self, Detected, PackedTensors, Quantization, WeightFormat};
 use super::spec::{self, Place};
@@ -129,6 +130,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
             (WeightFormat::Dense, None, opened)
         }
         Some(Detected::Packed(format, found)) => {
+            fused::refuse_packed(&config, format, &files.place)?;
             let opened = match format.checkpoint() {
                 Some(checkpoint) => PackedTensors::open(opened, checkpoint, &found, &files.place)?,
                 None => opened,
@@ -136,7 +138,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
             (format, Some(found), opened)
         }
     };
-    let OpenedWeights { tensors, shapes, stored_as } = opened;
+    let OpenedWeights { tensors, shapes, stored_as } = fused::open(&config, opened, &files.place)?;
     weights::check(&config, &shapes, &files.place)?;
 
     let mut deciding = shards;

@@ -13,6 +13,7 @@ const ENTRY: FamilyEntry = FamilyEntry {
     read,
     write: rotary_gated::write,
     names: &rotary_gated::NAMES,
+    fused: |_| Vec::new(),
     tokenizer: TokenizerFacts {
         // transformers' classes of this name put BOS in front of a text whatever tokenizer.json says.
         framing_classes: &["LlamaTokenizer", "LlamaTokenizerFast"],
@@ -29,8 +30,6 @@ impl Family {
 }
 
 fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
-    let config = rotary_gated::read(Family::Llama, fields, &Defaults { context_tokens: 2048, kv_heads: None })?;
-    let bias = fields.flag("attention_bias")?.unwrap_or(false);
     let mlp_bias = fields.flag("mlp_bias")?.unwrap_or(false);
-    Ok(ModelConfig { qkv_bias: bias, output_bias: bias, mlp_bias, ..config })
+    Ok(ModelConfig { mlp_bias, ..rotary_gated::read_with_bias(Family::Llama, fields, &Defaults::LLAMA)? })
 }

@@ -13,6 +13,7 @@ const ENTRY: FamilyEntry = FamilyEntry {
     read,
     write: rotary_gated::write,
     names: &rotary_gated::NAMES,
+    fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
     // llama.cpp converts it as `llama`.
     gguf: None,
@@ -26,7 +27,7 @@ impl Family {
 }
 
 fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
-    let defaults = Defaults { context_tokens: 4096 * 32, kv_heads: Some(8) };
+    let defaults = Defaults { context_tokens: 4096 * 32, kv_heads: Some(8), ..Defaults::LLAMA };
     let config = rotary_gated::read(Family::Mistral, fields, &defaults)?;
     Ok(ModelConfig { sliding_window: rotary_gated::sliding_window(fields)?, ..config })
 }

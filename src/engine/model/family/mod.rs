@@ -1,11 +1,21 @@
 //! The families that are read: each is a file here, which says all that is particular to it, and a line in [`ALL`].
 //! The forward pass knows none of them; it reads [`ModelConfig`](super::ModelConfig).
 
+mod gemma2;
+mod gemma3;
+mod gpt2;
+mod gpt_neox;
+mod granite;
 mod llama;
 mod mistral;
+mod olmo2;
 mod opt;
+mod phi3;
 mod qwen2;
+mod qwen3;
 mod rotary_gated;
+mod rotation;
+mod smollm3;
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -15,7 +25,21 @@ use super::config::Family;
 pub(super) use rotary_gated::divide_heads;
 
 /// Every family.
-pub const ALL: [Family; 4] = [Family::Llama, Family::Mistral, Family::Qwen2, Family::Opt];
+pub const ALL: [Family; 13] = [
+    Family::Llama,
+    Family::Mistral,
+    Family::Qwen2,
+    Family::Qwen3,
+    Family::SmolLM3,
+    Family::Granite,
+    Family::Olmo2,
+    Family::Gemma2,
+    Family::Gemma3,
+    Family::Phi3,
+    Family::Gpt2,
+    Family::GptNeoX,
+    Family::Opt,
+];
 
 /// By `model_type`.
 pub fn named(name: &str) -> Option<Family> {

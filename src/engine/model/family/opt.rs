@@ -7,6 +7,7 @@ use super::rotary_gated;
 use crate::EngineError;
 use crate::model::config::{Activation, Family, FamilyEntry, ModelConfig, NormKind, PositionKind};
 use crate::model::facts::{Names, TokenizerFacts};
+use crate::model::features::Features;
 use crate::model::fields::{Fields, unsupported};
 
 const ENTRY: FamilyEntry = FamilyEntry {
@@ -17,16 +18,22 @@ const ENTRY: FamilyEntry = FamilyEntry {
     write,
     names: &Names {
         prefix: "model.decoder.",
+        head: "lm_head",
+        blocks: "layers",
         embedding: "embed_tokens",
         positions: Some("embed_positions"),
         final_norm: "final_layer_norm",
         attention_norm: "self_attn_layer_norm",
         qkv: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        query_key_norms: [""; 2],
         output: "self_attn.out_proj",
+        attention_after: "",
         mlp_norm: "final_layer_norm",
         up: &["fc1"],
         down: "fc2",
+        mlp_after: "",
     },
+    fused: |_| Vec::new(),
     // Its folders have no tokenizer.json, and may lack the tokenizer config: what they leave out is known from the
     // paper's code.
     tokenizer: TokenizerFacts {
@@ -81,6 +88,7 @@ fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
         output_bias: bias,
         mlp_bias: bias,
         tied_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(true),
+        features: Features::default(),
     })
 }
 

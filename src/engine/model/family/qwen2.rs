@@ -6,7 +6,7 @@ use super::rotary_gated::{self, Defaults};
 use crate::EngineError;
 use crate::model::config::{Family, FamilyEntry, ModelConfig};
 use crate::model::facts::{CandleModel, GgufFacts, TokenizerFacts};
-use crate::model::fields::{Fields, unsupported};
+use crate::model::fields::Fields;
 
 const ENTRY: FamilyEntry = FamilyEntry {
     name: "qwen2",
@@ -15,6 +15,7 @@ const ENTRY: FamilyEntry = FamilyEntry {
     read,
     write,
     names: &rotary_gated::NAMES,
+    fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
     // llama.cpp's converter copies config.json's bos_token_id, but the tokenizer has no BOS.
     gguf: Some(GgufFacts { architecture: "qwen2", interleaved_heads: false, has_bos: false }),
@@ -28,22 +29,9 @@ impl Family {
 }
 
 fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
-    let defaults = Defaults { context_tokens: 32_768, kv_heads: Some(32) };
+    let defaults = Defaults { context_tokens: 32_768, kv_heads: Some(32), ..Defaults::LLAMA };
     let config = rotary_gated::read(Family::Qwen2, fields, &defaults)?;
-    Ok(ModelConfig { sliding_window: sliding_window(config.layers, fields)?, qkv_bias: true, ..config })
-}
-
-/// A window in all layers or in none; `max_window_layers` is the first that has it.
-fn sliding_window(layers: usize, fields: &Fields) -> Result<Option<usize>, EngineError> {
-    let window = rotary_gated::sliding_window(fields)?;
-    if !fields.flag("use_sliding_window")?.unwrap_or(false) {
-        return Ok(None);
-    }
-    match fields.count("max_window_layers")?.unwrap_or(28) {
-        0 => Ok(window),
-        first if first >= layers => Ok(None),
-        _ => Err(unsupported(fields, "max_window_layers", "a sliding window in some layers only")),
-    }
+    rotary_gated::with_late_window(ModelConfig { qkv_bias: true, ..config }, fields)
 }
 
 fn write(config: &ModelConfig, json: &mut Map<String, Value>) {

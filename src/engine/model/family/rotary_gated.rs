@@ -2,24 +2,30 @@
 
 use serde_json::{Map, Value, json};
 
+use super::rotation::Rotation;
 use crate::EngineError;
-use crate::fault::Fault;
-use crate::model::config::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+use crate::model::config::{Activation, Family, ModelConfig, NormKind};
 use crate::model::facts::Names;
+use crate::model::features::{Features, LayerKind};
 use crate::model::fields::{Fields, damaged, unsupported};
 
 /// The tensors of a checkpoint.
 pub(super) const NAMES: Names = Names {
     prefix: "model.",
+    head: "lm_head",
+    blocks: "layers",
     embedding: "embed_tokens",
     positions: None,
     final_norm: "norm",
     attention_norm: "input_layernorm",
     qkv: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    query_key_norms: ["self_attn.q_norm", "self_attn.k_norm"],
     output: "self_attn.o_proj",
+    attention_after: "",
     mlp_norm: "post_attention_layernorm",
     up: &["mlp.gate_proj", "mlp.up_proj"],
     down: "mlp.down_proj",
+    mlp_after: "",
 };
 
 /// transformers' values where `config.json` has none.
@@ -28,6 +34,32 @@ pub(super) struct Defaults {
     pub(super) context_tokens: usize,
     /// `num_key_value_heads`; as many as heads where it is `None`.
     pub(super) kv_heads: Option<usize>,
+    /// `head_dim`; the width split into the heads where it is `None`.
+    pub(super) head_dim: Option<usize>,
+    /// `rope_theta`.
+    pub(super) theta: f64,
+    /// `partial_rotary_factor`, in families that have one.
+    pub(super) rotated_part: Option<f64>,
+    /// `rms_norm_eps`.
+    pub(super) norm_epsilon: f64,
+    /// `tie_word_embeddings`.
+    pub(super) tied_embeddings: bool,
+    /// The key of the activation, the only value that is supported, and what it means.
+    pub(super) activation: (&'static str, &'static str, Activation),
+}
+
+impl Defaults {
+    /// Those of Llama.
+    pub(super) const LLAMA: Self = Self {
+        context_tokens: 2048,
+        kv_heads: None,
+        head_dim: None,
+        theta: 10_000.0,
+        rotated_part: None,
+        norm_epsilon: 1e-6,
+        tied_embeddings: false,
+        activation: ("hidden_act", "silu", Activation::SiluGated),
+    };
 }
 
 /// The configuration without biases and without a sliding window, which differ from family to family.
@@ -40,10 +72,14 @@ pub(super) fn read(family: Family, fields: &Fields, defaults: &Defaults) -> Resu
         Some(Value::Null) => heads,
         _ => fields.count("num_key_value_heads")?.or(defaults.kv_heads).unwrap_or(heads),
     };
-    fields.only("hidden_act", "silu")?;
-    if fields.number("partial_rotary_factor")?.is_some_and(|factor| (factor - 1.0).abs() > 0.0) {
-        return Err(unsupported(fields, "partial_rotary_factor", "rotary embedding of a part of each head"));
-    }
+    let (key, supported, activation) = defaults.activation;
+    fields.only(key, supported)?;
+    let head_dim = match fields.count("head_dim")?.or(defaults.head_dim) {
+        Some(width) => width,
+        None => divide_heads(hidden, heads, fields.file)?,
+    };
+    let context_tokens = fields.count("max_position_embeddings")?.unwrap_or(defaults.context_tokens);
+    let rotation = Rotation::read(fields, (defaults.theta, defaults.rotated_part), head_dim, context_tokens)?;
     Ok(ModelConfig {
         family,
         vocabulary: fields.required("vocab_size")?,
@@ -52,21 +88,29 @@ pub(super) fn read(family: Family, fields: &Fields, defaults: &Defaults) -> Resu
         layers,
         heads,
         kv_heads,
-        head_dim: match fields.count("head_dim")? {
-            Some(width) => width,
-            None => divide_heads(hidden, heads, fields.file)?,
-        },
-        context_tokens: fields.count("max_position_embeddings")?.unwrap_or(defaults.context_tokens),
+        head_dim,
+        context_tokens: rotation.context_tokens,
         norm: NormKind::Rms,
-        norm_epsilon: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
-        activation: Activation::SiluGated,
-        position: rotary(fields)?,
+        norm_epsilon: fields.number("rms_norm_eps")?.unwrap_or(defaults.norm_epsilon),
+        activation,
+        position: rotation.position,
         sliding_window: None,
         qkv_bias: false,
         output_bias: false,
         mlp_bias: false,
-        tied_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
+        tied_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(defaults.tied_embeddings),
+        features: Features {
+            rotated_elements: rotation.rotated_elements,
+            rotary_divisors: rotation.divisors,
+            ..Features::default()
+        },
     })
+}
+
+/// The same with biases on all four projections of attention where `attention_bias` says so.
+pub(super) fn read_with_bias(family: Family, fields: &Fields, defaults: &Defaults) -> Result<ModelConfig, EngineError> {
+    let bias = fields.flag("attention_bias")?.unwrap_or(false);
+    Ok(ModelConfig { qkv_bias: bias, output_bias: bias, ..read(family, fields, defaults)? })
 }
 
 /// The keys of `config.json` that [`read`] reads, rotary positions left out, and those of biases and window.
@@ -100,40 +144,58 @@ pub(in crate::model) fn divide_heads(hidden: usize, heads: usize, file: &str) ->
     }
 }
 
-/// `rope_theta` and `rope_scaling`, or both inside the newer `rope_parameters`.
-fn rotary(fields: &Fields) -> Result<PositionKind, EngineError> {
-    let newer = fields.section("rope_parameters")?;
-    let scaling = match &newer {
-        Some(section) => Some(section.clone()),
-        None => fields.section("rope_scaling")?,
-    };
-    let theta = match newer.as_ref().map(|section| section.number("rope_theta")).transpose()?.flatten() {
-        Some(theta) => theta,
-        None => fields.number("rope_theta")?.unwrap_or(10_000.0),
-    };
-    if !theta.is_finite() || theta <= 0.0 {
-        return Err(damaged(format!("{}: `rope_theta` is {theta}, not above 0", fields.file)));
-    }
-    Ok(PositionKind::Rotary { theta, scaling: scaling.map_or(Ok(RotaryScaling::None), |s| rotary_scaling(&s))? })
+/// A factor that a file names, where it is not 1.
+pub(super) fn factor(fields: &Fields, key: &str) -> Result<Option<f64>, EngineError> {
+    Ok(fields.positive(key)?.filter(|value| value.to_bits() != 1.0_f64.to_bits()))
 }
 
-fn rotary_scaling(section: &Fields) -> Result<RotaryScaling, EngineError> {
-    let kind = match section.text("rope_type")? {
-        Some(kind) => kind,
-        None => section.text("type")?.unwrap_or("default"),
+/// Which layers have the sliding window: what `layer_types` says, else what `usual` says of each.
+pub(super) fn windowed_layers(
+    fields: &Fields,
+    layers: usize,
+    usual: impl Fn(usize) -> bool,
+) -> Result<Vec<bool>, EngineError> {
+    let Some(types) = fields.list("layer_types", "a list of kinds of attention", Value::as_str)? else {
+        return Ok((0..layers).map(usual).collect());
     };
-    match kind {
-        "default" => Ok(RotaryScaling::None),
-        "linear" => Ok(RotaryScaling::Linear { factor: section.required_number("factor")? }),
-        "llama3" => Ok(RotaryScaling::Llama3 {
-            factor: section.required_number("factor")?,
-            low_frequency_factor: section.required_number("low_freq_factor")?,
-            high_frequency_factor: section.required_number("high_freq_factor")?,
-            original_context_tokens: section.required("original_max_position_embeddings")?,
-        }),
-        other => {
-            let Fault { what, hint } = Fault::unknown("rotary scaling", other, &["default", "linear", "llama3"]);
-            Err(EngineError::invalid(format!("{}: {what}", section.file), hint))
-        }
+    if types.len() != layers {
+        let count = types.len();
+        return Err(damaged(format!("{}: `layer_types` names {count} layers of {layers}", fields.file)));
     }
+    let windowed = |kind: &str| match kind {
+        "sliding_attention" => Ok(true),
+        "full_attention" => Ok(false),
+        other => Err(unsupported(fields, "layer_types", &format!("`{other}`"))),
+    };
+    types.into_iter().map(windowed).collect()
+}
+
+/// The configuration with this window in some of its layers and positions in some of them; layers that are all alike need no list.
+pub(super) fn with_layers(
+    config: ModelConfig,
+    window: Option<usize>,
+    windowed: &[bool],
+    rotated: impl Fn(usize) -> bool,
+) -> ModelConfig {
+    let window = window.filter(|_| windowed.contains(&true));
+    let kind = |(layer, windowed): (usize, &bool)| LayerKind {
+        windowed: *windowed || window.is_none(),
+        rotated: rotated(layer),
+    };
+    let layers: Vec<LayerKind> = windowed.iter().enumerate().map(kind).collect();
+    let alike = layers.iter().all(|kind| *kind == LayerKind::USUAL);
+    let features = Features { layers: if alike { Vec::new() } else { layers }, ..config.features };
+    ModelConfig { sliding_window: window, features, ..config }
+}
+
+/// Qwen's: `use_sliding_window` from the layer `max_window_layers` on.
+pub(super) fn with_late_window(config: ModelConfig, fields: &Fields) -> Result<ModelConfig, EngineError> {
+    let window = sliding_window(fields)?;
+    let used = fields.flag("use_sliding_window")?.unwrap_or(false);
+    let first = match fields.map.get("max_window_layers") {
+        Some(Value::Null) | None => 28,
+        Some(_) => fields.count("max_window_layers")?.unwrap_or(28),
+    };
+    let windowed = windowed_layers(fields, config.layers, |layer| layer >= first)?;
+    Ok(with_layers(config, window.filter(|_| used), &windowed, |_| true))
 }

@@ -7,7 +7,7 @@ use crate::fault::Fault;
 use crate::files::Blob;
 use crate::model::family;
 use crate::model::files::read_failure;
-use crate::model::{Activation, Family, ModelConfig, NormKind, PositionKind, RotaryScaling};
+use crate::model::{Activation, Family, Features, ModelConfig, NormKind, PositionKind, RotaryScaling};
 
 /// The configuration that a GGUF file describes; `blobs` are its parts.
 pub(in crate::model) fn model_config(header: &Header, blobs: &[Blob]) -> Result<ModelConfig, EngineError> {
@@ -47,6 +47,7 @@ pub(in crate::model) fn model_config(header: &Header, blobs: &[Blob]) -> Result<
         output_bias: biased("attn_output"),
         mlp_bias: biased("ffn_up"),
         tied_embeddings: !header.tensors.contains_key("output.weight"),
+        features: Features::default(),
     };
     config.check(&file)?;
     Ok(config)
