@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use super::bench::BenchArguments;
+use super::determinism::DeterminismArguments;
 use super::doctor::DoctorArguments;
 use super::eval::{EvalArguments, EvalFlags};
 use super::exit::HELP as EXIT_CODES;
@@ -24,8 +25,8 @@ use super::serve::ServeArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
 use super::{
-    bench, doctor, eval, export, golden, import, list, load, perplexity, probe, protocol, quality, quantize, report,
-    rescore, resume, score, serve, show, synth,
+    bench, determinism, doctor, eval, export, golden, import, list, load, perplexity, probe, protocol, quality,
+    quantize, report, rescore, resume, score, serve, show, synth,
 };
 
 /// What `--vs` takes, in `report` and in `bench`.
@@ -77,6 +78,9 @@ pub enum Command {
     /// Ask an endpoint some fifty small requests that say what it does to scores
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", probe::EXAMPLES))]
     Probe(Box<ProbeArguments>),
+    /// Ask the same prompts at several batch sizes and orders, and say what moves
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", determinism::EXAMPLES))]
+    Determinism(Box<DeterminismArguments>),
     /// Answer OpenAI's API with an engine of ours
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", serve::EXAMPLES))]
     Serve(Box<ServeArguments>),

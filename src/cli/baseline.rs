@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::printer::{note, print_error, print_notes};
-use crate::compare::{Gate, Limits, no_shared_precision, refusal};
+use crate::compare::{Gate, Limits, NoiseFloors, no_shared_precision, refusal};
 use crate::jobs::JobError;
 use crate::jobs::eval::{EvalJob, StoredRun};
 use crate::record::VariantName;
@@ -24,6 +24,10 @@ pub struct BaselineArguments {
     /// The least tokens/s, as a multiple of the baseline's
     #[arg(long, value_name = "RATIO", requires = "baseline", allow_negative_numbers = true, help_heading = "Gate")]
     pub min_speed_ratio: Option<f64>,
+    /// A record of `determinism`: differences that flip no more answers than flip by
+    /// themselves are named as noise
+    #[arg(long, value_name = "FILE", help_heading = "Gate")]
+    pub noise: Option<PathBuf>,
 }
 
 /// A stored run, and what it demands.
@@ -31,6 +35,7 @@ pub struct BaselineArguments {
 pub(super) struct Baseline {
     run: StoredRun,
     limits: Limits,
+    noise: Option<NoiseFloors>,
 }
 
 impl BaselineArguments {
@@ -62,7 +67,23 @@ impl BaselineArguments {
         }
         let run = StoredRun::read(path)?;
         print_notes(&run.notes);
-        Ok(Some(Baseline { run, limits }))
+        Ok(Some(Baseline { run, limits, noise: self.floors()? }))
+    }
+
+    /// Reads the noise floors, where they are named.
+    pub(super) fn floors(&self) -> Result<Option<NoiseFloors>, JobError> {
+        Ok(self.noise.as_deref().map(NoiseFloors::read).transpose()?)
+    }
+
+    /// Refuses `--noise` where there is no baseline to hold a run against.
+    pub(super) fn refuse_idle_noise(&self) -> Result<(), JobError> {
+        match (&self.noise, &self.baseline) {
+            (Some(_), None) => Err(JobError::invalid(
+                "--noise is of no use without --baseline",
+                "give both, or give `--noise` to `evalsuite report`, which holds a run against its own reference",
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -87,7 +108,10 @@ impl Baseline {
 
     /// Holds runs against it.
     pub(super) fn gate(&self, runs: &[StoredRun]) -> Result<Gate, JobError> {
-        Ok(Gate::new(runs, &self.run, self.limits)?)
+        let gate = Gate::new(runs, &self.run, self.limits)?;
+        let Some(noise) = &self.noise else { return Ok(gate) };
+        runs.iter().try_for_each(|run| noise.check(run))?;
+        Ok(noise.name_in_gate(gate))
     }
 
     /// Holds a run that has just finished against it, and says what came of it.

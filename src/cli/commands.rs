@@ -11,8 +11,8 @@ use super::parser::parse;
 use super::printer::{print_error, set_quiet};
 use super::resume::{self, Next, ResumeArguments};
 use super::{
-    bench, doctor, eval, export, golden, import, list, load, perplexity, probe, protocol, quality, quantize, report,
-    rescore, score, serve, show, synth,
+    bench, determinism, doctor, eval, export, golden, import, list, load, perplexity, probe, protocol, quality,
+    quantize, report, rescore, score, serve, show, synth,
 };
 use crate::jobs::JobError;
 
@@ -46,6 +46,7 @@ fn dispatch(own: &Command, command: Vec<String>) -> Result<Exit, JobError> {
         Command::Bench(arguments) => bench::run(arguments, command),
         Command::Load(arguments) => load::run(arguments, command),
         Command::Probe(arguments) => probe::run(arguments, command),
+        Command::Determinism(arguments) => determinism::run(arguments, command),
         Command::Serve(arguments) => serve::run(arguments, command),
         Command::Quality(arguments) => quality::run(arguments, command),
         Command::Golden(arguments) => golden::run(arguments),

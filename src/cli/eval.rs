@@ -290,6 +290,7 @@ fn evaluate(task: Task, arguments: &EvalFlags, command: Vec<String>) -> Result<E
     let job = resolve(task, arguments, command, colour())?;
     // Whoever reads a baseline uses the threads.
     let hub = arguments.model.start()?;
+    arguments.baseline.refuse_idle_noise()?;
     let baseline = arguments.baseline.open()?;
     if let Some(baseline) = &baseline {
         baseline.check_job(&job)?;

@@ -29,7 +29,8 @@ Exit codes:
   0    success
   1    the score is below --min-accuracy, --baseline finds the run worse,
        --until shows a variant worse or cannot tell, --deny-notes finds
-       something implausible, or probe finds what harms an evaluation
+       something implausible, determinism sees something move, or probe finds
+       what harms an evaluation
   2    a mistake in the command, its files, the network or the disk
   3    the engine failed, or a server did not answer every request
   4    outputs are not those of their golden files

@@ -145,6 +145,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("baseline",        VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
     flag("margin",          VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
     flag("min_speed_ratio", VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
+    flag("noise",           VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
     flag("deny_notes",      ALONE, Golden::LeftOut, OnResume::Free,  Import::Absent),
     flag("diffs",           VALUE, Golden::LeftOut, OnResume::Free,  Import::Heeded),
     flag("format",          VALUE, Golden::LeftOut, OnResume::Free,  Import::Heeded),

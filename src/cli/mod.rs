@@ -4,6 +4,7 @@ mod args;
 mod baseline;
 mod bench;
 mod commands;
+mod determinism;
 mod doctor;
 mod endpoint;
 mod eval;

@@ -32,6 +32,8 @@ Examples:
   evalsuite report before.json after.json --vs peers.json --format html \\
       --out speed.html
       benchmarks and load tests side by side: tables, and charts by point
+  evalsuite report runs/RUN --noise floor.json
+      the same, with what cannot be told from noise, as `determinism` found it
   evalsuite report runs/NEW --baseline runs/OLD --margin 2 \\
       --min-speed-ratio 0.9 --format junit --out report.xml
       exits with 1 where NEW is worse than OLD";
@@ -104,6 +106,7 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
         outside.extend(read_outside(file)?);
     }
     let baseline = arguments.baseline.open()?;
+    let floors = arguments.baseline.floors()?;
     let mut runs = StoredRun::read_all(&arguments.runs)?;
     for run in &mut runs {
         print_notes(&run.notes);
@@ -112,16 +115,14 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
     let gate = baseline.map(|baseline| baseline.gate(&runs)).transpose()?;
     let mut comparison = Comparison::new(&runs, outside, gate, command);
     comparison.deny_notes = arguments.deny_notes;
+    if let Some(floors) = floors {
+        runs.iter().try_for_each(|run| floors.check(run))?;
+        floors.name_in(&mut comparison);
+    }
     let csv_raw = arguments.csv_raw;
     let made_from =
         Report { comparison: &comparison, runs: &runs, templates: &templates, csv_raw, colour: to_terminal };
-    let text = format.render(&made_from)?;
-    let text = match format.name() {
-        "github" => commands(&text),
-        "csv" if csv_raw => text,
-        _ => outgoing(&text, to_terminal),
-    };
-    emit(text, arguments.out.as_deref())?;
+    emit(shown(format.render(&made_from)?, format.name(), csv_raw, to_terminal), arguments.out.as_deref())?;
     if format.name() == "github" {
         append_summary(&outgoing(&report_format("markdown")?.render(&made_from)?, false))?;
     }
@@ -134,6 +135,15 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
     })
 }
 
+/// A report as it may leave the program.
+fn shown(text: String, format: &str, csv_raw: bool, to_terminal: bool) -> String {
+    match format {
+        "github" => commands(&text),
+        "csv" if csv_raw => text,
+        _ => outgoing(&text, to_terminal),
+    }
+}
+
 /// What benchmarks have no use for.
 fn refuse_flags_of_runs(arguments: &ReportArguments) -> Result<(), JobError> {
     let ReportArguments { templates, rule, deny_notes, baseline, .. } = arguments;
@@ -142,6 +152,7 @@ fn refuse_flags_of_runs(arguments: &ReportArguments) -> Result<(), JobError> {
         ("--rule", rule.is_some()),
         ("--deny-notes", *deny_notes),
         ("--baseline", baseline.baseline.is_some()),
+        ("--noise", baseline.noise.is_some()),
     ];
     match given.into_iter().find(|(_, is_given)| *is_given) {
         Some((flag, _)) => {

@@ -1,5 +1,5 @@
-//! `evalsuite report` of what has no questions with right answers: quality runs, perplexities, probes. Each is a table of its own, in the formats
-//! that can hold it.
+//! `evalsuite report` of what has no questions with right answers, or compares nothing by them: quality runs, perplexities, probes, determinism.
+//! Each is a table of its own, in the formats that can hold it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use super::quality::DIFFS;
 use crate::compare::REPORT_FORMATS;
 use crate::fault::Fault;
 use crate::jobs::JobError;
+use crate::jobs::determinism::{DeterminismRecord, render_determinism};
 use crate::jobs::endpoint_probe::{EndpointProbeRecord, render_endpoint_probe};
 use crate::jobs::perplexity::{PerplexityRecord, render_perplexity};
 use crate::jobs::quality::{QualityRecord, render_quality};
@@ -18,6 +19,7 @@ pub(super) enum TableRecord {
     Quality(Box<QualityRecord>),
     Perplexity(Box<PerplexityRecord>),
     Probe(Box<EndpointProbeRecord>),
+    Determinism(Box<DeterminismRecord>),
 }
 
 impl TableRecord {
@@ -40,6 +42,9 @@ impl TableRecord {
         if let Some(record) = EndpointProbeRecord::read(path)? {
             return Ok(Some(Self::Probe(Box::new(record))));
         }
+        if let Some(record) = DeterminismRecord::read(path)? {
+            return Ok(Some(Self::Determinism(Box::new(record))));
+        }
         Ok(QualityRecord::read(path)?.map(|record| Self::Quality(Box::new(record))))
     }
 
@@ -48,6 +53,7 @@ impl TableRecord {
             Self::Quality(record) => render_quality(record, format, DIFFS)?,
             Self::Perplexity(record) => render_perplexity(record, format, 0)?,
             Self::Probe(record) => render_endpoint_probe(record, format)?,
+            Self::Determinism(record) => render_determinism(record, format)?,
         })
     }
 }
@@ -59,7 +65,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<TableRecord>>, JobErr
     if let Some(other) = records.iter().position(Option::is_none) {
         return Err(JobError::invalid(
             format!(
-                "{} is a quality run, a perplexity or a probe, {} is not",
+                "{} is a quality run, a perplexity, a probe or of determinism, {} is not",
                 paths[first].display(),
                 paths[other].display()
             ),
@@ -77,7 +83,7 @@ pub(super) fn render(records: &[TableRecord], name: &str, colour: bool) -> Resul
     if !formats.contains(&name) {
         return Err(if REPORT_FORMATS.iter().any(|format| format.name() == name) {
             JobError::invalid(
-                format!("--format {name} has no room for a quality run, a perplexity or a probe"),
+                format!("--format {name} has no room for a quality run, a perplexity, a probe or determinism"),
                 format!("give one of {}", formats.join(", ")),
             )
         } else {

@@ -174,6 +174,7 @@ impl ResumeArguments {
             ("baseline", path(&self.baseline.baseline)?),
             ("margin", real(self.baseline.margin)),
             ("min_speed_ratio", real(self.baseline.min_speed_ratio)),
+            ("noise", path(&self.baseline.noise)?),
             ("quiet", is_quiet().then_some(None)),
             ("out", Some(Some(absolute(&self.run)?))),
             ("resume", Some(None)),
@@ -238,7 +239,7 @@ mod tests {
     }
 
     fn arguments() -> ResumeArguments {
-        let baseline = BaselineArguments { baseline: None, margin: None, min_speed_ratio: None };
+        let baseline = BaselineArguments { baseline: None, margin: None, min_speed_ratio: None, noise: None };
         ResumeArguments {
             run: "/runs/r".into(),
             device: None,

@@ -12,6 +12,7 @@ use super::quality::DIFFS;
 use super::values::at_least_one;
 use crate::jobs::JobError;
 use crate::jobs::bench::{BenchRecord, render_bench};
+use crate::jobs::determinism::{DeterminismRecord, render_determinism};
 use crate::jobs::endpoint_probe::{EndpointProbeRecord, render_endpoint_probe};
 use crate::jobs::eval::{EvalRecord, ReadingChoice, StoredRun, read_answers, render, render_reading};
 use crate::jobs::load::{LoadRecord, render_load};
@@ -147,6 +148,8 @@ fn print_record(path: &Path, format: &Format, rule: Option<&str>) -> Result<(), 
         render_load(&record, format)?
     } else if let Some(record) = EndpointProbeRecord::read(path)? {
         render_endpoint_probe(&record, format)?
+    } else if let Some(record) = DeterminismRecord::read(path)? {
+        render_determinism(&record, format)?
     } else if let Some(record) = BenchRecord::read(path)? {
         render_bench(&record, format)?
     } else if let Some(record) = QualityRecord::read(path)? {

@@ -144,7 +144,7 @@ fn another_value(id: &str, folder: &Path) -> Option<String> {
         "threads" | "margin" | "min_speed_ratio" | "price_per_hour" => "1",
         "format" => "markdown",
         "template" => return Some(file("t.txt", "x")),
-        "baseline" | "out" => "elsewhere",
+        "baseline" | "noise" | "out" => "elsewhere",
         "api_key_env" => "PATH",
         // These name what its hash stands for: the same model from elsewhere is the same.
         // `--thinking` is refused before the plans are compared: the bundled model's template does not ask.

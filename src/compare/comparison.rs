@@ -53,6 +53,8 @@ pub struct Comparison {
     pub has_repeats: bool,
     /// What intervals make of answers that belong together, a sentence each.
     pub together: Vec<String>,
+    /// Each compared row beside the noise floor, a sentence each; none where no floor was given.
+    pub noise: Vec<String>,
     /// Against a baseline, where one was given.
     pub gate: Option<Gate>,
 }
@@ -107,6 +109,7 @@ impl Comparison {
             rules,
             rows,
             pairs,
+            noise: Vec::new(),
             gate,
         }
     }

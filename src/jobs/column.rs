@@ -314,7 +314,9 @@ impl Generation<'_> {
         writer_ended: &dyn Fn() -> bool,
     ) -> End {
         let earlier = self.tally.done_now;
-        let result = engine.run(requests(self.task, self.missing), &mut |event| {
+        let completions = self.missing.iter().map(|one| (one.prepared, one.repeat));
+        let requests = requests(self.task.generation, self.task.margins, completions);
+        let result = engine.run(requests, &mut |event| {
             match event {
                 EngineEvent::Step { running, new_tokens, cache_bytes } => {
                     self.running = running;
@@ -392,14 +394,17 @@ impl Generation<'_> {
     }
 }
 
-/// One request a missing completion; its id is the position in the list.
-fn requests(task: &Task, missing: &[Missing]) -> Vec<Request> {
-    let generation = task.generation;
+/// One request a completion, of a prompt and a repeat; its id is the position in the list. `details` asks for every token's margin.
+pub(super) fn requests<'a>(
+    generation: &GenerationPlan,
+    details: bool,
+    completions: impl Iterator<Item = (&'a Prepared, usize)>,
+) -> Vec<Request> {
     let stop_strings: Arc<[String]> = generation.stop_strings.iter().cloned().collect();
     let thoughts = Arc::new(thought_marks(generation.think_end.as_deref()));
-    let request = |(id, one): (usize, &Missing)| Request {
+    let request = |(id, (prepared, repeat)): (usize, (&Prepared, usize))| Request {
         id,
-        prompt: Arc::clone(&one.prepared.prompt),
+        prompt: Arc::clone(&prepared.prompt),
         work: Work::Generate(GenerateOptions {
             max_tokens: generation.max_tokens,
             stop_strings: Arc::clone(&stop_strings),
@@ -408,13 +413,13 @@ fn requests(task: &Task, missing: &[Missing]) -> Vec<Request> {
                 temperature: generation.temperature,
                 top_p: generation.top_p,
                 top_k: generation.top_k,
-                seed: request_seed(generation.seed, one.prepared.sample, one.repeat),
+                seed: request_seed(generation.seed, prepared.sample, repeat),
             },
-            details: task.margins,
+            details,
             ..GenerateOptions::default()
         }),
     };
-    missing.iter().enumerate().map(request).collect()
+    completions.enumerate().map(request).collect()
 }
 
 /// A request's seed: by row and repeat, so that neither `--limit` nor the order of work changes an answer.

@@ -5,6 +5,7 @@ pub mod bench;
 mod chat;
 mod column;
 mod context;
+pub mod determinism;
 mod each;
 mod endpoint;
 pub mod endpoint_probe;

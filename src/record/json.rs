@@ -19,6 +19,8 @@ pub(crate) struct Versions {
     pub(crate) perplexity: Option<u32>,
     #[serde(rename = "load_format")]
     pub(crate) load: Option<u32>,
+    #[serde(rename = "determinism_format")]
+    pub(crate) determinism: Option<u32>,
     #[serde(rename = "probe_format")]
     pub(crate) probe: Option<u32>,
     #[serde(rename = "quality_format")]

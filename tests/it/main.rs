@@ -20,6 +20,7 @@ mod comparisons;
 mod compat;
 mod cuda;
 mod datasets;
+mod determinism;
 mod devtools;
 mod docs;
 mod double;

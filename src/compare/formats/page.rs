@@ -88,9 +88,9 @@ type Reading<'a> = (Option<&'a str>, usize, usize, bool);
 fn page(comparison: &Comparison, runs: &[StoredRun], templates: &Templates) -> Result<String, ReportError> {
     let sources = sources(runs);
     let data = Data { comparison, groups: groups(comparison, runs, &sources) };
-    let json = serde_json::to_string(&data).map_err(|error| ReportError::fault("the page's data", &error))?;
+    let json = serde_json::to_string(&data).map_err(|error| ReportError::fault("the page's data", &error));
     // Within a string of JSON `<` may be written so, and nowhere else can one stand: no `</script>`, no `<!--`.
-    let json = outgoing(&json, false).replace('<', "\\u003c");
+    let json = outgoing(&json?, false).replace('<', "\\u003c");
     let place = sha256(json.as_bytes());
     let variables = Variables {
         comparison,

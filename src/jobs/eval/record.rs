@@ -235,13 +235,14 @@ impl EvalRecord {
 
 /// Names a record of another kind.
 fn other_kind(path: &Path, bytes: &[u8]) -> Option<RecordError> {
-    let Versions { bench, load, perplexity, probe, quality } = serde_json::from_slice(bytes).ok()?;
+    let Versions { bench, determinism, load, perplexity, probe, quality } = serde_json::from_slice(bytes).ok()?;
     let kinds = [
         (quality, "quality run"),
         (bench, "benchmark"),
         (load, "load test"),
         (perplexity, "perplexity"),
         (probe, "probe"),
+        (determinism, "determinism"),
     ];
     let (_, what) = kinds.into_iter().find(|(version, _)| version.is_some())?;
     Some(RecordError::invalid(
@@ -264,6 +265,7 @@ mod tests {
             ("load_format", "load test"),
             ("perplexity_format", "perplexity"),
             ("probe_format", "probe"),
+            ("determinism_format", "determinism"),
         ] {
             std::fs::write(&path, format!("{{\"{field}\": 1}}")).unwrap();
             let message = EvalRecord::read(&path).unwrap_err().to_string();
