@@ -15,7 +15,7 @@ use evalsuite::score::Distribution;
 
 use crate::awq_writer::Checkpoint;
 use crate::complete;
-use crate::random_model::{SHAPES, Shape};
+use crate::random_model::{FEATURED, SHAPES, Shape, write_featured};
 
 fn no_gpu() -> bool {
     let missing = !gpu_is_present();
@@ -140,6 +140,75 @@ fn smaller_precisions_stay_near_the_cpu_engine_in_the_same_precision() {
             println!("{name} {dtype}: logits differ by {error:.2e} of the largest");
             assert!(error <= 16.0 * unit * (source.config.layers as f64).sqrt(), "{name} {dtype}: {error:e}");
         }
+    }
+}
+
+/// Families with more than the plain decoder, on the GPU's general path: logits, greedy tokens, and the same bits alone and in company.
+#[test]
+fn families_with_features_are_the_cpu_engines() {
+    if no_gpu() {
+        return;
+    }
+    for featured in FEATURED {
+        let (folder, name) = (write_featured(featured), featured.0);
+        let source = source(&folder.path().display().to_string());
+        let layers = (source.config.layers as f64).sqrt();
+        let fed = tokens(source.config.context_tokens.min(300), source.config.vocabulary, 7);
+        for (dtype, allowed) in [
+            (Dtype::F32, 1e-5 * layers),
+            (Dtype::F16, 16.0 * 2.0_f64.powi(-11) * layers),
+            (Dtype::Bf16, 16.0 * 2.0_f64.powi(-8) * layers),
+            (Dtype::Int8, 16.0 * 2.0_f64.powi(-11) * layers),
+        ] {
+            let ours = logits(engine(&source, EngineKind::Cuda, dtype, 1).as_mut(), &fed);
+            let reference = logits(engine(&source, EngineKind::Cpu, dtype, 1).as_mut(), &fed);
+            let error = relative_error(&ours, &reference);
+            println!("{name} {dtype}: logits differ by {error:.2e} of the largest");
+            assert!(error <= allowed, "{name} {dtype}: {error:e}");
+        }
+        let prompt = |id: usize| fed[id..id + 5 + 3 * id].to_vec();
+        let requests = || (0..12).map(|id| generate(id, prompt(id), greedy(24))).collect::<Vec<_>>();
+        let reference = complete(engine(&source, EngineKind::Cpu, Dtype::F32, 12).as_mut(), requests());
+        for batching in [Batching::Invariant, Batching::Fast] {
+            let options = OpenOptions { batching, ..OpenOptions::new(EngineKind::Cuda, Dtype::F32, Some(12)) };
+            let mut cuda = open(&source, &options).unwrap();
+            let together = complete(cuda.as_mut(), requests());
+            for (reference, together) in reference.iter().zip(&together) {
+                assert_eq!(together.token_ids, reference.token_ids, "{name} {batching:?}");
+            }
+        }
+        let mut half = engine(&source, EngineKind::Cuda, Dtype::F16, 12);
+        let together = complete(half.as_mut(), requests());
+        for (id, together) in together.iter().enumerate() {
+            let alone = complete(half.as_mut(), vec![generate(id, prompt(id), greedy(24))]);
+            assert_eq!(together.token_ids, alone[0].token_ids, "{name}: a request sees its batch");
+        }
+    }
+}
+
+/// What no kernel computes is refused by its name, never computed otherwise.
+#[test]
+fn gemma_is_refused_by_name() {
+    if no_gpu() {
+        return;
+    }
+    for name in ["gemma2", "gemma3"] {
+        let source = source(&crate::data(name).display().to_string());
+        let error = open(&source, &OpenOptions::new(EngineKind::Cuda, Dtype::F16, Some(1))).err().unwrap().to_string();
+        assert!(error.contains("GPU engine") && error.contains("hint: run with `--engine cpu`"), "{error}");
+    }
+}
+
+/// The checkpoints that these are tests of run on the CPU.
+#[test]
+fn every_featured_shape_runs_on_the_cpu() {
+    for featured in FEATURED {
+        let folder = write_featured(featured);
+        let source = source(&folder.path().display().to_string());
+        let fed = tokens(50, source.config.vocabulary, 1);
+        let found = logits(engine(&source, EngineKind::Cpu, Dtype::F32, 1).as_mut(), &fed);
+        assert!(found.iter().all(|value| value.is_finite()), "{}", featured.0);
+        assert!(found.iter().any(|value| value.abs() > 0.1), "{}: all logits are small", featured.0);
     }
 }
 

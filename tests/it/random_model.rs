@@ -1,5 +1,6 @@
 //! Random checkpoints of every family at shapes that GPU kernels care about, written by the tests themselves.
 
+use evalsuite::engine::model::ModelConfig;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
@@ -42,26 +43,55 @@ const fn shape(
     Shape { name, family, hidden, intermediate, heads, kv_heads, head_dim, sliding_window }
 }
 
+/// Families that compute more than the plain decoder, by what their config.json has beyond the sizes; the GPU engine runs them on its general
+/// path. Heads of 64, 80 and 128, rotated whole, in part, in some layers; norms behind; factors; both kinds of gelu; fused projections.
+pub(crate) const FEATURED: [(&str, &str); 10] = [
+    ("qwen3", r#"{"head_dim": 128, "attention_bias": true}"#),
+    (
+        "qwen3, yarn",
+        r#"{"model_type": "qwen3", "head_dim": 64, "max_position_embeddings": 384, "rope_scaling": {"rope_type": "yarn",
+        "factor": 4.0, "original_max_position_embeddings": 96}}"#,
+    ),
+    ("smollm3", r#"{"no_rope_layers": [1, 0, 1], "attention_bias": true, "mlp_bias": true}"#),
+    (
+        "granite",
+        r#"{"embedding_multiplier": 12.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22,
+        "logits_scaling": 6.0}"#,
+    ),
+    ("olmo2", r#"{"num_key_value_heads": 4}"#),
+    ("phi3", r#"{"sliding_window": 40, "pad_token_id": 0}"#),
+    (
+        "phi3, longrope",
+        r#"{"model_type": "phi3", "head_dim": 32, "partial_rotary_factor": 0.75, "original_max_position_embeddings":
+        384, "max_position_embeddings": 1536, "pad_token_id": 0, "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.05,
+        1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 1.9, 2.1, 2.3, 2.5], "long_factor": [1.0, 1.1, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0]}}"#,
+    ),
+    ("gpt2", r#"{"activation_function": "gelu_new"}"#),
+    ("gpt_neox", r#"{"rotary_pct": 0.25}"#),
+    (
+        "gpt_neox, one after the other",
+        r#"{"model_type": "gpt_neox", "rotary_pct": 1.0, "use_parallel_residual": false,
+        "attention_bias": false}"#,
+    ),
+];
+
+/// Writes a checkpoint of one of them.
+pub(crate) fn write_featured((name, more): (&str, &str)) -> tempfile::TempDir {
+    let mut config = json!({
+        "model_type": name, "vocab_size": VOCABULARY, "hidden_size": 256, "intermediate_size": 384,
+        "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": CONTEXT, "tie_word_embeddings": false, "bos_token_id": 3, "eos_token_id": 4,
+    });
+    let Ok(Value::Object(more)) = serde_json::from_str(more) else { panic!("{more}") };
+    config.as_object_mut().unwrap().extend(more);
+    let tensors = ModelConfig::from_json(&config, name).unwrap().stored_tensors();
+    write(&config, &tensors)
+}
+
 impl Shape {
     /// Writes the checkpoint.
     pub(crate) fn write(&self) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        tiny_model::write_json(folder.path(), "config.json", &self.config());
-        tiny_model::write_json(folder.path(), "tokenizer.json", &tiny_model::tokenizer());
-        tiny_model::write_json(folder.path(), "tokenizer_config.json", &tiny_model::tokenizer_config());
-        let tensors = self.tensors();
-        let data: Vec<Vec<u8>> = tensors
-            .iter()
-            .enumerate()
-            .map(|(seed, (name, shape))| tiny_model::f32_bytes(&values(seed as u64, name, shape.iter().product())))
-            .collect();
-        let views = tensors
-            .iter()
-            .zip(&data)
-            .map(|((name, shape), bytes)| (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
-        let bytes = safetensors::serialize(views, None).unwrap();
-        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
-        folder
+        write(&self.config(), &self.tensors())
     }
 
     fn config(&self) -> Value {
@@ -131,6 +161,26 @@ impl Shape {
     }
 }
 
+/// Writes a checkpoint of these tensors.
+fn write(config: &Value, tensors: &[(String, Vec<usize>)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    tiny_model::write_json(folder.path(), "config.json", config);
+    tiny_model::write_json(folder.path(), "tokenizer.json", &tiny_model::tokenizer());
+    tiny_model::write_json(folder.path(), "tokenizer_config.json", &tiny_model::tokenizer_config());
+    let data: Vec<Vec<u8>> = tensors
+        .iter()
+        .enumerate()
+        .map(|(seed, (name, shape))| tiny_model::f32_bytes(&values(seed as u64, name, shape.iter().product())))
+        .collect();
+    let views = tensors
+        .iter()
+        .zip(&data)
+        .map(|((name, shape), bytes)| (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    let bytes = safetensors::serialize(views, None).unwrap();
+    std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+    folder
+}
+
 /// Uniform numbers of the size that trained models have, one in 500 eight times as large; norms lie around 1.
 fn values(seed: u64, name: &str, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -138,7 +188,8 @@ fn values(seed: u64, name: &str, count: usize) -> Vec<f32> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1 << 24) as f32 - 0.5
     };
-    let (middle, size) = if name.contains("norm.weight") { (1.0, 0.2) } else { (0.0, 0.2) };
+    let is_norm = ["norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight"].iter().any(|end| name.ends_with(end));
+    let (middle, size) = if is_norm { (1.0, 0.2) } else { (0.0, 0.2) };
     let mut value = |index: usize| middle + next() * if index % 500 == 17 { 8.0 * size } else { size };
     (0..count).map(&mut value).collect()
 }

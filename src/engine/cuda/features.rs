@@ -1,15 +1,24 @@
 //! What of a family's equations the GPU engine has kernels for.
 
+use super::ops::features::adds_changed_rows;
 use crate::EngineError;
-use crate::model::{Activation, ModelConfig};
+use crate::model::{Activation, ModelConfig, NormPlaces};
 
 /// Refuses a model that the kernels would compute wrongly.
 pub(super) fn check(config: &ModelConfig) -> Result<(), EngineError> {
-    let mut missing = config.features.in_words();
-    missing.extend(match config.activation {
-        Activation::SiluGated | Activation::Relu => None,
-        Activation::Gelu | Activation::GeluTanh | Activation::GeluTanhGated => Some("gelu"),
-    });
+    let features = &config.features;
+    let missing: Vec<&str> = [
+        (features.zero_centred_norms, "norms around zero"),
+        (features.windowed_theta.is_some(), "two rotary bases"),
+        (features.layers.iter().any(|kind| !kind.windowed), "a sliding window in some layers only"),
+        (features.attention_cap.is_some() || features.logits_cap.is_some(), "soft caps"),
+        (config.activation == Activation::GeluTanhGated, "gated gelu"),
+        (features.norms == NormPlaces::Both, "norms in front and behind"),
+        (features.parallel_residual && adds_changed_rows(config), "attention and MLP side by side, changed"),
+    ]
+    .into_iter()
+    .filter_map(|(there, words)| there.then_some(words))
+    .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -19,24 +28,42 @@ pub(super) fn check(config: &ModelConfig) -> Result<(), EngineError> {
     ))
 }
 
+/// Whether the fused kernel of the small-batch path computes all that the model is.
+pub(super) fn is_plain(config: &ModelConfig) -> bool {
+    config.features.is_plain() && matches!(config.activation, Activation::SiluGated | Activation::Relu)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::family;
+    use crate::model::{Family, Features, LayerKind, family};
 
     #[test]
     fn a_family_that_no_kernel_computes_is_refused_by_name() {
         for family in family::ALL {
-            let config = ModelConfig::example(family).unwrap();
-            let plain =
-                config.features.is_plain() && matches!(config.activation, Activation::SiluGated | Activation::Relu);
-            match check(&config) {
-                Ok(()) => assert!(plain, "{family}"),
+            let refused = check(&ModelConfig::example(family).unwrap()).map_err(|error| error.to_string());
+            match refused {
+                Ok(()) => assert!(![Family::Gemma2, Family::Gemma3].contains(&family), "{family}"),
                 Err(error) => {
-                    let error = error.to_string();
-                    assert!(!plain && error.contains(family.name()) && error.contains("--engine cpu"), "{error}");
+                    assert!([Family::Gemma2, Family::Gemma3].contains(&family), "{error}");
+                    assert!(error.contains(family.name()) && error.contains("--engine cpu"), "{error}");
                 }
             }
         }
+        let late = LayerKind { windowed: false, rotated: true };
+        let features = Features { layers: vec![late, LayerKind::USUAL], ..Features::default() };
+        let config = ModelConfig { features, ..ModelConfig::example(Family::Qwen2).unwrap() };
+        assert!(check(&config).unwrap_err().to_string().contains("some layers only"));
+    }
+
+    #[test]
+    fn only_a_plain_model_takes_the_fused_kernel() {
+        let plain: Vec<&str> = family::ALL
+            .into_iter()
+            .filter(|family| is_plain(&ModelConfig::example(*family).unwrap()))
+            .map(Family::name)
+            .collect();
+        // The example of SmolLM3 has no fourth layer.
+        assert_eq!(plain, ["llama", "mistral", "qwen2", "smollm3", "phi3", "opt"]);
     }
 }

@@ -8,7 +8,8 @@ use super::matmul::{Epilogue, Gemm};
 use super::model::{Graph, Model};
 use super::ops::attention::{Attention, DecodeRows, PagedCache, cut};
 use super::ops::decode::Decode;
-use super::ops::elementwise::Rows;
+use super::ops::elementwise::{NormWeights, Rows};
+use super::ops::features::adds_changed_rows;
 use super::step_buffers::{CAPTURED_ROWS, StepAddresses, TILE_WORDS, padded_rows};
 use crate::EngineError;
 use crate::batch::{Segment, StepPlan};
@@ -171,12 +172,18 @@ impl Model {
         let decode_rows = DecodeRows { overlaps, ..self.decode_rows(shape, at) };
         let (mut count, mut indices) = (rows.count, Some(at.logits_rows));
         self.elementwise.embed(device, &rows, self.weights.embedding, &self.weights.positions, x)?;
+        self.features.scale_embeddings(device, (count, overlaps), x)?;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             let is_last = index + 1 == self.weights.layers.len();
             let (keys, values) = cache.layer(index);
-            self.elementwise.norm(device, (count, overlaps), x, None, &layer.attention_norm, h)?;
-            self.linear(&layer.qkv, (count, overlaps), h, qkv, Epilogue::Store)?;
-            self.elementwise.rope_and_store_kv(device, &rows, &self.weights.positions, qkv, keys, values)?;
+            let input = self.normed((count, overlaps), x, &layer.attention_norm, h)?;
+            self.linear(&layer.qkv, (count, overlaps), input, qkv, Epilogue::Store)?;
+            self.features.norm_queries_keys(device, (count, overlaps), qkv, layer.query_key_norms.as_ref())?;
+            let positions = &self.weights.positions;
+            let rotation = (positions, self.config.layer_kind(index).rotated);
+            if !self.features.rope_and_store_kv(device, &rows, rotation, qkv, (keys, values))? {
+                self.elementwise.rope_and_store_kv(device, &rows, positions, qkv, keys, values)?;
+            }
             if is_last && shape.logits_rows() == 0 {
                 return Ok(()); // such a step only fills the cache
             }
@@ -190,17 +197,50 @@ impl Model {
                 (x, h, attention) = (h, x, qkv);
                 (count, indices) = (shape.logits_rows(), None);
             }
-            self.linear(&layer.output, (count, overlaps), attention, x, Epilogue::Add)?;
-            self.elementwise.norm(device, (count, overlaps), x, None, &layer.mlp_norm, h)?;
-            if self.up_epilogue == Epilogue::Store {
-                self.linear(&layer.up, (count, overlaps), h, up, Epilogue::Store)?;
-                self.elementwise.activate(device, (count, overlaps), up, activation)?;
-            } else {
-                self.linear(&layer.up, (count, overlaps), h, activation, self.up_epilogue)?;
+            // Side by side, the MLP reads what attention read: before attention's output is added.
+            let parallel = self.config.features.parallel_residual;
+            let mut input = if parallel { self.normed((count, overlaps), x, &layer.mlp_norm, h)? } else { x };
+            self.add_linear((&layer.output, layer.attention_after.as_ref()), (count, overlaps), attention, x, h)?;
+            if !parallel {
+                input = self.normed((count, overlaps), x, &layer.mlp_norm, h)?;
             }
-            self.linear(&layer.down, (count, overlaps), activation, x, Epilogue::Add)?;
+            if self.up_epilogue == Epilogue::Store {
+                self.linear(&layer.up, (count, overlaps), input, up, Epilogue::Store)?;
+                let elements = count * self.config.intermediate;
+                if !self.features.gelu(device, (elements, overlaps), up, activation)? {
+                    self.elementwise.activate(device, (count, overlaps), up, activation)?;
+                }
+            } else {
+                self.linear(&layer.up, (count, overlaps), input, activation, self.up_epilogue)?;
+            }
+            self.add_linear((&layer.down, layer.mlp_after.as_ref()), (count, overlaps), activation, x, h)?;
         }
         self.sample(shape, at, (x, h), indices)
+    }
+
+    /// The norm of x in h, or x itself where the layer has no such norm.
+    fn normed(&self, rows: (usize, bool), x: u64, norm: &NormWeights, h: u64) -> Result<u64, EngineError> {
+        if norm.weight == 0 {
+            return Ok(x);
+        }
+        self.elementwise.norm(&self.device, rows, x, None, norm, h)?;
+        Ok(h)
+    }
+
+    /// x += linear · input, by way of `scratch` where what is added is normalised or scaled first.
+    fn add_linear(
+        &self,
+        (linear, norm): (&Linear, Option<&NormWeights>),
+        rows: (usize, bool),
+        input: u64,
+        x: u64,
+        scratch: u64,
+    ) -> Result<(), EngineError> {
+        if !adds_changed_rows(&self.config) {
+            return self.linear(linear, rows, input, x, Epilogue::Add);
+        }
+        self.linear(linear, rows, input, scratch, Epilogue::Store)?;
+        self.features.add_rows(&self.device, rows, x, scratch, norm)
     }
 
     fn overlaps(&self, shape: &Shape) -> bool {
@@ -229,7 +269,8 @@ impl Model {
         let Linear { outputs, inputs, weights, bias, .. } = self.weights.head;
         let (y, epilogue, f32_output) = (self.activations.logits.pointer(), Epilogue::Store, true);
         let gemm = Gemm { rows, outputs, inputs, weights, bias, x, y, epilogue, f32_output, overlaps };
-        self.matmul.launch(&self.device, &gemm, self.reduction)
+        self.matmul.launch(&self.device, &gemm, self.reduction)?;
+        self.features.divide_logits(&self.device, (rows * outputs, overlaps), y)
     }
 
     /// Logits at the logits indices, in parts where they are many: the host's are copied, from the others the device samples. `indices` names

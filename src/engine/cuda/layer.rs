@@ -30,11 +30,17 @@ pub(crate) struct Layer {
     pub(crate) attention_norm: NormWeights,
     /// q, k and v stacked.
     pub(crate) qkv: Linear,
+    /// Of queries and keys.
+    pub(crate) query_key_norms: Option<[NormWeights; 2]>,
     pub(crate) output: Linear,
+    /// Behind attention.
+    pub(crate) attention_after: Option<NormWeights>,
     pub(crate) mlp_norm: NormWeights,
     /// gate and up stacked, or up alone.
     pub(crate) up: Linear,
     pub(crate) down: Linear,
+    /// Behind the MLP.
+    pub(crate) mlp_after: Option<NormWeights>,
 }
 
 impl Layer {

@@ -16,6 +16,7 @@ use super::ops::attention::Attention;
 use super::ops::compare::Compare;
 use super::ops::decode::{self, Decode, HeadRef, LayerRef, NormRef};
 use super::ops::elementwise::{Elementwise, NormWeights};
+use super::ops::features::{FeatureKernels, adds_changed_rows};
 use super::packing::packing;
 use super::step_buffers::StepBuffers;
 use super::weights::DeviceWeights;
@@ -57,6 +58,7 @@ pub(crate) struct Model {
     pub(crate) weights: DeviceWeights,
     pub(super) element: ElementType,
     pub(super) elementwise: Elementwise,
+    pub(super) features: FeatureKernels,
     pub(super) attention: Attention,
     pub(super) argmax: Argmax,
     pub(super) matmul: Matmul,
@@ -155,6 +157,7 @@ impl Model {
             },
         );
         let (elementwise, attention, argmax, mut matmul) = (elementwise?, attention?, argmax?, matmul?);
+        let feature_kernels = FeatureKernels::load(&device, &config, element)?;
         let own_kernels = matmul.is_own(&[config.hidden, config.heads * config.head_dim, config.intermediate]);
         let up_epilogue = match (config.activation, own_kernels) {
             (Activation::SiluGated, true) => Epilogue::Gate,
@@ -175,6 +178,7 @@ impl Model {
         let weights = weights?;
         prepared?;
         let fused = reduction == Reduction::Fastest
+            && features::is_plain(&config)
             && decode::supports(&config, dtype, packing, gpu)
             && weights.layers.iter().all(|layer| decode::reads(&config, packing, &layer.decode_refs()));
         let head = HeadRef { norm: norm(&weights.final_norm), table: weights.head.weights };
@@ -197,6 +201,7 @@ impl Model {
             weights,
             element,
             elementwise,
+            features: feature_kernels,
             attention,
             argmax,
             matmul,
@@ -285,16 +290,17 @@ fn trials<'a>(
 /// The kinds of GEMMs of the large-batch path (`forward.rs`), of so many rows, without addresses; a bias of 1 stands for one.
 fn gemms(config: &ModelConfig, rows: usize, up_epilogue: Epilogue) -> [Gemm; 5] {
     let (hidden, intermediate, q) = (config.hidden, config.intermediate, config.heads * config.head_dim);
-    let up = if config.activation == Activation::SiluGated { 2 * intermediate } else { intermediate };
+    let up = if config.activation.is_gated() { 2 * intermediate } else { intermediate };
+    let add = if adds_changed_rows(config) { Epilogue::Store } else { Epilogue::Add };
     let gemm = |outputs, inputs, bias, epilogue, f32_output| {
         let (weights, x, y, overlaps) = (0, 0, 0, false);
         Gemm { rows, outputs, inputs, weights, bias: u64::from(bias), x, y, epilogue, f32_output, overlaps }
     };
     [
         gemm(q + 2 * config.kv_heads * config.head_dim, hidden, config.qkv_bias, Epilogue::Store, false),
-        gemm(hidden, q, config.output_bias, Epilogue::Add, false),
+        gemm(hidden, q, config.output_bias, add, false),
         gemm(up, hidden, config.mlp_bias, up_epilogue, false),
-        gemm(hidden, intermediate, config.mlp_bias, Epilogue::Add, false),
+        gemm(hidden, intermediate, config.mlp_bias, add, false),
         gemm(config.vocabulary, hidden, false, Epilogue::Store, true),
     ]
 }

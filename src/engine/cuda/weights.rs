@@ -92,11 +92,11 @@ impl DeviceWeights {
     }
 }
 
-/// Cosines and sines of every position f32 `[2, context, head_dim / 2]`, where positions are rotary.
+/// Cosines and sines of every position f32 `[2, context, rotated / 2]`, where positions are rotary.
 fn angles(device: &Device, config: &ModelConfig, tables: &mut PositionTables) -> Result<Option<Buffer>, EngineError> {
-    let PositionKind::Rotary { theta, scaling } = config.position else { return Ok(None) };
+    let Some(rotary) = Rotary::of(config) else { return Ok(None) };
     let positions: Vec<usize> = (0..config.context_tokens).collect();
-    let (cosines, sines) = Rotary::new(theta, scaling, config.head_dim).cos_sin(&positions);
+    let (cosines, sines) = rotary.cos_sin(&positions);
     let buffer = Buffer::of(device, &[cosines.as_slice(), sines.as_slice()].concat())?;
     tables.cosines = buffer.pointer();
     tables.sines = buffer.at(size_of_val(cosines.as_slice()));
@@ -141,7 +141,7 @@ impl<'a> Layout<'a> {
             PositionKind::Rotary { .. } => 0,
         };
         let layers = (0..config.layers).map(|layer| self.layer(layer)).collect();
-        let final_norm = self.norm(&self.names.final_norm());
+        let final_norm = self.norm(&self.names.final_norm(), hidden);
         let head = if config.tied_embeddings {
             embedding
         } else {
@@ -158,13 +158,21 @@ impl<'a> Layout<'a> {
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
         let [query, key, value] = &names.qkv;
         let up: Vec<(&str, usize)> = names.up.iter().map(|name| (name.as_str(), intermediate)).collect();
+        let (before, after) = (config.features.has_norms_before(), config.features.has_norms_after());
+        let absent = NormWeights { weight: 0, bias: 0, epsilon: 0.0 };
         let layer = Layer {
-            attention_norm: self.norm(&names.attention_norm),
+            attention_norm: if before { self.norm(&names.attention_norm, hidden) } else { absent },
             qkv: self.linear(&[(query, q), (key, kv), (value, kv)], hidden, config.qkv_bias),
+            query_key_norms: config.query_key_norms().map(|[query, key]| {
+                let [of_queries, of_keys] = &names.query_key_norms;
+                [self.norm(of_queries, query), self.norm(of_keys, key)]
+            }),
             output: self.linear(&[(&names.output, hidden)], q, config.output_bias),
-            mlp_norm: self.norm(&names.mlp_norm),
+            attention_after: after.then(|| self.norm(&names.attention_after, hidden)),
+            mlp_norm: if before { self.norm(&names.mlp_norm, hidden) } else { absent },
             up: self.linear(&up, hidden, config.mlp_bias),
             down: self.linear(&[(&names.down, hidden)], intermediate, config.mlp_bias),
+            mlp_after: after.then(|| self.norm(&names.mlp_after, hidden)),
         };
         self.of_layers.push(first..self.transfers.len());
         layer
@@ -177,10 +185,9 @@ impl<'a> Layout<'a> {
         Linear { outputs, inputs, weights, bias, packed: None }
     }
 
-    fn norm(&mut self, name: &str) -> NormWeights {
-        let hidden = self.config.hidden;
-        let weight = self.tensors(&[(name, hidden)], "weight", None);
-        let bias = if self.config.norm == NormKind::Layer { self.tensors(&[(name, hidden)], "bias", None) } else { 0 };
+    fn norm(&mut self, name: &str, width: usize) -> NormWeights {
+        let weight = self.tensors(&[(name, width)], "weight", None);
+        let bias = if self.config.norm == NormKind::Layer { self.tensors(&[(name, width)], "bias", None) } else { 0 };
         NormWeights { weight, bias, epsilon: self.config.norm_epsilon as f32 }
     }
 

@@ -61,13 +61,15 @@ pub(crate) struct Attention {
 }
 
 /// What decides the constants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Shape {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
     /// 0: none.
     window: usize,
+    /// Factor of the scores.
+    scale: f32,
     dtype: Dtype,
     /// Warps of a block of the decode kernel.
     decode_warps: usize,
@@ -213,14 +215,16 @@ impl Shape {
                 "{heads} query heads on {kv_heads} KV heads: the GPU engine reads 1 to 64 a KV head"
             ));
         }
-        Ok(Self::new(heads, kv_heads, head_dim, config.sliding_window.unwrap_or(0), dtype))
+        let usual = Self::new(heads, kv_heads, head_dim, config.sliding_window.unwrap_or(0), dtype);
+        Ok(Self { scale: config.attention_scale(), ..usual })
     }
 
     fn new(heads: usize, kv_heads: usize, head_dim: usize, window: usize, dtype: Dtype) -> Self {
         let is_f32 = dtype.arithmetic == Arithmetic::F32;
         // Measured on an H200: four blocks of four warps come closest to the memory's bandwidth in half precision. Wide heads in large
         // groups need more registers than that leaves.
-        let shape = Self { heads, kv_heads, head_dim, window, dtype, decode_warps: 4, decode_blocks_per_sm: 1 };
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let shape = Self { heads, kv_heads, head_dim, window, scale, dtype, decode_warps: 4, decode_blocks_per_sm: 1 };
         let decode_blocks_per_sm = match (is_f32, head_dim > 64 && shape.heads_a_tile() > 8) {
             (true, _) => 1,
             (false, true) => 2,
@@ -285,7 +289,7 @@ impl Shape {
             .with("BLOCK_TOKENS", BLOCK_TOKENS)
             .with("DECODE_WARPS", self.decode_warps)
             .with("DECODE_BLOCKS_PER_SM", self.decode_blocks_per_sm)
-            .with("SCALE", format!("{:?}f", 1.0 / (self.head_dim as f32).sqrt()))
+            .with("SCALE", format!("{:?}f", self.scale))
     }
 
     /// Query, key and value tiles, and in binary32 the softmax weights; rows padded by 16 bytes.

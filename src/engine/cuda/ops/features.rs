@@ -1,0 +1,183 @@
+//! What some families compute between the GEMMs of the large-batch path beyond the plain decoder. A model has the kernels that it needs, most
+//! have none.
+
+use super::elementwise::{NormWeights, PositionTables, Rows};
+use crate::EngineError;
+use crate::cuda::BLOCK_TOKENS;
+use crate::cuda::compile::{Options, Source};
+use crate::cuda::device::Device;
+use crate::cuda::element::ElementType;
+use crate::cuda::kernel::{Grid, Kernel, Module};
+use crate::model::{Activation, ModelConfig, QueryKeyNorm};
+
+const SOURCE: Source = Source { name: "features", text: include_str!("../kernels/features.cu") };
+
+/// As in the kernels.
+const THREADS: usize = 256;
+
+/// The kernels that a model needs, compiled for it.
+#[derive(Debug, Default)]
+pub(crate) struct FeatureKernels {
+    scale_embeddings: Option<Kernel>,
+    norm_queries_keys: Option<Kernel>,
+    /// For layers that know no positions.
+    store_kv: Option<Kernel>,
+    /// For all others, where a part of each head is rotated.
+    rope_and_store_kv: Option<Kernel>,
+    add_rows: Option<Kernel>,
+    gelu: Option<Kernel>,
+    divide_logits: Option<Kernel>,
+}
+
+/// Whether what attention and MLP put out is not added as it is.
+pub(crate) fn adds_changed_rows(config: &ModelConfig) -> bool {
+    config.features.has_norms_after() || config.features.residual_scale.is_some()
+}
+
+fn has_plain_gelu(config: &ModelConfig) -> bool {
+    matches!(config.activation, Activation::Gelu | Activation::GeluTanh)
+}
+
+impl FeatureKernels {
+    /// Compiles or finds the kernels.
+    pub(crate) fn load(device: &Device, config: &ModelConfig, element: ElementType) -> Result<Self, EngineError> {
+        let features = &config.features;
+        if features.is_plain() && !has_plain_gelu(config) {
+            return Ok(Self::default());
+        }
+        let module = Module::load(device, SOURCE, &options(config, element))?;
+        let kernel = |wanted: bool, name| wanted.then(|| module.kernel(name, 0)).transpose();
+        Ok(Self {
+            scale_embeddings: kernel(features.embedding_scale.is_some(), "scale_embeddings")?,
+            norm_queries_keys: kernel(features.query_key_norm.is_some(), "norm_queries_keys")?,
+            store_kv: kernel(features.layers.iter().any(|kind| !kind.rotated), "store_kv")?,
+            rope_and_store_kv: kernel(features.rotated_elements.is_some(), "rope_and_store_kv")?,
+            add_rows: kernel(adds_changed_rows(config), "add_rows")?,
+            gelu: kernel(has_plain_gelu(config), "gelu")?,
+            divide_logits: kernel(features.logits_divisor.is_some(), "divide_logits")?,
+        })
+    }
+
+    /// x `[rows, hidden]` times the embeddings' factor. Here and below, `overlaps` means programmatic dependent launch, and what a model does
+    /// not have does nothing.
+    pub(crate) fn scale_embeddings(
+        &self,
+        device: &Device,
+        (rows, overlaps): (usize, bool),
+        x: u64,
+    ) -> Result<(), EngineError> {
+        let Some(kernel) = &self.scale_embeddings else { return Ok(()) };
+        kernel.launch(device, Grid { overlaps, ..Grid::line(rows, THREADS) }, &[x.into()])
+    }
+
+    /// Norms of the queries and keys within qkv `[rows, …]`, in place.
+    pub(crate) fn norm_queries_keys(
+        &self,
+        device: &Device,
+        (rows, overlaps): (usize, bool),
+        qkv: u64,
+        norms: Option<&[NormWeights; 2]>,
+    ) -> Result<(), EngineError> {
+        let (Some(kernel), Some([queries, keys])) = (&self.norm_queries_keys, norms) else { return Ok(()) };
+        let arguments = [qkv.into(), queries.weight.into(), keys.weight.into(), queries.epsilon.into()];
+        kernel.launch(device, Grid { overlaps, ..Grid::line(rows, THREADS) }, &arguments)
+    }
+
+    /// Rotates and stores in place of [`Elementwise::rope_and_store_kv`](super::elementwise::Elementwise::rope_and_store_kv), where that does
+    /// not fit the layer: `rotated` says whether this one knows positions. Whether it did.
+    pub(crate) fn rope_and_store_kv(
+        &self,
+        device: &Device,
+        rows: &Rows,
+        (positions, rotated): (&PositionTables, bool),
+        qkv: u64,
+        (keys, values): (u64, u64),
+    ) -> Result<bool, EngineError> {
+        let kernel = if rotated { &self.rope_and_store_kv } else { &self.store_kv };
+        let Some(kernel) = kernel else { return Ok(false) };
+        let arguments = [
+            qkv.into(),
+            rows.positions.into(),
+            rows.slots.into(),
+            rows.tables.into(),
+            rows.table_stride.into(),
+            positions.cosines.into(),
+            positions.sines.into(),
+            keys.into(),
+            values.into(),
+        ];
+        kernel.launch(device, Grid { overlaps: rows.overlaps, ..Grid::line(rows.count, THREADS) }, &arguments)?;
+        Ok(true)
+    }
+
+    /// x `[rows, hidden]` += y `[rows, hidden]`, normalised and scaled as the model has it.
+    pub(crate) fn add_rows(
+        &self,
+        device: &Device,
+        (rows, overlaps): (usize, bool),
+        x: u64,
+        y: u64,
+        norm: Option<&NormWeights>,
+    ) -> Result<(), EngineError> {
+        let Some(kernel) = &self.add_rows else { return Ok(()) };
+        let (weight, epsilon) = norm.map_or((0, 0.0), |norm| (norm.weight, norm.epsilon));
+        let arguments = [x.into(), y.into(), weight.into(), epsilon.into()];
+        kernel.launch(device, Grid { overlaps, ..Grid::line(rows, THREADS) }, &arguments)
+    }
+
+    /// y = gelu(x) of `count` elements. Whether the model has it.
+    pub(crate) fn gelu(
+        &self,
+        device: &Device,
+        (count, overlaps): (usize, bool),
+        x: u64,
+        y: u64,
+    ) -> Result<bool, EngineError> {
+        let Some(kernel) = &self.gelu else { return Ok(false) };
+        let grid = Grid { overlaps, ..Grid::line(count.div_ceil(THREADS), THREADS) };
+        kernel.launch(device, grid, &[x.into(), count.into(), y.into()])?;
+        Ok(true)
+    }
+
+    /// `count` logits f32, divided in place.
+    pub(crate) fn divide_logits(
+        &self,
+        device: &Device,
+        (count, overlaps): (usize, bool),
+        logits: u64,
+    ) -> Result<(), EngineError> {
+        let Some(kernel) = &self.divide_logits else { return Ok(()) };
+        let grid = Grid { overlaps, ..Grid::line(count.div_ceil(THREADS), THREADS) };
+        kernel.launch(device, grid, &[logits.into(), (count as u64).into()])
+    }
+}
+
+fn options(config: &ModelConfig, element: ElementType) -> Options {
+    let features = &config.features;
+    let number = |factor: Option<f64>| format!("{:?}f", factor.unwrap_or(1.0) as f32);
+    Options::default()
+        .with("ELEMENT", element.code())
+        .with("HIDDEN", config.hidden)
+        .with("HEADS", config.heads)
+        .with("KV_HEADS", config.kv_heads)
+        .with("HEAD_DIM", config.head_dim)
+        .with("ROTATED", config.rotated_elements())
+        .with("BLOCK_TOKENS", BLOCK_TOKENS)
+        .with(
+            "QUERY_KEY_NORM",
+            match features.query_key_norm {
+                None => 0,
+                Some(QueryKeyNorm::Head) => 1,
+                Some(QueryKeyNorm::Row) => 2,
+            },
+        )
+        .with("NORM_AFTER", u8::from(features.has_norms_after()))
+        .with("GELU", if config.activation == Activation::GeluTanh { 2 } else { 1 })
+        .with("EMBEDDING_SCALE", number(features.embedding_scale))
+        .with("RESIDUAL_SCALE", number(features.residual_scale))
+        .with("LOGITS_DIVISOR", number(features.logits_divisor))
+}
+
+#[cfg(test)]
+#[path = "features_tests.rs"]
+mod tests;
