@@ -1,9 +1,12 @@
 //! GGUF: tensors, tokenizers and configuration, from small files written here and from a real one.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use evalsuite::engine::model::{Family, ModelSource, PositionKind, RotaryScaling, TensorValues};
+use evalsuite::engine::Dtype;
+use evalsuite::engine::cpu::CpuEngine;
+use evalsuite::engine::model::{Family, ModelConfig, ModelSource, PositionKind, RotaryScaling, TensorValues};
 use half::{bf16, f16};
 
 use crate::gguf_writer::{GgufWriter, llama_cpp_name, tiny};
@@ -77,6 +80,120 @@ fn llama_rows_of_q_and_k_are_put_back_in_order_and_qwen2_rows_left_alone() {
     }
 }
 
+/// A checkpoint as llama.cpp's converter writes it: names, interleaved rows, norms with 1 added, and the keys of the family.
+fn converted(folder: &Path, architecture: &str, keys: &[(&str, f32)]) -> GgufWriter {
+    let source = crate::tiny_model::open(folder).unwrap();
+    let config = &source.config;
+    let mut file = tiny(architecture);
+    file.tensors.clear();
+    let key = |name: &str| format!("{architecture}.{name}");
+    for (name, count) in [
+        ("block_count", config.layers),
+        ("context_length", config.context_tokens),
+        ("embedding_length", config.hidden),
+        ("feed_forward_length", config.intermediate),
+        ("attention.head_count", config.heads),
+        ("attention.head_count_kv", config.kv_heads),
+        ("attention.key_length", config.head_dim),
+        ("rope.dimension_count", config.head_dim),
+    ] {
+        file.count(&key(name), count as u32);
+    }
+    let PositionKind::Rotary { theta, .. } = config.position else { panic!("rotary families only") };
+    file.number(&key("attention.layer_norm_rms_epsilon"), config.norm_epsilon as f32);
+    file.number(&key("rope.freq_base"), theta as f32);
+    if let Some(window) = config.sliding_window {
+        file.count(&key("attention.sliding_window"), window as u32);
+    }
+    for (name, value) in keys {
+        file.number(&key(name), *value);
+    }
+    let norms = match architecture {
+        "olmo2" => {
+            [("post_attention_layernorm", "post_attention_norm"), ("post_feedforward_layernorm", "post_ffw_norm")]
+                .to_vec()
+        }
+        "gemma2" | "gemma3" => [
+            ("post_attention_layernorm", "post_attention_norm"),
+            ("pre_feedforward_layernorm", "ffn_norm"),
+            ("post_feedforward_layernorm", "post_ffw_norm"),
+        ]
+        .to_vec(),
+        _ => Vec::new(),
+    };
+    for (name, shape) in config.stored_tensors() {
+        let mut values = f32s(&source, &name);
+        if architecture.starts_with("gemma") && name.ends_with("norm.weight") {
+            values.iter_mut().for_each(|value| *value += 1.0);
+        }
+        let part = name.rsplit('.').nth(1).unwrap_or_default();
+        if ["granite", "smollm3"].contains(&architecture) && ["q_proj", "k_proj"].contains(&part) {
+            let heads = if part == "q_proj" { config.heads } else { config.kv_heads };
+            values = pairs(&values, shape[0], heads);
+        }
+        let theirs = norms.iter().fold(name.clone(), |name, (ours, theirs)| name.replace(ours, theirs));
+        file.tensor(&llama_cpp_name(&theirs), &shape, 0, crate::tiny_model::f32_bytes(&values));
+    }
+    file
+}
+
+/// Rows of each head as llama.cpp's converter interleaves them: 0, half, 1, half + 1, …
+fn pairs(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
+    let (row, width) = (values.len() / rows, rows / heads);
+    let order = (0..rows).map(|at| at / width * width + at % width / 2 + at % 2 * (width / 2));
+    order.flat_map(|from| values[from * row..(from + 1) * row].to_vec()).collect()
+}
+
+/// The folder and its GGUF form are one model, to the last bit.
+#[test]
+fn later_families_are_the_same_model_in_gguf() {
+    let cases: [(&str, &str, &str, &[(&str, f32)]); 6] = [
+        ("qwen3", "qwen3", r#"{"head_dim": 128}"#, &[]),
+        ("olmo2", "olmo2", "{}", &[]),
+        ("smollm3", "smollm3", r#"{"num_hidden_layers": 5}"#, &[]),
+        (
+            "granite",
+            "granite",
+            r#"{"embedding_multiplier": 12.0, "attention_multiplier": 0.125, "residual_multiplier": 0.25,
+                "logits_scaling": 8.0}"#,
+            &[("embedding_scale", 12.0), ("attention.scale", 0.125), ("residual_scale", 0.25), ("logit_scale", 8.0)],
+        ),
+        (
+            "gemma2",
+            "gemma2",
+            r#"{"head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 40, "tie_word_embeddings": true}"#,
+            &[("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0)],
+        ),
+        (
+            "gemma3_text",
+            "gemma3",
+            r#"{"head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 40, "tie_word_embeddings": true,
+                "num_hidden_layers": 7}"#,
+            &[],
+        ),
+    ];
+    for (name, architecture, more, keys) in cases {
+        let folder = crate::random_model::write_featured((name, more));
+        let original = crate::tiny_model::open(folder.path()).unwrap();
+        let file = GgufFile::new(&converted(folder.path(), architecture, keys));
+        let source = file.open();
+        // A GGUF file keeps ε in binary32.
+        let rounded = ModelConfig { norm_epsilon: original.config.norm_epsilon, ..source.config.clone() };
+        assert_eq!(rounded, original.config, "{name}");
+        let tokens: Vec<u32> = (0..60).map(|i| 3 + (i * i * 7 + i) % 500).collect();
+        let logits = |source: ModelSource| {
+            let engine = CpuEngine::load(&Arc::new(source), Dtype::F32, None).unwrap();
+            engine.logits(&tokens, 4).concat()
+        };
+        let (found, expected) = (logits(source), logits(original));
+        let largest = expected.iter().fold(0.0_f32, |largest, logit| largest.max(logit.abs()));
+        // Norms around zero come back within the rounding of 1 + w.
+        let allowed = if name.starts_with("gemma") { 1e-5 * largest } else { 0.0 };
+        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= allowed, "{name}: {worst} of {largest}");
+    }
+}
+
 #[test]
 fn the_configuration_comes_from_the_keys() {
     let source = GgufFile::new(&tiny("llama")).open();
@@ -104,6 +221,22 @@ fn the_configuration_comes_from_the_keys() {
     assert_eq!(position(&linear), unscaled);
     linear.number("llama.rope.scale_linear", 4.0).text("llama.rope.scaling.type", "none");
     assert_eq!(position(&linear), unscaled);
+    linear
+        .text("llama.rope.scaling.type", "yarn")
+        .number("llama.rope.scaling.factor", 4.0)
+        .count("llama.rope.scaling.original_context_length", 32);
+    let PositionKind::Rotary { scaling, .. } = position(&linear) else { panic!("rotary") };
+    let magnitude = 0.1 * 4.0_f64.ln() + 1.0;
+    let yarn = RotaryScaling::Yarn {
+        factor: 4.0,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        original_context_tokens: 32,
+        truncate: true,
+        magnitude,
+    };
+    assert_eq!(scaling, yarn);
+    linear.remove("llama.rope.scaling.factor").remove("llama.rope.scaling.type");
     linear.number("llama.rope.scale_linear", -4.0);
     assert!(refusal(&GgufFile::new(&linear).path()).contains("`llama.rope.scale_linear` is -4"));
 }
@@ -462,7 +595,7 @@ fn variants_of_the_equations_are_refused_by_name() {
     has(refused(&|file| _ = file.count("llama.rope.dimension_count", 2)), "a part of each head");
     has(refused(&|file| _ = file.counts("llama.attention.head_count_kv", &[1, 1])), "from layer to layer");
     has(refused(&|file| _ = file.tensor("rope_freqs.weight", &[2], 0, vec![0; 8])), "rope_freqs.weight");
-    has(refused(&|file| _ = file.text("llama.rope.scaling.type", "yarn")), "unknown rotary scaling `yarn`");
+    has(refused(&|file| _ = file.text("llama.rope.scaling.type", "longrope")), "unknown rotary scaling `longrope`");
     has(refused(&|file| _ = file.text("tokenizer.ggml.model", "bert")), "unknown tokenizer model `bert`");
     has(refused(&|file| _ = file.tensor("token_embd.weight", &[12, 8], 16, vec![0; 96])), "ggml type 16");
     has(refused(&|file| _ = file.remove("llama.block_count")), "`llama.block_count` is missing");

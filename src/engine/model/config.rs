@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::facts::{CandleModel, FusedTensor, GgufFacts, Names, TokenizerFacts};
+use super::facts::{CandleModel, FusedTensor, Names, TokenizerFacts};
 use super::features::{Features, LayerKind, QueryKeyNorm};
 use super::fields::Fields;
 use crate::EngineError;
@@ -32,6 +32,19 @@ pub struct FamilyEntry {
     pub gguf: Option<GgufFacts>,
     /// Its model in candle-transformers, if there is one.
     pub candle: Option<CandleModel>,
+}
+
+/// How llama.cpp writes a family.
+#[derive(Debug)]
+pub struct GgufFacts {
+    /// `general.architecture`, and the beginning of every key.
+    pub architecture: &'static str,
+    /// The converter has interleaved the rows of q and k, pair by pair, for rotary embedding of neighbours.
+    pub interleaved_heads: bool,
+    /// A BOS that the file names is one.
+    pub has_bos: bool,
+    /// Adds what llama.cpp knows of the family and no key says.
+    pub(super) complete: fn(ModelConfig) -> ModelConfig,
 }
 
 /// A family of models: an entry of [`family::ALL`](super::family::ALL).

@@ -85,17 +85,6 @@ impl TokenizerFacts {
     };
 }
 
-/// How llama.cpp writes a family.
-#[derive(Debug)]
-pub struct GgufFacts {
-    /// `general.architecture`, and the beginning of every key.
-    pub architecture: &'static str,
-    /// The converter has interleaved the rows of q and k, pair by pair, for rotary embedding of neighbours.
-    pub interleaved_heads: bool,
-    /// A BOS that the file names is one.
-    pub has_bos: bool,
-}
-
 /// Which of candle-transformers' models computes a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CandleModel {

@@ -28,8 +28,8 @@ mod tokenizer_open;
 mod weights;
 
 pub use awq_tensor::AwqTensor;
-pub use config::{Activation, Family, FamilyEntry, ModelConfig, NormKind, PositionKind, RotaryScaling};
-pub use facts::{CandleModel, GgufFacts, Names, TokenizerFacts};
+pub use config::{Activation, Family, FamilyEntry, GgufFacts, ModelConfig, NormKind, PositionKind, RotaryScaling};
+pub use facts::{CandleModel, Names, TokenizerFacts};
 pub use features::{Features, LayerKind, NormPlaces, QueryKeyNorm};
 pub use files::ModelFiles;
 pub use names::{BlockNames, TensorNames};

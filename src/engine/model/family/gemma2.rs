@@ -2,7 +2,7 @@
 
 use super::rotary_gated::{self, Defaults};
 use crate::EngineError;
-use crate::model::config::{Activation, Family, FamilyEntry, ModelConfig};
+use crate::model::config::{Activation, Family, FamilyEntry, GgufFacts, ModelConfig};
 use crate::model::facts::{Names, TokenizerFacts};
 use crate::model::features::{Features, NormPlaces};
 use crate::model::fields::{Fields, unsupported};
@@ -24,7 +24,7 @@ const ENTRY: FamilyEntry = FamilyEntry {
     names: &NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: None,
+    gguf: Some(GgufFacts { architecture: "gemma2", interleaved_heads: false, has_bos: true, complete }),
     candle: None,
 };
 
@@ -71,6 +71,11 @@ pub(super) fn shared(
     };
     let config = rotary_gated::read_with_bias(family, fields, &defaults)?;
     let scalar = fields.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
+    Ok(with_shared(config, scalar))
+}
+
+/// What no key says of Gemma 2 and 3; attention divides by the root of `scalar`.
+pub(super) fn with_shared(config: ModelConfig, scalar: f64) -> ModelConfig {
     let features = Features {
         norms: NormPlaces::Both,
         zero_centred_norms: true,
@@ -78,5 +83,24 @@ pub(super) fn shared(
         embedding_scale: Some((config.hidden as f64).sqrt()),
         ..config.features
     };
-    Ok(ModelConfig { features, ..config })
+    ModelConfig { features, activation: Activation::GeluTanhGated, ..config }
+}
+
+/// The divisor of attention, squared, as llama.cpp has it: the width of a head, but for the largest model of each generation.
+pub(super) fn scalar_of(config: &ModelConfig, largest_layers: usize) -> f64 {
+    let largest = config.layers == largest_layers;
+    if largest { config.hidden as f64 / config.heads as f64 } else { config.head_dim as f64 }
+}
+
+fn complete(config: ModelConfig) -> ModelConfig {
+    let scalar = scalar_of(&config, 46);
+    let config = with_shared(config, scalar);
+    let features = Features {
+        attention_cap: config.features.attention_cap.or(Some(50.0)),
+        logits_cap: config.features.logits_cap.or(Some(30.0)),
+        ..config.features
+    };
+    let windowed: Vec<bool> = (0..config.layers).map(|layer| layer % 2 == 0).collect();
+    let window = config.sliding_window.or(Some(4096));
+    rotary_gated::with_layers(ModelConfig { features, ..config }, window, &windowed, |_| true)
 }

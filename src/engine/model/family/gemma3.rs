@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::rotary_gated;
 use crate::EngineError;
-use crate::model::config::{Family, FamilyEntry, ModelConfig};
+use crate::model::config::{Family, FamilyEntry, GgufFacts, ModelConfig};
 use crate::model::facts::TokenizerFacts;
 use crate::model::features::{Features, QueryKeyNorm};
 use crate::model::fields::{Fields, unsupported};
@@ -18,7 +18,7 @@ const ENTRY: FamilyEntry = FamilyEntry {
     names: &super::gemma2::NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: None,
+    gguf: Some(GgufFacts { architecture: "gemma3", interleaved_heads: false, has_bos: true, complete }),
     candle: None,
 };
 
@@ -69,4 +69,13 @@ fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
     let windowed = rotary_gated::windowed_layers(fields, config.layers, |layer| (layer + 1) % pattern != 0)?;
     let window = rotary_gated::sliding_window(fields)?;
     Ok(rotary_gated::with_layers(ModelConfig { features, ..config }, window, &windowed, |_| true))
+}
+
+fn complete(config: ModelConfig) -> ModelConfig {
+    let scalar = super::gemma2::scalar_of(&config, 62);
+    let config = super::gemma2::with_shared(config, scalar);
+    let features = Features { windowed_theta: config.features.windowed_theta.or(Some(10_000.0)), ..config.features };
+    let windowed: Vec<bool> = (1..=config.layers).map(|number| number % 6 != 0).collect();
+    let window = config.sliding_window;
+    rotary_gated::with_layers(ModelConfig { features, ..config }, window, &windowed, |_| true)
 }

@@ -1,8 +1,10 @@
 //! Granite 3: Llama with factors for embeddings, attention, residual stream and logits.
 
+use serde_json::{Map, Value, json};
+
 use super::rotary_gated::{self, Defaults};
 use crate::EngineError;
-use crate::model::config::{Family, FamilyEntry, ModelConfig};
+use crate::model::config::{Family, FamilyEntry, GgufFacts, ModelConfig};
 use crate::model::facts::TokenizerFacts;
 use crate::model::features::Features;
 use crate::model::fields::Fields;
@@ -12,11 +14,16 @@ const ENTRY: FamilyEntry = FamilyEntry {
     architecture: "GraniteForCausalLM",
     description: "Granite 3: Llama with factors for embeddings, attention, residual stream and logits",
     read,
-    write: rotary_gated::write,
+    write,
     names: &rotary_gated::NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: None,
+    gguf: Some(GgufFacts {
+        architecture: "granite",
+        interleaved_heads: true,
+        has_bos: true,
+        complete: |config| config,
+    }),
     candle: None,
 };
 
@@ -37,4 +44,16 @@ fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
         ..config.features
     };
     Ok(ModelConfig { mlp_bias, features, ..config })
+}
+
+fn write(config: &ModelConfig, json: &mut Map<String, Value>) {
+    rotary_gated::write(config, json);
+    let features = &config.features;
+    let factors = [
+        ("attention_multiplier", features.attention_scale),
+        ("embedding_multiplier", features.embedding_scale),
+        ("residual_multiplier", features.residual_scale),
+        ("logits_scaling", features.logits_divisor),
+    ];
+    json.extend(factors.map(|(key, factor)| (key.to_owned(), json!(factor.unwrap_or(1.0)))));
 }

@@ -2,8 +2,8 @@
 
 use super::rotary_gated::{self, Defaults};
 use crate::EngineError;
-use crate::model::config::{Family, FamilyEntry, ModelConfig};
-use crate::model::facts::{CandleModel, GgufFacts, TokenizerFacts};
+use crate::model::config::{Family, FamilyEntry, GgufFacts, ModelConfig};
+use crate::model::facts::{CandleModel, TokenizerFacts};
 use crate::model::fields::Fields;
 
 const ENTRY: FamilyEntry = FamilyEntry {
@@ -19,7 +19,7 @@ const ENTRY: FamilyEntry = FamilyEntry {
         framing_classes: &["LlamaTokenizer", "LlamaTokenizerFast"],
         ..TokenizerFacts::USUAL
     },
-    gguf: Some(GgufFacts { architecture: "llama", interleaved_heads: true, has_bos: true }),
+    gguf: Some(GgufFacts { architecture: "llama", interleaved_heads: true, has_bos: true, complete: |config| config }),
     candle: Some(CandleModel::Llama),
 };
 

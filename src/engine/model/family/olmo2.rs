@@ -2,7 +2,7 @@
 
 use super::rotary_gated::{self, Defaults};
 use crate::EngineError;
-use crate::model::config::{Family, FamilyEntry, ModelConfig};
+use crate::model::config::{Family, FamilyEntry, GgufFacts, ModelConfig};
 use crate::model::facts::{Names, TokenizerFacts};
 use crate::model::features::{Features, NormPlaces, QueryKeyNorm};
 use crate::model::fields::Fields;
@@ -22,7 +22,7 @@ const ENTRY: FamilyEntry = FamilyEntry {
     names: &NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: None,
+    gguf: Some(GgufFacts { architecture: "olmo2", interleaved_heads: false, has_bos: true, complete: |config| config }),
     candle: None,
 };
 

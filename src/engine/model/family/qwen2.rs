@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::rotary_gated::{self, Defaults};
 use crate::EngineError;
-use crate::model::config::{Family, FamilyEntry, ModelConfig};
-use crate::model::facts::{CandleModel, GgufFacts, TokenizerFacts};
+use crate::model::config::{Family, FamilyEntry, GgufFacts, ModelConfig};
+use crate::model::facts::{CandleModel, TokenizerFacts};
 use crate::model::fields::Fields;
 
 const ENTRY: FamilyEntry = FamilyEntry {
@@ -18,7 +18,12 @@ const ENTRY: FamilyEntry = FamilyEntry {
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
     // llama.cpp's converter copies config.json's bos_token_id, but the tokenizer has no BOS.
-    gguf: Some(GgufFacts { architecture: "qwen2", interleaved_heads: false, has_bos: false }),
+    gguf: Some(GgufFacts {
+        architecture: "qwen2",
+        interleaved_heads: false,
+        has_bos: false,
+        complete: |config| config,
+    }),
     candle: Some(CandleModel::Qwen2),
 };
 

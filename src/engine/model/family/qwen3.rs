@@ -2,7 +2,7 @@
 
 use super::rotary_gated::{self, Defaults};
 use crate::EngineError;
-use crate::model::config::{Family, FamilyEntry, ModelConfig};
+use crate::model::config::{Family, FamilyEntry, GgufFacts, ModelConfig};
 use crate::model::facts::TokenizerFacts;
 use crate::model::features::{Features, QueryKeyNorm};
 use crate::model::fields::Fields;
@@ -16,7 +16,12 @@ const ENTRY: FamilyEntry = FamilyEntry {
     names: &rotary_gated::NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: None,
+    gguf: Some(GgufFacts {
+        architecture: "qwen3",
+        interleaved_heads: false,
+        has_bos: false,
+        complete: |config| config,
+    }),
     candle: None,
 };
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::rotary_gated::{self, Defaults};
 use crate::EngineError;
-use crate::model::config::{Family, FamilyEntry, ModelConfig};
+use crate::model::config::{Family, FamilyEntry, GgufFacts, ModelConfig};
 use crate::model::facts::TokenizerFacts;
 use crate::model::fields::{Fields, damaged};
 
@@ -17,7 +17,12 @@ const ENTRY: FamilyEntry = FamilyEntry {
     names: &rotary_gated::NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: None,
+    gguf: Some(GgufFacts {
+        architecture: "smollm3",
+        interleaved_heads: true,
+        has_bos: true,
+        complete: |config| with_unrotated(config, 4),
+    }),
     candle: None,
 };
 
@@ -45,4 +50,10 @@ fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
     let used = fields.flag("use_sliding_window")?.unwrap_or(false) && window.is_some();
     let windowed = rotary_gated::windowed_layers(fields, config.layers, |layer| used && !rotated[layer])?;
     Ok(rotary_gated::with_layers(config, window, &windowed, |layer| rotated[layer]))
+}
+
+/// Every so many layers one that knows no positions, and no window, as llama.cpp has it.
+fn with_unrotated(config: ModelConfig, interval: usize) -> ModelConfig {
+    let windowed = vec![false; config.layers];
+    rotary_gated::with_layers(config, None, &windowed, |layer| !(layer + 1).is_multiple_of(interval))
 }

@@ -7,7 +7,9 @@ use crate::fault::Fault;
 use crate::files::Blob;
 use crate::model::family;
 use crate::model::files::read_failure;
-use crate::model::{Activation, Family, Features, ModelConfig, NormKind, PositionKind, RotaryScaling};
+use crate::model::{
+    Activation, Family, Features, ModelConfig, NormKind, NormPlaces, PositionKind, QueryKeyNorm, RotaryScaling,
+};
 
 /// The configuration that a GGUF file describes; `blobs` are its parts.
 pub(in crate::model) fn model_config(header: &Header, blobs: &[Blob]) -> Result<ModelConfig, EngineError> {
@@ -47,10 +49,50 @@ pub(in crate::model) fn model_config(header: &Header, blobs: &[Blob]) -> Result<
         output_bias: biased("attn_output"),
         mlp_bias: biased("ffn_up"),
         tied_embeddings: !header.tensors.contains_key("output.weight"),
-        features: Features::default(),
+        features: features(header, architecture, heads)?,
     };
+    let complete = family.entry().gguf.as_ref().map(|gguf| gguf.complete);
+    let config = complete.map_or_else(|| config.clone(), |complete| complete(config.clone()));
     config.check(&file)?;
     Ok(config)
+}
+
+/// What the keys, and the names of the tensors, say of a model beyond the plain decoder.
+fn features(header: &Header, architecture: &str, heads: usize) -> Result<Features, EngineError> {
+    let in_block = |name: &str| header.tensors.get(&format!("blk.0.{name}.weight"));
+    let number = |name: &str| -> Result<Option<f64>, EngineError> {
+        let key = format!("{architecture}.{name}");
+        match header.number(&key)? {
+            Some(value) if !value.is_finite() || value < 0.0 => {
+                Err(header.refused(&key, &format!("{value}, not above 0"), "convert the model anew"))
+            }
+            // A zero stands for none.
+            value => Ok(value.filter(|value| *value > 0.0)),
+        }
+    };
+    let factor = |name: &str| number(name).map(|factor| factor.filter(|factor| factor.to_bits() != 1.0_f64.to_bits()));
+    // The norm has the width of a head, or of all heads.
+    let rows = |name: &str| in_block(name).and_then(|tensor| tensor.shape.first().copied());
+    let query_key_norm = rows("attn_q_norm")
+        .zip(rows("attn_q"))
+        .map(|(norm, queries)| if norm == queries && heads > 1 { QueryKeyNorm::Row } else { QueryKeyNorm::Head });
+    let norms = match (in_block("attn_norm"), in_block("post_attention_norm")) {
+        (Some(_), Some(_)) => NormPlaces::Both,
+        (None, Some(_)) => NormPlaces::After,
+        (_, None) => NormPlaces::Before,
+    };
+    Ok(Features {
+        norms,
+        query_key_norm,
+        attention_scale: number("attention.scale")?,
+        attention_cap: number("attn_logit_softcapping")?,
+        logits_cap: number("final_logit_softcapping")?,
+        embedding_scale: factor("embedding_scale")?,
+        residual_scale: factor("residual_scale")?,
+        logits_divisor: factor("logit_scale")?,
+        windowed_theta: number("rope.freq_base_swa")?,
+        ..Features::default()
+    })
 }
 
 fn family_of(header: &Header, architecture: &str) -> Result<Family, EngineError> {
@@ -140,11 +182,27 @@ fn scaling(header: &Header, architecture: &str, blobs: &[Blob], theta: f64) -> R
             None if header.get(&key).is_some() => Err(header.missing(&factor)),
             None => Ok(RotaryScaling::None),
         },
+        Some("yarn") => yarn(header, architecture, value.map_or(1.0, |(_, factor)| factor)),
         Some(other) => {
-            let Fault { what, hint } = Fault::unknown("rotary scaling", other, &["none", "linear"]);
+            let Fault { what, hint } = Fault::unknown("rotary scaling", other, &["none", "linear", "yarn"]);
             Err(EngineError::invalid(format!("{}: {what}", header.path.display()), hint))
         }
     }
+}
+
+/// `YaRN` as llama.cpp has it: its betas and magnitude are those of the paper where no key says otherwise.
+fn yarn(header: &Header, architecture: &str, factor: f64) -> Result<RotaryScaling, EngineError> {
+    let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
+    let number = |name: &str, default: f64| header.number(&key(name)).map(|value| value.unwrap_or(default));
+    let usual = if factor > 1.0 { 0.1 * libm::log(factor) + 1.0 } else { 1.0 };
+    Ok(RotaryScaling::Yarn {
+        factor,
+        beta_fast: number("yarn_beta_fast", 32.0)?,
+        beta_slow: number("yarn_beta_slow", 1.0)?,
+        original_context_tokens: header.required(&key("original_context_length"))?,
+        truncate: true,
+        magnitude: usual * number("attn_factor", 1.0)?,
+    })
 }
 
 /// What shares the architecture's name and not its equations.

@@ -24,6 +24,8 @@ struct Place {
     tensor: GgufTensor,
     /// Number of heads whose rows llama.cpp's converter has interleaved; `None` where it has not.
     interleaved_heads: Option<usize>,
+    /// The converter has added 1 to a norm's weights, which the model adds itself.
+    one_added: bool,
 }
 
 impl GgufTensors {
@@ -42,7 +44,8 @@ impl GgufTensors {
                     "attn_k" if interleaved => Some(config.kv_heads),
                     _ => None,
                 };
-                tensors.insert(name, Place { tensor, interleaved_heads });
+                let one_added = config.features.zero_centred_norms && part.ends_with("_norm");
+                tensors.insert(name, Place { tensor, interleaved_heads, one_added });
             }
         }
         let shapes = tensors.iter().map(|(name, place)| (name.clone(), place.tensor.shape.clone())).collect();
@@ -58,7 +61,8 @@ impl Tensors for GgufTensors {
     }
 
     fn read(&self, name: &str) -> Result<TensorData, EngineError> {
-        let Place { tensor, interleaved_heads } = self.tensors.get(name).ok_or_else(|| unknown_tensor(name))?;
+        let Place { tensor, interleaved_heads, one_added } =
+            self.tensors.get(name).ok_or_else(|| unknown_tensor(name))?;
         let mut values = self.values(tensor)?;
         if let Some(heads) = interleaved_heads {
             values = match values {
@@ -67,6 +71,11 @@ impl Tensors for GgufTensors {
                 TensorValues::Bf16(values) => TensorValues::Bf16(halves(&values, &tensor.shape, *heads)),
                 TensorValues::I32(values) => TensorValues::I32(halves(&values, &tensor.shape, *heads)),
             };
+        }
+        if *one_added && let TensorValues::F32(values) = &mut values {
+            for value in values {
+                *value -= 1.0;
+            }
         }
         Ok(TensorData { shape: tensor.shape.clone(), values })
     }
@@ -117,6 +126,7 @@ fn outside_blocks(part: &str, names: &TensorNames) -> Option<String> {
 /// llama.cpp's names of what is in a block.
 fn part_of_block(part: &str, names: BlockNames) -> Option<String> {
     let [query, key, value] = names.qkv;
+    let [query_norm, key_norm] = names.query_key_norms;
     let mut up = names.up.into_iter();
     Some(match part {
         "attn_norm" => names.attention_norm,
@@ -128,6 +138,10 @@ fn part_of_block(part: &str, names: BlockNames) -> Option<String> {
         "ffn_gate" => up.next().filter(|_| up.len() > 0)?,
         "ffn_up" => up.next_back()?,
         "ffn_down" => names.down,
+        "attn_q_norm" => query_norm,
+        "attn_k_norm" => key_norm,
+        "post_attention_norm" => names.attention_after,
+        "post_ffw_norm" => names.mlp_after,
         _ => return None,
     })
 }
