@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use super::bench::BenchArguments;
+use super::blame::BlameArguments;
 use super::determinism::DeterminismArguments;
 use super::doctor::DoctorArguments;
 use super::eval::{EvalArguments, EvalFlags};
@@ -25,7 +26,7 @@ use super::serve::ServeArguments;
 use super::show::ShowArguments;
 use super::synth::SynthArguments;
 use super::{
-    bench, determinism, doctor, eval, export, golden, import, list, load, perplexity, probe, protocol, quality,
+    bench, blame, determinism, doctor, eval, export, golden, import, list, load, perplexity, probe, protocol, quality,
     quantize, report, rescore, resume, score, serve, show, synth,
 };
 
@@ -69,6 +70,9 @@ pub enum Command {
     /// Read a text and say how well each precision predicts it
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", perplexity::EXAMPLES))]
     Perplexity(Box<PerplexityArguments>),
+    /// Say which layers and projections of a run's int4 weights lost f32's answers
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", blame::EXAMPLES))]
+    Blame(Box<BlameArguments>),
     /// Measure how fast a model loads and generates, precision by precision
     #[command(after_help = format!("{}\n\n{ELSEWHERE}\n\n{EXIT_CODES}", bench::EXAMPLES))]
     Bench(Box<BenchArguments>),

@@ -11,7 +11,7 @@ use super::parser::parse;
 use super::printer::{print_error, set_quiet};
 use super::resume::{self, Next, ResumeArguments};
 use super::{
-    bench, determinism, doctor, eval, export, golden, import, list, load, perplexity, probe, protocol, quality,
+    bench, blame, determinism, doctor, eval, export, golden, import, list, load, perplexity, probe, protocol, quality,
     quantize, report, rescore, score, serve, show, synth,
 };
 use crate::jobs::JobError;
@@ -43,6 +43,7 @@ fn dispatch(own: &Command, command: Vec<String>) -> Result<Exit, JobError> {
         Command::Gsm8k(arguments) => eval::run_gsm8k(arguments, command),
         Command::Eval(arguments) => eval::run(arguments, command),
         Command::Perplexity(arguments) => perplexity::run(arguments, command),
+        Command::Blame(arguments) => blame::run(arguments, command),
         Command::Bench(arguments) => bench::run(arguments, command),
         Command::Load(arguments) => load::run(arguments, command),
         Command::Probe(arguments) => probe::run(arguments, command),

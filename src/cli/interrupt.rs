@@ -44,7 +44,7 @@ pub(super) fn flag() -> &'static AtomicBool {
 /// Learns from a run's events whether steps come, after each of which the run looks whether it is to end.
 pub(super) fn watch(event: &Event) {
     match event {
-        Event::Loaded { .. } | Event::Estimate(_) | Event::Progress(_) | Event::Window(_) => {
+        Event::Loaded { .. } | Event::Estimate(_) | Event::Progress(_) | Event::Window(_) | Event::Reading(_) => {
             set(Steps::Since(Instant::now()));
         }
         Event::Loading { .. } | Event::Ended(_) | Event::Failed { .. } => set(Steps::None),

@@ -3,6 +3,7 @@
 mod args;
 mod baseline;
 mod bench;
+mod blame;
 mod commands;
 mod determinism;
 mod doctor;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::jobs::{Estimate, Event, Progress, WindowProgress};
+use crate::jobs::{Estimate, Event, Progress, ReadingProgress, WindowProgress};
 use crate::openai::ENDPOINT;
 use crate::shown::{one_screen, outgoing};
 use crate::text::bytes;
@@ -113,6 +113,10 @@ impl Printer {
             Event::Window(progress) => {
                 let (line, end) = (window_line(&progress), window_end_line(&progress));
                 self.show(progress.passes_done as u64, progress.passes as u64, &line, Some(end));
+            }
+            Event::Reading(progress) => {
+                let (line, end) = (reading_line(&progress), format!("read in {}", duration(progress.seconds)));
+                self.show(progress.done as u64, progress.total as u64, &line, Some(end));
             }
             Event::Ended(_) => self.end(),
             Event::Failed { variant, message } => note(&format!("{variant:4}  failed: {message}")),
@@ -228,6 +232,12 @@ fn window_line(progress: &WindowProgress) -> String {
 fn window_end_line(progress: &WindowProgress) -> String {
     let WindowProgress { windows_done, windows, scored_tokens, seconds, .. } = progress;
     format!("{windows_done}/{windows} windows, {scored_tokens} tokens scored in {}", duration(*seconds))
+}
+
+fn reading_line(progress: &ReadingProgress) -> String {
+    let ReadingProgress { what, done, total, .. } = progress;
+    let remaining = remaining_text(progress.remaining_seconds().filter(|_| done < total));
+    format!("{what}, {} % done{remaining}", 100 * done / (*total).max(1))
 }
 
 /// `42 s`, `3 min 05 s`, `2 h 10 min`.
@@ -347,6 +357,14 @@ mod tests {
         assert!(
             estimate_line(&unknown).starts_with("f32   40 completions of 4 variants will take 1 min 50 s at most (256")
         );
+    }
+
+    #[test]
+    fn readings_say_what_is_left() {
+        let progress =
+            ReadingProgress { what: "layer 3 of 30, q_proj".to_owned(), done: 25, total: 100, seconds: 30.0 };
+        assert_eq!(reading_line(&progress), "layer 3 of 30, q_proj, 25 % done, 1 min 30 s left");
+        assert_eq!(reading_line(&ReadingProgress { done: 100, ..progress }), "layer 3 of 30, q_proj, 100 % done");
     }
 
     #[test]

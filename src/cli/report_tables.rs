@@ -8,6 +8,7 @@ use super::quality::DIFFS;
 use crate::compare::REPORT_FORMATS;
 use crate::fault::Fault;
 use crate::jobs::JobError;
+use crate::jobs::blame::{BlameRecord, render_blame};
 use crate::jobs::determinism::{DeterminismRecord, render_determinism};
 use crate::jobs::endpoint_probe::{EndpointProbeRecord, render_endpoint_probe};
 use crate::jobs::perplexity::{PerplexityRecord, render_perplexity};
@@ -19,6 +20,7 @@ pub(super) enum TableRecord {
     Quality(Box<QualityRecord>),
     Perplexity(Box<PerplexityRecord>),
     Probe(Box<EndpointProbeRecord>),
+    Blame(Box<BlameRecord>),
     Determinism(Box<DeterminismRecord>),
 }
 
@@ -39,6 +41,9 @@ impl TableRecord {
         if let Some(record) = PerplexityRecord::read(path)? {
             return Ok(Some(Self::Perplexity(Box::new(record))));
         }
+        if let Some(record) = BlameRecord::read(path)? {
+            return Ok(Some(Self::Blame(Box::new(record))));
+        }
         if let Some(record) = EndpointProbeRecord::read(path)? {
             return Ok(Some(Self::Probe(Box::new(record))));
         }
@@ -53,6 +58,7 @@ impl TableRecord {
             Self::Quality(record) => render_quality(record, format, DIFFS)?,
             Self::Perplexity(record) => render_perplexity(record, format, 0)?,
             Self::Probe(record) => render_endpoint_probe(record, format)?,
+            Self::Blame(record) => render_blame(record, format)?,
             Self::Determinism(record) => render_determinism(record, format)?,
         })
     }
@@ -77,7 +83,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<TableRecord>>, JobErr
 
 /// One table below the other; a page and JSON of one alone.
 pub(super) fn render(records: &[TableRecord], name: &str, colour: bool) -> Result<String, JobError> {
-    let has_page = records.iter().all(|record| matches!(record, TableRecord::Quality(_)));
+    let has_page = records.iter().all(|record| matches!(record, TableRecord::Quality(_) | TableRecord::Blame(_)));
     let formats: &[&str] =
         if has_page { &["terminal", "markdown", "html", "json"] } else { &["terminal", "markdown", "json"] };
     if !formats.contains(&name) {

@@ -12,6 +12,7 @@ use super::quality::DIFFS;
 use super::values::at_least_one;
 use crate::jobs::JobError;
 use crate::jobs::bench::{BenchRecord, render_bench};
+use crate::jobs::blame::{BlameRecord, render_blame};
 use crate::jobs::determinism::{DeterminismRecord, render_determinism};
 use crate::jobs::endpoint_probe::{EndpointProbeRecord, render_endpoint_probe};
 use crate::jobs::eval::{EvalRecord, ReadingChoice, StoredRun, read_answers, render, render_reading};
@@ -88,7 +89,7 @@ impl ReadingArguments {
 
 /// For `--help`.
 pub(super) const JSON: &str = "\
---format json prints the record itself: its key format, bench_format,
+--format json prints the record itself: its key format, bench_format, blame_format,
 perplexity_format or quality_format says which command's it is, and its version.
 
 Examples:
@@ -144,6 +145,8 @@ pub(super) fn print_run(folder: &Path, format: &Format, rule: Option<&str>) -> R
 fn print_record(path: &Path, format: &Format, rule: Option<&str>) -> Result<(), JobError> {
     let report = if let Some(record) = PerplexityRecord::read(path)? {
         render_perplexity(&record, format, 0)?
+    } else if let Some(record) = BlameRecord::read(path)? {
+        render_blame(&record, format)?
     } else if let Some(record) = LoadRecord::read(path)? {
         render_load(&record, format)?
     } else if let Some(record) = EndpointProbeRecord::read(path)? {

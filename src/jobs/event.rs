@@ -43,6 +43,8 @@ pub enum Event {
     Progress(Progress),
     /// A window of a text went through one variant's engine.
     Window(WindowProgress),
+    /// Texts went through layers of a model whose weights change from one reading to the next.
+    Reading(ReadingProgress),
     /// A part of a variant's work is done, or was broken off.
     Ended(VariantName),
     /// A variant could not be finished; the others go on.
@@ -134,6 +136,27 @@ pub struct WindowProgress {
     pub scored_tokens: usize,
     /// Seconds since the first window.
     pub seconds: f64,
+}
+
+/// How far a search by readings under changing weights is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadingProgress {
+    /// What was done last.
+    pub what: String,
+    /// Layers that texts went through.
+    pub done: usize,
+    /// Layers that they will have gone through, as far as that is known.
+    pub total: usize,
+    /// Seconds since the first reading.
+    pub seconds: f64,
+}
+
+impl ReadingProgress {
+    /// Seconds to go, if the rest goes as what is done; `None` before anything is.
+    pub fn remaining_seconds(&self) -> Option<f64> {
+        let left = self.total.saturating_sub(self.done) as f64;
+        (self.done > 0).then(|| self.seconds / self.done as f64 * left)
+    }
 }
 
 impl WindowProgress {

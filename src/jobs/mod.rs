@@ -2,6 +2,7 @@
 //! is the one file that knows every stage; what jobs share stands beside them.
 
 pub mod bench;
+pub mod blame;
 mod chat;
 mod column;
 mod context;
@@ -33,7 +34,7 @@ pub(crate) use chat::chat_template;
 pub use context::{Failures, Finished, JobContext, OpenEngine, open_engine};
 pub use endpoint::{DEFAULT_PLACES, Endpoint, EndpointSettings};
 pub use error::JobError;
-pub use event::{Estimate, Event, FirstToken, Progress, Speed, WindowProgress};
+pub use event::{Estimate, Event, FirstToken, Progress, ReadingProgress, Speed, WindowProgress};
 pub use folder::Destination;
 pub(crate) use folder::check_destination;
 pub use model::Model;

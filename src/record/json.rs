@@ -15,6 +15,8 @@ use crate::files::write_atomically;
 pub(crate) struct Versions {
     #[serde(rename = "bench_format")]
     pub(crate) bench: Option<u32>,
+    #[serde(rename = "blame_format")]
+    pub(crate) blame: Option<u32>,
     #[serde(rename = "perplexity_format")]
     pub(crate) perplexity: Option<u32>,
     #[serde(rename = "load_format")]

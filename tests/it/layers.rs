@@ -19,10 +19,18 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Jobs are vertical slices: none imports another. `bench` reads the lengths of a finished evaluation (`--workload RUN`), and `load` sends
-/// workloads as `bench` does, and asks (`--score`) what an evaluation asks, as `determinism` does several times.
-const JOBS: [&str; 7] = ["eval", "bench", "determinism", "endpoint_probe", "load", "perplexity", "quality"];
-const BETWEEN_JOBS: [(&str, &str); 5] =
-    [("bench", "eval"), ("determinism", "eval"), ("load", "bench"), ("load", "eval"), ("perplexity", "eval")];
+/// workloads as `bench` does, and asks (`--score`) what an evaluation asks, as `determinism` does several times. `blame` reads a run's
+/// answers as `perplexity` does.
+const JOBS: [&str; 8] = ["eval", "bench", "blame", "determinism", "endpoint_probe", "load", "perplexity", "quality"];
+const BETWEEN_JOBS: [(&str, &str); 7] = [
+    ("bench", "eval"),
+    ("blame", "eval"),
+    ("blame", "perplexity"),
+    ("determinism", "eval"),
+    ("load", "bench"),
+    ("load", "eval"),
+    ("perplexity", "eval"),
+];
 
 const LONGEST_FILE: usize = 600;
 /// Declarations, re-exports and an interface's types; no more.

@@ -235,10 +235,11 @@ impl EvalRecord {
 
 /// Names a record of another kind.
 fn other_kind(path: &Path, bytes: &[u8]) -> Option<RecordError> {
-    let Versions { bench, determinism, load, perplexity, probe, quality } = serde_json::from_slice(bytes).ok()?;
+    let Versions { bench, blame, determinism, load, perplexity, probe, quality } = serde_json::from_slice(bytes).ok()?;
     let kinds = [
         (quality, "quality run"),
         (bench, "benchmark"),
+        (blame, "blame"),
         (load, "load test"),
         (perplexity, "perplexity"),
         (probe, "probe"),
@@ -261,6 +262,7 @@ mod tests {
         let path = folder.path().join("record.json");
         for (field, what) in [
             ("quality_format", "quality run"),
+            ("blame_format", "blame"),
             ("bench_format", "benchmark"),
             ("load_format", "load test"),
             ("perplexity_format", "perplexity"),

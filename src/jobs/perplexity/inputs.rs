@@ -171,6 +171,12 @@ impl PerplexityInputs {
         None
     }
 
+    /// Sample and repeat of the answer that a window reads, where a run's answers are read.
+    pub fn question(&self, window: &Window) -> Option<(usize, usize)> {
+        let question = self.asked.as_ref()?.of.get(window.document)?;
+        Some((question.sample, question.repeat))
+    }
+
     /// The place of a scored token in its answer, where a run's answers are read.
     pub(super) fn answer_token(&self, position: usize) -> Option<AnswerToken> {
         let asked = self.asked.as_ref()?;

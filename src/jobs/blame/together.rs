@@ -1,0 +1,134 @@
+//! Several layers put back together, those first that restore most by themselves, until most answers are kept.
+
+use super::map::Map;
+use super::record::{Kept, Together};
+use super::score::{Seen, at_places, whole};
+use super::summary::{counted, restored};
+use super::work::{Work, texts};
+use crate::engine::Text;
+use crate::jobs::JobError;
+
+/// Layers that are few: a quarter of the model's, two at least, and never all.
+fn most_layers(layers: usize) -> usize {
+    (layers / 4).max(2).min(layers.saturating_sub(1))
+}
+
+/// Puts back one layer more at a time. Returns what each step did, and the fewest layers that keep more than half of the answers, or, where
+/// no few do, those that keep most; nothing where the user breaks off.
+pub(super) fn put_back_together(work: &mut Work<'_, '_>, map: &Map) -> Result<(Vec<Together>, Option<Kept>), JobError> {
+    let inputs = work.inputs;
+    let layers = inputs.truth.config.layers;
+    let order = by_restored(map);
+    let most = most_layers(layers).min(order.len());
+    let groups = work.groups();
+    work.expect(most * layers * groups.len());
+    let (mut steps, mut chosen) = (Vec::<Together>::new(), Vec::new());
+    let counted = counted(map, &inputs.answers);
+    for layer in order.iter().take(most) {
+        work.put(&inputs.truth, *layer)?;
+        chosen.push(*layer);
+        let mut seen: Vec<Option<Seen>> = Vec::new();
+        for group in &groups {
+            if work.is_interrupted() {
+                return Ok((steps, None));
+            }
+            let answers = &inputs.answers[group.clone()];
+            work.variant.read(&texts(answers))?;
+            seen.extend(at_places(work.variant.as_mut(), answers)?.into_iter().map(Some));
+            work.went(layers, format!("{} layers together", chosen.len()));
+        }
+        let restored = restored(map, &inputs.answers, &seen);
+        let keeps_most = 2 * restored.kept > counted.len();
+        let mut sorted = chosen.clone();
+        sorted.sort_unstable();
+        steps.push(Together { layers: sorted, put_back: restored });
+        if keeps_most {
+            break;
+        }
+    }
+    let kept = best(&steps).map(|step| step.layers.clone());
+    let kept = kept.map(|layers| read_whole(work, map, layers, &steps)).transpose()?.flatten();
+    Ok((steps, kept))
+}
+
+/// The layers, those first whose weights restore most of the margins; none that restores nothing.
+fn by_restored(map: &Map) -> Vec<usize> {
+    let margin = |cells: &[Option<Seen>]| {
+        let pairs = cells.iter().zip(&map.baseline.variant);
+        pairs.filter_map(|(seen, base)| Some(seen.as_ref()?.margin - base.margin)).sum::<f64>()
+    };
+    let mut order: Vec<(usize, f64)> = map
+        .cells
+        .iter()
+        .enumerate()
+        .filter_map(|(layer, parts)| Some((layer, margin(parts.first()?))))
+        .filter(|(_, margin)| *margin > 0.0)
+        .collect();
+    order.sort_by(|a, b| b.1.total_cmp(&a.1));
+    order.into_iter().map(|(layer, _)| layer).collect()
+}
+
+/// The first step that keeps most answers.
+fn best(steps: &[Together]) -> Option<&Together> {
+    let most = steps.iter().map(|step| step.put_back.kept).max()?;
+    steps.iter().find(|step| step.put_back.kept == most)
+}
+
+/// Reads answers to their ends with these layers put back: how many would be the reference's from the first token to the last.
+fn read_whole(
+    work: &mut Work<'_, '_>,
+    map: &Map,
+    layers: Vec<usize>,
+    steps: &[Together],
+) -> Result<Option<Kept>, JobError> {
+    let inputs = work.inputs;
+    // Of more layers that were put back, those behind these have not helped.
+    for layer in steps.iter().flat_map(|step| &step.layers).filter(|layer| !layers.contains(layer)) {
+        work.put(&inputs.rounded, *layer)?;
+    }
+    let counted = counted(map, &inputs.answers);
+    let mut wholly = 0;
+    let groups = work.groups();
+    work.expect(inputs.truth.config.layers * groups.len());
+    for group in groups {
+        if work.is_interrupted() {
+            return Ok(None);
+        }
+        let answers = &inputs.answers[group.clone()];
+        let texts: Vec<Text<'_>> = answers.iter().map(super::choice::Answer::whole).collect();
+        work.variant.read(&texts)?;
+        let kept = whole(work.variant.as_mut(), answers, inputs.truth.config.vocabulary)?;
+        wholly += group.zip(kept).filter(|(index, kept)| *kept && counted.contains(index)).count();
+        work.went(inputs.truth.config.layers, "answers to their ends".to_owned());
+    }
+    let step = steps.iter().find(|step| step.layers == layers);
+    Ok(step.map(|step| Kept {
+        layers,
+        kept: step.put_back.kept,
+        of: counted.len(),
+        wholly,
+        more_bytes: super::summary::more_bytes(inputs, step.layers.len()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Restored;
+    use super::*;
+
+    #[test]
+    fn few_layers_are_a_quarter_but_two_and_never_all() {
+        assert_eq!([1, 2, 3, 4, 8, 30, 32].map(most_layers), [0, 1, 2, 2, 2, 7, 8]);
+    }
+
+    #[test]
+    fn the_fewest_layers_win_that_keep_as_many() {
+        let step = |layers: &[usize], kept| Together {
+            layers: layers.to_vec(),
+            put_back: Restored { restored: Some(0.5), kept, of: 9 },
+        };
+        let steps = [step(&[4], 1), step(&[1, 4], 3), step(&[1, 4, 5], 3)];
+        assert_eq!(best(&steps).map(|step| &step.layers[..]), Some(&[1, 4][..]));
+        assert!(best(&[]).is_none());
+    }
+}
