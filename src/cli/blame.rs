@@ -25,8 +25,8 @@ Examples:
       the damage map as a heat map, on a page
 
 The answers are those that are right in f32 (or the run's reference) and wrong in
-the variant; where there are none, those with the fewest tokens in common. Each is
-read again, by force, up to the first token that differs. Then the weights of one
+the variant; where they are fewer than --limit, those with the fewest tokens in
+common beside them. Each is read again up to the first token that differs. Then the weights of one
 layer after the other, and of one projection after the other, are put back to the
 reference's, in the variant's arithmetic, and the answers read again: what raises
 the margin of the reference's token over the variant's was to blame. Scales that

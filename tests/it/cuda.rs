@@ -521,3 +521,49 @@ fn divergences_on_the_device_are_those_of_the_same_logits_on_the_host() {
     }
     assert!(scores.iter().any(|score| score.kl > Some(0.0)), "f16 differs from f32 somewhere");
 }
+
+/// What was captured of a decode step, or made for the fused kernel, must not outlive the weights that it was made of.
+#[test]
+fn layers_put_back_one_by_one_make_the_other_checkpoint() {
+    if no_gpu() {
+        return;
+    }
+    let (dense, int4) = (source("bundled"), source("bundled-awq"));
+    let text = tokens(150, dense.config.vocabulary, 5);
+    let answer = |engine: &mut dyn Engine| {
+        let request = generate(1, text[..40].to_vec(), greedy(30));
+        complete(engine, vec![request]).remove(0).token_ids
+    };
+    for batching in [Batching::Invariant, Batching::Fast] {
+        let open = |source, dtype| {
+            let options = OpenOptions { batching, ..OpenOptions::new(EngineKind::Cuda, dtype, Some(2)) };
+            open(source, &options).unwrap()
+        };
+        let (mut half, mut awq) = (open(&dense, Dtype::F16), open(&int4, Dtype::Awq));
+        let (exact, before) = (logits(half.as_mut(), &text), logits(awq.as_mut(), &text));
+        let (written, written_before) = (answer(half.as_mut()), answer(awq.as_mut()));
+        assert!(exact != before && written != written_before);
+        for layer in 0..dense.config.layers {
+            awq.reload_layer(&dense, layer).unwrap();
+            assert!(awq.read_logits(0..1).is_err(), "what other weights computed is gone");
+        }
+        assert!(logits(awq.as_mut(), &text) == exact, "{batching:?}");
+        assert_eq!(answer(awq.as_mut()), written, "{batching:?}");
+        for layer in 0..dense.config.layers {
+            awq.reload_layer(&int4, layer).unwrap();
+        }
+        assert!(logits(awq.as_mut(), &text) == before, "{batching:?}");
+        // One projection: the stack that it lies in is dense then, and computes as the CPU's.
+        let put_back = Arc::new(int4.with_linear_of(&dense, 1, 2).unwrap());
+        awq.reload_layer(&put_back, 1).unwrap();
+        let mut reference = engine(&int4, EngineKind::Cpu, Dtype::Awq, 2);
+        reference.reload_layer(&put_back, 1).unwrap();
+        let distance = |a: &[f32], b: &[f32]| {
+            let off: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            (off / b.iter().map(|b| f64::from(*b).powi(2)).sum::<f64>()).sqrt()
+        };
+        let (on_gpu, on_cpu) = (logits(awq.as_mut(), &text), logits(reference.as_mut(), &text));
+        let apart = distance(&on_gpu, &on_cpu);
+        assert!(apart < 0.1 * distance(&on_cpu, &before), "{batching:?}: {apart}");
+    }
+}

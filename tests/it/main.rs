@@ -14,6 +14,7 @@ mod awq;
 mod awq_run;
 mod awq_writer;
 mod bench;
+mod blame;
 mod bundled_model;
 mod cli;
 mod comparisons;

@@ -1,4 +1,4 @@
-//! Which answers are looked at: those that the variant lost, else those that it changed most.
+//! Which answers are looked at: those that the variant lost, and where they are few, those that it changed most beside them.
 
 use std::collections::HashMap;
 
@@ -69,12 +69,9 @@ pub(super) fn choose(
         changed.extend(answer(key, is_lost, tokens, prompt, ids));
     }
     let all = changed.len();
-    let takes_lost = changed.iter().any(|answer| answer.is_lost);
-    if takes_lost {
-        changed.retain(|answer| answer.is_lost);
-    } else {
-        changed.sort_by(|a, b| a.agreement.total_cmp(&b.agreement));
-    }
+    // The first lost ones stay in the order of their rows.
+    let rank = |answer: &Answer| if answer.is_lost { 0.0 } else { 1.0 + answer.agreement };
+    changed.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
     changed.truncate(limit);
     changed.sort_by_key(|answer| (answer.sample, answer.repeat));
     if changed.is_empty() {
@@ -95,7 +92,7 @@ pub(super) fn choose(
         answers: compared,
         lost,
         changed: all,
-        takes_lost,
+        lost_read: changed.iter().filter(|answer| answer.is_lost).count(),
     };
     Ok((changed, chosen))
 }

@@ -74,8 +74,8 @@ pub struct BlamedRun {
     pub lost: usize,
     /// Those in which some token is another.
     pub changed: usize,
-    /// Lost answers were chosen, the first ones; else those with the fewest tokens in common.
-    pub takes_lost: bool,
+    /// Lost ones that were chosen, the first ones; the others of [`BlameRecord::answers`] are those with the fewest tokens in common.
+    pub lost_read: usize,
 }
 
 /// An answer that the variant left.

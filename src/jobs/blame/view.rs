@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::record::{BlameRecord, BlamedAnswer, BlamedLayer, Kept, Restored};
+use super::record::{BlameRecord, BlamedAnswer, BlamedLayer, BlamedRun, Kept, Restored};
 use crate::report::words::{nothing, percent};
 use crate::report::{Format, ReportError, model, render_by};
 use crate::text::{bytes, command_line};
@@ -73,10 +73,10 @@ pub struct AnswerRow {
     pub best_margin: String,
     /// Whether that alone keeps the reference's token.
     pub is_kept: bool,
-    /// The reference is all but undecided.
-    pub is_near_tie: bool,
-    /// It counts in the map.
-    pub is_counted: bool,
+    /// `near-tie`, where the reference is all but undecided; `does not count`, where it does not in the map.
+    pub remark: &'static str,
+    /// Right in the reference and wrong in the variant.
+    pub is_lost: bool,
 }
 
 /// A layer of the map.
@@ -187,8 +187,12 @@ fn answer_row(answer: &BlamedAnswer, record: &BlameRecord) -> AnswerRow {
         best: best.map_or_else(nothing, |best| format!("{} {}", best.layer, best.part)),
         best_margin: best.map_or_else(nothing, |best| nats(best.margin)),
         is_kept: best.is_some_and(|best| best.kept),
-        is_near_tie: answer.is_near_tie,
-        is_counted: answer.counted,
+        remark: match (answer.counted, answer.is_near_tie) {
+            (false, _) => "does not count",
+            (true, true) => "near-tie",
+            (true, false) => "",
+        },
+        is_lost: answer.lost,
     }
 }
 
@@ -231,14 +235,15 @@ fn weights(record: &BlameRecord) -> String {
 
 fn run(record: &BlameRecord) -> String {
     let (run, variant) = (&record.run, &record.variant);
-    let read = record.answers.len();
-    if run.takes_lost {
-        format!("{}: {read} of {} answers that {variant} lost, by {}", run.name, run.lost, run.rule)
-    } else {
-        format!(
-            "{}: {variant} lost none by {}; {read} of {} that it changed, the most changed",
-            run.name, run.rule, run.changed
-        )
+    let BlamedRun { name, rule, lost, changed, lost_read, .. } = run;
+    let others = record.answers.len().saturating_sub(*lost_read);
+    let of_lost = format!("{lost_read} of {lost} answers that {variant} lost, by {rule}");
+    let of_others =
+        format!("{others} of {} others that it changed, those with the fewest tokens in common", changed - lost_read);
+    match (lost_read, others) {
+        (0, _) => format!("{name}: {variant} lost no answer, by {rule}; {of_others}"),
+        (_, 0) => format!("{name}: {of_lost}"),
+        _ => format!("{name}: {of_lost}, and {of_others}"),
     }
 }
 

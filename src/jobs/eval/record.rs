@@ -235,7 +235,8 @@ impl EvalRecord {
 
 /// Names a record of another kind.
 fn other_kind(path: &Path, bytes: &[u8]) -> Option<RecordError> {
-    let Versions { bench, blame, determinism, load, perplexity, probe, quality } = serde_json::from_slice(bytes).ok()?;
+    let Versions { bench, blame, determinism, load, perplexity, probe, quality } =
+        serde_json::from_slice(bytes).ok()?;
     let kinds = [
         (quality, "quality run"),
         (bench, "benchmark"),
