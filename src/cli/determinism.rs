@@ -87,6 +87,7 @@ fn resolve(arguments: &DeterminismArguments, command: Vec<String>, colour: bool)
         thinking: None,
         sampling: SamplingOptions::greedy(arguments.seed, arguments.max_tokens),
         until: None,
+        placebo: false,
         price_per_hour: None,
         destination: destination(None),
         resume: false,

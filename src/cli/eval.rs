@@ -34,6 +34,8 @@ Examples:
       what the model would read, as text and as token ids
   evalsuite gsm8k --dtype f32,awq --until 'no worse than 2'
       a verdict in as few questions as it takes
+  evalsuite gsm8k --dtype f32,awq --placebo
+      what awq changes beyond what bf16, which should not matter, changes
   evalsuite gsm8k --resume
       go on where Ctrl-C, a crash or a full disk ended the newest run";
 
@@ -150,6 +152,11 @@ pub struct EvalFlags {
     /// exit with 1 unless none is worse. `evalsuite resume RUN` asks the rest
     #[arg(long, value_name = "CLAIM", help_heading = "Results")]
     pub until: Option<String>,
+    /// Add columns that should not matter (bf16; another batch where tokens may
+    /// depend on it; another seed where they are drawn), and say what each variant
+    /// changes beyond them
+    #[arg(long, help_heading = "Results", conflicts_with = "until")]
+    pub placebo: bool,
     /// What an hour of the machine costs: adds what right answers cost in money
     #[arg(long, value_name = "PRICE", allow_negative_numbers = true, help_heading = "Results")]
     pub price_per_hour: Option<f64>,
@@ -218,6 +225,7 @@ pub fn resolve(task: Task, arguments: &EvalFlags, command: Vec<String>, colour: 
             think_end: arguments.think_end.clone(),
         },
         until: arguments.until.as_deref().map(Until::parse).transpose()?,
+        placebo: arguments.placebo,
         price_per_hour: arguments.price_per_hour,
         destination: destination(arguments.out.as_ref()),
         resume: arguments.resume,

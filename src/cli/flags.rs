@@ -140,6 +140,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("out",             VALUE, Golden::LeftOut, OnResume::Free,  Import::Heeded),
     flag("resume",          ALONE, Golden::LeftOut, OnResume::Free,  Import::Excluded),
     flag("until",           VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
+    flag("placebo",         ALONE, Golden::Recipe,  OnResume::Same,  Import::Absent),
     flag("price_per_hour",  VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
     flag("min_accuracy",    VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),
     flag("baseline",        VALUE, Golden::LeftOut, OnResume::Free,  Import::Absent),

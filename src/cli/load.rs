@@ -196,6 +196,7 @@ fn questions(name: &str, arguments: &LoadArguments, target: &Target, command: &[
         thinking: None,
         sampling: SamplingOptions::greedy(arguments.seed, arguments.max_tokens),
         until: None,
+        placebo: false,
         price_per_hour: None,
         destination: Destination::Under(RUNS.into()),
         resume: false,

@@ -173,7 +173,7 @@ fn differences(path: &str, base: &[&str], more: &[String]) -> Vec<Difference> {
         let job = resolve(task, &flags, words.to_vec(), false).unwrap();
         let inputs = EvalInputs::load(&job, &hub).unwrap();
         let chosen = inputs.chosen(&job.selection).unwrap().len();
-        let variants = inputs.checkpoints.variants(&job.target, &job.command).unwrap();
+        let variants = inputs.variants(&job).unwrap();
         inputs.plan(&job, &variants, chosen).unwrap()
     };
     let quality = |words: &[String]| -> QualityPlan {

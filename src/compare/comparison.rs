@@ -10,7 +10,10 @@ use super::provenance::{self, Provenance};
 use super::rows::{self, ComparisonRow};
 use super::source::{Source, sources};
 use super::{labels, verdict};
-use crate::jobs::eval::{Answers, DEFAULT_MARGIN_POINTS, Finding, StoredRun, findings, sentences, together};
+use crate::jobs::eval::{
+    Answers, DEFAULT_MARGIN_POINTS, Finding, PlaceboRow, StoredRun, findings, placebo_rows, placebo_sentences,
+    sentences, together,
+};
 use crate::record::utc_now;
 
 /// The version of the comparison's JSON; raised when a field changes its meaning.
@@ -53,6 +56,10 @@ pub struct Comparison {
     pub has_repeats: bool,
     /// What intervals make of answers that belong together, a sentence each.
     pub together: Vec<String>,
+    /// What variants change beyond their runs' placebos by the headline rule, a row a measure.
+    pub placebos: Vec<PlaceboRow>,
+    /// The same about answers that flip, a sentence each.
+    pub placebo_sentences: Vec<String>,
     /// Each compared row beside the noise floor, a sentence each; none where no floor was given.
     pub noise: Vec<String>,
     /// Against a baseline, where one was given.
@@ -88,6 +95,7 @@ impl Comparison {
         let headline = rules.first().map_or("", String::as_str);
         let verdict = verdict::verdict(&sources, &rows, headline, DEFAULT_MARGIN_POINTS, gate.as_ref());
         let notes = notes(runs, &sources, &names);
+        let (placebos, placebo_sentences) = placebos(runs, &names, headline);
         rows.extend(outside.into_iter().map(|row| outside_row(row, &rules)));
         Self {
             format: COMPARISON_FORMAT,
@@ -110,9 +118,24 @@ impl Comparison {
             rows,
             pairs,
             noise: Vec::new(),
+            placebos,
+            placebo_sentences,
             gate,
         }
     }
+}
+
+/// Of several runs each variant, and each sentence, begins with the run's name.
+fn placebos(runs: &[StoredRun], names: &[String], rule: &str) -> (Vec<PlaceboRow>, Vec<String>) {
+    let named = |name: &str, text: String| format!("{name} {text}").trim_start().to_owned();
+    let rows = runs.iter().zip(names).flat_map(|(run, name)| {
+        let rows = placebo_rows(&run.record.placebos, rule).into_iter();
+        rows.map(move |row| PlaceboRow { variant: named(name, row.variant), ..row })
+    });
+    let sentences = runs.iter().zip(names).flat_map(|(run, name)| {
+        placebo_sentences(&run.record.placebos, rule).into_iter().map(move |sentence| named(name, sentence))
+    });
+    (rows.collect(), sentences.collect())
 }
 
 /// Of several runs each sentence begins with the run's name.

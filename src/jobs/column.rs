@@ -12,7 +12,7 @@ use super::each::End;
 use super::remaining::Remaining;
 use super::thoughts::thought_marks;
 use super::writer::{Emitted, Missing, Score, Writer};
-use super::{Event, JobContext, JobError, Prepared, Progress, Target, Variant};
+use super::{Event, JobContext, JobError, PlaceboPlan, Prepared, Progress, Target, Variant};
 use crate::engine::{Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work};
 use crate::random::split_mix;
 use crate::record::{
@@ -22,6 +22,7 @@ use crate::record::{
 use crate::system::ProcessorClock;
 
 /// What every variant's generation reads.
+#[derive(Clone, Copy)]
 pub(super) struct Task<'a> {
     /// What is run.
     pub(super) target: &'a Target,
@@ -31,6 +32,8 @@ pub(super) struct Task<'a> {
     pub(super) margins: bool,
     /// What the rules make of a completion.
     pub(super) score: &'a Score<'a>,
+    /// Variants that should not matter, with what they change.
+    pub(super) placebos: &'a [PlaceboPlan],
     /// In row order.
     pub(super) prepared: &'a [Prepared],
     /// Where completions go.

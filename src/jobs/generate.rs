@@ -22,8 +22,14 @@ fn generate_variant(
     variant: &Variant,
     context: &mut JobContext,
 ) -> Result<End, JobError> {
+    let change = task.placebos.iter().find(|placebo| placebo.name == variant.name).map(|placebo| placebo.change);
+    let changed = change.map(|change| change.of(task.target, task.generation));
+    let task = &changed.as_ref().map_or(*task, |(target, generation)| Task { target, generation, ..*task });
     let (journal, done) = task.folder.journal(&variant.name)?;
-    let missing = missing(task, &done, &variant.name)?;
+    let mut missing = missing(task, &done, &variant.name)?;
+    if let Some(change) = change {
+        change.sort(&mut missing, |one| (one.prepared.sample, one.repeat));
+    }
     if missing.is_empty() {
         return Ok(End::Complete);
     }

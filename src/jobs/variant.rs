@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Checkpoints, JobError, Model, Target};
+use super::{Checkpoints, JobError, Model, PlaceboPlan, Target};
 use crate::engine::Precision;
 use crate::engine::model::ModelSource;
 use crate::engine::model::quant::Origin;
@@ -25,11 +25,13 @@ pub struct Variant {
 /// Every column of a run, in order, with what plans and records say of them.
 #[derive(Debug, Clone)]
 pub struct Variants {
-    all: Vec<Variant>,
+    pub(super) all: Vec<Variant>,
     /// Their provenance.
     pub plan: TargetPlan,
     /// The one that the others are compared with, if the run has one.
     pub reference: Option<VariantName>,
+    /// Those that should not matter.
+    pub placebos: Vec<PlaceboPlan>,
 }
 
 impl Variants {
@@ -73,6 +75,7 @@ impl Variants {
                 None => format!("{name} asks {} at {}", plan.name, plan.source),
             }
         }));
+        notes.extend(self.placebo_notes());
         notes
     }
 }
@@ -108,7 +111,7 @@ impl Checkpoints {
             reference: named,
         };
         let reference = plan.reference_among(all.iter().map(|variant| &variant.name));
-        Ok(Variants { all, plan, reference })
+        Ok(Variants { all, plan, reference, placebos: Vec::new() })
     }
 
     /// The model itself in precisions; awq from its AWQ form, where that lies in files of its own.

@@ -134,9 +134,9 @@ fn unsteady(asked: &Asked) -> Vec<Step> {
 fn a_server_that_moves_has_a_floor_and_gates_name_what_lies_below_it() {
     let (server, scratch) = (MockServer::start(unsteady), tempfile::tempdir().unwrap());
     let (address, folder) = (server.address(), scratch.path());
-    let rows: String =
-        (0..ROWS).map(|row| format!("{{\"question\": \"Row {row}?\", \"answer\": \"#### 7\"}}\n")).collect();
-    std::fs::write(folder.join("rows.jsonl"), rows).unwrap();
+    let rows: Vec<String> =
+        (0..ROWS).map(|row| json!({"question": format!("Row {row}?"), "answer": "#### 7"}).to_string()).collect();
+    std::fs::write(folder.join("rows.jsonl"), rows.join("\n")).unwrap();
     let asking = ["--endpoint", &address, "--no-stream", "--dataset", "rows.jsonl"];
     let (code, table, said) = run(folder, &[&["determinism", "--out", "floor.json"], &asking[..]].concat());
     assert_eq!(code, Some(1), "something moved: {table}{said}");

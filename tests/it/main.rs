@@ -55,6 +55,7 @@ mod own_answers;
 mod packed;
 mod page;
 mod perplexity;
+mod placebo;
 mod program;
 mod proof;
 mod protocols;

@@ -228,6 +228,7 @@ pub(crate) fn job(folder: PathBuf) -> EvalJob {
         thinking: None,
         sampling: SamplingOptions::greedy(0, Some(64)),
         until: None,
+        placebo: false,
         price_per_hour: None,
         destination: Destination::Folder(folder),
         resume: false,

@@ -40,7 +40,7 @@ pub fn execute(job: &DeterminismJob, hub: &Hub, context: &mut JobContext) -> Res
     if prepared.len() < 2 {
         return Err(JobError::invalid("one prompt has no batch to depend on", "raise `--limit`"));
     }
-    let variants = inputs.checkpoints.variants(&asked.target, &asked.command)?;
+    let variants = inputs.variants(asked)?;
     let notes = [inputs.notes.clone(), inputs.checkpoints.notes.clone(), variants.notes(), prompt_notes].concat();
     for note in &notes {
         (context.emit)(Event::Note(note.clone()));

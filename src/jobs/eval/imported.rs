@@ -176,6 +176,7 @@ impl ImportedPlan {
             batch: None,
             batching: Batching::default(),
             dtypes: variants,
+            placebos: Vec::new(),
         }
     }
 }

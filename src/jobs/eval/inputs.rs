@@ -47,8 +47,8 @@ impl EvalInputs {
         let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), source, hub, rows)?;
         let mut checkpoints = job.target.open(hub)?;
         checkpoints.settle_api(&job.target, protocol.chat);
-        checkpoints.variants(&job.target, &job.command)?;
         let mut inputs = Self::new(checkpoints, job.task.clone(), dataset, protocol, (fewshot, fewshot_sha256))?;
+        inputs.variants(job)?;
         inputs.think(job.thinking)?;
         Ok(inputs)
     }
@@ -96,6 +96,15 @@ impl EvalInputs {
     /// The model itself.
     pub fn model(&self) -> &Model {
         &self.checkpoints.model
+    }
+
+    /// The columns that the job runs.
+    pub fn variants(&self, job: &EvalJob) -> Result<Variants, JobError> {
+        let mut variants = self.checkpoints.variants(&job.target, &job.command)?;
+        if job.placebo {
+            variants.add_placebos(&job.target, job.sampling.temperature, job.sampling.seed)?;
+        }
+        Ok(variants)
     }
 
     /// The samples that the job takes.
@@ -172,6 +181,7 @@ impl EvalInputs {
             batch: job.target.batch,
             batching: job.target.batching,
             dtypes: variants.names(),
+            placebos: variants.placebos.clone(),
         })
     }
 

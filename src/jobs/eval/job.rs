@@ -36,6 +36,8 @@ pub struct EvalJob {
     pub sampling: SamplingOptions,
     /// What ends it before all questions are asked.
     pub until: Option<Until>,
+    /// Add columns that should not matter.
+    pub placebo: bool,
     /// What an hour of the machine costs, for the money that right answers cost.
     pub price_per_hour: Option<f64>,
     /// Where the results go.

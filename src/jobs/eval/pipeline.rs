@@ -33,7 +33,7 @@ pub fn evaluate(
     context: &mut JobContext,
 ) -> Result<Finished<EvalRecord>, JobError> {
     let (prepared, prompt_notes) = prepare(inputs, job)?;
-    let variants = inputs.checkpoints.variants(&job.target, &job.command)?;
+    let variants = inputs.variants(job)?;
     let plan = inputs.plan(job, &variants, prepared.len())?;
     if job.until.is_some() && (plan.reference().is_none() || plan.dtypes.len() < 2) {
         return Err(no_reference());
@@ -60,6 +60,7 @@ pub fn evaluate(
     let target = Target { batch, ..job.target.clone() };
     let task = Task {
         target: &target,
+        placebos: &plan.placebos,
         generation: &plan.generation,
         margins: false,
         score: &|text, prepared| score(&inputs.protocol.rules, text, prepared.expected()),

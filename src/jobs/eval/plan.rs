@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Batching;
+use crate::jobs::PlaceboPlan;
 use crate::record::{GenerationPlan, Invocation, RunPlan, TargetPlan, VariantName};
 
 /// What a run was asked for, with the hash of everything it reads. Written before the first token.
@@ -38,6 +39,9 @@ pub struct EvalPlan {
     pub batching: Batching,
     /// Variants, the ground truth first unless the user named another reference.
     pub dtypes: Vec<VariantName>,
+    /// Of these, those that should not matter, where the user asked for such.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placebos: Vec<PlaceboPlan>,
 }
 
 /// A task's provenance.

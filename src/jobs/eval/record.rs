@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cost, EvalPlan, Finding, ProtocolPlan, UntilRecord};
+use super::{Cost, EvalPlan, Finding, PlaceboRecord, ProtocolPlan, UntilRecord};
 use crate::fault::Fault;
 use crate::record::{
     DeviceMemory, Machine, PeakMemory, REMAKE, RecordError, Session, VariantName, Versions, read_checked, write_json,
@@ -50,6 +50,9 @@ pub struct EvalRecord {
     /// Of a run that `--until` ended: what it showed. Left out where all questions were to be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<UntilRecord>,
+    /// What each variant changes beyond the run's placebos, by rule; left out of a run without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placebos: Vec<PlaceboRecord>,
     /// What is implausible about the results.
     #[serde(default)]
     pub findings: Vec<Finding>,

@@ -1,5 +1,6 @@
 //! From what a run folder holds to its record: one way for runs, rescored answers and completions made elsewhere.
 
+use super::placebo::placebos;
 use super::{Answers, Asked, EVAL_FORMAT, EvalPlan, EvalRecord, Measured, ProtocolPlan, findings, summarise};
 use crate::record::{Machine, Session, StoredCompletion, StoredSample, VariantName, utc_now};
 
@@ -33,6 +34,7 @@ impl Results<'_> {
         let measured = self.completions.iter().zip(self.ran).map(|((variant, completions), (sessions, failure))| {
             Measured { dtype: variant.clone(), completions, sessions, failure }
         });
+        let placebos = placebos(&self.plan, self.completions, &self.rules, self.samples);
         let dtypes = summarise(&measured.collect::<Vec<_>>(), &Asked::new(&self.plan, self.rules, self.samples));
         let asked = self.plan.completions_per_variant();
         let mut record = EvalRecord {
@@ -47,6 +49,7 @@ impl Results<'_> {
             headline: Some(self.headline),
             price_per_hour: None,
             until: None,
+            placebos,
             findings: Vec::new(),
             dtypes,
             plan: self.plan,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::placebo::placebos;
 use super::{Asked, DtypeRecord, EvalPlan, EvalRecord, Measured, summarise};
 use crate::record::{
     RecordError, Recorded, RunFolder, SampleFiles, StoredCompletion, StoredJournals, StoredSample, VariantName,
@@ -57,7 +58,8 @@ impl StoredRun {
         )?;
         let (samples, note) = samples.read(path)?;
         notes.extend(note);
-        let dtypes = figures(&record, &completions, &samples);
+        let rules = rules(&record);
+        let dtypes = figures(&record, &completions, rules.clone(), &samples);
         if let Some(what) = record.dtypes.iter().zip(&dtypes).find_map(|(recorded, own)| disagreement(recorded, own)) {
             return Err(RecordError::invalid(
                 format!("{}: {what}", path.join("record.json").display()),
@@ -65,7 +67,8 @@ impl StoredRun {
                  `evalsuite resume RUN`, which makes it anew",
             ));
         }
-        let record = EvalRecord { dtypes, ..record };
+        let placebos = placebos(&record.plan, &completions, &rules, &samples);
+        let record = EvalRecord { placebos, dtypes, ..record };
         Ok(Self { path: path.to_path_buf(), record, samples, completions, notes })
     }
 
@@ -83,10 +86,22 @@ impl StoredRun {
     }
 }
 
+/// Every rule of any variant.
+fn rules(record: &EvalRecord) -> Vec<String> {
+    let mut rules: Vec<String> = Vec::new();
+    for rule in record.dtypes.iter().flat_map(|variant| &variant.rules) {
+        if !rules.contains(&rule.rule) {
+            rules.push(rule.rule.clone());
+        }
+    }
+    rules
+}
+
 /// What the journals give.
 fn figures(
     record: &EvalRecord,
     completions: &[(VariantName, Vec<StoredCompletion>)],
+    rules: Vec<String>,
     samples: &[StoredSample],
 ) -> Vec<DtypeRecord> {
     let measured = record.dtypes.iter().zip(completions).map(|(recorded, (variant, completions))| Measured {
@@ -96,12 +111,6 @@ fn figures(
         failure: recorded.failure.clone(),
     });
     let measured: Vec<Measured> = measured.collect();
-    let mut rules: Vec<String> = Vec::new();
-    for rule in record.dtypes.iter().flat_map(|variant| &variant.rules) {
-        if !rules.contains(&rule.rule) {
-            rules.push(rule.rule.clone());
-        }
-    }
     summarise(&measured, &Asked::new(&record.plan, rules, samples))
 }
 

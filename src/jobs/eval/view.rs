@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::cost_rows::{CostRow, cost_rows};
 use super::finding::sentences;
+use super::placebo_rows::{PlaceboRow, placebo_rows, placebo_sentences};
 use super::repeats::{RepeatRow, pass_columns, repeat_rows, together};
 use super::rows::{
     AccuracyRow, ComparisonRow, HeadlineRow, SpeedRow, UntilRow, accuracy_rows, comparison_rows, headline_row,
@@ -96,6 +97,10 @@ pub struct EvalView<'a> {
     pub thoughts: Vec<String>,
     /// Accuracy and what right answers cost, a row a measure.
     pub costs: Vec<CostRow>,
+    /// What each variant changes beyond a placebo, a row a measure.
+    pub placebos: Vec<PlaceboRow>,
+    /// The same about answers that flip, a sentence each.
+    pub placebo_sentences: Vec<String>,
     /// One a variant.
     pub speeds: Vec<SpeedRow>,
     /// Variants that did not finish: (name, first line of why).
@@ -155,6 +160,8 @@ impl<'a> EvalView<'a> {
             ]
             .concat(),
             costs: cost_rows(record),
+            placebos: placebo_rows(&record.placebos, record.headline()),
+            placebo_sentences: placebo_sentences(&record.placebos, record.headline()),
             speeds: record.dtypes.iter().map(speed_row).collect(),
             failures: record.dtypes.iter().filter_map(failure).collect(),
         })

@@ -41,6 +41,7 @@ pub fn evaluate(
     let (folder, plan) = open_folder(&job.destination, job.resume, plan, &name)?;
     folder_events(&folder, &plan.dtypes, plan.prompts.chosen)?.into_iter().for_each(&mut *context.emit);
     let task = Task {
+        placebos: &[],
         target: &job.target,
         generation: &plan.generation,
         margins: true,

@@ -1,0 +1,171 @@
+//! `--placebo`: columns that should not matter, and what variants change beyond them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use evalsuite::jobs::eval::StoredRun;
+use evalsuite::record::StoredCompletion;
+use serde_json::{Value, json};
+
+use crate::mock_server::{Asked, MockServer, Step, json as answer_json, models, whole};
+use crate::program::{evalsuite, mistake, text};
+
+fn run(folder: &Path, arguments: &str) -> (String, String) {
+    let output = evalsuite().current_dir(folder).args(arguments.split_whitespace()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", text(&output.stderr));
+    (text(&output.stdout), text(&output.stderr))
+}
+
+fn refused(folder: &Path, arguments: &str) -> String {
+    mistake(&evalsuite().current_dir(folder).args(arguments.split_whitespace()).output().unwrap())
+}
+
+fn flowing(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn column<'a>(run: &'a StoredRun, name: &str) -> &'a [StoredCompletion] {
+    &run.completions.iter().find(|(variant, _)| variant.as_str() == name).unwrap().1
+}
+
+fn names(run: &StoredRun) -> Vec<&str> {
+    run.completions.iter().map(|(variant, _)| variant.as_str()).collect()
+}
+
+#[test]
+fn what_awq_changes_beyond_bf16_is_what_the_answers_say() {
+    let world = tempfile::tempdir().unwrap();
+    let folder = world.path();
+    let (table, said) = run(folder, "gsm8k --engine cpu --dtype f32,awq --placebo --limit 60 --out run");
+    assert!(said.contains("bf16 is a placebo: another arithmetic of 16 bits"), "{said}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let stored = StoredRun::read(&folder.join("run")).unwrap();
+    assert_eq!(names(&stored), ["f32", "awq", "bf16"]);
+    let rule = stored.record.headline();
+    let of_f32: HashMap<usize, &StoredCompletion> =
+        column(&stored, "f32").iter().map(|one| (one.sample, one)).collect();
+    let flips = |name: &str| {
+        let flips = column(&stored, name).iter().filter(|one| one.is_right(rule) != of_f32[&one.sample].is_right(rule));
+        flips.count() as f64 / 60.0
+    };
+    let tokens =
+        |name: &str| column(&stored, name).iter().map(|one| one.output_tokens().unwrap()).sum::<usize>() as f64;
+    let record = stored.record.placebos.iter().find(|one| one.rule == rule).unwrap();
+    assert_eq!((record.variant.as_str(), record.placebo.as_str(), record.n), ("awq", "bf16", 60));
+    assert!(flips("awq") > 0.0, "the bundled model is made to show damage");
+    assert_eq!((record.flips.variant, record.flips.placebo), (flips("awq"), flips("bf16")));
+    let lengths = record.lengths.unwrap();
+    assert!((lengths.excess - (tokens("awq") - tokens("bf16")) / tokens("f32")).abs() < 1e-12);
+    assert!(record.flips.low <= record.flips.excess && record.flips.excess <= record.flips.high);
+    assert!(record.tokens.unwrap().variant > record.tokens.unwrap().placebo);
+    // A record a rule, and what was written is what the journals give.
+    assert_eq!(stored.record.placebos.len(), stored.record.dtypes[0].rules.len());
+    let written: Value = serde_json::from_slice(&std::fs::read(folder.join("run/record.json")).unwrap()).unwrap();
+    assert_eq!(written["placebos"], serde_json::to_value(&stored.record.placebos).unwrap());
+
+    let sentence = format!("the placebo bf16 ({:.1} % of its answers flip", flips("awq") * 100.0);
+    assert!(flowing(&table).contains(&sentence), "{table}");
+    for command in ["show", "report"] {
+        for format in ["terminal", "markdown"] {
+            let (shown, _) = run(folder, &format!("{command} run --format {format}"));
+            assert!(
+                shown.contains("Beyond placebos") && flowing(&shown).contains(&sentence),
+                "{command} {format}: {shown}"
+            );
+        }
+    }
+    let (page, _) = run(folder, "report run --format html");
+    assert!(page.contains("id=\"placebo\"") && page.contains("answers that flip") && page.contains(&sentence));
+    let (shown, _) = run(folder, "report run --format json");
+    let report: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(report["placebos"][0]["numbers"], serde_json::to_value(record.flips).unwrap());
+
+    // A run without a placebo says nothing of one, and is none to go on with by.
+    run(folder, "gsm8k --engine cpu --dtype f32,awq --limit 5 --out plain");
+    for format in ["terminal", "markdown", "html"] {
+        assert!(!run(folder, &format!("report plain --format {format}")).0.contains("Beyond placebos"));
+    }
+    let told = refused(folder, "gsm8k --engine cpu --dtype f32,awq,bf16 --limit 60 --out run --resume");
+    assert!(told.contains("placebos"), "{told}");
+}
+
+#[test]
+fn another_seed_is_a_placebo_of_what_is_drawn() {
+    let world = tempfile::tempdir().unwrap();
+    let folder = world.path();
+    let drawn = "gsm8k --engine cpu --temperature 0.8 --limit 8 --max-tokens 24";
+    run(folder, &format!("{drawn} --dtype f32,f16 --repeats 2 --seed 3 --placebo --out run"));
+    run(folder, &format!("{drawn} --dtype f32 --repeats 2 --seed 4 --out other"));
+    let (stored, other) =
+        (StoredRun::read(&folder.join("run")).unwrap(), StoredRun::read(&folder.join("other")).unwrap());
+    assert_eq!(names(&stored), ["f32", "f16", "bf16", "f32-seed4"]);
+    let answers =
+        |all: &[StoredCompletion]| all.iter().map(|one| (one.sample, one.repeat, one.text.clone())).collect::<Vec<_>>();
+    assert_eq!(answers(column(&stored, "f32-seed4")), answers(column(&other, "f32")));
+    assert_ne!(answers(column(&stored, "f32-seed4")), answers(column(&stored, "f32")));
+    let rule = stored.record.headline();
+    let pairs: Vec<(&str, &str)> = stored
+        .record
+        .placebos
+        .iter()
+        .filter(|one| one.rule == rule)
+        .map(|one| (one.variant.as_str(), one.placebo.as_str()))
+        .collect();
+    assert_eq!(pairs, [("f16", "bf16"), ("f16", "f32-seed4")]);
+    assert!(stored.record.placebos.iter().all(|one| one.n == 16));
+    // Resumed by its own command there is nothing left to do, and the same comes out.
+    run(folder, "resume run");
+    assert_eq!(StoredRun::read(&folder.join("run")).unwrap().record, stored.record);
+}
+
+const ROWS: usize = 16;
+
+fn answer(asked: &Asked) -> Vec<Step> {
+    match asked.route.as_str() {
+        "GET /v1/models" => models("m"),
+        "POST /v1/chat/completions" => answer_json(
+            200,
+            &json!({
+                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "#### 7"}}],
+                "usage": {"prompt_tokens": 9, "completion_tokens": 3},
+            }),
+        ),
+        _ => whole(404, "text/plain", "", "no such route"),
+    }
+}
+
+#[test]
+fn an_endpoint_s_placebo_is_another_batch_in_another_order() {
+    let (server, world) = (MockServer::start(answer), tempfile::tempdir().unwrap());
+    let folder = world.path();
+    let rows: Vec<String> =
+        (0..ROWS).map(|row| json!({"question": format!("Row {row}?"), "answer": "#### 7"}).to_string()).collect();
+    std::fs::write(folder.join("rows.jsonl"), rows.join("\n")).unwrap();
+    let asking = format!("gsm8k --endpoint {} --no-stream --dataset rows.jsonl --batch 2", server.address());
+    run(folder, &format!("{asking} --reference endpoint --placebo --out run"));
+    let stored = StoredRun::read(&folder.join("run")).unwrap();
+    assert_eq!(names(&stored), ["endpoint", "endpoint-batch1"]);
+    assert!(stored.completions.iter().all(|(_, all)| all.len() == ROWS));
+    let row = |asked: &Asked| {
+        (0..ROWS).find(|row| asked.body["messages"].to_string().contains(&format!("Row {row}?"))).unwrap()
+    };
+    let order: Vec<usize> = server.asked("POST /v1/chat/completions").iter().map(row).collect();
+    let (own, placebo) = order.split_at(ROWS);
+    // Two at a time may overtake one another, and no more.
+    assert!(own.iter().enumerate().all(|(place, row)| place.abs_diff(*row) <= 2), "{own:?}");
+    assert!(placebo.iter().enumerate().any(|(place, row)| place.abs_diff(*row) > 2), "{placebo:?}");
+}
+
+#[test]
+fn placebos_that_cannot_be_are_refused() {
+    let world = tempfile::tempdir().unwrap();
+    let folder = world.path();
+    assert!(
+        refused(folder, "gsm8k --engine cpu --dtype f16 --placebo").contains("no reference to hold a placebo against")
+    );
+    let both =
+        evalsuite().current_dir(folder).args(["gsm8k", "--placebo", "--until", "no worse than 2"]).output().unwrap();
+    assert_eq!(both.status.code(), Some(2));
+    assert!(text(&both.stderr).contains("cannot be used with"));
+    assert!(std::fs::read_dir(folder).unwrap().next().is_none(), "nothing is begun");
+}
