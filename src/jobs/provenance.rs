@@ -51,8 +51,10 @@ fn parameters(config: &ModelConfig) -> u64 {
     let tables = config.vocabulary * hidden * if config.tied_embeddings { 1 } else { 2 };
     let norms = 2 * (usize::from(config.features.has_norms_before()) + usize::from(config.features.has_norms_after()));
     let query_key_norms: usize = config.query_key_norms().into_iter().flatten().map(learned).sum();
-    let block = attention + mlp + norms * learned(hidden) + query_key_norms;
-    (tables + positions + config.layers * block + learned(hidden)) as u64
+    let block = attention + norms * learned(hidden) + query_key_norms;
+    let mlps =
+        (0..config.layers).map(|layer| config.experts_of(layer).map_or(mlp, |experts| experts.parameters(hidden)));
+    (tables + positions + config.layers * block + mlps.sum::<usize>() + learned(hidden)) as u64
 }
 
 #[cfg(test)]

@@ -171,7 +171,7 @@ const TINY: ModelShape = ModelShape {
     ..LLAMA
 };
 
-const SHAPES: [ModelShape; 21] = [
+const SHAPES: [ModelShape; 23] = [
     ModelShape {
         name: "tinyllama-1.1b",
         hidden: 2048,
@@ -237,6 +237,33 @@ const SHAPES: [ModelShape; 21] = [
         ..QWEN3
     },
     QWEN3,
+    ModelShape {
+        name: "qwen1.5-moe-a2.7b",
+        model_type: "qwen2_moe",
+        architecture: "Qwen2MoeForCausalLM",
+        hidden: 2048,
+        intermediate: 5632,
+        layers: 24,
+        heads: 16,
+        kv_heads: 16,
+        vocabulary: 151_936,
+        context: 8192,
+        more: r#"{"num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408,
+            "shared_expert_intermediate_size": 5632, "norm_topk_prob": false, "decoder_sparse_step": 1}"#,
+        ..QWEN2
+    },
+    ModelShape {
+        name: "qwen3-30b-a3b",
+        model_type: "qwen3_moe",
+        architecture: "Qwen3MoeForCausalLM",
+        hidden: 2048,
+        intermediate: 6144,
+        layers: 48,
+        kv_heads: 4,
+        more: r#"{"head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768,
+            "norm_topk_prob": true, "decoder_sparse_step": 1, "mlp_only_layers": [], "use_sliding_window": false}"#,
+        ..QWEN3
+    },
     ModelShape {
         name: "smollm3-3b",
         model_type: "smollm3",

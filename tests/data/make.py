@@ -55,6 +55,10 @@ MODELS |= {
                                                 original_max_position_embeddings=64)),
     "gpt2": t.GPT2LMHeadModel(t.GPT2Config(**GPT2)),
     "gpt-neox": t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**COMMON, intermediate_size=80)),
+    "qwen2-moe": t.Qwen2MoeForCausalLM(t.Qwen2MoeConfig(**GATED, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=24,
+                                                        shared_expert_intermediate_size=40, qkv_bias=True)),
+    "qwen3-moe": t.Qwen3MoeForCausalLM(t.Qwen3MoeConfig(**dict(HEADS, num_hidden_layers=3), num_experts=8, num_experts_per_tok=2,
+                                                        moe_intermediate_size=24, norm_topk_prob=True, mlp_only_layers=[1])),
     "gpt-neox-serial": t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**COMMON, intermediate_size=80, use_parallel_residual=False,
                                                             rotary_pct=1.0, attention_bias=False)),
 }
@@ -70,6 +74,7 @@ for number, (name, model) in enumerate(MODELS.items()):
     generator = torch.Generator().manual_seed(1000 + number)
     model = model.eval().float()
     model.config._attn_implementation = "eager"
+    model.config._experts_implementation = "eager"
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator) * 0.08

@@ -144,6 +144,16 @@ fn gpt_neox_side_by_side_and_one_after_the_other_matches_transformers() {
     assert_logits_match("gpt-neox-serial");
 }
 
+#[test]
+fn qwen2_moe_with_a_shared_expert_matches_transformers() {
+    assert_logits_match("qwen2-moe");
+}
+
+#[test]
+fn qwen3_moe_with_a_dense_layer_matches_transformers() {
+    assert_logits_match("qwen3-moe");
+}
+
 /// What transformers 4 wrote, and what files with a vision model nest, is the same model.
 #[test]
 fn gemma3_reads_alike_flat_and_nested() {
@@ -273,7 +283,7 @@ fn candle_says_which_models_it_lacks() {
 /// The same request gives the same bits alone, in company, and however its prompt is cut into steps.
 #[test]
 fn a_request_does_not_see_its_batch() {
-    for name in ["llama", "mistral", "opt", "gemma3", "smollm3", "gpt-neox"] {
+    for name in ["llama", "mistral", "opt", "gemma3", "smollm3", "gpt-neox", "qwen2-moe"] {
         let (source, tokens) = (tiny(name), oracle(name).tokens);
         let prompts: Vec<&[u32]> = (0..64).map(|i| &tokens[i % 7..8 + (i * 5) % 30]).collect();
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Int8] {

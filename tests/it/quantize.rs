@@ -273,6 +273,7 @@ fn families_that_awq_has_no_form_for_are_refused_by_name() {
     for (name, why) in [
         ("gemma3", "norms around zero"),
         ("granite", "a residual scale"),
+        ("qwen3-moe", "experts"),
         ("olmo2", "norms behind attention and MLP"),
         ("phi3", "fused or transposed projections"),
         ("gpt2", "fused or transposed projections"),

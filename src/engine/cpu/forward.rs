@@ -66,10 +66,13 @@ impl Model {
         let h = self.attend((block, &block.qkv), &h, inputs, cache, rotations);
         // Side by side, the MLP reads what attention read.
         let before = self.config.features.parallel_residual.then(|| x.clone());
-        self.add_projection(x, &block.output, block.attention_after.as_ref(), &h);
+        self.add_normed(x, block.output.forward(&h), block.attention_after.as_ref());
         let h = self.normed(block.mlp_norm.as_ref(), before.as_ref().unwrap_or(x));
-        let h = self.activate(block.up.forward(&h));
-        self.add_projection(x, &block.down, block.mlp_after.as_ref(), &h);
+        let y = match &block.experts {
+            None => block.down.forward(&self.activate(block.up.forward(&h))),
+            Some(experts) => experts.forward(&h, self.config.activation, self.arithmetic),
+        };
+        self.add_normed(x, y, block.mlp_after.as_ref());
     }
 
     fn normed<'a>(&self, norm: Option<&Norm>, x: &'a Matrix) -> Cow<'a, Matrix> {
@@ -154,9 +157,8 @@ impl Model {
         activate(h, self.config.activation, self.arithmetic)
     }
 
-    /// x + round(projection · h), normalised and scaled where the model says so, rounded.
-    fn add_projection(&self, x: &mut Matrix, projection: &Linear, norm: Option<&Norm>, h: &Matrix) {
-        let mut y = projection.forward(h);
+    /// x + round(y), normalised and scaled where the model says so, rounded.
+    fn add_normed(&self, x: &mut Matrix, mut y: Matrix, norm: Option<&Norm>) {
         let scale = self.config.features.residual_scale.map(|scale| scale as f32);
         each_row(&mut y, self.arithmetic, |_, y| {
             if let Some(norm) = norm {

@@ -112,6 +112,13 @@ pub struct Linear {
     pub bias: Option<Vec<f32>>,
 }
 
+impl Linear {
+    /// A layer that is not there.
+    pub(crate) fn empty() -> Self {
+        Self { outputs: 0, inputs: 0, weights: Weights::F32(Vec::new()), bias: None }
+    }
+}
+
 /// Rows of weights that the kernel multiplies at a time.
 const WEIGHT_ROWS: usize = 4;
 

@@ -2,11 +2,13 @@
 
 use rayon::prelude::*;
 
+use super::experts::ExpertLayer;
 use super::linear::{Linear, Weights};
 use super::ops::Norm;
 use super::quantized::{Int4Weights, Int8Weights};
 use crate::model::{
-    AwqTensor, BlockNames, LayerKind, Layout, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames,
+    AwqTensor, BlockNames, ExpertNames, Experts, LayerKind, Layout, ModelConfig, ModelSource, NormKind, PositionKind,
+    Rotary, TensorNames,
 };
 use crate::{Arithmetic, EngineError, Precision};
 
@@ -27,10 +29,12 @@ pub struct Block {
     pub attention_after: Option<Norm>,
     /// Before the MLP.
     pub mlp_norm: Option<Norm>,
-    /// gate and up stacked, or up alone.
+    /// gate and up stacked, or up alone; empty where there are experts.
     pub up: Linear,
-    /// `[hidden, intermediate]`.
+    /// `[hidden, intermediate]`; empty where there are experts.
     pub down: Linear,
+    /// In place of one MLP.
+    pub experts: Option<ExpertLayer>,
     /// Behind the MLP.
     pub mlp_after: Option<Norm>,
 }
@@ -101,8 +105,15 @@ impl Model {
     /// Bytes of weights in memory.
     pub(crate) fn weight_bytes(&self) -> usize {
         let linear = |linear: &Linear| linear.weights.bytes();
-        let block =
-            |block: &Block| [&block.qkv, &block.output, &block.up, &block.down].map(linear).iter().sum::<usize>();
+        let experts = |layer: &ExpertLayer| {
+            let shared = layer.shared.iter().flat_map(|(mlp, gate)| mlp.iter().chain([gate]));
+            let all = layer.experts.iter().flatten().chain([&layer.router]).chain(shared);
+            all.map(linear).sum::<usize>()
+        };
+        let block = |block: &Block| {
+            let dense = [&block.qkv, &block.output, &block.up, &block.down].map(linear).iter().sum::<usize>();
+            dense + block.experts.as_ref().map_or(0, experts)
+        };
         let table = match &self.positions {
             Positions::Learned { table, .. } => table.bytes(),
             Positions::Rotary { .. } => 0,
@@ -119,7 +130,14 @@ impl Block {
     pub(crate) fn load(source: &ModelSource, layer: usize, precision: Precision) -> Result<Self, EngineError> {
         let names = TensorNames::new(&source.config, &source.tensors.names());
         let kind = source.config.layer_kind(layer);
-        Loader { source, config: &source.config, precision }.block(kind, &names.block(layer))
+        let loader = Loader { source, config: &source.config, precision };
+        match source.config.experts_of(layer) {
+            None => loader.block(kind, &names.block(layer), None),
+            Some(experts) => {
+                let experts = loader.experts(experts, &names.experts(layer))?;
+                loader.block(kind, &names.block(layer), Some(experts))
+            }
+        }
     }
 }
 
@@ -130,7 +148,8 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn block(&self, kind: LayerKind, names: &BlockNames) -> Result<Block, EngineError> {
+    /// A block, with these experts in place of its MLP.
+    fn block(&self, kind: LayerKind, names: &BlockNames, experts: Option<ExpertLayer>) -> Result<Block, EngineError> {
         let config = self.config;
         let (hidden, intermediate) = (config.hidden, config.intermediate);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
@@ -155,9 +174,43 @@ impl Loader<'_> {
             output: self.linear(&[&names.output], &[hidden], q, config.output_bias)?,
             attention_after: norm(after, &names.attention_after)?,
             mlp_norm: norm(before, &names.mlp_norm)?,
-            up: self.linear(&up, &vec![intermediate; up.len()], hidden, config.mlp_bias)?,
-            down: self.linear(&[&names.down], &[hidden], intermediate, config.mlp_bias)?,
+            up: match experts {
+                None => self.linear(&up, &vec![intermediate; up.len()], hidden, config.mlp_bias)?,
+                Some(_) => Linear::empty(),
+            },
+            down: match experts {
+                None => self.linear(&[&names.down], &[hidden], intermediate, config.mlp_bias)?,
+                Some(_) => Linear::empty(),
+            },
+            experts,
             mlp_after: norm(after, &names.mlp_after)?,
+        })
+    }
+
+    fn experts(&self, experts: Experts, names: &ExpertNames) -> Result<ExpertLayer, EngineError> {
+        let hidden = self.config.hidden;
+        let mlp = |expert, inside: usize| -> Result<[Linear; 2], EngineError> {
+            let [gate, up, down] = names.mlp(expert);
+            let up = self.linear(&[&gate, &up], &[inside, inside], hidden, false)?;
+            Ok([up, self.linear(&[&down], &[hidden], inside, false)?])
+        };
+        // What chooses and weighs stays in floating point in every precision.
+        let dense = |name: &str, outputs: usize| -> Result<Linear, EngineError> {
+            let name = format!("{name}.weight");
+            let values = self.source.values(&name, &[outputs, hidden])?;
+            Ok(Linear { outputs, inputs: hidden, weights: self.weights(&name, values)?, bias: None })
+        };
+        let shared = match experts.shared {
+            Some(inside) => Some((mlp(None, inside)?, dense(&names.shared_gate, 1)?)),
+            None => None,
+        };
+        let all = (0..experts.count).map(|expert| mlp(Some(expert), experts.intermediate));
+        Ok(ExpertLayer {
+            router: dense(&names.router, experts.count)?,
+            experts: all.collect::<Result<_, _>>()?,
+            chosen: experts.chosen,
+            normalised: experts.normalised,
+            shared,
         })
     }
 

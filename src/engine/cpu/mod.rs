@@ -6,6 +6,7 @@ mod attention;
 mod calibration;
 mod engine;
 mod entry;
+mod experts;
 mod forward;
 mod kv_cache;
 mod linear;

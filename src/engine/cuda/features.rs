@@ -14,6 +14,7 @@ pub(super) fn check(config: &ModelConfig) -> Result<(), EngineError> {
         (features.attention_cap.is_some() || features.logits_cap.is_some(), "soft caps"),
         (config.activation == Activation::GeluTanhGated, "gated gelu"),
         (features.norms == NormPlaces::Both, "norms in front and behind"),
+        (features.experts.is_some(), "experts"),
         (features.parallel_residual && adds_changed_rows(config), "attention and MLP side by side, changed"),
     ]
     .into_iter()
@@ -40,17 +41,18 @@ mod tests {
 
     #[test]
     fn a_family_that_no_kernel_computes_is_refused_by_name() {
+        let refused_ones = [Family::Gemma2, Family::Gemma3, Family::Qwen2Moe, Family::Qwen3Moe];
         for family in family::ALL {
             let refused = check(&ModelConfig::example(family).unwrap()).map_err(|error| error.to_string());
             match refused {
-                Ok(()) => assert!(![Family::Gemma2, Family::Gemma3].contains(&family), "{family}"),
+                Ok(()) => assert!(!refused_ones.contains(&family), "{family}"),
                 Err(error) => {
-                    assert!([Family::Gemma2, Family::Gemma3].contains(&family), "{error}");
+                    assert!(refused_ones.contains(&family), "{error}");
                     assert!(error.contains(family.name()) && error.contains("--engine cpu"), "{error}");
                 }
             }
         }
-        let late = LayerKind { windowed: false, rotated: true };
+        let late = LayerKind { windowed: false, ..LayerKind::USUAL };
         let features = Features { layers: vec![late, LayerKind::USUAL], ..Features::default() };
         let config = ModelConfig { features, ..ModelConfig::example(Family::Qwen2).unwrap() };
         assert!(check(&config).unwrap_err().to_string().contains("some layers only"));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::facts::{CandleModel, FusedTensor, Names, TokenizerFacts};
-use super::features::{Features, LayerKind, QueryKeyNorm};
+use super::features::{Experts, Features, LayerKind, QueryKeyNorm};
 use super::fields::Fields;
 use crate::EngineError;
 
@@ -240,8 +240,12 @@ impl ModelConfig {
     pub fn parameters(&self) -> u64 {
         let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let projections = if self.activation.is_gated() { 3 } else { 2 };
-        let block = self.hidden * (2 * q + 2 * kv) + projections * self.hidden * self.intermediate;
-        (self.layers * block) as u64 + self.table_parameters()
+        let attention = self.hidden * (2 * q + 2 * kv);
+        let mlp = |layer| match self.experts_of(layer) {
+            Some(experts) => experts.parameters(self.hidden),
+            None => projections * self.hidden * self.intermediate,
+        };
+        (0..self.layers).map(|layer| (attention + mlp(layer)) as u64).sum::<u64>() + self.table_parameters()
     }
 
     /// Of them, the weights of the embedding and the output projection.
@@ -258,6 +262,11 @@ impl ModelConfig {
     /// Tokens that a layer's attention sees back, itself included; `None` sees all.
     pub fn window_of(&self, layer: usize) -> Option<usize> {
         self.sliding_window.filter(|_| self.layer_kind(layer).windowed)
+    }
+
+    /// The experts of a layer, where it has them.
+    pub fn experts_of(&self, layer: usize) -> Option<Experts> {
+        self.features.experts.filter(|_| !self.layer_kind(layer).dense)
     }
 
     /// Elements of a head that are rotated.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::config::{Family, ModelConfig, PositionKind};
 use super::family;
+use super::features::Experts;
 use super::fields::{Fields, damaged};
 use crate::EngineError;
 use crate::fault::Fault;
@@ -55,6 +56,11 @@ impl ModelConfig {
         let rotated = self.rotated_elements();
         if matches!(self.position, PositionKind::Rotary { .. }) && !rotated.is_multiple_of(2) {
             return Err(damaged(format!("{file}: rotary positions need an even head dimension, not {rotated}")));
+        }
+        if let Some(Experts { count, chosen, intermediate, .. }) = self.features.experts
+            && (chosen == 0 || chosen > count || intermediate == 0)
+        {
+            return Err(damaged(format!("{file}: {chosen} of {count} experts of width {intermediate} cannot be")));
         }
         if self.sliding_window == Some(0) {
             return Err(damaged(format!("{file}: the sliding window is 0 tokens")));

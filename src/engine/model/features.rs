@@ -30,11 +30,37 @@ pub struct LayerKind {
     pub windowed: bool,
     /// Whether its queries and keys are rotated by their positions.
     pub rotated: bool,
+    /// Whether it has one MLP, in a model of experts.
+    #[serde(default)]
+    pub dense: bool,
 }
 
 impl LayerKind {
     /// Layers of families whose layers are all alike.
-    pub const USUAL: Self = Self { windowed: true, rotated: true };
+    pub const USUAL: Self = Self { windowed: true, rotated: true, dense: false };
+}
+
+/// MLPs of which a router chooses some for each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many of them a row goes through.
+    pub chosen: usize,
+    /// Width inside each.
+    pub intermediate: usize,
+    /// Whether the weights of the chosen are made to sum to 1.
+    pub normalised: bool,
+    /// Width inside one more MLP that every row goes through, times a gate of its own.
+    pub shared: Option<usize>,
+}
+
+impl Experts {
+    /// Weights of a layer's router, experts and shared MLP with its gate, at this width of the residual stream.
+    pub fn parameters(&self, hidden: usize) -> usize {
+        let shared = self.shared.map_or(0, |width| 3 * hidden * width + hidden);
+        self.count * (hidden + 3 * hidden * self.intermediate) + shared
+    }
 }
 
 /// What a model computes beyond the plain decoder; the default is nothing.
@@ -69,6 +95,8 @@ pub struct Features {
     pub residual_scale: Option<f64>,
     /// Divisor of the logits.
     pub logits_divisor: Option<f64>,
+    /// Experts in place of one MLP, in all layers that are not dense.
+    pub experts: Option<Experts>,
 }
 
 impl Features {
@@ -93,6 +121,7 @@ impl Features {
             (self.embedding_scale.is_some(), "an embedding scale"),
             (self.residual_scale.is_some(), "a residual scale"),
             (self.logits_divisor.is_some(), "a divisor of the logits"),
+            (self.experts.is_some(), "experts"),
         ];
         all.into_iter().filter_map(|(there, words)| there.then_some(words)).collect()
     }

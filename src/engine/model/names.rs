@@ -1,6 +1,7 @@
 //! The names of a model's tensors, in Hugging Face's spelling, and the shapes that go with them.
 
 use super::config::{Family, ModelConfig, NormKind, PositionKind};
+use super::features::Experts;
 
 /// The tensors of one block, without `.weight` and `.bias`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,25 @@ pub struct BlockNames {
     pub down: String,
     /// The norm behind the MLP, where there is one.
     pub mlp_after: String,
+}
+
+/// The tensors of a layer's experts, without `.weight`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpertNames {
+    /// The router.
+    pub router: String,
+    /// The gate of the shared MLP.
+    pub shared_gate: String,
+    shared: String,
+    experts: String,
+}
+
+impl ExpertNames {
+    /// gate, up and down of an expert; of the shared MLP where that is `None`.
+    pub fn mlp(&self, expert: Option<usize>) -> [String; 3] {
+        let prefix = expert.map_or_else(|| self.shared.clone(), |number| format!("{}.{number}", self.experts));
+        ["gate_proj", "up_proj", "down_proj"].map(|part| format!("{prefix}.{part}"))
+    }
 }
 
 /// The names of a model's tensors, under the prefix that the files at hand use.
@@ -86,6 +106,17 @@ impl TensorNames {
         }
     }
 
+    /// The experts of one block.
+    pub fn experts(&self, layer: usize) -> ExpertNames {
+        let name = |rest: &str| self.in_block(layer, rest);
+        ExpertNames {
+            router: name("mlp.gate"),
+            shared_gate: name("mlp.shared_expert_gate"),
+            shared: name("mlp.shared_expert"),
+            experts: name("mlp.experts"),
+        }
+    }
+
     /// Something in a block by its name there.
     pub(super) fn in_block(&self, layer: usize, name: &str) -> String {
         format!("{}{}.{layer}.{name}", self.prefix, self.family.entry().names.blocks)
@@ -95,7 +126,7 @@ impl TensorNames {
     /// may claim more blocks than fit into memory, and the first that is missing ends the search.
     pub fn tensors(self, config: &ModelConfig) -> impl Iterator<Item = (String, Vec<usize>)> {
         let outside = self.outside_blocks(config);
-        outside.into_iter().chain((0..config.layers).flat_map(move |layer| in_block(config, &self.block(layer))))
+        outside.into_iter().chain((0..config.layers).flat_map(move |layer| in_block(config, layer, &self)))
     }
 
     fn outside_blocks(&self, config: &ModelConfig) -> Tensors {
@@ -114,7 +145,8 @@ impl TensorNames {
 
 type Tensors = Vec<(String, Vec<usize>)>;
 
-fn in_block(config: &ModelConfig, names: &BlockNames) -> Tensors {
+fn in_block(config: &ModelConfig, layer: usize, names: &TensorNames) -> Tensors {
+    let (experts, names) = (names.experts(layer), &names.block(layer));
     let (hidden, inside) = (config.hidden, config.intermediate);
     let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
     let layered = config.norm == NormKind::Layer;
@@ -131,10 +163,25 @@ fn in_block(config: &ModelConfig, names: &BlockNames) -> Tensors {
     for (norm, width) in norms(config, names) {
         tensors.extend(with_bias(norm, vec![width], layered));
     }
-    for up in &names.up {
-        tensors.extend(with_bias(up, vec![inside, hidden], config.mlp_bias));
+    let Some(Experts { count, intermediate, shared, .. }) = config.experts_of(layer) else {
+        for up in &names.up {
+            tensors.extend(with_bias(up, vec![inside, hidden], config.mlp_bias));
+        }
+        tensors.extend(with_bias(&names.down, vec![hidden, inside], config.mlp_bias));
+        return tensors;
+    };
+    let mut mlp = |expert, inside| {
+        let [gate, up, down] = experts.mlp(expert);
+        for (name, shape) in [(gate, vec![inside, hidden]), (up, vec![inside, hidden]), (down, vec![hidden, inside])] {
+            tensors.extend(with_bias(&name, shape, false));
+        }
+    };
+    (0..count).for_each(|expert| mlp(Some(expert), intermediate));
+    if let Some(inside) = shared {
+        mlp(None, inside);
+        tensors.extend(with_bias(&experts.shared_gate, vec![1, hidden], false));
     }
-    tensors.extend(with_bias(&names.down, vec![hidden, inside], config.mlp_bias));
+    tensors.extend(with_bias(&experts.router, vec![count, hidden], false));
     tensors
 }
 

@@ -12,7 +12,9 @@ mod olmo2;
 mod opt;
 mod phi3;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
+mod qwen3_moe;
 mod rotary_gated;
 mod rotation;
 mod smollm3;
@@ -25,11 +27,13 @@ use super::config::Family;
 pub(super) use rotary_gated::divide_heads;
 
 /// Every family.
-pub const ALL: [Family; 13] = [
+pub const ALL: [Family; 15] = [
     Family::Llama,
     Family::Mistral,
     Family::Qwen2,
     Family::Qwen3,
+    Family::Qwen2Moe,
+    Family::Qwen3Moe,
     Family::SmolLM3,
     Family::Granite,
     Family::Olmo2,

@@ -181,6 +181,7 @@ pub(super) fn with_layers(
     let kind = |(layer, windowed): (usize, &bool)| LayerKind {
         windowed: *windowed || window.is_none(),
         rotated: rotated(layer),
+        dense: false,
     };
     let layers: Vec<LayerKind> = windowed.iter().enumerate().map(kind).collect();
     let alike = layers.iter().all(|kind| *kind == LayerKind::USUAL);
