@@ -14,8 +14,7 @@ use super::step_buffers::{CAPTURED_ROWS, StepAddresses, TILE_WORDS, padded_rows}
 use crate::EngineError;
 use crate::batch::{Segment, StepPlan};
 
-/// Steps of up to this many rows use programmatic dependent launch where all kernels are ours. In longer ones the gaps between kernels
-/// matter little.
+/// Steps of up to this many rows use programmatic dependent launch between kernels of ours. In longer ones the gaps matter little.
 const OVERLAPPING_ROWS: usize = 512;
 
 /// What decides a step's launches besides the contents of its arrays.
@@ -101,6 +100,7 @@ impl Model {
         if let Some(graph) = self.graphs.get(&key) {
             return graph.0.launch().map_err(|error| failed("replay a step", error));
         }
+        self.measure_gemms(shape.rows)?;
         // This launch computes the step, and allocates what is allocated at first use: a capture may not allocate.
         self.launch(shape, cache, at)?;
         self.device.synchronize()?;
@@ -160,27 +160,32 @@ impl Model {
         }
     }
 
-    /// The large-batch path, for any rows: GEMMs, attention and element-wise kernels. Where all kernels are ours and the step is short, each
-    /// starts while the previous one ends (programmatic dependent launch) and waits for it before it touches anything but weights.
+    /// The large-batch path, for any rows: GEMMs, attention and element-wise kernels. In short steps a kernel of ours behind one of ours
+    /// starts while that one ends (programmatic dependent launch) and waits for it before it touches anything but weights, and the keys and
+    /// values of earlier steps.
     fn launch_large_batch(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
         let device = &self.device;
         let a = &self.activations;
         let (mut x, mut h, qkv, mut attention) = (a.x.pointer(), a.h.pointer(), a.qkv.pointer(), a.attention.pointer());
         let (up, activation) = (a.up.pointer(), a.activation.pointer());
-        let overlaps = self.overlaps(shape);
-        let rows = Rows { overlaps, ..self.rows(shape, cache, at) };
-        let decode_rows = DecodeRows { overlaps, ..self.decode_rows(shape, at) };
+        let short = shape.rows <= OVERLAPPING_ROWS;
+        let rows = self.rows(shape, cache, at);
+        let decode_rows = DecodeRows { overlaps: short, ..self.decode_rows(shape, at) };
         let (mut count, mut indices) = (rows.count, Some(at.logits_rows));
         self.elementwise.embed(device, &rows, self.weights.embedding, &self.weights.positions, x)?;
-        self.features.scale_embeddings(device, (count, overlaps), x)?;
+        self.features.scale_embeddings(device, (count, short), x)?;
+        // Whether a kernel of ours was launched last.
+        let mut ours = true;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             let is_last = index + 1 == self.weights.layers.len();
             let (keys, values) = cache.layer(index);
-            let input = self.normed((count, overlaps), x, &layer.attention_norm, h)?;
-            self.linear(&layer.qkv, (count, overlaps), input, qkv, Epilogue::Store)?;
-            self.features.norm_queries_keys(device, (count, overlaps), qkv, layer.query_key_norms.as_ref())?;
+            let input = self.normed((count, short && ours), x, &layer.attention_norm, h)?;
+            ours |= input != x;
+            ours = self.linear(&layer.qkv, (count, short && ours), input, qkv, Epilogue::Store)?;
+            self.features.norm_queries_keys(device, (count, short && ours), qkv, layer.query_key_norms.as_ref())?;
             let positions = &self.weights.positions;
             let rotation = (positions, self.config.layer_kind(index).rotated);
+            let rows = Rows { overlaps: short && ours, ..rows };
             if !self.features.rope_and_store_kv(device, &rows, rotation, qkv, (keys, values))? {
                 self.elementwise.rope_and_store_kv(device, &rows, positions, qkv, keys, values)?;
             }
@@ -189,33 +194,27 @@ impl Model {
             }
             let paged = PagedCache { keys, values, tables: cache.tables(), table_stride: cache.table_stride };
             self.attention.decode(device, qkv, paged, &decode_rows, attention)?;
-            self.attention.prefill(device, qkv, paged, (at.tiles, shape.tiles), attention, overlaps)?;
+            self.attention.prefill(device, qkv, paged, (at.tiles, shape.tiles), attention, short)?;
             if is_last && shape.logits_rows() < count {
                 // After the last keys and values, only rows whose logits are needed go on. h and qkv are free by now, and x will be.
-                let logits_rows = (shape.logits_rows(), overlaps);
+                let logits_rows = (shape.logits_rows(), short);
                 self.elementwise.gather_rows(device, logits_rows, at.logits_rows, (x, attention), (h, qkv))?;
                 (x, h, attention) = (h, x, qkv);
                 (count, indices) = (shape.logits_rows(), None);
             }
             // Side by side, the MLP reads what attention read: before attention's output is added.
             let parallel = self.config.features.parallel_residual;
-            let mut input = if parallel { self.normed((count, overlaps), x, &layer.mlp_norm, h)? } else { x };
-            self.add_linear((&layer.output, layer.attention_after.as_ref()), (count, overlaps), attention, x, h)?;
+            let mut input = if parallel { self.normed((count, short), x, &layer.mlp_norm, h)? } else { x };
+            ours = self.add_linear((&layer.output, layer.attention_after.as_ref()), (count, short), attention, x, h)?;
             if !parallel {
-                input = self.normed((count, overlaps), x, &layer.mlp_norm, h)?;
+                input = self.normed((count, short && ours), x, &layer.mlp_norm, h)?;
+                ours |= input != x;
             }
-            if self.up_epilogue == Epilogue::Store {
-                self.linear(&layer.up, (count, overlaps), input, up, Epilogue::Store)?;
-                let elements = count * self.config.intermediate;
-                if !self.features.gelu(device, (elements, overlaps), up, activation)? {
-                    self.elementwise.activate(device, (count, overlaps), up, activation)?;
-                }
-            } else {
-                self.linear(&layer.up, (count, overlaps), input, activation, self.up_epilogue)?;
-            }
-            self.add_linear((&layer.down, layer.mlp_after.as_ref()), (count, overlaps), activation, x, h)?;
+            ours = self.mlp_up(&layer.up, (count, short && ours), input, (up, activation))?;
+            let down = (&layer.down, layer.mlp_after.as_ref());
+            ours = self.add_linear(down, (count, short && ours), activation, x, h)?;
         }
-        self.sample(shape, at, (x, h), indices)
+        self.sample(shape, at, (x, h), (indices, ours))
     }
 
     /// The norm of x in h, or x itself where the layer has no such norm.
@@ -227,63 +226,90 @@ impl Model {
         Ok(h)
     }
 
-    /// x += linear · input, by way of `scratch` where what is added is normalised or scaled first.
+    /// x += linear · input, by way of `scratch` where what is added is normalised or scaled first. Whether by a kernel of ours last.
     fn add_linear(
         &self,
         (linear, norm): (&Linear, Option<&NormWeights>),
-        rows: (usize, bool),
+        (count, overlaps): (usize, bool),
         input: u64,
         x: u64,
         scratch: u64,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         if !adds_changed_rows(&self.config) {
-            return self.linear(linear, rows, input, x, Epilogue::Add);
+            return self.linear(linear, (count, overlaps), input, x, Epilogue::Add);
         }
-        self.linear(linear, rows, input, scratch, Epilogue::Store)?;
-        self.features.add_rows(&self.device, rows, x, scratch, norm)
+        let ours = self.linear(linear, (count, overlaps), input, scratch, Epilogue::Store)?;
+        self.features.add_rows(&self.device, (count, overlaps && ours), x, scratch, norm)?;
+        Ok(true)
     }
 
-    fn overlaps(&self, shape: &Shape) -> bool {
-        self.own_kernels && shape.rows <= OVERLAPPING_ROWS
+    /// The MLP's first GEMM and its non-linearity, of h's rows, to `activation`. Whether by a kernel of ours last.
+    fn mlp_up(
+        &self,
+        linear: &Linear,
+        (count, overlaps): (usize, bool),
+        h: u64,
+        (up, activation): (u64, u64),
+    ) -> Result<bool, EngineError> {
+        let epilogue = self.up_epilogue_of(linear, count);
+        if epilogue != Epilogue::Store {
+            return self.linear(linear, (count, overlaps), h, activation, epilogue);
+        }
+        let overlaps = self.linear(linear, (count, overlaps), h, up, Epilogue::Store)? && overlaps;
+        if !self.features.gelu(&self.device, (count * self.config.intermediate, overlaps), up, activation)? {
+            self.elementwise.activate(&self.device, (count, overlaps), up, activation)?;
+        }
+        Ok(true)
     }
 
+    /// What the MLP's first GEMM does with its sums: few rows may have the gates applied where many do not.
+    fn up_epilogue_of(&self, linear: &Linear, rows: usize) -> Epilogue {
+        let gated = self.gemm(linear, (rows, false), 0, 0, Epilogue::Gate);
+        if self.matmul.applies_gates(&gated, self.reduction) { Epilogue::Gate } else { self.up_epilogue }
+    }
+
+    /// A linear layer; `overlaps` where it is computed by a kernel of ours. Whether it was.
     fn linear(
         &self,
         linear: &Linear,
-        (rows, overlaps): (usize, bool),
+        rows: (usize, bool),
         x: u64,
         y: u64,
         epilogue: Epilogue,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
+        self.matmul.launch(&self.device, &self.gemm(linear, rows, x, y, epilogue), self.reduction)
+    }
+
+    fn gemm(&self, linear: &Linear, (rows, overlaps): (usize, bool), x: u64, y: u64, epilogue: Epilogue) -> Gemm {
         let Linear { outputs, inputs, weights, bias, .. } = *linear;
-        let gemm = Gemm { rows, outputs, inputs, weights, bias, x, y, epilogue, f32_output: false, overlaps };
-        self.matmul.launch(&self.device, &gemm, self.reduction)
+        Gemm { rows, outputs, inputs, weights, bias, x, y, epilogue, f32_output: false, overlaps }
     }
 
     /// Logits of rows of normalised states, element `[rows, hidden]`, which [`Model::enqueue_reading`] left.
     pub(crate) fn logits_from(&self, states: u64, rows: usize) -> Result<(), EngineError> {
-        self.project(states, rows, false)
+        self.project(states, rows, false).map(|_| ())
     }
 
-    fn project(&self, x: u64, rows: usize, overlaps: bool) -> Result<(), EngineError> {
+    fn project(&self, x: u64, rows: usize, overlaps: bool) -> Result<bool, EngineError> {
         let Linear { outputs, inputs, weights, bias, .. } = self.weights.head;
         let (y, epilogue, f32_output) = (self.activations.logits.pointer(), Epilogue::Store, true);
         let gemm = Gemm { rows, outputs, inputs, weights, bias, x, y, epilogue, f32_output, overlaps };
-        self.matmul.launch(&self.device, &gemm, self.reduction)?;
-        self.features.divide_logits(&self.device, (rows * outputs, overlaps), y)
+        let ours = self.matmul.launch(&self.device, &gemm, self.reduction)?;
+        self.features.divide_logits(&self.device, (rows * outputs, overlaps && ours), y)?;
+        Ok(ours)
     }
 
     /// Logits at the logits indices, in parts where they are many: the host's are copied, from the others the device samples. `indices` names
-    /// the rows of x, or there is none and they are all of x in order; h is free.
+    /// the rows of x, or there is none and they are all of x in order; h is free. `ours`: a kernel of ours was launched last.
     fn sample(
         &mut self,
         shape: &Shape,
         at: &StepAddresses,
         (x, h): (u64, u64),
-        indices: Option<u64>,
+        (indices, mut ours): (Option<u64>, bool),
     ) -> Result<(), EngineError> {
-        let (sampled_on_host, logits_rows, overlaps) =
-            (shape.sampled_on_host, shape.logits_rows(), self.overlaps(shape));
+        let (sampled_on_host, logits_rows) = (shape.sampled_on_host, shape.logits_rows());
+        let short = shape.rows <= OVERLAPPING_ROWS;
         if let Some(states) = shape.states {
             return self.elementwise.norm(
                 &self.device,
@@ -310,13 +336,14 @@ impl Model {
             let words = (begin * size_of::<i32>()) as u64;
             let first = if indices.is_none() { begin * self.config.hidden * self.element.bytes() } else { 0 };
             let indices = indices.map(|indices| indices + words);
-            // The previous operation may be a copy to the host, which dependent launches do not apply to.
-            self.elementwise.norm(device, (count, false), x + first as u64, indices, &self.weights.final_norm, h)?;
-            self.project(h, count, overlaps)?;
+            let overlaps = short && ours;
+            self.elementwise.norm(device, (count, overlaps), x + first as u64, indices, &self.weights.final_norm, h)?;
+            ours = self.project(h, count, short)?;
             if begin < sampled_on_host {
                 if let Some(logits) = &mut self.host_logits {
                     a.logits.read_later(device, 0, &mut logits[begin * vocabulary..end * vocabulary])?;
                 }
+                ours = false; // a copy
             } else {
                 let sampled = self.step_buffers.sampled.at((begin - sampled_on_host) * size_of::<i32>());
                 let next = self.next_tokens.pointer();
@@ -326,8 +353,9 @@ impl Model {
                     count,
                     sampled,
                     (next, at.logits_slots + words),
-                    overlaps,
+                    short && ours,
                 )?;
+                ours = true;
             }
             begin = end;
         }

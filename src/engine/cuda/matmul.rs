@@ -1,7 +1,7 @@
 //! GEMMs: y = x · Wᵀ (+ bias) (+ y), sums in binary32 or wider; in binary32 on Hopper also with the MLP's gates.
 //!
-//! Binary32 on Hopper is computed by our own kernel (`ops/gemm_f32.rs`), which is faster there than cuBLAS's and more exact; everything
-//! else by cuBLASLt. Its safe wrapper asks the heuristic at every call and turns TF32 on for binary32; this one keeps the
+//! Binary32 on Hopper is computed by our own kernel (`ops/gemm_f32.rs`), which is faster there than cuBLAS's and more exact; half precision of
+//! few rows by another (`ops/gemm_few.rs`) where that is found to be faster; everything else by cuBLASLt. Its safe wrapper asks the heuristic at every call and turns TF32 on for binary32; this one keeps the
 //! algorithm of each shape and computes IEEE binary32.
 
 use std::collections::HashMap;
@@ -14,8 +14,10 @@ use cudarc::cublaslt::sys::{self, cudaDataType_t as DataType};
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
+use super::ops::compare::Compare;
 pub(crate) use super::ops::gemm_f32::{Epilogue, Gemm, Reduction};
 use super::ops::gemm_f32::{GemmF32, reads, supports};
+use super::ops::gemm_few::{GemmFew, MAX_ROWS};
 use crate::EngineError;
 
 /// Scratch memory that an algorithm may use; what NVIDIA recommends on Hopper.
@@ -27,10 +29,22 @@ const INVARIANT_ROWS: usize = 1024;
 /// Rows and outputs of the GEMMs that are run only to have kernels loaded.
 const SMALL: (usize, usize) = (16, 128);
 
+mod choice;
 mod invariance;
-pub(crate) use invariance::Trial;
+pub(crate) use choice::Trial;
 
-/// cuBLASLt with the algorithms found so far, and our own kernel where the GPU supports it.
+/// How a GEMM is computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way {
+    /// By an algorithm of cuBLASLt.
+    Library(sys::cublasLtMatmulAlgo_t),
+    /// By [`GemmF32`].
+    F32,
+    /// By one of [`GemmFew`]'s tiles.
+    Few(usize),
+}
+
+/// cuBLASLt with the algorithms found so far, and our own kernels where the GPU supports them.
 #[derive(Debug)]
 pub(crate) struct Matmul {
     handle: sys::cublasLtHandle_t,
@@ -38,7 +52,10 @@ pub(crate) struct Matmul {
     element: ElementType,
     /// For binary32 on Hopper.
     own: Option<GemmF32>,
-    algorithms: Mutex<HashMap<Shape, sys::cublasLtMatmulAlgo_t>>,
+    /// For half precision.
+    few: Option<GemmFew>,
+    compare: Compare,
+    ways: Mutex<HashMap<Shape, Way>>,
 }
 
 // SAFETY: the handle may be used from any thread.
@@ -70,14 +87,23 @@ impl Shape {
 }
 
 impl Matmul {
-    /// Opens cuBLASLt, and compiles or finds our own kernel.
+    /// Opens cuBLASLt, and compiles or finds our own kernels.
     pub(crate) fn open(device: &Device, element: ElementType) -> Result<Self, EngineError> {
         // cuBLASLt asks the thread's context for its limits.
         device.bind()?;
         let handle = result::create_handle().map_err(|error| failed("open", error))?;
         let workspace = Buffer::new(device, WORKSPACE_BYTES)?;
         let own = if element == ElementType::F32 { GemmF32::load(device)? } else { None };
-        Ok(Self { handle, workspace, element, own, algorithms: Mutex::new(HashMap::new()) })
+        let few = GemmFew::load(device, element)?;
+        Ok(Self {
+            handle,
+            workspace,
+            element,
+            own,
+            few,
+            compare: Compare::load(device)?,
+            ways: Mutex::new(HashMap::new()),
+        })
     }
 
     /// Whether our own kernel computes every GEMM of these numbers of inputs.
@@ -85,19 +111,30 @@ impl Matmul {
         self.own.is_some() && inputs.iter().all(|inputs| reads(*inputs))
     }
 
-    /// Enqueues a GEMM.
-    pub(crate) fn launch(&self, device: &Device, gemm: &Gemm, reduction: Reduction) -> Result<(), EngineError> {
+    /// Enqueues a GEMM. Whether by a kernel of ours, behind which the next may be launched to overlap it.
+    pub(crate) fn launch(&self, device: &Device, gemm: &Gemm, reduction: Reduction) -> Result<bool, EngineError> {
         if gemm.rows == 0 {
-            return Ok(());
+            return Ok(false);
         }
-        if let Some(kernel) = self.own.as_ref().filter(|_| supports(gemm)) {
-            return kernel.launch(device, gemm, reduction);
+        let way = self.way(gemm, reduction)?;
+        self.launch_by(device, gemm, &way, reduction)?;
+        Ok(!matches!(way, Way::Library(_)))
+    }
+
+    /// Whether few rows of this GEMM, which has gates, are computed with them.
+    pub(crate) fn applies_gates(&self, gemm: &Gemm, reduction: Reduction) -> bool {
+        self.ways().contains_key(&Shape::of(gemm, bucket(gemm.rows), reduction))
+    }
+
+    fn launch_by(&self, device: &Device, gemm: &Gemm, way: &Way, reduction: Reduction) -> Result<(), EngineError> {
+        match (way, &self.own, &self.few) {
+            (Way::F32, Some(kernel), _) => kernel.launch(device, gemm, reduction),
+            (Way::Few(tile), _, Some(kernels)) => kernels.launch(device, gemm, *tile),
+            (Way::Library(algorithm), ..) => self.call(device, gemm, algorithm).map_err(|error| {
+                failed(&format!("multiply {} rows by [{}, {}]", gemm.rows, gemm.outputs, gemm.inputs), error)
+            }),
+            _ => unreachable!("{way:?} of a kernel that was not loaded"),
         }
-        assert!(gemm.epilogue != Epilogue::Gate, "{gemm:?} is supported by our own kernel only");
-        let algorithm = self.algorithm(gemm, reduction)?;
-        self.call(device, gemm, &algorithm).map_err(|error| {
-            failed(&format!("multiply {} rows by [{}, {}]", gemm.rows, gemm.outputs, gemm.inputs), error)
-        })
     }
 
     /// Finds the algorithms of GEMMs like these, and has cuBLASLt load their kernels, which it otherwise does at first use: for
@@ -116,7 +153,7 @@ impl Matmul {
             // A bias needs a valid address, or cuBLASLt finds no algorithm.
             let bias = if gemm.bias == 0 { 0 } else { scratch.at(sizes[0] + sizes[1] + sizes[2]) };
             let gemm = Gemm { bias, ..*gemm };
-            let algorithm = self.algorithm(&gemm, reduction)?;
+            let way = self.way(&gemm, reduction)?;
             let small = Gemm {
                 rows: gemm.rows.min(rows),
                 outputs: gemm.outputs.min(outputs),
@@ -126,7 +163,7 @@ impl Matmul {
                 ..gemm
             };
             // An algorithm that does not support so small a GEMM is loaded at first use after all.
-            let _ = self.call(device, &small, &algorithm);
+            let _ = self.launch_by(device, &small, &way, reduction);
         }
         device.synchronize()
     }
@@ -158,31 +195,35 @@ impl Matmul {
         }
     }
 
-    fn algorithm(&self, gemm: &Gemm, reduction: Reduction) -> Result<sys::cublasLtMatmulAlgo_t, EngineError> {
+    fn way(&self, gemm: &Gemm, reduction: Reduction) -> Result<Way, EngineError> {
+        if self.own.as_ref().is_some_and(|_| supports(gemm)) {
+            return Ok(Way::F32);
+        }
         let invariant = reduction == Reduction::Invariant;
-        let mut algorithms = self.algorithms();
+        let mut ways = self.ways();
         let mut shape = Shape::of(gemm, bucket(gemm.rows), reduction);
         // In invariant mode the one for many rows, unless one with its bits was found for few (`make_invariant`).
-        if invariant && !algorithms.contains_key(&shape) {
+        if invariant && !ways.contains_key(&shape) {
             shape.rows = INVARIANT_ROWS;
         }
-        if let Some(algorithm) = algorithms.get(&shape) {
-            return Ok(*algorithm);
+        if let Some(way) = ways.get(&shape) {
+            return Ok(*way);
         }
+        assert!(gemm.epilogue != Epilogue::Gate, "{gemm:?} is supported by our own kernels only");
         let typical = Gemm { rows: shape.rows, ..*gemm };
         let candidates = self.ask(&typical, invariant).map_err(|error| failed("choose an algorithm", error))?;
         let unsupported = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
         let algorithm = *candidates.first().ok_or_else(|| failed("choose an algorithm", unsupported))?;
-        algorithms.insert(shape, algorithm);
-        Ok(algorithm)
+        ways.insert(shape, Way::Library(algorithm));
+        Ok(Way::Library(algorithm))
     }
 
-    fn algorithms(&self) -> std::sync::MutexGuard<'_, HashMap<Shape, sys::cublasLtMatmulAlgo_t>> {
-        self.algorithms.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn ways(&self) -> std::sync::MutexGuard<'_, HashMap<Shape, Way>> {
+        self.ways.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn keep(&self, shape: Shape, algorithm: sys::cublasLtMatmulAlgo_t) {
-        self.algorithms().insert(shape, algorithm);
+    fn keep(&self, shape: Shape, way: Way) {
+        self.ways().insert(shape, way);
     }
 
     /// The heuristic's choices, the best first; in invariant mode those that do not split the sum.
@@ -267,6 +308,11 @@ fn bucket(rows: usize) -> usize {
         513..=2048 => rows.next_multiple_of(128),
         _ => rows.next_multiple_of(512),
     }
+}
+
+/// The number of rows whose ways so few rows take; none where ours are not for them.
+pub(crate) fn few(rows: usize) -> Option<usize> {
+    (rows <= MAX_ROWS).then(|| bucket(rows))
 }
 
 /// A GEMM in cuBLASLt's column-major terms: D `[outputs, rows]` = Wᵀ · x.

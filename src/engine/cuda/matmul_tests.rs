@@ -1,14 +1,13 @@
 //! GEMMs on a GPU against binary64, and their throughput.
 
 use super::*;
-use crate::cuda::ops::compare::Compare;
 use crate::cuda::testing::{Guarded, assert_close, gpu, read, rounded, upload, values};
 
 /// With our own kernel where the GPU supports it, or cuBLASLt alone.
 fn open(device: &Device, element: ElementType, alone: bool) -> Matmul {
     let mut matmul = Matmul::open(device, element).unwrap();
     if alone {
-        matmul.own = None;
+        (matmul.own, matmul.few) = (None, None);
     }
     matmul
 }
@@ -51,7 +50,7 @@ fn gemms_match_binary64_and_do_not_depend_on_the_number_of_rows() {
             }
         };
         matmul.prepare(&device, &[like(false), like(true)], Reduction::Invariant).unwrap();
-        let found = matmul.algorithms.lock().unwrap().len();
+        let found = matmul.ways.lock().unwrap().len();
         assert_eq!(found, if matmul.own.is_some() { 0 } else { 2 }, "{element:?}");
         for (outputs, inputs) in [(515, 192), (960, 576), (2560, 2048)] {
             let most = 1319;
@@ -200,7 +199,7 @@ impl Kind {
     }
 
     fn trial(&self) -> Trial<'_> {
-        Trial { gemm: self.gemm, weights: self.weights.iter().map(Buffer::pointer).collect(), y: &self.y }
+        Trial { gemm: self.gemm, gates: false, weights: self.weights.iter().map(Buffer::pointer).collect(), y: &self.y }
     }
 }
 
@@ -208,8 +207,14 @@ impl Kind {
 #[test]
 fn few_rows_take_other_algorithms_and_keep_their_bits() {
     let Some(device) = gpu() else { return };
-    let compare = Compare::load(&device).unwrap();
-    for element in [ElementType::F32, ElementType::F16, ElementType::Bf16] {
+    for (element, alone) in [
+        (ElementType::F32, true),
+        (ElementType::F16, true),
+        (ElementType::F16, false),
+        (ElementType::Bf16, true),
+        (ElementType::Bf16, false),
+    ] {
+        let mut own = 0;
         for (outputs, inputs, epilogue) in [
             (896, 4864, Epilogue::Add),
             (2048, 5632, Epilogue::Add),
@@ -217,12 +222,15 @@ fn few_rows_take_other_algorithms_and_keep_their_bits() {
             (3072, 768, Epilogue::Relu),
         ] {
             let most = 8448;
-            let matmul = open(&device, element, true);
+            let matmul = open(&device, element, alone);
             let kind = Kind::new(&device, (most, outputs, inputs), element, epilogue);
-            matmul.make_invariant(&device, &compare, &kind.x, &[kind.trial()]).unwrap();
-            let reference = matmul.algorithm(&Gemm { rows: 1024, ..kind.gemm }, Reduction::Invariant).unwrap();
-            let of_rows = |rows: usize| matmul.algorithm(&Gemm { rows, ..kind.gemm }, Reduction::Invariant).unwrap();
-            let others = [1, 64, 256].iter().filter(|rows| of_rows(**rows).data != reference.data).count();
+            matmul.make_invariant(&device, &kind.x, &[kind.trial()]).unwrap();
+            let of_rows = |rows: usize| match matmul.way(&Gemm { rows, ..kind.gemm }, Reduction::Invariant).unwrap() {
+                Way::Library(algorithm) => Some(algorithm.data),
+                Way::F32 | Way::Few(_) => None,
+            };
+            let others = [1, 64, 256].iter().filter(|rows| of_rows(**rows) != of_rows(1024)).count();
+            own += [1, 32, 64].iter().filter(|rows| of_rows(**rows).is_none()).count();
             assert!(
                 element == ElementType::F32 || others > 0,
                 "{element:?} [{outputs}, {inputs}]: one algorithm for all"
@@ -246,6 +254,8 @@ fn few_rows_take_other_algorithms_and_keep_their_bits() {
                 );
             }
         }
+        let kernels = open(&device, element, alone).few.is_some();
+        assert_eq!(own > 0, kernels, "{element:?}: our own kernel is the fastest for some, with cuBLASLt's bits");
     }
 }
 
@@ -253,14 +263,13 @@ fn few_rows_take_other_algorithms_and_keep_their_bits() {
 #[test]
 fn gated_gemms_are_found_invariant() {
     let Some(device) = gpu() else { return };
-    let compare = Compare::load(&device).unwrap();
     let matmul = open(&device, ElementType::F32, false);
     if matmul.own.is_none() {
         return crate::skip::skip("gpu-gemm", "this GPU has no kernel of our own for binary32 GEMMs");
     }
     for (outputs, inputs) in [(768, 256), (11264, 2048)] {
         let kind = Kind::new(&device, (5216, outputs, inputs), ElementType::F32, Epilogue::Gate);
-        matmul.make_invariant(&device, &compare, &kind.x, &[kind.trial()]).unwrap();
+        matmul.make_invariant(&device, &kind.x, &[kind.trial()]).unwrap();
     }
 }
 
@@ -268,19 +277,18 @@ fn gated_gemms_are_found_invariant() {
 #[test]
 fn other_bits_are_noticed() {
     let Some(device) = gpu() else { return };
-    let compare = Compare::load(&device).unwrap();
     let matmul = open(&device, ElementType::F16, true);
     let kind = Kind::new(&device, (1319, 896, 4864), ElementType::F16, Epilogue::Store);
     let trial = kind.trial();
-    let bench = invariance::Bench::new(&matmul, &device, &compare, &kind.x, &trial);
-    invariance::fill(&device, &kind.x, ElementType::F16, 256 * 4864).unwrap();
+    let bench = choice::Bench::new(&matmul, &device, &kind.x, &trial);
+    choice::fill(&device, &kind.x, ElementType::F16, 256 * 4864).unwrap();
     let all = matmul.ask(&Gemm { rows: 16, ..bench.gemm(16, 0, 0) }, false).unwrap();
     let Some(split) = all.iter().find(|algorithm| splits(algorithm) > 1) else {
         return crate::skip::skip("gpu-split", "cuBLASLt splits no sum of 4,864 here");
     };
     let whole = matmul.ask(&Gemm { rows: 1024, ..bench.gemm(1024, 0, 0) }, true).unwrap();
-    assert!(bench.is_invariant(Some(&whole[0])).unwrap());
-    assert!(!bench.same(Some(split), 16).unwrap());
+    assert!(bench.is_invariant(&Way::Library(whole[0])).unwrap());
+    assert!(!bench.same(&Way::Library(*split), 16).unwrap());
 }
 
 /// Which unsplit algorithms give the bits of the invariant one where rows are few, and how long each takes.
@@ -331,15 +339,18 @@ fn measure_f16_gemms() {
                 launch(copy);
                 Ok(())
             };
-            let seconds = || invariance::seconds_of(&device, launches, of_one).unwrap().unwrap();
+            let seconds = || choice::seconds_of(&device, launches, of_one).unwrap().unwrap();
             (0..5).map(|_| f64::from(seconds()) * 1e6).fold(f64::MAX, f64::min)
         };
-        let reference = matmul.algorithm(&gemm(1024, 0), Reduction::Invariant).unwrap();
+        let Way::Library(reference) = matmul.way(&gemm(1024, 0), Reduction::Invariant).unwrap() else {
+            panic!("cuBLASLt is alone");
+        };
         matmul.call(&device, &gemm(256, 0), &reference).unwrap();
         let want = y.bytes(&device);
         for rows in [1, 8, 24, 64, 80, 128, 256] {
-            let fast = time(&|copy| matmul.launch(&device, &gemm(rows, copy), Reduction::Fastest).unwrap());
-            let invariant = time(&|copy| matmul.launch(&device, &gemm(rows, copy), Reduction::Invariant).unwrap());
+            let fast = time(&|copy| assert!(!matmul.launch(&device, &gemm(rows, copy), Reduction::Fastest).unwrap()));
+            let invariant =
+                time(&|copy| assert!(!matmul.launch(&device, &gemm(rows, copy), Reduction::Invariant).unwrap()));
             let begin = std::time::Instant::now();
             let candidates = matmul.ask(&gemm(bucket(rows), 0), true).unwrap();
             let asked = begin.elapsed();

@@ -10,10 +10,9 @@ use super::device::Device;
 use super::element::ElementType;
 use super::features;
 use super::layer::{Layer, Linear};
-use super::matmul::{Epilogue, Gemm, Matmul, Reduction, Trial};
+use super::matmul::{Epilogue, Gemm, Matmul, Reduction, Trial, few};
 use super::ops::argmax::{self, Argmax};
 use super::ops::attention::Attention;
-use super::ops::compare::Compare;
 use super::ops::decode::{self, Decode, HeadRef, LayerRef, NormRef};
 use super::ops::elementwise::{Elementwise, NormWeights};
 use super::ops::features::{FeatureKernels, adds_changed_rows};
@@ -62,8 +61,6 @@ pub(crate) struct Model {
     pub(super) attention: Attention,
     pub(super) argmax: Argmax,
     pub(super) matmul: Matmul,
-    /// Whether every kernel of the large-batch path is ours.
-    pub(super) own_kernels: bool,
     /// What the MLP's first GEMM does with its sums; where it only stores them, a kernel of its own activates them.
     pub(super) up_epilogue: Epilogue,
     /// The small-batch path, where its order of summation may differ from the large-batch path's.
@@ -78,6 +75,8 @@ pub(crate) struct Model {
     pub(super) host_logits: Option<Pinned<f32>>,
     /// Captured decode steps, by rows and longest attention.
     pub(super) graphs: HashMap<(usize, usize), Graph>,
+    /// Numbers of rows for which the fastest GEMMs have been found.
+    measured_rows: Vec<usize>,
 }
 
 /// A captured step.
@@ -190,9 +189,8 @@ impl Model {
         let step_buffers =
             StepBuffers::new(&device, limits.rows(), limits.logits_rows().max(limits.prefill_rows), tiles)?;
         if reduction == Reduction::Invariant {
-            let compare = Compare::load(&device)?;
             let trials = trials(&config, limits, up_epilogue, &weights, &activations);
-            matmul.make_invariant(&device, &compare, &activations.activation, &trials)?;
+            matmul.make_invariant(&device, &activations.activation, &trials)?;
         }
         let next_tokens = Buffer::new(&device, (limits.slots + 1) * size_of::<i32>())?;
         next_tokens.fill(&device, 0)?;
@@ -205,7 +203,6 @@ impl Model {
             attention,
             argmax,
             matmul,
-            own_kernels,
             up_epilogue,
             decode,
             reduction,
@@ -215,6 +212,7 @@ impl Model {
             next_tokens,
             host_logits: None,
             graphs: HashMap::new(),
+            measured_rows: Vec::new(),
             device,
         })
     }
@@ -250,6 +248,18 @@ impl Model {
         decode.set_layers(&self.device, &layers)
     }
 
+    /// Finds the fastest GEMMs for decode steps of few rows, between two steps and once for each number of rows that share them.
+    pub(super) fn measure_gemms(&mut self, rows: usize) -> Result<(), EngineError> {
+        let Some(rows) = few(rows).filter(|_| self.reduction == Reduction::Fastest) else { return Ok(()) };
+        if self.measured_rows.contains(&rows) {
+            return Ok(());
+        }
+        self.measured_rows.push(rows);
+        self.device.synchronize()?;
+        let trials = trials(&self.config, self.limits, self.up_epilogue, &self.weights, &self.activations);
+        self.matmul.make_fastest(&self.device, &self.activations.activation, &trials, rows)
+    }
+
     /// Logits `[rows, vocabulary]` of the last collected step's `sampled_on_host`.
     pub(crate) fn host_logits(&self, rows: usize) -> &[f32] {
         self.host_logits.as_ref().map_or(&[], |logits| &logits[..rows * self.config.vocabulary])
@@ -276,12 +286,14 @@ fn trials<'a>(
         [&activations.up, &activations.qkv].into_iter().fold(logits, |a, b| if b.bytes() > a.bytes() { b } else { a });
     let trial = |gemm: Gemm, linears: Vec<Linear>, y: &'a Buffer| {
         let bias = linears.first().map_or(0, |linear| linear.bias);
-        Trial { gemm: Gemm { bias, ..gemm }, weights: linears.iter().map(|linear| linear.weights).collect(), y }
+        let weights = linears.iter().map(|linear| linear.weights).collect();
+        Trial { gemm: Gemm { bias, ..gemm }, gates: false, weights, y }
     };
+    let gates = config.activation == Activation::SiluGated && up_epilogue == Epilogue::Store;
     [
         trial(qkv, of_layers(|layer| &layer.qkv), y),
         trial(output, of_layers(|layer| &layer.output), y),
-        trial(up, of_layers(|layer| &layer.up), y),
+        Trial { gates, ..trial(up, of_layers(|layer| &layer.up), y) },
         trial(down, of_layers(|layer| &layer.down), y),
         trial(Gemm { rows: activations.logits_rows, ..head }, vec![weights.head], logits),
     ]

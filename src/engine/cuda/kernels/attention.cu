@@ -43,8 +43,8 @@ extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, HEAD_DIM <= 64 ? 3
     element* key_tile = query_tile + PREFILL_ROWS * PADDED;
     element* value_tile = key_tile + BLOCK_TOKENS * PADDED;
 
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     int kv_head = blockIdx.x % KV_HEADS;
     int4 tile = tiles[gridDim.x / KV_HEADS - 1 - blockIdx.x / KV_HEADS];
     int first_row = tile.x, rows = tile.y, first = tile.w;
@@ -209,6 +209,7 @@ struct CachedTensors {
     element* out;
     static constexpr bool KV_IN_QKV = false;
 
+    __device__ __forceinline__ void wait() const { wait_for_previous_kernel(); }
     __device__ __forceinline__ void load(uint32 (&to)[2], int row, int at) const {
         load_no_allocate<2>(to, qkv + (long long)row * QKV + at);
     }
@@ -221,7 +222,6 @@ extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32, DECODE_BLOCKS_PE
     attention_decode(const element* qkv, const element* keys, const element* values, const int* tables, int table_stride,
                     const int* positions, const int* slots, int first_row, uint32* workspace, element* out) {
     extern __shared__ uint4 shared[];
-    wait_for_previous_kernel();
     launch_dependents();
     constexpr int TILES = KV_HEADS * HEAD_TILES;
     const int row = first_row + blockIdx.x / TILES;

@@ -80,7 +80,8 @@ __device__ __forceinline__ uint2 load_again(const uint2* from) {
 
 // Attention of one row at `position`, cache blocks `table`, for one `tile` of query heads: chunks split, split + splits, …; `index` numbers
 // (row, tile) for the workspace. Called by all threads. `tensors` has the layer's `keys` and `values` and the `workspace`, and accessors:
-// load(to, row, at) reads four neighbouring elements of a qkv row, store(row, at, low, high) writes two elements of the output.
+// wait() returns when the row's query, key and value are there, load(to, row, at) reads four neighbouring elements of a qkv row,
+// store(row, at, low, high) writes two elements of the output. Keys and values of earlier positions are of earlier steps: nothing waits.
 // KV_IN_QKV: the row's new key and value are not in the cache yet; they are read from qkv and written there. Every chunk must then have a
 // block of its own, which computes no other.
 template <typename Tensors>
@@ -130,11 +131,14 @@ __device__ INLINE_ATTEND void attend(const Tensors tensors, int row, int positio
     };
 
     int key = chunk * CHUNK + warp * STEP;
+    const bool is_earlier = key + STEP <= position;
+    if (!is_earlier) tensors.wait();
     if (visible(key)) {
         int block = table[key / BLOCK_TOKENS];
         load_keys(key, block);
         load_values(key, block);
     }
+    if (is_earlier) tensors.wait();
 
     // Queries stay in shared memory, each lane's words together: in registers they would cost one in eight resident warps.
     constexpr int QUERY_WORDS = COLUMNS * WIDTH * 32;

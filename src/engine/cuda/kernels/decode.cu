@@ -105,6 +105,8 @@ struct TaggedTensors {
     int tag;
     static constexpr bool KV_IN_QKV = true;
 
+    __device__ __forceinline__ void wait() const {}  // the phase before has ended
+
     __device__ __forceinline__ void load(uint32 (&to)[2], int row, int at) const {
         WordVector words[1];
         wait_for_tag(words, tag, [&](int) { return qkv + (size_t)row * QKV + at; });

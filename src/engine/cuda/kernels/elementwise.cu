@@ -30,8 +30,8 @@ struct alignas(sizeof(element) * PACK) pack { element at[PACK]; };
 // sampled on the device in the sequence's last step. A padding row (position below 0) takes the first position.
 extern "C" __global__ void embed(const int* tokens, const int* next_tokens, const int* positions, const int* slots,
                                  const element* table, const element* position_table, element* x) {
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     int row = blockIdx.x;
     int token = tokens[row];
     if (token < 0) token = max(next_tokens[slots[row]], 0);
@@ -54,8 +54,8 @@ extern "C" __global__ void embed(const int* tokens, const int* next_tokens, cons
 // h[row] = norm(x[indices[row]]) · weight (+ bias); indices null: of x[row]. Two passes over registers: mean, then squared deviations.
 extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const element* x, const int* indices, const element* weight,
                                                                 const element* bias, float epsilon, element* h) {
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     __shared__ float scratch[THREADS / 32];
     constexpr int PACKS = HIDDEN / PACK;
     constexpr int EACH = (PACKS + THREADS - 1) / THREADS;
@@ -117,8 +117,8 @@ template <int WIDTH> __device__ __forceinline__ void copy_row(const element* fro
 }
 extern "C" __global__ void gather_rows(const element* x, const element* attention, const int* indices, element* x_to,
                                        element* attention_to) {
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     constexpr int WIDTH = HEADS * HEAD_DIM;
     const size_t row = indices[blockIdx.x], to = blockIdx.x;
     copy_row<HIDDEN>(x + row * HIDDEN, x_to + to * HIDDEN);
@@ -131,8 +131,8 @@ extern "C" __global__ void gather_rows(const element* x, const element* attentio
 extern "C" __global__ void rope_and_store_kv(element* qkv, const int* positions, const int* slots, const int* tables,
                                              int table_stride, const float* cosines, const float* sines, element* keys,
                                              element* values) {
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     int row = blockIdx.x, position = positions[row];
     if (position < 0) return;
     element* q = qkv + (size_t)row * QKV;
@@ -175,8 +175,8 @@ extern "C" __global__ void rope_and_store_kv(element* qkv, const int* positions,
 
 // y [rows, INTERMEDIATE] = silu(gate) · up; x [rows, 2 · INTERMEDIATE] holds gate, then up.
 extern "C" __global__ void silu_gated(const element* x, int rows, element* y) {
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     constexpr int PACKS = INTERMEDIATE / PACK;
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (size_t)rows * PACKS) return;
@@ -192,8 +192,8 @@ extern "C" __global__ void silu_gated(const element* x, int rows, element* y) {
 
 // y = max(x, 0), both [rows, INTERMEDIATE].
 extern "C" __global__ void relu(const element* x, int rows, element* y) {
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (size_t)rows * (INTERMEDIATE / PACK)) return;
     pack value = ((const pack*)x)[i];

@@ -161,10 +161,11 @@ __device__ __forceinline__ uint32 transposed(uint32 x) {
 }
 
 // cp.async: 16 bytes from global to shared memory without registers in between; writes zeros and reads nothing where !valid.
+__device__ __forceinline__ void copy_async(uint32 to, const void* from, bool valid) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
+}
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((uint32)__cvta_generic_to_shared(to)), "l"(from),
-                 "r"(valid ? 16 : 0)
-                 : "memory");
+    copy_async((uint32)__cvta_generic_to_shared(to), from, valid);
 }
 // Closes this thread's group of asynchronous copies; waits until at most PENDING of its groups are incomplete.
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -47,9 +47,9 @@ pub(crate) enum Epilogue {
     Store,
     /// y += x · Wᵀ (+ bias), rounded once.
     Add,
-    /// y = max(x · Wᵀ (+ bias), 0): by cuBLASLt only.
+    /// y = max(x · Wᵀ (+ bias), 0): not by [`GemmF32`].
     Relu,
-    /// y = silu(gate) · up, where the first half of W's rows (and of the bias) are the gates: by [`GemmF32`] only.
+    /// y = silu(gate) · up, where the first half of W's rows (and of the bias) are the gates: not by cuBLASLt.
     Gate,
 }
 

@@ -7,5 +7,6 @@ pub(super) mod decode;
 pub(super) mod elementwise;
 pub(super) mod features;
 pub(super) mod gemm_f32;
+pub(super) mod gemm_few;
 pub(super) mod pack;
 pub(super) mod token_scores;
