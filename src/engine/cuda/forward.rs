@@ -3,6 +3,7 @@
 use super::buffer::Pinned;
 use super::cache::Cache;
 use super::device::failed;
+use super::element::ElementType;
 use super::layer::Linear;
 use super::matmul::{Epilogue, Gemm};
 use super::model::{Graph, Model};
@@ -13,6 +14,7 @@ use super::ops::features::adds_changed_rows;
 use super::step_buffers::{CAPTURED_ROWS, StepAddresses, TILE_WORDS, padded_rows};
 use crate::EngineError;
 use crate::batch::{Segment, StepPlan};
+use crate::model::PositionKind;
 
 /// Steps of up to this many rows use programmatic dependent launch between kernels of ours. In longer ones the gaps matter little.
 const OVERLAPPING_ROWS: usize = 512;
@@ -156,8 +158,14 @@ impl Model {
             count: shape.decode_rows,
             longest: shape.longest,
             workspace: self.activations.workspace.pointer(),
+            new_kv: shape.tiles == 0 && self.stores_kv_in_attention(),
             overlaps: false,
         }
+    }
+
+    /// Where keys are stored as they are, decode attention does it.
+    fn stores_kv_in_attention(&self) -> bool {
+        self.element != ElementType::F32 && matches!(self.config.position, PositionKind::Learned { .. })
     }
 
     /// The large-batch path, for any rows: GEMMs, attention and element-wise kernels. In short steps a kernel of ours behind one of ours
@@ -170,7 +178,7 @@ impl Model {
         let (up, activation) = (a.up.pointer(), a.activation.pointer());
         let short = shape.rows <= OVERLAPPING_ROWS;
         let rows = self.rows(shape, cache, at);
-        let decode_rows = DecodeRows { overlaps: short, ..self.decode_rows(shape, at) };
+        let decode_rows = self.decode_rows(shape, at);
         let (mut count, mut indices) = (rows.count, Some(at.logits_rows));
         self.elementwise.embed(device, &rows, self.weights.embedding, &self.weights.positions, x)?;
         self.features.scale_embeddings(device, (count, short), x)?;
@@ -183,16 +191,20 @@ impl Model {
             ours |= input != x;
             ours = self.linear(&layer.qkv, (count, short && ours), input, qkv, Epilogue::Store)?;
             self.features.norm_queries_keys(device, (count, short && ours), qkv, layer.query_key_norms.as_ref())?;
-            let positions = &self.weights.positions;
-            let rotation = (positions, self.config.layer_kind(index).rotated);
-            let rows = Rows { overlaps: short && ours, ..rows };
-            if !self.features.rope_and_store_kv(device, &rows, rotation, qkv, (keys, values))? {
-                self.elementwise.rope_and_store_kv(device, &rows, positions, qkv, keys, values)?;
+            if !decode_rows.new_kv {
+                let positions = &self.weights.positions;
+                let rotation = (positions, self.config.layer_kind(index).rotated);
+                let rows = Rows { overlaps: short && ours, ..rows };
+                if !self.features.rope_and_store_kv(device, &rows, rotation, qkv, (keys, values))? {
+                    self.elementwise.rope_and_store_kv(device, &rows, positions, qkv, keys, values)?;
+                }
+                ours = true;
             }
             if is_last && shape.logits_rows() == 0 {
                 return Ok(()); // such a step only fills the cache
             }
             let paged = PagedCache { keys, values, tables: cache.tables(), table_stride: cache.table_stride };
+            let decode_rows = DecodeRows { overlaps: short && ours, ..decode_rows };
             self.attention.decode(device, qkv, paged, &decode_rows, attention)?;
             self.attention.prefill(device, qkv, paged, (at.tiles, shape.tiles), attention, short)?;
             if is_last && shape.logits_rows() < count {
@@ -264,7 +276,7 @@ impl Model {
 
     /// What the MLP's first GEMM does with its sums: few rows may have the gates applied where many do not.
     fn up_epilogue_of(&self, linear: &Linear, rows: usize) -> Epilogue {
-        let gated = self.gemm(linear, (rows, false), 0, 0, Epilogue::Gate);
+        let gated = gemm_of(linear, (rows, false), 0, 0, Epilogue::Gate);
         if self.matmul.applies_gates(&gated, self.reduction) { Epilogue::Gate } else { self.up_epilogue }
     }
 
@@ -277,12 +289,7 @@ impl Model {
         y: u64,
         epilogue: Epilogue,
     ) -> Result<bool, EngineError> {
-        self.matmul.launch(&self.device, &self.gemm(linear, rows, x, y, epilogue), self.reduction)
-    }
-
-    fn gemm(&self, linear: &Linear, (rows, overlaps): (usize, bool), x: u64, y: u64, epilogue: Epilogue) -> Gemm {
-        let Linear { outputs, inputs, weights, bias, .. } = *linear;
-        Gemm { rows, outputs, inputs, weights, bias, x, y, epilogue, f32_output: false, overlaps }
+        self.matmul.launch(&self.device, &gemm_of(linear, rows, x, y, epilogue), self.reduction)
     }
 
     /// Logits of rows of normalised states, element `[rows, hidden]`, which [`Model::enqueue_reading`] left.
@@ -361,4 +368,10 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// A linear layer's GEMM.
+fn gemm_of(linear: &Linear, (rows, overlaps): (usize, bool), x: u64, y: u64, epilogue: Epilogue) -> Gemm {
+    let Linear { outputs, inputs, weights, bias, .. } = *linear;
+    Gemm { rows, outputs, inputs, weights, bias, x, y, epilogue, f32_output: false, overlaps }
 }

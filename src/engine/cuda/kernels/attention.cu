@@ -199,33 +199,229 @@ extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, HEAD_DIM <= 64 ? 3
 
 // ---- Decode --------------------------------------------------------------------------------------------------------------------
 //
-// qkv rows first_row .. first_row + rows, whose own keys and values are in the cache already. A row with positions[r] < 0 is padding: its
-// output is not written.
-// Grid: (rows · KV_HEADS · HEAD_TILES, 1), each block computing all chunks of its row, or (…, chunks of the longest row).
+// qkv rows first_row .. first_row + rows. Their own keys and values are in the cache already, or with new_kv still in qkv alone, from where
+// they are stored. A row with positions[r] < 0 is padding: its output is not written.
+// A task is a row, a KV head (and tile of its query heads), and of the row's chunks number split, split + splits, …. Tasks are numbered by
+// split, row, KV head; block b computes tasks b, b + gridDim.x, …. Grid: as many blocks as are resident, or as there are tasks.
+//
+// The work is bound by reading keys and values. Each warp copies its own into a ring of RING steps in shared memory, in the order in which it
+// will read them, across the ends of chunks and of tasks: what is in flight does not take registers, and nothing interrupts it. Keys and
+// values of earlier steps of the engine are there before the previous kernel ends.
 
-struct CachedTensors {
-    const element *qkv, *keys, *values;
-    uint32* workspace;
-    element* out;
-    static constexpr bool KV_IN_QKV = false;
-
-    __device__ __forceinline__ void wait() const { wait_for_previous_kernel(); }
+struct QkvTensors {
+    const element* qkv;
     __device__ __forceinline__ void load(uint32 (&to)[2], int row, int at) const {
         load_no_allocate<2>(to, qkv + (long long)row * QKV + at);
     }
-    __device__ __forceinline__ void store(int row, int at, float low, float high) const {
-        store_pair(out + (long long)row * (HEADS * HEAD_DIM) + at, low, high);
+};
+
+// A step of keys or values in shared memory: rows of HEAD_DIM elements. Sixteens are permuted within rows of a multiple of 128 bytes, so that
+// the lanes of `load_summed` (rows g, sixteens t) and of `load_outputs` (every second row, sixteens g) use different banks.
+struct StepInShared {
+    static constexpr int SIXTEENS = HEAD_DIM / 8, BYTES = STEP * HEAD_DIM * 2;
+    static constexpr bool SWIZZLED = SIXTEENS % 8 == 0;
+    uint32 base;
+
+    __device__ __forceinline__ uint32 at(int row, int sixteen) const {
+        const int place = SWIZZLED ? sixteen ^ (row / 2 % 4 * 2) ^ (row % 2 * 4) : sixteen;
+        return base + row * (HEAD_DIM * 2) + place * 16;
+    }
+    // COUNT words from sixteen + word / 4 on.
+    template <int COUNT> __device__ __forceinline__ void load(uint32* to, int row, int word) const {
+        const uint32 from = at(row, word / 4) + word % 4 * 4;
+        if (COUNT == 4) {
+            asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(from) : "memory");
+        } else if (COUNT == 2) {
+            asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "r"(from) : "memory");
+        } else {
+            asm volatile("ld.shared.u32 %0, [%1];" : "=r"(to[0]) : "r"(from) : "memory");
+        }
+    }
+    // As load_summed and load_outputs of attention_decode.cuh.
+    __device__ __forceinline__ void load_summed(uint32 (&to)[HEAD_DIM / 8], int row, int t) const {
+#pragma unroll
+        for (int section = 0; section < HEAD_DIM / 32; section++) load<4>(to + section * 4, row, section * 16 + t * 4);
+        if (HEAD_DIM % 32) load<2>(to + HEAD_DIM / 32 * 4, row, HEAD_DIM / 32 * 16 + t * 2);
+    }
+    __device__ __forceinline__ void load_outputs(uint32 (&to)[WIDTH], int row, int g) const {
+#pragma unroll
+        for (int section = 0; section < HEAD_DIM / 64; section++) load<4>(to + section * 4, row, section * 32 + g * 4);
+        if (HEAD_DIM % 64 >= 32) load<2>(to + HEAD_DIM / 64 * 4, row, HEAD_DIM / 64 * 32 + g * 2);
+        if (HEAD_DIM % 32) load<1>(to + HEAD_DIM / 32 * 2, row, HEAD_DIM / 32 * 16 + g);
+    }
+};
+
+// The steps that a warp reads, in order: those that hold a visible position.
+struct Steps {
+    const int *tables, *positions, *slots;
+    int table_stride, first_row, pairs, splits, tasks;  // pairs: (row, tile), of which each split has its own task
+    int task, key, row, position, start, kv_head, block;
+    const int* table;
+    int next_position, next_slot;  // of the next task, asked for in time
+    bool more;
+
+    __device__ __forceinline__ void ask() {
+        const int next = task + gridDim.x;
+        const int row = first_row + next % pairs / (KV_HEADS * HEAD_TILES);
+        if (next < tasks) next_position = positions[row], next_slot = slots[row];
+    }
+    __device__ __forceinline__ void begin(int warp) {
+        task = (int)blockIdx.x - (int)gridDim.x;
+        key = 1, position = 0;  // behind its end
+        ask();
+        seek(warp);
+    }
+    // From `key` on to the first step with a visible position; a step lies in one block of the cache.
+    __device__ __forceinline__ void seek(int warp) {
+        for (;;) {
+            if (key > position) {
+                task += gridDim.x;
+                more = task < tasks;
+                if (!more) return;
+                position = next_position;
+                table = tables + (long long)next_slot * table_stride;
+                start = first_position(position);
+                row = first_row + task % pairs / (KV_HEADS * HEAD_TILES);
+                kv_head = task % pairs % (KV_HEADS * HEAD_TILES) / HEAD_TILES;
+                key = (start / CHUNK + task / pairs) * CHUNK + warp * STEP;
+                ask();
+            } else if (key + STEP > start) {
+                block = table[key / BLOCK_TOKENS];
+                return;
+            } else {
+                skip(warp);
+            }
+        }
+    }
+    __device__ __forceinline__ void skip(int warp) {
+        const int next = key + DECODE_WARPS * STEP;
+        key = next / CHUNK == key / CHUNK ? next : (key / CHUNK + splits) * CHUNK + warp * STEP;
     }
 };
 
 extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32, DECODE_BLOCKS_PER_SM)
-    attention_decode(const element* qkv, const element* keys, const element* values, const int* tables, int table_stride,
-                    const int* positions, const int* slots, int first_row, uint32* workspace, element* out) {
-    extern __shared__ uint4 shared[];
+    attention_decode(const element* qkv, element* keys, element* values, const int* tables, int table_stride,
+                    const int* positions, const int* slots, int first_row, uint32* workspace, element* out, int rows, int splits, int new_kv) {
+    // Ring, then what ChunkMerge takes, then queries.
+    extern __shared__ __align__(128) uint4 shared[];
+    constexpr int SLOT = 2 * StepInShared::BYTES, RING_BYTES = DECODE_WARPS * RING * SLOT;
+    constexpr int TILES = KV_HEADS * HEAD_TILES, BLOCK = KV_HEADS * BLOCK_TOKENS * HEAD_DIM;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const uint32 ring = (uint32)__cvta_generic_to_shared(shared) + warp * RING * SLOT;
+    const int pairs = rows * TILES, tasks = pairs * splits;
     launch_dependents();
-    constexpr int TILES = KV_HEADS * HEAD_TILES;
-    const int row = first_row + blockIdx.x / TILES;
-    const int* table = tables + (long long)slots[row] * table_stride;
-    const CachedTensors tensors = {qkv, keys, values, workspace, out};
-    attend(tensors, row, positions[row], table, blockIdx.x % TILES, blockIdx.x, blockIdx.y, gridDim.y, shared);
+
+    Steps steps;
+    steps.tables = tables, steps.positions = positions, steps.slots = slots, steps.table_stride = table_stride;
+    steps.first_row = first_row, steps.pairs = pairs, steps.splits = splits, steps.tasks = tasks;
+    steps.begin(warp);
+    bool waited = false;
+    auto copy = [&](int slot) {
+        if (steps.more) {
+            if (!waited && steps.key + STEP > steps.position) {
+                wait_for_previous_kernel();
+                waited = true;
+            }
+            const long long from = (long long)steps.block * BLOCK + steps.kv_head * (BLOCK_TOKENS * HEAD_DIM);
+            const element* const fresh = qkv + (long long)steps.row * QKV + (HEADS + steps.kv_head) * HEAD_DIM;
+            const StepInShared to_keys = {ring + slot * SLOT}, to_values = {ring + slot * SLOT + StepInShared::BYTES};
+            constexpr int SIXTEENS = StepInShared::SIXTEENS;
+#pragma unroll
+            for (int i = 0; i < STEP * SIXTEENS / 32; i++) {
+                const int index = i * 32 + lane, at = index / SIXTEENS, sixteen = index % SIXTEENS;
+                // The nearest visible position in place of one that is not, which may hold NaN.
+                const int nearest = min(max(steps.key + at, steps.start), steps.position);
+                const long long line = from + nearest % BLOCK_TOKENS * HEAD_DIM;
+                const bool is_new = new_kv && nearest == steps.position;
+                copy_async(to_keys.at(at, sixteen), (is_new ? fresh : keys + line) + sixteen * 8, true);
+                copy_async(to_values.at(at, sixteen), (is_new ? fresh + KV_HEADS * HEAD_DIM : values + line) + sixteen * 8, true);
+            }
+            steps.skip(warp);
+            steps.seek(warp);
+        }
+        commit_copies();
+    };
+#pragma unroll 1
+    for (int slot = 0; slot < RING; slot++) copy(slot);
+    if (!waited) wait_for_previous_kernel();
+    waited = true;
+
+    Queries<DECODE_WARPS * 32> next_queries;
+    auto load_queries = [&](int task) {
+        if (task >= tasks) return;
+        const int tile = task % pairs % TILES, first_head = tile % HEAD_TILES * TILE_HEADS;
+        next_queries.load(QkvTensors{qkv}, first_row + task % pairs / TILES, (tile / HEAD_TILES * GROUP + first_head) * HEAD_DIM,
+                          min(TILE_HEADS, GROUP - first_head));
+    };
+    load_queries(blockIdx.x);
+
+    int slot = 0;
+    for (int task = blockIdx.x; task < tasks; task += gridDim.x) {
+        const int pair = task % pairs, row = first_row + pair / TILES, tile = pair % TILES;
+        const int kv_head = tile / HEAD_TILES, first_head = tile % HEAD_TILES * TILE_HEADS;
+        const int heads = min(TILE_HEADS, GROUP - first_head), first_dim = (kv_head * GROUP + first_head) * HEAD_DIM;
+        const int position = positions[row], start = first_position(position);
+        const int first_chunk = start / CHUNK, last_chunk = position / CHUNK, chunks = last_chunk - first_chunk + 1;
+        int chunk = first_chunk + task / pairs;
+
+        ChunkMerge<DECODE_WARPS, TILE_HEADS> merge((float*)((char*)shared + RING_BYTES));
+        uint2* const queries = (uint2*)(merge.outputs + merge.SHARED);
+        next_queries.store(queries);
+        load_queries(task + gridDim.x);
+        if (position < 0 || chunk > last_chunk) continue;  // a padding row, or a split without a chunk
+        __syncthreads();
+        if (new_kv && (last_chunk - chunk) % splits == 0 && threadIdx.x < 2 * StepInShared::SIXTEENS) {
+            // Several tiles of query heads store the same bits.
+            const int of_value = threadIdx.x / StepInShared::SIXTEENS, at = threadIdx.x % StepInShared::SIXTEENS * 8;
+            const long long block = tables[(long long)slots[row] * table_stride + position / BLOCK_TOKENS];
+            const long long line = block * BLOCK + (kv_head * BLOCK_TOKENS + position % BLOCK_TOKENS) * HEAD_DIM + at;
+            const element* const fresh = qkv + (long long)row * QKV + (HEADS + of_value * KV_HEADS + kv_head) * HEAD_DIM + at;
+            *(uint4*)((of_value ? values : keys) + line) = *(const uint4*)fresh;
+        }
+        bool merged = true;
+        for (; chunk <= last_chunk; chunk += splits) {
+            ChunkSums sums;
+            sums.clear();
+#pragma unroll 1
+            for (int step = 0; step < STEPS; step++) {
+                const int key = chunk * CHUNK + (step * DECODE_WARPS + warp) * STEP;
+                if (key > position || key + STEP <= start) continue;
+                wait_for_copies<RING - 1>();
+                __syncwarp();
+                const StepInShared from_keys = {ring + slot * SLOT}, from_values = {ring + slot * SLOT + StepInShared::BYTES};
+                KeyStep key_step;
+                float score[COLUMNS][PARTS][4] = {};
+#pragma unroll
+                for (int part = 0; part < PARTS; part++) {
+                    from_keys.load_summed(key_step.words[part][0], part * 16 + g, t);
+                    from_keys.load_summed(key_step.words[part][1], part * 16 + 8 + g, t);
+                }
+                sums.multiply_keys(score, key_step, queries, lane);
+                ValueStep value_step;
+#pragma unroll
+                for (int part = 0; part < PARTS; part++) {
+#pragma unroll
+                    for (int i = 0; i < 4; i++) from_values.load_outputs(value_step.words[part][i], part * 16 + i / 2 * 8 + t * 2 + i % 2, g);
+                }
+                __syncwarp();  // every lane has read the slot
+                copy(slot);
+                slot = slot + 1 == RING ? 0 : slot + 1;
+                uint32 weights[COLUMNS][PARTS][2];
+                sums.weigh(weights, score, key, start, position, g);
+                sums.add_values(value_step, weights);
+            }
+            sums.give_to(merge, warp, g, t);
+            if (splits == 1 || chunks == 1) {
+                merge.add_chunk();
+            } else {
+                float* const partials = (float*)(workspace + COUNTERS) + (long long)pair * splits * merge.STRIDE;
+                merged = merge.publish_chunk(partials, workspace + pair, chunk - first_chunk, chunks);
+            }
+        }
+        if (merged) {
+            merge.store_heads(heads, [&](int at, float low, float high) {
+                store_pair(out + (long long)row * (HEADS * HEAD_DIM) + first_dim + at, low, high);
+            });
+        }
+    }
 }

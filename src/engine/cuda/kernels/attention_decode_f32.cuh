@@ -42,7 +42,6 @@ __device__ INLINE_ATTEND void attend(const Tensors tensors, int row, int positio
     // The row's new key and value, [2, HEAD_DIM].
     float* const new_kv = queries + TILE_HEADS * HEAD_DIM;
     const bool has_new_kv = chunk == last_chunk;
-    static_assert(Tensors::KV_IN_QKV, "reads the row's new key and value from qkv");
     for (int i = threadIdx.x; i < (TILE_HEADS + 2) * VECTORS; i += DECODE_WARPS * 32) {
         const int line = i / VECTORS, at = i % VECTORS * 4;
         const int part = line < TILE_HEADS ? kv_head * GROUP + first_head + line

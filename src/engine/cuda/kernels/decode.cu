@@ -103,9 +103,6 @@ struct TaggedTensors {
     element *keys, *values;
     uint32* workspace;
     int tag;
-    static constexpr bool KV_IN_QKV = true;
-
-    __device__ __forceinline__ void wait() const {}  // the phase before has ended
 
     __device__ __forceinline__ void load(uint32 (&to)[2], int row, int at) const {
         WordVector words[1];

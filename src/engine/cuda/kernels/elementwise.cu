@@ -15,7 +15,8 @@
 // PACK elements. A row's result depends on that row alone, and its sums run in an order fixed by HIDDEN: bits do not depend on the batch.
 //
 // Host: every row's size is a multiple of PACK elements (16 bytes where sizes allow) and pointers are aligned to PACK elements. Kernels
-// may be launched with programmatic dependent launch: each waits for the previous one before it reads anything.
+// may be launched with programmatic dependent launch: each waits for the previous one before it reads anything but weights and the arrays
+// that came with the step.
 //
 // Constants: ELEMENT, PACK, HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, HEAD_DIM, BLOCK_TOKENS, LAYER_NORM (0 RMSNorm, 1 LayerNorm), ROTARY
 // (0, 1), POSITION_OFFSET (of learned positions, −1 where there are none).
@@ -55,11 +56,21 @@ extern "C" __global__ void embed(const int* tokens, const int* next_tokens, cons
 extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const element* x, const int* indices, const element* weight,
                                                                 const element* bias, float epsilon, element* h) {
     launch_dependents();
-    wait_for_previous_kernel();
     __shared__ float scratch[THREADS / 32];
     constexpr int PACKS = HIDDEN / PACK;
     constexpr int EACH = (PACKS + THREADS - 1) / THREADS;
+    // What does not depend on the previous kernel is read before it ends.
+    pack weights[EACH], biases[EACH];
+#pragma unroll
+    for (int e = 0; e < EACH; e++) {
+        int i = e * THREADS + threadIdx.x;
+        if (i < PACKS) weights[e] = ((const pack*)weight)[i];
+#if LAYER_NORM
+        if (i < PACKS) biases[e] = ((const pack*)bias)[i];
+#endif
+    }
     size_t row = indices ? indices[blockIdx.x] : blockIdx.x;
+    wait_for_previous_kernel();
     const pack* from = (const pack*)(x + row * HIDDEN);
     float value[EACH][PACK];
     float sum = 0.0f;
@@ -94,15 +105,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const element* x
     for (int e = 0; e < EACH; e++) {
         int i = e * THREADS + threadIdx.x;
         if (i < PACKS) {
-            pack w = ((const pack*)weight)[i], out;
-#if LAYER_NORM
-            pack b = ((const pack*)bias)[i];
-#endif
+            pack out;
 #pragma unroll
             for (int j = 0; j < PACK; j++) {
-                float y = value[e][j] * scale * widen(w.at[j]);
+                float y = value[e][j] * scale * widen(weights[e].at[j]);
 #if LAYER_NORM
-                y += widen(b.at[j]);
+                y += widen(biases[e].at[j]);
 #endif
                 out.at[j] = narrow<element>(y);
             }
@@ -132,12 +140,12 @@ extern "C" __global__ void rope_and_store_kv(element* qkv, const int* positions,
                                              int table_stride, const float* cosines, const float* sines, element* keys,
                                              element* values) {
     launch_dependents();
-    wait_for_previous_kernel();
     int row = blockIdx.x, position = positions[row];
     if (position < 0) return;
     element* q = qkv + (size_t)row * QKV;
     const element* v = q + (HEADS + KV_HEADS) * HEAD_DIM;
     size_t block = tables[(size_t)slots[row] * table_stride + position / BLOCK_TOKENS];
+    wait_for_previous_kernel();
     // Offset of KV head 0 at this position; the next head is BLOCK_TOKENS * HEAD_DIM further.
     size_t place = (block * KV_HEADS * BLOCK_TOKENS + position % BLOCK_TOKENS) * HEAD_DIM;
 #if ROTARY

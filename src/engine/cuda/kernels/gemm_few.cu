@@ -8,7 +8,7 @@
 // Such a GEMM is bound by reading the weights, and by what lies between one kernel and the next. Weights do not depend on the previous
 // kernel: with programmatic dependent launch all stages of the pipeline are filled with them before this kernel waits for that one.
 //
-// Work split: a block computes TILE_ROWS × TILE sums over all inputs. Four warps multiply, 16 rows each or the same rows and other outputs;
+// Work split: a block computes TILE_ROWS × TILE sums over all inputs. Up to four warps multiply, 16 rows each or the same rows and other outputs;
 // two copy weights and two copy x, a stage of STEP inputs at a time, so that no copy's instructions stand between two multiplications. One
 // barrier a step says that the next stage has arrived and that the last one is free; it lies in the middle of a step, where nobody waits
 // for it. Lines of a stage are permuted by sixteen bytes, so that ldmatrix meets no bank twice.
@@ -28,10 +28,12 @@ __device__ __forceinline__ void block_barrier() { asm volatile("bar.sync 0;" :::
 template <int TILE_ROWS, int TILE, int STEP, int STAGES, bool GATED>
 __device__ __forceinline__ void gemm(const element* __restrict__ x, const element* __restrict__ w, const element* __restrict__ bias,
                                      void* y, int rows, int outputs, int inputs, int epilogue, int f32_output) {
-    constexpr int WARP_ROWS = TILE_ROWS / 16, WARP_COLUMNS = 4 / WARP_ROWS, FRAGMENTS = TILE / WARP_COLUMNS / 8;
+    // Warps that multiply: in small tiles not all. Gated: two fragments of eight outputs a warp at least, gates and ups.
+    constexpr int WARP_ROWS = TILE_ROWS / 16, MOST_COLUMNS = TILE / (GATED ? 16 : 8);
+    constexpr int WARP_COLUMNS = MOST_COLUMNS < 4 / WARP_ROWS ? MOST_COLUMNS : 4 / WARP_ROWS, FRAGMENTS = TILE / WARP_COLUMNS / 8;
     constexpr int LINE = STEP * 2, CHUNKS = LINE / 16;  // of a line: bytes, sixteens of them
     constexpr int STAGE = (TILE_ROWS + TILE) * LINE;
-    static_assert(WARP_ROWS * WARP_COLUMNS == 4 && FRAGMENTS > 0 && (!GATED || FRAGMENTS % 2 == 0), "warps divide the tile");
+    static_assert(WARP_ROWS * WARP_COLUMNS <= 4 && FRAGMENTS > 0 && (!GATED || FRAGMENTS % 2 == 0), "warps divide the tile");
     static_assert(STAGES >= 3, "one being read, one free, one on its way");
     extern __shared__ __align__(128) uint8 shared[];
     const uint32 base = (uint32)__cvta_generic_to_shared(shared);
@@ -89,6 +91,10 @@ __device__ __forceinline__ void gemm(const element* __restrict__ x, const elemen
     }
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+    if (warp >= WARP_ROWS * WARP_COLUMNS) {
+        for (int step = 0; step < steps; step++) block_barrier();
+        return;
+    }
     const int warp_row = warp % WARP_ROWS * 16, warp_output = warp / WARP_ROWS * FRAGMENTS * 8;
     const int output = GATED ? first_output / 2 + warp_output / 2 + 2 * t : first_output + warp_output + 2 * t;
     const int row = first_row + warp_row + g;
@@ -198,8 +204,10 @@ __device__ __forceinline__ void gemm(const element* __restrict__ x, const elemen
         gemm<TILE_ROWS, TILE, STEP, STAGES, GATED>(x, w, bias, y, rows, outputs, inputs, epilogue, f32_output);                     \
     }
 // As in TILES of ops/gemm_few.rs.
+KERNEL(gemm_16_16, 16, 16, 128, 12, false)
 KERNEL(gemm_16_32, 16, 32, 128, 8, false)
 KERNEL(gemm_16_64, 16, 64, 128, 5, false)
 KERNEL(gemm_32_32, 32, 32, 128, 6, false)
 KERNEL(gemm_64_32, 64, 32, 64, 8, false)
+KERNEL(gemm_16_32_gated, 16, 32, 128, 8, true)
 KERNEL(gemm_16_64_gated, 16, 64, 128, 5, true)

@@ -9,6 +9,7 @@ use crate::cuda::buffer::Buffer;
 use crate::cuda::device::{Device, failed};
 use crate::cuda::element::ElementType;
 use crate::cuda::ops::gemm_f32::{Epilogue, Gemm, Reduction};
+use crate::cuda::ops::gemm_few::GemmFew;
 
 /// The numbers of rows, padding included, that get a way of their own: those of decode steps, which are read from memory at best.
 pub(super) const FEW_ROWS: [usize; 6] = [16, 32, 64, 128, 192, 256];
@@ -78,7 +79,7 @@ impl Matmul {
             candidates.extend(found.into_iter().take(CANDIDATES).map(Way::Library));
         }
         let tiles =
-            |gemm: &Gemm| -> Vec<Way> { self.few.iter().flat_map(|few| few.tiles(gemm)).map(Way::Few).collect() };
+            |gemm: &Gemm| -> Vec<Way> { self.few.iter().flat_map(|_| GemmFew::tiles(gemm)).map(Way::Few).collect() };
         candidates.extend(tiles(&gemm));
         let mut best = match reference {
             Some(reference) => Some((bench.seconds(&reference, &gemm)?, reference)),
@@ -109,8 +110,11 @@ impl Matmul {
         // A gated tile adds up as the others do.
         if bench.trial.gates && own_has_the_bits {
             let gated = Gemm { epilogue: Epilogue::Gate, ..gemm };
+            let mut least = seconds + ACTIVATION;
             for way in tiles(&gated) {
-                if bench.seconds(&way, &gated)? < seconds + ACTIVATION {
+                let seconds = bench.seconds(&way, &gated)?;
+                if seconds < least {
+                    least = seconds;
                     self.keep(Shape::of(&gated, bucket(rows), reduction), way);
                 }
             }

@@ -46,6 +46,8 @@ pub(crate) struct DecodeRows {
     pub(crate) count: usize,
     /// No row has more positions than this, its own counted. It decides the launch shape and no bits.
     pub(crate) longest: usize,
+    /// Their keys and values are in `qkv` and not in the cache yet, where they are then stored too. Not in binary32.
+    pub(crate) new_kv: bool,
     /// [`Attention::workspace_bytes`] bytes whose first 4096 were zero before the first launch ever; launches leave them so.
     pub(crate) workspace: u64,
     /// Programmatic dependent launch.
@@ -75,6 +77,8 @@ struct Shape {
     decode_warps: usize,
     /// Blocks of it that a multiprocessor is to hold, which limits a thread's registers.
     decode_blocks_per_sm: usize,
+    /// Steps of keys and values that each of its warps has in shared memory, in half precision.
+    ring: usize,
 }
 
 impl Attention {
@@ -155,8 +159,11 @@ impl Attention {
         splits: usize,
         out: u64,
     ) -> Result<(), EngineError> {
+        let pairs = rows.count * self.shape.tiles_a_row();
+        let resident = self.shape.decode_blocks_per_sm * device.multiprocessors;
+        let blocks = if self.shape.is_f32() { (pairs, splits, 1) } else { ((pairs * splits).min(resident), 1, 1) };
         let grid = Grid {
-            blocks: (rows.count * self.shape.tiles_a_row(), splits, 1),
+            blocks,
             threads: self.shape.decode_warps * 32,
             shared_bytes: self.shape.decode_shared_bytes(),
             overlaps: rows.overlaps,
@@ -172,8 +179,13 @@ impl Attention {
             rows.first_row.into(),
             rows.workspace.into(),
             out.into(),
+            rows.count.into(),
+            splits.into(),
+            usize::from(rows.new_kv).into(),
         ];
-        self.decode.launch(device, grid, &arguments)
+        // The kernel in binary32 takes a grid of rows and splits.
+        let count = if self.shape.is_f32() { arguments.len() - 3 } else { arguments.len() };
+        self.decode.launch(device, grid, &arguments[..count])
     }
 
     /// Bytes of workspace for launches of up to `rows` rows and `longest` positions.
@@ -221,14 +233,14 @@ impl Shape {
 
     fn new(heads: usize, kv_heads: usize, head_dim: usize, window: usize, dtype: Dtype) -> Self {
         let is_f32 = dtype.arithmetic == Arithmetic::F32;
-        // Measured on an H200: four blocks of four warps come closest to the memory's bandwidth in half precision. Wide heads in large
-        // groups need more registers than that leaves.
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let shape = Self { heads, kv_heads, head_dim, window, scale, dtype, decode_warps: 4, decode_blocks_per_sm: 1 };
+        // Measured on an H200 in half precision: with two steps a warp, three blocks of four warps come closest to the memory's bandwidth;
+        // two blocks with three steps are slower, above all where rows are short. Wide heads in large groups need more registers.
+        let (scale, decode_warps, decode_blocks_per_sm, ring) = (1.0 / (head_dim as f32).sqrt(), 4, 1, 2);
+        let shape = Self { heads, kv_heads, head_dim, window, scale, dtype, decode_warps, decode_blocks_per_sm, ring };
         let decode_blocks_per_sm = match (is_f32, head_dim > 64 && shape.heads_a_tile() > 8) {
             (true, _) => 1,
             (false, true) => 2,
-            (false, false) => 4,
+            (false, false) => 3,
         };
         Self { decode_blocks_per_sm, ..shape }
     }
@@ -289,6 +301,7 @@ impl Shape {
             .with("BLOCK_TOKENS", BLOCK_TOKENS)
             .with("DECODE_WARPS", self.decode_warps)
             .with("DECODE_BLOCKS_PER_SM", self.decode_blocks_per_sm)
+            .with("RING", self.ring)
             .with("SCALE", format!("{:?}f", self.scale))
     }
 
@@ -316,7 +329,8 @@ impl Shape {
         self.kv_heads * self.head_tiles()
     }
 
-    /// The warps' partial results and the queries; in binary32 also softmax weights, and a key and a value tile a warp.
+    /// The warps' partial results and the queries; in binary32 also softmax weights, and a key and a value tile a warp; in half precision
+    /// each warp's ring.
     fn decode_shared_bytes(self) -> usize {
         const STEP: usize = 32;
         let (warps, heads, head_dim) = (self.decode_warps, self.heads_a_tile(), self.head_dim);
@@ -324,16 +338,22 @@ impl Shape {
         if self.is_f32() {
             floats += heads * head_dim + warps * STEP * (heads.next_multiple_of(4) + (head_dim + 4) + head_dim);
         } else {
-            // For every 16 dims of 8 heads, two words for each lane.
+            // For every 16 dims of 8 heads, two words for each lane; keys and values of a step, two elements to a float.
             floats += heads.div_ceil(8) * head_dim / 16 * 64;
+            floats += warps * self.ring * self.decode_step() * head_dim;
         }
         floats * 4
     }
 
+    /// Keys of a warp's step; as in `attention_decode.cuh`.
+    fn decode_step(self) -> usize {
+        if self.head_dim <= 64 && self.heads_a_tile() <= 8 { 32 } else { 16 }
+    }
+
     /// Thread blocks that share a row: one a chunk while that helps to fill the GPU, else one for all chunks.
     fn splits(self, rows: usize, longest: usize) -> usize {
-        // Four blocks on each of some 130 multiprocessors. The number decides speed, not bits.
-        const ENOUGH: usize = 520;
+        // Three blocks on each of some 130 multiprocessors. The number decides speed, not bits.
+        const ENOUGH: usize = 390;
         if rows * self.tiles_a_row() >= ENOUGH { 1 } else { self.chunks(longest) }
     }
 

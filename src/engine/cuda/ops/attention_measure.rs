@@ -146,6 +146,7 @@ fn measure_attention_of_tokens() {
                 first_row: 0,
                 count: rows,
                 longest,
+                new_kv: false,
                 workspace: workspace.pointer(),
                 overlaps: false,
             };
@@ -190,6 +191,7 @@ fn measure_attention_of_one_request() {
                     first_row,
                     count: 1,
                     longest: tokens,
+                    new_kv: false,
                     workspace: workspace.pointer(),
                     overlaps,
                 };

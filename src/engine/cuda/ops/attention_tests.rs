@@ -96,7 +96,16 @@ fn decode_matches_float64_alone_and_among_others() {
             let out = cache.poisoned_out(&device, rows.len() + 2);
             let (positions, slots, workspace) = (positions.pointer(), slots.pointer(), workspace.pointer());
             let longest = 1025;
-            let rows = DecodeRows { positions, slots, first_row, count, longest, workspace, overlaps: count == 1 };
+            let rows = DecodeRows {
+                positions,
+                slots,
+                first_row,
+                count,
+                longest,
+                new_kv: false,
+                workspace,
+                overlaps: count == 1,
+            };
             attention.decode_in(&device, qkv_buffer.pointer(), cache.paged(), &rows, splits, out.pointer()).unwrap();
             out.read(&device, 0, out.bytes()).unwrap()
         };
@@ -130,6 +139,57 @@ fn decode_matches_float64_alone_and_among_others() {
     }
 }
 
+/// Of the rows' own positions, which the cache does not hold yet.
+#[test]
+fn new_keys_and_values_are_read_from_their_row_and_stored() {
+    let Some(device) = gpu() else { return };
+    for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes().filter(|(dtype, _)| *dtype != Dtype::F32) {
+        let shape = Shape::new(heads, kv_heads, head_dim, window, dtype);
+        let attention = Attention::of(&device, shape).unwrap();
+        let cache = Cache::new(&device, shape);
+        let count = LENGTHS.len();
+        let mut qkv = cache.queries(count, 6);
+        let width = (heads + 2 * kv_heads) * head_dim;
+        for (slot, length) in LENGTHS.iter().enumerate() {
+            for head in 0..kv_heads {
+                let from = cache.at(slot, head, length - 1);
+                let to = slot * width + (heads + head) * head_dim;
+                qkv[to..][..head_dim].copy_from_slice(&cache.keys[from..][..head_dim]);
+                qkv[to + kv_heads * head_dim..][..head_dim].copy_from_slice(&cache.values[from..][..head_dim]);
+            }
+        }
+        let qkv = Buffer::of(&device, &encoded(&qkv, dtype)).unwrap();
+        let [positions, slots] = [LENGTHS.map(|length| length as i32 - 1), std::array::from_fn(|slot| slot as i32)]
+            .map(|values| Buffer::of(&device, &values).unwrap());
+        let bytes = attention.workspace_bytes(count, 1025).max(COUNTERS * 4 + count * shape.tiles_a_row() * 70_000);
+        let workspace = Buffer::new(&device, bytes).unwrap();
+        workspace.fill(&device, 0).unwrap();
+        let run = |splits: usize, new_kv: bool| -> Vec<u8> {
+            let out = cache.poisoned_out(&device, count);
+            let (positions, slots, workspace) = (positions.pointer(), slots.pointer(), workspace.pointer());
+            let (first_row, longest, overlaps) = (0, 1025, false);
+            let rows = DecodeRows { positions, slots, first_row, count, longest, new_kv, workspace, overlaps };
+            attention.decode_in(&device, qkv.pointer(), cache.paged(), &rows, splits, out.pointer()).unwrap();
+            out.read(&device, 0, out.bytes()).unwrap()
+        };
+        let held = |buffer: &Buffer| -> Vec<u8> { buffer.read(&device, 0, buffer.bytes()).unwrap() };
+        let wanted = run(1, false);
+        let before = [held(&cache.buffers[0]), held(&cache.buffers[1])];
+        for splits in [1, shape.chunks(1025)] {
+            for (slot, length) in LENGTHS.iter().enumerate() {
+                for (head, buffer) in (0..kv_heads).flat_map(|head| cache.buffers[..2].iter().map(move |b| (head, b))) {
+                    let at = cache.at(slot, head, length - 1) * element_bytes(dtype);
+                    buffer.write(&device, at, &vec![0xff_u8; head_dim * element_bytes(dtype)]).unwrap();
+                    device.synchronize().unwrap();
+                }
+            }
+            assert!(run(splits, true) == wanted, "{shape:?}, {splits} splits: other bits");
+            let after = [held(&cache.buffers[0]), held(&cache.buffers[1])];
+            assert!(after == before, "{shape:?}, {splits} splits: not stored");
+        }
+    }
+}
+
 #[test]
 fn padding_rows_are_not_written() {
     let Some(device) = gpu() else { return };
@@ -145,7 +205,16 @@ fn padding_rows_are_not_written() {
         workspace.fill(&device, 0).unwrap();
         let out = cache.poisoned_out(&device, 3);
         let (positions, slots, workspace) = (positions.pointer(), slots.pointer(), workspace.pointer());
-        let rows = DecodeRows { positions, slots, first_row: 0, count: 3, longest: 300, workspace, overlaps: false };
+        let rows = DecodeRows {
+            positions,
+            slots,
+            first_row: 0,
+            count: 3,
+            longest: 300,
+            new_kv: false,
+            workspace,
+            overlaps: false,
+        };
         attention.decode(&device, qkv_buffer.pointer(), cache.paged(), &rows, out.pointer()).unwrap();
         let bytes: Vec<u8> = out.read(&device, 0, out.bytes()).unwrap();
         cache.check(&qkv, &decoded(&bytes, dtype), 1, 6, 64);

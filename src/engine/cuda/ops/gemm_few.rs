@@ -29,11 +29,13 @@ struct Tile {
     gated: bool,
 }
 
-const TILES: [Tile; 5] = [
+const TILES: [Tile; 7] = [
+    Tile { kernel: "gemm_16_16", rows: 16, outputs: 16, step: 128, stages: 12, gated: false },
     Tile { kernel: "gemm_16_32", rows: 16, outputs: 32, step: 128, stages: 8, gated: false },
     Tile { kernel: "gemm_16_64", rows: 16, outputs: 64, step: 128, stages: 5, gated: false },
     Tile { kernel: "gemm_32_32", rows: 32, outputs: 32, step: 128, stages: 6, gated: false },
     Tile { kernel: "gemm_64_32", rows: 64, outputs: 32, step: 64, stages: 8, gated: false },
+    Tile { kernel: "gemm_16_32_gated", rows: 16, outputs: 32, step: 128, stages: 8, gated: true },
     Tile { kernel: "gemm_16_64_gated", rows: 16, outputs: 64, step: 128, stages: 5, gated: true },
 ];
 
@@ -67,7 +69,7 @@ impl GemmFew {
     }
 
     /// The numbers of the tiles by which the kernels can compute a GEMM.
-    pub(crate) fn tiles(&self, gemm: &Gemm) -> impl Iterator<Item = usize> {
+    pub(crate) fn tiles(gemm: &Gemm) -> impl Iterator<Item = usize> + use<> {
         let gemm = *gemm;
         (0..TILES.len()).filter(move |tile| supports(&gemm) && TILES[*tile].takes(&gemm))
     }
