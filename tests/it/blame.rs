@@ -359,7 +359,9 @@ fn an_engine_that_reads_texts_whole_finds_the_same_but_no_errors_of_layers() {
     assert!(closed.layers.iter().all(|layer| layer.output_error.is_none()));
     let without_errors = |record: &BlameRecord| {
         let mut layers = record.layers.clone();
-        layers.iter_mut().for_each(|layer| layer.output_error = None);
+        for layer in &mut layers {
+            layer.output_error = None;
+        }
         (layers, record.answers.clone(), record.together.clone(), record.kept.clone())
     };
     assert_eq!(without_errors(&open), without_errors(&closed));

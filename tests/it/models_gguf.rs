@@ -124,7 +124,9 @@ fn converted(folder: &Path, architecture: &str, keys: &[(&str, f32)]) -> GgufWri
     for (name, shape) in config.stored_tensors() {
         let mut values = f32s(&source, &name);
         if architecture.starts_with("gemma") && name.ends_with("norm.weight") {
-            values.iter_mut().for_each(|value| *value += 1.0);
+            for value in &mut values {
+                *value += 1.0;
+            }
         }
         let part = name.rsplit('.').nth(1).unwrap_or_default();
         if ["granite", "smollm3"].contains(&architecture) && ["q_proj", "k_proj"].contains(&part) {
@@ -147,7 +149,8 @@ fn pairs(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
 /// The folder and its GGUF form are one model, to the last bit.
 #[test]
 fn later_families_are_the_same_model_in_gguf() {
-    let cases: [(&str, &str, &str, &[(&str, f32)]); 6] = [
+    type Case = (&'static str, &'static str, &'static str, &'static [(&'static str, f32)]);
+    let cases: [Case; 6] = [
         ("qwen3", "qwen3", r#"{"head_dim": 128}"#, &[]),
         ("olmo2", "olmo2", "{}", &[]),
         ("smollm3", "smollm3", r#"{"num_hidden_layers": 5}"#, &[]),
