@@ -102,7 +102,9 @@ impl Model {
         if let Some(graph) = self.graphs.get(&key) {
             return graph.0.launch().map_err(|error| failed("replay a step", error));
         }
-        self.measure_gemms(shape.rows)?;
+        if self.small_batch(shape).is_none() {
+            self.measure_gemms(shape.rows)?;
+        }
         // This launch computes the step, and allocates what is allocated at first use: a capture may not allocate.
         self.launch(shape, cache, at)?;
         self.device.synchronize()?;
@@ -114,12 +116,15 @@ impl Model {
     }
 
     fn launch(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
-        match &self.decode {
-            Some(decode) if shape.is_decode() && shape.rows <= decode.max_rows() => {
-                self.launch_small_batch(decode, shape, cache, at)
-            }
-            _ => self.launch_large_batch(shape, cache, at),
+        match self.small_batch(shape) {
+            Some(decode) => self.launch_small_batch(decode, shape, cache, at),
+            None => self.launch_large_batch(shape, cache, at),
         }
+    }
+
+    /// The small-batch path's kernels, where a step takes it.
+    fn small_batch(&self, shape: &Shape) -> Option<&Decode> {
+        self.decode.as_ref().filter(|decode| shape.is_decode() && shape.rows <= decode.max_rows())
     }
 
     /// The small-batch path: one fused kernel for all layers, then greedy sampling.

@@ -65,7 +65,9 @@ impl Matmul {
             return Ok(());
         }
         fill_for(self, device, x, trials)?;
-        trials.iter().try_for_each(|trial| self.choose(&Bench::new(self, device, x, trial), rows, None))
+        // Where there is less room than for twice as many rows, the heuristic's choice stays.
+        let benches = trials.iter().map(|trial| Bench::new(self, device, x, trial));
+        benches.filter(|bench| rows <= bench.few).try_for_each(|bench| self.choose(&bench, rows, None))
     }
 
     /// Keeps the fastest way for `rows` rows; in invariant mode of those that give the bits of `reference`.
