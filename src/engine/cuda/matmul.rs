@@ -14,7 +14,6 @@ use cudarc::cublaslt::sys::{self, cudaDataType_t as DataType};
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
-use super::ops::compare::Compare;
 pub(crate) use super::ops::gemm_f32::{Epilogue, Gemm, Reduction};
 use super::ops::gemm_f32::{GemmF32, reads, supports};
 use super::ops::gemm_few::{GemmFew, MAX_ROWS};
@@ -54,7 +53,6 @@ pub(crate) struct Matmul {
     own: Option<GemmF32>,
     /// For half precision.
     few: Option<GemmFew>,
-    compare: Compare,
     ways: Mutex<HashMap<Shape, Way>>,
 }
 
@@ -95,15 +93,7 @@ impl Matmul {
         let workspace = Buffer::new(device, WORKSPACE_BYTES)?;
         let own = if element == ElementType::F32 { GemmF32::load(device)? } else { None };
         let few = GemmFew::load(device, element)?;
-        Ok(Self {
-            handle,
-            workspace,
-            element,
-            own,
-            few,
-            compare: Compare::load(device)?,
-            ways: Mutex::new(HashMap::new()),
-        })
+        Ok(Self { handle, workspace, element, own, few, ways: Mutex::new(HashMap::new()) })
     }
 
     /// Whether our own kernel computes every GEMM of these numbers of inputs.

@@ -1,6 +1,7 @@
 //! GEMMs on a GPU against binary64, and their throughput.
 
 use super::*;
+use crate::cuda::ops::compare::Compare;
 use crate::cuda::testing::{Guarded, assert_close, gpu, read, rounded, upload, values};
 
 /// With our own kernel where the GPU supports it, or cuBLASLt alone.
@@ -277,6 +278,7 @@ fn gated_gemms_are_found_invariant() {
 #[test]
 fn other_bits_are_noticed() {
     let Some(device) = gpu() else { return };
+    let compare = Compare::load(&device).unwrap();
     let matmul = open(&device, ElementType::F16, true);
     let kind = Kind::new(&device, (1319, 896, 4864), ElementType::F16, Epilogue::Store);
     let trial = kind.trial();
@@ -287,8 +289,8 @@ fn other_bits_are_noticed() {
         return crate::skip::skip("gpu-split", "cuBLASLt splits no sum of 4,864 here");
     };
     let whole = matmul.ask(&Gemm { rows: 1024, ..bench.gemm(1024, 0, 0) }, true).unwrap();
-    assert!(bench.is_invariant(&Way::Library(whole[0])).unwrap());
-    assert!(!bench.same(&Way::Library(*split), 16).unwrap());
+    assert!(bench.is_invariant(&compare, &Way::Library(whole[0])).unwrap());
+    assert!(!bench.same(&compare, &Way::Library(*split), 16).unwrap());
 }
 
 /// Which unsplit algorithms give the bits of the invariant one where rows are few, and how long each takes.

@@ -226,9 +226,15 @@ struct StepInShared {
         const int place = SWIZZLED ? sixteen ^ (row / 2 % 4 * 2) ^ (row % 2 * 4) : sixteen;
         return base + row * (HEAD_DIM * 2) + place * 16;
     }
-    // COUNT words from sixteen + word / 4 on.
-    template <int COUNT> __device__ __forceinline__ void load(uint32* to, int row, int word) const {
-        const uint32 from = at(row, word / 4) + word % 4 * 4;
+};
+
+// A row of it, for load_summed and load_outputs.
+struct RowInShared {
+    StepInShared step;
+    int row;
+    template <int COUNT> __device__ __forceinline__ void load(uint32* to, int dim, int of_lane) const {
+        const int word = dim / 2 + of_lane / 2;
+        const uint32 from = step.at(row, word / 4) + word % 4 * 4;
         if (COUNT == 4) {
             asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(from) : "memory");
         } else if (COUNT == 2) {
@@ -236,18 +242,6 @@ struct StepInShared {
         } else {
             asm volatile("ld.shared.u32 %0, [%1];" : "=r"(to[0]) : "r"(from) : "memory");
         }
-    }
-    // As load_summed and load_outputs of attention_decode.cuh.
-    __device__ __forceinline__ void load_summed(uint32 (&to)[HEAD_DIM / 8], int row, int t) const {
-#pragma unroll
-        for (int section = 0; section < HEAD_DIM / 32; section++) load<4>(to + section * 4, row, section * 16 + t * 4);
-        if (HEAD_DIM % 32) load<2>(to + HEAD_DIM / 32 * 4, row, HEAD_DIM / 32 * 16 + t * 2);
-    }
-    __device__ __forceinline__ void load_outputs(uint32 (&to)[WIDTH], int row, int g) const {
-#pragma unroll
-        for (int section = 0; section < HEAD_DIM / 64; section++) load<4>(to + section * 4, row, section * 32 + g * 4);
-        if (HEAD_DIM % 64 >= 32) load<2>(to + HEAD_DIM / 64 * 4, row, HEAD_DIM / 64 * 32 + g * 2);
-        if (HEAD_DIM % 32) load<1>(to + HEAD_DIM / 32 * 2, row, HEAD_DIM / 32 * 16 + g);
     }
 };
 
@@ -393,15 +387,17 @@ extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32, DECODE_BLOCKS_PE
                 float score[COLUMNS][PARTS][4] = {};
 #pragma unroll
                 for (int part = 0; part < PARTS; part++) {
-                    from_keys.load_summed(key_step.words[part][0], part * 16 + g, t);
-                    from_keys.load_summed(key_step.words[part][1], part * 16 + 8 + g, t);
+                    load_summed(key_step.words[part][0], RowInShared{from_keys, part * 16 + g}, t);
+                    load_summed(key_step.words[part][1], RowInShared{from_keys, part * 16 + 8 + g}, t);
                 }
                 sums.multiply_keys(score, key_step, queries, lane);
                 ValueStep value_step;
 #pragma unroll
                 for (int part = 0; part < PARTS; part++) {
 #pragma unroll
-                    for (int i = 0; i < 4; i++) from_values.load_outputs(value_step.words[part][i], part * 16 + i / 2 * 8 + t * 2 + i % 2, g);
+                    for (int i = 0; i < 4; i++) {
+                        load_outputs(value_step.words[part][i], RowInShared{from_values, part * 16 + i / 2 * 8 + t * 2 + i % 2}, g);
+                    }
                 }
                 __syncwarp();  // every lane has read the slot
                 copy(slot);

@@ -24,26 +24,26 @@ constexpr int WIDTH = HEAD_DIM / 16;
 struct KeyStep { uint32 words[PARTS][2][HEAD_DIM / 8]; };  // keys g and g + 8
 struct ValueStep { uint32 words[PARTS][4][WIDTH]; };       // keys 2t, 2t + 1, 2t + 8, 2t + 9
 
-// Loads 32-bit words from the KV cache (once), or from shared memory.
+// Loads neighbouring 32-bit words of a row, from its dim `dim + of_lane` on, from the KV cache (once) or from shared memory.
 struct FromCache {
-    template <int COUNT> static __device__ __forceinline__ void load(uint32* to, const element* from) {
-        load_no_allocate<COUNT>(to, from);
+    const element* row;
+    template <int COUNT> __device__ __forceinline__ void load(uint32* to, int dim, int of_lane) const {
+        load_no_allocate<COUNT>(to, row + dim + of_lane);
     }
 };
 struct FromShared {
-    template <int COUNT> static __device__ __forceinline__ void load(uint32* to, const element* from) {
+    const element* row;
+    template <int COUNT> __device__ __forceinline__ void load(uint32* to, int dim, int of_lane) const {
 #pragma unroll
-        for (int i = 0; i < COUNT; i++) to[i] = ((const uint32*)from)[i];
+        for (int i = 0; i < COUNT; i++) to[i] = ((const uint32*)(row + dim + of_lane))[i];
     }
 };
 
 // A lane's dims of a key or query row, along which products are summed: see above.
-template <typename From> __device__ __forceinline__ void load_summed(uint32 (&to)[HEAD_DIM / 8], const element* row, int t) {
+template <typename From> __device__ __forceinline__ void load_summed(uint32 (&to)[HEAD_DIM / 8], const From& from, int t) {
 #pragma unroll
-    for (int section = 0; section < HEAD_DIM / 32; section++) {
-        From::template load<4>(to + section * 4, row + section * 32 + t * 8);
-    }
-    if (HEAD_DIM % 32) From::template load<2>(to + HEAD_DIM / 32 * 4, row + HEAD_DIM / 32 * 32 + t * 4);
+    for (int section = 0; section < HEAD_DIM / 32; section++) from.template load<4>(to + section * 4, section * 32, t * 8);
+    if (HEAD_DIM % 32) from.template load<2>(to + HEAD_DIM / 32 * 4, HEAD_DIM / 32 * 32, t * 4);
 }
 
 // The first of the four dims in words 2 · step and 2 · step + 1 of load_summed.
@@ -53,15 +53,11 @@ __device__ __forceinline__ int summed_dim(int step, int t) {
 }
 
 // A lane's dims of a value row: output dims.
-template <typename From> __device__ __forceinline__ void load_outputs(uint32 (&to)[WIDTH], const element* row, int g) {
+template <typename From> __device__ __forceinline__ void load_outputs(uint32 (&to)[WIDTH], const From& from, int g) {
 #pragma unroll
-    for (int section = 0; section < HEAD_DIM / 64; section++) {
-        From::template load<4>(to + section * 4, row + section * 64 + g * 8);
-    }
-    constexpr int DONE = HEAD_DIM / 64 * 64;
-    if (HEAD_DIM % 64 >= 32) From::template load<2>(to + DONE / 16, row + DONE + g * 4);
-    constexpr int DONE_TOO = HEAD_DIM / 32 * 32;
-    if (HEAD_DIM % 32) From::template load<1>(to + DONE_TOO / 16, row + DONE_TOO + g * 2);
+    for (int section = 0; section < HEAD_DIM / 64; section++) from.template load<4>(to + section * 4, section * 64, g * 8);
+    if (HEAD_DIM % 64 >= 32) from.template load<2>(to + HEAD_DIM / 64 * 4, HEAD_DIM / 64 * 64, g * 4);
+    if (HEAD_DIM % 32) from.template load<1>(to + HEAD_DIM / 32 * 2, HEAD_DIM / 32 * 32, g * 2);
 }
 
 // The first of the two dims in word `i` of load_outputs.
@@ -270,7 +266,7 @@ __device__ INLINE_ATTEND void attend(const Tensors tensors, int row, int positio
         for (int part = 0; part < PARTS; part++) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                load_summed<FromCache>(key_step.words[part][half], from + nearest(key + part * 16 + half * 8 + g) * HEAD_DIM, t);
+                load_summed(key_step.words[part][half], FromCache{from + nearest(key + part * 16 + half * 8 + g) * HEAD_DIM}, t);
             }
         }
         from = head_values + (long long)block * BLOCK;
@@ -279,7 +275,7 @@ __device__ INLINE_ATTEND void attend(const Tensors tensors, int row, int positio
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 int at = key + part * 16 + i / 2 * 8 + t * 2 + i % 2;
-                load_outputs<FromCache>(value_step.words[part][i], from + nearest(at) * HEAD_DIM, g);
+                load_outputs(value_step.words[part][i], FromCache{from + nearest(at) * HEAD_DIM}, g);
             }
         }
     }
@@ -304,12 +300,12 @@ __device__ INLINE_ATTEND void attend(const Tensors tensors, int row, int positio
         for (int part = 0; part < PARTS; part++) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                if (is_new(key + part * 16 + half * 8 + g)) load_summed<FromShared>(key_step.words[part][half], new_kv, t);
+                if (is_new(key + part * 16 + half * 8 + g)) load_summed(key_step.words[part][half], FromShared{new_kv}, t);
             }
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 if (is_new(key + part * 16 + i / 2 * 8 + t * 2 + i % 2)) {
-                    load_outputs<FromShared>(value_step.words[part][i], new_kv + HEAD_DIM, g);
+                    load_outputs(value_step.words[part][i], FromShared{new_kv + HEAD_DIM}, g);
                 }
             }
         }

@@ -8,6 +8,7 @@ use crate::EngineError;
 use crate::cuda::buffer::Buffer;
 use crate::cuda::device::{Device, failed};
 use crate::cuda::element::ElementType;
+use crate::cuda::ops::compare::Compare;
 use crate::cuda::ops::gemm_f32::{Epilogue, Gemm, Reduction};
 use crate::cuda::ops::gemm_few::GemmFew;
 
@@ -70,8 +71,13 @@ impl Matmul {
         benches.filter(|bench| rows <= bench.few).try_for_each(|bench| self.choose(&bench, rows, None))
     }
 
-    /// Keeps the fastest way for `rows` rows; in invariant mode of those that give the bits of `reference`.
-    pub(super) fn choose(&self, bench: &Bench, rows: usize, reference: Option<Way>) -> Result<(), EngineError> {
+    /// Keeps the fastest way for `rows` rows; in invariant mode of those that give the bits of `reference`, which `compare` compares.
+    pub(super) fn choose(
+        &self,
+        bench: &Bench,
+        rows: usize,
+        reference: Option<(Way, &Compare)>,
+    ) -> Result<(), EngineError> {
         let reduction = if reference.is_some() { Reduction::Invariant } else { Reduction::Fastest };
         let gemm = bench.gemm(rows, 0, 0);
         let short = Gemm { inputs: gemm.inputs.min(SHORT_INPUTS), ..gemm };
@@ -83,12 +89,15 @@ impl Matmul {
         let tiles =
             |gemm: &Gemm| -> Vec<Way> { self.few.iter().flat_map(|_| GemmFew::tiles(gemm)).map(Way::Few).collect() };
         candidates.extend(tiles(&gemm));
-        let mut best = match reference {
-            Some(reference) => Some((bench.seconds(&reference, &gemm)?, reference)),
-            None => None,
-        };
-        let mut own_has_the_bits = reference.is_none();
+        let mut best = None;
         let mut tried: Vec<[u64; 8]> = Vec::new();
+        if let Some((way, _)) = reference {
+            best = Some((bench.seconds(&way, &gemm)?, way));
+            if let Way::Library(algorithm) = way {
+                tried.push(algorithm.data);
+            }
+        }
+        let mut own_has_the_bits = reference.is_none();
         for candidate in candidates {
             if let Way::Library(cublasLtMatmulAlgo_t { data }) = candidate {
                 if tried.contains(&data) {
@@ -96,8 +105,8 @@ impl Matmul {
                 }
                 tried.push(data);
             }
-            if reference.is_some() {
-                if !(bench.same(&candidate, rows)? && bench.same(&candidate, rows / 2 + 1)?) {
+            if let Some((_, compare)) = reference {
+                if !(bench.same(compare, &candidate, rows)? && bench.same(compare, &candidate, rows / 2 + 1)?) {
                     continue;
                 }
                 own_has_the_bits |= matches!(candidate, Way::Few(_));
@@ -178,19 +187,19 @@ impl<'a> Bench<'a> {
     }
 
     /// Whether `rows` rows are computed with the bits that the rows wanted have.
-    pub(super) fn same(&self, way: &Way, rows: usize) -> Result<bool, EngineError> {
+    pub(super) fn same(&self, compare: &Compare, way: &Way, rows: usize) -> Result<bool, EngineError> {
         let (wanted, found) = (self.trial.y.at(0), self.trial.y.at(self.few * self.row));
         Ok(self.compute(way, rows, self.few)?
-            && self.matmul.compare.same(self.device, wanted, found, rows.min(self.few) * self.row)?)
+            && compare.same(self.device, wanted, found, rows.min(self.few) * self.row)?)
     }
 
     /// Whether a row has the same bits alone, among some, and among the most; from then on, these are the bits wanted.
-    pub(super) fn is_invariant(&self, way: &Way) -> Result<bool, EngineError> {
+    pub(super) fn is_invariant(&self, compare: &Compare, way: &Way) -> Result<bool, EngineError> {
         if !self.compute(way, self.few, 0)? {
             return Ok(false);
         }
         for rows in [1, 16, self.few / 2 + 1, self.most] {
-            if rows <= self.most && !self.same(way, rows)? {
+            if rows <= self.most && !self.same(compare, way, rows)? {
                 return Ok(false);
             }
         }

@@ -12,6 +12,7 @@ use super::{INVARIANT_ROWS, Matmul, Shape, Way};
 use crate::EngineError;
 use crate::cuda::buffer::Buffer;
 use crate::cuda::device::Device;
+use crate::cuda::ops::compare::Compare;
 use crate::cuda::ops::gemm_f32::{Reduction, supports};
 
 impl Matmul {
@@ -19,24 +20,25 @@ impl Matmul {
     /// `x` has room for the rows of every trial's input.
     pub(crate) fn make_invariant(&self, device: &Device, x: &Buffer, trials: &[Trial]) -> Result<(), EngineError> {
         fill_for(self, device, x, trials)?;
-        trials.iter().try_for_each(|trial| self.try_one(&Bench::new(self, device, x, trial)))
+        let compare = Compare::load(device)?;
+        trials.iter().try_for_each(|trial| self.try_one(&compare, &Bench::new(self, device, x, trial)))
     }
 
-    fn try_one(&self, bench: &Bench) -> Result<(), EngineError> {
+    fn try_one(&self, compare: &Compare, bench: &Bench) -> Result<(), EngineError> {
         if self.own.as_ref().is_some_and(|_| supports(&bench.gemm(bench.few, 0, 0))) {
-            return if bench.is_invariant(&Way::F32)? { Ok(()) } else { Err(bench.refusal()) };
+            return if bench.is_invariant(compare, &Way::F32)? { Ok(()) } else { Err(bench.refusal()) };
         }
         let many = bench.gemm(INVARIANT_ROWS, 0, 0);
         let mut reference = None;
         for candidate in self.ask_for(&many, true)?.into_iter().map(Way::Library) {
-            if bench.is_invariant(&candidate)? {
+            if bench.is_invariant(compare, &candidate)? {
                 reference = Some(candidate);
                 break;
             }
         }
         let reference = reference.ok_or_else(|| bench.refusal())?;
         self.keep(Shape::of(&many, INVARIANT_ROWS, Reduction::Invariant), reference);
-        let few = FEW_ROWS.into_iter().filter(|rows| *rows <= bench.few);
-        few.into_iter().try_for_each(|rows| self.choose(bench, rows, Some(reference)))
+        let mut few = FEW_ROWS.into_iter().filter(|rows| *rows <= bench.few);
+        few.try_for_each(|rows| self.choose(bench, rows, Some((reference, compare))))
     }
 }

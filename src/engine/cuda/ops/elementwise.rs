@@ -149,19 +149,7 @@ impl Elementwise {
         keys: u64,
         values: u64,
     ) -> Result<(), EngineError> {
-        let arguments = [
-            qkv.into(),
-            rows.positions.into(),
-            rows.slots.into(),
-            rows.tables.into(),
-            rows.table_stride.into(),
-            positions.cosines.into(),
-            positions.sines.into(),
-            keys.into(),
-            values.into(),
-        ];
-        let grid = Grid { overlaps: rows.overlaps, ..Grid::line(rows.count, THREADS) };
-        self.rope_and_store_kv.launch(device, grid, &arguments)
+        launch_rope(&self.rope_and_store_kv, device, rows, positions, qkv, (keys, values))
     }
 
     /// The MLP's non-linearity: up `[rows, 2 · intermediate]` (or `[rows, intermediate]`) → y `[rows, intermediate]`.
@@ -191,6 +179,29 @@ impl Elementwise {
         let arguments = [from.into(), kind.code().into(), to.into(), count.into(), flag.into()];
         self.cast.launch(device, grid, &arguments)
     }
+}
+
+/// Enqueues a kernel that rotates q within qkv, and writes rotated k, and v, into a layer's cache; one block a row.
+pub(super) fn launch_rope(
+    kernel: &Kernel,
+    device: &Device,
+    rows: &Rows,
+    positions: &PositionTables,
+    qkv: u64,
+    (keys, values): (u64, u64),
+) -> Result<(), EngineError> {
+    let arguments = [
+        qkv.into(),
+        rows.positions.into(),
+        rows.slots.into(),
+        rows.tables.into(),
+        rows.table_stride.into(),
+        positions.cosines.into(),
+        positions.sines.into(),
+        keys.into(),
+        values.into(),
+    ];
+    kernel.launch(device, Grid { overlaps: rows.overlaps, ..Grid::line(rows.count, THREADS) }, &arguments)
 }
 
 /// The widest access up to 16 bytes that divides every row.

@@ -1,7 +1,7 @@
 //! What some families compute between the GEMMs of the large-batch path beyond the plain decoder. A model has the kernels that it needs, most
 //! have none.
 
-use super::elementwise::{NormWeights, PositionTables, Rows};
+use super::elementwise::{NormWeights, PositionTables, Rows, launch_rope};
 use crate::EngineError;
 use crate::cuda::BLOCK_TOKENS;
 use crate::cuda::compile::{Options, Source};
@@ -95,18 +95,7 @@ impl FeatureKernels {
     ) -> Result<bool, EngineError> {
         let kernel = if rotated { &self.rope_and_store_kv } else { &self.store_kv };
         let Some(kernel) = kernel else { return Ok(false) };
-        let arguments = [
-            qkv.into(),
-            rows.positions.into(),
-            rows.slots.into(),
-            rows.tables.into(),
-            rows.table_stride.into(),
-            positions.cosines.into(),
-            positions.sines.into(),
-            keys.into(),
-            values.into(),
-        ];
-        kernel.launch(device, Grid { overlaps: rows.overlaps, ..Grid::line(rows.count, THREADS) }, &arguments)?;
+        launch_rope(kernel, device, rows, positions, qkv, (keys, values))?;
         Ok(true)
     }
 
