@@ -93,7 +93,7 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
             return Err(JobError::invalid("--vs is for runs and records of speed", "leave it out"));
         }
         let report = report_tables::render(&records, &arguments.format, to_terminal)?;
-        emit(report, arguments.out.as_deref())?;
+        emit(outgoing(&report, to_terminal), arguments.out.as_deref())?;
         return Ok(Exit::Success);
     }
     let format = report_format(&arguments.format)?;

@@ -1,5 +1,5 @@
-//! `evalsuite report` of what has no questions with right answers, or compares nothing by them: quality runs, perplexities, probes, determinism.
-//! Each is a table of its own, in the formats that can hold it.
+//! `evalsuite report` of what has no questions with right answers, or compares nothing by them: quality runs, perplexities, probes, blames,
+//! determinism. Each is a table of its own, in the formats that can hold it.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ pub(super) enum TableRecord {
 
 impl TableRecord {
     /// `None` where the path is of something else.
-    fn read(path: &Path) -> Result<Option<Self>, JobError> {
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, JobError> {
         if path.is_dir() {
             if !path.join("record.json").is_file() {
                 return Ok(None);
@@ -53,7 +53,7 @@ impl TableRecord {
         Ok(QualityRecord::read(path)?.map(|record| Self::Quality(Box::new(record))))
     }
 
-    fn render(&self, format: &Format) -> Result<String, JobError> {
+    pub(super) fn render(&self, format: &Format) -> Result<String, JobError> {
         Ok(match self {
             Self::Quality(record) => render_quality(record, format, DIFFS)?,
             Self::Perplexity(record) => render_perplexity(record, format, 0)?,
@@ -71,7 +71,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<TableRecord>>, JobErr
     if let Some(other) = records.iter().position(Option::is_none) {
         return Err(JobError::invalid(
             format!(
-                "{} is a quality run, a perplexity, a probe or of determinism, {} is not",
+                "{} is a quality run, a perplexity, a probe, a blame or of determinism, {} is not",
                 paths[first].display(),
                 paths[other].display()
             ),
@@ -89,7 +89,7 @@ pub(super) fn render(records: &[TableRecord], name: &str, colour: bool) -> Resul
     if !formats.contains(&name) {
         return Err(if REPORT_FORMATS.iter().any(|format| format.name() == name) {
             JobError::invalid(
-                format!("--format {name} has no room for a quality run, a perplexity, a probe or determinism"),
+                format!("--format {name} has no room for a quality run, a perplexity, a probe, a blame or determinism"),
                 format!("give one of {}", formats.join(", ")),
             )
         } else {

@@ -8,17 +8,13 @@ use super::exit::Exit;
 use super::headline::set_rule;
 use super::output::{OutputArguments, colour, print_data};
 use super::printer::{note, print_notes};
-use super::quality::DIFFS;
+use super::report_tables::TableRecord;
 use super::values::at_least_one;
 use crate::jobs::JobError;
 use crate::jobs::bench::{BenchRecord, render_bench};
-use crate::jobs::blame::{BlameRecord, render_blame};
-use crate::jobs::determinism::{DeterminismRecord, render_determinism};
-use crate::jobs::endpoint_probe::{EndpointProbeRecord, render_endpoint_probe};
 use crate::jobs::eval::{EvalRecord, ReadingChoice, StoredRun, read_answers, render, render_reading};
 use crate::jobs::load::{LoadRecord, render_load};
-use crate::jobs::perplexity::{PerplexityRecord, render_perplexity};
-use crate::jobs::quality::{QualityRecord, render_quality};
+use crate::jobs::quality::QualityRecord;
 use crate::report::Format;
 use crate::task::Selection;
 use crate::text::command_line;
@@ -143,20 +139,12 @@ pub(super) fn print_run(folder: &Path, format: &Format, rule: Option<&str>) -> R
 
 /// Prints the table of a record of any kind.
 fn print_record(path: &Path, format: &Format, rule: Option<&str>) -> Result<(), JobError> {
-    let report = if let Some(record) = PerplexityRecord::read(path)? {
-        render_perplexity(&record, format, 0)?
-    } else if let Some(record) = BlameRecord::read(path)? {
-        render_blame(&record, format)?
+    let report = if let Some(record) = TableRecord::read(path)? {
+        record.render(format)?
     } else if let Some(record) = LoadRecord::read(path)? {
         render_load(&record, format)?
-    } else if let Some(record) = EndpointProbeRecord::read(path)? {
-        render_endpoint_probe(&record, format)?
-    } else if let Some(record) = DeterminismRecord::read(path)? {
-        render_determinism(&record, format)?
     } else if let Some(record) = BenchRecord::read(path)? {
         render_bench(&record, format)?
-    } else if let Some(record) = QualityRecord::read(path)? {
-        render_quality(&record, format, DIFFS)?
     } else {
         let mut record = EvalRecord::read(path)?;
         set_rule(&mut record, rule, path)?;

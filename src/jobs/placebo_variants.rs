@@ -26,7 +26,11 @@ impl Variants {
             Model::Local(source) => !source.format.is_packed() && target.engine.dtypes().contains(&arithmetic),
             Model::Endpoint(_) => false,
         };
-        let batch = match target.batch {
+        let own = match &reference.model {
+            Model::Endpoint(endpoint) => Some(endpoint.options.places),
+            Model::Local(_) => target.batch,
+        };
+        let batch = match own {
             None => BATCH,
             Some(1) => 2,
             Some(batch) => batch / 2,

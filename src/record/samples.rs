@@ -58,10 +58,11 @@ impl SampleFiles {
         let note = lines.note(&path);
         let samples = Arc::new(lines.values);
         // A file that cannot prove itself is noted in every folder that holds it.
-        if note.is_none() {
-            known().insert(hash, Arc::clone(&samples));
+        if note.is_some() {
+            return Ok((samples, note));
         }
-        Ok((samples, note))
+        // Another thread may have read the same meanwhile: one of the two is kept.
+        Ok((Arc::clone(known().entry(hash).or_insert(samples)), None))
     }
 }
 

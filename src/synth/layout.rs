@@ -144,13 +144,20 @@ pub(super) fn tensors(config: &ModelConfig, format: SynthFormat) -> Result<Vec<T
     let norm = if config.features.zero_centred_norms { 0.0 } else { 1.0 };
     for (name, shape) in config.stored_tensors() {
         match (format, name.strip_suffix(".weight"), &shape[..]) {
-            (SynthFormat::Awq { group_size }, Some(layer), [outputs, inputs]) if name.contains(".layers.") => {
+            (SynthFormat::Awq { group_size }, Some(layer), [outputs, inputs])
+                if name.contains(".layers.") && !chooses_experts(layer) =>
+            {
                 packed(&mut tensors, layer, [*outputs, *inputs], group_size)?;
             }
             _ => tensors.push(dense(name, shape, format, norm)),
         }
     }
     Ok(tensors)
+}
+
+/// What chooses and weighs experts stays in floating point.
+fn chooses_experts(layer: &str) -> bool {
+    layer.ends_with(".mlp.gate") || layer.ends_with(".shared_expert_gate")
 }
 
 /// Norms have the weight that leaves their input as it is.
@@ -233,6 +240,16 @@ mod tests {
         let shape = ModelShape::parse(shape).unwrap();
         let config = shape.config(shape.layers(), format.torch_dtype());
         shards(tensors(&ModelConfig::from_json(&config, shape.name).unwrap(), format).unwrap())
+    }
+
+    /// Once, the router of experts was packed with them.
+    #[test]
+    fn what_chooses_experts_is_not_packed() {
+        let shards = layout("qwen1.5-moe-a2.7b", SynthFormat::Awq { group_size: 32 });
+        let is_there = |name: &str| shards.iter().flatten().any(|tensor| tensor.name == name);
+        assert!(is_there("model.layers.3.mlp.gate.weight") && is_there("model.layers.3.mlp.shared_expert_gate.weight"));
+        assert!(!is_there("model.layers.3.mlp.gate.qweight"));
+        assert!(is_there("model.layers.3.mlp.experts.7.up_proj.qweight"));
     }
 
     #[test]

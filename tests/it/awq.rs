@@ -59,8 +59,7 @@ fn autoawqs_weights_give_transformers_logits() {
     let source = open(&data("awq-autoawq")).unwrap();
     let error = |dtype| {
         let logits = CpuEngine::load(&source, dtype, None).unwrap().logits(&oracle.tokens, 8);
-        let pairs = logits.iter().flatten().zip(oracle.logits_float64.iter().flatten());
-        pairs.map(|(ours, exact)| (f64::from(*ours) - exact).abs()).fold(0.0, f64::max)
+        crate::largest_difference(&logits.concat(), &oracle.logits_float64.concat())
     };
     let largest = oracle.logits_float64.iter().flatten().map(|logit| logit.abs()).fold(0.0, f64::max);
     // As in families.rs: 1e-5 of the largest logit for binary32. Activations in binary16 keep 11 bits, and some twenty

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,45 +17,19 @@ use evalsuite::jobs::eval::StoredRun;
 use evalsuite::jobs::{Event, JobContext, JobError, Target, VariantSpec, open_engine};
 use evalsuite::record::VariantName;
 use evalsuite::report::Format;
-use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::program::{evalsuite, mistake, text};
+use crate::bundled_run::{lines, open, program, prompt, said, with_run};
+use crate::program::mistake;
 use crate::tiny_model;
 
 /// So many that awq loses some.
 const ROWS: usize = 100;
 const LIMIT: usize = 5;
 
-fn program(folder: &TempDir, arguments: &str) -> Output {
-    let mut command = evalsuite();
-    command.current_dir(folder.path()).env("CUDA_VISIBLE_DEVICES", "").args(arguments.split_whitespace());
-    command.output().expect("the program starts")
-}
-
-#[track_caller]
-fn said(folder: &TempDir, arguments: &str) -> String {
-    let output = program(folder, arguments);
-    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-/// A run of the bundled model in a folder of its own.
-fn with_run(arguments: &str) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    said(&folder, &format!("eval gsm8k --engine cpu --quiet --out run {arguments}"));
-    folder
-}
-
-fn open(source: &str) -> Arc<ModelSource> {
-    let spec = ModelSpec { source: source.to_owned(), revision: "main".to_owned() };
-    Arc::new(ModelSource::open(&spec, &tiny_model::no_hub()).unwrap())
-}
-
 /// Tokens and rightness of a variant's answers, by sample.
 fn answers(folder: &TempDir, variant: &str) -> BTreeMap<usize, (Vec<u32>, bool)> {
-    let lines = std::fs::read_to_string(folder.path().join("run/answers.jsonl")).unwrap();
-    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines = lines(folder, "answers.jsonl").into_iter();
     let own = lines.filter(|line| line["dtype"] == variant).map(|line| {
         let scores = line["scores"].as_array().unwrap();
         let right = scores.iter().find(|score| score["rule"] == "numeric").unwrap()["correct"] == true;
@@ -64,13 +37,6 @@ fn answers(folder: &TempDir, variant: &str) -> BTreeMap<usize, (Vec<u32>, bool)>
         (line["sample"].as_u64().unwrap() as usize, (ids, right))
     });
     own.collect()
-}
-
-fn prompt(folder: &TempDir, model: &ModelSource, sample: usize) -> Vec<u32> {
-    let samples = std::fs::read_to_string(folder.path().join("run/samples.jsonl")).unwrap();
-    let mut samples = samples.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let found = samples.find(|line| line["sample"].as_u64() == Some(sample as u64)).unwrap();
-    model.tokenizer.encode(found["prompt"].as_str().unwrap(), false).unwrap()
 }
 
 fn first_other(a: &[u32], b: &[u32]) -> Option<usize> {
@@ -94,7 +60,7 @@ fn seen(engine: &CpuEngine, place: &Place) -> (f64, bool) {
 fn places(folder: &TempDir, record: &BlameRecord, variant: &str) -> Vec<Place> {
     let (model, truth, own) = (open("bundled"), answers(folder, "f32"), answers(folder, variant));
     let place = |at: usize, sample: usize| {
-        let mut before = prompt(folder, &model, sample);
+        let mut before = prompt(folder, &model, sample as u64);
         before.extend(&truth[&sample].0[..at]);
         Place { before, token: truth[&sample].0[at], other: own[&sample].0[at] }
     };
@@ -222,6 +188,10 @@ fn texts_hold_the_figures(folder: &TempDir, record: &BlameRecord, report: &str) 
     let restored = record.layers[0].whole.restored.unwrap();
     let markdown = said(folder, "show blame.json --format markdown");
     assert!(markdown.contains(&format!(" {:.1} |", restored * 100.0)), "{markdown}");
+    assert!(
+        markdown.contains("\n`evalsuite quantize ") && markdown.contains("` | `"),
+        "commands and tokens are code: {markdown}"
+    );
     let json: BlameRecord = serde_json::from_str(&said(folder, "show blame.json --format json")).unwrap();
     assert_eq!(json, *record);
 }
@@ -468,10 +438,10 @@ fn what_cannot_be_explained_is_refused() {
     assert!(error.contains("is what the others are held against"), "{error}");
     let error = refused("blame run --variant awk");
     assert!(error.contains("awk") && error.contains("awq"), "{error}");
-    assert!(refused("blame run --limit 0").contains("--limit"));
-    assert!(refused("blame nothing").contains("nothing"));
+    assert!(refused("blame run --limit 0").contains("--limit 0 asks for nothing"));
+    assert!(refused("blame nothing").contains("cannot read nothing/plan.json"));
     let error = refused("blame run --rule none");
-    assert!(error.contains("none"), "{error}");
+    assert!(error.contains("unknown rule `none`"), "{error}");
     let drawn = with_run("--dtype f32,awq --limit 2 --temperature 0.5");
     let error = mistake(&program(&drawn, "blame run"));
     assert!(error.contains("are not greedy"), "{error}");

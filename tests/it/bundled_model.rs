@@ -1,22 +1,11 @@
 //! What the bundled model is here to show: four bits cost it answers, plain rounding more of them than AWQ, half precision next
 //! to none; and a gate on a committed run that sees the difference.
 
-use std::process::Output;
-
 use evalsuite::jobs::eval::EvalRecord;
 use tempfile::TempDir;
 
-use crate::program::{evalsuite, text};
-
-/// In the folder, on the CPU: on a machine with a GPU the default engine is another, whose last bits are its own.
-fn program(folder: &TempDir, arguments: &str) -> Output {
-    evalsuite()
-        .current_dir(folder.path())
-        .env("CUDA_VISIBLE_DEVICES", "")
-        .args(arguments.split_whitespace())
-        .output()
-        .expect("the program starts")
-}
+use crate::bundled_run::program;
+use crate::program::text;
 
 #[track_caller]
 fn ends_with(code: i32, folder: &TempDir, arguments: &str) -> String {

@@ -55,9 +55,9 @@ fn assert_logits_match(name: &str) {
     let (source, oracle) = (tiny(name), oracle(name));
     let engine = CpuEngine::load(&source, Dtype::F32, None).unwrap();
     let logits = engine.logits(&oracle.tokens, oracle.logits_float64.len());
-    let pairs = || logits.iter().flatten().zip(oracle.logits_float64.iter().flatten());
-    let largest = pairs().map(|(_, exact)| exact.abs()).fold(0.0, f64::max);
-    let error = pairs().map(|(ours, exact)| (f64::from(*ours) - exact).abs()).fold(0.0, f64::max);
+    let exact = oracle.logits_float64.concat();
+    let largest = exact.iter().map(|exact| exact.abs()).fold(0.0, f64::max);
+    let error = crate::largest_difference(&logits.concat(), &exact);
     let bound = (1e-5 * (source.config.layers as f64).sqrt() * largest).min(4.0 * oracle.float32_largest_error);
     println!("{name}: largest error {error:.2e}, transformers' {:.2e}", oracle.float32_largest_error);
     assert!(error <= bound, "{name}: off by {error:e}, allowed {bound:e}");

@@ -84,17 +84,16 @@ fn a_chat_template_that_never_ends_is_refused() {
 #[test]
 fn a_chat_template_that_takes_all_memory_is_refused() {
     let doubled = "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}";
-    for template in [
-        "{{ 'a\nb' | indent(10000000000) }}",
-        "{{ [1] | tojson(indent=10000000000) }}",
-        "{{ '{:>1000000000}'.format(1) }}",
-        "{{ [1] | slice(10000000000) | list | length }}",
-        doubled,
+    for (template, named) in [
+        ("{{ 'a\nb' | indent(10000000000) }}", "a width of 10000000000 characters"),
+        ("{{ [1] | tojson(indent=10000000000) }}", "a width of 10000000000 characters"),
+        // What has no width of its own meets the child's limit.
+        ("{{ '{:>1000000000}'.format(1) }}", "more memory"),
+        ("{{ [1] | slice(10000000000) | list | length }}", "more memory"),
+        (doubled, "more memory"),
     ] {
         let message = template_refused(template);
-        // A filter refuses a width by itself; what has no width meets the child's limit.
-        let is_named = message.contains("more memory") || message.contains("a width of");
-        assert!(is_named, "{template}: {message}");
+        assert!(message.contains(named), "{template}: {message}");
     }
     assert!(template_refused("{{ 'a\nb' | indent(18446744073709551615) }}").contains("to i64"));
     let long = "{{ 'x' * 20000000 }}";

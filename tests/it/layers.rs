@@ -172,5 +172,15 @@ fn files_fit_in_one_head() {
             faults.push(format!("{}: {lines} lines, {limit} at most", module.path.display()));
         }
     }
+    for entry in std::fs::read_dir(crate::checkout().join("tests/it")).unwrap().flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|end| end != "rs") {
+            continue;
+        }
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        if lines > LONGEST_FILE {
+            faults.push(format!("{}: {lines} lines, {LONGEST_FILE} at most", path.display()));
+        }
+    }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

@@ -16,6 +16,7 @@ mod awq_writer;
 mod bench;
 mod blame;
 mod bundled_model;
+mod bundled_run;
 mod cli;
 mod comparisons;
 mod compat;
@@ -49,6 +50,7 @@ mod mock_server;
 mod models;
 mod models_bad;
 mod models_gguf;
+mod models_gguf_families;
 mod only_text;
 mod openai;
 mod own_answers;
@@ -88,6 +90,13 @@ mod thoughts;
 mod tiny_model;
 mod until;
 mod variants;
+
+/// The largest difference between numbers and what they should be; infinite where one is no number.
+fn largest_difference(ours: &[f32], exact: &[f64]) -> f64 {
+    assert_eq!(ours.len(), exact.len(), "as many numbers as there should be");
+    let errors = ours.iter().zip(exact).map(|(ours, exact)| (f64::from(*ours) - exact).abs());
+    errors.fold(0.0, |worst, error| if error.is_nan() { f64::INFINITY } else { worst.max(error) })
+}
 
 /// The folder of real data that is no part of the project: where `EVALSUITE_SHARED` says, or beside the checkout.
 fn shared() -> PathBuf {

@@ -96,6 +96,19 @@ fn tensors_that_are_missing_or_of_another_shape_are_named_with_both_sides() {
     assert!(config_with(&json!({"model_type": "qwen2"})).contains("self_attn.q_proj.bias"));
     // A damaged config must be refused at its first missing block, not after listing a thousand million.
     assert!(config_with(&json!({"num_hidden_layers": 1_000_000_000})).contains("model.layers.2."));
+    // Nor where a family says of each layer what kind it is: once, a list as long was made first.
+    for family in ["qwen2", "qwen3"] {
+        let error = config_with(&json!({"model_type": family, "num_hidden_layers": 1_000_000_000}));
+        assert!(error.contains("model.layers."), "{family}: {error}");
+    }
+    for family in ["smollm3", "qwen3_moe", "gemma2"] {
+        let error = config_with(&json!({"model_type": family, "num_hidden_layers": 1_000_000_000}));
+        assert!(error.contains("more than 65536"), "{family}: {error}");
+    }
+    let error = config_with(&json!({"model_type": "qwen3_moe", "num_experts": 1_000_000_000}));
+    assert!(error.contains("of 1000000000 experts"), "{error}");
+    let error = config_with(&json!({"model_type": "gpt_neox", "rotary_pct": 0.01}));
+    assert!(error.contains("even head dimension, not 0"), "{error}");
 }
 
 #[test]

@@ -1,12 +1,9 @@
 //! GGUF: tensors, tokenizers and configuration, from small files written here and from a real one.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use evalsuite::engine::Dtype;
-use evalsuite::engine::cpu::CpuEngine;
-use evalsuite::engine::model::{Family, ModelConfig, ModelSource, PositionKind, RotaryScaling, TensorValues};
+use evalsuite::engine::model::{Family, ModelSource, PositionKind, RotaryScaling, TensorValues};
 use half::{bf16, f16};
 
 use crate::gguf_writer::{GgufWriter, llama_cpp_name, tiny};
@@ -14,12 +11,12 @@ use crate::skip::skip;
 use crate::tiny_model::{open, refusal, tensors, values};
 use crate::{shared, smollm2};
 
-struct GgufFile {
+pub(crate) struct GgufFile {
     folder: tempfile::TempDir,
 }
 
 impl GgufFile {
-    fn new(file: &GgufWriter) -> Self {
+    pub(crate) fn new(file: &GgufWriter) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("tiny.gguf"), file.bytes()).unwrap();
         Self { folder }
@@ -29,12 +26,12 @@ impl GgufFile {
         self.folder.path().join("tiny.gguf")
     }
 
-    fn open(&self) -> ModelSource {
+    pub(crate) fn open(&self) -> ModelSource {
         open(&self.path()).unwrap()
     }
 }
 
-fn f32s(source: &ModelSource, name: &str) -> Vec<f32> {
+pub(crate) fn f32s(source: &ModelSource, name: &str) -> Vec<f32> {
     match source.tensors.read(name).unwrap().values {
         TensorValues::F32(values) => values,
         TensorValues::F16(values) => values.into_iter().map(f16::to_f32).collect(),
@@ -77,123 +74,6 @@ fn llama_rows_of_q_and_k_are_put_back_in_order_and_qwen2_rows_left_alone() {
         let bias = f32s(&source, "model.layers.1.self_attn.q_proj.bias");
         let expected = values(50, 8);
         assert_eq!(if family == Family::Llama { interleave(&bias, 1) } else { bias }, expected);
-    }
-}
-
-/// A checkpoint as llama.cpp's converter writes it: names, interleaved rows, norms with 1 added, and the keys of the family.
-fn converted(folder: &Path, architecture: &str, keys: &[(&str, f32)]) -> GgufWriter {
-    let source = crate::tiny_model::open(folder).unwrap();
-    let config = &source.config;
-    let mut file = tiny(architecture);
-    file.tensors.clear();
-    let key = |name: &str| format!("{architecture}.{name}");
-    for (name, count) in [
-        ("block_count", config.layers),
-        ("context_length", config.context_tokens),
-        ("embedding_length", config.hidden),
-        ("feed_forward_length", config.intermediate),
-        ("attention.head_count", config.heads),
-        ("attention.head_count_kv", config.kv_heads),
-        ("attention.key_length", config.head_dim),
-        ("rope.dimension_count", config.head_dim),
-    ] {
-        file.count(&key(name), count as u32);
-    }
-    let PositionKind::Rotary { theta, .. } = config.position else { panic!("rotary families only") };
-    file.number(&key("attention.layer_norm_rms_epsilon"), config.norm_epsilon as f32);
-    file.number(&key("rope.freq_base"), theta as f32);
-    if let Some(window) = config.sliding_window {
-        file.count(&key("attention.sliding_window"), window as u32);
-    }
-    for (name, value) in keys {
-        file.number(&key(name), *value);
-    }
-    let norms = match architecture {
-        "olmo2" => {
-            [("post_attention_layernorm", "post_attention_norm"), ("post_feedforward_layernorm", "post_ffw_norm")]
-                .to_vec()
-        }
-        "gemma2" | "gemma3" => [
-            ("post_attention_layernorm", "post_attention_norm"),
-            ("pre_feedforward_layernorm", "ffn_norm"),
-            ("post_feedforward_layernorm", "post_ffw_norm"),
-        ]
-        .to_vec(),
-        _ => Vec::new(),
-    };
-    for (name, shape) in config.stored_tensors() {
-        let mut values = f32s(&source, &name);
-        if architecture.starts_with("gemma") && name.ends_with("norm.weight") {
-            for value in &mut values {
-                *value += 1.0;
-            }
-        }
-        let part = name.rsplit('.').nth(1).unwrap_or_default();
-        if ["granite", "smollm3"].contains(&architecture) && ["q_proj", "k_proj"].contains(&part) {
-            let heads = if part == "q_proj" { config.heads } else { config.kv_heads };
-            values = pairs(&values, shape[0], heads);
-        }
-        let theirs = norms.iter().fold(name.clone(), |name, (ours, theirs)| name.replace(ours, theirs));
-        file.tensor(&llama_cpp_name(&theirs), &shape, 0, crate::tiny_model::f32_bytes(&values));
-    }
-    file
-}
-
-/// Rows of each head as llama.cpp's converter interleaves them: 0, half, 1, half + 1, …
-fn pairs(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
-    let (row, width) = (values.len() / rows, rows / heads);
-    let order = (0..rows).map(|at| at / width * width + at % width / 2 + at % 2 * (width / 2));
-    order.flat_map(|from| values[from * row..(from + 1) * row].to_vec()).collect()
-}
-
-/// The folder and its GGUF form are one model, to the last bit.
-#[test]
-fn later_families_are_the_same_model_in_gguf() {
-    type Case = (&'static str, &'static str, &'static str, &'static [(&'static str, f32)]);
-    let cases: [Case; 6] = [
-        ("qwen3", "qwen3", r#"{"head_dim": 128}"#, &[]),
-        ("olmo2", "olmo2", "{}", &[]),
-        ("smollm3", "smollm3", r#"{"num_hidden_layers": 5}"#, &[]),
-        (
-            "granite",
-            "granite",
-            r#"{"embedding_multiplier": 12.0, "attention_multiplier": 0.125, "residual_multiplier": 0.25,
-                "logits_scaling": 8.0}"#,
-            &[("embedding_scale", 12.0), ("attention.scale", 0.125), ("residual_scale", 0.25), ("logit_scale", 8.0)],
-        ),
-        (
-            "gemma2",
-            "gemma2",
-            r#"{"head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 40, "tie_word_embeddings": true}"#,
-            &[("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0)],
-        ),
-        (
-            "gemma3_text",
-            "gemma3",
-            r#"{"head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 40, "tie_word_embeddings": true,
-                "num_hidden_layers": 7}"#,
-            &[],
-        ),
-    ];
-    for (name, architecture, more, keys) in cases {
-        let folder = crate::random_model::write_featured((name, more));
-        let original = crate::tiny_model::open(folder.path()).unwrap();
-        let file = GgufFile::new(&converted(folder.path(), architecture, keys));
-        let source = file.open();
-        // A GGUF file keeps ε in binary32.
-        let rounded = ModelConfig { norm_epsilon: original.config.norm_epsilon, ..source.config.clone() };
-        assert_eq!(rounded, original.config, "{name}");
-        let tokens: Vec<u32> = (0..60).map(|i| 3 + (i * i * 7 + i) % 500).collect();
-        let logits = |source: ModelSource| {
-            let engine = CpuEngine::load(&Arc::new(source), Dtype::F32, None).unwrap();
-            engine.logits(&tokens, 4).concat()
-        };
-        let (found, expected) = (logits(source), logits(original));
-        let largest = expected.iter().fold(0.0_f32, |largest, logit| largest.max(logit.abs()));
-        // Norms around zero come back within the rounding of 1 + w.
-        let allowed = if name.starts_with("gemma") { 1e-5 * largest } else { 0.0 };
-        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst <= allowed, "{name}: {worst} of {largest}");
     }
 }
 

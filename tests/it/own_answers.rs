@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Output;
 use std::sync::Arc;
 
 use evalsuite::engine::Dtype;
@@ -16,39 +15,15 @@ use evalsuite::task::ChatUse;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::program::{evalsuite, mistake, text};
-use crate::{tiny_model, without_checksums};
+use crate::bundled_run::{lines, open, program, prompt, said, with_run};
+use crate::program::mistake;
+use crate::without_checksums;
 
 /// So many that departures of either kind are among them.
 const ROWS: usize = 80;
 
-fn program(folder: &TempDir, arguments: &str) -> Output {
-    let mut command = evalsuite();
-    command.current_dir(folder.path()).env("CUDA_VISIBLE_DEVICES", "").args(arguments.split_whitespace());
-    command.output().expect("the program starts")
-}
-
-#[track_caller]
-fn said(folder: &TempDir, arguments: &str) -> String {
-    let output = program(folder, arguments);
-    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-/// A run of the bundled model in a folder of its own.
-fn with_run(arguments: &str) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    said(&folder, &format!("eval gsm8k --engine cpu --quiet --out run {arguments}"));
-    folder
-}
-
 fn read(folder: &TempDir, arguments: &str) -> PerplexityRecord {
     serde_json::from_str(&said(folder, &format!("perplexity --format json --engine cpu {arguments}"))).unwrap()
-}
-
-fn bundled() -> Arc<ModelSource> {
-    let spec = ModelSpec { source: "bundled".to_owned(), revision: "main".to_owned() };
-    Arc::new(ModelSource::open(&spec, &tiny_model::no_hub()).unwrap())
 }
 
 fn job(source: &str) -> PerplexityJob {
@@ -72,8 +47,7 @@ fn job(source: &str) -> PerplexityJob {
 
 /// The tokens and the text of every answer in a run, by variant and sample.
 fn answers(folder: &TempDir) -> BTreeMap<(String, u64), (Vec<u32>, String)> {
-    let lines = std::fs::read_to_string(folder.path().join("run/answers.jsonl")).unwrap();
-    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines = lines(folder, "answers.jsonl").into_iter();
     let of_line = |line: Value| {
         let ids = serde_json::from_value(line["token_ids"].clone()).unwrap();
         let text = line["text"].as_str().unwrap().to_owned();
@@ -89,11 +63,7 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
 
 /// The prompt of a sample with f32's answer behind it, and where that begins.
 fn document(folder: &TempDir, model: &ModelSource, sample: u64) -> (Vec<u32>, usize) {
-    let samples = std::fs::read_to_string(folder.path().join("run/samples.jsonl")).unwrap();
-    let mut samples = samples.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let prompt = samples.find(|line| line["sample"].as_u64() == Some(sample)).unwrap()["prompt"].clone();
-    // The bundled model's template writes every special token itself.
-    let mut tokens = model.tokenizer.encode(prompt.as_str().unwrap(), false).unwrap();
+    let mut tokens = prompt(folder, model, sample);
     let scored = tokens.len();
     tokens.extend(&answers(folder)[&("f32".to_owned(), sample)].0);
     (tokens, scored)
@@ -108,7 +78,7 @@ fn against<'a>(record: &'a PerplexityRecord, dtype: &str) -> &'a Divergence {
 #[test]
 fn a_variant_leaves_f32_s_answers_where_its_own_in_the_run_first_differ() {
     let folder = with_run(&format!("--dtype f32,f16,int8,awq --limit {ROWS}"));
-    let (record, answers, model) = (read(&folder, "--run run"), answers(&folder), bundled());
+    let (record, answers, model) = (read(&folder, "--run run"), answers(&folder), open("bundled"));
     let names: Vec<&str> = record.dtypes.iter().map(|dtype| dtype.dtype.as_str()).collect();
     assert_eq!(names, ["f32", "f16", "int8", "awq"], "the run's precisions");
     let engine = CpuEngine::load(&model, Dtype::F32, None).unwrap();
@@ -160,7 +130,7 @@ fn a_variant_leaves_f32_s_answers_where_its_own_in_the_run_first_differ() {
 #[test]
 fn every_token_of_an_answer_is_scored_behind_its_own_prompt() {
     let folder = with_run("--dtype f32,f16 --limit 6");
-    let (record, stored, model) = (read(&folder, "--run run --limit 4"), answers(&folder), bundled());
+    let (record, stored, model) = (read(&folder, "--run run --limit 4"), answers(&folder), open("bundled"));
     let engine = CpuEngine::load(&model, Dtype::F32, None).unwrap();
     let (mut nats, mut count, mut bytes) = (0.0, 0, 0);
     for sample in 0..4 {
@@ -185,7 +155,7 @@ fn every_token_of_an_answer_is_scored_behind_its_own_prompt() {
 }
 
 fn of_run(job: &PerplexityJob, run: &StoredRun) -> Result<PerplexityInputs, JobError> {
-    PerplexityInputs::of_run(job, run, bundled())
+    PerplexityInputs::of_run(job, run, open("bundled"))
 }
 
 #[test]
@@ -216,7 +186,7 @@ fn answers_to_one_question_or_to_a_cluster_s_are_one_observation() {
 fn answers_without_token_ids_are_encoded_again_and_long_ones_cut() {
     let folder = with_run("--dtype f32 --limit 3");
     let mut run = StoredRun::read(&folder.path().join("run")).unwrap();
-    let model = bundled();
+    let model = open("bundled");
     let before = of_run(&job("bundled"), &run).unwrap();
     let text = run.completions[0].1[1].text.clone();
     run.completions[0].1[1].token_ids = None;

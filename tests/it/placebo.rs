@@ -159,6 +159,17 @@ fn an_endpoint_s_placebo_is_another_batch_in_another_order() {
     assert!(turned(placebo) > ROWS, "{placebo:?}");
 }
 
+/// Once, where no `--batch` was given, the placebo had the very number of places that the run had.
+#[test]
+fn an_endpoint_s_placebo_has_half_of_its_places() {
+    let (server, world) = (MockServer::start(answer), tempfile::tempdir().unwrap());
+    std::fs::write(world.path().join("rows.jsonl"), "{\"question\": \"Row 0?\", \"answer\": \"#### 7\"}\n").unwrap();
+    let asking = format!("gsm8k --endpoint {} --no-stream --dataset rows.jsonl", server.address());
+    run(world.path(), &format!("{asking} --reference endpoint --placebo --out run"));
+    let stored = StoredRun::read(&world.path().join("run")).unwrap();
+    assert_eq!(names(&stored), ["endpoint", "endpoint-batch16"]);
+}
+
 #[test]
 fn placebos_that_cannot_be_are_refused() {
     let world = tempfile::tempdir().unwrap();

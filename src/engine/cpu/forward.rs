@@ -23,7 +23,7 @@ pub(crate) struct SequenceInput<'a> {
 }
 
 impl SequenceInput<'_> {
-    fn positions(&self) -> std::ops::Range<usize> {
+    pub(super) fn positions(&self) -> std::ops::Range<usize> {
         self.position..self.position + self.tokens.len()
     }
 }

@@ -107,7 +107,7 @@ pub(crate) fn activate(x: Matrix, activation: Activation, arithmetic: Arithmetic
         Activation::GeluTanhGated => gated(&x, arithmetic, |gate, up, y| {
             y.iter_mut().zip(gate).zip(up).for_each(|((y, gate), up)| *y = gelu_tanh(*gate) * up);
         }),
-        Activation::Relu => plain(x, arithmetic, |value| value.max(0.0)),
+        Activation::Relu => relu(x, arithmetic),
         Activation::Gelu => plain(x, arithmetic, gelu),
         Activation::GeluTanh => plain(x, arithmetic, gelu_tanh),
     }
@@ -123,6 +123,12 @@ fn gated(x: &Matrix, arithmetic: Arithmetic, work: impl Fn(&[f32], &[f32], &mut 
         work(gate, up, y);
     });
     y
+}
+
+/// Rounding afterwards gives what rounding before gives.
+fn relu(mut x: Matrix, arithmetic: Arithmetic) -> Matrix {
+    each_row(&mut x, arithmetic, |_, values| values.iter_mut().for_each(|value| *value = value.max(0.0)));
+    x
 }
 
 fn plain(mut x: Matrix, arithmetic: Arithmetic, function: impl Fn(f32) -> f32 + Sync) -> Matrix {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::forward::SequenceInput;
+use super::forward::{SequenceInput, StepRotations};
 use super::kv_cache::{BLOCK_TOKENS, KvCache};
 use super::linear::Matrix;
 use super::load::Model;
@@ -19,6 +19,8 @@ pub(super) struct Reading {
     x: Matrix,
     /// Layers that all rows have gone through.
     layer: usize,
+    /// Of the rows of each chunk: the same in every layer.
+    rotations: Vec<Option<StepRotations>>,
 }
 
 /// A text, without the beginning that it shares with the one before it.
@@ -57,10 +59,15 @@ impl Reading {
             rows += tokens.len();
             all.push(ReadText { tokens, position, blocks, first_row, wanted });
         }
-        let mut reading = Self { texts: all, x: Matrix::zeros(rows, model.config.hidden), layer: 0 };
-        let mut x = std::mem::take(&mut reading.x);
-        reading.chunks(&mut x, |inputs, positions, chunk| *chunk = model.embed(inputs, positions));
-        Self { x, ..reading }
+        let mut reading = Self { texts: all, x: Matrix::default(), layer: 0, rotations: Vec::new() };
+        let (mut x, mut rotations) = (Matrix::zeros(rows, model.config.hidden), Vec::new());
+        reading.chunks(&mut x, |_, inputs, chunk| {
+            let positions: Vec<usize> = inputs.iter().flat_map(SequenceInput::positions).collect();
+            *chunk = model.embed(inputs, &positions);
+            rotations.push(model.rotations(&positions));
+        });
+        (reading.x, reading.rotations) = (x, rotations);
+        reading
     }
 
     /// Layers that all rows have gone through.
@@ -70,9 +77,11 @@ impl Reading {
 
     /// Takes all rows through the next layer, if there is one more.
     pub(super) fn advance(&mut self, model: &Model) {
-        let Some(layer) = model.blocks.get(self.layer).map(|_| self.layer) else { return };
+        if self.layer == model.blocks.len() {
+            return;
+        }
         let mut x = std::mem::take(&mut self.x);
-        self.through(model, layer, &mut x);
+        self.through(model, self.layer..self.layer + 1, &mut x);
         self.x = x;
         self.layer += 1;
     }
@@ -85,9 +94,7 @@ impl Reading {
     /// The same behind the last layer. This reading stays where it is.
     pub(super) fn last_states(&self, model: &Model) -> Matrix {
         let mut x = self.x.clone();
-        for layer in self.layer..model.blocks.len() {
-            self.through(model, layer, &mut x);
-        }
+        self.through(model, self.layer..model.blocks.len(), &mut x);
         self.wanted(&x)
     }
 
@@ -96,26 +103,26 @@ impl Reading {
         Matrix { columns: x.columns, values: rows.flat_map(|row| x.row(row)).copied().collect() }
     }
 
-    fn through(&self, model: &Model, layer: usize, x: &mut Matrix) {
+    fn through(&self, model: &Model, layers: Range<usize>, x: &mut Matrix) {
+        // For every layer in turn: each writes a position's keys and values before it reads them.
         let mut cache = KvCache::of_layers(1, &model.config);
-        self.chunks(x, |inputs, positions, x| {
-            let rotations = model.rotations(positions);
-            model.through_block(&model.blocks[layer], x, inputs, (&mut cache, 0), rotations.as_ref());
-        });
+        for block in &model.blocks[layers] {
+            self.chunks(x, |chunk, inputs, x| {
+                model.through_block(block, x, inputs, (&mut cache, 0), self.rotations[chunk].as_ref());
+            });
+        }
     }
 
-    /// Gives `work` some rows at a time, in order: whose they are, their positions, and the rows.
-    fn chunks(&self, x: &mut Matrix, mut work: impl FnMut(&[SequenceInput<'_>], &[usize], &mut Matrix)) {
+    /// Gives `work` some rows at a time, in order: the number of the chunk, whose they are, and the rows.
+    fn chunks(&self, x: &mut Matrix, mut work: impl FnMut(usize, &[SequenceInput<'_>], &mut Matrix)) {
         let columns = x.columns;
-        for first in (0..x.rows()).step_by(CHUNK_ROWS) {
+        for (number, first) in (0..x.rows()).step_by(CHUNK_ROWS).enumerate() {
             let end = x.rows().min(first + CHUNK_ROWS);
             let inputs = self.texts.iter().filter_map(|text| text.input(first..end));
             let inputs: Vec<SequenceInput<'_>> = inputs.collect();
-            let positions = inputs.iter().flat_map(|input| input.position..input.position + input.tokens.len());
-            let positions: Vec<usize> = positions.collect();
             let rows = &mut x.values[first * columns..end * columns];
             let mut chunk = Matrix { columns, values: rows.to_vec() };
-            work(&inputs, &positions, &mut chunk);
+            work(number, &inputs, &mut chunk);
             rows.copy_from_slice(&chunk.values);
         }
     }

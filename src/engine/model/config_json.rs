@@ -54,11 +54,11 @@ impl ModelConfig {
             return Err(damaged(format!("{file}: {heads} heads cannot share {kv_heads} key-value heads evenly")));
         }
         let rotated = self.rotated_elements();
-        if matches!(self.position, PositionKind::Rotary { .. }) && !rotated.is_multiple_of(2) {
+        if matches!(self.position, PositionKind::Rotary { .. }) && (rotated == 0 || !rotated.is_multiple_of(2)) {
             return Err(damaged(format!("{file}: rotary positions need an even head dimension, not {rotated}")));
         }
         if let Some(Experts { count, chosen, intermediate, .. }) = self.features.experts
-            && (chosen == 0 || chosen > count || intermediate == 0)
+            && (chosen == 0 || chosen > count || count > MOST_EXPERTS || intermediate == 0)
         {
             return Err(damaged(format!("{file}: {chosen} of {count} experts of width {intermediate} cannot be")));
         }
@@ -68,6 +68,9 @@ impl ModelConfig {
         Ok(())
     }
 }
+
+/// A count beyond this is damage; each expert's tensors are named one by one.
+const MOST_EXPERTS: usize = 1 << 16;
 
 /// The section of the language model, in a config of a model that reads images too.
 fn language_model<'a>(fields: &Fields<'a>) -> Result<Option<Fields<'a>>, EngineError> {

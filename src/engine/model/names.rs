@@ -3,6 +3,9 @@
 use super::config::{Family, ModelConfig, NormKind, PositionKind};
 use super::features::Experts;
 
+/// In front of the names of a language model that stands beside one that reads images.
+const LANGUAGE_MODEL: &str = "language_model.";
+
 /// The tensors of one block, without `.weight` and `.bias`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockNames {
@@ -61,7 +64,7 @@ impl TensorNames {
         let known = [
             names.prefix.to_owned(),
             rest.to_owned(),
-            format!("language_model.{}", names.prefix),
+            format!("{LANGUAGE_MODEL}{}", names.prefix),
             format!("model.language_model.{rest}"),
         ];
         let is_there = |prefix: &String| present.contains(&format!("{prefix}{}.weight", names.embedding));
@@ -86,7 +89,9 @@ impl TensorNames {
 
     /// The output projection, where it is not the embedding table.
     pub fn output(&self) -> String {
-        self.family.entry().names.head.to_owned()
+        // Beside a vision model the language model has its own.
+        let inner = if self.prefix.starts_with(LANGUAGE_MODEL) { LANGUAGE_MODEL } else { "" };
+        format!("{inner}{}", self.family.entry().names.head)
     }
 
     /// One block.
@@ -206,4 +211,18 @@ fn with_bias(name: &str, shape: Vec<usize>, bias: bool) -> Tensors {
         tensors.push((format!("{name}.bias"), width));
     }
     tensors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_language_model_beside_another_has_an_output_of_its_own() {
+        let config = ModelConfig::example(Family::Llama).unwrap();
+        let output = |embedding: &str| TensorNames::new(&config, &[embedding.to_owned()]).output();
+        let alone = output("model.embed_tokens.weight");
+        assert_eq!(output("language_model.model.embed_tokens.weight"), format!("language_model.{alone}"));
+        assert_eq!(output("model.language_model.embed_tokens.weight"), alone);
+    }
 }

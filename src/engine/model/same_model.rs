@@ -44,9 +44,10 @@ fn first_difference(model: &ModelConfig, form: &ModelConfig) -> Option<String> {
     else {
         return None;
     };
-    let other = |key: &String| form.get(key).unwrap_or(&Value::Null);
-    let (key, value) = model.iter().find(|(key, value)| !same(value, other(key)))?;
-    Some(format!("`{key}` is {value} in the one and {} in the other", other(key)))
+    // A key that stands in one of them alone is a difference as well.
+    let of = |config: &serde_json::Map<String, Value>, key: &String| config.get(key).cloned().unwrap_or_default();
+    let key = model.keys().chain(form.keys()).find(|key| !same(&of(&model, key), &of(&form, key)))?;
+    Some(format!("`{key}` is {} in the one and {} in the other", of(&model, key), of(&form, key)))
 }
 
 fn same(a: &Value, b: &Value) -> bool {
@@ -59,5 +60,22 @@ fn same(a: &Value, b: &Value) -> bool {
             a.len() == b.len() && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| same(value, other)))
         }
         _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Family, Features};
+
+    /// Once, only the first one's keys were looked at: a plain model was the same as one with features, but not the other way round.
+    #[test]
+    fn what_stands_in_one_configuration_alone_is_a_difference() {
+        let plain = ModelConfig::example(Family::Qwen2).unwrap();
+        let features = Features { attention_cap: Some(30.0), ..Features::default() };
+        let other = ModelConfig { features, ..plain.clone() };
+        assert!(first_difference(&plain, &plain).is_none() && first_difference(&other, &other).is_none());
+        assert!(first_difference(&plain, &other).unwrap().contains("features"));
+        assert!(first_difference(&other, &plain).unwrap().contains("features"));
     }
 }

@@ -8,6 +8,7 @@ use crate::jobs::JobError;
 use crate::jobs::eval::StoredRun;
 use crate::jobs::perplexity::PerplexityInputs;
 use crate::record::{StoredCompletion, VariantName};
+use crate::score::{first_divergence, token_agreement};
 
 /// An answer of the reference that the variant leaves.
 #[derive(Debug, Clone)]
@@ -106,10 +107,8 @@ fn answer(
 ) -> Option<Answer> {
     let own = &tokens[prompt..];
     // Where the one only goes on, no token of the other is in its place.
-    let place = own.iter().zip(other).position(|(own, other)| own != other)?;
-    let same = own.iter().zip(other).filter(|(own, other)| own == other).count();
-    let agreement = same as f64 / own.len().max(other.len()) as f64;
-    let other = other[place];
+    let place = first_divergence(own, other).filter(|place| *place < own.len().min(other.len()))?;
+    let (agreement, other) = (token_agreement(own, other), other[place]);
     Some(Answer { sample, repeat, is_lost, tokens, prompt, place, other, agreement })
 }
 

@@ -11,11 +11,9 @@ use crate::engine::model::{ModelSource, TensorNames};
 use crate::fault::Fault;
 use crate::hub::Hub;
 use crate::jobs::eval::StoredRun;
-use crate::jobs::perplexity::{PerplexityInputs, PerplexityJob};
+use crate::jobs::perplexity::PerplexityInputs;
 use crate::jobs::{Checkpoints, JobError, Variant};
 use crate::record::{TargetPlan, VariantName};
-use crate::report::Format;
-use crate::task::ChatUse;
 
 /// What the search needs.
 #[derive(Debug)]
@@ -65,7 +63,7 @@ impl BlameInputs {
                 rule.clone()
             }
         };
-        let read = PerplexityInputs::of_run(&reading(job), run, checkpoints)?;
+        let read = PerplexityInputs::answers((&job.target, &job.command), run, checkpoints, None)?;
         let reference = read.variants.reference.clone().unwrap_or_else(|| Precision::F32.into());
         let name = variant_named(&job.variant, &read, &reference)?;
         let found = |name: &VariantName| {
@@ -84,10 +82,9 @@ impl BlameInputs {
         let contexts = answers.iter().map(|answer| context(&read, answer)).collect();
         let names = TensorNames::new(&truth.config, &truth.tensors.names()).block(0);
         let linears = names.linears().into_iter().map(|name| name.rsplit('.').next().unwrap_or(name).to_owned());
-        let notes = read.notes.iter().filter(|note| !note.starts_with("standard errors")).cloned();
         Ok(Self {
             linears: linears.collect(),
-            notes: notes.collect(),
+            notes: read.notes,
             plan: read.variants.plan.clone(),
             run: chosen,
             reference,
@@ -97,25 +94,6 @@ impl BlameInputs {
             answers,
             contexts,
         })
-    }
-}
-
-/// The reading of all the reference's own answers, whose checks are as good for this.
-fn reading(job: &BlameJob) -> PerplexityJob {
-    PerplexityJob {
-        command: job.command.clone(),
-        target: job.target.clone(),
-        text: String::new(),
-        split: String::new(),
-        chat: ChatUse::Auto,
-        window: None,
-        stride: None,
-        limit_tokens: None,
-        run: Some(job.run.clone()),
-        limit: None,
-        out: None,
-        worst: 0,
-        format: Format::Json,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Several layers put back together, those first that restore most by themselves, until most answers are kept.
 
+use super::choice::Answer;
 use super::map::Map;
 use super::record::{Kept, Together};
 use super::score::{Seen, at_places, whole};
@@ -18,7 +19,7 @@ fn most_layers(layers: usize) -> usize {
 pub(super) fn put_back_together(work: &mut Work<'_, '_>, map: &Map) -> Result<(Vec<Together>, Option<Kept>), JobError> {
     let inputs = work.inputs;
     let layers = inputs.truth.config.layers;
-    let order = by_restored(map);
+    let order = by_restored(map, &inputs.answers);
     let most = most_layers(layers).min(order.len());
     let groups = work.groups();
     work.expect(most * layers * groups.len());
@@ -46,24 +47,16 @@ pub(super) fn put_back_together(work: &mut Work<'_, '_>, map: &Map) -> Result<(V
             break;
         }
     }
-    let kept = best(&steps).map(|step| step.layers.clone());
-    let kept = kept.map(|layers| read_whole(work, map, layers, &steps)).transpose()?.flatten();
+    let kept = best(&steps).map(|step| read_whole(work, &counted, step, &chosen)).transpose()?.flatten();
     Ok((steps, kept))
 }
 
-/// The layers, those first whose weights restore most of the margins; none that restores nothing.
-fn by_restored(map: &Map) -> Vec<usize> {
-    let margin = |cells: &[Option<Seen>]| {
-        let pairs = cells.iter().zip(&map.baseline.variant);
-        pairs.filter_map(|(seen, base)| Some(seen.as_ref()?.margin - base.margin)).sum::<f64>()
+/// The layers, those first whose weights restore most of the margins, as the map has it; none that restores nothing.
+fn by_restored(map: &Map, answers: &[Answer]) -> Vec<usize> {
+    let of_layer = |(layer, parts): (usize, &Vec<Vec<Option<Seen>>>)| {
+        Some((layer, restored(map, answers, parts.first()?).restored.filter(|share| *share > 0.0)?))
     };
-    let mut order: Vec<(usize, f64)> = map
-        .cells
-        .iter()
-        .enumerate()
-        .filter_map(|(layer, parts)| Some((layer, margin(parts.first()?))))
-        .filter(|(_, margin)| *margin > 0.0)
-        .collect();
+    let mut order: Vec<(usize, f64)> = map.cells.iter().enumerate().filter_map(of_layer).collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1));
     order.into_iter().map(|(layer, _)| layer).collect()
 }
@@ -74,19 +67,19 @@ fn best(steps: &[Together]) -> Option<&Together> {
     steps.iter().find(|step| step.put_back.kept == most)
 }
 
-/// Reads answers to their ends with these layers put back: how many would be the reference's from the first token to the last.
+/// Reads answers to their ends with a step's layers put back: how many of the `counted` ones would be the reference's from the first token to
+/// the last. `chosen` are the layers that are put back now.
 fn read_whole(
     work: &mut Work<'_, '_>,
-    map: &Map,
-    layers: Vec<usize>,
-    steps: &[Together],
+    counted: &[usize],
+    step: &Together,
+    chosen: &[usize],
 ) -> Result<Option<Kept>, JobError> {
     let inputs = work.inputs;
     // Of more layers that were put back, those behind these have not helped.
-    for layer in steps.iter().flat_map(|step| &step.layers).filter(|layer| !layers.contains(layer)) {
+    for layer in chosen.iter().filter(|layer| !step.layers.contains(layer)) {
         work.put(&inputs.rounded, *layer)?;
     }
-    let counted = counted(map, &inputs.answers);
     let mut wholly = 0;
     let groups = work.groups();
     work.expect(inputs.truth.config.layers * groups.len());
@@ -95,15 +88,14 @@ fn read_whole(
             return Ok(None);
         }
         let answers = &inputs.answers[group.clone()];
-        let texts: Vec<Text<'_>> = answers.iter().map(super::choice::Answer::whole).collect();
+        let texts: Vec<Text<'_>> = answers.iter().map(Answer::whole).collect();
         work.variant.read(&texts)?;
         let kept = whole(work.variant.as_mut(), answers, inputs.truth.config.vocabulary)?;
         wholly += group.zip(kept).filter(|(index, kept)| *kept && counted.contains(index)).count();
         work.went(inputs.truth.config.layers, "answers to their ends".to_owned());
     }
-    let step = steps.iter().find(|step| step.layers == layers);
-    Ok(step.map(|step| Kept {
-        layers,
+    Ok(Some(Kept {
+        layers: step.layers.clone(),
         kept: step.put_back.kept,
         of: counted.len(),
         wholly,

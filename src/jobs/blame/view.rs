@@ -3,12 +3,10 @@
 use serde::Serialize;
 
 use super::record::{BlameRecord, BlamedAnswer, BlamedLayer, BlamedRun, Kept, Restored};
+use crate::jobs::perplexity::{CONTEXT_CHARACTERS, quoted, quoted_end};
 use crate::report::words::{nothing, percent};
 use crate::report::{Format, ReportError, model, render_by};
 use crate::text::{bytes, command_line};
-
-/// Characters of context that a token is shown with.
-const CONTEXT_CHARACTERS: usize = 36;
 
 /// A blame as text in a format.
 pub fn render_blame(record: &BlameRecord, format: &Format) -> Result<String, ReportError> {
@@ -179,7 +177,7 @@ fn answer_row(answer: &BlamedAnswer, record: &BlameRecord) -> AnswerRow {
             answer.at.sample.to_string()
         },
         place: answer.at.tokens_before.to_string(),
-        context: end_of(&answer.context),
+        context: quoted_end(&answer.context, CONTEXT_CHARACTERS),
         token: quoted(&answer.token),
         this: quoted(&answer.this),
         reference_margin: nats(answer.reference_margin),
@@ -194,18 +192,6 @@ fn answer_row(answer: &BlamedAnswer, record: &BlameRecord) -> AnswerRow {
         },
         is_lost: answer.lost,
     }
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.escape_debug())
-}
-
-/// The last characters, line breaks and the like spelled out.
-fn end_of(text: &str) -> String {
-    let escaped: Vec<char> = text.escape_debug().collect();
-    let end = escaped.get(escaped.len().saturating_sub(CONTEXT_CHARACTERS)..).unwrap_or_default();
-    let cut = if end.len() < escaped.len() { "…" } else { "" };
-    format!("\"{cut}{}\"", end.iter().collect::<String>())
 }
 
 fn restored(value: Option<f64>) -> String {

@@ -4,13 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::engine::{Completion, Engine, EngineError, Event, Request};
 
+/// What happens meanwhile.
+pub(super) enum Told {
+    /// So many requests have been answered.
+    Done(usize),
+    /// What the engine says of itself, such as that a server was asked again.
+    Note(String),
+}
+
 /// The completions by request, which are numbered from 0; `None` where the user broke off. The next request goes in as one ends.
 pub(super) fn drive(
     engine: &mut dyn Engine,
     requests: Vec<Request>,
     batch: usize,
     interrupted: &AtomicBool,
-    progress: &mut dyn FnMut(usize),
+    tell: &mut dyn FnMut(Told),
 ) -> Result<Option<Vec<Completion>>, EngineError> {
     let all = requests.len();
     let (mut waiting, mut events, mut running) = (requests.into_iter(), Vec::new(), 0);
@@ -27,10 +35,11 @@ pub(super) fn drive(
                 Event::Completed(completion) => {
                     running -= 1;
                     done.push(completion);
-                    progress(done.len());
+                    tell(Told::Done(done.len()));
                 }
                 Event::Failed { error, .. } => failed = failed.or(Some(error)),
-                Event::Token(_) | Event::Note(_) | Event::Step { .. } => {}
+                Event::Note(note) => tell(Told::Note(note)),
+                Event::Token(_) | Event::Step { .. } => {}
             }
         }
         let broken = interrupted.load(Ordering::Relaxed);

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use super::DeterminismJob;
 use super::arm::{Answer, Arm, Floor, Key};
-use super::drive::drive;
+use super::drive::{Told, drive};
 use super::record::{DETERMINISM_FORMAT, DeterminismPlan, DeterminismRecord, VariantFloor};
 use super::view::render_determinism;
 use crate::engine::{Completion, EngineError, Request};
 use crate::hub::Hub;
 use crate::jobs::column::requests;
+use crate::jobs::each::{End, each_variant};
 use crate::jobs::eval::{EvalInputs, prepare};
 use crate::jobs::thoughts::{take_thought, thought_marks};
 use crate::jobs::{Event, Failures, JobContext, JobError, Prepared, Progress, Variant, check_destination};
@@ -47,15 +48,16 @@ pub fn execute(job: &DeterminismJob, hub: &Hub, context: &mut JobContext) -> Res
     }
     let batches = BATCHES.into_iter().filter(|batch| *batch < prepared.len()).chain([prepared.len()]).collect();
     let plan = DeterminismPlan { batches, asked: inputs.plan(asked, &variants, prepared.len())? };
-    let mut passes = Passes { job, inputs: &inputs, prepared: &prepared, plan: &plan, failures: Vec::new() };
+    let passes = Passes { job, inputs: &inputs, prepared: &prepared, plan: &plan };
     let mut found = Vec::new();
-    for variant in variants.iter() {
-        let Some(floor) = passes.variant(variant, context) else {
-            return Ok(DeterminismFinished { results: None, failures: passes.failures });
-        };
+    let (interrupted, failures) = each_variant(&variants, context, |variant, context| {
+        let (floor, end) = passes.variant(variant, context);
         found.push(floor);
+        Ok(end)
+    })?;
+    if interrupted {
+        return Ok(DeterminismFinished { results: None, failures });
     }
-    let failures = passes.failures;
     let record = DeterminismRecord {
         determinism_format: DETERMINISM_FORMAT,
         finished: utc_now(),
@@ -74,12 +76,11 @@ struct Passes<'a> {
     inputs: &'a EvalInputs,
     prepared: &'a [Prepared],
     plan: &'a DeterminismPlan,
-    failures: Failures,
 }
 
 impl Passes<'_> {
-    /// All passes of a variant; `None` where the user broke off. What an engine fails in leaves other variants alone.
-    fn variant(&mut self, variant: &Variant, context: &mut JobContext) -> Option<VariantFloor> {
+    /// All passes of a variant, as far as they came.
+    fn variant(&self, variant: &Variant, context: &mut JobContext) -> (VariantFloor, End) {
         let name = &variant.name;
         let mut found = VariantFloor {
             variant: name.clone(),
@@ -91,17 +92,16 @@ impl Passes<'_> {
         };
         let ended = self.passes(variant, &mut found, context);
         (context.emit)(Event::Ended(name.clone()));
-        match ended {
-            Ok(false) => return None,
-            Ok(true) => {}
+        let end = match ended {
+            Ok(true) => End::Complete,
+            Ok(false) => End::Interrupted,
             Err(error) => {
-                (context.emit)(Event::Failed { variant: name.clone(), message: error.to_string() });
                 found.failure = Some(error.to_string());
-                self.failures.push((name.clone(), error.into()));
+                End::Failed(error.into())
             }
-        }
+        };
         found.floor = Floor::of(&found.arms);
-        Some(found)
+        (found, end)
     }
 
     /// Whether all passes were made.
@@ -124,7 +124,11 @@ impl Passes<'_> {
         for (pass, (batch, shuffled)) in passes.into_iter().enumerate() {
             let order = self.order(pass, shuffled);
             let (emit, before) = (&mut context.emit, pass * self.prepared.len());
-            let mut told = |done: usize| {
+            let mut told = |told: Told| {
+                let done = match told {
+                    Told::Note(note) => return emit(Event::Note(format!("{}: {note}", variant.name))),
+                    Told::Done(done) => done,
+                };
                 emit(Event::Progress(Progress {
                     variant: variant.name.clone(),
                     part: Some("determinism"),

@@ -59,19 +59,29 @@ pub(super) fn placebos(
     let is_placebo = |name: &VariantName| plan.placebos.iter().any(|placebo| placebo.name == *name);
     let variants = || plan.dtypes.iter().filter(|name| **name != reference && !is_placebo(name));
     let pairs = || variants().flat_map(|variant| plan.placebos.iter().map(move |placebo| (variant, &placebo.name)));
-    let record = |rule: &String, (variant, placebo): (&VariantName, &VariantName)| {
-        let triples = triples(of(&reference), of(variant), of(placebo));
-        Some(PlaceboRecord {
-            variant: variant.clone(),
-            placebo: placebo.clone(),
-            rule: rule.clone(),
-            n: triples.len(),
-            flips: flips(&triples, rule, &clusters)?,
-            tokens: tokens(&triples, &clusters),
-            lengths: lengths(&triples, &clusters),
+    // What does not depend on the rule.
+    let shared: Vec<_> = pairs()
+        .map(|(variant, placebo)| {
+            let triples = triples(of(&reference), of(variant), of(placebo));
+            let (tokens, lengths) = (tokens(&triples, &clusters), lengths(&triples, &clusters));
+            (variant, placebo, triples, tokens, lengths)
         })
+        .collect();
+    let of_rule = |rule: &String| -> Vec<PlaceboRecord> {
+        let records = shared.iter().filter_map(|(variant, placebo, triples, tokens, lengths)| {
+            Some(PlaceboRecord {
+                variant: (*variant).clone(),
+                placebo: (*placebo).clone(),
+                rule: rule.clone(),
+                n: triples.len(),
+                flips: flips(triples, rule, &clusters)?,
+                tokens: *tokens,
+                lengths: *lengths,
+            })
+        });
+        records.collect()
     };
-    rules.iter().flat_map(|rule| pairs().filter_map(move |pair| record(rule, pair)).collect::<Vec<_>>()).collect()
+    rules.iter().flat_map(of_rule).collect()
 }
 
 fn triples<'a>(

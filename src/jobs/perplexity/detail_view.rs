@@ -8,7 +8,7 @@ use crate::report::words::{nothing, thousands};
 use crate::score::quantile;
 
 /// Characters of context that a token is shown with.
-pub(super) const CONTEXT_CHARACTERS: usize = 36;
+pub(in crate::jobs) const CONTEXT_CHARACTERS: usize = 36;
 
 /// How one variant's divergence from the reference is spread.
 #[derive(Debug, Clone, Serialize)]

@@ -11,7 +11,7 @@ use crate::engine::model::ModelSource;
 use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::eval::StoredRun;
-use crate::jobs::{Checkpoints, JobError, Variants};
+use crate::jobs::{Checkpoints, JobError, Target, Variants};
 use crate::task::{Content, Corpus};
 
 /// Tokens in a window unless the user says otherwise and the context is long enough.
@@ -59,7 +59,7 @@ impl PerplexityInputs {
     /// From parts that are open already: tokenises the text and cuts it.
     #[expect(clippy::needless_pass_by_value, reason = "once it is tokenised, nobody needs the text")]
     pub fn new(job: &PerplexityJob, checkpoints: impl Into<Checkpoints>, corpus: Corpus) -> Result<Self, JobError> {
-        let (model, variants, notes) = opened(job, checkpoints.into())?;
+        let (model, variants, notes) = opened(&job.target, &job.command, checkpoints.into())?;
         let (window, stride) = window_and_stride(job, model.config.context_tokens)?;
         let mut documents = Documents::new(&corpus, job.chat, &model)?;
         let text = TextPlan {
@@ -92,8 +92,19 @@ impl PerplexityInputs {
 
     /// The reference's own answers of a finished run, in the place of a text. Each is one window, whatever its length.
     pub fn of_run(job: &PerplexityJob, run: &StoredRun, checkpoints: impl Into<Checkpoints>) -> Result<Self, JobError> {
-        let (model, variants, mut notes) = opened(job, checkpoints.into())?;
-        let own = OwnAnswers::read(run, &variants.plan, &model, job.limit)?;
+        let inputs = Self::answers((&job.target, &job.command), run, checkpoints, job.limit)?;
+        Ok(inputs.with_few_blocks_noted("answers to a single question have no standard error: give more"))
+    }
+
+    /// The same without notes on errors of means; `limit` answers at most.
+    pub(in crate::jobs) fn answers(
+        (target, command): (&Target, &[String]),
+        run: &StoredRun,
+        checkpoints: impl Into<Checkpoints>,
+        limit: Option<usize>,
+    ) -> Result<Self, JobError> {
+        let (model, variants, mut notes) = opened(target, command, checkpoints.into())?;
+        let own = OwnAnswers::read(run, &variants.plan, &model, limit)?;
         notes.extend(run.notes.iter().cloned().chain(own.notes));
         let Documents { tokens, ends, spans, .. } = own.documents;
         let window = spans.iter().map(|span| span.end - span.begin).max().unwrap_or(0);
@@ -105,8 +116,7 @@ impl PerplexityInputs {
             ));
         }
         let (text, asked) = (own.plan, Some(own.asked));
-        let inputs = Self { model, variants, tokens, windows, notes, window, stride: window, text, asked, ends };
-        Ok(inputs.with_few_blocks_noted("answers to a single question have no standard error: give more"))
+        Ok(Self { model, variants, tokens, windows, notes, window, stride: window, text, asked, ends })
     }
 
     /// Lengths of the blocks that the first `done` windows make, in scored tokens. The tokens of a document are no
@@ -197,10 +207,11 @@ impl PerplexityInputs {
 
 /// The model, its variants, and what the user should know of both.
 fn opened(
-    job: &PerplexityJob,
+    target: &Target,
+    command: &[String],
     checkpoints: Checkpoints,
 ) -> Result<(Arc<ModelSource>, Variants, Vec<String>), JobError> {
-    let variants = checkpoints.variants(&job.target, &job.command)?;
+    let variants = checkpoints.variants(target, command)?;
     let model = Arc::clone(checkpoints.model.need_files("a perplexity")?);
     let notes = variants.notes().into_iter().chain(checkpoints.notes).collect();
     Ok((model, variants, notes))

@@ -15,9 +15,11 @@ mod summary;
 mod view;
 mod windows;
 
+pub(in crate::jobs) use detail_view::CONTEXT_CHARACTERS;
 pub use detail_view::{DepartureRow, DepartureText, SpreadRow};
 pub use inputs::PerplexityInputs;
 pub use job::PerplexityJob;
+pub(in crate::jobs) use numbers::{quoted, quoted_end};
 pub use pipeline::{PerplexityFinished, evaluate, execute};
 pub use record::{
     AnswerToken, Departure, Departures, Divergence, DtypePerplexity, Opinion, PERPLEXITY_FORMAT, PerplexityRecord,

@@ -31,12 +31,12 @@ pub(super) fn error(estimate: &Estimate) -> String {
     estimate.standard_error.map_or_else(nothing, significant)
 }
 
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::jobs) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.escape_debug())
 }
 
 /// The last `length` characters, line breaks and the like spelled out.
-pub(super) fn quoted_end(text: &str, length: usize) -> String {
+pub(in crate::jobs) fn quoted_end(text: &str, length: usize) -> String {
     let escaped: Vec<char> = text.escape_debug().collect();
     let end = escaped.get(escaped.len().saturating_sub(length)..).unwrap_or_default();
     let cut = if end.len() < escaped.len() { "…" } else { "" };

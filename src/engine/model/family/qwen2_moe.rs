@@ -58,13 +58,12 @@ pub(super) fn experts(
 
 /// The configuration with these experts in all layers but those of `mlp_only_layers`, and every `decoder_sparse_step`th.
 pub(super) fn with_experts(config: ModelConfig, fields: &Fields, experts: Experts) -> Result<ModelConfig, EngineError> {
+    rotary_gated::check_listed(fields, config.layers)?;
     let only = fields.list("mlp_only_layers", "a list of layers", Value::as_u64)?.unwrap_or_default();
     let step = fields.count("decoder_sparse_step")?.unwrap_or(1).max(1);
     let dense = |layer: usize| only.contains(&(layer as u64)) || !(layer + 1).is_multiple_of(step);
     let kinds = (0..config.layers).map(|layer| LayerKind { dense: dense(layer), ..config.layer_kind(layer) });
-    let kinds: Vec<LayerKind> = kinds.collect();
-    let alike = kinds.iter().all(|kind| *kind == LayerKind::USUAL);
-    let features =
-        Features { layers: if alike { Vec::new() } else { kinds }, experts: Some(experts), ..config.features };
+    let layers = rotary_gated::listed(kinds.collect());
+    let features = Features { layers, experts: Some(experts), ..config.features };
     Ok(ModelConfig { features, ..config })
 }

@@ -149,12 +149,29 @@ pub(super) fn factor(fields: &Fields, key: &str) -> Result<Option<f64>, EngineEr
     Ok(fields.positive(key)?.filter(|value| value.to_bits() != 1.0_f64.to_bits()))
 }
 
+/// The most layers that are listed one by one: a damaged count must not take the memory.
+const MOST_LISTED: usize = 1 << 16;
+
+/// Refuses to list so many layers.
+pub(super) fn check_listed(fields: &Fields, layers: usize) -> Result<(), EngineError> {
+    if layers <= MOST_LISTED {
+        return Ok(());
+    }
+    Err(damaged(format!("{}: `num_hidden_layers` is {layers}, more than {MOST_LISTED}", fields.file)))
+}
+
+/// A list of layers' kinds; none where they are all alike.
+pub(super) fn listed(kinds: Vec<LayerKind>) -> Vec<LayerKind> {
+    if kinds.iter().all(|kind| *kind == LayerKind::USUAL) { Vec::new() } else { kinds }
+}
+
 /// Which layers have the sliding window: what `layer_types` says, else what `usual` says of each.
 pub(super) fn windowed_layers(
     fields: &Fields,
     layers: usize,
     usual: impl Fn(usize) -> bool,
 ) -> Result<Vec<bool>, EngineError> {
+    check_listed(fields, layers)?;
     let Some(types) = fields.list("layer_types", "a list of kinds of attention", Value::as_str)? else {
         return Ok((0..layers).map(usual).collect());
     };
@@ -183,9 +200,10 @@ pub(super) fn with_layers(
         rotated: rotated(layer),
         dense: false,
     };
-    let layers: Vec<LayerKind> = windowed.iter().enumerate().map(kind).collect();
-    let alike = layers.iter().all(|kind| *kind == LayerKind::USUAL);
-    let features = Features { layers: if alike { Vec::new() } else { layers }, ..config.features };
+    let layers = listed(windowed.iter().enumerate().map(kind).collect());
+    // Without a window no layer has the windowed ones' base.
+    let windowed_theta = config.features.windowed_theta.filter(|_| window.is_some());
+    let features = Features { windowed_theta, layers, ..config.features };
     ModelConfig { sliding_window: window, features, ..config }
 }
 
@@ -193,10 +211,26 @@ pub(super) fn with_layers(
 pub(super) fn with_late_window(config: ModelConfig, fields: &Fields) -> Result<ModelConfig, EngineError> {
     let window = sliding_window(fields)?;
     let used = fields.flag("use_sliding_window")?.unwrap_or(false);
-    let first = match fields.map.get("max_window_layers") {
-        Some(Value::Null) | None => 28,
-        Some(_) => fields.count("max_window_layers")?.unwrap_or(28),
-    };
+    let first = fields.count("max_window_layers")?.unwrap_or(28);
+    if !used && !fields.map.contains_key("layer_types") {
+        return Ok(ModelConfig { sliding_window: None, ..config });
+    }
     let windowed = windowed_layers(fields, config.layers, |layer| layer >= first)?;
     Ok(with_layers(config, window.filter(|_| used), &windowed, |_| true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_window_no_layer_has_the_windowed_ones_base() {
+        let config = ModelConfig::example(Family::Gemma3).unwrap();
+        let features = Features { windowed_theta: Some(1e4), ..Features::default() };
+        let config = ModelConfig { features, ..config };
+        let base = |window, windowed| with_layers(config.clone(), window, windowed, |_| true).features.windowed_theta;
+        assert_eq!(base(Some(16), &[true, false]), Some(1e4));
+        assert_eq!(base(Some(16), &[false, false]), None);
+        assert_eq!(base(None, &[true, false]), None);
+    }
 }

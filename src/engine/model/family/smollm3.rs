@@ -37,6 +37,7 @@ fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
         Defaults { context_tokens: 32_768, kv_heads: Some(4), theta: 2e6, tied_embeddings: true, ..Defaults::LLAMA };
     let mlp_bias = fields.flag("mlp_bias")?.unwrap_or(false);
     let config = ModelConfig { mlp_bias, ..rotary_gated::read_with_bias(Family::SmolLM3, fields, &defaults)? };
+    rotary_gated::check_listed(fields, config.layers)?;
     let interval = fields.count("no_rope_layer_interval")?.unwrap_or(4).max(1);
     let rotated = match fields.list("no_rope_layers", "a list of 0 and 1", Value::as_u64)? {
         Some(listed) if listed.len() == config.layers => listed.into_iter().map(|one| one != 0).collect(),

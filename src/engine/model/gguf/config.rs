@@ -51,8 +51,11 @@ pub(in crate::model) fn model_config(header: &Header, blobs: &[Blob]) -> Result<
         tied_embeddings: !header.tensors.contains_key("output.weight"),
         features: features(header, architecture, heads)?,
     };
-    let complete = family.entry().gguf.as_ref().map(|gguf| gguf.complete);
-    let config = complete.map_or_else(|| config.clone(), |complete| complete(config.clone()));
+    // More layers than there are tensors are damage, which is found when the tensors are: nothing is listed for them.
+    let config = match &family.entry().gguf {
+        Some(gguf) if config.layers <= header.tensors.len() => (gguf.complete)(config),
+        _ => config,
+    };
     config.check(&file)?;
     Ok(config)
 }
