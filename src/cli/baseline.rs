@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::printer::{note, print_error, print_notes};
-use crate::compare::{Gate, Limits, NoiseFloors, no_shared_precision, refusal};
+use crate::compare::{Gate, Limits, NoiseFloors, RunChecks, no_shared_precision, refusal};
 use crate::jobs::JobError;
 use crate::jobs::eval::{EvalJob, StoredRun};
 use crate::record::VariantName;
@@ -106,17 +106,30 @@ impl Baseline {
         Ok(())
     }
 
-    /// Holds runs against it.
-    pub(super) fn gate(&self, runs: &[StoredRun]) -> Result<Gate, JobError> {
-        let gate = Gate::new(runs, &self.run, self.limits)?;
-        let Some(noise) = &self.noise else { return Ok(gate) };
-        runs.iter().try_for_each(|run| noise.check(run))?;
-        Ok(noise.name_in_gate(gate))
+    /// The noise floors that were named with it.
+    pub(super) fn floors(&self) -> Option<&NoiseFloors> {
+        self.noise.as_ref()
+    }
+
+    /// Holds one run of several against it: `place` is its index, and how many there are.
+    pub(super) fn checks(&self, place: (usize, usize), run: &StoredRun) -> Result<RunChecks, JobError> {
+        let checks = RunChecks::new(place, run, &self.run, self.limits)?;
+        self.noise.as_ref().map_or(Ok(()), |noise| noise.check(run))?;
+        Ok(checks)
+    }
+
+    /// What came of all of them.
+    pub(super) fn gate(&self, runs: Vec<RunChecks>) -> Gate {
+        let gate = Gate::of(runs, &self.run, self.limits);
+        match &self.noise {
+            Some(noise) => noise.name_in_gate(gate),
+            None => gate,
+        }
     }
 
     /// Holds a run that has just finished against it, and says what came of it.
     pub(super) fn check(&self, folder: &Path) -> Result<Exit, JobError> {
-        let gate = self.gate(&[StoredRun::read(folder)?])?;
+        let gate = self.gate(vec![self.checks((0, 1), &StoredRun::read(folder)?)?]);
         report(&gate);
         Ok(exit(Some(&gate)))
     }

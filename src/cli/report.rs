@@ -3,16 +3,17 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Args;
 
-use super::baseline::{BaselineArguments, exit};
+use super::baseline::{Baseline, BaselineArguments, exit};
 use super::exit::Exit;
 use super::headline::{deny, set_rule};
 use super::output::{colour, print_bytes};
 use super::printer::{note, print_error, print_notes};
 use super::{report_records, report_tables};
-use crate::compare::{Comparison, Report, read_outside, report_format};
+use crate::compare::{Comparison, Digest, Report, RunChecks, read_outside, report_format};
 use crate::fault::IoCause;
 use crate::files::write_atomically;
 use crate::jobs::JobError;
@@ -106,14 +107,14 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
         outside.extend(read_outside(file)?);
     }
     let baseline = arguments.baseline.open()?;
-    let floors = arguments.baseline.floors()?;
-    let mut runs = StoredRun::read_all(&arguments.runs)?;
-    for run in &mut runs {
+    let floors_alone = if baseline.is_none() { arguments.baseline.floors()? } else { None };
+    let floors = baseline.as_ref().and_then(Baseline::floors).or(floors_alone.as_ref());
+    let Runs { stored: runs, digests, checks } = read_runs(arguments, baseline.as_ref(), format.most_answers())?;
+    for run in &runs {
         print_notes(&run.notes);
-        set_rule(&mut run.record, arguments.rule.as_deref(), &run.path)?;
     }
-    let gate = baseline.map(|baseline| baseline.gate(&runs)).transpose()?;
-    let mut comparison = Comparison::new(&runs, outside, gate, command);
+    let gate = baseline.as_ref().map(|baseline| baseline.gate(checks));
+    let mut comparison = Comparison::of(&runs, &digests, outside, gate, command);
     comparison.deny_notes = arguments.deny_notes;
     if let Some(floors) = floors {
         runs.iter().try_for_each(|run| floors.check(run))?;
@@ -133,6 +134,41 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
         Exit::Success => deny(arguments.deny_notes, comparison.notes.iter().map(|note| note.message.as_str())),
         failed => failed,
     })
+}
+
+/// Runs that were read.
+struct Runs {
+    /// With their completions, where a report can show so many.
+    stored: Vec<StoredRun>,
+    digests: Vec<Digest>,
+    /// One a run where there is a baseline.
+    checks: Vec<RunChecks>,
+}
+
+/// Reads the runs. Of more answers than `most_answers` none is kept once it has been counted: a thousand runs have more texts than memory
+/// should hold.
+fn read_runs(arguments: &ReportArguments, baseline: Option<&Baseline>, most_answers: usize) -> Result<Runs, JobError> {
+    let (paths, rule, held) = (&arguments.runs, arguments.rule.as_deref(), AtomicUsize::new(0));
+    let digest = |place: usize, mut run: StoredRun| -> Result<_, JobError> {
+        set_rule(&mut run.record, rule, &run.path)?;
+        let digest = Digest::new(&run);
+        let checks = baseline.map(|baseline| baseline.checks((place, paths.len()), &run)).transpose()?;
+        let answers = run.answers();
+        if held.fetch_add(answers, Ordering::Relaxed) + answers > most_answers {
+            run.forget_answers();
+        }
+        Ok((run, digest, checks))
+    };
+    let mut read = Runs { stored: Vec::new(), digests: Vec::new(), checks: Vec::new() };
+    for (run, digest, checks) in StoredRun::read_each(paths, digest)? {
+        read.stored.push(run);
+        read.digests.push(digest);
+        read.checks.extend(checks);
+    }
+    if held.into_inner() > most_answers {
+        read.stored.iter_mut().for_each(StoredRun::forget_answers);
+    }
+    Ok(read)
 }
 
 /// A report as it may leave the program.
@@ -194,4 +230,34 @@ fn append_summary(markdown: &str) -> Result<(), JobError> {
             "unset GITHUB_STEP_SUMMARY, or let it name a file that may be written to",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        report: ReportArguments,
+    }
+
+    /// Answers that are held of so many runs of twelve each, where a report can show `most`.
+    fn held(runs: usize, most: usize) -> Vec<usize> {
+        let run = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/e113425/run");
+        let words = std::iter::once("report").chain(std::iter::repeat_n(run, runs));
+        let read = read_runs(&Line::parse_from(words).report, None, most).unwrap();
+        assert_eq!((read.digests.len(), read.checks.len()), (runs, 0));
+        read.stored.iter().map(StoredRun::answers).collect()
+    }
+
+    #[test]
+    fn runs_hold_their_answers_while_all_of_them_can_be_shown() {
+        assert_eq!(held(2, usize::MAX), [12, 12]);
+        assert_eq!(held(2, 24), [12, 12]);
+        assert_eq!(held(2, 23), [0, 0]);
+        assert_eq!(held(1, 0), [0]);
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::printer::print_notes;
 use super::quality::DIFFS;
 use crate::compare::REPORT_FORMATS;
@@ -17,7 +19,8 @@ use crate::report::Format;
 
 /// A record of one of these kinds.
 pub(super) enum TableRecord {
-    Quality(Box<QualityRecord>),
+    /// With what the user should know of its files.
+    Quality(Box<QualityRecord>, Vec<String>),
     Perplexity(Box<PerplexityRecord>),
     Probe(Box<EndpointProbeRecord>),
     Blame(Box<BlameRecord>),
@@ -32,8 +35,7 @@ impl TableRecord {
                 return Ok(None);
             }
             let Some((record, notes)) = QualityRecord::read_run(path)? else { return Ok(None) };
-            print_notes(&notes);
-            return Ok(Some(Self::Quality(Box::new(record))));
+            return Ok(Some(Self::Quality(Box::new(record), notes)));
         }
         if !path.is_file() {
             return Ok(None);
@@ -50,12 +52,19 @@ impl TableRecord {
         if let Some(record) = DeterminismRecord::read(path)? {
             return Ok(Some(Self::Determinism(Box::new(record))));
         }
-        Ok(QualityRecord::read(path)?.map(|record| Self::Quality(Box::new(record))))
+        Ok(QualityRecord::read(path)?.map(|record| Self::Quality(Box::new(record), Vec::new())))
+    }
+
+    /// Prints what the user should know of its files.
+    fn print_notes(&self) {
+        if let Self::Quality(_, notes) = self {
+            print_notes(notes);
+        }
     }
 
     pub(super) fn render(&self, format: &Format) -> Result<String, JobError> {
         Ok(match self {
-            Self::Quality(record) => render_quality(record, format, DIFFS)?,
+            Self::Quality(record, _) => render_quality(record, format, DIFFS)?,
             Self::Perplexity(record) => render_perplexity(record, format, 0)?,
             Self::Probe(record) => render_endpoint_probe(record, format)?,
             Self::Blame(record) => render_blame(record, format)?,
@@ -66,7 +75,7 @@ impl TableRecord {
 
 /// The records where all paths are of such; `None` where none is.
 pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<TableRecord>>, JobError> {
-    let records = paths.iter().map(|path| TableRecord::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let records = paths.par_iter().map(|path| TableRecord::read(path)).collect::<Result<Vec<_>, _>>()?;
     let Some(first) = records.iter().position(Option::is_some) else { return Ok(None) };
     if let Some(other) = records.iter().position(Option::is_none) {
         return Err(JobError::invalid(
@@ -78,12 +87,15 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<TableRecord>>, JobErr
             "give runs of different kinds to `evalsuite report` apart",
         ));
     }
+    for record in records.iter().flatten() {
+        record.print_notes();
+    }
     Ok(Some(records.into_iter().flatten().collect()))
 }
 
 /// One table below the other; a page and JSON of one alone.
 pub(super) fn render(records: &[TableRecord], name: &str, colour: bool) -> Result<String, JobError> {
-    let has_page = records.iter().all(|record| matches!(record, TableRecord::Quality(_) | TableRecord::Blame(_)));
+    let has_page = records.iter().all(|record| matches!(record, TableRecord::Quality(..) | TableRecord::Blame(_)));
     let formats: &[&str] =
         if has_page { &["terminal", "markdown", "html", "json"] } else { &["terminal", "markdown", "json"] };
     if !formats.contains(&name) {

@@ -1,7 +1,9 @@
 //! Runs side by side: one row a run and precision, rows measured elsewhere among them, and what changed between rows.
 
+use rayon::prelude::*;
 use serde::Serialize;
 
+use super::digest::{Column, Digest};
 use super::divergence::{self, Divergence};
 use super::gate::Gate;
 use super::outside::{OutsideRow, outside_row};
@@ -11,8 +13,7 @@ use super::rows::{self, ComparisonRow};
 use super::source::{Source, sources};
 use super::{labels, verdict};
 use crate::jobs::eval::{
-    Answers, DEFAULT_MARGIN_POINTS, Finding, PlaceboRow, StoredRun, findings, placebo_rows, placebo_sentences,
-    sentences, together,
+    DEFAULT_MARGIN_POINTS, Finding, PlaceboRow, StoredRun, placebo_rows, placebo_sentences, sentences, together,
 };
 use crate::record::utc_now;
 
@@ -82,19 +83,31 @@ pub struct Note {
 impl Comparison {
     /// Of finished runs, with rows that were measured elsewhere and what a baseline says.
     pub fn new(runs: &[StoredRun], outside: Vec<OutsideRow>, gate: Option<Gate>, command: Vec<String>) -> Self {
+        Self::of(runs, &runs.par_iter().map(Digest::new).collect::<Vec<_>>(), outside, gate, command)
+    }
+
+    /// The same of runs with their digests, one each; completions are not looked at.
+    pub fn of(
+        runs: &[StoredRun],
+        digests: &[Digest],
+        outside: Vec<OutsideRow>,
+        gate: Option<Gate>,
+        command: Vec<String>,
+    ) -> Self {
         let sources = sources(runs);
+        let columns: Vec<&Column> = digests.iter().flat_map(|digest| &digest.columns).collect();
         let rules = rules(runs);
         let references = rows::references(&sources);
-        let pairs = pairs::pairs(&sources, &references, &rules);
+        let pairs = pairs::pairs(&sources, &columns, &references, &rules);
         let names = labels::run_names(runs);
-        let divergences = divergence::divergences(&sources, &references);
+        let divergences = divergence::divergences(&sources, &columns, &references);
         let mut rows = rows::rows(&sources, &names, &references, &pairs, &rules);
         for (index, divergence) in divergences.iter().enumerate() {
             rows[divergence.row].divergence = Some(index);
         }
         let headline = rules.first().map_or("", String::as_str);
         let verdict = verdict::verdict(&sources, &rows, headline, DEFAULT_MARGIN_POINTS, gate.as_ref());
-        let notes = notes(runs, &sources, &names);
+        let notes = notes(digests, &sources, &names);
         let (placebos, placebo_sentences) = placebos(runs, &names, headline);
         rows.extend(outside.into_iter().map(|row| outside_row(row, &rules)));
         Self {
@@ -158,22 +171,20 @@ fn note_sentences(notes: &[Note], names: &[String]) -> Vec<String> {
     names.iter().enumerate().flat_map(of_run).collect()
 }
 
-fn notes(runs: &[StoredRun], sources: &[Source], names: &[String]) -> Vec<Note> {
-    let of_run = |(run, stored): (usize, &StoredRun)| {
+fn notes(digests: &[Digest], sources: &[Source], names: &[String]) -> Vec<Note> {
+    let of_run = |(run, digest): (usize, &Digest)| {
         let name = names.get(run).filter(|name| !name.is_empty()).map(|name| format!("{name} ")).unwrap_or_default();
         let first = sources.partition_point(|one| one.run < run);
         let own = || (first..).zip(sources[first..].iter().take_while(|one| one.run == run));
-        let note = |finding: Finding| Note {
+        let note = |finding: &Finding| Note {
             run,
             row: own().find(|(_, one)| Some(one.variant()) == finding.variant.as_ref()).map(|(row, _)| row),
             message: format!("{name}{finding}"),
-            finding,
+            finding: finding.clone(),
         };
-        let found =
-            findings(&Answers { record: &stored.record, completions: &stored.completions, samples: &stored.samples });
-        found.into_iter().map(note).collect::<Vec<_>>()
+        digest.findings.iter().map(note).collect::<Vec<_>>()
     };
-    runs.iter().enumerate().flat_map(of_run).collect()
+    digests.iter().enumerate().flat_map(of_run).collect()
 }
 
 fn rules(runs: &[StoredRun]) -> Vec<String> {

@@ -90,48 +90,69 @@ impl Gate {
     /// Holds runs against a baseline, variant by variant. Runs on other problems or by another protocol are refused,
     /// and so are runs that share no precision with it.
     pub fn new(runs: &[StoredRun], baseline: &StoredRun, limits: Limits) -> Result<Self, ReportError> {
-        let mut checks = Vec::new();
-        let mut notes = Vec::new();
-        for (index, run) in runs.iter().enumerate() {
-            refuse_unrelated(run, baseline)?;
-            notes.extend(differences(run, baseline));
-            let before = checks.len();
-            // Of several runs each says which it is.
-            let prefix = if runs.len() > 1 { format!("{} ", run.path.display()) } else { String::new() };
-            for record in &run.record.dtypes {
-                match baseline.record.dtypes.iter().find(|stored| stored.dtype == record.dtype) {
-                    Some(stored) => {
-                        let own = check(index, (run, record), (baseline, stored), limits)?;
-                        checks.extend(
-                            own.into_iter()
-                                .map(|check| GateCheck { message: prefix.clone() + &check.message, ..check }),
-                        );
-                    }
-                    None => notes.push(format!("{}: not in the baseline, so not checked", record.dtype)),
-                }
-            }
-            for stored in &baseline.record.dtypes {
-                if run.record.dtypes.iter().all(|record| record.dtype != stored.dtype) {
-                    notes.push(format!("{}: only in the baseline, so not checked", stored.dtype));
-                }
-            }
-            if checks.len() == before {
-                return Err(no_shared_precision(run.path.display(), baseline));
-            }
-        }
-        Ok(Self {
+        let of_run = |(index, run)| RunChecks::new((index, runs.len()), run, baseline, limits);
+        Ok(Self::of(runs.iter().enumerate().map(of_run).collect::<Result<_, _>>()?, baseline, limits))
+    }
+
+    /// What came of holding each run against a baseline, one after the other.
+    pub fn of(runs: Vec<RunChecks>, baseline: &StoredRun, limits: Limits) -> Self {
+        let (checks, notes): (Vec<_>, Vec<_>) = runs.into_iter().map(|run| (run.checks, run.notes)).unzip();
+        let checks = checks.concat();
+        Self {
             baseline: baseline.path.display().to_string(),
             margin_points: limits.margin_points,
             min_speed_ratio: limits.min_speed_ratio,
             passed: checks.iter().all(|check| check.passed),
             checks,
-            notes,
-        })
+            notes: notes.concat(),
+        }
     }
 
     /// The failed checks' messages, one a line.
     pub fn failures(&self) -> impl Iterator<Item = &str> {
         self.checks.iter().filter(|check| !check.passed).map(|check| check.message.as_str())
+    }
+}
+
+/// What came of holding one run against a baseline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunChecks {
+    checks: Vec<GateCheck>,
+    notes: Vec<String>,
+}
+
+impl RunChecks {
+    /// Of the run with this index, of so many.
+    pub fn new(
+        (index, of): (usize, usize),
+        run: &StoredRun,
+        baseline: &StoredRun,
+        limits: Limits,
+    ) -> Result<Self, ReportError> {
+        refuse_unrelated(run, baseline)?;
+        let (mut checks, mut notes) = (Vec::new(), differences(run, baseline));
+        // Of several runs each says which it is.
+        let prefix = if of > 1 { format!("{} ", run.path.display()) } else { String::new() };
+        for record in &run.record.dtypes {
+            match baseline.record.dtypes.iter().find(|stored| stored.dtype == record.dtype) {
+                Some(stored) => {
+                    let own = check(index, (run, record), (baseline, stored), limits)?;
+                    checks.extend(
+                        own.into_iter().map(|check| GateCheck { message: prefix.clone() + &check.message, ..check }),
+                    );
+                }
+                None => notes.push(format!("{}: not in the baseline, so not checked", record.dtype)),
+            }
+        }
+        for stored in &baseline.record.dtypes {
+            if run.record.dtypes.iter().all(|record| record.dtype != stored.dtype) {
+                notes.push(format!("{}: only in the baseline, so not checked", stored.dtype));
+            }
+        }
+        if checks.is_empty() {
+            return Err(no_shared_precision(run.path.display(), baseline));
+        }
+        Ok(Self { checks, notes })
     }
 }
 

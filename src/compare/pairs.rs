@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::digest::Column;
 use super::source::Source;
 use crate::jobs::eval::Clusters;
-use crate::record::StoredCompletion;
+use crate::record::{StoredCompletion, in_both, merged};
 use crate::score::clustered_paired;
 use crate::score::statistics::Paired;
 
@@ -33,7 +34,12 @@ pub struct Pair {
 const MOST_ROWS: usize = 32;
 
 /// Under every rule, of every two rows that answered the same questions by the same protocol, and of each row with its reference.
-pub(in crate::compare) fn pairs(sources: &[Source], references: &[Option<usize>], rules: &[String]) -> Vec<Pair> {
+pub(in crate::compare) fn pairs(
+    sources: &[Source],
+    columns: &[&Column],
+    references: &[Option<usize>],
+    rules: &[String],
+) -> Vec<Pair> {
     let mut groups: HashMap<_, Vec<usize>> = HashMap::new();
     for (row, source) in sources.iter().enumerate() {
         groups.entry(source.questions()).or_default().push(row);
@@ -54,7 +60,10 @@ pub(in crate::compare) fn pairs(sources: &[Source], references: &[Option<usize>]
         rules.iter().flat_map(|rule| places.iter().map(move |(reference, other)| (rule, *reference, *other))).collect();
     let pair = |(rule, reference, other): (&String, usize, usize)| {
         let clusters = Clusters::new(&sources[reference].stored.samples);
-        let paired = paired_by_sample(sources[reference].completions(), sources[other].completions(), rule, &clusters)?;
+        let (was, is) = (columns[reference].verdicts(rule), columns[other].verdicts(rule));
+        let verdicts = merged(&was, &is, |one| one.0, |one| one.0);
+        let verdicts = verdicts.map(|((key, was), (_, is))| (clusters.of(key.0), *was, *is));
+        let paired = clustered_paired(&verdicts.collect::<Vec<_>>())?;
         let (n, smallest_difference) = (paired.n(), paired.smallest_difference());
         Some(Pair { rule: rule.clone(), reference, other, n, smallest_difference, paired })
     };
@@ -68,17 +77,10 @@ pub(in crate::compare) fn paired_by_sample(
     rule: &str,
     clusters: &Clusters,
 ) -> Option<Paired> {
-    let verdicts: HashMap<(usize, usize), bool> = reference.iter().filter_map(|one| verdict(one, rule)).collect();
-    let common = other.iter().filter_map(|one| {
-        let (key, right) = verdict(one, rule)?;
-        Some((clusters.of(key.0), *verdicts.get(&key)?, right))
-    });
-    clustered_paired(&common.collect::<Vec<_>>())
-}
-
-fn verdict(completion: &StoredCompletion, rule: &str) -> Option<((usize, usize), bool)> {
-    let score = completion.scores.iter().find(|score| score.rule == rule)?;
-    Some(((completion.sample, completion.repeat), score.correct))
+    let verdicts = in_both(reference, other)
+        .into_iter()
+        .filter_map(|(was, is)| Some((clusters.of(is.sample), was.is_right(rule)?, is.is_right(rule)?)));
+    clustered_paired(&verdicts.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

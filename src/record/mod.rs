@@ -25,6 +25,7 @@ mod json;
 mod lines;
 mod load_point;
 mod machine;
+mod paired;
 mod plan;
 mod samples;
 mod session;
@@ -43,6 +44,7 @@ pub(crate) use json::{REMAKE, Versions, read_checked, read_json, write_json};
 pub use lines::Lines;
 pub use load_point::LoadPoint;
 pub use machine::{DeviceMemory, Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
+pub(crate) use paired::{in_both, merged};
 pub use plan::{
     AwqPlan, Difference, EndpointPlan, GenerationPlan, Invocation, ModelPlan, RunPlan, TargetPlan, VariantPlan,
 };

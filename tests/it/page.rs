@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::comparisons::render;
-use evalsuite::compare::Comparison;
+use evalsuite::compare::{Comparison, Digest};
 use evalsuite::jobs::eval::StoredRun;
 use evalsuite::report::Templates;
 
@@ -24,6 +24,23 @@ fn write_page(folder: &Path, runs: &[StoredRun]) -> PathBuf {
 /// The chosen sample's row number, as the detail's heading names it.
 fn chosen(page: &mut Page) -> usize {
     page.text(".detail h3").trim_start_matches("Sample ").parse().expect("the heading names a row")
+}
+
+#[test]
+fn a_page_of_more_answers_than_it_can_show_has_its_charts_and_says_so() {
+    let Some(chromium) = chromium() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let run = scripted_run(&scratch.path().join("run"));
+    let digest = Digest::new(&run);
+    let mut runs = [run];
+    runs[0].forget_answers();
+    let comparison = Comparison::of(&runs, &[digest], Vec::new(), None, Vec::new());
+    let file = scratch.path().join("lean.html");
+    std::fs::write(&file, render(&comparison, &runs, "html", &Templates::bundled()).unwrap()).unwrap();
+    let mut page = Page::open(&chromium, &file, DESKTOP, false);
+    assert!(page.text("#samples").contains("10 answers are more than a page can show"));
+    assert!(page.js("document.querySelectorAll('#plot-flips svg *').length").as_u64().unwrap() > 3);
+    assert!(page.js("document.querySelector('.browser').hidden").as_bool().unwrap());
 }
 
 #[test]

@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use crate::comparisons::render;
 use crate::program::evalsuite;
-use evalsuite::compare::{Comparison, read_outside};
+use evalsuite::compare::{Comparison, Digest, read_outside};
 use evalsuite::engine::Finish;
 use evalsuite::jobs::eval::StoredRun;
 use evalsuite::record::{MemoryScope, PeakMemory};
 use evalsuite::report::Templates;
 use proptest::prelude::*;
 use quick_junit::TestCaseStatus;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::report_runs::{counted_anew, large_run, scripted_run, write_run};
 use crate::scripted::{dataset, evaluate, inputs_of, job, model};
@@ -225,6 +225,43 @@ fn the_same_run_twice_is_told_apart() {
     labels.sort_unstable();
     labels.dedup();
     assert_eq!(labels.len(), 4);
+}
+
+#[test]
+fn runs_whose_answers_were_counted_and_forgotten_are_compared_all_the_same() {
+    let scratch = tempfile::tempdir().unwrap();
+    let first = large_run(scratch.path(), 60);
+    // Another run of the same model that has no reference of its own; two of its answers are unknown by their tokens.
+    let mut second = first.clone();
+    second.completions.retain(|(variant, _)| variant.as_str() == "awq");
+    second.record.dtypes.retain(|one| one.dtype.as_str() == "awq");
+    second.record.plan.dtypes.retain(|one| one.as_str() == "awq");
+    second.completions[0].1.iter_mut().take(2).for_each(|one| one.token_ids = None);
+    let mut runs = [first, counted_anew(second)];
+    let whole = compare(&runs);
+    let digests: Vec<Digest> = runs.iter().map(Digest::new).collect();
+    runs.iter_mut().for_each(StoredRun::forget_answers);
+    assert!(runs.iter().all(|run| run.answers() == 0));
+    let mut lean = Comparison::of(&runs, &digests, Vec::new(), None, whole.command.clone());
+    lean.made.clone_from(&whole.made);
+    let json = |comparison: &Comparison| serde_json::to_value(comparison).unwrap();
+    assert_eq!(json(&lean), json(&whole));
+    // Against its own run's f32, and against another run's: by hand from how the run is made.
+    let of = |row: usize| lean.divergences.iter().find(|one| one.row == row).unwrap();
+    assert_eq!((of(2).n, of(2).identical, of(2).first[0]), (60, 45, 40));
+    // Sample 1 is one that changed, sample 0 one that did not.
+    assert_eq!((of(3).reference, of(3).n, of(3).identical), (0, 58, 44));
+    let against = lean.rows[3].scores[0].against.unwrap();
+    assert_eq!((against.n(), against.lost), (60, lean.rows[2].scores[0].against.unwrap().lost));
+    for format in ["markdown", "html", "json", "model-card"] {
+        let text = render(&lean, &runs, format, &Templates::bundled()).unwrap();
+        assert!(!text.is_empty());
+        if format == "html" {
+            assert!(text.contains("240 answers are more than a page can show"), "{text}");
+            let groups = page_data(&text)["groups"].clone();
+            assert_eq!((&groups[0]["rows"], &groups[0]["samples"]), (&json!([0, 1, 2, 3]), &json!([])));
+        }
+    }
 }
 
 #[test]

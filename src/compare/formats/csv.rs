@@ -23,6 +23,10 @@ impl ReportFormat for Csv {
         "a line a sample and variant"
     }
 
+    fn most_answers(&self) -> usize {
+        usize::MAX
+    }
+
     fn render(&self, report: &Report) -> Result<String, ReportError> {
         csv(report.comparison, report.runs, report.csv_raw)
     }

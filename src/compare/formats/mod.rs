@@ -39,6 +39,11 @@ pub trait ReportFormat: std::fmt::Debug + Sync {
     /// What it is, in a line.
     fn description(&self) -> &'static str;
 
+    /// Answers whose texts it can show: of more it shows none, and the runs need not hold them.
+    fn most_answers(&self) -> usize {
+        0
+    }
+
     /// The report as text.
     fn render(&self, report: &Report) -> Result<String, ReportError>;
 }

@@ -15,6 +15,9 @@ use crate::report::ReportError;
 use crate::report::Templates;
 use crate::shown::outgoing;
 
+/// Browsers show a page of some 50 MB; an answer with its question takes half a kilobyte.
+const MOST_ANSWERS: usize = 100_000;
+
 /// `--format html`.
 #[derive(Debug)]
 pub(super) struct Html;
@@ -26,6 +29,10 @@ impl ReportFormat for Html {
 
     fn description(&self) -> &'static str {
         "one self-contained page with every sample"
+    }
+
+    fn most_answers(&self) -> usize {
+        MOST_ANSWERS
     }
 
     fn render(&self, report: &Report) -> Result<String, ReportError> {
@@ -44,6 +51,8 @@ struct Variables<'a> {
     script: String,
     /// The hash of [`Data`], in whose place the data stands in the page: a template's engine would copy it several times.
     data: String,
+    /// Answers that the page does not show, for they are too many; 0 where it shows all.
+    answers_left_out: usize,
 }
 
 /// What the page's script reads.
@@ -87,7 +96,9 @@ type Reading<'a> = (Option<&'a str>, usize, usize, bool);
 
 fn page(comparison: &Comparison, runs: &[StoredRun], templates: &Templates) -> Result<String, ReportError> {
     let sources = sources(runs);
-    let data = Data { comparison, groups: groups(comparison, runs, &sources) };
+    let answers: usize = runs.iter().flat_map(|run| &run.record.dtypes).map(|dtype| dtype.n).sum();
+    let answers_left_out = answers.saturating_sub(runs.iter().map(StoredRun::answers).sum());
+    let data = Data { comparison, groups: groups(comparison, runs, &sources, answers_left_out == 0) };
     let json = serde_json::to_string(&data).map_err(|error| ReportError::fault("the page's data", &error));
     // Within a string of JSON `<` may be written so, and nowhere else can one stand: no `</script>`, no `<!--`.
     let json = outgoing(&json?, false).replace('<', "\\u003c");
@@ -97,11 +108,17 @@ fn page(comparison: &Comparison, runs: &[StoredRun], templates: &Templates) -> R
         style: templates.text("report.css"),
         script: templates.text("charts.js") + &templates.text("report.js"),
         data: place.clone(),
+        answers_left_out,
     };
     Ok(templates.fill("report.html", &variables, false)?.replace(&place, &json))
 }
 
-fn groups<'a>(comparison: &Comparison, runs: &'a [StoredRun], sources: &[Source<'a>]) -> Vec<Group<'a>> {
+fn groups<'a>(
+    comparison: &Comparison,
+    runs: &'a [StoredRun],
+    sources: &[Source<'a>],
+    has_samples: bool,
+) -> Vec<Group<'a>> {
     let mut rows_of: Vec<Vec<usize>> = Vec::new();
     for row in 0..sources.len() {
         match rows_of.iter_mut().find(|rows| sources[rows[0]].questions() == sources[row].questions()) {
@@ -109,7 +126,14 @@ fn groups<'a>(comparison: &Comparison, runs: &'a [StoredRun], sources: &[Source<
             None => rows_of.push(vec![row]),
         }
     }
-    rows_of.into_iter().map(|rows| group(comparison, runs, sources, rows)).collect()
+    let group = |rows| {
+        if has_samples {
+            group(comparison, runs, sources, rows)
+        } else {
+            Group { rows, beginnings: Vec::new(), samples: Vec::new() }
+        }
+    };
+    rows_of.into_iter().map(group).collect()
 }
 
 /// A row's completions by (sample, repeat), and what they are held against.

@@ -1,6 +1,6 @@
 //! What right answers cost: tokens, seconds and joules, each beside the reference.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,58 +38,65 @@ pub(super) struct Spent<'a> {
     pub(super) joules: Option<f64>,
 }
 
-/// Under a rule; answers that belong together are one unit of the intervals.
-pub(super) fn cost(rule: &str, own: Spent, reference: Option<Spent>, clusters: &Clusters) -> Option<Cost> {
+/// Answers to the same question: of the reference, of a variant.
+type Pair<'a> = (&'a StoredCompletion, &'a StoredCompletion);
+
+/// Under a rule; `reference` comes with what it and this variant have answered, and answers that belong together are one unit of the
+/// intervals.
+pub(super) fn cost(rule: &str, own: Spent, reference: Option<(Spent, &[Pair])>, clusters: &Clusters) -> Option<Cost> {
     let right = own.completions.iter().filter(|one| one.is_right(rule) == Some(true)).count();
     if right == 0 {
         return None;
     }
     let right = right as f64;
     let tokens = own.tokens();
-    let ratio = |total: Option<f64>, theirs: Option<f64>| {
-        paired_cost_ratio(&units(rule, (reference?, theirs?), (own, total?), clusters))
+    let ratio = |total: Option<f64>, their_total: Option<f64>| {
+        let (theirs, pairs) = reference?;
+        paired_cost_ratio(&units(rule, (theirs, their_total?), (own, total?), pairs, clusters))
     };
+    let theirs = reference.map(|(theirs, _)| theirs);
     Some(Cost {
         tokens_per_right: tokens.map(|tokens| tokens / right),
         seconds_per_right: own.seconds.map(|seconds| seconds / right),
         right_per_second: own.seconds.filter(|seconds| *seconds > 0.0).map(|seconds| right / seconds),
         joules_per_right: own.joules.map(|joules| joules / right),
-        tokens_ratio: ratio(tokens, reference.and_then(Spent::tokens)),
-        seconds_ratio: ratio(own.seconds, reference.and_then(|one| one.seconds)),
-        joules_ratio: ratio(own.joules, reference.and_then(|one| one.joules)),
+        tokens_ratio: ratio(tokens, theirs.and_then(Spent::tokens)),
+        seconds_ratio: ratio(own.seconds, theirs.and_then(|one| one.seconds)),
+        joules_ratio: ratio(own.joules, theirs.and_then(|one| one.joules)),
     })
 }
 
-impl Spent<'_> {
+impl<'a> Spent<'a> {
     /// Output tokens of all; unknown where one of them is.
     fn tokens(self) -> Option<f64> {
         self.completions.iter().map(|one| one.output_tokens().map(|tokens| tokens as f64)).sum()
     }
 
-    /// The share of `total` that each completion has, by (sample, repeat), and whether it is right.
-    fn shares(self, rule: &str, total: f64) -> HashMap<(usize, usize), (f64, f64)> {
+    /// Of an answer, its share of `total` and 1 where it is right.
+    fn share(self, rule: &'a str, total: f64) -> impl Fn(&StoredCompletion) -> [f64; 2] + 'a {
         let tokens = self.tokens().filter(|tokens| *tokens > 0.0);
-        let share = |one: &StoredCompletion| match (tokens, one.output_tokens()) {
-            (Some(all), Some(own)) => total * own as f64 / all,
-            _ => total / self.completions.len() as f64,
-        };
-        let of = |one: &StoredCompletion| {
-            let is_right = one.is_right(rule) == Some(true);
-            ((one.sample, one.repeat), (share(one), f64::from(u8::from(is_right))))
-        };
-        self.completions.iter().map(of).collect()
+        move |one| {
+            let share = match (tokens, one.output_tokens()) {
+                (Some(all), Some(own)) => total * own as f64 / all,
+                _ => total / self.completions.len() as f64,
+            };
+            [share, f64::from(u8::from(one.is_right(rule) == Some(true)))]
+        }
     }
 }
 
-fn units(rule: &str, reference: (Spent, f64), own: (Spent, f64), clusters: &Clusters) -> Vec<[f64; 4]> {
-    let (theirs, own) = (reference.0.shares(rule, reference.1), own.0.shares(rule, own.1));
-    // Sorted, so that the last bits of the sums do not depend on the order of completions.
-    let mut keys: Vec<_> = own.keys().filter(|key| theirs.contains_key(key)).copied().collect();
-    keys.sort_unstable();
+fn units(
+    rule: &str,
+    (theirs, their_total): (Spent, f64),
+    (own, own_total): (Spent, f64),
+    pairs: &[Pair],
+    clusters: &Clusters,
+) -> Vec<[f64; 4]> {
+    let (theirs, own) = (theirs.share(rule, their_total), own.share(rule, own_total));
     let mut units: BTreeMap<ClusterKey, [f64; 4]> = BTreeMap::new();
-    for key in keys {
-        let unit = units.entry(clusters.of(key.0)).or_default();
-        let all = [theirs[&key].0, theirs[&key].1, own[&key].0, own[&key].1];
+    for (was, is) in pairs {
+        let unit = units.entry(clusters.of(is.sample)).or_default();
+        let all = theirs(was).into_iter().chain(own(is));
         unit.iter_mut().zip(all).for_each(|(sum, one)| *sum += one);
     }
     units.into_values().collect()
@@ -99,6 +106,7 @@ fn units(rule: &str, reference: (Spent, f64), own: (Spent, f64), clusters: &Clus
 mod tests {
     use super::*;
     use crate::jobs::eval::StoredRun;
+    use crate::record::in_both;
 
     fn stored() -> StoredRun {
         crate::jobs::eval::reading::tests::stored()
@@ -125,8 +133,8 @@ mod tests {
         let (reference, own) = (answers(&run, 4, &[10; 6]), answers(&run, 2, &[5; 6]));
         let spent = |completions, seconds, joules| Spent { completions, seconds: Some(seconds), joules };
         let clusters = Clusters::new(&[]);
-        let found = cost("numeric", spent(&own, 3.0, Some(90.0)), Some(spent(&reference, 8.0, Some(400.0))), &clusters)
-            .unwrap();
+        let beside = (spent(&reference, 8.0, Some(400.0)), &in_both(&reference, &own)[..]);
+        let found = cost("numeric", spent(&own, 3.0, Some(90.0)), Some(beside), &clusters).unwrap();
         close(found.tokens_per_right, 15.0);
         close(found.seconds_per_right, 1.5);
         close(found.right_per_second, 2.0 / 3.0);
@@ -145,17 +153,17 @@ mod tests {
         let run = stored();
         let own = answers(&run, 3, &[30, 10, 10, 10, 10, 10]);
         let spent = Spent { completions: &own, seconds: Some(8.0), joules: None };
-        let key = |place: usize| (own[place].sample, own[place].repeat);
-        let shares = spent.shares("numeric", 8.0);
-        assert_eq!((shares[&key(0)], shares[&key(5)]), ((3.0, 1.0), (1.0, 0.0)));
+        let share = spent.share("numeric", 8.0);
+        assert_eq!((share(&own[0]), share(&own[5])), ([3.0, 1.0], [1.0, 0.0]));
         let mut untold = own.clone();
         untold[2].token_ids = None;
-        let shares = Spent { completions: &untold, ..spent }.shares("numeric", 12.0);
-        assert_eq!((shares[&key(0)].0, shares[&key(5)].0), (2.0, 2.0));
+        let share = Spent { completions: &untold, ..spent }.share("numeric", 12.0);
+        assert_eq!((share(&untold[0])[0], share(&untold[5])[0]), (2.0, 2.0));
         let mut samples = run.samples.to_vec();
         samples[0].cluster = Some("a".to_owned());
         samples[1].cluster = Some("a".to_owned());
-        let units = units("numeric", (spent, 8.0), (spent, 8.0), &Clusters::new(&samples));
+        let pairs = in_both(&own, &own);
+        let units = units("numeric", (spent, 8.0), (spent, 8.0), &pairs, &Clusters::new(&samples));
         assert_eq!(units.len(), 5);
         assert!(units.contains(&[4.0, 2.0, 4.0, 2.0]), "{units:?}");
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use super::{DtypeRecord, Endings, EvalRecord, Finding, FindingKind, Reader, endings};
-use crate::record::{StoredCompletion, StoredSample, VariantName};
+use crate::record::{StoredCompletion, StoredSample, VariantName, in_both};
 use crate::report::words::{percent, points, thousands};
 use crate::score::{Answer, has_loop};
 
@@ -246,11 +246,8 @@ fn guessing_level(answers: &Answers) -> Vec<Finding> {
 
 fn no_answer_differs(answers: &Answers) -> Vec<Finding> {
     let finding = |(other, reference): (&DtypeRecord, &DtypeRecord)| {
-        let theirs = by_sample(answers.of(&reference.dtype));
-        let own = answers.of(&other.dtype);
-        let common: Vec<bool> =
-            own.iter().filter_map(|one| Some(theirs.get(&(one.sample, one.repeat))?.text == one.text)).collect();
-        (common.len() >= SAMPLES_THAT_DIFFER && common.iter().all(|same| *same)).then(|| Finding {
+        let common = in_both(answers.of(&reference.dtype), answers.of(&other.dtype));
+        (common.len() >= SAMPLES_THAT_DIFFER && common.iter().all(|(was, is)| was.text == is.text)).then(|| Finding {
             kind: FindingKind::NoAnswerDiffers,
             variant: Some(other.dtype.clone()),
             what: format!(
@@ -407,10 +404,6 @@ fn uncounted_time(answers: &Answers) -> Vec<Finding> {
         })
     };
     answers.measured().filter_map(finding).collect()
-}
-
-fn by_sample(completions: &[StoredCompletion]) -> HashMap<(usize, usize), &StoredCompletion> {
-    completions.iter().map(|one| ((one.sample, one.repeat), one)).collect()
 }
 
 /// The most frequent value and how often it stands; of several the least.

@@ -1,11 +1,11 @@
 //! What each variant changes beyond what a placebo changes, on the same questions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{ClusterKey, Clusters, EvalPlan};
-use crate::record::{StoredCompletion, StoredSample, VariantName};
+use crate::record::{StoredCompletion, StoredSample, VariantName, in_both, merged};
 use crate::score::{clustered_paired, paired_ratio, token_agreement};
 
 /// A variant beside a placebo, under a rule; both are held against the reference.
@@ -89,15 +89,11 @@ fn triples<'a>(
     variant: &'a [StoredCompletion],
     placebo: &'a [StoredCompletion],
 ) -> Vec<Triple<'a>> {
-    let by_key = |all: &'a [StoredCompletion]| -> HashMap<(usize, usize), &'a StoredCompletion> {
-        all.iter().map(|one| ((one.sample, one.repeat), one)).collect()
-    };
-    let (reference, placebo) = (by_key(reference), by_key(placebo));
-    let triple = |one: &'a StoredCompletion| {
-        let key = (one.sample, one.repeat);
-        Some([*reference.get(&key)?, one, *placebo.get(&key)?])
-    };
-    variant.iter().filter_map(triple).collect()
+    let (of_variant, of_placebo) = (in_both(reference, variant), in_both(reference, placebo));
+    let key = |pair: &(&StoredCompletion, &StoredCompletion)| (pair.1.sample, pair.1.repeat);
+    merged(&of_variant, &of_placebo, key, key)
+        .map(|((reference, variant), (_, placebo))| [*reference, *variant, *placebo])
+        .collect()
 }
 
 fn flips(triples: &[Triple], rule: &str, clusters: &Clusters) -> Option<Excess> {

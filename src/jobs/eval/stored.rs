@@ -33,10 +33,14 @@ impl StoredRun {
         Self::read_with(path, &SampleFiles::default())
     }
 
-    /// Reads several run folders; those of the same questions share them.
-    pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Self>, RecordError> {
+    /// Reads several run folders at a time and gives `then` each with its place among them; those of the same questions share them.
+    pub fn read_each<T: Send, E: From<RecordError> + Send>(
+        paths: &[PathBuf],
+        then: impl Fn(usize, Self) -> Result<T, E> + Sync,
+    ) -> Result<Vec<T>, E> {
         let samples = SampleFiles::default();
-        paths.par_iter().map(|path| Self::read_with(path, &samples)).collect()
+        let read = |(place, path): (usize, &PathBuf)| then(place, Self::read_with(path, &samples)?);
+        paths.par_iter().enumerate().map(read).collect()
     }
 
     fn read_with(path: &Path, samples: &SampleFiles) -> Result<Self, RecordError> {
@@ -70,6 +74,16 @@ impl StoredRun {
         let placebos = placebos(&record.plan, &completions, &rules, &samples);
         let record = EvalRecord { placebos, dtypes, ..record };
         Ok(Self { path: path.to_path_buf(), record, samples, completions, notes })
+    }
+
+    /// Completions that it holds.
+    pub fn answers(&self) -> usize {
+        self.completions.iter().map(|(_, completions)| completions.len()).sum()
+    }
+
+    /// Drops every completion: what the record says of them stays.
+    pub fn forget_answers(&mut self) {
+        self.completions.iter_mut().for_each(|(_, completions)| *completions = Vec::new());
     }
 
     fn read_record(path: &Path) -> Result<EvalRecord, RecordError> {

@@ -1,11 +1,11 @@
 //! From journals to results: counting, and comparing with the reference.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::cost::{Spent, cost};
 use super::{ClusterKey, Clusters, DtypeRecord, EvalPlan, Lengths, RuleRecord, ThoughtRecord};
 use crate::engine::{CountedBy, Finish};
-use crate::record::{DeviceMemory, Session, StoredCompletion, StoredSample, VariantName};
+use crate::record::{DeviceMemory, Session, StoredCompletion, StoredSample, VariantName, in_both};
 use crate::score::{Repeats, Vote, clustered_paired, clustered_wilson, paired_ratio, repeats};
 
 /// All that a run folder says of one variant.
@@ -21,8 +21,8 @@ pub struct Measured<'a> {
     pub failure: Option<String>,
 }
 
-/// Right or wrong by (sample, repeat).
-type Verdicts = HashMap<(usize, usize), bool>;
+/// The reference, and the answers that it and a variant have: (the reference's, the variant's).
+type Against<'a> = (&'a Measured<'a>, Vec<(&'a StoredCompletion, &'a StoredCompletion)>);
 
 /// How a run asked, as far as results depend on it.
 #[derive(Debug, Clone)]
@@ -51,6 +51,9 @@ fn summarise_one(measured: &Measured, reference: Option<&Measured>, asked: &Aske
     let completions = measured.completions;
     let output_tokens = total(completions, StoredCompletion::output_tokens);
     let generate_seconds = generate_seconds(measured);
+    let reference: Option<Against> =
+        reference.map(|reference| (reference, in_both(reference.completions, measured.completions)));
+    let reference = reference.as_ref();
     DtypeRecord {
         dtype: measured.dtype.clone(),
         failure: measured.failure.clone(),
@@ -139,7 +142,7 @@ fn total(completions: &[StoredCompletion], tokens: impl Fn(&StoredCompletion) ->
     completions.iter().map(|completion| tokens(completion).map(|tokens| tokens as u64)).sum()
 }
 
-fn summarise_rule(rule: &str, measured: &Measured, reference: Option<&Measured>, asked: &Asked) -> RuleRecord {
+fn summarise_rule(rule: &str, measured: &Measured, reference: Option<&Against>, asked: &Asked) -> RuleRecord {
     let completions = measured.completions;
     let scores = || {
         let score = |completion: &'_ StoredCompletion| completion.scores.iter().position(|score| score.rule == rule);
@@ -155,15 +158,19 @@ fn summarise_rule(rule: &str, measured: &Measured, reference: Option<&Measured>,
         extracted_from_cut: scores().filter(|(cut, score)| *cut && score.value.is_some()).count(),
         correct_from_cut: scores().filter(|(cut, score)| *cut && score.correct).count(),
         accuracy: clustered_wilson(&right),
-        against: reference.and_then(|reference| {
-            let theirs = verdicts(rule, reference.completions);
-            let own = verdicts(rule, completions);
-            let common = own.into_iter().filter_map(|(key, right)| Some((key.0, *theirs.get(&key)?, right)));
-            let common = common.map(|(sample, theirs, right)| (asked.clusters.of(sample), theirs, right));
-            clustered_paired(&common.collect::<Vec<_>>())
+        against: reference.and_then(|(_, pairs)| {
+            let verdicts = pairs
+                .iter()
+                .filter_map(|(was, is)| Some((asked.clusters.of(is.sample), was.is_right(rule)?, is.is_right(rule)?)));
+            clustered_paired(&verdicts.collect::<Vec<_>>())
         }),
         repeats: repeats_of(rule, completions, asked.repeats),
-        cost: cost(rule, spent(measured), reference.map(spent), &asked.clusters),
+        cost: cost(
+            rule,
+            spent(measured),
+            reference.map(|(reference, pairs)| (spent(reference), &pairs[..])),
+            &asked.clusters,
+        ),
     }
 }
 
@@ -186,27 +193,19 @@ fn repeats_of(rule: &str, completions: &[StoredCompletion], asked: usize) -> Opt
 }
 
 /// Output tokens, and their ratio to the reference's on the completions that both have; those that belong together are one pair.
-fn lengths(completions: &[StoredCompletion], reference: Option<&Measured>, clusters: &Clusters) -> Option<Lengths> {
+fn lengths(completions: &[StoredCompletion], reference: Option<&Against>, clusters: &Clusters) -> Option<Lengths> {
     let tokens = total(completions, StoredCompletion::output_tokens).filter(|_| !completions.is_empty())?;
-    let ratio = reference.and_then(|reference| {
-        let length =
-            |completion: &StoredCompletion| Some(((completion.sample, completion.repeat), completion.output_tokens()?));
-        let theirs: HashMap<(usize, usize), usize> = reference.completions.iter().filter_map(length).collect();
-        // Whole numbers in an order of their own: the last bits of the sums do not hang on the order of completions.
-        let mut pairs: BTreeMap<ClusterKey, (usize, usize)> = BTreeMap::new();
-        for (key, own) in completions.iter().filter_map(length) {
-            if let Some(theirs) = theirs.get(&key) {
-                let pair = pairs.entry(clusters.of(key.0)).or_default();
-                *pair = (pair.0 + theirs, pair.1 + own);
+    let ratio = reference.and_then(|(_, pairs)| {
+        let mut units: BTreeMap<ClusterKey, (usize, usize)> = BTreeMap::new();
+        for (theirs, own) in pairs {
+            if let (Some(was), Some(is)) = (theirs.output_tokens(), own.output_tokens()) {
+                let unit = units.entry(clusters.of(own.sample)).or_default();
+                *unit = (unit.0 + was, unit.1 + is);
             }
         }
-        paired_ratio(&pairs.values().map(|(theirs, own)| (*theirs as f64, *own as f64)).collect::<Vec<_>>())
+        paired_ratio(&units.values().map(|(theirs, own)| (*theirs as f64, *own as f64)).collect::<Vec<_>>())
     });
     Some(Lengths { mean_output_tokens: tokens as f64 / completions.len() as f64, ratio })
-}
-
-fn verdicts(rule: &str, completions: &[StoredCompletion]) -> Verdicts {
-    completions.iter().filter_map(|one| Some(((one.sample, one.repeat), one.is_right(rule)?))).collect()
 }
 
 /// Joules of all of a variant's sessions; unknown where one does not say.
