@@ -126,11 +126,12 @@ fn check_state(file: &Path, folder: &Path, deciding: &Deciding) -> Result<(), Ch
         CheckpointError::invalid(format!("{} is not the state of a checkpoint: {error}", file.display()), &restart)
     })?;
     let then = |name: &str| begun.get(name).and_then(Value::as_str).unwrap_or("none");
-    let differences: Vec<String> = deciding
-        .iter()
-        .filter(|(name, now)| then(name) != now)
-        .map(|(name, now)| format!("{name}: {} then, {now} now", then(name)))
-        .collect();
+    let changed = deciding.iter().filter(|(name, now)| then(name) != now);
+    let changed = changed.map(|(name, now)| format!("{name}: {} then, {now} now", then(name)));
+    // What only the earlier command was given.
+    let gone = begun.keys().filter(|name| !deciding.iter().any(|(now, _)| now == name));
+    let gone = gone.map(|name| format!("{name}: {} then, none now", then(name)));
+    let differences: Vec<String> = changed.chain(gone).collect();
     if differences.is_empty() {
         return Ok(());
     }

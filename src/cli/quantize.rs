@@ -9,14 +9,16 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::interrupt::{catch_interrupts, steps_come};
-use super::output::{DataArguments, print_json};
+use super::output::print_json;
 use super::printer::{Printer, duration, note, remaining_text, say};
 use super::session::{open_hub, start_threads};
 use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
 use crate::fault::Fault;
 use crate::jobs::JobError;
-use crate::quantize::{GROUP_SIZES, Method, QuantizeEnd, QuantizeEvent, QuantizeJob, QuantizeProgress, quantize};
+use crate::quantize::{
+    GROUP_SIZES, Groups, Method, QuantizeEnd, QuantizeEvent, QuantizeJob, QuantizeProgress, StoredFormat, quantize,
+};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +31,9 @@ Examples:
       plain rounding, to see what the search is worth
   evalsuite quantize --model ./model --out ./model-kept --keep 0,29
       layers 0 and 29 stay in f16, and config.json says so to other programs
+  evalsuite quantize --model ./model --out ./model-w4a16 \\
+      --format compressed-tensors --symmetric
+      the layout of llm-compressor, which vLLM and transformers read
 
 Ctrl-C keeps finished blocks in DIR.partial; the same command goes on there.
 
@@ -47,9 +52,17 @@ pub struct QuantizeArguments {
     /// Folder to make; it must not be there yet
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Inputs that share a scale: 128, 64, or 32 [default: the largest that fits]
+    /// Inputs that share a scale: 128, 64, 32, or `channel` for all of an output's
+    /// [default: the largest that fits]
     #[arg(long, value_name = "N")]
-    pub group_size: Option<usize>,
+    pub group_size: Option<String>,
+    /// The checkpoint's layout, `awq` or `compressed-tensors`; and `json` beside it
+    /// to print for programs what was made: `compressed-tensors,json`
+    #[arg(long, value_delimiter = ',', default_values = ["awq", "terminal"])]
+    pub format: Vec<String>,
+    /// Codes without zero points, counted from the middle; `compressed-tensors` alone
+    #[arg(long)]
+    pub symmetric: bool,
     /// Plain text, or questions and answers (.jsonl, .parquet) [default: bundled]
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
@@ -69,15 +82,12 @@ pub struct QuantizeArguments {
     /// Use only what is on this machine; ask no hub
     #[arg(long)]
     pub offline: bool,
-    #[command(flatten)]
-    /// How to print what was made.
-    pub data: DataArguments,
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, JobError> {
-    let is_json = arguments.data.is_json()?;
-    let job = resolve(arguments)?;
+    let (format, is_json) = formats(&arguments.format)?;
+    let job = resolve(arguments, format)?;
     start_threads(arguments.threads)?;
     let hub = open_hub(arguments.offline)?;
     let interrupted = catch_interrupts()?;
@@ -109,15 +119,42 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, JobError> {
     })
 }
 
-fn resolve(arguments: &QuantizeArguments) -> Result<QuantizeJob, JobError> {
+/// The checkpoint's format, and whether JSON is printed: one word of each at most.
+fn formats(words: &[String]) -> Result<(StoredFormat, bool), JobError> {
+    let (mut stored, mut printed) = (None, None);
+    for word in words {
+        let twice = match (StoredFormat::parse(word), word.as_str()) {
+            (Some(format), _) => stored.replace(format).is_some(),
+            (None, "terminal" | "json") => printed.replace(word == "json").is_some(),
+            _ => {
+                let known: Vec<&str> = StoredFormat::NAMES.into_iter().chain(["terminal", "json"]).collect();
+                return Err(Fault::unknown("format", word, &known).into());
+            }
+        };
+        if twice {
+            return Err(JobError::invalid(
+                format!("--format {}: one checkpoint is written, and printed in one way", words.join(",")),
+                "give one of `awq` and `compressed-tensors`, and `json` beside it where a program reads what is printed",
+            ));
+        }
+    }
+    Ok((stored.unwrap_or(StoredFormat::Awq), printed.unwrap_or(false)))
+}
+
+/// `128`, `channel`.
+fn groups(word: &str) -> Result<Groups, JobError> {
+    let size = word.parse().ok().filter(|size| GROUP_SIZES.contains(size)).map(Groups::Size);
+    size.or_else(|| (word == "channel").then_some(Groups::Channel)).ok_or_else(|| {
+        JobError::invalid(
+            format!("--group-size {word} is not one that other programs read"),
+            "give 128, 64 or 32, `channel` with `--format compressed-tensors`, or leave it out for the largest that fits",
+        )
+    })
+}
+
+fn resolve(arguments: &QuantizeArguments, format: StoredFormat) -> Result<QuantizeJob, JobError> {
     let method =
         Method::parse(&arguments.method).ok_or_else(|| Fault::unknown("method", &arguments.method, &Method::NAMES))?;
-    if let Some(size) = arguments.group_size.filter(|size| !GROUP_SIZES.contains(size)) {
-        return Err(JobError::invalid(
-            format!("--group-size {size} is not one that other programs read"),
-            "give 128, 64 or 32, or leave it out for the largest that fits",
-        ));
-    }
     at_least_one(&[("--threads", arguments.threads)])?;
     if method == Method::Rtn && arguments.calibration.is_some() {
         return Err(JobError::invalid(
@@ -128,7 +165,9 @@ fn resolve(arguments: &QuantizeArguments) -> Result<QuantizeJob, JobError> {
     Ok(QuantizeJob {
         model: ModelSpec { source: arguments.model.clone(), revision: arguments.revision.clone() },
         out: arguments.out.clone(),
-        group_size: arguments.group_size,
+        format,
+        groups: arguments.group_size.as_deref().map(groups).transpose()?,
+        symmetric: arguments.symmetric,
         calibration: arguments.calibration.clone(),
         method,
         keep: arguments.keep.as_deref().map(layers).transpose()?.unwrap_or_default(),
@@ -160,12 +199,18 @@ fn layers(list: &str) -> Result<BTreeSet<usize>, JobError> {
 /// Shows a quantisation's events: a bar on a terminal, a line now and then elsewhere.
 fn show(printer: &mut Printer, event: QuantizeEvent) {
     match event {
-        QuantizeEvent::Begun { model, group_size, calibration, folder, done, blocks, kept } => {
+        QuantizeEvent::Begun { model, format, scheme, calibration, folder, done, blocks, kept } => {
             let how = calibration.map_or_else(
                 || "rounded as it is".to_owned(),
                 |(source, tokens)| format!("calibrated on {tokens} tokens of {source}"),
             );
-            note(&format!("{model}: four bits, groups of {group_size}, {how}"));
+            let groups = match scheme.groups {
+                Groups::Size(size) => format!("groups of {size}"),
+                Groups::Channel => "one group an output".to_owned(),
+            };
+            let zeros = if scheme.symmetric { ", symmetric" } else { "" };
+            let stored = if format == StoredFormat::Awq { String::new() } else { format!(", {}", format.name()) };
+            note(&format!("{model}: four bits{stored}, {groups}{zeros}, {how}"));
             if !kept.is_empty() {
                 let kept: Vec<String> = kept.iter().map(usize::to_string).collect();
                 note(&format!("kept in f16: layers {} of {blocks}", kept.join(", ")));

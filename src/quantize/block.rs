@@ -1,5 +1,6 @@
 //! One block: what goes through it, the searches, and the folding of scales into what lies before.
 
+use super::Scheme;
 use super::search::{clip, dense, search_scales, squared_distance};
 use crate::engine::cpu::{Block, Calibration, Linear, Matrix, Norm, Weights, add};
 use crate::engine::model::ModelConfig;
@@ -98,7 +99,7 @@ pub(super) fn improve(
     batches: &mut [Batch],
     calibration: &Calibration,
     config: &ModelConfig,
-    group_size: usize,
+    scheme: Scheme,
     step: &mut dyn FnMut() -> bool,
 ) -> bool {
     let mut means: [Mean; 4] = Default::default();
@@ -115,7 +116,7 @@ pub(super) fn improve(
     if !step() {
         return false;
     }
-    let search = Search { block, traces: &traces, calibration, group_size };
+    let search = Search { block, traces: &traces, calibration, scheme };
     let qkv = search.attention(&means[0]);
     if !step() {
         return false;
@@ -136,7 +137,7 @@ pub(super) fn improve(
     let scales = Scales { qkv, output, up, down };
     let inputs = ClipInputs::new(&traces, &scales);
     scales.fold_into(block, config);
-    inputs.clip(block, config, group_size);
+    inputs.clip(block, config, scheme);
     step();
     true
 }
@@ -167,7 +168,7 @@ struct Search<'a> {
     block: &'a Block,
     traces: &'a [Trace<'a>],
     calibration: &'a Calibration,
-    group_size: usize,
+    scheme: Scheme,
 }
 
 impl Search<'_> {
@@ -203,7 +204,7 @@ impl Search<'_> {
 
     /// `loss` is the error of a trace with a candidate in place of `linear`.
     fn over(&self, linear: &Linear, means: &[f64], loss: impl Fn(&Trace<'_>, &Linear) -> f64) -> Vec<f32> {
-        search_scales(values(linear), means, self.group_size, |weights| {
+        search_scales(values(linear), means, self.scheme, |weights| {
             let candidate = Linear { bias: linear.bias.clone(), ..dense(weights, linear.inputs) };
             self.traces.iter().map(|trace| loss(trace, &candidate)).sum()
         })
@@ -298,12 +299,12 @@ impl ClipInputs {
     }
 
     /// Clips all but q and k: their outputs meet in a product, where an error of one group says little.
-    fn clip(&self, block: &mut Block, config: &ModelConfig, group_size: usize) {
+    fn clip(&self, block: &mut Block, config: &ModelConfig, scheme: Scheme) {
         let from_value = first_value(config) * block.qkv.inputs;
-        clip(&mut values_mut(&mut block.qkv)[from_value..], &self.qkv, group_size);
-        clip(values_mut(&mut block.output), &self.output, group_size);
-        clip(values_mut(&mut block.up), &self.up, group_size);
-        clip(values_mut(&mut block.down), &self.down, group_size);
+        clip(&mut values_mut(&mut block.qkv)[from_value..], &self.qkv, scheme);
+        clip(values_mut(&mut block.output), &self.output, scheme);
+        clip(values_mut(&mut block.up), &self.up, scheme);
+        clip(values_mut(&mut block.down), &self.down, scheme);
     }
 }
 

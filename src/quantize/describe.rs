@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::QuantizeError;
+use super::{Groups, QuantizeError, Scheme, StoredFormat, compressed_tensors};
 use crate::checkpoint::pretty;
 use crate::engine::model::{ModelSource, Quantization, TensorNames};
 
 /// `modules_to_not_convert` for these blocks: the modules within each that hold its linear layers, or the linear layers themselves where
 /// they lie in the block. Programs look for these names in a layer's, or read them as regular expressions: `layers.1.` alone would mean
 /// layer 10 too. The output projection is never quantised, and a list of one's own replaces the default that says so.
-pub(super) fn kept_modules(names: &TensorNames, keep: &BTreeSet<usize>) -> Vec<String> {
+fn kept_modules(names: &TensorNames, keep: &BTreeSet<usize>) -> Vec<String> {
     let mut modules: Vec<String> = Vec::new();
     for layer in keep {
         let names = names.block(*layer);
@@ -30,12 +30,29 @@ pub(super) fn kept_modules(names: &TensorNames, keep: &BTreeSet<usize>) -> Vec<S
     modules
 }
 
-/// Names and bytes of every file but the weights; `kept` are modules that stay as they are.
-pub(super) fn files(
-    source: &ModelSource,
-    group_size: usize,
-    kept: Vec<String>,
-) -> Result<Vec<(String, Vec<u8>)>, QuantizeError> {
+/// `ignore`: the linear layers of these blocks by their names, and the output projection, which is a linear layer too.
+fn ignored(names: &TensorNames, keep: &BTreeSet<usize>) -> Vec<String> {
+    let linears = |layer: &usize| names.block(*layer).linears().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    keep.iter().flat_map(linears).chain([names.output()]).collect()
+}
+
+/// The value of `quantization_config` where the blocks in `keep` stay as they are.
+pub(super) fn section(format: StoredFormat, scheme: Scheme, names: &TensorNames, keep: &BTreeSet<usize>) -> Value {
+    match format {
+        StoredFormat::CompressedTensors => compressed_tensors::section(scheme, &ignored(names, keep)),
+        StoredFormat::Awq => {
+            let group_size = match scheme.groups {
+                Groups::Size(size) => Some(size),
+                Groups::Channel => None,
+            };
+            let modules_to_not_convert = kept_modules(names, keep);
+            Quantization { group_size, symmetric: scheme.symmetric, modules_to_not_convert }.to_awq_json()
+        }
+    }
+}
+
+/// Names and bytes of every file but the weights; `section` says in config.json how these are quantised.
+pub(super) fn files(source: &ModelSource, section: Value) -> Result<Vec<(String, Vec<u8>)>, QuantizeError> {
     let mut files = source.companions()?;
     let config = files.iter_mut().find(|(name, _)| name == "config.json");
     let (_, bytes) = config.ok_or_else(|| {
@@ -56,8 +73,7 @@ pub(super) fn files(
     if config.get("dtype").is_some() {
         config["dtype"] = json!("float16");
     }
-    let awq = Quantization { group_size: Some(group_size), symmetric: false, modules_to_not_convert: kept };
-    config["quantization_config"] = awq.to_awq_json();
+    config["quantization_config"] = section;
     *bytes = pretty(&config).map_err(|error| damaged(serde_json::Error::io(error)))?;
     Ok(files)
 }

@@ -7,14 +7,12 @@ use std::time::Instant;
 
 use super::block::{STEPS, batches, improve, pass};
 use super::calibration::CalibrationText;
+use super::scheme::{GROUP_SIZES, Groups, Scheme, StoredFormat, check};
 use super::{QuantizeError, describe, tensors};
 use crate::checkpoint::{CheckpointError, CheckpointFolder, safetensors};
 use crate::engine::cpu::Calibration;
 use crate::engine::model::{ModelConfig, ModelSource, ModelSpec, TensorNames};
 use crate::hub::Hub;
-
-/// Group sizes, the one to try first first.
-pub const GROUP_SIZES: [usize; 3] = [128, 64, 32];
 
 /// How weights are rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +48,12 @@ pub struct QuantizeJob {
     pub model: ModelSpec,
     /// The folder to make.
     pub out: PathBuf,
+    /// What the packed layers are stored as.
+    pub format: StoredFormat,
     /// Inputs that share a scale; by default the largest of [`GROUP_SIZES`] that fits every layer.
-    pub group_size: Option<usize>,
+    pub groups: Option<Groups>,
+    /// Whether codes are counted from the middle, without zero points.
+    pub symmetric: bool,
     /// Text to calibrate on, instead of the bundled problems' train split.
     pub calibration: Option<PathBuf>,
     /// How.
@@ -67,8 +69,10 @@ pub enum QuantizeEvent {
     Begun {
         /// The model's name.
         model: String,
-        /// Inputs that share a scale.
-        group_size: usize,
+        /// What the packed layers are stored as.
+        format: StoredFormat,
+        /// How weights become codes.
+        scheme: Scheme,
         /// Source and number of tokens of the calibration text, where there is one.
         calibration: Option<(String, usize)>,
         /// The folder that the checkpoint grows in.
@@ -126,14 +130,15 @@ pub fn quantize(
     interrupted: &AtomicBool,
 ) -> Result<QuantizeEnd, QuantizeError> {
     // The cheap and the local first: a destination that is taken should not wait for a download.
+    check(job.format, job.groups, job.symmetric)?;
     CheckpointFolder::check_destination(&job.out)?;
     let source = ModelSource::open(&job.model, hub)?;
     tensors::check_features(&source)?;
     let names = TensorNames::new(&source.config, &source.tensors.names());
-    let group_size = group_size(&source.config, &names, job.group_size)?;
+    let groups = groups(&source.config, &names, job.format, job.groups)?;
+    let scheme = Scheme { groups, symmetric: job.symmetric };
     check_kept(&job.keep, &source)?;
-    let kept = describe::kept_modules(&names, &job.keep);
-    let description = describe::files(&source, group_size, kept)?;
+    let description = describe::files(&source, describe::section(job.format, scheme, &names, &job.keep))?;
     let text = match job.method {
         Method::Awq => Some(CalibrationText::open(job.calibration.as_deref(), &source, hub)?),
         Method::Rtn => None,
@@ -142,7 +147,7 @@ pub fn quantize(
         ("evalsuite's version", env!("CARGO_PKG_VERSION").to_owned()),
         ("model (SHA-256)", source.sha256.clone()),
         ("method", job.method.name().to_owned()),
-        ("group size", group_size.to_string()),
+        ("group size", groups.in_words()),
         (
             "calibration text (SHA-256 of its tokens)",
             text.as_ref().map_or_else(|| "none".to_owned(), CalibrationText::sha256),
@@ -151,10 +156,17 @@ pub fn quantize(
     if !job.keep.is_empty() {
         deciding.push(("layers that are kept", in_words(&job.keep)));
     }
+    if job.format != StoredFormat::Awq {
+        deciding.push(("format", job.format.name().to_owned()));
+    }
+    if job.symmetric {
+        deciding.push(("rounding", "symmetric".to_owned()));
+    }
     let work = CheckpointFolder::open(&job.out, &deciding)?;
-    work.check_space(bytes_needed(&source.config, group_size, job.keep.len()))?;
+    work.check_space(bytes_needed(&source.config, scheme, job.keep.len()))?;
 
-    let run = Run { source: &source, names: &names, group_size, keep: &job.keep, work: &work, interrupted };
+    let format = job.format;
+    let run = Run { source: &source, names: &names, format, scheme, keep: &job.keep, work: &work, interrupted };
     emit(run.begun(text.as_ref()));
     let mut parts = vec![run.outside_blocks()?];
     let Some(blocks) = run.blocks(text.as_ref(), emit)? else {
@@ -174,7 +186,8 @@ pub fn quantize(
 struct Run<'a> {
     source: &'a ModelSource,
     names: &'a TensorNames,
-    group_size: usize,
+    format: StoredFormat,
+    scheme: Scheme,
     keep: &'a BTreeSet<usize>,
     work: &'a CheckpointFolder,
     interrupted: &'a AtomicBool,
@@ -185,7 +198,8 @@ impl Run<'_> {
         let blocks = self.source.config.layers;
         QuantizeEvent::Begun {
             model: self.source.name.clone(),
-            group_size: self.group_size,
+            format: self.format,
+            scheme: self.scheme,
             calibration: text.map(|text| (text.source.clone(), text.tokens())),
             folder: self.work.path().to_path_buf(),
             done: (0..blocks).filter(|layer| self.block_part(*layer).exists()).count(),
@@ -252,7 +266,7 @@ impl Run<'_> {
                         true
                     }
                     Some((batches, calibration)) => {
-                        improve(&mut block, batches, calibration, config, self.group_size, &mut step)
+                        improve(&mut block, batches, calibration, config, self.scheme, &mut step)
                     }
                     None => {
                         step();
@@ -263,7 +277,7 @@ impl Run<'_> {
                     return Ok(None);
                 }
                 if !done {
-                    let packed = (!kept).then_some(self.group_size);
+                    let packed = (!kept).then_some((self.format, self.scheme));
                     let tensors = tensors::of_block(&block, config, &self.names.block(layer), packed)?;
                     safetensors::write(&path, &tensors)?;
                 }
@@ -306,24 +320,39 @@ impl Clock<'_> {
     }
 }
 
-/// The wanted group size, or the largest that divides every layer's inputs.
-fn group_size(config: &ModelConfig, names: &TensorNames, wanted: Option<usize>) -> Result<usize, QuantizeError> {
-    let shapes = tensors::linear_shapes(config, &names.block(0));
-    if let Some((name, [_, outputs])) = shapes.iter().find(|(_, [_, outputs])| !outputs.is_multiple_of(8)) {
+/// The wanted groups, or the largest that divide every layer's inputs.
+fn groups(
+    config: &ModelConfig,
+    names: &TensorNames,
+    format: StoredFormat,
+    wanted: Option<Groups>,
+) -> Result<Groups, QuantizeError> {
+    let names = names.block(0);
+    let shapes = names.linear_shapes(config);
+    let unfilled = shapes.iter().find(|(_, [outputs, _])| format == StoredFormat::Awq && !outputs.is_multiple_of(8));
+    if let Some((name, [outputs, _])) = unfilled {
         return Err(QuantizeError::invalid(
             format!("{name} has {outputs} outputs, which do not fill words of eight codes"),
-            "the AWQ format cannot hold this model; choose another",
+            "the AWQ format cannot hold this model: add `--format compressed-tensors`",
         ));
     }
-    let misfit = |size: usize| shapes.iter().find(|(_, [inputs, _])| !inputs.is_multiple_of(size));
+    let wanted = match wanted {
+        Some(Groups::Channel) => return Ok(Groups::Channel),
+        Some(Groups::Size(size)) => Some(size),
+        None => None,
+    };
+    let misfit = |size: usize| shapes.iter().find(|(_, [_, inputs])| !inputs.is_multiple_of(size));
     let fitting = GROUP_SIZES.into_iter().find(|size| misfit(*size).is_none());
     let chosen = wanted.or(fitting).unwrap_or(GROUP_SIZES[GROUP_SIZES.len() - 1]);
-    let Some((name, [inputs, _])) = misfit(chosen) else { return Ok(chosen) };
+    let Some((name, [_, inputs])) = misfit(chosen) else { return Ok(Groups::Size(chosen)) };
     Err(QuantizeError::invalid(
         format!("{name} has {inputs} inputs, which do not divide into groups of {chosen}"),
         match fitting {
             Some(size) => format!("`--group-size {size}` fits every layer of this model; so does leaving it out"),
-            None => format!("none of the group sizes {GROUP_SIZES:?} fits every layer of this model; choose another"),
+            None => format!(
+                "none of the group sizes {GROUP_SIZES:?} fits every layer of this model: add `--format \
+                 compressed-tensors --group-size channel`, one scale an output"
+            ),
         },
     ))
 }
@@ -351,12 +380,12 @@ fn in_words(layers: &BTreeSet<usize>) -> String {
 }
 
 /// Bytes on disk at the worst moment: the parts, and the checkpoint that is joined from them.
-fn bytes_needed(config: &ModelConfig, group_size: usize, kept: usize) -> u64 {
+fn bytes_needed(config: &ModelConfig, scheme: Scheme, kept: usize) -> u64 {
     let in_blocks = config.parameters() - config.table_parameters();
     let kept = in_blocks / config.layers.max(1) as u64 * kept as u64;
     let (tables, packed) = (config.table_parameters() + kept, in_blocks - kept);
     // Half a byte a weight, and two and a half a group.
-    2 * (2 * tables + packed / 2 + packed / group_size as u64 * 5 / 2)
+    2 * (2 * tables + packed / 2 + packed / scheme.group_of(config.hidden) as u64 * 5 / 2)
 }
 
 #[cfg(test)]
@@ -372,19 +401,25 @@ mod tests {
 
     #[test]
     fn the_group_size_is_the_largest_that_fits() {
-        let size = |hidden, intermediate, wanted| {
+        let groups = |hidden, intermediate, format, wanted| {
             let config = config(hidden, intermediate);
-            group_size(&config, &TensorNames::new(&config, &[]), wanted).map_err(|error| error.to_string())
+            groups(&config, &TensorNames::new(&config, &[]), format, wanted).map_err(|error| error.to_string())
         };
-        assert_eq!(size(576, 1536, None), Ok(64), "SmolLM2-135M");
-        assert_eq!(size(2048, 5632, None), Ok(128), "TinyLlama");
-        assert_eq!(size(96, 256, None), Ok(32));
-        assert_eq!(size(2048, 5632, Some(32)), Ok(32));
+        let size = |hidden, intermediate, wanted: Option<usize>| {
+            groups(hidden, intermediate, StoredFormat::Awq, wanted.map(Groups::Size))
+        };
+        assert_eq!(size(576, 1536, None), Ok(Groups::Size(64)), "SmolLM2-135M");
+        assert_eq!(size(2048, 5632, None), Ok(Groups::Size(128)), "TinyLlama");
+        assert_eq!(size(96, 256, None), Ok(Groups::Size(32)));
+        assert_eq!(size(2048, 5632, Some(32)), Ok(Groups::Size(32)));
         let error = size(576, 1536, Some(128)).unwrap_err();
         assert!(error.contains("q_proj has 576 inputs") && error.contains("`--group-size 64` fits"), "{error}");
         let error = size(128, 200, None).unwrap_err();
         assert!(error.contains("down_proj has 200 inputs") && error.contains("none of the group sizes"), "{error}");
         let error = size(128, 204, None).unwrap_err();
         assert!(error.contains("gate_proj has 204 outputs"), "{error}");
+        let format = StoredFormat::CompressedTensors;
+        assert_eq!(groups(128, 204, format, Some(Groups::Channel)), Ok(Groups::Channel));
+        assert!(groups(128, 204, format, None).unwrap_err().contains("down_proj has 204 inputs"));
     }
 }

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::Scheme;
 use super::round::round_group;
 use crate::engine::cpu::{Linear, Matrix, Weights};
 
@@ -18,14 +19,14 @@ const LIMITS: u32 = 10;
 pub(super) fn search_scales(
     weights: &[f32],
     mean_magnitudes: &[f64],
-    group_size: usize,
+    scheme: Scheme,
     mut loss: impl FnMut(Vec<f32>) -> f64,
 ) -> Vec<f32> {
-    let importance = mean_relative_magnitudes(weights, mean_magnitudes.len(), group_size);
+    let importance = mean_relative_magnitudes(weights, mean_magnitudes.len(), scheme.group_of(mean_magnitudes.len()));
     let mut best = (f64::INFINITY, vec![1.0; mean_magnitudes.len()]);
     for step in 0..RATIOS {
         let scales = scales(mean_magnitudes, &importance, f64::from(step) / f64::from(RATIOS));
-        let loss = loss(rounded_under(weights, &scales, group_size));
+        let loss = loss(rounded_under(weights, &scales, scheme));
         if loss < best.0 {
             best = (loss, scales);
         }
@@ -66,11 +67,12 @@ fn largest_magnitude(group: &[f32]) -> f32 {
 }
 
 /// round(W · s) / s.
-fn rounded_under(weights: &[f32], scales: &[f32], group_size: usize) -> Vec<f32> {
+fn rounded_under(weights: &[f32], scales: &[f32], scheme: Scheme) -> Vec<f32> {
+    let group_size = scheme.group_of(scales.len());
     let mut rounded = weights.to_vec();
     rounded.par_chunks_mut(scales.len()).for_each(|row| {
         row.iter_mut().zip(scales).for_each(|(weight, scale)| *weight *= scale);
-        row.chunks_mut(group_size).for_each(round_group);
+        row.chunks_mut(group_size).for_each(|group| round_group(group, scheme.symmetric));
         row.iter_mut().zip(scales).for_each(|(weight, scale)| *weight /= scale);
     });
     rounded
@@ -78,25 +80,56 @@ fn rounded_under(weights: &[f32], scales: &[f32], group_size: usize) -> Vec<f32>
 
 /// Cuts the weights `[outputs, x.columns]` of every group to ± the limit under which the group's own product with the
 /// inputs `x` comes out best after rounding.
-pub(super) fn clip(weights: &mut [f32], x: &Matrix, group_size: usize) {
+pub(super) fn clip(weights: &mut [f32], x: &Matrix, scheme: Scheme) {
     let inputs = x.columns;
+    let group_size = scheme.group_of(inputs);
     for start in (0..inputs).step_by(group_size) {
-        let gram = gram(x, start, group_size);
+        let measure = Measure::of(x, start, group_size);
         let groups: Vec<&[f32]> = weights.chunks(inputs).map(|row| &row[start..start + group_size]).collect();
-        let limits = best_limits(&groups, &gram);
+        let limits = best_limits(&groups, &measure, scheme.symmetric);
         for (row, limit) in weights.chunks_mut(inputs).zip(limits) {
             row[start..start + group_size].iter_mut().for_each(|weight| *weight = weight.clamp(-limit, limit));
         }
     }
 }
 
-/// Xᵀ · X over the columns of one group. An error Δw costs Σ (x · Δw)² = Δwᵀ · Xᵀ · X · Δw, whatever the number of rows.
-fn gram(x: &Matrix, start: usize, group_size: usize) -> Linear {
-    let rows = x.rows();
-    let columns = (start..start + group_size).flat_map(|column| (0..rows).map(move |row| x.row(row)[column]));
-    let transposed = Matrix { columns: rows, values: columns.collect() };
-    let product = dense(transposed.values.clone(), rows).forward(&transposed);
-    dense(product.values, group_size)
+/// What an error Δw of one group's weights costs: Σ (x · Δw)² over the rows x of the inputs.
+enum Measure {
+    /// Xᵀ · X `[group, group]`: the sum is Δwᵀ · Xᵀ · X · Δw, whatever the number of rows.
+    Gram(Linear),
+    /// X `[rows, group]` itself, where it is the smaller.
+    Rows(Linear),
+}
+
+impl Measure {
+    /// By the columns of `x` from `start` on.
+    fn of(x: &Matrix, start: usize, group_size: usize) -> Self {
+        let rows = x.rows();
+        if rows < group_size {
+            let values = (0..rows).flat_map(|row| &x.row(row)[start..start + group_size]).copied();
+            return Self::Rows(dense(values.collect(), group_size));
+        }
+        let columns = (start..start + group_size).flat_map(|column| (0..rows).map(move |row| x.row(row)[column]));
+        let transposed = Matrix { columns: rows, values: columns.collect() };
+        let product = dense(transposed.values.clone(), rows).forward(&transposed);
+        Self::Gram(dense(product.values, group_size))
+    }
+
+    const fn inputs(&self) -> usize {
+        let (Self::Gram(linear) | Self::Rows(linear)) = self;
+        linear.inputs
+    }
+
+    /// The cost of every row of `errors`.
+    fn costs(&self, errors: &Matrix) -> Vec<f64> {
+        let (Self::Gram(linear) | Self::Rows(linear)) = self;
+        let products = linear.forward(errors);
+        let cost = |row| match self {
+            Self::Gram(_) => dot(errors.row(row), products.row(row)),
+            Self::Rows(_) => dot(products.row(row), products.row(row)),
+        };
+        (0..errors.rows()).map(cost).collect()
+    }
 }
 
 /// A linear layer without a bias from `[outputs, inputs]`.
@@ -105,20 +138,19 @@ pub(super) fn dense(weights: Vec<f32>, inputs: usize) -> Linear {
 }
 
 /// One output's limit each.
-fn best_limits(groups: &[&[f32]], gram: &Linear) -> Vec<f32> {
+fn best_limits(groups: &[&[f32]], measure: &Measure, symmetric: bool) -> Vec<f32> {
+    let inputs = measure.inputs();
     let mut best = vec![(f64::INFINITY, 0.0); groups.len()];
     for step in 0..LIMITS {
         let share = 1.0 - step as f32 / 20.0;
         let limits: Vec<f32> = groups.iter().map(|group| largest_magnitude(group) * share).collect();
-        let mut errors = Matrix::zeros(groups.len(), gram.inputs);
-        errors.values.par_chunks_mut(gram.inputs).zip(groups).zip(&limits).for_each(|((error, group), limit)| {
+        let mut errors = Matrix::zeros(groups.len(), inputs);
+        errors.values.par_chunks_mut(inputs).zip(groups).zip(&limits).for_each(|((error, group), limit)| {
             error.iter_mut().zip(*group).for_each(|(error, weight)| *error = weight.clamp(-limit, *limit));
-            round_group(error);
+            round_group(error, symmetric);
             error.iter_mut().zip(*group).for_each(|(error, weight)| *error -= weight);
         });
-        let products = gram.forward(&errors);
-        for (row, (best, limit)) in best.iter_mut().zip(limits).enumerate() {
-            let loss = dot(errors.row(row), products.row(row));
+        for ((best, limit), loss) in best.iter_mut().zip(limits).zip(measure.costs(&errors)) {
             if loss < best.0 {
                 *best = (loss, limit);
             }
@@ -144,6 +176,9 @@ pub(super) fn squared_distance(a: &Matrix, b: &Matrix) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantize::Groups;
+
+    const CHANNEL: Scheme = Scheme { groups: Groups::Channel, symmetric: false };
 
     fn values(count: usize, seed: usize) -> Vec<f32> {
         (0..count).map(|i| ((i * 37 + seed * 11 + i * i % 17) % 61) as f32 / 64.0 - 0.5).collect()
@@ -171,12 +206,12 @@ mod tests {
         let means: Vec<f64> = (0..inputs).map(mean).collect();
         let exact = dense(weights.clone(), inputs).forward(&x);
         let mut losses = Vec::new();
-        let scales = search_scales(&weights, &means, inputs, |candidate| {
+        let scales = search_scales(&weights, &means, CHANNEL, |candidate| {
             losses.push(squared_distance(&dense(candidate, inputs).forward(&x), &exact));
             losses[losses.len() - 1]
         });
-        let found = squared_distance(&dense(rounded_under(&weights, &scales, inputs), inputs).forward(&x), &exact);
-        let plain = rounded_under(&weights, &vec![1.0; inputs], inputs);
+        let found = squared_distance(&dense(rounded_under(&weights, &scales, CHANNEL), inputs).forward(&x), &exact);
+        let plain = rounded_under(&weights, &vec![1.0; inputs], CHANNEL);
         let plain = squared_distance(&dense(plain, inputs).forward(&x), &exact);
         assert_eq!(losses.len(), 20);
         assert_eq!(found, losses.iter().copied().fold(f64::INFINITY, f64::min));
@@ -186,21 +221,28 @@ mod tests {
 
     #[test]
     fn the_clip_search_agrees_with_trying_every_limit_on_the_products() {
-        let (outputs, inputs, group) = (5, 32, 16);
+        // More rows than a group has inputs, and fewer.
+        for (rows, groups, symmetric) in [(24, 16, false), (24, 16, true), (24, 32, false), (24, 32, true)] {
+            clip_agrees(rows, groups, symmetric);
+        }
+    }
+
+    fn clip_agrees(rows: usize, group: usize, symmetric: bool) {
+        let (outputs, inputs) = (5, 32);
         let mut weights = values(outputs * inputs, 2);
         weights[3] = 4.0; // an outlier whose input is almost nothing: cutting it costs little and helps the others
-        let mut x = Matrix { columns: inputs, values: values(24 * inputs, 9) };
+        let mut x = Matrix { columns: inputs, values: values(rows * inputs, 9) };
         x.values.iter_mut().skip(3).step_by(inputs).for_each(|x| *x *= 1e-3);
         let original = weights.clone();
-        clip(&mut weights, &x, group);
+        clip(&mut weights, &x, Scheme { groups: Groups::Size(group), symmetric });
         for output in 0..outputs {
-            for start in [0, group] {
+            for start in (0..inputs).step_by(group) {
                 let at = output * inputs + start;
                 let group_of = |weights: &[f32]| weights[at..at + group].to_vec();
                 let loss = |limit: f32| {
                     let mut rounded: Vec<f32> = group_of(&original).iter().map(|w| w.clamp(-limit, limit)).collect();
-                    round_group(&mut rounded);
-                    (0..24)
+                    round_group(&mut rounded, symmetric);
+                    (0..rows)
                         .map(|row| {
                             let error =
                                 |k: usize| f64::from(x.row(row)[start + k]) * f64::from(rounded[k] - original[at + k]);

@@ -3,17 +3,17 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 
-use super::QuantizeError;
 use super::block::values;
-use super::round::codes;
+use super::round::{Codes, codes};
+use super::{QuantizeError, Scheme, StoredFormat, compressed_tensors};
 use crate::checkpoint::safetensors::Tensor;
-use crate::engine::cpu::{Block, Linear, Norm};
+use crate::engine::cpu::{Block, Norm};
 use crate::engine::model::{
     AwqTensor, BlockNames, Features, ModelConfig, ModelSource, NormKind, PositionKind, QueryKeyNorm, TensorNames,
     TensorValues,
 };
 
-/// Refuses what AWQ's search and its files have no form for.
+/// Refuses what the search and the files have no form for.
 pub(super) fn check_features(source: &ModelSource) -> Result<(), QuantizeError> {
     let ModelConfig { family, features, .. } = &source.config;
     let plain = Features { query_key_norm: None, ..features.clone() };
@@ -29,28 +29,12 @@ pub(super) fn check_features(source: &ModelSource) -> Result<(), QuantizeError> 
     ))
 }
 
-/// A linear layer of every block, its name without the prefix of the block, and its [inputs, outputs].
-pub(super) fn linear_shapes(config: &ModelConfig, names: &BlockNames) -> Vec<(String, [usize; 2])> {
-    let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    let (hidden, inside) = (config.hidden, config.intermediate);
-    let [q, k, v] = &names.qkv;
-    let mut shapes = vec![
-        (q.clone(), [hidden, query]),
-        (k.clone(), [hidden, key]),
-        (v.clone(), [hidden, key]),
-        (names.output.clone(), [query, hidden]),
-    ];
-    shapes.extend(names.up.iter().map(|up| (up.clone(), [hidden, inside])));
-    shapes.push((names.down.clone(), [inside, hidden]));
-    shapes
-}
-
-/// A block's tensors: linear layers rounded and packed in groups, or in binary16 where there is no group size, as norms and biases are.
+/// A block's tensors: linear layers rounded and packed, or in binary16 where there is no format for them, as norms and biases are.
 pub(super) fn of_block(
     block: &Block,
     config: &ModelConfig,
     names: &BlockNames,
-    group_size: Option<usize>,
+    packed: Option<(StoredFormat, Scheme)>,
 ) -> Result<Vec<Tensor>, QuantizeError> {
     let mut tensors = Vec::new();
     let [query_norm, key_norm] = block.query_key_norms.as_ref().map_or([None, None], |[q, k]| [Some(q), Some(k)]);
@@ -64,21 +48,26 @@ pub(super) fn of_block(
             norm(&mut tensors, name, found)?;
         }
     }
-    let shapes = linear_shapes(config, names);
-    let mut shapes = shapes.iter();
+    let mut shapes = names.linear_shapes(config).into_iter();
     for stacked in [&block.qkv, &block.output, &block.up, &block.down] {
         let mut first = 0;
         while first < stacked.outputs {
-            let Some((name, [_, outputs])) = shapes.next() else { break };
+            let Some((name, [outputs, inputs])) = shapes.next() else { break };
             let rows = first..first + outputs;
-            if let Some(group_size) = group_size {
-                linear(&mut tensors, name, stacked, rows.clone(), group_size)?;
-            } else {
-                let weights = &values(stacked)[rows.start * stacked.inputs..rows.end * stacked.inputs];
-                tensors.push(half(format!("{name}.weight"), &[*outputs, stacked.inputs], weights)?);
+            let weights = &values(stacked)[rows.start * inputs..rows.end * inputs];
+            let shape = [outputs, inputs];
+            match packed {
+                None => tensors.push(half(format!("{name}.weight"), &shape, weights)?),
+                Some((format, scheme)) => {
+                    let codes = codes(weights, inputs, scheme);
+                    tensors.extend(match format {
+                        StoredFormat::Awq => awq(name, shape, &codes, scheme.group_of(inputs))?.into(),
+                        StoredFormat::CompressedTensors => compressed_tensors::layer(name, shape, &codes, scheme)?,
+                    });
+                }
             }
             if let Some(bias) = &stacked.bias {
-                tensors.push(half(format!("{name}.bias"), &[*outputs], &bias[rows])?);
+                tensors.push(half(format!("{name}.bias"), &[outputs], &bias[rows])?);
             }
             first += outputs;
         }
@@ -86,16 +75,13 @@ pub(super) fn of_block(
     Ok(tensors)
 }
 
-/// The outputs `rows` of a stack of linear layers.
-fn linear(
-    tensors: &mut Vec<Tensor>,
+/// A layer in `AutoAWQ`'s GEMM layout.
+fn awq(
     name: &str,
-    stacked: &Linear,
-    rows: std::ops::Range<usize>,
+    [outputs, inputs]: [usize; 2],
+    codes: &Codes,
     group_size: usize,
-) -> Result<(), QuantizeError> {
-    let (inputs, outputs) = (stacked.inputs, rows.len());
-    let codes = codes(&values(stacked)[rows.start * inputs..rows.end * inputs], group_size);
+) -> Result<[Tensor; 3], QuantizeError> {
     let packed =
         AwqTensor::pack(outputs, inputs, group_size, &codes.q, &codes.zeros, &codes.scales).map_err(|error| {
             let error = error.to_string();
@@ -105,10 +91,11 @@ fn linear(
     let groups = inputs / group_size;
     let words = |values: &[i32]| values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let name_of = |part: &str| format!("{name}.{part}");
-    tensors.push(Tensor::new(name_of("qweight"), "I32", &[inputs, outputs / 8], words(&packed.qweight)));
-    tensors.push(Tensor::new(name_of("qzeros"), "I32", &[groups, outputs / 8], words(&packed.qzeros)));
-    tensors.push(Tensor::new(name_of("scales"), "F16", &[groups, outputs], bytes(&packed.scales)));
-    Ok(())
+    Ok([
+        Tensor::new(name_of("qweight"), "I32", &[inputs, outputs / 8], words(&packed.qweight)),
+        Tensor::new(name_of("qzeros"), "I32", &[groups, outputs / 8], words(&packed.qzeros)),
+        Tensor::new(name_of("scales"), "F16", &[groups, outputs], bytes(&packed.scales)),
+    ])
 }
 
 fn norm(tensors: &mut Vec<Tensor>, name: &str, norm: &Norm) -> Result<(), QuantizeError> {
@@ -170,7 +157,7 @@ fn check(name: &str, values: impl Iterator<Item = f32>) -> Result<(), QuantizeEr
         Some((index, value)) => Err(QuantizeError::invalid(
             format!("tensor {name} holds {value} at element {index}, which binary16 cannot hold"),
             if value.is_finite() {
-                "AWQ checkpoints keep norms, biases and embeddings in f16, and this model's do not fit into it"
+                "int4 checkpoints keep scales, norms, biases and embeddings in f16, and this model's do not fit into it"
             } else {
                 "the file is damaged or the training diverged: fetch it again, or take another checkpoint"
             },

@@ -136,6 +136,9 @@ fn quantize_refuses_what_it_cannot_mean() {
     for (flags, part) in [
         (&["--group-size", "100"][..], "128, 64 or 32"),
         (&["--threads", "0"], "--threads 1"),
+        (&["--symmetric"], "add `--format compressed-tensors`"),
+        (&["--format", "compressed"], "did you mean `compressed-tensors`"),
+        (&["--format", "awq,compressed-tensors"], "one checkpoint is written"),
         (&["--method", "rtn", "--calibration", "text.txt"], "no use with --method rtn"),
     ] {
         let arguments: Vec<&str> = ["quantize", "--model", "m", "--out", "o"].iter().chain(flags).copied().collect();

@@ -63,6 +63,7 @@ mod proof;
 mod protocols;
 mod quality;
 mod quantize;
+mod quantize_compressed;
 mod random_model;
 mod reading;
 mod reference;

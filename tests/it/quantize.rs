@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::{ModelSource, ModelSpec, TensorNames};
 use evalsuite::engine::{Dtype, Engine as _, Text};
-use evalsuite::quantize::{Method, QuantizeEnd, QuantizeEvent, QuantizeJob, quantize};
+use evalsuite::quantize::{Groups, Method, QuantizeEnd, QuantizeEvent, QuantizeJob, StoredFormat, quantize};
 use half::f16;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -19,7 +19,7 @@ use crate::gguf_writer::{self, llama_cpp_name};
 use crate::tiny_model::{TOKENS, f32_bytes, no_hub, open, tokenizer, tokenizer_config, write_json};
 
 /// Numbers that look random, of spread 1.
-fn noise(seed: u64, count: usize) -> Vec<f32> {
+pub(crate) fn noise(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut uniform = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -30,7 +30,7 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
 
 /// A family's shape: 64 wide, two heads of 32, 96 inside the MLP, two layers.
 #[derive(Clone, Copy)]
-enum Tiny {
+pub(crate) enum Tiny {
     /// One key-value head for both heads.
     Grouped,
     /// A key-value head each, so that scales fold into v.
@@ -43,7 +43,7 @@ enum Tiny {
 }
 
 impl Tiny {
-    const ALL: [Self; 5] = [Self::Grouped, Self::Llama, Self::Qwen2, Self::Opt, Self::Qwen3];
+    pub(crate) const ALL: [Self; 5] = [Self::Grouped, Self::Llama, Self::Qwen2, Self::Opt, Self::Qwen3];
 
     fn config(self) -> Value {
         let kv_heads = if matches!(self, Self::Grouped) { 1 } else { 2 };
@@ -126,7 +126,7 @@ impl Tiny {
         shapes.into_iter().enumerate().map(values).collect()
     }
 
-    fn folder(self) -> tempfile::TempDir {
+    pub(crate) fn folder(self) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &self.config(), &self.tensors());
         write_json(folder.path(), "generation_config.json", &json!({"eos_token_id": [4, 0]}));
@@ -137,7 +137,7 @@ impl Tiny {
 }
 
 /// Writes config and weights.
-fn write(folder: &Path, config: &Value, tensors: &[(String, Vec<usize>, Vec<f32>)]) {
+pub(crate) fn write(folder: &Path, config: &Value, tensors: &[(String, Vec<usize>, Vec<f32>)]) {
     write_json(folder, "config.json", config);
     let bytes: Vec<Vec<u8>> = tensors.iter().map(|(_, _, values)| f32_bytes(values)).collect();
     let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
@@ -156,13 +156,22 @@ fn calibration(folder: &Path) -> PathBuf {
     path
 }
 
-fn job(model: &Path, out: &Path, method: Method) -> QuantizeJob {
+pub(crate) fn job(model: &Path, out: &Path, method: Method) -> QuantizeJob {
     let calibration = (method == Method::Awq).then(|| calibration(out.parent().unwrap()));
     let model = ModelSpec { source: model.display().to_string(), revision: "main".to_owned() };
-    QuantizeJob { model, out: out.to_path_buf(), group_size: None, calibration, method, keep: BTreeSet::new() }
+    QuantizeJob {
+        model,
+        out: out.to_path_buf(),
+        format: StoredFormat::Awq,
+        groups: None,
+        symmetric: false,
+        calibration,
+        method,
+        keep: BTreeSet::new(),
+    }
 }
 
-fn run(job: &QuantizeJob) -> Result<QuantizeEnd, String> {
+pub(crate) fn run(job: &QuantizeJob) -> Result<QuantizeEnd, String> {
     let result = quantize(job, &no_hub(), &mut |_| (), &AtomicBool::new(false)).map_err(|error| error.to_string());
     if let Err(error) = &result {
         assert!(error.contains("\nhint: "), "no hint: {error}");
@@ -192,7 +201,7 @@ fn unpack(words: &[u8], columns: usize) -> Vec<f32> {
     values
 }
 
-fn halves(bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn halves(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32()).collect()
 }
 
@@ -245,7 +254,7 @@ fn logits(folder: &Path) -> Vec<f32> {
 }
 
 /// Mean squared difference, relative to the spread of `a`.
-fn loss(a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn loss(a: &[f32], b: &[f32]) -> f64 {
     let square = |x: f32| f64::from(x).powi(2);
     let difference: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
     difference / a.iter().map(|a| square(*a)).sum::<f64>()
@@ -435,7 +444,7 @@ fn an_interrupted_quantisation_goes_on_and_comes_out_the_same() {
     assert_eq!(finished, QuantizeEnd::Interrupted(partial.clone()));
     assert!(partial.join("block-00000.part").exists() && !partial.join("block-00001.part").exists() && !out.exists());
 
-    let other = QuantizeJob { group_size: Some(32), method: Method::Rtn, calibration: None, ..job.clone() };
+    let other = QuantizeJob { groups: Some(Groups::Size(32)), method: Method::Rtn, calibration: None, ..job.clone() };
     let error = run(&other).unwrap_err();
     assert!(error.contains("method: awq then, rtn now") && error.contains("calibration text"), "{error}");
     assert!(!error.contains("group size"), "{error}");

@@ -18,7 +18,7 @@ pub(crate) fn python_with(package: &str) -> Option<PathBuf> {
     if has.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    skip(package, format!("{} has no {package}; `.ci/run` installs it", python.display()));
+    skip(package, format!("{} has no {package}: install it there", python.display()));
     None
 }
 

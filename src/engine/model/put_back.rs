@@ -25,6 +25,15 @@ impl BlockNames {
         let before = [q, k, v, &self.output].into_iter().chain(&self.up);
         before.chain([&self.down]).map(String::as_str).collect()
     }
+
+    /// The same with their [outputs, inputs].
+    pub fn linear_shapes(&self, config: &ModelConfig) -> Vec<(&str, [usize; 2])> {
+        let (hidden, inside) = (config.hidden, config.intermediate);
+        let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let up = self.up.iter().map(|_| [inside, hidden]);
+        let before = [[query, hidden], [key, hidden], [key, hidden], [hidden, query]].into_iter().chain(up);
+        self.linears().into_iter().zip(before.chain([[hidden, inside]])).collect()
+    }
 }
 
 impl ModelSource {
@@ -39,7 +48,7 @@ impl ModelSource {
                 "this is a fault of the suite: report it",
             )
         })?;
-        let (outputs, inputs) = shape(&self.config, &pair.own_names, linear);
+        let [outputs, inputs] = shape(&self.config, &pair.own_names, linear);
         let mut values = pair.scaled_columns(linear)?;
         if pair.rows_may_be_scaled(linear) {
             let scales = pair.row_scales(linear)?;
@@ -67,20 +76,12 @@ fn names(source: &ModelSource, layer: usize) -> BlockNames {
 }
 
 /// Outputs and inputs of a block's linear layer.
-fn shape(config: &ModelConfig, names: &BlockNames, linear: usize) -> (usize, usize) {
-    let (hidden, inside) = (config.hidden, config.intermediate);
-    let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    match linear {
-        0 => (query, hidden),
-        1 | 2 => (key, hidden),
-        3 => (hidden, query),
-        _ if linear == names.linears().len() - 1 => (hidden, inside),
-        _ => (inside, hidden),
-    }
+fn shape(config: &ModelConfig, names: &BlockNames, linear: usize) -> [usize; 2] {
+    names.linear_shapes(config)[linear].1
 }
 
 fn weights(source: &ModelSource, names: &BlockNames, linear: usize) -> Result<Vec<f32>, EngineError> {
-    let (outputs, inputs) = shape(&source.config, names, linear);
+    let [outputs, inputs] = shape(&source.config, names, linear);
     source.values(&format!("{}.weight", names.linears()[linear]), &[outputs, inputs])
 }
 
@@ -104,7 +105,7 @@ impl Pair<'_> {
 
     /// By how much each input of a linear layer is smaller in this checkpoint than in the other.
     fn input_scales(&self, linear: usize) -> Result<Vec<f32>, EngineError> {
-        let (_, inputs) = shape(&self.own.config, &self.own_names, linear);
+        let [_, inputs] = shape(&self.own.config, &self.own_names, linear);
         let last = self.own_names.linears().len() - 1;
         match linear {
             0..=2 => self.norm_scales(|names| &names.attention_norm),
@@ -139,7 +140,7 @@ impl Pair<'_> {
 
     /// What each row of a linear layer was divided by.
     fn row_scales(&self, linear: usize) -> Result<Vec<f32>, EngineError> {
-        let (_, inputs) = shape(&self.own.config, &self.own_names, linear);
+        let [_, inputs] = shape(&self.own.config, &self.own_names, linear);
         let rounded = weights(self.own, &self.own_names, linear)?;
         let group = self.own.quantization.as_ref().map_or(inputs, |found| found.group_of(inputs));
         Ok(fitted_scales(&self.scaled_columns(linear)?, &rounded, inputs, group))
