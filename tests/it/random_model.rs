@@ -44,8 +44,9 @@ const fn shape(
 }
 
 /// Families that compute more than the plain decoder, by what their config.json has beyond the sizes; the GPU engine runs them on its general
-/// path. Heads of 64, 80 and 128, rotated whole, in part, in some layers; norms behind; factors; both kinds of gelu; fused projections.
-pub(crate) const FEATURED: [(&str, &str); 10] = [
+/// path. Heads of 32, 64, 128 and 256, rotated whole, in part, in some layers, by two bases; windows in some layers; norms behind, around zero;
+/// factors; caps; every kind of gelu; fused projections.
+pub(crate) const FEATURED: [(&str, &str); 13] = [
     ("qwen3", r#"{"head_dim": 128, "attention_bias": true}"#),
     (
         "qwen3, yarn",
@@ -67,6 +68,21 @@ pub(crate) const FEATURED: [(&str, &str); 10] = [
         1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 1.9, 2.1, 2.3, 2.5], "long_factor": [1.0, 1.1, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0]}}"#,
     ),
     ("gpt2", r#"{"activation_function": "gelu_new"}"#),
+    (
+        "gemma2",
+        r#"{"head_dim": 256, "query_pre_attn_scalar": 144, "sliding_window": 40, "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 8.0, "hidden_activation": "gelu_pytorch_tanh"}"#,
+    ),
+    (
+        "gemma3_text",
+        r#"{"head_dim": 256, "num_key_value_heads": 1, "query_pre_attn_scalar": 200, "sliding_window": 100,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "rope_theta": 50000.0,
+        "rope_local_base_freq": 300.0, "hidden_activation": "gelu_pytorch_tanh"}"#,
+    ),
+    (
+        "qwen3, windowed late",
+        r#"{"model_type": "qwen3", "head_dim": 64, "sliding_window": 70, "use_sliding_window": true, "max_window_layers": 1}"#,
+    ),
     ("gpt_neox", r#"{"rotary_pct": 0.25}"#),
     (
         "gpt_neox, one after the other",

@@ -191,14 +191,15 @@ impl Model {
         let mut ours = true;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             let is_last = index + 1 == self.weights.layers.len();
+            let kind = self.config.layer_kind(index);
             let (keys, values) = cache.layer(index);
             let input = self.normed((count, short && ours), x, &layer.attention_norm, h)?;
             ours |= input != x;
             ours = self.linear(&layer.qkv, (count, short && ours), input, qkv, Epilogue::Store)?;
             self.features.norm_queries_keys(device, (count, short && ours), qkv, layer.query_key_norms.as_ref())?;
             if !decode_rows.new_kv {
-                let positions = &self.weights.positions;
-                let rotation = (positions, self.config.layer_kind(index).rotated);
+                let positions = self.weights.positions_of(kind);
+                let rotation = (positions, kind.rotated);
                 let rows = Rows { overlaps: short && ours, ..rows };
                 if !self.features.rope_and_store_kv(device, &rows, rotation, qkv, (keys, values))? {
                     self.elementwise.rope_and_store_kv(device, &rows, positions, qkv, keys, values)?;
@@ -210,8 +211,9 @@ impl Model {
             }
             let paged = PagedCache { keys, values, tables: cache.tables(), table_stride: cache.table_stride };
             let decode_rows = DecodeRows { overlaps: short && ours, ..decode_rows };
-            self.attention.decode(device, qkv, paged, &decode_rows, attention)?;
-            self.attention.prefill(device, qkv, paged, (at.tiles, shape.tiles), attention, short)?;
+            let kernels = self.attention_of(kind);
+            kernels.decode(device, qkv, paged, &decode_rows, attention)?;
+            kernels.prefill(device, qkv, paged, (at.tiles, shape.tiles), attention, short)?;
             if is_last && shape.logits_rows() < count {
                 // After the last keys and values, only rows whose logits are needed go on. h and qkv are free by now, and x will be.
                 let logits_rows = (shape.logits_rows(), short);
@@ -273,9 +275,7 @@ impl Model {
             return self.linear(linear, (count, overlaps), h, activation, epilogue);
         }
         let overlaps = self.linear(linear, (count, overlaps), h, up, Epilogue::Store)? && overlaps;
-        if !self.features.gelu(&self.device, (count * self.config.intermediate, overlaps), up, activation)? {
-            self.elementwise.activate(&self.device, (count, overlaps), up, activation)?;
-        }
+        self.elementwise.activate(&self.device, (count, overlaps), up, activation)?;
         Ok(true)
     }
 
@@ -307,7 +307,7 @@ impl Model {
         let (y, epilogue, f32_output) = (self.activations.logits.pointer(), Epilogue::Store, true);
         let gemm = Gemm { rows, outputs, inputs, weights, bias, x, y, epilogue, f32_output, overlaps };
         let ours = self.matmul.launch(&self.device, &gemm, self.reduction)?;
-        self.features.divide_logits(&self.device, (rows * outputs, overlaps && ours), y)?;
+        self.features.finish_logits(&self.device, (rows * outputs, overlaps && ours), y)?;
         Ok(ours)
     }
 

@@ -19,7 +19,7 @@ use super::ops::features::{FeatureKernels, adds_changed_rows};
 use super::packing::packing;
 use super::step_buffers::StepBuffers;
 use super::weights::DeviceWeights;
-use crate::model::{Activation, ModelConfig, ModelSource};
+use crate::model::{Activation, LayerKind, ModelConfig, ModelSource};
 use crate::{Dtype, EngineError};
 
 /// Bytes of logits that are held at a time; more rows are processed in parts.
@@ -59,6 +59,8 @@ pub(crate) struct Model {
     pub(super) elementwise: Elementwise,
     pub(super) features: FeatureKernels,
     pub(super) attention: Attention,
+    /// That of layers without the model's sliding window, where others have it.
+    unwindowed: Option<Attention>,
     pub(super) argmax: Argmax,
     pub(super) matmul: Matmul,
     /// What the MLP's first GEMM does with its sums; where it only stores them, a kernel of its own activates them.
@@ -146,16 +148,22 @@ impl Model {
     ) -> Result<Self, EngineError> {
         let (config, element) = (source.config.clone(), ElementType::of(dtype.arithmetic));
         features::check(&config)?;
-        let (elementwise, (attention, (argmax, matmul))) = rayon::join(
+        let (elementwise, ((attention, unwindowed), (argmax, matmul))) = rayon::join(
             || Elementwise::load(&device, &config, element),
             || {
-                rayon::join(
-                    || Attention::load(&device, &config, dtype),
-                    || rayon::join(|| Argmax::load(&device, config.vocabulary), || Matmul::open(&device, element)),
-                )
+                let attention = || {
+                    rayon::join(
+                        || Attention::load(&device, &config, dtype),
+                        || Attention::load_unwindowed(&device, &config, dtype),
+                    )
+                };
+                rayon::join(attention, || {
+                    rayon::join(|| Argmax::load(&device, config.vocabulary), || Matmul::open(&device, element))
+                })
             },
         );
         let (elementwise, attention, argmax, mut matmul) = (elementwise?, attention?, argmax?, matmul?);
+        let unwindowed = unwindowed?;
         let feature_kernels = FeatureKernels::load(&device, &config, element)?;
         let own_kernels = matmul.is_own(&[config.hidden, config.heads * config.head_dim, config.intermediate]);
         let up_epilogue = match (config.activation, own_kernels) {
@@ -184,7 +192,8 @@ impl Model {
         let decode = if fused { Some(Decode::load(&device, &config, dtype, packing, head)?) } else { None };
         let stored = |layer: &Layer| if up_epilogue == Epilogue::Store { layer.up.outputs } else { 0 };
         let up = weights.layers.first().map_or(0, stored);
-        let activations = Activations::new(&device, &config, element, limits, &attention, up)?;
+        let longest_attention = unwindowed.as_ref().unwrap_or(&attention);
+        let activations = Activations::new(&device, &config, element, limits, longest_attention, up)?;
         let tiles = limits.prefill_rows.div_ceil(attention.tile()) + limits.slots;
         let step_buffers =
             StepBuffers::new(&device, limits.rows(), limits.logits_rows().max(limits.prefill_rows), tiles)?;
@@ -201,6 +210,7 @@ impl Model {
             elementwise,
             features: feature_kernels,
             attention,
+            unwindowed,
             argmax,
             matmul,
             up_epilogue,
@@ -224,6 +234,11 @@ impl Model {
         self.decode = None;
         self.graphs.clear();
         self.weights.reload_layer(&self.device, (source, dtype), &self.elementwise, layer)
+    }
+
+    /// The attention of a layer of this kind.
+    pub(super) fn attention_of(&self, kind: LayerKind) -> &Attention {
+        self.unwindowed.as_ref().filter(|_| !kind.windowed).unwrap_or(&self.attention)
     }
 
     /// The element type.

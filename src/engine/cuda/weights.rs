@@ -9,7 +9,7 @@ use super::layer::{Layer, Linear};
 use super::load::{Transfer, transfer};
 use super::ops::elementwise::{Elementwise, NormWeights, PositionTables};
 use super::packing::Packer;
-use crate::model::{ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames};
+use crate::model::{LayerKind, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames};
 use crate::{Dtype, EngineError};
 
 /// Matrices begin at multiples of this, so that every kernel may load its widest words.
@@ -20,13 +20,15 @@ const ALIGNMENT: usize = 256;
 pub(crate) struct DeviceWeights {
     /// Holds what the addresses below point to.
     arena: Buffer,
-    /// Holds the tables of angles.
-    angles: Option<Buffer>,
+    /// Hold the tables of angles.
+    angles: Vec<Buffer>,
     /// Holds packed weights.
     packed: Vec<Buffer>,
     /// element `[vocabulary, hidden]`.
     pub(crate) embedding: u64,
     pub(crate) positions: PositionTables,
+    /// Those of windowed layers, where they are others.
+    windowed_positions: Option<PositionTables>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) final_norm: NormWeights,
     /// The output projection; the embedding where they are tied.
@@ -60,8 +62,20 @@ impl DeviceWeights {
         transfer(device, source, dtype.arithmetic, elementwise, &transfers)?;
         let packed = packer.pack(&mut layers)?;
         let mut positions = PositionTables { learned, ..PositionTables::default() };
-        let angles = angles(device, &source.config, &mut positions)?;
-        Ok(Self { arena, angles, packed, embedding, positions, layers, final_norm, head })
+        let (mut angles, mut windowed_positions) = (Vec::new(), None);
+        if let Some(rotary) = Rotary::of(&source.config) {
+            angles.push(positions.rotate(device, &source.config, &rotary)?);
+        }
+        if let Some(rotary) = Rotary::of_windowed(&source.config) {
+            let tables = windowed_positions.insert(PositionTables::default());
+            angles.push(tables.rotate(device, &source.config, &rotary)?);
+        }
+        Ok(Self { arena, angles, packed, embedding, positions, windowed_positions, layers, final_norm, head })
+    }
+
+    /// What depends on positions in a layer of this kind.
+    pub(crate) fn positions_of(&self, kind: LayerKind) -> &PositionTables {
+        self.windowed_positions.as_ref().filter(|_| kind.windowed).unwrap_or(&self.positions)
     }
 
     /// Reads one layer anew, from another checkpoint of the model, into the places of its own. It is dense from then on for whoever asks:
@@ -87,20 +101,21 @@ impl DeviceWeights {
     /// Bytes of device memory.
     pub(crate) fn bytes(&self) -> usize {
         self.arena.bytes()
-            + self.angles.as_ref().map_or(0, Buffer::bytes)
+            + self.angles.iter().map(Buffer::bytes).sum::<usize>()
             + self.packed.iter().map(Buffer::bytes).sum::<usize>()
     }
 }
 
-/// Cosines and sines of every position f32 `[2, context, rotated / 2]`, where positions are rotary.
-fn angles(device: &Device, config: &ModelConfig, tables: &mut PositionTables) -> Result<Option<Buffer>, EngineError> {
-    let Some(rotary) = Rotary::of(config) else { return Ok(None) };
-    let positions: Vec<usize> = (0..config.context_tokens).collect();
-    let (cosines, sines) = rotary.cos_sin(&positions);
-    let buffer = Buffer::of(device, &[cosines.as_slice(), sines.as_slice()].concat())?;
-    tables.cosines = buffer.pointer();
-    tables.sines = buffer.at(size_of_val(cosines.as_slice()));
-    Ok(Some(buffer))
+impl PositionTables {
+    /// Takes cosines and sines of every position, f32 `[2, context, rotated / 2]` in the buffer that is returned.
+    fn rotate(&mut self, device: &Device, config: &ModelConfig, rotary: &Rotary) -> Result<Buffer, EngineError> {
+        let positions: Vec<usize> = (0..config.context_tokens).collect();
+        let (cosines, sines) = rotary.cos_sin(&positions);
+        let buffer = Buffer::of(device, &[cosines.as_slice(), sines.as_slice()].concat())?;
+        self.cosines = buffer.pointer();
+        self.sines = buffer.at(size_of_val(cosines.as_slice()));
+        Ok(buffer)
+    }
 }
 
 /// What [`DeviceWeights`] holds, as addresses.

@@ -21,6 +21,8 @@
 
 constexpr int PREFILL_ROWS = 64;
 constexpr int PREFILL_THREADS = 128;
+// Wider heads leave no registers for a warp's queries: they are read again for every key tile.
+constexpr bool KEEPS_QUERIES = HEAD_DIM <= 128;
 constexpr int PADDED = HEAD_DIM + 8;  // row stride: 16 bytes more, so that eight rows of ldmatrix use different banks
 
 // Copies a tile of BLOCK_TOKENS rows; zeros from row valid_rows on, where memory may hold NaN.
@@ -79,8 +81,11 @@ extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, HEAD_DIM <= 64 ? 3
 
     float output[HEAD_DIM / 8][4] = {};
     float max_score[2] = {NEG_INFINITY, NEG_INFINITY}, sum_exp[2] = {0.0f, 0.0f};
-    uint32 query[HEAD_DIM / 16][4];
+    uint32 query[KEEPS_QUERIES ? HEAD_DIM / 16 : 1][4];
     bool queries_loaded = false;
+    auto load_query = [&](uint32 (&to)[4], int step) {
+        load_matrices(to, query_tile + (warp * 16 + lane % 16) * PADDED + step * 16 + lane / 16 * 8);
+    };
 
     for (; key_block <= last_block; key_block++) {
         bool has_next = key_block < last_block;
@@ -92,22 +97,21 @@ extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, HEAD_DIM <= 64 ? 3
         wait_for_copies<1>();  // keys have arrived; values may be in flight
         __syncthreads();
         float score[8][4] = {};
-        if (!queries_loaded) {
+        if (KEEPS_QUERIES && !queries_loaded) {
 #pragma unroll
-            for (int step = 0; step < HEAD_DIM / 16; step++) {
-                load_matrices(query[step], query_tile + (warp * 16 + lane % 16) * PADDED + step * 16 + lane / 16 * 8);
-            }
+            for (int step = 0; step < HEAD_DIM / 16; step++) load_query(query[KEEPS_QUERIES ? step : 0], step);
             queries_loaded = true;
         }
         if (active) {
 #pragma unroll
             for (int step = 0; step < HEAD_DIM / 16; step++) {
+                if (!KEEPS_QUERIES) load_query(query[0], step);
 #pragma unroll
                 for (int pair = 0; pair < 4; pair++) {
                     // The four 8 × 8 matrices: keys 0–7 at dims 0–7 and 8–15, keys 8–15 at dims 0–7 and 8–15.
                     uint32 b[4];
                     load_matrices(b, key_tile + (pair * 16 + lane / 16 * 8 + lane % 8) * PADDED + step * 16 + lane / 8 % 2 * 8);
-                    uint32(&a)[4] = query[step];
+                    uint32(&a)[4] = query[KEEPS_QUERIES ? step : 0];
                     mma(score[2 * pair], a[0], a[1], a[2], a[3], b[0], b[1]);
                     mma(score[2 * pair + 1], a[0], a[1], a[2], a[3], b[2], b[3]);
                 }
@@ -126,7 +130,7 @@ extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, HEAD_DIM <= 64 ? 3
                 for (int i = 0; i < 4; i++) {
                     int position = i < 2 ? low_position : high_position, at = key + n * 8 + t * 2 + i % 2;
                     bool unmasked = all_unmasked || (at <= position && at >= first_position(position));
-                    score[n][i] = unmasked ? score[n][i] * SCORE_FACTOR : NEG_INFINITY;
+                    score[n][i] = unmasked ? score_of(score[n][i]) : NEG_INFINITY;
                 }
             }
             float rescale[2];

@@ -1,6 +1,6 @@
 // What the attention kernels share; in front of attention.cu, attention_f32.cu and decode.cu.
 //
-//   out[r, h] = softmax(q[r, h] · K[kv]ᵀ / √HEAD_DIM) · V[kv], kv = h / GROUP, over positions max(0, p + 1 − WINDOW) ..= p
+//   out[r, h] = softmax(q[r, h] · K[kv]ᵀ · SCALE) · V[kv], kv = h / GROUP, over positions max(0, p + 1 − WINDOW) ..= p
 //
 // where p = positions[r] is the position of row r. Tensors, row-major:
 //   qkv       element [rows, QKV]: queries [HEADS, HEAD_DIM], then keys and values [KV_HEADS, HEAD_DIM] each; q and k with RoPE applied
@@ -13,8 +13,10 @@
 // the warps' results are merged in order of warps, the chunks' in order of chunks. Whether one block computes all chunks of a row or each
 // chunk has its own block changes who computes, not what: a row's bits depend on that row alone.
 //
-// Constants: HEADS, KV_HEADS, HEAD_DIM, QKV = (HEADS + 2 · KV_HEADS) · HEAD_DIM, WINDOW (0: none), BLOCK_TOKENS 64, DECODE_WARPS, SCALE =
-// 1 / √HEAD_DIM.
+// With a CAP the scores are CAP · tanh(q · k · SCALE / CAP).
+//
+// Constants: HEADS, KV_HEADS, HEAD_DIM, QKV = (HEADS + 2 · KV_HEADS) · HEAD_DIM, WINDOW (0: none), BLOCK_TOKENS 64, DECODE_WARPS, SCALE
+// (most often 1 / √HEAD_DIM), CAP (undefined: none).
 
 constexpr int GROUP = HEADS / KV_HEADS;
 constexpr int CHUNK = 256;
@@ -28,10 +30,21 @@ __device__ __forceinline__ int first_position(int position) {
 
 // Exponential of a score difference: e^x in binary32; in half precision 2^x, of scores that are already scaled by log2(e).
 #if ELEMENT == 0
+#define SCORE_UNIT 1.0f
 __device__ __forceinline__ float exp_score(float difference) { return expf(difference); }
 #else
+#define SCORE_UNIT 1.4426950408889634f
 __device__ __forceinline__ float exp_score(float difference) { return exp2_approx(difference); }
 #endif
+
+// The score of q · k, as exp_score takes it.
+__device__ __forceinline__ float score_of(float product) {
+#ifdef CAP
+    return CAP * tanhf(product * SCALE / CAP) * SCORE_UNIT;
+#else
+    return product * (SCALE * SCORE_UNIT);
+#endif
+}
 
 // The maximum to subtract: 0 in place of −∞, for a row that has no unmasked position so far (−∞ − −∞ is no number).
 __device__ __forceinline__ float finite_max(float max_score) { return max_score == NEG_INFINITY ? 0.0f : max_score; }

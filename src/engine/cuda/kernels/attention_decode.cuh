@@ -12,7 +12,6 @@
 // 2t + 9, so that a 32-bit word of each gives rows g and g + 8 of one instruction, its dims being the word's two halves.
 // Masked positions are replaced by the nearest visible one (no other memory is touched), with weight 0.
 
-constexpr float SCORE_FACTOR = SCALE * 1.4426950408889634f;
 constexpr int HEAD_TILES = (GROUP + 15) / 16;
 constexpr int TILE_HEADS = (GROUP + HEAD_TILES - 1) / HEAD_TILES;
 constexpr int COLUMNS = (TILE_HEADS + 7) / 8;  // tiles of 8 query heads
@@ -152,7 +151,7 @@ struct ChunkSums {
                     for (int half = 0; half < 2; half++) {
                         int at = key + part * 16 + half * 8 + g;
                         float& x = score[column][part][half * 2 + i];
-                        x = at >= start && at <= position ? x * SCORE_FACTOR : NEG_INFINITY;
+                        x = at >= start && at <= position ? score_of(x) : NEG_INFINITY;
                         new_max = fmaxf(new_max, x);
                     }
                 }

@@ -99,7 +99,7 @@ __device__ INLINE_ATTEND void attend(const Tensors tensors, int row, int positio
 #pragma unroll
                     for (int offset = 1; offset < LANES; offset *= 2) dot += __shfl_xor_sync(0xffffffffu, dot, offset);
                     const int at = key + i * KEYS + key_in_warp;
-                    score[i] = at >= start && at <= position ? dot * SCALE : NEG_INFINITY;
+                    score[i] = at >= start && at <= position ? score_of(dot) : NEG_INFINITY;
                     new_max = fmaxf(new_max, score[i]);
                 }
 #pragma unroll

@@ -111,7 +111,7 @@ extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, HEAD_DIM <= 64 ? 2
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 int at = key_block * BLOCK_TOKENS + x + 16 * j;
-                score[i][j] = at <= position && at >= first_position(position) ? score[i][j] * SCALE : NEG_INFINITY;
+                score[i][j] = at <= position && at >= first_position(position) ? score_of(score[i][j]) : NEG_INFINITY;
                 new_max = fmaxf(new_max, score[i][j]);
             }
 #pragma unroll
@@ -278,7 +278,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, DECODE_BLOCKS_PER_SM)
                 bool unmasked = key + lane >= start && key + lane <= position;
 #pragma unroll
                 for (int head = 0; head < TILE_HEADS; head++) {
-                    float x = unmasked ? score[head] * SCALE : NEG_INFINITY;
+                    float x = unmasked ? score_of(score[head]) : NEG_INFINITY;
                     float new_max = fmaxf(max_score[head], warp_max(x));
                     float rescale = exp_score(max_score[head] - new_max);
                     max_score[head] = new_max;

@@ -5,6 +5,7 @@
 //   gather_rows         x_rows[r] = x[indices[r]], attention_rows[r] = attention[indices[r]]
 //   rope_and_store_kv   q in place: q · cos + rotate_half(q) · sin; k likewise and v as it is into the paged KV cache
 //   silu_gated, relu    y = silu(gate) · up; y = max(x, 0)
+//   gelu_gated, gelu    y = gelu(gate) · up; y = gelu(x), where the model has GELU
 //   cast                f32, f16 or bf16 of a file → element
 //
 // Shapes, all row-major: x, h [rows, HIDDEN]; qkv [rows, (HEADS + 2 · KV_HEADS) · HEAD_DIM], queries, keys, values; KV cache of a layer:
@@ -19,7 +20,8 @@
 // that came with the step.
 //
 // Constants: ELEMENT, PACK, HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, HEAD_DIM, BLOCK_TOKENS, LAYER_NORM (0 RMSNorm, 1 LayerNorm), ROTARY
-// (0, 1), POSITION_OFFSET (of learned positions, −1 where there are none).
+// (0, 1), POSITION_OFFSET (of learned positions, −1 where there are none), GELU (0 none, by the error function 1, by tanh 2),
+// ZERO_CENTRED_NORMS where norms multiply by 1 + weight.
 
 #define THREADS 256
 #define QKV ((HEADS + 2 * KV_HEADS) * HEAD_DIM)
@@ -108,7 +110,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_rows(const element* x
             pack out;
 #pragma unroll
             for (int j = 0; j < PACK; j++) {
-                float y = value[e][j] * scale * widen(weights[e].at[j]);
+                float y = value[e][j] * scale * norm_weight(weights[e].at[j]);
 #if LAYER_NORM
                 y += widen(biases[e].at[j]);
 #endif
@@ -209,6 +211,42 @@ extern "C" __global__ void relu(const element* x, int rows, element* y) {
     for (int j = 0; j < PACK; j++) value.at[j] = narrow<element>(fmaxf(widen(value.at[j]), 0.0f));
     ((pack*)y)[i] = value;
 }
+
+#if GELU
+__device__ __forceinline__ float gelu_of(float v) {
+#if GELU == 2
+    return 0.5f * v * (1.0f + tanhf(0.7978845608028654f * (v + 0.044715f * v * v * v)));
+#else
+    return 0.5f * v * (1.0f + erff(v * 0.7071067811865476f));
+#endif
+}
+
+// y [rows, INTERMEDIATE] = gelu(gate) · up; x [rows, 2 · INTERMEDIATE] holds gate, then up.
+extern "C" __global__ void gelu_gated(const element* x, int rows, element* y) {
+    launch_dependents();
+    wait_for_previous_kernel();
+    constexpr int PACKS = INTERMEDIATE / PACK;
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (size_t)rows * PACKS) return;
+    size_t row = i / PACKS, at = i % PACKS * PACK;
+    pack gate = *(const pack*)(x + row * 2 * INTERMEDIATE + at), up = *(const pack*)(x + row * 2 * INTERMEDIATE + INTERMEDIATE + at);
+#pragma unroll
+    for (int j = 0; j < PACK; j++) gate.at[j] = narrow<element>(gelu_of(widen(gate.at[j])) * widen(up.at[j]));
+    *(pack*)(y + row * INTERMEDIATE + at) = gate;
+}
+
+// y = gelu(x), both [rows, INTERMEDIATE].
+extern "C" __global__ void gelu(const element* x, int rows, element* y) {
+    launch_dependents();
+    wait_for_previous_kernel();
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (size_t)rows * (INTERMEDIATE / PACK)) return;
+    pack value = ((const pack*)x)[i];
+#pragma unroll
+    for (int j = 0; j < PACK; j++) value.at[j] = narrow<element>(gelu_of(widen(value.at[j])));
+    ((pack*)y)[i] = value;
+}
+#endif
 
 // Casts `count` values of a file's type (kind: 0 binary32, 1 binary16, 2 bfloat16) to the element type; sets *flag where a value is not
 // finite before or after.

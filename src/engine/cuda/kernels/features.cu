@@ -6,15 +6,14 @@
 //   store_kv            k and v as they are into the paged KV cache: layers that know no positions
 //   rope_and_store_kv   the same with the first ROTATED elements of each head of q (in place) and k rotated
 //   add_rows            x += RESIDUAL_SCALE · y, y normalised before where NORM_AFTER is 1
-//   gelu                y = gelu(x), by the error function (GELU 1) or by tanh (2)
-//   divide_logits       x = x / LOGITS_DIVISOR, in binary32
+//   finish_logits       x = x / LOGITS_DIVISOR, then LOGITS_CAP · tanh(x / LOGITS_CAP) where there is one, in binary32
 //
 // Shapes as in `elementwise.cu`; cosines, sines f32 [context, ROTATED / 2]. Each stored value is rounded once more where a step before it
 // stores its own. A row's result depends on that row alone, and its sums run in an order fixed by the shapes: bits do not depend on the
 // batch. Each kernel waits for the previous one before it reads anything.
 //
-// Constants: ELEMENT, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, ROTATED, BLOCK_TOKENS, QUERY_KEY_NORM (0 none), NORM_AFTER (0, 1), GELU (0 none),
-// EMBEDDING_SCALE, RESIDUAL_SCALE, LOGITS_DIVISOR.
+// Constants: ELEMENT, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, ROTATED, BLOCK_TOKENS, QUERY_KEY_NORM (0 none), NORM_AFTER (0, 1),
+// EMBEDDING_SCALE, RESIDUAL_SCALE, LOGITS_DIVISOR; LOGITS_CAP and ZERO_CENTRED_NORMS (norms multiply by 1 + weight) where the model has them.
 
 #define THREADS 256
 #define QUERIES (HEADS * HEAD_DIM)
@@ -23,8 +22,8 @@
 #define HALF (ROTATED / 2)
 
 extern "C" __global__ void scale_embeddings(element* x) {
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     element* row = x + (size_t)blockIdx.x * HIDDEN;
     for (int i = threadIdx.x; i < HIDDEN; i += blockDim.x) row[i] = narrow<element>(widen(row[i]) * stored(EMBEDDING_SCALE));
 }
@@ -34,14 +33,14 @@ template <int WIDTH> __device__ __forceinline__ void norm_span(element* x, const
     float squares = 0.0f;
     for (int i = threadIdx.x; i < WIDTH; i += THREADS) squares = fmaf(widen(x[i]), widen(x[i]), squares);
     float scale = 1.0f / sqrtf(block_sum<THREADS>(squares, scratch) / (float)WIDTH + epsilon);
-    for (int i = threadIdx.x; i < WIDTH; i += THREADS) x[i] = narrow<element>(widen(x[i]) * scale * widen(weight[i]));
+    for (int i = threadIdx.x; i < WIDTH; i += THREADS) x[i] = narrow<element>(widen(x[i]) * scale * norm_weight(weight[i]));
 }
 
 // One block a row; over heads, one warp a head.
 extern "C" __global__ void __launch_bounds__(THREADS) norm_queries_keys(element* qkv, const element* query_weight,
                                                                         const element* key_weight, float epsilon) {
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     element* row = qkv + (size_t)blockIdx.x * QKV;
 #if QUERY_KEY_NORM == 2
     __shared__ float scratch[THREADS / 32];
@@ -55,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_queries_keys(element*
         float squares = 0.0f;
         for (int i = lane; i < HEAD_DIM; i += 32) squares = fmaf(widen(x[i]), widen(x[i]), squares);
         float scale = 1.0f / sqrtf(warp_sum(squares) / (float)HEAD_DIM + epsilon);
-        for (int i = lane; i < HEAD_DIM; i += 32) x[i] = narrow<element>(widen(x[i]) * scale * widen(weight[i]));
+        for (int i = lane; i < HEAD_DIM; i += 32) x[i] = narrow<element>(widen(x[i]) * scale * norm_weight(weight[i]));
     }
 #endif
 }
@@ -92,21 +91,21 @@ template <bool ROTATES> __device__ __forceinline__ void store_row(element* qkv, 
 }
 extern "C" __global__ void store_kv(element* qkv, const int* positions, const int* slots, const int* tables, int table_stride,
                                     const float* cosines, const float* sines, element* keys, element* values) {
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     store_row<false>(qkv, positions, slots, tables, table_stride, cosines, sines, keys, values);
 }
 extern "C" __global__ void rope_and_store_kv(element* qkv, const int* positions, const int* slots, const int* tables,
                                              int table_stride, const float* cosines, const float* sines, element* keys,
                                              element* values) {
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     store_row<true>(qkv, positions, slots, tables, table_stride, cosines, sines, keys, values);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) add_rows(element* x, const element* y, const element* weight, float epsilon) {
-    wait_for_previous_kernel();
     launch_dependents();
+    wait_for_previous_kernel();
     element* to = x + (size_t)blockIdx.x * HIDDEN;
     const element* from = y + (size_t)blockIdx.x * HIDDEN;
 #if NORM_AFTER
@@ -118,28 +117,20 @@ extern "C" __global__ void __launch_bounds__(THREADS) add_rows(element* x, const
     for (int i = threadIdx.x; i < HIDDEN; i += THREADS) {
         float value = widen(from[i]);
 #if NORM_AFTER
-        value = stored(value * scale * widen(weight[i]));
+        value = stored(value * scale * norm_weight(weight[i]));
 #endif
         to[i] = narrow<element>(widen(to[i]) + stored(value * RESIDUAL_SCALE));
     }
 }
 
-extern "C" __global__ void gelu(const element* x, int count, element* y) {
-    wait_for_previous_kernel();
+extern "C" __global__ void finish_logits(float* x, uint64 count) {
     launch_dependents();
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= count) return;
-    float v = widen(x[i]);
-#if GELU == 2
-    y[i] = narrow<element>(0.5f * v * (1.0f + tanhf(0.7978845608028654f * (v + 0.044715f * v * v * v))));
-#else
-    y[i] = narrow<element>(0.5f * v * (1.0f + erff(v * 0.7071067811865476f)));
-#endif
-}
-
-extern "C" __global__ void divide_logits(float* x, uint64 count) {
     wait_for_previous_kernel();
-    launch_dependents();
     uint64 i = (uint64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count) x[i] = x[i] / LOGITS_DIVISOR;
+    if (i >= count) return;
+    float logit = x[i] / LOGITS_DIVISOR;
+#ifdef LOGITS_CAP
+    logit = LOGITS_CAP * tanhf(logit / LOGITS_CAP);
+#endif
+    x[i] = logit;
 }

@@ -68,6 +68,15 @@ template <typename T> __device__ __forceinline__ uint32 narrow2(float low, float
 // x rounded to the element type, as storing and reading it again would.
 __device__ __forceinline__ float stored(float x) { return widen(narrow<element>(x)); }
 
+// A norm's weight; with ZERO_CENTRED_NORMS stored less 1.
+__device__ __forceinline__ float norm_weight(element weight) {
+#ifdef ZERO_CENTRED_NORMS
+    return 1.0f + widen(weight);
+#else
+    return widen(weight);
+#endif
+}
+
 // Sum and maximum over a warp; every lane gets the result. Fixed order.
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll

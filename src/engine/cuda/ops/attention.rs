@@ -13,6 +13,8 @@ use crate::{Arithmetic, Dtype, EngineError};
 const TILE_ROWS: usize = 64;
 /// Positions of a chunk of decode attention; as in `attention.cuh`.
 pub(super) const CHUNK: usize = 256;
+/// Elements of a head at most: what tiles of it in shared memory leave room for.
+const WIDEST_HEAD: usize = 256;
 /// Counters at the start of the workspace, hence (row, head tile) pairs of a split launch; as in `attention.cuh`.
 pub(super) const COUNTERS: usize = 1024;
 
@@ -72,6 +74,8 @@ struct Shape {
     window: usize,
     /// Factor of the scores.
     scale: f32,
+    /// Of the scores, softly.
+    cap: Option<f32>,
     dtype: Dtype,
     /// Warps of a block of the decode kernel.
     decode_warps: usize,
@@ -82,9 +86,22 @@ struct Shape {
 }
 
 impl Attention {
-    /// Compiles or finds the kernels for `config`, with activations as a run in `dtype` stores them.
+    /// Compiles or finds the kernels for the layers of `config` that have its sliding window, where it has one, with activations as a run in
+    /// `dtype` stores them.
     pub(crate) fn load(device: &Device, config: &ModelConfig, dtype: Dtype) -> Result<Self, EngineError> {
         Self::of(device, Shape::of(config, dtype)?)
+    }
+
+    /// The same for the layers that see everything, in a model where others do not.
+    pub(crate) fn load_unwindowed(
+        device: &Device,
+        config: &ModelConfig,
+        dtype: Dtype,
+    ) -> Result<Option<Self>, EngineError> {
+        if config.features.layers.iter().all(|kind| kind.windowed) {
+            return Ok(None);
+        }
+        Self::of(device, Shape { window: 0, ..Shape::of(config, dtype)? }).map(Some)
     }
 
     fn of(device: &Device, shape: Shape) -> Result<Self, EngineError> {
@@ -217,9 +234,9 @@ impl Shape {
         let refused =
             |what: String| Err(EngineError::invalid(what, "run with `--engine cpu`, which reads every shape"));
         let multiple = if dtype.arithmetic == Arithmetic::F32 { 4 } else { 16 };
-        if head_dim == 0 || head_dim % multiple != 0 || head_dim > 128 {
+        if head_dim == 0 || head_dim % multiple != 0 || head_dim > WIDEST_HEAD {
             return refused(format!(
-                "heads of {head_dim} elements: the GPU engine reads multiples of {multiple} up to 128 in this precision"
+                "heads of {head_dim} elements: the GPU engine reads multiples of {multiple} up to {WIDEST_HEAD} in this precision"
             ));
         }
         if kv_heads == 0 || heads % kv_heads != 0 || heads / kv_heads > TILE_ROWS {
@@ -228,16 +245,21 @@ impl Shape {
             ));
         }
         let usual = Self::new(heads, kv_heads, head_dim, config.sliding_window.unwrap_or(0), dtype);
-        Ok(Self { scale: config.attention_scale(), ..usual })
+        let cap = config.features.attention_cap.map(|cap| cap as f32);
+        Ok(Self { scale: config.attention_scale(), cap, ..usual })
     }
 
     fn new(heads: usize, kv_heads: usize, head_dim: usize, window: usize, dtype: Dtype) -> Self {
         let is_f32 = dtype.arithmetic == Arithmetic::F32;
         // Measured on an H200 in half precision: with two steps a warp, three blocks of four warps come closest to the memory's bandwidth;
-        // two blocks with three steps are slower, above all where rows are short. Wide heads in large groups need more registers.
-        let (scale, decode_warps, decode_blocks_per_sm, ring) = (1.0 / (head_dim as f32).sqrt(), 4, 1, 2);
-        let shape = Self { heads, kv_heads, head_dim, window, scale, dtype, decode_warps, decode_blocks_per_sm, ring };
-        let decode_blocks_per_sm = match (is_f32, head_dim > 64 && shape.heads_a_tile() > 8) {
+        // two blocks with three steps are slower, above all where rows are short. Wide heads in large groups need more registers. Heads beyond
+        // 128 elements were not measured: one block is what fits, in binary32 of two warps.
+        let wide = head_dim > 128;
+        let (decode_warps, ring) = (if is_f32 && wide { 2 } else { 4 }, 2);
+        let (scale, cap, decode_blocks_per_sm) = (1.0 / (head_dim as f32).sqrt(), None, 1);
+        let shape =
+            Self { heads, kv_heads, head_dim, window, scale, cap, dtype, decode_warps, decode_blocks_per_sm, ring };
+        let decode_blocks_per_sm = match (is_f32 || wide, head_dim > 64 && shape.heads_a_tile() > 8) {
             (true, _) => 1,
             (false, true) => 2,
             (false, false) => 3,
@@ -291,7 +313,7 @@ impl Shape {
     }
 
     fn options(self) -> Options {
-        Options::default()
+        let options = Options::default()
             .with("ELEMENT", ElementType::of(self.dtype.arithmetic).code())
             .with("HEADS", self.heads)
             .with("KV_HEADS", self.kv_heads)
@@ -302,7 +324,11 @@ impl Shape {
             .with("DECODE_WARPS", self.decode_warps)
             .with("DECODE_BLOCKS_PER_SM", self.decode_blocks_per_sm)
             .with("RING", self.ring)
-            .with("SCALE", format!("{:?}f", self.scale))
+            .with("SCALE", format!("{:?}f", self.scale));
+        match self.cap {
+            Some(cap) => options.with("CAP", format!("{cap:?}f")),
+            None => options,
+        }
     }
 
     /// Query, key and value tiles, and in binary32 the softmax weights; rows padded by 16 bytes.

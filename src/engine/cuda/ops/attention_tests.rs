@@ -9,8 +9,8 @@ use crate::cuda::element::ElementType;
 use crate::cuda::testing::{compiles, gpu};
 
 /// Heads, KV heads, elements of a head, window: `TinyLlama`, `SmolLM2`, groups of 7 and 14, Mistral's of 4 with a window,
-/// groups of 1 in OPT's sizes, a group in two tiles of heads.
-const SHAPES: [(usize, usize, usize, usize); 11] = [
+/// groups of 1 in OPT's sizes, a group in two tiles of heads, and Gemma's widths.
+const SHAPES: [(usize, usize, usize, usize); 14] = [
     (32, 4, 64, 0),
     (9, 3, 64, 0),
     (14, 2, 64, 0),
@@ -22,6 +22,9 @@ const SHAPES: [(usize, usize, usize, usize); 11] = [
     (6, 3, 96, 100),
     (3, 3, 128, 0),
     (20, 1, 32, 0),
+    (4, 1, 256, 0),
+    (4, 2, 256, 100),
+    (12, 1, 192, 0),
 ];
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 /// Lengths of the sequences, a slot each.
@@ -29,10 +32,7 @@ pub(crate) const LENGTHS: [usize; 9] = [1, 2, 63, 64, 65, 127, 300, 512, 1025];
 
 #[test]
 fn every_kernel_compiles() {
-    compiles(all_shapes().map(|(dtype, (heads, kv_heads, head_dim, window))| {
-        let shape = Shape::new(heads, kv_heads, head_dim, window, dtype);
-        (shape.source(), shape.options())
-    }));
+    compiles(every_shape().map(|shape| (shape.source(), shape.options())));
 }
 
 #[test]
@@ -58,8 +58,11 @@ fn a_gpu_whose_blocks_have_too_little_shared_memory_is_refused() {
     let (ada, ampere) = (99 * 1024, 163 * 1024);
     for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes() {
         let shape = Shape::new(heads, kv_heads, head_dim, window, dtype);
-        shape.check_gpu("an A100", ampere).unwrap();
-        if dtype != Dtype::F32 || head_dim <= 80 {
+        shape.check_gpu("an H200", 227 * 1024).unwrap();
+        if dtype != Dtype::F32 || head_dim <= 128 {
+            shape.check_gpu("an A100", ampere).unwrap();
+        }
+        if head_dim <= 80 || dtype != Dtype::F32 && head_dim <= 128 {
             shape.check_gpu("an L40S", ada).unwrap();
         }
     }
@@ -71,8 +74,8 @@ fn a_gpu_whose_blocks_have_too_little_shared_memory_is_refused() {
 #[test]
 fn decode_matches_float64_alone_and_among_others() {
     let Some(device) = gpu() else { return };
-    for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes() {
-        let shape = Shape::new(heads, kv_heads, head_dim, window, dtype);
+    for shape in every_shape() {
+        let Shape { heads, head_dim, dtype, .. } = shape;
         let attention = Attention::of(&device, shape).unwrap();
         let cache = Cache::new(&device, shape);
         // A row that is not part of the launch; each sequence's last position; other positions of the same sequences; and another.
@@ -143,8 +146,8 @@ fn decode_matches_float64_alone_and_among_others() {
 #[test]
 fn new_keys_and_values_are_read_from_their_row_and_stored() {
     let Some(device) = gpu() else { return };
-    for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes().filter(|(dtype, _)| *dtype != Dtype::F32) {
-        let shape = Shape::new(heads, kv_heads, head_dim, window, dtype);
+    for shape in every_shape().filter(|shape| shape.dtype != Dtype::F32) {
+        let Shape { heads, kv_heads, head_dim, dtype, .. } = shape;
         let attention = Attention::of(&device, shape).unwrap();
         let cache = Cache::new(&device, shape);
         let count = LENGTHS.len();
@@ -226,8 +229,8 @@ fn padding_rows_are_not_written() {
 #[test]
 fn prefill_matches_float64_however_it_is_tiled() {
     let Some(device) = gpu() else { return };
-    for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes() {
-        let shape = Shape::new(heads, kv_heads, head_dim, window, dtype);
+    for shape in every_shape() {
+        let Shape { heads, head_dim, dtype, .. } = shape;
         let attention = Attention::of(&device, shape).unwrap();
         let cache = Cache::new(&device, shape);
         // Every position of every sequence, one after another; row 0 and the last belong to no one.
@@ -281,6 +284,14 @@ fn prefill_matches_float64_however_it_is_tiled() {
 pub(crate) fn all_shapes() -> impl Iterator<Item = (Dtype, (usize, usize, usize, usize))> {
     let tiny = [(Dtype::F32, (6, 2, 12, 0)), (Dtype::F32, (6, 6, 8, 0))];
     DTYPES.into_iter().flat_map(|dtype| SHAPES.map(|shape| (dtype, shape))).chain(tiny)
+}
+
+/// These, and some whose scores are scaled and capped otherwise.
+fn every_shape() -> impl Iterator<Item = Shape> {
+    let of = |(dtype, (heads, kv_heads, head_dim, window))| Shape::new(heads, kv_heads, head_dim, window, dtype);
+    let capped = |dtype| [(4, 2, 64, 0), (4, 2, 256, 100)].map(|shape| (dtype, shape));
+    let capped = DTYPES.into_iter().flat_map(capped).map(of);
+    all_shapes().map(of).chain(capped.map(|shape| Shape { scale: 0.1, cap: Some(2.0), ..shape }))
 }
 
 fn element_bytes(dtype: Dtype) -> usize {
@@ -419,7 +430,8 @@ impl Cache {
 
     /// Holds a row of `out` against float64.
     pub(crate) fn check(&self, qkv: &[f32], out: &[f32], row: usize, slot: usize, position: usize) {
-        let Shape { heads, kv_heads, head_dim, window, dtype, .. } = self.shape;
+        let Shape { heads, kv_heads, head_dim, window, scale, cap, dtype, .. } = self.shape;
+        let (scale, cap) = (f64::from(scale), cap.map(f64::from));
         let start = if window == 0 { 0 } else { (position + 1).saturating_sub(window) };
         // Half a unit in the last place; then what a weight below binary16's normal numbers may be off by.
         let (unit, tiny) = match dtype {
@@ -432,13 +444,12 @@ impl Cache {
         for head in 0..heads {
             let at = |position: usize| self.at(slot, head / (heads / kv_heads), position);
             let query = &qkv[row * (heads + 2 * kv_heads) * head_dim + head * head_dim..][..head_dim];
-            let scale = 1.0 / (head_dim as f64).sqrt();
             let mut weights = Vec::new();
             let mut magnitude = 0.0_f64;
             for position in start..=position {
                 let products = query.iter().zip(&self.keys[at(position)..]).map(|(q, k)| f64::from(*q) * f64::from(*k));
                 let (sum, absolute) = products.fold((0.0, 0.0), |(sum, absolute), x| (sum + x, absolute + x.abs()));
-                weights.push(sum * scale);
+                weights.push(cap.map_or(sum * scale, |cap| cap * (sum * scale / cap).tanh()));
                 magnitude = magnitude.max(absolute * scale);
             }
             let highest = weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);

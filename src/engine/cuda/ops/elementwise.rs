@@ -73,13 +73,17 @@ impl Elementwise {
     pub(crate) fn load(device: &Device, config: &ModelConfig, element: ElementType) -> Result<Self, EngineError> {
         let module = Module::load(device, SOURCE, &options(config, element))?;
         let kernel = |name| module.kernel(name, 0);
-        let gated = config.activation == Activation::SiluGated;
         Ok(Self {
             embed: kernel("embed")?,
             norm: kernel("norm_rows")?,
             gather_rows: kernel("gather_rows")?,
             rope_and_store_kv: kernel("rope_and_store_kv")?,
-            activate: kernel(if gated { "silu_gated" } else { "relu" })?,
+            activate: kernel(match config.activation {
+                Activation::SiluGated => "silu_gated",
+                Activation::GeluTanhGated => "gelu_gated",
+                Activation::Relu => "relu",
+                Activation::Gelu | Activation::GeluTanh => "gelu",
+            })?,
             cast: kernel("cast")?,
             element,
             hidden: config.hidden,
@@ -219,7 +223,12 @@ fn options(config: &ModelConfig, element: ElementType) -> Options {
         PositionKind::Rotary { .. } => (1, -1),
         PositionKind::Learned { offset } => (0, offset as i32),
     };
-    Options::default()
+    let gelu = match config.activation {
+        Activation::SiluGated | Activation::Relu => 0,
+        Activation::Gelu => 1,
+        Activation::GeluTanh | Activation::GeluTanhGated => 2,
+    };
+    let options = Options::default()
         .with("ELEMENT", element.code())
         .with("PACK", pack(config, element))
         .with("HIDDEN", config.hidden)
@@ -231,6 +240,8 @@ fn options(config: &ModelConfig, element: ElementType) -> Options {
         .with("LAYER_NORM", u8::from(config.norm == NormKind::Layer))
         .with("ROTARY", rotary)
         .with("POSITION_OFFSET", offset)
+        .with("GELU", gelu);
+    if config.features.zero_centred_norms { options.with("ZERO_CENTRED_NORMS", 1) } else { options }
 }
 
 #[cfg(test)]

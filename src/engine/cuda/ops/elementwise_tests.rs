@@ -3,15 +3,24 @@
 use super::*;
 use crate::cuda::buffer::Buffer;
 use crate::cuda::testing::{CONFIGS, Guarded, assert_close, compiles, gpu, read, rounded, upload, values};
-use crate::model::Rotary;
+use crate::model::{Features, Rotary};
 
 const ELEMENTS: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Bf16];
 
-/// Every family at odd numbers of rows, in every element type.
+/// Shapes of real families, and every activation and kind of norm that these do not have.
+fn configs() -> Vec<ModelConfig> {
+    let mut all: Vec<ModelConfig> = CONFIGS.into_iter().map(|config| config()).collect();
+    for activation in [Activation::GeluTanhGated, Activation::Gelu, Activation::GeluTanh] {
+        let features = Features { zero_centred_norms: true, ..Features::default() };
+        all.push(ModelConfig { activation, features, ..all[0].clone() });
+    }
+    all
+}
+
+/// At odd numbers of rows, in every element type.
 fn everywhere(test: impl Fn(&Device, &ModelConfig, ElementType, &Elementwise, usize)) {
     let Some(device) = gpu() else { return };
-    for config in CONFIGS {
-        let config = config();
+    for config in configs() {
         for element in ELEMENTS {
             let kernels = Elementwise::load(&device, &config, element).unwrap();
             for rows in [1, 7, 130] {
@@ -23,8 +32,8 @@ fn everywhere(test: impl Fn(&Device, &ModelConfig, ElementType, &Elementwise, us
 
 #[test]
 fn kernels_compile_without_a_gpu() {
-    let both = |config: fn() -> ModelConfig| ELEMENTS.map(|element| (SOURCE, options(&config(), element)));
-    compiles(CONFIGS.into_iter().flat_map(both));
+    let every = |config: ModelConfig| ELEMENTS.map(|element| (SOURCE, options(&config, element)));
+    compiles(configs().into_iter().flat_map(every));
 }
 
 #[test]
@@ -49,7 +58,9 @@ fn norms_match_binary64() {
             let square = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
             let scale = 1.0 / (square + f64::from(1e-5_f32)).sqrt();
             let bias = |i: usize| if layer { f64::from(bias[i]) } else { 0.0 };
-            expected.extend((0..n).map(|i| (row[i] - mean) * scale * f64::from(weight[i]) + bias(i)));
+            let centre = if config.features.zero_centred_norms { 1.0 } else { 0.0 };
+            let weight = |i: usize| centre + f64::from(weight[i]);
+            expected.extend((0..n).map(|i| (row[i] - mean) * scale * weight(i) + bias(i)));
         }
         assert_close("norm", &read(device, &y, rows * n, element), &expected, element, n);
     });
@@ -80,7 +91,7 @@ fn gathered_rows_are_copies() {
 fn activations_match_binary64() {
     everywhere(|device, config, element, kernels, rows| {
         let n = config.intermediate;
-        let gated = config.activation == Activation::SiluGated;
+        let gated = config.activation.is_gated();
         let x = rounded(&values(rows * n * if gated { 2 } else { 1 }, 4), element);
         let on_device = upload(device, &x, element);
         let y = Guarded::new(device, rows * n * element.bytes());
@@ -88,12 +99,21 @@ fn activations_match_binary64() {
         let expected: Vec<f64> = (0..rows * n)
             .map(|i| {
                 let (row, at) = (i / n, i % n);
-                if gated {
-                    let (gate, up) = (f64::from(x[row * 2 * n + at]), f64::from(x[row * 2 * n + n + at]));
-                    gate / (1.0 + (-gate).exp()) * up
+                let (gate, up) = if gated {
+                    (f64::from(x[row * 2 * n + at]), f64::from(x[row * 2 * n + n + at]))
                 } else {
-                    f64::from(x[i]).max(0.0)
-                }
+                    (f64::from(x[i]), 1.0)
+                };
+                let function = match config.activation {
+                    Activation::SiluGated => gate / (1.0 + (-gate).exp()),
+                    Activation::Relu => gate.max(0.0),
+                    Activation::Gelu => 0.5 * gate * (1.0 + libm::erf(gate / 2.0_f64.sqrt())),
+                    Activation::GeluTanh | Activation::GeluTanhGated => {
+                        let inner = (2.0 / std::f64::consts::PI).sqrt() * (gate + 0.044_715 * gate * gate * gate);
+                        0.5 * gate * (1.0 + libm::tanh(inner))
+                    }
+                };
+                function * up
             })
             .collect();
         assert_close("activation", &read(device, &y, rows * n, element), &expected, element, 4);

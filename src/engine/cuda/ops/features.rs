@@ -8,7 +8,7 @@ use crate::cuda::compile::{Options, Source};
 use crate::cuda::device::Device;
 use crate::cuda::element::ElementType;
 use crate::cuda::kernel::{Grid, Kernel, Module};
-use crate::model::{Activation, ModelConfig, QueryKeyNorm};
+use crate::model::{ModelConfig, QueryKeyNorm};
 
 const SOURCE: Source = Source { name: "features", text: include_str!("../kernels/features.cu") };
 
@@ -25,8 +25,7 @@ pub(crate) struct FeatureKernels {
     /// For all others, where a part of each head is rotated.
     rope_and_store_kv: Option<Kernel>,
     add_rows: Option<Kernel>,
-    gelu: Option<Kernel>,
-    divide_logits: Option<Kernel>,
+    finish_logits: Option<Kernel>,
 }
 
 /// Whether what attention and MLP put out is not added as it is.
@@ -34,15 +33,11 @@ pub(crate) fn adds_changed_rows(config: &ModelConfig) -> bool {
     config.features.has_norms_after() || config.features.residual_scale.is_some()
 }
 
-fn has_plain_gelu(config: &ModelConfig) -> bool {
-    matches!(config.activation, Activation::Gelu | Activation::GeluTanh)
-}
-
 impl FeatureKernels {
     /// Compiles or finds the kernels.
     pub(crate) fn load(device: &Device, config: &ModelConfig, element: ElementType) -> Result<Self, EngineError> {
         let features = &config.features;
-        if features.is_plain() && !has_plain_gelu(config) {
+        if features.is_plain() {
             return Ok(Self::default());
         }
         let module = Module::load(device, SOURCE, &options(config, element))?;
@@ -53,8 +48,7 @@ impl FeatureKernels {
             store_kv: kernel(features.layers.iter().any(|kind| !kind.rotated), "store_kv")?,
             rope_and_store_kv: kernel(features.rotated_elements.is_some(), "rope_and_store_kv")?,
             add_rows: kernel(adds_changed_rows(config), "add_rows")?,
-            gelu: kernel(has_plain_gelu(config), "gelu")?,
-            divide_logits: kernel(features.logits_divisor.is_some(), "divide_logits")?,
+            finish_logits: kernel(features.logits_divisor.is_some() || features.logits_cap.is_some(), "finish_logits")?,
         })
     }
 
@@ -114,28 +108,14 @@ impl FeatureKernels {
         kernel.launch(device, Grid { overlaps, ..Grid::line(rows, THREADS) }, &arguments)
     }
 
-    /// y = gelu(x) of `count` elements. Whether the model has it.
-    pub(crate) fn gelu(
-        &self,
-        device: &Device,
-        (count, overlaps): (usize, bool),
-        x: u64,
-        y: u64,
-    ) -> Result<bool, EngineError> {
-        let Some(kernel) = &self.gelu else { return Ok(false) };
-        let grid = Grid { overlaps, ..Grid::line(count.div_ceil(THREADS), THREADS) };
-        kernel.launch(device, grid, &[x.into(), count.into(), y.into()])?;
-        Ok(true)
-    }
-
-    /// `count` logits f32, divided in place.
-    pub(crate) fn divide_logits(
+    /// `count` logits f32, divided and capped in place.
+    pub(crate) fn finish_logits(
         &self,
         device: &Device,
         (count, overlaps): (usize, bool),
         logits: u64,
     ) -> Result<(), EngineError> {
-        let Some(kernel) = &self.divide_logits else { return Ok(()) };
+        let Some(kernel) = &self.finish_logits else { return Ok(()) };
         let grid = Grid { overlaps, ..Grid::line(count.div_ceil(THREADS), THREADS) };
         kernel.launch(device, grid, &[logits.into(), (count as u64).into()])
     }
@@ -144,7 +124,7 @@ impl FeatureKernels {
 fn options(config: &ModelConfig, element: ElementType) -> Options {
     let features = &config.features;
     let number = |factor: Option<f64>| format!("{:?}f", factor.unwrap_or(1.0) as f32);
-    Options::default()
+    let mut options = Options::default()
         .with("ELEMENT", element.code())
         .with("HIDDEN", config.hidden)
         .with("HEADS", config.heads)
@@ -161,10 +141,16 @@ fn options(config: &ModelConfig, element: ElementType) -> Options {
             },
         )
         .with("NORM_AFTER", u8::from(features.has_norms_after()))
-        .with("GELU", if config.activation == Activation::GeluTanh { 2 } else { 1 })
         .with("EMBEDDING_SCALE", number(features.embedding_scale))
         .with("RESIDUAL_SCALE", number(features.residual_scale))
-        .with("LOGITS_DIVISOR", number(features.logits_divisor))
+        .with("LOGITS_DIVISOR", number(features.logits_divisor));
+    if features.logits_cap.is_some() {
+        options = options.with("LOGITS_CAP", number(features.logits_cap));
+    }
+    if features.zero_centred_norms {
+        options = options.with("ZERO_CENTRED_NORMS", 1);
+    }
+    options
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::model::{Family, Features, LayerKind, NormPlaces, Rotary};
 
 const ELEMENTS: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Bf16];
 
-/// Every feature that there is a kernel for: norms over heads and over rows, parts of heads, both kinds of gelu.
+/// Every feature that there is a kernel for: norms over heads and over rows, weights around one and around zero, parts of heads, a cap.
 fn configs() -> [ModelConfig; 2] {
     let example = ModelConfig::example(Family::Llama).unwrap();
     let unrotated = LayerKind { rotated: false, ..LayerKind::USUAL };
@@ -23,11 +23,15 @@ fn configs() -> [ModelConfig; 2] {
     };
     let sizes =
         ModelConfig { vocabulary: 515, hidden: 328, intermediate: 515, heads: 6, kv_heads: 2, head_dim: 80, ..example };
-    let of_heads = Features { norms: NormPlaces::Before, query_key_norm: Some(QueryKeyNorm::Head), ..features.clone() };
-    [
-        ModelConfig { features, activation: Activation::Gelu, ..sizes.clone() },
-        ModelConfig { features: of_heads, activation: Activation::GeluTanh, ..sizes },
-    ]
+    let of_heads = Features {
+        norms: NormPlaces::Both,
+        query_key_norm: Some(QueryKeyNorm::Head),
+        zero_centred_norms: true,
+        residual_scale: None,
+        logits_cap: Some(0.5),
+        ..features.clone()
+    };
+    [ModelConfig { features, ..sizes.clone() }, ModelConfig { features: of_heads, ..sizes }]
 }
 
 fn everywhere(test: impl Fn(&Device, &ModelConfig, ElementType, &FeatureKernels, usize)) {
@@ -53,14 +57,15 @@ fn a_plain_model_needs_none() {
     let Some(device) = gpu() else { return };
     let kernels =
         FeatureKernels::load(&device, &ModelConfig::example(Family::Llama).unwrap(), ElementType::F16).unwrap();
-    assert!(kernels.norm_queries_keys.is_none() && kernels.add_rows.is_none() && kernels.gelu.is_none());
+    assert!(kernels.norm_queries_keys.is_none() && kernels.add_rows.is_none() && kernels.finish_logits.is_none());
 }
 
-/// x / √(mean(x²) + ε) · weight, in binary64.
-fn normed(x: &[f32], weight: &[f32]) -> Vec<f64> {
+/// x / √(mean(x²) + ε) · weight, in binary64; weights lie around zero where the model's do.
+fn normed(config: &ModelConfig, x: &[f32], weight: &[f32]) -> Vec<f64> {
+    let centre = if config.features.zero_centred_norms { 1.0 } else { 0.0 };
     let square = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / x.len() as f64;
     let scale = 1.0 / (square + f64::from(1e-5_f32)).sqrt();
-    x.iter().zip(weight).map(|(x, weight)| f64::from(*x) * scale * f64::from(*weight)).collect()
+    x.iter().zip(weight).map(|(x, weight)| f64::from(*x) * scale * (centre + f64::from(*weight))).collect()
 }
 
 fn norm(weight: &Buffer) -> NormWeights {
@@ -82,8 +87,9 @@ fn norms_of_queries_and_keys_match_binary64() {
         kernels.norm_queries_keys(device, (rows, rows == 7), qkv.pointer(), Some(&norms)).unwrap();
         let mut expected = Vec::new();
         for row in x.chunks(width) {
-            expected.extend(row[..queries].chunks(of_queries).flat_map(|head| normed(head, &weights[0])));
-            expected.extend(row[queries..queries + keys].chunks(of_keys).flat_map(|head| normed(head, &weights[1])));
+            expected.extend(row[..queries].chunks(of_queries).flat_map(|head| normed(config, head, &weights[0])));
+            let heads = row[queries..queries + keys].chunks(of_keys);
+            expected.extend(heads.flat_map(|head| normed(config, head, &weights[1])));
             expected.extend(row[queries + keys..].iter().map(|value| f64::from(*value)));
         }
         assert_close("norms", &read(device, &qkv, rows * width, element), &expected, element, of_queries);
@@ -105,21 +111,22 @@ fn rows_are_added_as_binary64_adds_them() {
         let once = |value: f64| f64::from(rounded(&[value as f32], element)[0]);
         let added = y
             .chunks(n)
-            .flat_map(|y| if after { normed(y, &weight) } else { y.iter().map(|y| f64::from(*y)).collect() });
+            .flat_map(|y| if after { normed(config, y, &weight) } else { y.iter().map(|y| f64::from(*y)).collect() });
         // Each step is stored: the terms' own roundings are those of the sum's terms, not of the sum.
-        let scale = f64::from(0.22_f32);
+        let scale = f64::from(config.features.residual_scale.unwrap_or(1.0) as f32);
         let expected: Vec<f64> = x.iter().zip(added).map(|(x, y)| f64::from(*x) + once(once(y) * scale)).collect();
         let found = read(device, &to, rows * n, element);
         let unit = if element == ElementType::Bf16 { 2.0_f64.powi(-8) } else { 2.0_f64.powi(-11) };
-        for ((found, expected), y) in found.iter().zip(&expected).zip(&y) {
-            let allowed = unit * (expected.abs() + f64::from(y.abs()) * 0.22 * 4.0) + 1e-5;
+        for ((found, expected), x) in found.iter().zip(&expected).zip(&x) {
+            let added = (expected - f64::from(*x)).abs();
+            let allowed = unit * (expected.abs() + 3.0 * added) + 1e-5;
             assert!((f64::from(*found) - expected).abs() <= allowed, "{found} instead of {expected}");
         }
     });
 }
 
 #[test]
-fn scales_and_gelu_match_binary64() {
+fn scales_and_caps_match_binary64() {
     everywhere(|device, config, element, kernels, rows| {
         let n = config.hidden;
         let x = rounded(&values(rows * n, 7), element);
@@ -128,23 +135,12 @@ fn scales_and_gelu_match_binary64() {
         let expected: Vec<f64> = x.iter().map(|x| f64::from(*x) * 12.0).collect();
         assert_close("embeddings", &read(device, &on_device, rows * n, element), &expected, element, 1);
 
-        let y = Guarded::new(device, rows * n * element.bytes());
-        let input = upload(device, &x, element);
-        assert!(kernels.gelu(device, (rows * n, rows == 7), input.pointer(), y.pointer()).unwrap());
-        let gelu = |x: f64| match config.activation {
-            Activation::GeluTanh => {
-                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
-                0.5 * x * (1.0 + libm::tanh(inner))
-            }
-            _ => 0.5 * x * (1.0 + libm::erf(x / 2.0_f64.sqrt())),
-        };
-        let expected: Vec<f64> = x.iter().map(|x| gelu(f64::from(*x))).collect();
-        assert_close("gelu", &read(device, &y, rows * n, element), &expected, element, 4);
-
         let logits = Guarded::of(device, &values(rows * 515, 8), ElementType::F32);
-        kernels.divide_logits(device, (rows * 515, false), logits.pointer()).unwrap();
-        let expected: Vec<f32> = values(rows * 515, 8).iter().map(|logit| logit / 8.0).collect();
-        assert_eq!(read(device, &logits, rows * 515, ElementType::F32), expected);
+        kernels.finish_logits(device, (rows * 515, false), logits.pointer()).unwrap();
+        let divided = values(rows * 515, 8).into_iter().map(|logit| f64::from(logit) / 8.0);
+        let capped = |logit: f64| config.features.logits_cap.map_or(logit, |cap| cap * libm::tanh(logit / cap));
+        let expected: Vec<f64> = divided.map(capped).collect();
+        assert_close("logits", &read(device, &logits, rows * 515, ElementType::F32), &expected, ElementType::F32, 1);
     });
 }
 

@@ -433,6 +433,9 @@ fn logits_match_float64() {
 fn attention_matches_float64() {
     let Some(device) = gpu() else { return };
     for (dtype, (heads, kv_heads, head_dim, window)) in all_shapes() {
+        if head_dim > 128 {
+            continue; // not for this kernel
+        }
         let sliding_window = (window > 0).then_some(window);
         let sizes = ModelConfig { hidden: 64, intermediate: 64, vocabulary: 64, context_tokens: 1100, ..tiny() };
         let config = ModelConfig { heads, kv_heads, head_dim, sliding_window, ..sizes };

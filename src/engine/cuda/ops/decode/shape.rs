@@ -40,6 +40,9 @@ pub(super) struct Variant {
     pub(super) depth: usize,
 }
 
+/// Elements of a head that its attention keeps in registers at most.
+const WIDEST_HEAD: usize = 128;
+
 /// What decides constants and launches.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Shape {
@@ -63,6 +66,7 @@ pub(crate) fn supports(config: &ModelConfig, dtype: Dtype, packing: Packing, gpu
     };
     let shape = Shape::new(config, dtype, packing, gpu);
     inputs(config).iter().all(|inputs| inputs.is_multiple_of(8) && group_fits(*inputs))
+        && config.head_dim <= WIDEST_HEAD
         && config.head_dim.is_multiple_of(if dtype.arithmetic == Arithmetic::F32 { 4 } else { 16 })
         && MAX_ROWS * shape.tiles_a_row() <= COUNTERS
         && !shape.variants().is_empty()
