@@ -45,8 +45,8 @@ const fn shape(
 
 /// Families that compute more than the plain decoder, by what their config.json has beyond the sizes; the GPU engine runs them on its general
 /// path. Heads of 32, 64, 128 and 256, rotated whole, in part, in some layers, by two bases; windows in some layers; norms behind, around zero;
-/// factors; caps; every kind of gelu; fused projections.
-pub(crate) const FEATURED: [(&str, &str); 13] = [
+/// factors; caps; every kind of gelu; fused projections; experts.
+pub(crate) const FEATURED: [(&str, &str); 15] = [
     ("qwen3", r#"{"head_dim": 128, "attention_bias": true}"#),
     (
         "qwen3, yarn",
@@ -66,6 +66,16 @@ pub(crate) const FEATURED: [(&str, &str); 13] = [
         r#"{"model_type": "phi3", "head_dim": 32, "partial_rotary_factor": 0.75, "original_max_position_embeddings":
         384, "max_position_embeddings": 1536, "pad_token_id": 0, "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.05,
         1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 1.9, 2.1, 2.3, 2.5], "long_factor": [1.0, 1.1, 1.2, 1.4, 1.6, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0]}}"#,
+    ),
+    (
+        "qwen2_moe",
+        r#"{"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 72, "shared_expert_intermediate_size": 200,
+        "norm_topk_prob": false}"#,
+    ),
+    (
+        "qwen3_moe",
+        r#"{"head_dim": 64, "num_experts": 40, "num_experts_per_tok": 4, "moe_intermediate_size": 80, "norm_topk_prob": true,
+        "mlp_only_layers": [1]}"#,
     ),
     ("gpt2", r#"{"activation_function": "gelu_new"}"#),
     (

@@ -1,14 +1,19 @@
 //! What of a family's equations the GPU engine has kernels for.
 
 use super::ops::features::adds_changed_rows;
-use crate::EngineError;
-use crate::model::{Activation, ModelConfig};
+use crate::model::{Activation, Layout, ModelConfig};
+use crate::{Dtype, EngineError};
 
 /// Refuses a model that the kernels would compute wrongly.
-pub(super) fn check(config: &ModelConfig) -> Result<(), EngineError> {
+pub(super) fn check(config: &ModelConfig, dtype: Dtype) -> Result<(), EngineError> {
     let features = &config.features;
+    let packed = dtype.format.entry().layout != Layout::Dense;
+    let experts = features.experts.is_some();
+    let silu = config.activation == Activation::SiluGated;
     let missing: Vec<&str> = [
-        (features.experts.is_some(), "experts"),
+        (experts && packed, "experts in int8 or awq"),
+        (experts && !silu, "experts with another activation than SiLU"),
+        (experts && adds_changed_rows(config), "experts with norms behind them, or a residual scale"),
         (features.parallel_residual && adds_changed_rows(config), "attention and MLP side by side, changed"),
     ]
     .into_iter()
@@ -37,7 +42,9 @@ mod tests {
     fn a_family_that_no_kernel_computes_is_refused_by_name() {
         let refused_ones = [Family::Qwen2Moe, Family::Qwen3Moe];
         for family in family::ALL {
-            let refused = check(&ModelConfig::example(family).unwrap()).map_err(|error| error.to_string());
+            let config = ModelConfig::example(family).unwrap();
+            assert!(check(&config, Dtype::F16).is_ok(), "{family}");
+            let refused = check(&config, Dtype::Int8).map_err(|error| error.to_string());
             match refused {
                 Ok(()) => assert!(!refused_ones.contains(&family), "{family}"),
                 Err(error) => {
@@ -48,7 +55,7 @@ mod tests {
         }
         let features = Features { parallel_residual: true, residual_scale: Some(0.5), ..Features::default() };
         let config = ModelConfig { features, ..ModelConfig::example(Family::GptNeoX).unwrap() };
-        assert!(check(&config).unwrap_err().to_string().contains("side by side"));
+        assert!(check(&config, Dtype::F32).unwrap_err().to_string().contains("side by side"));
     }
 
     #[test]

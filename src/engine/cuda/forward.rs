@@ -4,12 +4,13 @@ use super::buffer::Pinned;
 use super::cache::Cache;
 use super::device::failed;
 use super::element::ElementType;
-use super::layer::Linear;
+use super::layer::{ExpertLayer, Linear};
 use super::matmul::{Epilogue, Gemm};
 use super::model::{Graph, Model};
 use super::ops::attention::{Attention, DecodeRows, PagedCache, cut};
 use super::ops::decode::Decode;
 use super::ops::elementwise::{NormWeights, Rows};
+use super::ops::experts::ExpertKernels;
 use super::ops::features::adds_changed_rows;
 use super::step_buffers::{CAPTURED_ROWS, StepAddresses, TILE_WORDS, padded_rows};
 use crate::EngineError;
@@ -229,6 +230,10 @@ impl Model {
                 input = self.normed((count, short && ours), x, &layer.mlp_norm, h)?;
                 ours |= input != x;
             }
+            if let (Some(experts), Some(kernels)) = (&layer.experts, &self.experts) {
+                ours = self.through_experts(kernels, experts, (count, short && ours, short), input, x)?;
+                continue;
+            }
             ours = self.mlp_up(&layer.up, (count, short && ours), input, (up, activation))?;
             let down = (&layer.down, layer.mlp_after.as_ref());
             ours = self.add_linear(down, (count, short && ours), activation, x, h)?;
@@ -259,6 +264,31 @@ impl Model {
         }
         let ours = self.linear(linear, (count, overlaps), input, scratch, Epilogue::Store)?;
         self.features.add_rows(&self.device, (count, overlaps && ours), x, scratch, norm)?;
+        Ok(true)
+    }
+
+    /// x += what h comes to in the experts that are chosen for each row, and in the shared MLP. Whether by a kernel of ours last.
+    fn through_experts(
+        &self,
+        kernels: &ExpertKernels,
+        layer: &ExpertLayer,
+        (count, overlaps, short): (usize, bool, bool),
+        h: u64,
+        x: u64,
+    ) -> Result<bool, EngineError> {
+        let device = &self.device;
+        let (mut overlaps, mut shared_gate) = (overlaps, 0);
+        if let Some((up, down, gate)) = &layer.shared {
+            let (inside, activation) = (kernels.up.pointer(), kernels.activation.pointer());
+            let ours = self.linear(up, (count, overlaps), h, inside, Epilogue::Store)?;
+            kernels.gate(device, (count, short && ours), down.inputs, inside, activation)?;
+            overlaps =
+                short && self.linear(down, (count, short), activation, kernels.shared.pointer(), Epilogue::Store)?;
+            shared_gate = *gate;
+        }
+        let ours = self.linear(&layer.router, (count, overlaps), h, kernels.scores.pointer(), Epilogue::Store)?;
+        let matrices = (&layer.up, &layer.down);
+        kernels.through(device, (count, short && ours, short), matrices, (h, shared_gate), x)?;
         Ok(true)
     }
 

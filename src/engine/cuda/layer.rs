@@ -2,6 +2,7 @@
 
 use super::ops::decode::{LinearRef, WeightsRef};
 use super::ops::elementwise::NormWeights;
+use super::ops::experts::ExpertMatrices;
 
 /// A linear layer in device memory.
 #[derive(Debug, Clone, Copy)]
@@ -17,11 +18,26 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
+    /// In a layer that has none.
+    pub(crate) const ABSENT: Self = Self { outputs: 0, inputs: 0, weights: 0, bias: 0, packed: None };
+
     /// As the fused decode kernel takes it.
     fn decode_ref(&self) -> LinearRef {
         let weights = self.packed.unwrap_or(WeightsRef::Dense(self.weights));
         LinearRef { weights, bias: (self.bias != 0).then_some(self.bias) }
     }
+}
+
+/// The experts of a layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExpertLayer {
+    /// `[experts, hidden]`.
+    pub(crate) router: Linear,
+    /// gate and up stacked, of each.
+    pub(crate) up: ExpertMatrices,
+    pub(crate) down: ExpertMatrices,
+    /// The shared MLP: gate and up stacked, down, and the address of its gate, element `[hidden]`.
+    pub(crate) shared: Option<(Linear, Linear, u64)>,
 }
 
 /// One layer of the decoder.
@@ -36,9 +52,11 @@ pub(crate) struct Layer {
     /// Behind attention.
     pub(crate) attention_after: Option<NormWeights>,
     pub(crate) mlp_norm: NormWeights,
-    /// gate and up stacked, or up alone.
+    /// gate and up stacked, or up alone; absent where there are experts.
     pub(crate) up: Linear,
     pub(crate) down: Linear,
+    /// In place of one MLP.
+    pub(crate) experts: Option<ExpertLayer>,
     /// Behind the MLP.
     pub(crate) mlp_after: Option<NormWeights>,
 }

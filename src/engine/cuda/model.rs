@@ -9,12 +9,13 @@ use super::cache::Cache;
 use super::device::Device;
 use super::element::ElementType;
 use super::features;
-use super::layer::{Layer, Linear};
+use super::layer::{ExpertLayer, Layer, Linear};
 use super::matmul::{Epilogue, Gemm, Matmul, Reduction, Trial, few};
 use super::ops::argmax::{self, Argmax};
 use super::ops::attention::Attention;
 use super::ops::decode::{self, Decode, HeadRef, LayerRef, NormRef};
 use super::ops::elementwise::{Elementwise, NormWeights};
+use super::ops::experts::ExpertKernels;
 use super::ops::features::{FeatureKernels, adds_changed_rows};
 use super::packing::packing;
 use super::step_buffers::StepBuffers;
@@ -58,6 +59,8 @@ pub(crate) struct Model {
     pub(super) element: ElementType,
     pub(super) elementwise: Elementwise,
     pub(super) features: FeatureKernels,
+    /// Where it has experts.
+    pub(super) experts: Option<ExpertKernels>,
     pub(super) attention: Attention,
     /// That of layers without the model's sliding window, where others have it.
     unwindowed: Option<Attention>,
@@ -147,7 +150,7 @@ impl Model {
         limits: StepLimits,
     ) -> Result<Self, EngineError> {
         let (config, element) = (source.config.clone(), ElementType::of(dtype.arithmetic));
-        features::check(&config)?;
+        features::check(&config, dtype)?;
         let (elementwise, ((attention, unwindowed), (argmax, matmul))) = rayon::join(
             || Elementwise::load(&device, &config, element),
             || {
@@ -191,7 +194,8 @@ impl Model {
         let head = HeadRef { norm: norm(&weights.final_norm), table: weights.head.weights };
         let decode = if fused { Some(Decode::load(&device, &config, dtype, packing, head)?) } else { None };
         let stored = |layer: &Layer| if up_epilogue == Epilogue::Store { layer.up.outputs } else { 0 };
-        let up = weights.layers.first().map_or(0, stored);
+        let up = weights.layers.iter().map(stored).max().unwrap_or(0);
+        let experts = ExpertKernels::load(&device, &config, element, limits.rows())?;
         let longest_attention = unwindowed.as_ref().unwrap_or(&attention);
         let activations = Activations::new(&device, &config, element, limits, longest_attention, up)?;
         let tiles = limits.prefill_rows.div_ceil(attention.tile()) + limits.slots;
@@ -209,6 +213,7 @@ impl Model {
             element,
             elementwise,
             features: feature_kernels,
+            experts,
             attention,
             unwindowed,
             argmax,
@@ -248,7 +253,9 @@ impl Model {
 
     /// Bytes of device memory that are neither weights nor KV cache.
     pub(crate) fn workspace_bytes(&self) -> usize {
-        self.activations.bytes() + self.step_buffers.bytes() + self.decode.as_ref().map_or(0, Decode::bytes)
+        let more =
+            self.decode.as_ref().map_or(0, Decode::bytes) + self.experts.as_ref().map_or(0, ExpertKernels::bytes);
+        self.activations.bytes() + self.step_buffers.bytes() + more
     }
 
     /// Sets the KV cache of the steps to come.
@@ -292,10 +299,12 @@ fn trials<'a>(
     up_epilogue: Epilogue,
     weights: &DeviceWeights,
     activations: &'a Activations,
-) -> [Trial<'a>; 5] {
+) -> Vec<Trial<'a>> {
     let [qkv, output, up, down, head] = gemms(config, limits.rows(), up_epilogue);
-    let of_layers =
-        |linear: fn(&Layer) -> &Linear| -> Vec<Linear> { weights.layers.iter().map(|layer| *linear(layer)).collect() };
+    let of_layers = |linear: fn(&Layer) -> &Linear| -> Vec<Linear> {
+        // A layer with experts has no one MLP.
+        weights.layers.iter().map(|layer| *linear(layer)).filter(|linear| linear.weights != 0).collect()
+    };
     let logits = &activations.logits;
     let y =
         [&activations.up, &activations.qkv].into_iter().fold(logits, |a, b| if b.bytes() > a.bytes() { b } else { a });
@@ -305,13 +314,27 @@ fn trials<'a>(
         Trial { gemm: Gemm { bias, ..gemm }, gates: false, weights, y }
     };
     let gates = config.activation == Activation::SiluGated && up_epilogue == Epilogue::Store;
-    [
+    let mut trials = vec![
         trial(qkv, of_layers(|layer| &layer.qkv), y),
         trial(output, of_layers(|layer| &layer.output), y),
         Trial { gates, ..trial(up, of_layers(|layer| &layer.up), y) },
         trial(down, of_layers(|layer| &layer.down), y),
         trial(Gemm { rows: activations.logits_rows, ..head }, vec![weights.head], logits),
-    ]
+    ];
+    let of_experts = |linear: fn(&ExpertLayer) -> Option<Linear>| -> Vec<Linear> {
+        weights.layers.iter().filter_map(|layer| layer.experts.as_ref().and_then(linear)).collect()
+    };
+    let beside: [fn(&ExpertLayer) -> Option<Linear>; 3] = [
+        |experts| Some(experts.router),
+        |experts| experts.shared.map(|(up, ..)| up),
+        |experts| experts.shared.map(|(_, down, _)| down),
+    ];
+    for linears in beside.map(of_experts) {
+        let Some(Linear { outputs, inputs, .. }) = linears.first().copied() else { continue };
+        trials.push(trial(Gemm { outputs, inputs, bias: 0, epilogue: Epilogue::Store, ..qkv }, linears, y));
+    }
+    trials.retain(|trial| !trial.weights.is_empty());
+    trials
 }
 
 /// The kinds of GEMMs of the large-batch path (`forward.rs`), of so many rows, without addresses; a bias of 1 stands for one.

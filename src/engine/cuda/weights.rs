@@ -5,11 +5,14 @@ use std::ops::Range;
 use super::buffer::Buffer;
 use super::device::Device;
 use super::element::ElementType;
-use super::layer::{Layer, Linear};
+use super::layer::{ExpertLayer, Layer, Linear};
 use super::load::{Transfer, transfer};
 use super::ops::elementwise::{Elementwise, NormWeights, PositionTables};
+use super::ops::experts::ExpertMatrices;
 use super::packing::Packer;
-use crate::model::{LayerKind, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames};
+use crate::model::{
+    ExpertNames, Experts, LayerKind, ModelConfig, ModelSource, NormKind, PositionKind, Rotary, TensorNames,
+};
 use crate::{Dtype, EngineError};
 
 /// Matrices begin at multiples of this, so that every kernel may load its widest words.
@@ -175,6 +178,9 @@ impl<'a> Layout<'a> {
         let up: Vec<(&str, usize)> = names.up.iter().map(|name| (name.as_str(), intermediate)).collect();
         let (before, after) = (config.features.has_norms_before(), config.features.has_norms_after());
         let absent = NormWeights { weight: 0, bias: 0, epsilon: 0.0 };
+        let experts = config.experts_of(layer);
+        let dense = experts.is_none();
+        let of_experts = self.names.experts(layer);
         let layer = Layer {
             attention_norm: if before { self.norm(&names.attention_norm, hidden) } else { absent },
             qkv: self.linear(&[(query, q), (key, kv), (value, kv)], hidden, config.qkv_bias),
@@ -185,12 +191,44 @@ impl<'a> Layout<'a> {
             output: self.linear(&[(&names.output, hidden)], q, config.output_bias),
             attention_after: after.then(|| self.norm(&names.attention_after, hidden)),
             mlp_norm: if before { self.norm(&names.mlp_norm, hidden) } else { absent },
-            up: self.linear(&up, hidden, config.mlp_bias),
-            down: self.linear(&[(&names.down, hidden)], intermediate, config.mlp_bias),
+            up: if dense { self.linear(&up, hidden, config.mlp_bias) } else { Linear::ABSENT },
+            down: if dense {
+                self.linear(&[(&names.down, hidden)], intermediate, config.mlp_bias)
+            } else {
+                Linear::ABSENT
+            },
+            experts: experts.map(|experts| self.experts(experts, &of_experts)),
             mlp_after: after.then(|| self.norm(&names.mlp_after, hidden)),
         };
         self.of_layers.push(first..self.transfers.len());
         layer
+    }
+
+    fn experts(&mut self, experts: Experts, names: &ExpertNames) -> ExpertLayer {
+        let (hidden, inside) = (self.config.hidden, experts.intermediate);
+        let mlps: Vec<[String; 3]> = (0..experts.count).map(|expert| names.mlp(Some(expert))).collect();
+        let up: Vec<(&str, usize)> =
+            mlps.iter().flat_map(|[gate, up, _]| [(gate.as_str(), inside), (up.as_str(), inside)]).collect();
+        let down: Vec<(&str, usize)> = mlps.iter().map(|[.., down]| (down.as_str(), hidden)).collect();
+        ExpertLayer {
+            router: self.linear(&[(&names.router, experts.count)], hidden, false),
+            up: ExpertMatrices {
+                outputs: 2 * inside,
+                inputs: hidden,
+                weights: self.tensors(&up, "weight", Some(hidden)),
+            },
+            down: ExpertMatrices {
+                outputs: hidden,
+                inputs: inside,
+                weights: self.tensors(&down, "weight", Some(inside)),
+            },
+            shared: experts.shared.map(|width| {
+                let [gate, up, down] = names.mlp(None);
+                let up = self.linear(&[(&gate, width), (&up, width)], hidden, false);
+                let down = self.linear(&[(&down, hidden)], width, false);
+                (up, down, self.tensors(&[(&names.shared_gate, 1)], "weight", Some(hidden)))
+            }),
+        }
     }
 
     fn linear(&mut self, parts: &[(&str, usize)], inputs: usize, bias: bool) -> Linear {

@@ -5,6 +5,7 @@ pub(super) mod attention;
 pub(super) mod compare;
 pub(super) mod decode;
 pub(super) mod elementwise;
+pub(super) mod experts;
 pub(super) mod features;
 pub(super) mod gemm_f32;
 pub(super) mod gemm_few;
