@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use rayon::prelude::*;
+
 use super::documents::{Documents, Span};
 use super::{Reading, TextPlan};
 use crate::engine::Precision;
@@ -63,8 +65,12 @@ impl OwnAnswers {
             encoded: 0,
             cut: 0,
         };
-        for (cluster, completion) in by_cluster(run, completions, limit) {
-            reader.read(completion, cluster)?;
+        let chosen = by_cluster(run, completions, limit);
+        // Of long prompts the tokenizer takes as long as a GPU does to read them.
+        let ready: Vec<Ready> =
+            chosen.par_iter().map(|(_, completion)| reader.ready(completion)).collect::<Result<_, _>>()?;
+        for ((cluster, completion), ready) in chosen.into_iter().zip(ready) {
+            reader.read(completion, cluster, ready);
         }
         notes.extend(reader.notes());
         let is_greedy = plan.generation.is_known() && plan.generation.temperature == 0.0;
@@ -175,12 +181,23 @@ struct Reader<'a> {
     cut: usize,
 }
 
+/// A prompt and its answer.
+struct Ready {
+    prompt: Vec<u32>,
+    answer: Vec<u32>,
+    /// The answer's.
+    text: String,
+}
+
 impl Reader<'_> {
-    fn read(&mut self, completion: &StoredCompletion, cluster: usize) -> Result<(), JobError> {
-        let StoredCompletion { sample, repeat, .. } = *completion;
-        let prompt = self.prompt(completion)?;
+    fn ready(&self, completion: &StoredCompletion) -> Result<Ready, JobError> {
         let answer = self.answer(completion)?;
-        let text = self.model.tokenizer.decode(&answer)?;
+        Ok(Ready { prompt: self.prompt(completion)?, text: self.model.tokenizer.decode(&answer)?, answer })
+    }
+
+    fn read(&mut self, completion: &StoredCompletion, cluster: usize, Ready { prompt, answer, text }: Ready) {
+        let StoredCompletion { sample, repeat, .. } = *completion;
+        self.encoded += usize::from(completion.token_ids.is_none());
         let Documents { tokens, ends, spans, text: all, .. } = &mut self.documents;
         let begin = tokens.len();
         let scored = begin + prompt.len();
@@ -190,7 +207,7 @@ impl Reader<'_> {
             self.cut += 1;
         }
         if scored >= end {
-            return Ok(());
+            return;
         }
         *all += self.samples.get(&sample).map_or("", |sample| &sample.prompt);
         *all += &text;
@@ -202,7 +219,6 @@ impl Reader<'_> {
         ends.resize(end, before + text.len());
         spans.push(Span { begin, scored, end });
         self.of.push(Question { sample, repeat, cluster });
-        Ok(())
     }
 
     /// The tokens of its prompt, as the run fed them.
@@ -243,7 +259,7 @@ impl Reader<'_> {
     }
 
     /// The tokens of an answer: the run's, else those of its text.
-    fn answer(&mut self, completion: &StoredCompletion) -> Result<Vec<u32>, JobError> {
+    fn answer(&self, completion: &StoredCompletion) -> Result<Vec<u32>, JobError> {
         if let Some(ids) = &completion.token_ids {
             return Ok(ids.clone());
         }
@@ -257,7 +273,6 @@ impl Reader<'_> {
                 "give a run that an engine of ours made",
             ));
         }
-        self.encoded += 1;
         Ok(self.model.tokenizer.encode(&completion.text, false)?)
     }
 
