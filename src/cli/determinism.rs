@@ -6,14 +6,14 @@ use clap::Args;
 
 use super::endpoint::EndpointArguments;
 use super::exit::Exit;
-use super::model::ModelArguments;
-use super::output::{OutputArguments, colour, print_and_keep};
+use super::model::{MOST_BATCH, ModelArguments};
+use super::output::{OutputArguments, colour, print_and_keep, print_data};
 use super::printer::say;
 use super::session::{destination, print_failures, with_context};
 use super::values::at_least_one;
 use crate::engine::Batching;
 use crate::jobs::JobError;
-use crate::jobs::determinism::{DeterminismJob, execute};
+use crate::jobs::determinism::{DeterminismJob, execute, progress_path};
 use crate::jobs::eval::{EvalJob, SamplingOptions};
 use crate::task::{DatasetSpec, Selection, Task};
 
@@ -25,6 +25,8 @@ Examples:
   evalsuite determinism --endpoint http://localhost:8000/v1 --limit 200 \\
       --out floor.json
       the same of a server: the floor below which a difference is noise
+  evalsuite determinism --model ./model --out floor.json --resume
+      on from the last pass that was done before Ctrl-C, a failure or a full disk
   evalsuite report runs/RUN --noise floor.json
       a run whose differences are held against that floor
 
@@ -62,6 +64,10 @@ pub struct DeterminismArguments {
     /// Write the record, which `--noise` of other commands reads, to this file
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub out: Option<PathBuf>,
+    /// Go on where an interrupted or failed run with the same `--out` ended, which
+    /// keeps its passes in FILE.partial
+    #[arg(long, help_heading = "Results", requires = "out")]
+    pub resume: bool,
     #[command(flatten)]
     /// How to print the table.
     pub output: OutputArguments,
@@ -70,6 +76,12 @@ pub struct DeterminismArguments {
 /// Checks the arguments. `command` is the whole command line; `colour` is for a terminal's table.
 fn resolve(arguments: &DeterminismArguments, command: Vec<String>, colour: bool) -> Result<DeterminismJob, JobError> {
     at_least_one(&[("--limit", Some(arguments.limit)), ("--max-tokens", arguments.max_tokens)])?;
+    if arguments.limit > MOST_BATCH {
+        return Err(JobError::invalid(
+            format!("--limit {} is more than {MOST_BATCH}, and all prompts are asked at once", arguments.limit),
+            "give a smaller one",
+        ));
+    }
     let task = Task::gsm8k()?;
     // All prompts at once are one of the passes.
     let target = arguments.model.resolve(Batching::default(), Some(arguments.limit.max(32)))?;
@@ -93,7 +105,7 @@ fn resolve(arguments: &DeterminismArguments, command: Vec<String>, colour: bool)
         resume: false,
         format: arguments.output.table_format(colour)?,
     };
-    Ok(DeterminismJob { asked, out: arguments.out.clone() })
+    Ok(DeterminismJob { asked, out: arguments.out.clone(), resume: arguments.resume })
 }
 
 /// Runs the command.
@@ -101,11 +113,24 @@ pub(super) fn run(arguments: &DeterminismArguments, command: Vec<String>) -> Res
     let job = resolve(arguments, command, colour())?;
     let hub = arguments.model.start()?;
     let finished = with_context(|context| execute(&job, &hub, context))?;
-    let Some((record, report)) = &finished.results else {
-        say("interrupted: a pass is compared with the first one of the same engine, so there is nothing to report");
+    if finished.interrupted {
+        if let Some((_, report)) = &finished.results {
+            print_data(report)?;
+        }
+        say(&match job.out.as_deref().map(progress_path).filter(|path| path.exists()) {
+            Some(path) => format!(
+                "interrupted: the passes that are done are kept in {}; give the same command with --resume to go on",
+                path.display()
+            ),
+            None if job.out.is_none() => "interrupted: without --out FILE nothing is kept".to_owned(),
+            None => "interrupted before a pass was done: nothing is kept".to_owned(),
+        });
         return Ok(Exit::Interrupted);
-    };
-    print_and_keep(report, job.out.as_deref(), false, |path| record.write(path))?;
+    }
+    if let Some((record, report)) = &finished.results {
+        print_and_keep(report, job.out.as_deref(), false, |path| record.write(path))?;
+    }
     let exit = print_failures(&finished.failures);
-    Ok(if exit == Exit::Success && record.moves() { Exit::BelowMinimum } else { exit })
+    let moves = finished.results.is_some_and(|(record, _)| record.moves());
+    Ok(if exit == Exit::Success && moves { Exit::BelowMinimum } else { exit })
 }

@@ -12,7 +12,7 @@ use crate::jobs::{JobError, Target, VariantSpec};
 use crate::record::VariantName;
 
 /// More than any card has memory for; sizes that are computed from it stay far below what an integer holds.
-const MOST_BATCH: usize = 65_536;
+pub(super) const MOST_BATCH: usize = 65_536;
 
 /// `--dtype none`: the model itself is no column.
 pub(in crate::cli) const NO_DTYPE: &str = "none";

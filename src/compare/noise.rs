@@ -52,7 +52,9 @@ impl NoiseFloors {
 
     /// The larger floor of those that it has of these variants.
     fn of(&self, variants: &[&str]) -> Option<Proportion> {
-        let is_one = |one: &&VariantFloor| one.failure.is_none() && variants.contains(&one.variant.as_str());
+        let is_one = |one: &&VariantFloor| {
+            one.failure.is_none() && self.record.is_whole(one) && variants.contains(&one.variant.as_str())
+        };
         let floors = self.record.variants.iter().filter(is_one).filter_map(|one| Some(one.floor?.flips));
         floors.max_by(|one, other| one.high.total_cmp(&other.high))
     }

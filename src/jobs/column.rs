@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
@@ -221,29 +222,8 @@ fn begin_session(
     engine: &EngineInfo,
 ) -> Result<(Vec<Session>, Session), JobError> {
     let sessions = folder.sessions(variant)?;
-    // What a run does not note, as those of earlier versions, cannot differ.
-    let differs = |first: &EngineInfo| {
-        (&first.name, &first.version) != (&engine.name, &engine.version)
-            || first.arithmetic.is_some() && first.arithmetic != engine.arithmetic
-    };
-    if let Some(first) = sessions.first().map(|session| &session.engine).filter(|first| differs(first)) {
-        let in_words = |info: &EngineInfo| {
-            let on = info.arithmetic.as_ref().map(|what| format!(" on {what}")).unwrap_or_default();
-            format!("{} {}{on}", info.name, info.version)
-        };
-        return Err(RecordError::invalid(
-            format!(
-                "the {variant} run in {} was begun by the engine {} and would go on with {}",
-                folder.path().display(),
-                in_words(first),
-                in_words(engine)
-            ),
-            format!(
-                "give `--engine {}` on such a machine, or leave `--resume` out for a new run: one run is one arithmetic",
-                first.name
-            ),
-        )
-        .into());
+    if let Some(first) = sessions.first() {
+        same_engine(folder.path(), variant, &first.engine, engine)?;
     }
     let begun = Session {
         started: utc_now(),
@@ -259,6 +239,37 @@ fn begin_session(
     };
     folder.write_sessions(variant, &[&sessions[..], std::slice::from_ref(&begun)].concat())?;
     Ok((sessions, begun))
+}
+
+/// Refuses to go on with what another engine began at `place`.
+pub(super) fn same_engine(
+    place: &Path,
+    variant: &VariantName,
+    first: &EngineInfo,
+    engine: &EngineInfo,
+) -> Result<(), RecordError> {
+    // What a run does not note, as those of earlier versions, cannot differ.
+    let differs = (&first.name, &first.version) != (&engine.name, &engine.version)
+        || first.arithmetic.is_some() && first.arithmetic != engine.arithmetic;
+    if !differs {
+        return Ok(());
+    }
+    let in_words = |info: &EngineInfo| {
+        let on = info.arithmetic.as_ref().map(|what| format!(" on {what}")).unwrap_or_default();
+        format!("{} {}{on}", info.name, info.version)
+    };
+    Err(RecordError::invalid(
+        format!(
+            "the {variant} run in {} was begun by the engine {} and would go on with {}",
+            place.display(),
+            in_words(first),
+            in_words(engine)
+        ),
+        format!(
+            "give `--engine {}` on such a machine, or leave `--resume` out for a new run: one run is one arithmetic",
+            first.name
+        ),
+    ))
 }
 
 /// One engine's way through the missing completions.

@@ -44,7 +44,7 @@ pub use estimate::{Estimate, Exponential, correlation, quantile};
 pub use extract::{Answer, Extraction, Reference, Rule, RuleError, Take, score};
 pub use metrics::normalize;
 pub use noninferiority::paired_score_interval;
-pub use ratio::{Ratio, paired_cost_ratio, paired_ratio};
+pub use ratio::{Ratio, clustered_ratio, paired_cost_ratio, paired_ratio};
 pub use repeats::{PassAt, Repeats, Vote, repeats};
 pub use repetition::has_loop;
 pub use sequential::{SEQUENTIAL_ERROR, Sequential, Shown};

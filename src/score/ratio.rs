@@ -1,5 +1,7 @@
 //! The ratio of two means on the same questions, with its interval.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The 97.5 % quantile of the standard normal distribution.
@@ -31,6 +33,17 @@ pub fn paired_ratio(pairs: &[(f64, f64)]) -> Option<Ratio> {
     let squares: f64 = pairs.iter().map(|(reference, other)| (other - value * reference).powi(2)).sum();
     let half = Z * (squares / (n - 1.0) / n).sqrt() / (reference / n);
     Some(Ratio { value, low: value - half, high: value + half })
+}
+
+/// [`paired_ratio`] of amounts (of the reference, of the other) with their keys: those of one key are one pair.
+pub fn clustered_ratio<K: Ord>(amounts: impl IntoIterator<Item = (K, [f64; 2])>) -> Option<Ratio> {
+    let mut sums: BTreeMap<K, (f64, f64)> = BTreeMap::new();
+    for (key, [reference, other]) in amounts {
+        let (all_of_reference, all_of_other) = sums.entry(key).or_default();
+        *all_of_reference += reference;
+        *all_of_other += other;
+    }
+    paired_ratio(&sums.into_values().collect::<Vec<_>>())
 }
 
 /// What a success costs in one series, over what it costs in another, of the same units: each is (cost and successes of the reference,
@@ -70,6 +83,13 @@ mod tests {
         assert!((ratio.high - ratio.value - 1.959_963_984_540_054 * 0.05).abs() < 1e-12, "{ratio:?}");
         assert_eq!(paired_ratio(&[(10.0, 10.0)]), None);
         assert_eq!(paired_ratio(&[(0.0, 1.0), (0.0, 2.0)]), None);
+    }
+
+    #[test]
+    fn amounts_of_one_key_are_one_pair() {
+        let amounts = [("b", [4.0, 5.0]), ("a", [10.0, 10.0]), ("c", [30.0, 32.0]), ("b", [16.0, 19.0])];
+        assert_eq!(clustered_ratio(amounts), paired_ratio(&[(10.0, 10.0), (20.0, 24.0), (30.0, 32.0)]));
+        assert_eq!(clustered_ratio([(1, [3.0, 1.0]), (1, [2.0, 2.0])]), None, "one pair");
     }
 
     #[test]

@@ -2,23 +2,17 @@
 //! floor beside the differences of runs.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use evalsuite::compare::NoiseFloors;
 use evalsuite::jobs::eval::StoredRun;
 use serde_json::{Value, json};
 
-use crate::mock_server::{Asked, MockServer, Step, json as answer_json, models, whole};
-use crate::program::{evalsuite, mistake, text};
-
-fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = evalsuite().current_dir(folder).args(arguments).output().unwrap();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
-
-fn flowing(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
+use crate::mock_server::{MockServer, chat, models, row_of, whole, write_rows};
+use crate::program::{evalsuite, flowing, mistake, run, text};
 
 fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
@@ -52,13 +46,13 @@ fn an_engine_of_ours_moves_nothing_and_says_so() {
         }
     }
     let record = read(&folder.join("floor.json"));
-    let arms = record["variants"][1]["arms"].as_array().unwrap();
-    let passes: Vec<(u64, bool)> =
-        arms.iter().map(|arm| (arm["batch"].as_u64().unwrap(), arm["shuffled"].as_bool().unwrap())).collect();
-    assert_eq!(passes, [(1, true), (8, false), (8, true), (9, false), (9, true)]);
-    for arm in arms {
+    let passes = record["variants"][1]["passes"].as_array().unwrap();
+    let kinds: Vec<(u64, bool)> =
+        passes.iter().map(|pass| (pass["batch"].as_u64().unwrap(), pass["shuffled"].as_bool().unwrap())).collect();
+    assert_eq!(kinds, [(1, true), (8, false), (8, true), (9, false), (9, true)]);
+    for pass in passes {
         assert_eq!(
-            (&arm["moved"], &arm["answers"], &arm["tokens_moved"]["value"]),
+            (&pass["moved"], &pass["answers"], &pass["tokens_moved"]["value"]),
             (&json!([]), &json!(9), &json!(0.0))
         );
     }
@@ -89,6 +83,10 @@ fn mistakes_about_floors_are_named() {
     };
     assert!(refused("determinism --limit 1").contains("one prompt has no batch"));
     assert!(refused("determinism --limit 0").contains("--limit 0"));
+    // Once the message named `--batch`, which nobody had given.
+    let told = refused("determinism --limit 70000");
+    assert!(told.contains("--limit 70000 is more than 65536") && !told.contains("--batch"), "{told}");
+    assert!(refused("determinism --out floor.json --resume").contains("floor.json.partial is not there"));
     assert!(refused("determinism --out there/floor.json").contains("there is no folder there"));
     assert!(refused("gsm8k --noise floor.json").contains("--noise is of no use without --baseline"));
     let made = evalsuite()
@@ -101,42 +99,151 @@ fn mistakes_about_floors_are_named() {
 }
 
 const ROWS: usize = 9;
-/// How many rows a server answers otherwise from now on.
-static WRONG: AtomicUsize = AtomicUsize::new(0);
-static ASKED: AtomicUsize = AtomicUsize::new(0);
 
-/// Right the first time that it is asked all rows; from then on wrong on rows 3 and 5, or on the first `WRONG` rows.
-fn unsteady(asked: &Asked) -> Vec<Step> {
-    match asked.route.as_str() {
+/// A server that answers a row of [`ROWS`], after so many answers before, wrongly or not; where `answer` says neither it refuses.
+fn server(answer: impl Fn(usize, usize) -> Option<bool> + Send + Sync + 'static) -> MockServer {
+    let answered = AtomicUsize::new(0);
+    MockServer::start(move |asked| match asked.route.as_str() {
         "GET /v1/models" => models("m"),
-        "POST /v1/chat/completions" => {
-            let before = ASKED.fetch_add(1, Ordering::Relaxed);
-            let row =
-                (0..ROWS).find(|row| asked.body["messages"].to_string().contains(&format!("Row {row}?"))).unwrap();
-            let is_wrong = match WRONG.load(Ordering::Relaxed) {
-                0 => before >= ROWS && [3, 5].contains(&row),
-                wrong => row < wrong,
-            };
-            let value = if is_wrong { 8 } else { 7 };
-            answer_json(
-                200,
-                &json!({
-                    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": format!("#### {value}")}}],
-                    "usage": {"prompt_tokens": 9, "completion_tokens": 3},
-                }),
-            )
-        }
+        "POST /v1/chat/completions" => match answer(row_of(asked, ROWS), answered.load(Ordering::Relaxed)) {
+            Some(is_wrong) => {
+                answered.fetch_add(1, Ordering::Relaxed);
+                chat(if is_wrong { "#### 8" } else { "#### 7" })
+            }
+            None => whole(401, "text/plain", "", "no longer"),
+        },
         _ => whole(404, "text/plain", "", "no such route"),
+    })
+}
+
+#[test]
+fn what_a_dead_server_left_undone_is_gone_on_with() {
+    let is_dead = Arc::new(AtomicBool::new(true));
+    let dead = Arc::clone(&is_dead);
+    // Row 4 is wrong in the third pass, row 2 in the fifth; the server dies behind the third.
+    let server = server(move |row, before| {
+        let pass = before / ROWS;
+        (pass < 3 || !dead.load(Ordering::Relaxed)).then_some((pass, row) == (2, 4) || (pass, row) == (4, 2))
+    });
+    let (address, scratch) = (server.address(), tempfile::tempdir().unwrap());
+    let folder = scratch.path();
+    write_rows(folder, ROWS);
+    let asking =
+        ["determinism", "--endpoint", &address, "--no-stream", "--dataset", "rows.jsonl", "--out", "floor.json"];
+    let (code, table, said) = run(folder, &asking);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(table.contains("did not finish") && said.contains("401"), "{table}{said}");
+    let kept = read(&folder.join("floor.json.partial"));
+    assert_eq!((&kept["complete"], kept["variants"][0]["first"].as_array().unwrap().len()), (&json!(false), ROWS));
+    assert_eq!(kept["variants"][0]["passes"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        server.asked("POST /v1/chat/completions").iter().filter(|asked| asked.before < 3 * ROWS).count(),
+        3 * ROWS
+    );
+
+    // It is not begun anew over what is kept, nor gone on with by another command.
+    let refused =
+        |more: &[&str]| mistake(&evalsuite().current_dir(folder).args([&asking[..], more].concat()).output().unwrap());
+    assert!(refused(&[]).contains("floor.json.partial holds the passes of a run that did not finish"));
+    let told = refused(&["--resume", "--max-tokens", "9"]);
+    assert!(told.contains("cannot be resumed by this command") && told.contains("max_tokens"), "{told}");
+
+    is_dead.store(false, Ordering::Relaxed);
+    let before = server.asked("POST /v1/chat/completions").len();
+    let (code, table, said) = run(folder, &[&asking[..], &["--resume"]].concat());
+    assert_eq!(code, Some(1), "{table}{said}");
+    assert_eq!(
+        server.asked("POST /v1/chat/completions").len() - before,
+        3 * ROWS,
+        "the passes that were missing alone"
+    );
+    assert!(!folder.join("floor.json.partial").exists());
+    let record = read(&folder.join("floor.json"));
+    assert_eq!(record["complete"], json!(true));
+    assert!(record["variants"][0]["first"].is_null(), "nothing will be held against it any more");
+    assert!(flowing(&table).contains("moved in any pass, by row: endpoint: 2, 4"), "{table}");
+    let moved: Vec<usize> = record["variants"][0]["passes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pass| pass["moved"].as_array().unwrap().len())
+        .collect();
+    assert_eq!(moved, [0, 1, 0, 1, 0]);
+    assert!(record["notes"].to_string().contains("more than one process"));
+}
+
+#[test]
+fn what_was_done_before_ctrl_c_is_kept_and_gone_on_with() {
+    let server = server(|row, before| {
+        std::thread::sleep(Duration::from_millis(25));
+        Some(before >= ROWS && row == 6)
+    });
+    let (address, scratch) = (server.address(), tempfile::tempdir().unwrap());
+    let folder = scratch.path();
+    write_rows(folder, ROWS);
+    let asking =
+        ["determinism", "--endpoint", &address, "--no-stream", "--dataset", "rows.jsonl", "--out", "floor.json"];
+    let child =
+        evalsuite().current_dir(folder).args(asking).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let partial = folder.join("floor.json.partial");
+    let passes = || std::fs::read(&partial).ok().map(|bytes| serde_json::from_slice::<Value>(&bytes).unwrap());
+    let has_two = |record: Value| !record["variants"][0]["passes"].as_array().unwrap().is_empty();
+    while !passes().is_some_and(has_two) {
+        std::thread::sleep(Duration::from_millis(2));
     }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let (shown, said) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("kept in floor.json.partial") && said.contains("--resume"), "{said}");
+    assert!(flowing(&shown).contains("interrupted after 2 of 6 passes; so far the noise floor: 11.1 %"), "{shown}");
+    assert!(!folder.join("floor.json").exists());
+    // What it says of itself is said again, and it is no floor to judge by.
+    let (code, shown, _) = run(folder, &["show", "floor.json.partial"]);
+    assert!(code == Some(0) && shown.contains("interrupted after 2 of 6 passes"), "{shown}");
+    let (code, _, said) = run(
+        folder,
+        &[
+            "gsm8k",
+            "--endpoint",
+            &address,
+            "--no-stream",
+            "--dataset",
+            "rows.jsonl",
+            "--reference",
+            "endpoint",
+            "--placebo",
+            "--out",
+            "run",
+        ],
+    );
+    assert_eq!(code, Some(0), "{said}");
+    let (_, shown, _) = run(folder, &["report", "run", "--noise", "floor.json.partial"]);
+    assert!(flowing(&shown).contains("floor.json.partial holds no floor of it"), "{shown}");
+    let (code, table, said) = run(folder, &[&asking[..], &["--resume"]].concat());
+    assert_eq!(code, Some(1), "{table}{said}");
+    let record = read(&folder.join("floor.json"));
+    let moved = |pass: &Value| {
+        pass["moved"].as_array().unwrap().iter().map(|one| one["sample"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let all: Vec<Vec<u64>> = record["variants"][0]["passes"].as_array().unwrap().iter().map(moved).collect();
+    assert_eq!(all, vec![vec![6]; 5]);
 }
 
 #[test]
 fn a_server_that_moves_has_a_floor_and_gates_name_what_lies_below_it() {
-    let (server, scratch) = (MockServer::start(unsteady), tempfile::tempdir().unwrap());
+    // Right the first time that it is asked all rows; from then on wrong on rows 3 and 5, or on as many rows as `wrong` says.
+    let wrong_rows = Arc::new(AtomicUsize::new(0));
+    let rows = Arc::clone(&wrong_rows);
+    let server = server(move |row, before| {
+        Some(match rows.load(Ordering::Relaxed) {
+            0 => before >= ROWS && [3, 5].contains(&row),
+            wrong => row < wrong,
+        })
+    });
+    let scratch = tempfile::tempdir().unwrap();
     let (address, folder) = (server.address(), scratch.path());
-    let rows: Vec<String> =
-        (0..ROWS).map(|row| json!({"question": format!("Row {row}?"), "answer": "#### 7"}).to_string()).collect();
-    std::fs::write(folder.join("rows.jsonl"), rows.join("\n")).unwrap();
+    write_rows(folder, ROWS);
     let asking = ["--endpoint", &address, "--no-stream", "--dataset", "rows.jsonl"];
     let (code, table, said) = run(folder, &[&["determinism", "--out", "floor.json"], &asking[..]].concat());
     assert_eq!(code, Some(1), "something moved: {table}{said}");
@@ -145,15 +252,15 @@ fn a_server_that_moves_has_a_floor_and_gates_name_what_lies_below_it() {
     assert!(flowing(&table).contains(sentence), "{table}");
     assert!(flowing(&table).contains("moved in any pass, by row: endpoint: 3, 5"), "{table}");
     let record = read(&folder.join("floor.json"));
-    for arm in record["variants"][0]["arms"].as_array().unwrap() {
-        let moved: Vec<&Value> = arm["moved"].as_array().unwrap().iter().map(|one| &one["sample"]).collect();
-        assert_eq!((moved, &arm["lost"], &arm["gained"]), (vec![&json!(3), &json!(5)], &json!(2), &json!(0)));
-        assert!(arm["tokens_moved"].is_null(), "the server tells none");
+    for pass in record["variants"][0]["passes"].as_array().unwrap() {
+        let moved: Vec<&Value> = pass["moved"].as_array().unwrap().iter().map(|one| &one["sample"]).collect();
+        assert_eq!((moved, &pass["lost"], &pass["gained"]), (vec![&json!(3), &json!(5)], &json!(2), &json!(0)));
+        assert!(pass["tokens_moved"].is_null(), "the server tells none");
     }
 
     // One flip of nine is below the floor, six are above it; a gate names the first and decides neither by it.
     let wrong = |rows: usize| {
-        WRONG.store(rows, Ordering::Relaxed);
+        wrong_rows.store(rows, Ordering::Relaxed);
         let name = format!("wrong-{rows}");
         let (code, _, said) = run(folder, &[&["gsm8k", "--out", &name], &asking[..]].concat());
         assert_eq!(code, Some(0), "{said}");

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -166,4 +167,26 @@ pub(crate) fn models(id: &str) -> Vec<Step> {
         200,
         &serde_json::json!({"object": "list", "data": [{"id": id, "object": "model", "owned_by": "mock", "max_model_len": 4096}]}),
     )
+}
+
+/// A chat completion of three tokens that says this.
+pub(crate) fn chat(text: &str) -> Vec<Step> {
+    json(
+        200,
+        &serde_json::json!({
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 3},
+        }),
+    )
+}
+
+/// Writes `rows.jsonl`: so many questions, each of which names its row, whose answer is 7.
+pub(crate) fn write_rows(folder: &Path, rows: usize) {
+    let row = |row: usize| serde_json::json!({"question": format!("Row {row}?"), "answer": "#### 7"}).to_string();
+    std::fs::write(folder.join("rows.jsonl"), (0..rows).map(row).collect::<Vec<_>>().join("\n")).unwrap();
+}
+
+/// Which of so many rows of [`write_rows`] a chat asks.
+pub(crate) fn row_of(asked: &Asked, rows: usize) -> usize {
+    (0..rows).find(|row| asked.body["messages"].to_string().contains(&format!("Row {row}?"))).unwrap()
 }

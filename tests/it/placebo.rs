@@ -5,23 +5,17 @@ use std::path::Path;
 
 use evalsuite::jobs::eval::StoredRun;
 use evalsuite::record::StoredCompletion;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::mock_server::{Asked, MockServer, Step, json as answer_json, models, whole};
-use crate::program::{evalsuite, mistake, text};
+use crate::mock_server::{Asked, MockServer, Step, chat, models, row_of, whole, write_rows};
+use crate::program::{evalsuite, flowing, mistake, succeeded, text};
 
 fn run(folder: &Path, arguments: &str) -> (String, String) {
-    let output = evalsuite().current_dir(folder).args(arguments.split_whitespace()).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", text(&output.stderr));
-    (text(&output.stdout), text(&output.stderr))
+    succeeded(folder, &arguments.split_whitespace().collect::<Vec<_>>())
 }
 
 fn refused(folder: &Path, arguments: &str) -> String {
     mistake(&evalsuite().current_dir(folder).args(arguments.split_whitespace()).output().unwrap())
-}
-
-fn flowing(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn column<'a>(run: &'a StoredRun, name: &str) -> &'a [StoredCompletion] {
@@ -123,13 +117,7 @@ const ROWS: usize = 16;
 fn answer(asked: &Asked) -> Vec<Step> {
     match asked.route.as_str() {
         "GET /v1/models" => models("m"),
-        "POST /v1/chat/completions" => answer_json(
-            200,
-            &json!({
-                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "#### 7"}}],
-                "usage": {"prompt_tokens": 9, "completion_tokens": 3},
-            }),
-        ),
+        "POST /v1/chat/completions" => chat("#### 7"),
         _ => whole(404, "text/plain", "", "no such route"),
     }
 }
@@ -138,18 +126,13 @@ fn answer(asked: &Asked) -> Vec<Step> {
 fn an_endpoint_s_placebo_is_another_batch_in_another_order() {
     let (server, world) = (MockServer::start(answer), tempfile::tempdir().unwrap());
     let folder = world.path();
-    let rows: Vec<String> =
-        (0..ROWS).map(|row| json!({"question": format!("Row {row}?"), "answer": "#### 7"}).to_string()).collect();
-    std::fs::write(folder.join("rows.jsonl"), rows.join("\n")).unwrap();
+    write_rows(folder, ROWS);
     let asking = format!("gsm8k --endpoint {} --no-stream --dataset rows.jsonl --batch 2", server.address());
     run(folder, &format!("{asking} --reference endpoint --placebo --out run"));
     let stored = StoredRun::read(&folder.join("run")).unwrap();
     assert_eq!(names(&stored), ["endpoint", "endpoint-batch1"]);
     assert!(stored.completions.iter().all(|(_, all)| all.len() == ROWS));
-    let row = |asked: &Asked| {
-        (0..ROWS).find(|row| asked.body["messages"].to_string().contains(&format!("Row {row}?"))).unwrap()
-    };
-    let order: Vec<usize> = server.asked("POST /v1/chat/completions").iter().map(row).collect();
+    let order: Vec<usize> = server.asked("POST /v1/chat/completions").iter().map(|asked| row_of(asked, ROWS)).collect();
     let (own, placebo) = order.split_at(ROWS);
     // Of two at a time each can overtake one other, so that as many pairs at most change places.
     let turned = |order: &[usize]| -> usize {
@@ -163,7 +146,7 @@ fn an_endpoint_s_placebo_is_another_batch_in_another_order() {
 #[test]
 fn an_endpoint_s_placebo_has_half_of_its_places() {
     let (server, world) = (MockServer::start(answer), tempfile::tempdir().unwrap());
-    std::fs::write(world.path().join("rows.jsonl"), "{\"question\": \"Row 0?\", \"answer\": \"#### 7\"}\n").unwrap();
+    write_rows(world.path(), 1);
     let asking = format!("gsm8k --endpoint {} --no-stream --dataset rows.jsonl", server.address());
     run(world.path(), &format!("{asking} --reference endpoint --placebo --out run"));
     let stored = StoredRun::read(&world.path().join("run")).unwrap();

@@ -1,5 +1,6 @@
 //! The program as a child process: how tests start it, and what they read of it.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// The program, without anything that the environment of the tests could change. Nothing listens on port 9 of this machine: no
@@ -16,6 +17,25 @@ pub(crate) fn evalsuite() -> Command {
 /// What stands on stdout or stderr.
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// How the program ends in a folder: its exit code, stdout, stderr.
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = evalsuite().current_dir(folder).args(arguments).output().unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// The stdout and stderr of a program that must succeed.
+#[track_caller]
+pub(crate) fn succeeded(folder: &Path, arguments: &[&str]) -> (String, String) {
+    let (code, shown, said) = run(folder, arguments);
+    assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    (shown, said)
+}
+
+/// Words as they flow, wherever lines are broken.
+pub(crate) fn flowing(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The message about a mistake of the user: exit code 2, nothing on stdout, `error:` and `hint:` on one screen of stderr, no backtrace.

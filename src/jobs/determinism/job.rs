@@ -11,4 +11,6 @@ pub struct DeterminismJob {
     pub asked: EvalJob,
     /// Where the record goes.
     pub out: Option<PathBuf>,
+    /// Go on where an interrupted one of the same `out` ended.
+    pub resume: bool,
 }

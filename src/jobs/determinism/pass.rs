@@ -1,23 +1,21 @@
 //! One pass over the prompts beside the first one: what moved.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::score::statistics::Proportion;
-use crate::score::{Ratio, clustered_wilson, first_divergence, paired_ratio, quantile, token_agreement};
+use crate::score::{Ratio, clustered_ratio, clustered_wilson, first_divergence, quantile, token_agreement};
 
 /// An answer of a pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
     /// As it was given.
-    pub(super) text: String,
+    pub text: String,
     /// `None` where the target does not tell them.
-    pub(super) token_ids: Option<Vec<u32>>,
+    pub token_ids: Option<Vec<u32>>,
     /// What the headline rule took from it.
-    pub(super) value: Option<String>,
+    pub value: Option<String>,
     /// Whether that is right.
-    pub(super) right: bool,
+    pub right: bool,
 }
 
 /// Which prompt an answer is to: its row, and the cluster that the row belongs to, if it has one.
@@ -25,7 +23,7 @@ pub(super) type Key = (usize, Option<String>);
 
 /// A pass beside the first one, which has one request at a time, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Arm {
+pub struct Pass {
     /// Requests in the engine at a time.
     pub batch: usize,
     /// Whether the prompts went in in another order.
@@ -79,7 +77,7 @@ pub struct Floor {
     pub tokens: Option<Ratio>,
 }
 
-impl Arm {
+impl Pass {
     /// Of a pass and the first one, by prompt.
     pub(super) fn of(
         keys: &[Key],
@@ -141,31 +139,27 @@ type Tokens<'a> = (&'a [u32], &'a [u32]);
 
 /// Places that differ over places, cluster by cluster.
 fn tokens_moved<K: Ord>(tokens: &[(K, Tokens)]) -> Option<Ratio> {
-    let mut units: BTreeMap<&K, (f64, f64)> = BTreeMap::new();
-    for (key, (was, is)) in tokens {
+    let ratio = clustered_ratio(tokens.iter().map(|(key, (was, is))| {
         let longer = was.len().max(is.len()) as f64;
-        let (places, differ) = units.entry(key).or_default();
-        *places += longer;
-        *differ += (1.0 - token_agreement(was, is)) * longer;
-    }
-    let ratio = paired_ratio(&units.into_values().collect::<Vec<_>>())?;
+        (key, [longer, (1.0 - token_agreement(was, is)) * longer])
+    }))?;
     Some(Ratio { low: ratio.low.max(0.0), high: ratio.high.min(1.0), ..ratio })
 }
 
 impl Floor {
     /// The most of any pass; `None` of none.
-    pub fn of(arms: &[Arm]) -> Option<Self> {
-        let most = |of: fn(&Arm) -> Option<Proportion>| {
-            arms.iter().filter_map(of).max_by(|one, other| one.value.total_cmp(&other.value))
+    pub fn of(passes: &[Pass]) -> Option<Self> {
+        let most = |of: fn(&Pass) -> Option<Proportion>| {
+            passes.iter().filter_map(of).max_by(|one, other| one.value.total_cmp(&other.value))
         };
-        let points = |arm: &Arm| arm.lost.abs_diff(arm.gained) as f64 * 100.0 / arm.answers.max(1) as f64;
+        let points = |pass: &Pass| pass.lost.abs_diff(pass.gained) as f64 * 100.0 / pass.answers.max(1) as f64;
         Some(Self {
-            answers: most(|arm| arm.moved_share)?,
-            flips: most(|arm| arm.flips)?,
-            points: arms.iter().map(points).fold(0.0, f64::max),
-            tokens: arms
+            answers: most(|pass| pass.moved_share)?,
+            flips: most(|pass| pass.flips)?,
+            points: passes.iter().map(points).fold(0.0, f64::max),
+            tokens: passes
                 .iter()
-                .map(|arm| arm.tokens_moved)
+                .map(|pass| pass.tokens_moved)
                 .collect::<Option<Vec<_>>>()
                 .and_then(|all| all.into_iter().max_by(|one, other| one.value.total_cmp(&other.value))),
         })
@@ -205,33 +199,33 @@ mod tests {
     #[test]
     fn what_moved_by_hand() {
         let (first, own) = passes();
-        let arm = Arm::of(&keys(4), (&first, &own), (8, true), 1.5);
-        assert_eq!((arm.answers, arm.values_moved, arm.lost, arm.gained), (4, 2, 1, 1));
+        let pass = Pass::of(&keys(4), (&first, &own), (8, true), 1.5);
+        assert_eq!((pass.answers, pass.values_moved, pass.lost, pass.gained), (4, 2, 1, 1));
         let moved = |sample, at, same_value| Moved { sample, at: Some(at), same_value };
-        assert_eq!(arm.moved, [moved(11, 1, false), moved(12, 0, false), moved(13, 1, true)]);
-        let share = arm.moved_share.unwrap();
+        assert_eq!(pass.moved, [moved(11, 1, false), moved(12, 0, false), moved(13, 1, true)]);
+        let share = pass.moved_share.unwrap();
         assert_eq!((share.successes, share.n, share), (3, 4, crate::score::statistics::wilson(3, 4).unwrap()));
-        assert_eq!(arm.flips.unwrap(), crate::score::statistics::wilson(2, 4).unwrap());
+        assert_eq!(pass.flips.unwrap(), crate::score::statistics::wilson(2, 4).unwrap());
         // Of 4 + 4 + 1 + 2 places 4 + 1 + 0 + 1 are the same. Residuals of 5/11: −20, 13, 6, 1 elevenths; their standard error is
         // √(606 / 3 / 4) / 11 over the mean of 11/4 places.
-        let tokens = arm.tokens_moved.unwrap();
+        let tokens = pass.tokens_moved.unwrap();
         assert!((tokens.value - 5.0 / 11.0).abs() < 1e-12);
         let half = 1.959_963_984_540_054 * (606.0_f64 / 12.0).sqrt() / 11.0 / 2.75;
         assert!((tokens.high - (tokens.value + half).min(1.0)).abs() < 1e-12 && tokens.low == 0.0, "{tokens:?}");
         // Places 1, 0 and 1; 11 tokens in the place of 8.
-        assert_eq!((arm.median_divergence, arm.length_ratio), (Some(1.0), Some(11.0 / 8.0)));
+        assert_eq!((pass.median_divergence, pass.length_ratio), (Some(1.0), Some(11.0 / 8.0)));
     }
 
     #[test]
     fn the_floor_is_the_most_of_any_pass() {
         let (first, own) = passes();
-        let same = Arm::of(&keys(4), (&first, &first), (1, true), 1.0);
+        let same = Pass::of(&keys(4), (&first, &first), (1, true), 1.0);
         assert!(same.moved.is_empty() && same.median_divergence.is_none());
         assert_eq!(same.tokens_moved.unwrap().value, 0.0);
-        let arm = Arm::of(&keys(4), (&first, &own), (8, true), 1.5);
-        let floor = Floor::of(&[arm.clone(), Arm { lost: 2, ..same }]).unwrap();
-        assert_eq!((floor.answers, floor.flips), (arm.moved_share.unwrap(), arm.flips.unwrap()));
-        assert_eq!((floor.tokens, floor.points), (arm.tokens_moved, 50.0));
+        let pass = Pass::of(&keys(4), (&first, &own), (8, true), 1.5);
+        let floor = Floor::of(&[pass.clone(), Pass { lost: 2, ..same }]).unwrap();
+        assert_eq!((floor.answers, floor.flips), (pass.moved_share.unwrap(), pass.flips.unwrap()));
+        assert_eq!((floor.tokens, floor.points), (pass.tokens_moved, 50.0));
         assert_eq!(Floor::of(&[]), None);
     }
 
@@ -240,21 +234,21 @@ mod tests {
         let (first, own) = passes();
         let keys: Vec<Key> =
             ["a", "b", "b", "b"].iter().zip(0..).map(|(name, row)| (row, Some((*name).to_owned()))).collect();
-        let arm = Arm::of(&keys, (&first, &own), (8, false), 1.0);
-        let clustering = arm.moved_share.unwrap().clustering.unwrap();
+        let pass = Pass::of(&keys, (&first, &own), (8, false), 1.0);
+        let clustering = pass.moved_share.unwrap().clustering.unwrap();
         assert_eq!(clustering.clusters, 2);
         // Two units of 4 and 7 places, 0 and 5 of them changed: residuals −20/11 and 20/11.
         let half = 1.959_963_984_540_054 * (800.0_f64 / 2.0).sqrt() / 11.0 / 5.5;
-        let tokens = arm.tokens_moved.unwrap();
+        let tokens = pass.tokens_moved.unwrap();
         assert!((tokens.high - (tokens.value + half).min(1.0)).abs() < 1e-12, "{tokens:?}");
     }
 
     #[test]
     fn without_tokens_texts_are_compared() {
         let blind = |text: &str| Answer { text: text.to_owned(), token_ids: None, value: None, right: false };
-        let arm = Arm::of(&keys(2), (&[blind("a"), blind("b")], &[blind("a"), blind("c")]), (1, false), 1.0);
-        assert_eq!(arm.moved, [Moved { sample: 11, at: None, same_value: true }]);
-        assert_eq!((arm.tokens_moved, arm.length_ratio), (None, None));
-        assert_eq!(Floor::of(&[arm]).unwrap().tokens, None);
+        let pass = Pass::of(&keys(2), (&[blind("a"), blind("b")], &[blind("a"), blind("c")]), (1, false), 1.0);
+        assert_eq!(pass.moved, [Moved { sample: 11, at: None, same_value: true }]);
+        assert_eq!((pass.tokens_moved, pass.length_ratio), (None, None));
+        assert_eq!(Floor::of(&[pass]).unwrap().tokens, None);
     }
 }

@@ -1,21 +1,23 @@
-//! Every stage: load → render → first pass → further passes → record → report.
+//! Every stage: load → render → first pass → further passes, each kept as it ends → record → report.
 
 use std::time::Instant;
 
 use super::DeterminismJob;
-use super::arm::{Answer, Arm, Floor, Key};
 use super::drive::{Told, drive};
+use super::pass::{Answer, Floor, Key, Pass};
+use super::progress::{earlier, progress_path};
 use super::record::{DETERMINISM_FORMAT, DeterminismPlan, DeterminismRecord, VariantFloor};
 use super::view::render_determinism;
-use crate::engine::{Completion, EngineError, Request};
+use crate::engine::{Completion, Request};
+use crate::files::sha256;
 use crate::hub::Hub;
-use crate::jobs::column::requests;
+use crate::jobs::column::{requests, same_engine};
 use crate::jobs::each::{End, each_variant};
 use crate::jobs::eval::{EvalInputs, prepare};
 use crate::jobs::thoughts::{take_thought, thought_marks};
 use crate::jobs::{Event, Failures, JobContext, JobError, Prepared, Progress, Variant, check_destination};
 use crate::random::split_mix;
-use crate::record::{Machine, utc_now};
+use crate::record::{Machine, RecordError, utc_now};
 use crate::score::score;
 
 /// Batch sizes; the last pass has all prompts at once.
@@ -24,14 +26,15 @@ const BATCHES: [usize; 3] = [1, 8, 32];
 /// How a job ended.
 #[derive(Debug)]
 pub struct DeterminismFinished {
-    /// What moved, with the report of it in the job's format; `None` where the user broke off: a pass is compared with the first one of
-    /// the same engine, so nothing of it is kept.
+    /// What moved, with the report of it in the job's format; `None` where nothing could be held against a first pass.
     pub results: Option<(DeterminismRecord, String)>,
+    /// The user broke off.
+    pub interrupted: bool,
     /// Variants that did not finish, and why.
     pub failures: Failures,
 }
 
-/// Runs a job.
+/// Runs a job. Every pass is kept at [`super::progress_path`] as it ends, until all are made.
 pub fn execute(job: &DeterminismJob, hub: &Hub, context: &mut JobContext) -> Result<DeterminismFinished, JobError> {
     check_destination(job.out.as_deref(), "determinism.json")?;
     let asked = &job.asked;
@@ -42,33 +45,48 @@ pub fn execute(job: &DeterminismJob, hub: &Hub, context: &mut JobContext) -> Res
         return Err(JobError::invalid("one prompt has no batch to depend on", "raise `--limit`"));
     }
     let variants = inputs.variants(asked)?;
-    let notes = [inputs.notes.clone(), inputs.checkpoints.notes.clone(), variants.notes(), prompt_notes].concat();
+    let mut notes = [inputs.notes.clone(), inputs.checkpoints.notes.clone(), variants.notes(), prompt_notes].concat();
+    let batches = BATCHES.into_iter().filter(|batch| *batch < prepared.len()).chain([prepared.len()]).collect();
+    let hashes: Vec<&str> = prepared.iter().map(|one| one.prompt_sha256.as_str()).collect();
+    let plan = DeterminismPlan {
+        batches,
+        prompts_sha256: sha256(hashes.concat().as_bytes()),
+        asked: inputs.plan(asked, &variants, prepared.len())?,
+    };
+    let mut found = earlier(job, &plan, prepared.len())?;
+    if job.resume {
+        notes.push(
+            "passes were made by more than one process: what differs between processes is among what moves".to_owned(),
+        );
+    }
     for note in &notes {
         (context.emit)(Event::Note(note.clone()));
     }
-    let batches = BATCHES.into_iter().filter(|batch| *batch < prepared.len()).chain([prepared.len()]).collect();
-    let plan = DeterminismPlan { batches, asked: inputs.plan(asked, &variants, prepared.len())? };
     let passes = Passes { job, inputs: &inputs, prepared: &prepared, plan: &plan };
-    let mut found = Vec::new();
+    let record = |variants: &[VariantFloor]| passes.record(&notes, variants);
+    let progress = job.out.as_deref().map(progress_path);
     let (interrupted, failures) = each_variant(&variants, context, |variant, context| {
-        let (floor, end) = passes.variant(variant, context);
-        found.push(floor);
-        Ok(end)
+        let at = found.iter().position(|one| one.variant == variant.name).unwrap_or_else(|| {
+            found.push(VariantFloor::new(variant.name.clone()));
+            found.len() - 1
+        });
+        let own = VariantFloor { failure: None, ..found[at].clone() };
+        let mut keep = |own: &VariantFloor| {
+            own.clone_into(&mut found[at]);
+            let is_begun = found.iter().any(VariantFloor::is_begun);
+            progress.as_deref().filter(|_| is_begun).map_or(Ok(()), |path| record(&found).write(path))
+        };
+        passes.variant(variant, own, &mut keep, context)
     })?;
-    if interrupted {
-        return Ok(DeterminismFinished { results: None, failures });
+    let record = record(&found);
+    if let Some(path) = progress.filter(|path| record.complete && path.exists()) {
+        std::fs::remove_file(&path).map_err(RecordError::io("remove", &path))?;
     }
-    let record = DeterminismRecord {
-        determinism_format: DETERMINISM_FORMAT,
-        finished: utc_now(),
-        machine: Machine::detect(),
-        notes,
-        rule: inputs.protocol.headline.clone(),
-        variants: found,
-        plan,
-    };
+    if record.variants.iter().all(|one| one.passes.is_empty() && one.failure.is_none()) {
+        return Ok(DeterminismFinished { results: None, interrupted, failures });
+    }
     let report = render_determinism(&record, &asked.format)?;
-    Ok(DeterminismFinished { results: Some((record, report)), failures })
+    Ok(DeterminismFinished { results: Some((record, report)), interrupted, failures })
 }
 
 struct Passes<'a> {
@@ -78,30 +96,54 @@ struct Passes<'a> {
     plan: &'a DeterminismPlan,
 }
 
+/// Writes down what a variant has done so far.
+type Keep<'a> = dyn FnMut(&VariantFloor) -> Result<(), RecordError> + 'a;
+
 impl Passes<'_> {
-    /// All passes of a variant, as far as they came.
-    fn variant(&self, variant: &Variant, context: &mut JobContext) -> (VariantFloor, End) {
+    /// What is known so far. The first pass's answers are left out where nothing will be held against them any more.
+    fn record(&self, notes: &[String], variants: &[VariantFloor]) -> DeterminismRecord {
+        let mut record = DeterminismRecord {
+            determinism_format: DETERMINISM_FORMAT,
+            finished: utc_now(),
+            machine: Machine::detect(),
+            notes: notes.to_vec(),
+            rule: self.inputs.protocol.headline.clone(),
+            complete: false,
+            variants: variants.to_vec(),
+            plan: self.plan.clone(),
+        };
+        let is_whole: Vec<bool> = variants.iter().map(|one| record.is_whole(one)).collect();
+        record.complete = variants.len() == self.plan.asked.dtypes.len() && is_whole.iter().all(|whole| *whole);
+        for (one, _) in record.variants.iter_mut().zip(is_whole).filter(|(_, is_whole)| *is_whole) {
+            one.first = Vec::new();
+        }
+        record
+    }
+
+    /// The passes of a variant that are missing, as far as they came.
+    fn variant(
+        &self,
+        variant: &Variant,
+        mut found: VariantFloor,
+        keep: &mut Keep,
+        context: &mut JobContext,
+    ) -> Result<End, JobError> {
         let name = &variant.name;
-        let mut found = VariantFloor {
-            variant: name.clone(),
-            engine: None,
-            failure: None,
-            right: 0,
-            arms: Vec::new(),
-            floor: None,
-        };
-        let ended = self.passes(variant, &mut found, context);
+        if found.passes.len() + 1 == self.plan.passes().len() {
+            return Ok(End::Complete);
+        }
+        let ended = self.passes(variant, &mut found, keep, context);
         (context.emit)(Event::Ended(name.clone()));
-        let end = match ended {
-            Ok(true) => End::Complete,
-            Ok(false) => End::Interrupted,
-            Err(error) => {
+        match ended {
+            Ok(true) => Ok(End::Complete),
+            Ok(false) => Ok(End::Interrupted),
+            Err(error @ JobError::Engine(_)) => {
                 found.failure = Some(error.to_string());
-                End::Failed(error.into())
+                keep(&found)?;
+                Ok(End::Failed(error))
             }
-        };
-        found.floor = Floor::of(&found.arms);
-        (found, end)
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether all passes were made.
@@ -109,31 +151,35 @@ impl Passes<'_> {
         &self,
         variant: &Variant,
         found: &mut VariantFloor,
+        keep: &mut Keep,
         context: &mut JobContext,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<bool, JobError> {
         (context.emit)(Event::Loading { variant: variant.name.clone(), repetition: 1, repetitions: 1 });
         let mut engine = (context.open_engine)(variant, &self.job.asked.target)?;
         let info = engine.info().clone();
         (context.emit)(Event::Loaded { variant: variant.name.clone(), engine: info.clone(), first_token: None });
+        if let (Some(first), Some(out)) = (&found.engine, &self.job.out) {
+            same_engine(&progress_path(out), &variant.name, first, &info)?;
+        }
         found.engine = Some(info);
         let keys: Vec<Key> = self.prepared.iter().map(|one| (one.sample, one.cluster.clone())).collect();
-        let passes: Vec<(usize, bool)> =
-            self.plan.batches.iter().flat_map(|batch| [(*batch, false), (*batch, true)]).collect();
-        let (mut first, all) = (Vec::new(), passes.len() * self.prepared.len());
+        let passes = self.plan.passes();
+        let all = passes.len() * self.prepared.len();
+        let done = if found.first.is_empty() { 0 } else { found.passes.len() + 1 };
         let begun = Instant::now();
-        for (pass, (batch, shuffled)) in passes.into_iter().enumerate() {
+        for (pass, (batch, shuffled)) in passes.into_iter().enumerate().skip(done) {
             let order = self.order(pass, shuffled);
             let (emit, before) = (&mut context.emit, pass * self.prepared.len());
             let mut told = |told: Told| {
-                let done = match told {
+                let done_now = match told {
                     Told::Note(note) => return emit(Event::Note(format!("{}: {note}", variant.name))),
-                    Told::Done(done) => done,
+                    Told::Done(done_now) => done_now,
                 };
                 emit(Event::Progress(Progress {
                     variant: variant.name.clone(),
                     part: Some("determinism"),
-                    completed: before + done,
-                    completed_now: before + done,
+                    completed: before + done_now,
+                    completed_now: before + done_now - done * self.prepared.len(),
                     total: all,
                     running: 0,
                     cache_bytes: None,
@@ -152,10 +198,12 @@ impl Passes<'_> {
             let answers = self.answers(&order, completions);
             if pass == 0 {
                 found.right = answers.iter().filter(|answer| answer.right).count();
-                first = answers;
+                found.first = answers;
             } else {
-                found.arms.push(Arm::of(&keys, (&first, &answers), (batch, shuffled), seconds));
+                found.passes.push(Pass::of(&keys, (&found.first, &answers), (batch, shuffled), seconds));
+                found.floor = Floor::of(&found.passes);
             }
+            keep(found)?;
         }
         Ok(true)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::record::{DeterminismRecord, VariantFloor};
-use super::{Arm, Floor};
+use super::{Floor, Pass};
 use crate::jobs::eval::dataset;
 use crate::report::words::{nothing, percent, seconds_in_words, thousands};
 use crate::report::{Format, ReportError, model, render_by};
@@ -34,12 +34,12 @@ pub struct DeterminismView<'a> {
     /// Of each variant of which any moved, the rows of the answers that did.
     pub moved: Vec<String>,
     /// One a variant and pass.
-    pub rows: Vec<ArmRow>,
+    pub rows: Vec<PassRow>,
 }
 
 /// A pass beside the first one.
 #[derive(Debug, Clone, Serialize)]
-pub struct ArmRow {
+pub struct PassRow {
     /// `f16`
     pub variant: String,
     /// First row of its variant.
@@ -81,21 +81,21 @@ impl<'a> DeterminismView<'a> {
     }
 }
 
-fn rows(one: &VariantFloor) -> Vec<ArmRow> {
-    let row = |(index, arm): (usize, &Arm)| ArmRow {
+fn rows(one: &VariantFloor) -> Vec<PassRow> {
+    let row = |(index, pass): (usize, &Pass)| PassRow {
         variant: one.variant.to_string(),
         first: index == 0,
-        batch: thousands(arm.batch as u64),
-        order: if arm.shuffled { "shuffled" } else { "in order" }.to_owned(),
-        moved: thousands(arm.moved.len() as u64),
-        values: thousands(arm.values_moved as u64),
-        lost: thousands(arm.lost as u64),
-        gained: thousands(arm.gained as u64),
-        tokens: arm.tokens_moved.map_or_else(nothing, |tokens| percent(tokens.value)),
-        divergence: arm.median_divergence.map_or_else(nothing, |place| format!("{place:.0}")),
-        seconds: seconds_in_words(arm.seconds),
+        batch: thousands(pass.batch as u64),
+        order: if pass.shuffled { "shuffled" } else { "in order" }.to_owned(),
+        moved: thousands(pass.moved.len() as u64),
+        values: thousands(pass.values_moved as u64),
+        lost: thousands(pass.lost as u64),
+        gained: thousands(pass.gained as u64),
+        tokens: pass.tokens_moved.map_or_else(nothing, |tokens| percent(tokens.value)),
+        divergence: pass.median_divergence.map_or_else(nothing, |place| format!("{place:.0}")),
+        seconds: seconds_in_words(pass.seconds),
     };
-    one.arms.iter().enumerate().map(row).collect()
+    one.passes.iter().enumerate().map(row).collect()
 }
 
 /// `1.6 % [0.4, 5.5]`
@@ -112,15 +112,20 @@ fn sentence(one: &VariantFloor, record: &DeterminismRecord) -> String {
     if let Some(failure) = &one.failure {
         return format!("{variant} did not finish: {}", failure.lines().next().unwrap_or_default());
     }
+    let (made, of) = (one.passes.len() + 1, record.plan.passes().len());
     let (Some(floor), n) = (one.floor, thousands(record.plan.asked.dataset.chosen as u64)) else {
-        return format!("{variant} has no further pass");
+        return format!("{variant} was interrupted before its second pass of {of}");
     };
-    let batches = record.plan.batches.iter().map(|batch| thousands(*batch as u64)).collect::<Vec<_>>().join(", ");
+    let so_far = if made < of { format!("interrupted after {made} of {of} passes; so far ") } else { String::new() };
+    let mut batches = vec![1];
+    batches.extend(one.passes.iter().map(|pass| pass.batch));
+    batches.dedup();
+    let batches = batches.into_iter().map(|batch| thousands(batch as u64)).collect::<Vec<_>>().join(", ");
     let Floor { answers, flips, points, tokens } = floor;
     if answers.successes == 0 {
         let how = if tokens.is_some() { "token for token" } else { "text for text" };
         return format!(
-            "{variant}: nothing moves: {n} answers are the same {how} at batch {batches}, twice, in any order; of others {} % at most \
+            "{variant}: {so_far}nothing moves: {n} answers are the same {how} at batch {batches}, twice, in any order; of others {} % at most \
              would (95 %)",
             percent(answers.high)
         );
@@ -128,8 +133,8 @@ fn sentence(one: &VariantFloor, record: &DeterminismRecord) -> String {
     let tokens = tokens
         .map_or_else(String::new, |tokens| format!(", {} of tokens", interval(tokens.value, tokens.low, tokens.high)));
     format!(
-        "{variant}: the noise floor: {} of {n} answers move with the batch ({batches}) and the order{tokens}, {} become right or wrong, \
-         and accuracy moves by up to {points:.1} points",
+        "{variant}: {so_far}the noise floor: {} of {n} answers move with the batch ({batches}) and the order{tokens}, {} become right or \
+         wrong, and accuracy moves by up to {points:.1} points",
         share(&answers),
         share(&flips)
     )
@@ -139,7 +144,7 @@ fn sentence(one: &VariantFloor, record: &DeterminismRecord) -> String {
 fn moved(one: &VariantFloor) -> Option<String> {
     const SHOWN: usize = 12;
     let mut places: BTreeMap<usize, Option<usize>> = BTreeMap::new();
-    for moved in one.arms.iter().flat_map(|arm| &arm.moved) {
+    for moved in one.passes.iter().flat_map(|pass| &pass.moved) {
         let place = places.entry(moved.sample).or_insert(moved.at);
         *place = (*place).min(moved.at);
     }

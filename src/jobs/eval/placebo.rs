@@ -1,12 +1,10 @@
 //! What each variant changes beyond what a placebo changes, on the same questions.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::{ClusterKey, Clusters, EvalPlan};
 use crate::record::{StoredCompletion, StoredSample, VariantName, in_both, merged};
-use crate::score::{clustered_paired, paired_ratio, token_agreement};
+use crate::score::{clustered_paired, clustered_ratio, token_agreement};
 
 /// A variant beside a placebo, under a rule; both are held against the reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,14 +130,9 @@ fn lengths(triples: &[Triple], clusters: &Clusters) -> Option<Excess> {
 /// Of amounts (measured against, of the variant, of the placebo): each over the first, less `of_nothing`, and their difference, cluster by
 /// cluster.
 fn excess(amounts: &[(ClusterKey, [f64; 3])], of_nothing: f64) -> Option<Excess> {
-    let mut units: BTreeMap<ClusterKey, [f64; 3]> = BTreeMap::new();
-    for (key, amounts) in amounts {
-        let sums = units.entry(*key).or_default();
-        sums.iter_mut().zip(amounts).for_each(|(sum, amount)| *sum += amount);
-    }
-    let pairs: Vec<(f64, f64)> =
-        units.values().map(|[against, variant, placebo]| (*against, variant - placebo)).collect();
-    let ratio = paired_ratio(&pairs)?;
+    let ratio = clustered_ratio(
+        amounts.iter().map(|(key, [against, variant, placebo])| (*key, [*against, variant - placebo])),
+    )?;
     let total = |at: usize| amounts.iter().map(|(_, amounts)| amounts[at]).sum::<f64>();
     Some(Excess {
         variant: total(1) / total(0) - of_nothing,

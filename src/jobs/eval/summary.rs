@@ -6,7 +6,7 @@ use super::cost::{Spent, cost};
 use super::{ClusterKey, Clusters, DtypeRecord, EvalPlan, Lengths, RuleRecord, ThoughtRecord};
 use crate::engine::{CountedBy, Finish};
 use crate::record::{DeviceMemory, Session, StoredCompletion, StoredSample, VariantName, in_both};
-use crate::score::{Repeats, Vote, clustered_paired, clustered_wilson, paired_ratio, repeats};
+use crate::score::{Repeats, Vote, clustered_paired, clustered_ratio, clustered_wilson, repeats};
 
 /// All that a run folder says of one variant.
 #[derive(Debug, Clone)]
@@ -196,14 +196,9 @@ fn repeats_of(rule: &str, completions: &[StoredCompletion], asked: usize) -> Opt
 fn lengths(completions: &[StoredCompletion], reference: Option<&Against>, clusters: &Clusters) -> Option<Lengths> {
     let tokens = total(completions, StoredCompletion::output_tokens).filter(|_| !completions.is_empty())?;
     let ratio = reference.and_then(|(_, pairs)| {
-        let mut units: BTreeMap<ClusterKey, (usize, usize)> = BTreeMap::new();
-        for (theirs, own) in pairs {
-            if let (Some(was), Some(is)) = (theirs.output_tokens(), own.output_tokens()) {
-                let unit = units.entry(clusters.of(own.sample)).or_default();
-                *unit = (unit.0 + was, unit.1 + is);
-            }
-        }
-        paired_ratio(&units.values().map(|(theirs, own)| (*theirs as f64, *own as f64)).collect::<Vec<_>>())
+        clustered_ratio(pairs.iter().filter_map(|(theirs, own)| {
+            Some((clusters.of(own.sample), [theirs.output_tokens()? as f64, own.output_tokens()? as f64]))
+        }))
     });
     Some(Lengths { mean_output_tokens: tokens as f64 / completions.len() as f64, ratio })
 }
