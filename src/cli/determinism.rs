@@ -15,7 +15,7 @@ use crate::engine::Batching;
 use crate::jobs::JobError;
 use crate::jobs::determinism::{DeterminismJob, execute, progress_path};
 use crate::jobs::eval::{EvalJob, SamplingOptions};
-use crate::task::{DatasetSpec, Selection, Task};
+use crate::task::{DatasetSpec, Task};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -85,25 +85,16 @@ fn resolve(arguments: &DeterminismArguments, command: Vec<String>, colour: bool)
     let task = Task::gsm8k()?;
     // All prompts at once are one of the passes.
     let target = arguments.model.resolve(Batching::default(), Some(arguments.limit.max(32)))?;
+    let dataset = DatasetSpec::of(&task, arguments.dataset.as_deref(), None);
     let asked = EvalJob {
-        command,
-        target: arguments.endpoint.add_to(target)?,
-        dataset: DatasetSpec::of(&task, arguments.dataset.as_deref(), None),
-        selection: Selection { limit: Some(arguments.limit), indices: Vec::new() },
-        protocol: arguments.protocol.clone().unwrap_or_else(|| task.protocol.clone()),
-        task,
-        fewshot: None,
-        rule: None,
-        chat: None,
-        system: None,
-        thinking: None,
-        sampling: SamplingOptions::greedy(arguments.seed, arguments.max_tokens),
-        until: None,
-        placebo: false,
-        price_per_hour: None,
-        destination: destination(None),
-        resume: false,
         format: arguments.output.table_format(colour)?,
+        ..EvalJob::questions(
+            (command, arguments.endpoint.add_to(target)?, destination(None)),
+            (task, dataset),
+            Some(arguments.limit),
+            arguments.protocol.as_deref(),
+            SamplingOptions::greedy(arguments.seed, arguments.max_tokens),
+        )
     };
     Ok(DeterminismJob { asked, out: arguments.out.clone(), resume: arguments.resume })
 }

@@ -9,14 +9,13 @@ use super::exit::Exit;
 use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_and_keep};
 use super::printer::say;
-use super::session::{RUNS, of_requests, print_failures, with_context};
+use super::session::{destination, of_requests, print_failures, with_context};
 use super::values::at_least_one;
 use crate::engine::Batching;
 use crate::jobs::eval::{EvalJob, SamplingOptions};
 use crate::jobs::load::{Arrivals, LevelPlan, LoadFinished, LoadJob, LoadPrompts, Slo, execute};
-use crate::jobs::{Destination, JobError, Target};
-use crate::report::Format;
-use crate::task::{DatasetSpec, Selection, Task};
+use crate::jobs::{JobError, Target};
+use crate::task::{DatasetSpec, Task};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -182,26 +181,14 @@ const MAX_TOKENS: usize = 80;
 /// The evaluation whose questions are asked, greedily.
 fn questions(name: &str, arguments: &LoadArguments, target: &Target, command: &[String]) -> Result<EvalJob, JobError> {
     let task = Task::open(name)?;
-    Ok(EvalJob {
-        command: command.to_vec(),
-        target: target.clone(),
-        dataset: DatasetSpec::of(&task, arguments.dataset.as_deref(), arguments.split.as_deref()),
-        selection: Selection { limit: arguments.limit, indices: Vec::new() },
-        protocol: arguments.protocol.clone().unwrap_or_else(|| task.protocol.clone()),
-        task,
-        fewshot: None,
-        rule: None,
-        chat: None,
-        system: None,
-        thinking: None,
-        sampling: SamplingOptions::greedy(arguments.seed, arguments.max_tokens),
-        until: None,
-        placebo: false,
-        price_per_hour: None,
-        destination: Destination::Under(RUNS.into()),
-        resume: false,
-        format: Format::Json,
-    })
+    let dataset = DatasetSpec::of(&task, arguments.dataset.as_deref(), arguments.split.as_deref());
+    Ok(EvalJob::questions(
+        (command.to_vec(), target.clone(), destination(None)),
+        (task, dataset),
+        arguments.limit,
+        arguments.protocol.as_deref(),
+        SamplingOptions::greedy(arguments.seed, arguments.max_tokens),
+    ))
 }
 
 fn levels(arguments: &LoadArguments) -> Result<Vec<LevelPlan>, JobError> {

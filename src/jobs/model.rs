@@ -84,6 +84,7 @@ impl Model {
                 source: endpoint.addresses(),
                 sha256: None,
                 stored_as: None,
+                weights: None,
                 quantized: false,
                 family: None,
                 parameters: None,

@@ -78,8 +78,8 @@ impl Variants {
             Arc::make_mut(endpoint).options.places = batch;
         }
         if !is_precision {
-            let ModelPlan { name, source, sha256, stored_as, quantized, endpoint, .. } = variant.model.plan();
-            let plan = VariantPlan { name, source, sha256, stored_as, quantized, precision, endpoint };
+            let ModelPlan { name, source, sha256, stored_as, weights, quantized, endpoint, .. } = variant.model.plan();
+            let plan = VariantPlan { name, source, sha256, stored_as, weights, quantized, precision, endpoint };
             self.plan.variants.insert(variant.name.clone(), plan);
         }
         self.all.push(variant);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::model::{ModelConfig, ModelSource, NormKind, PositionKind};
-use crate::record::{AwqPlan, ModelPlan};
+use crate::record::{AwqPlan, ModelPlan, StoredWeights};
 
 /// The provenance of a model whose files are here.
 pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
@@ -12,6 +12,7 @@ pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
         source: model.source.clone(),
         sha256: Some(model.sha256.clone()),
         stored_as: Some(model.stored_as.clone()),
+        weights: Some(weights(model)),
         quantized: model.is_quantized(),
         family: Some(model.config.family),
         parameters: Some(parameters(&model.config)),
@@ -26,7 +27,12 @@ pub(super) fn awq_plan(awq: &Arc<ModelSource>) -> AwqPlan {
         source: awq.source.clone(),
         sha256: awq.sha256.clone(),
         stored_as: awq.stored_as.clone(),
+        weights: Some(weights(awq)),
     }
+}
+
+fn weights(source: &ModelSource) -> StoredWeights {
+    StoredWeights::new(source.weight_bytes, parameters(&source.config))
 }
 
 /// Parameters of a decoder of this shape.

@@ -240,8 +240,8 @@ impl VariantSpec {
 
 impl Further {
     pub(super) fn plan(&self) -> VariantPlan {
-        let ModelPlan { name, source, sha256, stored_as, quantized, endpoint, .. } = self.model.plan();
-        VariantPlan { name, source, sha256, stored_as, quantized, precision: self.precision, endpoint }
+        let ModelPlan { name, source, sha256, stored_as, weights, quantized, endpoint, .. } = self.model.plan();
+        VariantPlan { name, source, sha256, stored_as, weights, quantized, precision: self.precision, endpoint }
     }
 }
 

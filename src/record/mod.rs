@@ -46,7 +46,8 @@ pub use load_point::LoadPoint;
 pub use machine::{DeviceMemory, Machine, MemoryScope, PeakMemory, peak_memory, reset_peak_memory};
 pub(crate) use paired::{in_both, merged};
 pub use plan::{
-    AwqPlan, Difference, EndpointPlan, GenerationPlan, Invocation, ModelPlan, RunPlan, TargetPlan, VariantPlan,
+    AwqPlan, Difference, EndpointPlan, GenerationPlan, Invocation, ModelPlan, RunPlan, StoredWeights, TargetPlan,
+    VariantPlan,
 };
 pub use samples::StoredSample;
 pub(crate) use samples::{SampleFiles, read_samples};

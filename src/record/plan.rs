@@ -37,7 +37,7 @@ impl Invocation {
 }
 
 /// The model of a run, and its further variants.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetPlan {
     /// The model.
     pub model: ModelPlan,
@@ -86,8 +86,26 @@ impl TargetPlan {
     }
 }
 
+/// How much the weights of some files take.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StoredWeights {
+    /// Of all tensors in the files.
+    pub bytes: u64,
+    /// Of these, over the model's parameters: scales, zero points, embeddings and norms have their share.
+    pub bits_per_weight: f64,
+}
+
+impl StoredWeights {
+    /// So many bytes for so many parameters.
+    pub fn new(bytes: u64, parameters: u64) -> Self {
+        // Three decimals: more would say nothing, and stay no number that another program writes.
+        let bits = bytes as f64 * 8.0 / parameters.max(1) as f64;
+        Self { bytes, bits_per_weight: (bits * 1000.0).round() / 1000.0 }
+    }
+}
+
 /// A model's provenance. What an endpoint does not tell is `None`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelPlan {
     /// For tables.
     pub name: String,
@@ -96,9 +114,12 @@ pub struct ModelPlan {
     /// Over every file that decides an answer.
     #[serde(default)]
     pub sha256: Option<String>,
-    /// What the files hold their tensors in.
+    /// What the files hold their tensors in: `f32`, `Q4_K_M`, `gptq-int4 (group 128)`.
     #[serde(default)]
     pub stored_as: Option<String>,
+    /// How much they take; earlier versions kept no such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<StoredWeights>,
     /// The files hold fewer bits than the model was trained in: no precision of theirs is its ground truth.
     #[serde(default)]
     pub quantized: bool,
@@ -128,7 +149,7 @@ pub struct EndpointPlan {
 }
 
 /// The provenance of a model's AWQ form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AwqPlan {
     /// For tables.
     pub name: String,
@@ -138,10 +159,13 @@ pub struct AwqPlan {
     pub sha256: String,
     /// `awq-int4 (group 64)`.
     pub stored_as: String,
+    /// How much the files take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<StoredWeights>,
 }
 
 /// The provenance of a further checkpoint of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VariantPlan {
     /// For tables.
     pub name: String,
@@ -153,6 +177,9 @@ pub struct VariantPlan {
     /// `f16`, `awq-int4 (group 64)`; `None` of an endpoint.
     #[serde(default)]
     pub stored_as: Option<String>,
+    /// How much the files take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<StoredWeights>,
     /// The files hold fewer bits than the model was trained in.
     pub quantized: bool,
     /// The weight format and the arithmetic that it runs in.
@@ -235,18 +262,14 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// Such as are no variant's: the hashes beside them decide.
-const INDIFFERENT: [&str; 15] = [
+/// Such as are no checkpoint's.
+const INDIFFERENT: [&str; 11] = [
     "command",
     "working_directory",
     "started",
     "task.title",
     "task.file",
     "completions.source",
-    "model.name",
-    "model.source",
-    "awq.name",
-    "awq.source",
     "dataset.name",
     "dataset.source",
     "dataset.requested",
@@ -256,8 +279,15 @@ const INDIFFERENT: [&str; 15] = [
 
 /// Fields that say where and when, and decide nothing.
 fn is_indifferent(field: &str) -> bool {
-    let of_variant = field.starts_with("variants.") && matches!(field.rsplit('.').next(), Some("name" | "source"));
-    of_variant || INDIFFERENT.contains(&field)
+    let of_checkpoint = match field.split_once('.') {
+        Some(("model" | "awq", rest)) => Some(rest),
+        // A variant's name may hold dots; no name of a field does.
+        Some(("variants", rest)) => rest.rsplit_once('.').map(|(_, last)| last),
+        _ => None,
+    };
+    // The hash beside them decides, and `stored_as` has become a file's own name of it.
+    let said = |field: &str| matches!(field, "name" | "source" | "stored_as" | "weights" | "bytes" | "bits_per_weight");
+    of_checkpoint.is_some_and(|field| said(field.rsplit('.').next().unwrap_or(field))) || INDIFFERENT.contains(&field)
 }
 
 fn compare(field: &str, was: &Value, is: &Value, found: &mut Vec<Difference>) {
@@ -294,6 +324,20 @@ mod tests {
         let mut found = Vec::new();
         compare("", was, is, &mut found);
         found.iter().map(Difference::to_string).collect()
+    }
+
+    #[test]
+    fn what_weights_are_called_decides_nothing_and_their_hash_does() {
+        let plan = |sha256: &str, stored_as: &str, weights: Value| {
+            let model = json!({"name": "m", "sha256": sha256, "stored_as": stored_as, "weights": weights});
+            json!({"model": model, "awq": model, "variants": {"g.32": model}})
+        };
+        let old = plan("1", "Q4_K", Value::Null);
+        let new = plan("1", "Q4_K_M", json!({"bytes": 5, "bits_per_weight": 4.8}));
+        assert_eq!(differences(&old, &new), Vec::<String>::new());
+        assert_eq!(differences(&new, &plan("1", "Q4_K_M", json!({"bytes": 6}))), Vec::<String>::new());
+        assert_eq!(differences(&old, &plan("2", "Q4_K", Value::Null)).len(), 3);
+        assert_eq!(differences(&json!({"task": {"stored_as": 1}}), &json!({"task": {"stored_as": 2}})).len(), 1);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Models and decoding in words.
 
 use super::words::count_in_words;
-use crate::record::{GenerationPlan, ModelPlan, TargetPlan};
+use crate::record::{GenerationPlan, ModelPlan, StoredWeights, TargetPlan};
+use crate::text::bytes;
 
-/// `bundled (llama, 1.8 M parameters, stored as f32)`.
+/// `bundled (llama, 722,048 parameters, stored as f32, 32.0 bits a weight, 2.9 MB)`.
 pub(crate) fn model(model: &ModelPlan) -> String {
     let unknown = || "unknown".to_owned();
     let family = model.family.map_or_else(unknown, |family| family.to_string());
@@ -19,12 +20,20 @@ pub(crate) fn model(model: &ModelPlan) -> String {
     if (model.family, model.parameters, &model.stored_as) == (None, None, &None) {
         return format!("{} (at {}; family, parameters and weights unknown)", model.name, model.source);
     }
-    format!("{} ({family}, {parameters} parameters, stored as {stored_as})", model.name)
+    let weights = size(model.weights);
+    format!("{} ({family}, {parameters} parameters, stored as {stored_as}{weights})", model.name)
 }
 
-/// `bundled-awq, awq-int4 (group 64)`: the model's AWQ form, where it lies in files of its own.
+/// `, 4.8 bits a weight, 105.5 MB`; nothing where it is not known.
+fn size(weights: Option<StoredWeights>) -> String {
+    weights.map_or_else(String::new, |weights| {
+        format!(", {:.1} bits a weight, {}", weights.bits_per_weight, bytes(weights.bytes))
+    })
+}
+
+/// `bundled-awq, awq-int4 (group 64), 6.3 bits a weight, 567.3 kB`: the model's AWQ form, where it lies in files of its own.
 pub(crate) fn awq(target: &TargetPlan) -> Option<String> {
-    target.awq.as_ref().map(|awq| format!("{}, {}", awq.name, awq.stored_as))
+    target.awq.as_ref().map(|awq| format!("{}, {}{}", awq.name, awq.stored_as, size(awq.weights)))
 }
 
 /// Further checkpoints: (variant, `model-g32, awq-int4 (group 32), in f16`).
@@ -33,7 +42,7 @@ pub(crate) fn variants(target: &TargetPlan) -> Vec<(String, String)> {
         let precision = plan.precision.filter(|precision| !precision.format.is_packed());
         let precision = precision.map_or_else(String::new, |precision| format!(", in {precision}"));
         match &plan.stored_as {
-            Some(stored_as) => format!("{}, {stored_as}{precision}", plan.name),
+            Some(stored_as) => format!("{}, {stored_as}{}{precision}", plan.name, size(plan.weights)),
             None => format!("{} at {}, weights unknown", plan.name, plan.source),
         }
     };

@@ -54,6 +54,9 @@ fn one_run_gives_the_rows_of_f32_f16_int8_and_awq() {
     assert_eq!(record.ground_truth, Some(Dtype::F32.into()));
     let awq = record.plan.target.awq.as_ref().unwrap();
     assert_eq!((awq.name.as_str(), awq.stored_as.as_str()), ("m-awq", "awq-int4 (group 16)"));
+    let (dense, packed) = (record.plan.target.model.weights.unwrap(), awq.weights.unwrap());
+    assert!(packed.bytes < dense.bytes && packed.bits_per_weight < dense.bits_per_weight, "{packed:?}, {dense:?}");
+    assert!((dense.bits_per_weight - 32.0).abs() < 0.001, "{dense:?}");
     assert!(record.notes.iter().any(|note| note.contains("awq runs awq-int4 (group 16) of ")), "{:?}", record.notes);
     assert!(table.contains("awq       m-awq, awq-int4 (group 16)") && !table.contains("arithmetic"), "{table}");
     let bytes = |at: usize| record.dtypes[at].sessions[0].engine.weight_bytes.unwrap();

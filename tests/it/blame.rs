@@ -442,6 +442,19 @@ fn what_cannot_be_explained_is_refused() {
     assert!(refused("blame nothing").contains("cannot read nothing/plan.json"));
     let error = refused("blame run --rule none");
     assert!(error.contains("unknown rule `none`"), "{error}");
+    let experts = crate::data("qwen3-moe");
+    let copy = folder.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(&experts).unwrap().flatten() {
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    let model = experts.display();
+    let run = format!(
+        "eval gsm8k --model {model} --dtype f32 --variant x=copy --limit 2 --max-tokens 2 --engine cpu --out moe"
+    );
+    assert!(program(&folder, &run).status.success());
+    let error = refused("blame moe --variant x --engine cpu");
+    assert!(error.contains("whose layers hold experts") && error.contains("evalsuite perplexity"), "{error}");
     let drawn = with_run("--dtype f32,awq --limit 2 --temperature 0.5");
     let error = mistake(&program(&drawn, "blame run"));
     assert!(error.contains("are not greedy"), "{error}");

@@ -498,6 +498,25 @@ fn present(path: PathBuf, variable: &str) -> Option<PathBuf> {
 }
 
 #[test]
+fn a_file_s_own_label_is_what_tables_say() {
+    // Blocks of 32 values of zeros: a scale, and sixteen bytes of codes.
+    let labelled = |label: u32, element: u32, bytes: usize| {
+        let mut file = tiny("llama");
+        file.count("general.file_type", label);
+        file.tensor("blk.0.extra.weight", &[2, 32], element, vec![0; bytes]);
+        GgufFile::new(&file).open()
+    };
+    let mixture = labelled(15, 2, 2 * 18);
+    assert_eq!(mixture.stored_as, "Q4_K_M");
+    assert!(mixture.is_quantized(), "though most bytes are f32");
+    let plain = labelled(15, 0, 2 * 32 * 4);
+    assert_eq!((plain.stored_as.as_str(), plain.is_quantized()), ("f32", false), "no tensor bears the label out");
+    assert_eq!(plain.weight_bytes - mixture.weight_bytes, 2 * (32 * 4 - 18));
+    assert_eq!(labelled(1024 + 2, 2, 2 * 18).stored_as, "Q4_0", "the converter guessed");
+    assert_eq!(labelled(999, 2, 2 * 18).stored_as, "f32");
+}
+
+#[test]
 fn smollm2_is_what_it_is_published_as() {
     let Some(path) = present(smollm2(), "EVALSUITE_SMOLLM2") else { return };
     let source = open(&path).unwrap();
@@ -506,7 +525,7 @@ fn smollm2_is_what_it_is_published_as() {
     assert_eq!((config.vocabulary, config.intermediate, config.context_tokens), (49152, 1536, 8192));
     assert!(config.tied_embeddings && !config.qkv_bias);
     assert_eq!(config.position, PositionKind::Rotary { theta: 100_000.0, scaling: RotaryScaling::None });
-    assert_eq!(source.stored_as, "Q4_1");
+    assert_eq!((source.stored_as.as_str(), source.weight_bytes), ("Q4_1", 96_576_768));
     assert!(source.tokenizer.chat_template.as_deref().unwrap().contains("add_generation_prompt"));
     assert_eq!(source.tokenizer.eos_ids, BTreeSet::from([0, 2]));
     assert_eq!(source.tokenizer.sha256, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53");

@@ -142,6 +142,7 @@ pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
         source: "a test double".to_owned(),
         sha256: "5c".repeat(32),
         stored_as: "f32".to_owned(),
+        weight_bytes: 0,
         format: WeightFormat::Dense,
         quantization: None,
         config: ModelConfig {

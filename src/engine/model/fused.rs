@@ -57,7 +57,7 @@ pub(super) fn open(config: &ModelConfig, opened: OpenedWeights, place: &str) -> 
     if fused.is_empty() {
         return Ok(opened);
     }
-    let OpenedWeights { tensors: stored, mut shapes, stored_as } = opened;
+    let OpenedWeights { tensors: stored, mut shapes, stored_as, bytes } = opened;
     let names = TensorNames::new(config, &shapes.keys().cloned().collect::<Vec<_>>());
     let mut parts = BTreeMap::new();
     for layer in 0..config.layers {
@@ -77,7 +77,7 @@ pub(super) fn open(config: &ModelConfig, opened: OpenedWeights, place: &str) -> 
     }
     shapes.extend(parts.iter().map(|(name, part)| (name.clone(), part.shape.clone())));
     let tensors = Box::new(SingleTensors { stored, parts });
-    Ok(OpenedWeights { tensors, shapes, stored_as })
+    Ok(OpenedWeights { tensors, shapes, stored_as, bytes })
 }
 
 impl FusedTensor {

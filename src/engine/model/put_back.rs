@@ -61,6 +61,7 @@ impl ModelSource {
             source: self.source.clone(),
             sha256: self.sha256.clone(),
             stored_as: self.stored_as.clone(),
+            weight_bytes: self.weight_bytes,
             format: self.format,
             quantization: self.quantization.clone(),
             config: self.config.clone(),

@@ -25,8 +25,10 @@ pub struct ModelSource {
     pub source: String,
     /// Over every file that decides an answer: SHA-256 of the sorted lines `{sha256}  {file name}`.
     pub sha256: String,
-    /// What the files' tensors were stored in, for the table: `f32`, `bf16`, `Q4_1`, `awq-int4 (group 64)`, …
+    /// What the files' tensors were stored in, for the table: `f32`, `bf16`, `Q4_K_M`, `awq-int4 (group 64)`, …
     pub stored_as: String,
+    /// Bytes of all tensors in the files.
+    pub weight_bytes: u64,
     /// The format of the files' linear layers.
     pub format: WeightFormat,
     /// How they are packed, where they are. The tensors also read as dense ones.
@@ -138,7 +140,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
             (format, Some(found), opened)
         }
     };
-    let OpenedWeights { tensors, shapes, stored_as } = fused::open(&config, opened, &files.place)?;
+    let OpenedWeights { tensors, shapes, stored_as, bytes } = fused::open(&config, opened, &files.place)?;
     weights::check(&config, &shapes, &files.place)?;
 
     let mut deciding = shards;
@@ -154,6 +156,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
         source,
         sha256,
         stored_as,
+        weight_bytes: bytes,
         format,
         quantization,
         config,
@@ -180,7 +183,7 @@ fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, E
     let first = header.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut tokenizer = gguf::model_tokenizer(&header, config.family, &files.sha256(&first)?)?;
     tokenizer.check_against(config.vocabulary, &place)?;
-    let OpenedWeights { tensors, shapes, stored_as } = GgufTensors::open(blobs, header, &config);
+    let OpenedWeights { tensors, shapes, stored_as, bytes } = GgufTensors::open(blobs, header, &config);
     weights::check(&config, &shapes, &place)?;
     let sha256 = files.sha256_of_all(&names, Some((first.as_str(), tokenizer.sha256.as_str())))?;
     let tokenizer = Arc::new(tokenizer);
@@ -190,6 +193,7 @@ fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, E
         source,
         sha256,
         stored_as,
+        weight_bytes: bytes,
         format,
         quantization: None,
         config,

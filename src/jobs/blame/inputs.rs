@@ -78,6 +78,7 @@ impl BlameInputs {
         let truth = Arc::clone(reference.model.need_files("blame")?);
         let rounded = Arc::clone(variant.model.need_files("blame")?);
         check_other_weights(&variant, &truth, &rounded)?;
+        check_dense(&truth)?;
         let (answers, chosen) = choose(run, &read, (&reference.name, &name), (&rule, job.limit))?;
         let contexts = answers.iter().map(|answer| context(&read, answer)).collect();
         let names = TensorNames::new(&truth.config, &truth.tensors.names()).block(0);
@@ -123,6 +124,20 @@ fn check_other_weights(variant: &Variant, truth: &Arc<ModelSource>, own: &Arc<Mo
     Err(JobError::invalid(
         format!("--variant {name}: {name} {why}, so that no layer of a checkpoint can be put back"),
         "name a variant with a checkpoint of its own: awq, or one of `--variant NAME=SOURCE`",
+    ))
+}
+
+/// Refuses a mixture of experts: its layers have no one projection of each name that could be put back.
+fn check_dense(model: &ModelSource) -> Result<(), JobError> {
+    if model.config.features.experts.is_none() {
+        return Ok(());
+    }
+    Err(JobError::invalid(
+        format!(
+            "{} is a {} model, whose layers hold experts: blame puts one projection back at a time",
+            model.name, model.config.family
+        ),
+        "blame explains dense models; `evalsuite perplexity --dtype f32 --variant NAME=SOURCE` says what a checkpoint of this one costs",
     ))
 }
 

@@ -138,6 +138,7 @@ impl ImportedPlan {
                     source: path.clone(),
                     sha256: None,
                     stored_as: None,
+                    weights: None,
                     quantized: false,
                     family: None,
                     parameters: None,

@@ -48,6 +48,38 @@ pub struct EvalJob {
     pub format: Format,
 }
 
+impl EvalJob {
+    /// The first questions of a task, asked as its protocol asks them, for a job that keeps no run of its own.
+    pub fn questions(
+        (command, target, destination): (Vec<String>, Target, Destination),
+        (task, dataset): (Task, DatasetSpec),
+        limit: Option<usize>,
+        protocol: Option<&str>,
+        sampling: SamplingOptions,
+    ) -> Self {
+        Self {
+            command,
+            target,
+            dataset,
+            selection: Selection { limit, indices: Vec::new() },
+            protocol: protocol.unwrap_or(&task.protocol).to_owned(),
+            task,
+            fewshot: None,
+            chat: None,
+            system: None,
+            rule: None,
+            thinking: None,
+            sampling,
+            until: None,
+            placebo: false,
+            price_per_hour: None,
+            destination,
+            resume: false,
+            format: Format::Json,
+        }
+    }
+}
+
 /// How completions are chosen and bounded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingOptions {

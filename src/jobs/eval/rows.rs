@@ -5,6 +5,8 @@ use serde::Serialize;
 use super::{
     DEFAULT_MARGIN_POINTS, DtypeRecord, EvalRecord, Judged, RuleRecord, UntilRecord, UntilVariant, unreadable, verdict,
 };
+use crate::engine::Precision;
+use crate::record::{TargetPlan, VariantName};
 use crate::report::grouped;
 use crate::report::words::{nothing, p_value, percent, points, seconds_in_words, thousands};
 use crate::score::Shown;
@@ -90,6 +92,19 @@ pub struct ComparisonRow {
     pub smallest: String,
     /// The interval lies below 0.
     pub is_damage: bool,
+}
+
+/// What the files of one variant hold its weights in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WeightRow {
+    /// `f32`
+    pub dtype: String,
+    /// `Q4_K_M`
+    pub stored_as: String,
+    /// `4.8`: scales, zero points, embeddings and norms have their share.
+    pub bits: String,
+    /// `105.5 MB`
+    pub bytes: String,
 }
 
 /// Lengths, speed, load time and memory of one variant.
@@ -278,6 +293,21 @@ pub(super) fn comparison_rows(dtype: &DtypeRecord) -> Vec<ComparisonRow> {
         key(a) == key(b)
     };
     folded(rows, |row| &mut row.rule, same)
+}
+
+/// Of the files that a variant is computed from: its own, the model's AWQ form, or the model's.
+pub(super) fn weight_row(target: &TargetPlan, dtype: &VariantName) -> WeightRow {
+    let own = target.variants.get(dtype).map(|plan| (plan.stored_as.clone(), plan.weights));
+    let awq =
+        target.awq.as_ref().filter(|_| *dtype == Precision::Awq).map(|awq| (Some(awq.stored_as.clone()), awq.weights));
+    let model = || (target.model.stored_as.clone(), target.model.weights);
+    let (stored_as, weights) = own.or(awq).unwrap_or_else(model);
+    WeightRow {
+        dtype: dtype.to_string(),
+        stored_as: stored_as.unwrap_or_else(nothing),
+        bits: weights.map_or_else(nothing, |weights| format!("{:.1}", weights.bits_per_weight)),
+        bytes: weights.map_or_else(nothing, |weights| bytes(weights.bytes)),
+    }
 }
 
 pub(super) fn speed_row(dtype: &DtypeRecord) -> SpeedRow {

@@ -8,8 +8,8 @@ use super::finding::sentences;
 use super::placebo_rows::{PlaceboRow, placebo_rows, placebo_sentences};
 use super::repeats::{RepeatRow, pass_columns, repeat_rows, together};
 use super::rows::{
-    AccuracyRow, ComparisonRow, HeadlineRow, SpeedRow, UntilRow, accuracy_rows, comparison_rows, headline_row,
-    speed_row, until_rows, verdicts,
+    AccuracyRow, ComparisonRow, HeadlineRow, SpeedRow, UntilRow, WeightRow, accuracy_rows, comparison_rows,
+    headline_row, speed_row, until_rows, verdicts, weight_row,
 };
 use super::summary::thought_notes;
 use super::{DatasetPlan, DtypeRecord, EvalPlan, EvalRecord, ProtocolPlan};
@@ -101,6 +101,8 @@ pub struct EvalView<'a> {
     pub placebos: Vec<PlaceboRow>,
     /// The same about answers that flip, a sentence each.
     pub placebo_sentences: Vec<String>,
+    /// What the files of each variant hold, one a variant.
+    pub weights: Vec<WeightRow>,
     /// One a variant.
     pub speeds: Vec<SpeedRow>,
     /// Variants that did not finish: (name, first line of why).
@@ -162,6 +164,7 @@ impl<'a> EvalView<'a> {
             costs: cost_rows(record),
             placebos: placebo_rows(&record.placebos, record.headline()),
             placebo_sentences: placebo_sentences(&record.placebos, record.headline()),
+            weights: record.dtypes.iter().map(|dtype| weight_row(&plan.target, &dtype.dtype)).collect(),
             speeds: record.dtypes.iter().map(speed_row).collect(),
             failures: record.dtypes.iter().filter_map(failure).collect(),
         })

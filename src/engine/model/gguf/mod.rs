@@ -6,6 +6,7 @@
 
 mod blocks;
 mod config;
+mod file_type;
 mod header;
 mod sentencepiece;
 mod split;
@@ -13,6 +14,7 @@ mod tokenizer;
 
 pub(super) use blocks::BlockType;
 pub(super) use config::model_config;
+pub(super) use file_type::file_type;
 pub(super) use header::{GgufTensor, Header};
 pub(super) use split::{OpenedGguf, open, split_names};
 pub(super) use tokenizer::model_tokenizer;

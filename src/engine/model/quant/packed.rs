@@ -28,7 +28,7 @@ impl PackedTensors {
         quantization: &Quantization,
         place: &str,
     ) -> Result<OpenedWeights, EngineError> {
-        let OpenedWeights { tensors: stored, shapes: stored_shapes, .. } = opened;
+        let OpenedWeights { tensors: stored, shapes: stored_shapes, bytes, .. } = opened;
         let found = Found { shapes: &stored_shapes, quantization, place };
         let mut layers = BTreeMap::new();
         let mut shapes = BTreeMap::new();
@@ -64,7 +64,7 @@ impl PackedTensors {
             None => format!("{} (one group a row)", format.stored_as),
         };
         let tensors = Box::new(Self { format, stored, layers, place: place.to_owned() });
-        Ok(OpenedWeights { tensors, shapes, stored_as })
+        Ok(OpenedWeights { tensors, shapes, stored_as, bytes })
     }
 
     fn read_layer(&self, name: &str, layer: PackedShape) -> Result<AwqTensor, EngineError> {

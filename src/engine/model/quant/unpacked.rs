@@ -228,7 +228,7 @@ pub(in crate::model) fn open(
     opened: OpenedWeights,
     place: &str,
 ) -> Result<OpenedWeights, EngineError> {
-    let OpenedWeights { tensors: stored, shapes: stored_shapes, .. } = opened;
+    let OpenedWeights { tensors: stored, shapes: stored_shapes, bytes, .. } = opened;
     let found = Stored { tensors: stored.as_ref(), shapes: &stored_shapes, place };
     let (layers, stored_as) = (format.find)(section, &found)?;
     if layers.is_empty() {
@@ -243,7 +243,7 @@ pub(in crate::model) fn open(
     for (name, layer) in &tensors.layers {
         shapes.insert(format!("{name}.weight"), vec![layer.outputs, layer.inputs]);
     }
-    Ok(OpenedWeights { tensors: Box::new(tensors), shapes, stored_as })
+    Ok(OpenedWeights { tensors: Box::new(tensors), shapes, stored_as, bytes })
 }
 
 impl UnpackedTensors {

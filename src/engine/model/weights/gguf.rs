@@ -10,7 +10,7 @@ use super::{OpenedWeights, TensorData, TensorValues, Tensors};
 use crate::EngineError;
 use crate::files::Blob;
 use crate::model::files::read_failure;
-use crate::model::gguf::{BlockType, GgufTensor, Header};
+use crate::model::gguf::{BlockType, GgufTensor, Header, file_type};
 use crate::model::{BlockNames, ModelConfig, TensorNames};
 
 /// The tensors of one GGUF file.
@@ -32,6 +32,7 @@ impl GgufTensors {
     /// The tensors that `header` lists in `blobs`.
     pub(in crate::model) fn open(blobs: Vec<Blob>, header: Header, config: &ModelConfig) -> OpenedWeights {
         let mut tensors = BTreeMap::new();
+        let own = file_type(&header);
         let mut bytes_by_type: BTreeMap<String, usize> = BTreeMap::new();
         let names = TensorNames::new(config, &[]);
         let interleaved = config.family.entry().gguf.as_ref().is_some_and(|gguf| gguf.interleaved_heads);
@@ -49,10 +50,22 @@ impl GgufTensors {
             }
         }
         let shapes = tensors.iter().map(|(name, place)| (name.clone(), place.tensor.shape.clone())).collect();
-        let most = bytes_by_type.into_iter().max_by_key(|(_, bytes)| *bytes);
-        let stored_as = most.map(|(name, _)| name).unwrap_or_default();
-        OpenedWeights { tensors: Box::new(Self { blobs, tensors }), shapes, stored_as }
+        let total = bytes_by_type.values().map(|bytes| *bytes as u64).sum();
+        let stored_as = stored_as(own, &bytes_by_type);
+        OpenedWeights { tensors: Box::new(Self { blobs, tensors }), shapes, stored_as, bytes: total }
     }
+}
+
+/// The file's own name of what it is stored as, where its tensors bear it out: a mixture has none but that. Otherwise the type of most bytes.
+fn stored_as(own: Option<&'static str>, bytes_by_type: &BTreeMap<String, usize>) -> String {
+    const PLAIN: [&str; 3] = ["f32", "f16", "bf16"];
+    let most = bytes_by_type.iter().max_by_key(|(_, bytes)| **bytes).map(|(name, _)| name.as_str()).unwrap_or_default();
+    let is_quantized = |name: &str| !PLAIN.contains(&name);
+    match own {
+        Some(own) if is_quantized(own) && bytes_by_type.keys().any(|name| is_quantized(name)) => own,
+        _ => most,
+    }
+    .to_owned()
 }
 
 impl Tensors for GgufTensors {
@@ -174,6 +187,19 @@ mod tests {
         let expected = [0, 0, 2, 2, 1, 1, 3, 3, 10, 10, 12, 12, 11, 11, 13, 13];
         assert_eq!(halves(&values, &[8, 2], 2), expected);
         assert_eq!(halves(&[0, 1, 2, 3], &[4], 1), [0, 2, 1, 3]);
+    }
+
+    #[test]
+    fn the_file_s_own_label_counts_where_the_tensors_bear_it_out() {
+        let types = |types: &[(&str, usize)]| types.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect();
+        let mixture = types(&[("Q4_K", 60), ("Q6_K", 30), ("f32", 1)]);
+        assert_eq!(stored_as(Some("Q4_K_M"), &mixture), "Q4_K_M");
+        assert_eq!(stored_as(None, &mixture), "Q4_K");
+        assert_eq!(stored_as(Some("f16"), &mixture), "Q4_K", "a label that was copied from the file it was made of");
+        // A tied embedding in f16 may be the larger part of a small model.
+        assert_eq!(stored_as(Some("Q4_0"), &types(&[("Q4_0", 5), ("f16", 9)])), "Q4_0");
+        assert_eq!(stored_as(Some("Q4_K_M"), &types(&[("f16", 9), ("f32", 1)])), "f16");
+        assert_eq!(stored_as(Some("bf16"), &types(&[("bf16", 9), ("f32", 1)])), "bf16");
     }
 
     #[test]

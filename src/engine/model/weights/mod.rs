@@ -115,6 +115,8 @@ pub(super) struct OpenedWeights {
     pub(super) tensors: Box<dyn Tensors>,
     /// Shape of every tensor.
     pub(super) shapes: BTreeMap<String, Vec<usize>>,
-    /// The precision that most bytes are stored in.
+    /// What the weights are stored as; without a name of the format's own, what most bytes are stored in.
     pub(super) stored_as: String,
+    /// Of all tensors in the files.
+    pub(super) bytes: u64,
 }

@@ -44,9 +44,10 @@ impl PickleTensors {
             }
             all.files.push((path.to_path_buf(), tensors));
         }
+        let total = bytes_by_type.values().map(|bytes| *bytes as u64).sum();
         let most = bytes_by_type.into_iter().max_by_key(|(_, bytes)| *bytes);
         let stored_as = most.map(|(name, _)| name.to_owned()).unwrap_or_default();
-        Ok(OpenedWeights { tensors: Box::new(all), shapes, stored_as })
+        Ok(OpenedWeights { tensors: Box::new(all), shapes, stored_as, bytes: total })
     }
 }
 

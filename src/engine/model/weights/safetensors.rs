@@ -61,9 +61,10 @@ impl SafetensorsFiles {
             all.blobs.push(blob);
         }
         let shapes = all.tensors.iter().map(|(name, place)| (name.clone(), place.shape.clone())).collect();
+        let total = bytes_by_type.values().sum();
         let most = bytes_by_type.into_iter().max_by_key(|(_, bytes)| *bytes);
         let stored_as = most.map(|(element, _)| element).unwrap_or_default();
-        Ok(OpenedWeights { tensors: Box::new(all), shapes, stored_as })
+        Ok(OpenedWeights { tensors: Box::new(all), shapes, stored_as, bytes: total })
     }
 }
 
