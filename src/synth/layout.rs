@@ -268,6 +268,7 @@ mod tests {
         assert_eq!(bytes("qwen3-0.6b", SynthFormat::F16), 2 * 596_049_920);
         assert_eq!(bytes("qwen1.5-moe-a2.7b", SynthFormat::Bf16), 2 * 14_315_784_192);
         assert_eq!(bytes("qwen3-30b-a3b", SynthFormat::Bf16), 2 * 30_532_122_624);
+        assert_eq!(bytes("gpt-oss-20b", SynthFormat::Bf16), 2 * 20_914_757_184);
         assert_eq!(bytes("qwen3-8b", SynthFormat::Bf16), 2 * 8_190_735_360);
         assert_eq!(bytes("smollm3-3b", SynthFormat::Bf16), 2 * 3_075_098_624);
         assert_eq!(bytes("granite3.3-2b", SynthFormat::Bf16), 2 * 2_533_539_840);

@@ -171,7 +171,7 @@ const TINY: ModelShape = ModelShape {
     ..LLAMA
 };
 
-const SHAPES: [ModelShape; 23] = [
+const SHAPES: [ModelShape; 24] = [
     ModelShape {
         name: "tinyllama-1.1b",
         hidden: 2048,
@@ -263,6 +263,25 @@ const SHAPES: [ModelShape; 23] = [
         more: r#"{"head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768,
             "norm_topk_prob": true, "decoder_sparse_step": 1, "mlp_only_layers": [], "use_sliding_window": false}"#,
         ..QWEN3
+    },
+    ModelShape {
+        name: "gpt-oss-20b",
+        model_type: "gpt_oss",
+        architecture: "GptOssForCausalLM",
+        hidden: 2880,
+        intermediate: 2880,
+        layers: 24,
+        heads: 64,
+        kv_heads: 8,
+        vocabulary: 201_088,
+        context: 131_072,
+        rope_theta: 15e4,
+        more: r#"{"head_dim": 64, "attention_bias": true, "num_local_experts": 32, "num_experts_per_tok": 4,
+            "sliding_window": 128, "swiglu_limit": 7.0, "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0,
+            "beta_slow": 1.0, "truncate": false, "original_max_position_embeddings": 4096}}"#,
+        bos: 199_998,
+        eos: 200_002,
+        ..LLAMA
     },
     ModelShape {
         name: "smollm3-3b",

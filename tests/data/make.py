@@ -61,6 +61,9 @@ MODELS |= {
                                                         moe_intermediate_size=24, norm_topk_prob=True, mlp_only_layers=[1])),
     "gpt-neox-serial": t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**COMMON, intermediate_size=80, use_parallel_residual=False,
                                                             rotary_pct=1.0, attention_bias=False)),
+    "gpt-oss": t.GptOssForCausalLM(t.GptOssConfig(**dict(HEADS, hidden_size=64, intermediate_size=32, num_hidden_layers=3),
+                                                  sliding_window=7, num_local_experts=6, num_experts_per_tok=3, swiglu_limit=0.8,
+                                                  rope_parameters=dict(YARN, truncate=False))),
 }
 
 WORDS = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"t{i}": i for i in range(97)}, unk_token="t0"))

@@ -154,6 +154,18 @@ fn qwen3_moe_with_a_dense_layer_matches_transformers() {
     assert_logits_match("qwen3-moe");
 }
 
+#[test]
+fn gpt_oss_with_sinks_and_biased_experts_matches_transformers() {
+    assert_logits_match("gpt-oss");
+}
+
+/// Its experts as published: four bits, unpacked by transformers for the oracle.
+#[test]
+fn gpt_oss_in_mxfp4_matches_transformers() {
+    assert_logits_match("gpt-oss-mxfp4");
+    assert_eq!(tiny("gpt-oss-mxfp4").stored_as, "mxfp4 (group 32)");
+}
+
 /// What transformers 4 wrote, and what files with a vision model nest, is the same model.
 #[test]
 fn gemma3_reads_alike_flat_and_nested() {
@@ -283,7 +295,7 @@ fn candle_says_which_models_it_lacks() {
 /// The same request gives the same bits alone, in company, and however its prompt is cut into steps.
 #[test]
 fn a_request_does_not_see_its_batch() {
-    for name in ["llama", "mistral", "opt", "gemma3", "smollm3", "gpt-neox", "qwen2-moe"] {
+    for name in ["llama", "mistral", "opt", "gemma3", "smollm3", "gpt-neox", "qwen2-moe", "gpt-oss"] {
         let (source, tokens) = (tiny(name), oracle(name).tokens);
         let prompts: Vec<&[u32]> = (0..64).map(|i| &tokens[i % 7..8 + (i * 5) % 30]).collect();
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Int8] {

@@ -16,13 +16,14 @@ pub(crate) struct QueryRow<'a> {
     pub(crate) position: usize,
 }
 
-/// softmax(q · Kᵀ · scale) · V for every row of q `[rows, heads · head_dim]`, causal, within the layer's sliding window; rounded.
+/// softmax(q · Kᵀ · scale) · V for every row of q `[rows, heads · head_dim]`, causal, within the layer's sliding window; rounded. Where
+/// heads have `sinks`, one score more takes a part of the softmax.
 /// `qkv` rows may be longer than q: only their first `heads · head_dim` elements are read.
 pub(crate) fn attention(
     qkv: &Matrix,
     cache: LayerCache<'_>,
     rows: &[QueryRow<'_>],
-    (config, kind): (&ModelConfig, LayerKind),
+    (config, kind, sinks): (&ModelConfig, LayerKind, Option<&[f32]>),
     arithmetic: Arithmetic,
 ) -> Matrix {
     let (heads, head_dim) = (config.heads, config.head_dim);
@@ -45,6 +46,7 @@ pub(crate) fn attention(
             positions: start..rows[row].position + 1,
             scale,
             cap,
+            sink: sinks.map(|sinks| sinks[head]),
             out,
         });
         round(out, arithmetic);
@@ -62,13 +64,15 @@ struct Head<'a> {
     scale: f32,
     /// Of the scores, softly.
     cap: Option<f32>,
+    /// A score that stands for no token.
+    sink: Option<f32>,
     out: &'a mut [f32],
 }
 
 impl Kernel for Head<'_> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let Self { query, cache, blocks, offset, positions, scale, cap, out } = self;
+        let Self { query, cache, blocks, offset, positions, scale, cap, sink, out } = self;
         let (head_dim, stride) = (query.len(), cache.row_elements);
         let count = positions.len();
         let mut weights = vec![0.0; count];
@@ -100,10 +104,11 @@ impl Kernel for Head<'_> {
             }
             highest = highest.max(*weight);
         }
+        highest = highest.max(sink.unwrap_or(f32::NEG_INFINITY));
         for weight in &mut weights {
             *weight = exp(*weight - highest);
         }
-        let inverse = 1.0 / sum::<L>(&weights);
+        let inverse = 1.0 / (sum::<L>(&weights) + sink.map_or(0.0, |sink| exp(sink - highest)));
         out.fill(0.0);
         let mut position = positions.start;
         while position < positions.end {

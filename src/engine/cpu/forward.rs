@@ -128,7 +128,8 @@ impl Model {
         });
         let qkv = self.qkv(qkv, block.query_key_norms.as_ref(), h, rotations);
         store(inputs, (cache, layer), &qkv, self.config.heads * self.config.head_dim);
-        attention(&qkv, cache.layer(layer), &query_rows(inputs), (&self.config, block.kind), self.arithmetic)
+        let kind = (&self.config, block.kind, block.sinks.as_deref());
+        attention(&qkv, cache.layer(layer), &query_rows(inputs), kind, self.arithmetic)
     }
 
     /// q, k and v of every row, normalised, rotated and rounded: `[rows, (heads + 2 · kv_heads) · head_dim]`.

@@ -23,6 +23,8 @@ pub struct Block {
     pub qkv: Linear,
     /// Of the queries and of the keys, before they are rotated.
     pub query_key_norms: Option<[Norm; 2]>,
+    /// Scores of the heads that stand for no token.
+    pub sinks: Option<Vec<f32>>,
     /// Out of attention: `[hidden, heads · head_dim]`.
     pub output: Linear,
     /// Behind attention.
@@ -166,11 +168,14 @@ impl Loader<'_> {
             }
             None => None,
         };
+        let sinks = || self.rounded(&names.sinks, self.source.values(&names.sinks, &[config.heads])?);
+        let sinks = config.features.attention_sinks.then(sinks).transpose()?;
         Ok(Block {
             kind,
             attention_norm: norm(before, &names.attention_norm)?,
             qkv: self.linear(&[query, key, value], &[q, kv, kv], hidden, config.qkv_bias)?,
             query_key_norms,
+            sinks,
             output: self.linear(&[&names.output], &[hidden], q, config.output_bias)?,
             attention_after: norm(after, &names.attention_after)?,
             mlp_norm: norm(before, &names.mlp_norm)?,
@@ -191,22 +196,23 @@ impl Loader<'_> {
         let hidden = self.config.hidden;
         let mlp = |expert, inside: usize| -> Result<[Linear; 2], EngineError> {
             let [gate, up, down] = names.mlp(expert);
-            let up = self.linear(&[&gate, &up], &[inside, inside], hidden, false)?;
-            Ok([up, self.linear(&[&down], &[hidden], inside, false)?])
+            let up = self.linear(&[&gate, &up], &[inside, inside], hidden, experts.biased)?;
+            Ok([up, self.linear(&[&down], &[hidden], inside, experts.biased)?])
         };
         // What chooses and weighs stays in floating point in every precision.
-        let dense = |name: &str, outputs: usize| -> Result<Linear, EngineError> {
-            let name = format!("{name}.weight");
-            let values = self.source.values(&name, &[outputs, hidden])?;
-            Ok(Linear { outputs, inputs: hidden, weights: self.weights(&name, values)?, bias: None })
+        let dense = |name: &str, outputs: usize, biased: bool| -> Result<Linear, EngineError> {
+            let [weight, bias] = ["weight", "bias"].map(|kind| format!("{name}.{kind}"));
+            let weights = self.weights(&weight, self.source.values(&weight, &[outputs, hidden])?)?;
+            let bias = biased.then(|| self.rounded(&bias, self.source.values(&bias, &[outputs])?)).transpose()?;
+            Ok(Linear { outputs, inputs: hidden, weights, bias })
         };
         let shared = match experts.shared {
-            Some(inside) => Some((mlp(None, inside)?, dense(&names.shared_gate, 1)?)),
+            Some(inside) => Some((mlp(None, inside)?, dense(&names.shared_gate, 1, false)?)),
             None => None,
         };
         let all = (0..experts.count).map(|expert| mlp(Some(expert), experts.intermediate));
         Ok(ExpertLayer {
-            router: dense(&names.router, experts.count)?,
+            router: dense(&names.router, experts.count, experts.biased)?,
             experts: all.collect::<Result<_, _>>()?,
             chosen: experts.chosen,
             normalised: experts.normalised,

@@ -107,6 +107,15 @@ pub(crate) fn activate(x: Matrix, activation: Activation, arithmetic: Arithmetic
         Activation::GeluTanhGated => gated(&x, arithmetic, |gate, up, y| {
             y.iter_mut().zip(gate).zip(up).for_each(|((y, gate), up)| *y = gelu_tanh(*gate) * up);
         }),
+        Activation::ClampedSwiglu { alpha, limit } => {
+            let (alpha, limit) = (alpha as f32, limit as f32);
+            gated(&x, arithmetic, |gate, up, y| {
+                for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+                    let gate = gate.min(limit);
+                    *y = (up.clamp(-limit, limit) + 1.0) * gate / (1.0 + exp(-alpha * gate));
+                }
+            })
+        }
         Activation::Relu => relu(x, arithmetic),
         Activation::Gelu => plain(x, arithmetic, gelu),
         Activation::GeluTanh => plain(x, arithmetic, gelu_tanh),

@@ -228,8 +228,10 @@ fn config(sliding_window: Option<usize>) -> ModelConfig {
 }
 
 #[test]
-fn attention_matches_binary64_with_and_without_a_window() {
-    for window in [None, Some(1), Some(5)] {
+fn attention_matches_binary64_with_and_without_a_window_and_sinks() {
+    let sinks = [0.5, -2.0, 30.0, 0.0, 3.0, -40.0];
+    for (window, sinks) in [(None, None), (Some(1), None), (Some(5), None), (None, Some(sinks)), (Some(5), Some(sinks))]
+    {
         let config = config(window);
         let (all_keys, all_values) = (values(23 * 40, 13), values(23 * 40, 14));
         // Blocks in any order.
@@ -241,7 +243,8 @@ fn attention_matches_binary64_with_and_without_a_window() {
         }
         let q = matrix(3, 120, 15);
         let rows: Vec<QueryRow<'_>> = [0, 9, 22].map(|position| QueryRow { blocks: &blocks, position }).to_vec();
-        let y = attention(&q, cache.layer(0), &rows, (&config, LayerKind::USUAL), Arithmetic::F32);
+        let kind = (&config, LayerKind::USUAL, sinks.as_ref().map(<[f32; 6]>::as_slice));
+        let y = attention(&q, cache.layer(0), &rows, kind, Arithmetic::F32);
         for (row, QueryRow { position, .. }) in rows.iter().enumerate() {
             let start = window.map_or(0, |window| (position + 1_usize).saturating_sub(window));
             for head in 0..6 {
@@ -249,7 +252,8 @@ fn attention_matches_binary64_with_and_without_a_window() {
                 let score =
                     |p| (0..20).map(|d| f64::from(q.row(row)[head * 20 + d]) * at(&all_keys, p, d)).sum::<f64>();
                 let weights: Vec<f64> = (start..=*position).map(|p| (score(p) / 20_f64.sqrt()).exp()).collect();
-                let total: f64 = weights.iter().sum();
+                let sink = sinks.map_or(0.0, |sinks| f64::from(sinks[head]).exp());
+                let total = weights.iter().sum::<f64>() + sink;
                 for d in 0..20 {
                     let value = |(weight, p)| weight / total * at(&all_values, p, d);
                     let expected: f64 = weights.iter().copied().zip(start..=*position).map(value).sum();

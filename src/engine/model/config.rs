@@ -61,9 +61,9 @@ impl Family {
         self.0
     }
 
-    /// Whether its files hold projections fused or transposed.
+    /// Whether its files hold projections fused, transposed or stacked.
     pub fn fuses_projections(self, config: &ModelConfig) -> bool {
-        !(self.0.fused)(config).is_empty()
+        !(self.0.fused)(config).is_empty() || self.0.names.stacked_experts
     }
 
     /// The name in `config.json` and in every file.
@@ -114,6 +114,13 @@ pub enum Activation {
     SiluGated,
     /// Gated: gelu(gate(x)) · up(x), by the tanh approximation.
     GeluTanhGated,
+    /// Gated, both clamped: g · sigmoid(alpha · g) · (u + 1), g = min(gate(x), limit), u = up(x) within ± limit.
+    ClampedSwiglu {
+        /// Of the sigmoid.
+        alpha: f64,
+        /// Of the gate from above, of up from both sides.
+        limit: f64,
+    },
     /// Plain: relu(up(x)).
     Relu,
     /// Plain: gelu(up(x)), by the error function.
@@ -125,7 +132,7 @@ pub enum Activation {
 impl Activation {
     /// Whether the MLP has a gate beside `up`.
     pub const fn is_gated(self) -> bool {
-        matches!(self, Self::SiluGated | Self::GeluTanhGated)
+        matches!(self, Self::SiluGated | Self::GeluTanhGated | Self::ClampedSwiglu { .. })
     }
 }
 

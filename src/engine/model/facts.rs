@@ -35,6 +35,10 @@ pub struct Names {
     pub down: &'static str,
     /// The norm behind the MLP, where there is one.
     pub mlp_after: &'static str,
+    /// What chooses among experts, where there are any.
+    pub router: &'static str,
+    /// The experts' MLPs lie in one tensor, `[experts, inputs, outputs]`, gate and up output by output.
+    pub stacked_experts: bool,
 }
 
 /// A tensor of a block as a file has it, with the projections that it holds.

@@ -53,6 +53,9 @@ pub struct Experts {
     pub normalised: bool,
     /// Width inside one more MLP that every row goes through, times a gate of its own.
     pub shared: Option<usize>,
+    /// Biases of the router and in the experts.
+    #[serde(default)]
+    pub biased: bool,
 }
 
 impl Experts {
@@ -87,6 +90,8 @@ pub struct Features {
     pub attention_scale: Option<f64>,
     /// Scores become cap · tanh(score / cap).
     pub attention_cap: Option<f64>,
+    /// Each head's softmax has one more score, which the head has learned and which stands for no token.
+    pub attention_sinks: bool,
     /// Logits become cap · tanh(logit / cap).
     pub logits_cap: Option<f64>,
     /// Factor of the embeddings.
@@ -118,6 +123,7 @@ impl Features {
             (!self.layers.is_empty(), "layers that differ in window or rotation"),
             (self.attention_scale.is_some(), "an attention scale of its own"),
             (self.attention_cap.is_some() || self.logits_cap.is_some(), "soft caps"),
+            (self.attention_sinks, "attention sinks"),
             (self.embedding_scale.is_some(), "an embedding scale"),
             (self.residual_scale.is_some(), "a residual scale"),
             (self.logits_divisor.is_some(), "a divisor of the logits"),

@@ -10,7 +10,7 @@ use crate::EngineError;
 
 /// Refuses packed weights of a family whose files fuse projections: what is packed there is no single one.
 pub(super) fn refuse_packed(config: &ModelConfig, format: WeightFormat, place: &str) -> Result<(), EngineError> {
-    if (config.family.entry().fused)(config).is_empty() {
+    if !config.family.fuses_projections(config) {
         return Ok(());
     }
     Err(EngineError::invalid(
@@ -33,6 +33,7 @@ impl ModelConfig {
                 }
             }
         }
+        self.stack_experts(&mut tensors);
         tensors
     }
 }

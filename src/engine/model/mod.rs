@@ -21,6 +21,7 @@ mod same_model;
 mod source;
 mod spec;
 mod special_tokens;
+mod stacked;
 mod tokenizer;
 mod tokenizer_bounds;
 mod tokenizer_files;

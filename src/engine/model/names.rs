@@ -27,9 +27,11 @@ pub struct BlockNames {
     pub down: String,
     /// The norm behind the MLP, where there is one.
     pub mlp_after: String,
+    /// What each head's attention may look at in place of a token, the whole name.
+    pub sinks: String,
 }
 
-/// The tensors of a layer's experts, without `.weight`.
+/// The tensors of a layer's experts, without `.weight` and `.bias`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpertNames {
     /// The router.
@@ -41,6 +43,11 @@ pub struct ExpertNames {
 }
 
 impl ExpertNames {
+    /// In front of the experts' numbers.
+    pub(super) fn prefix(&self) -> &str {
+        &self.experts
+    }
+
     /// gate, up and down of an expert; of the shared MLP where that is `None`.
     pub fn mlp(&self, expert: Option<usize>) -> [String; 3] {
         let prefix = expert.map_or_else(|| self.shared.clone(), |number| format!("{}.{number}", self.experts));
@@ -108,6 +115,7 @@ impl TensorNames {
             up: names.up.iter().map(|up| name(up)).collect(),
             down: name(names.down),
             mlp_after: name(names.mlp_after),
+            sinks: name("self_attn.sinks"),
         }
     }
 
@@ -115,7 +123,7 @@ impl TensorNames {
     pub fn experts(&self, layer: usize) -> ExpertNames {
         let name = |rest: &str| self.in_block(layer, rest);
         ExpertNames {
-            router: name("mlp.gate"),
+            router: name(self.family.entry().names.router),
             shared_gate: name("mlp.shared_expert_gate"),
             shared: name("mlp.shared_expert"),
             experts: name("mlp.experts"),
@@ -168,7 +176,10 @@ fn in_block(config: &ModelConfig, layer: usize, names: &TensorNames) -> Tensors 
     for (norm, width) in norms(config, names) {
         tensors.extend(with_bias(norm, vec![width], layered));
     }
-    let Some(Experts { count, intermediate, shared, .. }) = config.experts_of(layer) else {
+    if config.features.attention_sinks {
+        tensors.push((names.sinks.clone(), vec![config.heads]));
+    }
+    let Some(Experts { count, intermediate, shared, biased, .. }) = config.experts_of(layer) else {
         for up in &names.up {
             tensors.extend(with_bias(up, vec![inside, hidden], config.mlp_bias));
         }
@@ -178,7 +189,7 @@ fn in_block(config: &ModelConfig, layer: usize, names: &TensorNames) -> Tensors 
     let mut mlp = |expert, inside| {
         let [gate, up, down] = experts.mlp(expert);
         for (name, shape) in [(gate, vec![inside, hidden]), (up, vec![inside, hidden]), (down, vec![hidden, inside])] {
-            tensors.extend(with_bias(&name, shape, false));
+            tensors.extend(with_bias(&name, shape, biased));
         }
     };
     (0..count).for_each(|expert| mlp(Some(expert), intermediate));
@@ -186,7 +197,7 @@ fn in_block(config: &ModelConfig, layer: usize, names: &TensorNames) -> Tensors 
         mlp(None, inside);
         tensors.extend(with_bias(&experts.shared_gate, vec![1, hidden], false));
     }
-    tensors.extend(with_bias(&experts.router, vec![count, hidden], false));
+    tensors.extend(with_bias(&experts.router, vec![count, hidden], biased));
     tensors
 }
 

@@ -10,6 +10,7 @@ use super::fused;
 use super::gguf::{self, OpenedGguf};
 use super::quant::{self, Detected, PackedTensors, Quantization, WeightFormat};
 use super::spec::{self, Place};
+use super::stacked;
 use super::weights::{self, GgufTensors, OpenedWeights, PickleTensors, SafetensorsFiles, WeightFiles};
 use super::{ModelConfig, ModelSpec, ModelTokenizer, Tensors, tokenizer_files};
 use crate::EngineError;
@@ -140,6 +141,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
             (format, Some(found), opened)
         }
     };
+    let opened = stacked::open(&config, opened);
     let OpenedWeights { tensors, shapes, stored_as, bytes } = fused::open(&config, opened, &files.place)?;
     weights::check(&config, &shapes, &files.place)?;
 

@@ -79,7 +79,8 @@ impl Elementwise {
             gather_rows: kernel("gather_rows")?,
             rope_and_store_kv: kernel("rope_and_store_kv")?,
             activate: kernel(match config.activation {
-                Activation::SiluGated => "silu_gated",
+                // That of experts, which have kernels of their own.
+                Activation::SiluGated | Activation::ClampedSwiglu { .. } => "silu_gated",
                 Activation::GeluTanhGated => "gelu_gated",
                 Activation::Relu => "relu",
                 Activation::Gelu | Activation::GeluTanh => "gelu",
@@ -224,7 +225,7 @@ fn options(config: &ModelConfig, element: ElementType) -> Options {
         PositionKind::Learned { offset } => (0, offset as i32),
     };
     let gelu = match config.activation {
-        Activation::SiluGated | Activation::Relu => 0,
+        Activation::SiluGated | Activation::ClampedSwiglu { .. } | Activation::Relu => 0,
         Activation::Gelu => 1,
         Activation::GeluTanh | Activation::GeluTanhGated => 2,
     };

@@ -13,8 +13,8 @@ fn configs() -> [ModelConfig; 2] {
         let activation = Activation::SiluGated;
         ModelConfig { hidden, activation, features, ..ModelConfig::example(Family::Llama).unwrap() }
     };
-    let few = Experts { count: 5, chosen: 2, intermediate: 72, normalised: false, shared: Some(96) };
-    let many = Experts { count: 70, chosen: 8, intermediate: 40, normalised: true, shared: None };
+    let few = Experts { count: 5, chosen: 2, intermediate: 72, normalised: false, shared: Some(96), biased: false };
+    let many = Experts { count: 70, chosen: 8, intermediate: 40, normalised: true, shared: None, biased: false };
     [of(136, few), of(200, many)]
 }
 

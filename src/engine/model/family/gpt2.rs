@@ -25,6 +25,8 @@ const NAMES: Names = Names {
     up: &["mlp.c_fc"],
     down: "mlp.c_proj",
     mlp_after: "",
+    router: "mlp.gate",
+    stacked_experts: false,
 };
 
 const ENTRY: FamilyEntry = FamilyEntry {

@@ -29,6 +29,8 @@ const NAMES: Names = Names {
     up: &["mlp.dense_h_to_4h"],
     down: "mlp.dense_4h_to_h",
     mlp_after: "",
+    router: "mlp.gate",
+    stacked_experts: false,
 };
 
 const ENTRY: FamilyEntry = FamilyEntry {

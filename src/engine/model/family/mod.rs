@@ -5,6 +5,7 @@ mod gemma2;
 mod gemma3;
 mod gpt2;
 mod gpt_neox;
+mod gpt_oss;
 mod granite;
 mod llama;
 mod mistral;
@@ -27,13 +28,14 @@ use super::config::Family;
 pub(super) use rotary_gated::divide_heads;
 
 /// Every family.
-pub const ALL: [Family; 15] = [
+pub const ALL: [Family; 16] = [
     Family::Llama,
     Family::Mistral,
     Family::Qwen2,
     Family::Qwen3,
     Family::Qwen2Moe,
     Family::Qwen3Moe,
+    Family::GptOss,
     Family::SmolLM3,
     Family::Granite,
     Family::Olmo2,

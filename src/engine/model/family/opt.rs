@@ -32,6 +32,8 @@ const ENTRY: FamilyEntry = FamilyEntry {
         up: &["fc1"],
         down: "fc2",
         mlp_after: "",
+        router: "mlp.gate",
+        stacked_experts: false,
     },
     fused: |_| Vec::new(),
     // Its folders have no tokenizer.json, and may lack the tokenizer config: what they leave out is known from the

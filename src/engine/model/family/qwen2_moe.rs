@@ -53,6 +53,7 @@ pub(super) fn experts(
         intermediate: fields.count("moe_intermediate_size")?.unwrap_or(intermediate),
         normalised: fields.flag("norm_topk_prob")?.unwrap_or(false),
         shared: None,
+        biased: false,
     })
 }
 

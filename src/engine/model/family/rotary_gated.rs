@@ -26,6 +26,8 @@ pub(super) const NAMES: Names = Names {
     up: &["mlp.gate_proj", "mlp.up_proj"],
     down: "mlp.down_proj",
     mlp_after: "",
+    router: "mlp.gate",
+    stacked_experts: false,
 };
 
 /// transformers' values where `config.json` has none.

@@ -11,6 +11,7 @@ mod fp8;
 mod gptq;
 mod int8;
 mod modelopt;
+mod mxfp4;
 mod packed;
 mod section;
 mod small_floats;
@@ -26,7 +27,8 @@ pub(super) use unpacked::open as open_unpacked;
 use unpacked::UnpackedFormat;
 
 /// Formats of checkpoints that are read as the dense tensors that they stand for: each is a file here and a line in this list.
-const UNPACKED: [&UnpackedFormat; 4] = [&compressed_tensors::FORMAT, &gptq::FORMAT, &fp8::FORMAT, &modelopt::FORMAT];
+const UNPACKED: [&UnpackedFormat; 5] =
+    [&compressed_tensors::FORMAT, &gptq::FORMAT, &fp8::FORMAT, &modelopt::FORMAT, &mxfp4::FORMAT];
 
 /// Declares the formats: their names in code and their entries.
 macro_rules! formats {

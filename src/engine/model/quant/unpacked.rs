@@ -104,6 +104,11 @@ impl Pieces<'_> {
         self.tensors.raw(&format!("{}.{part}", self.layer))
     }
 
+    /// One entry along the first dimension of a tensor by its whole name.
+    pub(super) fn entry(&self, name: &str, index: usize) -> Result<RawTensor, EngineError> {
+        self.tensors.raw_entry(name, index)
+    }
+
     pub(super) fn words(&self, part: &str) -> Result<Vec<u32>, EngineError> {
         let raw = self.raw(part)?;
         raw.words().ok_or_else(|| self.refused(part, &format!("is stored as {}, not I32", raw.element)))
@@ -271,6 +276,18 @@ impl Tensors for UnpackedTensors {
         let pieces = Pieces { tensors: self.stored.as_ref(), layer: name, place: &self.place };
         let values = TensorValues::F32((layer.read)(&pieces)?);
         Ok(TensorData { shape: vec![layer.outputs, layer.inputs], values })
+    }
+
+    fn element(&self, name: &str) -> Option<&str> {
+        if self.layer(name).is_some() { Some("F32") } else { self.stored.element(name) }
+    }
+
+    fn raw(&self, name: &str) -> Result<RawTensor, EngineError> {
+        self.stored.raw(name)
+    }
+
+    fn raw_entry(&self, name: &str, index: usize) -> Result<RawTensor, EngineError> {
+        self.stored.raw_entry(name, index)
     }
 
     fn place(&self, name: &str) -> Option<TensorPlace<'_>> {

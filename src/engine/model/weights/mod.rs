@@ -92,6 +92,15 @@ pub trait Tensors: Sync + Send {
         ))
     }
 
+    /// One entry along the first dimension of the same.
+    fn raw_entry(&self, name: &str, index: usize) -> Result<RawTensor, EngineError> {
+        let RawTensor { element, shape, bytes } = self.raw(name)?;
+        let (count, shape) = shape.split_first().map_or((1, Vec::new()), |(count, rest)| (*count, rest.to_vec()));
+        let length = bytes.len() / count.max(1);
+        let bytes = bytes.get(index * length..(index + 1) * length).unwrap_or_default().to_vec();
+        Ok(RawTensor { element, shape, bytes })
+    }
+
     /// Where a tensor's elements lie as they are, row-major and little-endian; `None` where they have to be computed.
     fn place(&self, _name: &str) -> Option<TensorPlace<'_>> {
         None

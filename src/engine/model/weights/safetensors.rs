@@ -105,6 +105,21 @@ impl Tensors for SafetensorsFiles {
         Ok(RawTensor { element: place.element.clone(), shape: place.shape.clone(), bytes })
     }
 
+    fn raw_entry(&self, name: &str, index: usize) -> Result<RawTensor, EngineError> {
+        let place = self.tensors.get(name).ok_or_else(|| unknown_tensor(name))?;
+        let count = place.shape.first().copied().unwrap_or(1);
+        if index >= count {
+            return Err(EngineError::invalid(
+                format!("tensor `{name}` has {count} entries, of which number {index} was asked for"),
+                "take the weights and config.json from one repository and one revision",
+            ));
+        }
+        let (blob, bytes) = (&self.blobs[place.file], place.bytes / count);
+        let read = blob.read_at(place.offset + (index * bytes) as u64, bytes);
+        let bytes = read.map_err(|source| read_failure(&blob.path(), source))?;
+        Ok(RawTensor { element: place.element.clone(), shape: place.shape[1..].to_vec(), bytes })
+    }
+
     fn place(&self, name: &str) -> Option<TensorPlace<'_>> {
         let place = self.tensors.get(name)?;
         let (element, size) = match place.element.as_str() {
