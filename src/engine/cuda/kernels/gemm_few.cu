@@ -13,7 +13,10 @@
 // barrier a step says that the next stage has arrived and that the last one is free; it lies in the middle of a step, where nobody waits
 // for it. Lines of a stage are permuted by sixteen bytes, so that ldmatrix meets no bank twice.
 //
-// Order of summation: inputs ascending, one mma.m16n8k16 after the other, in binary32. It depends on nothing else, and is that of cuBLASLt's
+// Where tiles are few and inputs are many, the blocks of a cluster (compute capability 9.0) sum over PARTS equal parts of the inputs, and the
+// first adds up their sums in ascending order, through distributed shared memory.
+//
+// Order of summation in a part: inputs ascending, one mma.m16n8k16 after the other, in binary32. It depends on nothing else, and of one part is that of cuBLASLt's
 // algorithms that do not split sums, like these roundings: to the element type before y is added, and of gates and ups before they are used.
 //
 // Host: inputs % 8 == 0, outputs even (gated: a multiple of 4), x, w and y 16-byte aligned. Grid: (column tiles, row tiles).
@@ -25,7 +28,22 @@ enum { STORE, ADD, RELU };
 
 __device__ __forceinline__ void block_barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
 
-template <int TILE_ROWS, int TILE, int STEP, int STAGES, bool GATED>
+#if __CUDA_ARCH__ >= 900
+// Of all threads of a cluster that have not ended: what they wrote before is seen behind it.
+__device__ __forceinline__ void cluster_barrier() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+// Four numbers at a shared address of this block, as they are in the block of that rank.
+__device__ __forceinline__ float4 load_of_rank(uint32 address, int rank) {
+    uint32 there;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+    float4 x;
+    asm volatile("ld.shared::cluster.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w) : "r"(there) : "memory");
+    return x;
+}
+#endif
+
+template <int TILE_ROWS, int TILE, int STEP, int STAGES, bool GATED, int PARTS = 1>
 __device__ __forceinline__ void gemm(const element* __restrict__ x, const element* __restrict__ w, const element* __restrict__ bias,
                                      void* y, int rows, int outputs, int inputs, int epilogue, int f32_output) {
     // Warps that multiply: in small tiles not all. Gated: two fragments of eight outputs a warp at least, gates and ups.
@@ -38,7 +56,8 @@ __device__ __forceinline__ void gemm(const element* __restrict__ x, const elemen
     extern __shared__ __align__(128) uint8 shared[];
     const uint32 base = (uint32)__cvta_generic_to_shared(shared);
     const int first_row = blockIdx.y * TILE_ROWS, first_output = blockIdx.x * TILE;  // gated: of both halves interleaved
-    const int steps = (inputs + STEP - 1) / STEP, half = outputs / 2;
+    const int all_steps = (inputs + STEP - 1) / STEP, rank = PARTS > 1 ? blockIdx.z : 0, half = outputs / 2;
+    const int first_step = rank * all_steps / PARTS, steps = (rank + 1) * all_steps / PARTS - first_step;
     launch_dependents();
 
     if (threadIdx.x >= CONSUMERS) {
@@ -47,10 +66,11 @@ __device__ __forceinline__ void gemm(const element* __restrict__ x, const elemen
         const bool loads_weights = threadIdx.x < CONSUMERS + LOADERS;
         const int loader = threadIdx.x % LOADERS, chunk = loader % CHUNKS, line = loader / CHUNKS;
         const int first_line = (loads_weights ? GATED ? first_output / 2 : first_output : first_row) + line;
-        const element* const from = (loads_weights ? w : x) + (long long)first_line * inputs + chunk * 8;
+        const int first_input = first_step * STEP + chunk * 8;
+        const element* const from = (loads_weights ? w : x) + (long long)first_line * inputs + first_input;
         const int lines_left = (loads_weights ? (GATED ? half : outputs) : rows) - first_line;
         auto load = [&](int step, int stage) {
-            const bool inside = step * STEP + chunk * 8 < inputs;
+            const bool inside = step * STEP + first_input < inputs;
             const element* const here = from + step * STEP;
             const uint32 to = base + stage * STAGE;
             if (loads_weights) {
@@ -107,7 +127,7 @@ __device__ __forceinline__ void gemm(const element* __restrict__ x, const elemen
         biases[j] = bias && at < width ? *(const uint32*)(bias + at + (GATED && j % 2 ? half : 0)) : 0;
     }
     wait_for_previous_kernel();
-    if (!GATED && epilogue == ADD) {
+    if (!GATED && epilogue == ADD && rank == 0) {
 #pragma unroll
         for (int j = 0; j < PIECES; j++) {
 #pragma unroll
@@ -119,16 +139,16 @@ __device__ __forceinline__ void gemm(const element* __restrict__ x, const elemen
     }
 
     float sums[FRAGMENTS][4] = {};
-    // Operands of PART inputs, one set being multiplied and one being read.
-    constexpr int PART = FRAGMENTS >= 4 ? 16 : 32, PARTS = STEP / PART;
-    uint32 a[2][PART / 16][4], b[2][FRAGMENTS * PART / 32][4];
+    // Operands of PIECE inputs, one set being multiplied and one being read.
+    constexpr int PIECE = FRAGMENTS >= 4 ? 16 : 32, STEP_PIECES = STEP / PIECE;
+    uint32 a[2][PIECE / 16][4], b[2][FRAGMENTS * PIECE / 32][4];
     const int swizzle = lane % 8;
     const uint32 my_x = base + (warp_row + lane % 16) * LINE;
-    const uint32 my_w = base + (TILE_ROWS + warp_output + (PART == 16 ? lane / 16 * 8 : 0) + lane % 8) * LINE;
+    const uint32 my_w = base + (TILE_ROWS + warp_output + (PIECE == 16 ? lane / 16 * 8 : 0) + lane % 8) * LINE;
     auto fetch = [&](int set, uint32 at, int part) {
 #pragma unroll
-        for (int i = 0; i < PART / 16; i++) load_matrices(a[set][i], my_x + at + ((part * (PART / 8) + i * 2 + lane / 16) ^ swizzle) * 16);
-        if (PART == 32) {
+        for (int i = 0; i < PIECE / 16; i++) load_matrices(a[set][i], my_x + at + ((part * (PIECE / 8) + i * 2 + lane / 16) ^ swizzle) * 16);
+        if (PIECE == 32) {
 #pragma unroll
             for (int j = 0; j < FRAGMENTS; j++) load_matrices(b[set][j], my_w + at + j * 8 * LINE + ((part * 4 + lane / 8) ^ swizzle) * 16);
         } else {
@@ -138,11 +158,11 @@ __device__ __forceinline__ void gemm(const element* __restrict__ x, const elemen
     };
     auto multiply = [&](int set) {
 #pragma unroll
-        for (int i = 0; i < PART / 16; i++) {
+        for (int i = 0; i < PIECE / 16; i++) {
 #pragma unroll
             for (int j = 0; j < FRAGMENTS; j++) {
                 uint32(&x)[4] = a[set][i];
-                const uint32* w = PART == 32 ? &b[set][j][2 * i] : &b[set][j / 2][j % 2 * 2];
+                const uint32* w = PIECE == 32 ? &b[set][j][2 * i] : &b[set][j / 2][j % 2 * 2];
                 mma(sums[j], x[0], x[1], x[2], x[3], w[0], w[1]);
             }
         }
@@ -153,17 +173,49 @@ __device__ __forceinline__ void gemm(const element* __restrict__ x, const elemen
     for (int step = 0; step < steps; step++) {
         const uint32 next = at + STAGE == STAGES * STAGE ? 0 : at + STAGE;
 #pragma unroll
-        for (int part = 0; part < PARTS; part++) {
-            if (part + 1 < PARTS) {
+        for (int part = 0; part < STEP_PIECES; part++) {
+            if (part + 1 < STEP_PIECES) {
                 fetch((part + 1) % 2, at, part + 1);
             } else if (step + 1 < steps) {
                 fetch((part + 1) % 2, next, 0);
             }
             multiply(part % 2);
-            if (part == PARTS / 2 - 1 && step + 1 < steps) block_barrier();
+            if (part == STEP_PIECES / 2 - 1 && step + 1 < steps) block_barrier();
         }
         at = next;
     }
+
+#if __CUDA_ARCH__ >= 900
+    if constexpr (PARTS > 1) {
+        // Behind the stages: each thread's sums, a fragment of all threads after the other.
+        const uint32 mine = base + STAGES * STAGE + threadIdx.x * 16;
+#pragma unroll
+        for (int j = 0; j < FRAGMENTS; j++) {
+            float(&x)[4] = sums[j];
+            asm volatile("st.shared.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(mine + j * CONSUMERS * 16), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3])
+                         : "memory");
+        }
+        cluster_barrier();
+        if (rank == 0) {
+            float4 others[PARTS - 1][FRAGMENTS];
+#pragma unroll
+            for (int other = 1; other < PARTS; other++) {
+#pragma unroll
+                for (int j = 0; j < FRAGMENTS; j++) others[other - 1][j] = load_of_rank(mine + j * CONSUMERS * 16, other);
+            }
+#pragma unroll
+            for (int other = 0; other < PARTS - 1; other++) {
+#pragma unroll
+                for (int j = 0; j < FRAGMENTS; j++) {
+                    sums[j][0] += others[other][j].x, sums[j][1] += others[other][j].y;
+                    sums[j][2] += others[other][j].z, sums[j][3] += others[other][j].w;
+                }
+            }
+        }
+        cluster_barrier();  // the first block has read the others' memory
+        if (rank > 0) return;
+    }
+#endif
 
 #pragma unroll
     for (int j = 0; j < PIECES; j++) {
@@ -211,3 +263,16 @@ KERNEL(gemm_32_32, 32, 32, 128, 6, false)
 KERNEL(gemm_64_32, 64, 32, 64, 8, false)
 KERNEL(gemm_16_32_gated, 16, 32, 128, 8, true)
 KERNEL(gemm_16_64_gated, 16, 64, 128, 5, true)
+
+// The same with sums in parts, for few tiles and many inputs. Grid: (column tiles, row tiles, PARTS).
+#define SPLIT_KERNEL(NAME, TILE_ROWS, TILE, STEP, STAGES, PARTS)                                                                            \
+    extern "C" __global__ void __cluster_dims__(1, 1, PARTS) __launch_bounds__(THREADS, 2)                                                  \
+        NAME(const element* x, const element* w, const element* bias, void* y, int rows, int outputs, int inputs, int epilogue,             \
+             int f32_output) {                                                                                                              \
+        gemm<TILE_ROWS, TILE, STEP, STAGES, false, PARTS>(x, w, bias, y, rows, outputs, inputs, epilogue, f32_output);                      \
+    }
+#if __CUDA_ARCH__ >= 900
+SPLIT_KERNEL(gemm_16_32_split_4, 16, 32, 128, 6, 4)
+SPLIT_KERNEL(gemm_32_32_split_2, 32, 32, 128, 6, 2)
+SPLIT_KERNEL(gemm_32_32_split_4, 32, 32, 128, 6, 4)
+#endif

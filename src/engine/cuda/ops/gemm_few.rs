@@ -1,6 +1,6 @@
 //! GEMM in half precision for the few rows of a decode step, which begins to read its weights while the kernel before it ends.
 
-use super::gemm_f32::{Epilogue, Gemm};
+use super::gemm_f32::{Epilogue, Gemm, Reduction};
 use crate::EngineError;
 use crate::cuda::compile::{Options, Source};
 use crate::cuda::device::Device;
@@ -27,33 +27,47 @@ struct Tile {
     step: usize,
     stages: usize,
     gated: bool,
+    /// Blocks that share a tile's inputs.
+    parts: usize,
 }
 
-const TILES: [Tile; 7] = [
-    Tile { kernel: "gemm_16_16", rows: 16, outputs: 16, step: 128, stages: 12, gated: false },
-    Tile { kernel: "gemm_16_32", rows: 16, outputs: 32, step: 128, stages: 8, gated: false },
-    Tile { kernel: "gemm_16_64", rows: 16, outputs: 64, step: 128, stages: 5, gated: false },
-    Tile { kernel: "gemm_32_32", rows: 32, outputs: 32, step: 128, stages: 6, gated: false },
-    Tile { kernel: "gemm_64_32", rows: 64, outputs: 32, step: 64, stages: 8, gated: false },
-    Tile { kernel: "gemm_16_32_gated", rows: 16, outputs: 32, step: 128, stages: 8, gated: true },
-    Tile { kernel: "gemm_16_64_gated", rows: 16, outputs: 64, step: 128, stages: 5, gated: true },
+/// Those that split no sums first.
+const TILES: [Tile; 10] = [
+    Tile { kernel: "gemm_16_16", rows: 16, outputs: 16, step: 128, stages: 12, gated: false, parts: 1 },
+    Tile { kernel: "gemm_16_32", rows: 16, outputs: 32, step: 128, stages: 8, gated: false, parts: 1 },
+    Tile { kernel: "gemm_16_64", rows: 16, outputs: 64, step: 128, stages: 5, gated: false, parts: 1 },
+    Tile { kernel: "gemm_32_32", rows: 32, outputs: 32, step: 128, stages: 6, gated: false, parts: 1 },
+    Tile { kernel: "gemm_64_32", rows: 64, outputs: 32, step: 64, stages: 8, gated: false, parts: 1 },
+    Tile { kernel: "gemm_16_32_gated", rows: 16, outputs: 32, step: 128, stages: 8, gated: true, parts: 1 },
+    Tile { kernel: "gemm_16_64_gated", rows: 16, outputs: 64, step: 128, stages: 5, gated: true, parts: 1 },
+    Tile { kernel: "gemm_16_32_split_4", rows: 16, outputs: 32, step: 128, stages: 6, gated: false, parts: 4 },
+    Tile { kernel: "gemm_32_32_split_2", rows: 32, outputs: 32, step: 128, stages: 6, gated: false, parts: 2 },
+    Tile { kernel: "gemm_32_32_split_4", rows: 32, outputs: 32, step: 128, stages: 6, gated: false, parts: 4 },
 ];
+
+/// The compute capability that has clusters of blocks, for split sums.
+const CLUSTERS: (i32, i32) = (9, 0);
+/// Steps that a block has to sum at least where it sums a part.
+const LEAST_STEPS: usize = 4;
 
 impl Tile {
     fn shared_bytes(&self) -> usize {
-        (self.rows + self.outputs) * self.step * size_of::<u16>() * self.stages
+        let sums = if self.parts > 1 { self.rows * self.outputs * size_of::<f32>() } else { 0 };
+        (self.rows + self.outputs) * self.step * size_of::<u16>() * self.stages + sums
     }
 
     fn takes(&self, gemm: &Gemm) -> bool {
         // More tiles of rows than one pay where x is small; of gated ones never.
-        self.gated == (gemm.epilogue == Epilogue::Gate) && (!self.gated || gemm.rows <= self.rows)
+        self.gated == (gemm.epilogue == Epilogue::Gate)
+            && (!self.gated || gemm.rows <= self.rows)
+            && (self.parts == 1 || gemm.inputs / self.step >= self.parts * LEAST_STEPS)
     }
 }
 
 /// The kernels.
 #[derive(Debug)]
 pub(crate) struct GemmFew {
-    /// In the order of [`TILES`].
+    /// In the order of [`TILES`]; only the first where a GPU has no clusters.
     kernels: Vec<Kernel>,
 }
 
@@ -64,14 +78,18 @@ impl GemmFew {
             return Ok(None);
         }
         let module = Module::load(device, SOURCE, &options(element))?;
-        let kernels: Result<_, _> = TILES.iter().map(|tile| module.kernel(tile.kernel, ALONE_BYTES)).collect();
+        let tiles = TILES.iter().filter(|tile| tile.parts == 1 || device.capability >= CLUSTERS);
+        let kernels: Result<_, _> = tiles.map(|tile| module.kernel(tile.kernel, ALONE_BYTES)).collect();
         Ok(Some(Self { kernels: kernels? }))
     }
 
-    /// The numbers of the tiles by which the kernels can compute a GEMM.
-    pub(crate) fn tiles(gemm: &Gemm) -> impl Iterator<Item = usize> + use<> {
+    /// The numbers of the tiles by which the kernels can compute a GEMM; in invariant mode of those that split no sums.
+    pub(crate) fn tiles(&self, gemm: &Gemm, reduction: Reduction) -> impl Iterator<Item = usize> + use<> {
         let gemm = *gemm;
-        (0..TILES.len()).filter(move |tile| supports(&gemm) && TILES[*tile].takes(&gemm))
+        (0..self.kernels.len()).filter(move |tile| {
+            let tile = &TILES[*tile];
+            supports(&gemm) && tile.takes(&gemm) && (tile.parts == 1 || reduction == Reduction::Fastest)
+        })
     }
 
     /// Enqueues a GEMM by one of its [`GemmFew::tiles`].
@@ -79,9 +97,9 @@ impl GemmFew {
         let (kernel, tile) = (&self.kernels[tile], &TILES[tile]);
         assert!(supports(gemm) && tile.takes(gemm), "{gemm:?} is not supported by {tile:?}");
         let (columns, down) = (gemm.outputs.div_ceil(tile.outputs), gemm.rows.div_ceil(tile.rows));
-        let alone = columns * down <= device.multiprocessors;
+        let alone = columns * down * tile.parts <= device.multiprocessors;
         let grid = Grid {
-            blocks: (columns, down, 1),
+            blocks: (columns, down, tile.parts),
             threads: THREADS,
             shared_bytes: if alone { ALONE_BYTES } else { tile.shared_bytes() },
             overlaps: gemm.overlaps,

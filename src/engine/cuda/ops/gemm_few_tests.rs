@@ -65,11 +65,11 @@ fn every_tile_gives_the_bits_of_every_other_and_what_binary64_gives() {
                         f32_output,
                         overlaps: false,
                     };
-                    assert!(GemmFew::tiles(&gemm).any(|taken| taken == tile));
+                    assert!(kernels.tiles(&gemm, Reduction::Fastest).any(|taken| taken == tile));
                     kernels.launch(&device, &gemm, tile).unwrap();
                     read(&device, &guarded, rows * outputs, kind)
                 };
-                let plain = (0..TILES.len()).filter(|tile| !TILES[*tile].gated);
+                let plain = (0..TILES.len()).filter(|tile| !TILES[*tile].gated && TILES[*tile].parts == 1);
                 let wanted = run(MAX_ROWS, 0);
                 for tile in plain {
                     for rows in [1, 7, 16, 17, 33, MAX_ROWS] {
@@ -98,6 +98,75 @@ fn every_tile_gives_the_bits_of_every_other_and_what_binary64_gives() {
                 for ((found, exact), product) in wanted.iter().zip(&exact).zip(&product) {
                     let error = (f64::from(*found) - exact).abs();
                     assert!(error <= unit * (product.abs() + exact.abs()) * 1.01 + sum, "{found}, not {exact}");
+                }
+            }
+        }
+    }
+}
+
+/// Sums in parts: near binary64, and a row's bits do not depend on how many others there are. None where every row must have the same bits.
+#[test]
+fn split_sums_are_close_to_binary64_and_do_not_depend_on_the_number_of_rows() {
+    let Some(device) = gpu() else { return };
+    for element in [ElementType::F16, ElementType::Bf16] {
+        let Some(kernels) = GemmFew::load(&device, element).unwrap() else { return };
+        for (outputs, inputs, epilogue) in
+            [(70, 2056, Epilogue::Store), (768, 3072, Epilogue::Add), (896, 4864, Epilogue::Relu)]
+        {
+            let [x, w, b, y] = [MAX_ROWS * inputs, outputs * inputs, outputs, MAX_ROWS * outputs]
+                .map(|count| rounded(&values(count, count as u64 + 9), element));
+            let on_device = [&x, &w, &b].map(|values| upload(&device, values, element));
+            let f32_output = epilogue == Epilogue::Store;
+            let kind = if f32_output { ElementType::F32 } else { element };
+            let gemm_of = |rows: usize, y: u64| Gemm {
+                rows,
+                outputs,
+                inputs,
+                weights: on_device[1].pointer(),
+                bias: on_device[2].pointer(),
+                x: on_device[0].pointer(),
+                y,
+                epilogue,
+                f32_output,
+                overlaps: false,
+            };
+            let run = |rows: usize, tile: usize| -> Vec<f32> {
+                let guarded = Guarded::of(&device, &y[..rows * outputs], kind);
+                kernels.launch(&device, &gemm_of(rows, guarded.pointer()), tile).unwrap();
+                read(&device, &guarded, rows * outputs, kind)
+            };
+            let any = gemm_of(16, 0);
+            assert!(kernels.tiles(&any, Reduction::Invariant).all(|tile| TILES[tile].parts == 1));
+            let split: Vec<usize> =
+                kernels.tiles(&any, Reduction::Fastest).filter(|tile| TILES[*tile].parts > 1).collect();
+            assert!(!split.is_empty() || device.capability < CLUSTERS, "[{outputs}, {inputs}]");
+            let of_one = run(MAX_ROWS, 0);
+            for tile in split {
+                let wanted = run(MAX_ROWS, tile);
+                for rows in [1, 7, 16, 17, 33] {
+                    let found = run(rows, tile);
+                    assert!(
+                        found.iter().zip(&wanted).all(|(a, b)| a.to_bits() == b.to_bits()),
+                        "{rows} rows, {:?}",
+                        TILES[tile]
+                    );
+                }
+                if f32_output {
+                    let exact = expected(&x[..3 * inputs], &w, (Some(&b), None), inputs);
+                    assert_close("split gemm of few rows", &wanted[..3 * outputs], &exact, kind, inputs);
+                    assert!(wanted != of_one, "sums in parts have other bits: {:?}", TILES[tile]);
+                } else {
+                    // At most a rounding or two away from sums in one part.
+                    let unit = if element == ElementType::F16 { 2.0_f32.powi(-10) } else { 2.0_f32.powi(-7) };
+                    let largest = of_one.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+                    let sum = 4.0 * (inputs as f32).sqrt() * 2.0_f32.powi(-24) * largest;
+                    for (a, b) in wanted.iter().zip(&of_one) {
+                        assert!(
+                            (a - b).abs() <= 2.0 * unit * (a.abs() + largest * unit) + sum,
+                            "{a}, not {b}: {:?}",
+                            TILES[tile]
+                        );
+                    }
                 }
             }
         }
