@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::checkout;
 use crate::models::opt_folder;
 use crate::program::{evalsuite, mistake, text};
+use crate::stored_zip;
 
 /// How long a refusal may take at most, on a machine that does other things too.
 const SOON: Duration = Duration::from_secs(15);
@@ -121,22 +122,6 @@ fn a_tokenizer_that_panics_is_a_mistake_of_its_file() {
     assert!(refused(folder.path()).contains("it is damaged"));
 }
 
-/// An archive of one stored file, as `PyTorch` writes them.
-fn archive(pickle: &[u8]) -> Vec<u8> {
-    let name = b"archive/data.pkl";
-    let size = pickle.len() as u32;
-    let mut facts = vec![20, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    facts.extend(crc32fast::hash(pickle).to_le_bytes());
-    facts.extend([size.to_le_bytes(), size.to_le_bytes()].concat());
-    facts.extend([name.len() as u8, 0, 0, 0]);
-    let bytes = [&b"PK\x03\x04"[..], &facts, name, pickle].concat();
-    let directory = bytes.len() as u32;
-    let entry = [&b"PK\x01\x02\x14\x00"[..], &facts, &[0; 14], name].concat();
-    let size = entry.len() as u32;
-    let end = [&b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..], &size.to_le_bytes(), &directory.to_le_bytes(), &[0, 0]].concat();
-    [bytes, entry, end].concat()
-}
-
 #[test]
 fn a_pickle_that_nests_or_claims_without_end_is_refused() {
     let copies = |count: u8| {
@@ -149,7 +134,11 @@ fn a_pickle_that_nests_or_claims_without_end_is_refused() {
         ("more memory", copies(60)),
     ] {
         let folder = opt_folder();
-        std::fs::write(folder.path().join("pytorch_model.bin"), archive(&pickle)).unwrap();
+        std::fs::write(
+            folder.path().join("pytorch_model.bin"),
+            stored_zip::write(&[("archive/data.pkl".to_owned(), pickle)]),
+        )
+        .unwrap();
         let message = refused(folder.path());
         assert!(message.contains("pytorch_model.bin") && message.contains(what), "{what}: {message}");
     }
