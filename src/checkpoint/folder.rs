@@ -74,8 +74,7 @@ impl CheckpointFolder {
 
     /// Refuses to begin what the disk cannot hold: `need` bytes more.
     pub fn check_space(&self, need: u64) -> Result<(), CheckpointError> {
-        let Ok(disk) = nix::sys::statvfs::statvfs(&self.path) else { return Ok(()) };
-        let free = disk.blocks_available() * disk.fragment_size();
+        let Some(free) = free_bytes(&self.path) else { return Ok(()) };
         if free >= need {
             return Ok(());
         }
@@ -99,6 +98,20 @@ impl CheckpointFolder {
         }
         fs::rename(&self.path, &self.out).map_err(CheckpointError::io("rename to the destination", &self.path))
     }
+}
+
+/// Bytes that are free on the disk of a file or folder; `None` where the system does not say.
+#[cfg(unix)]
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    // The counts are narrower on other systems.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    nix::sys::statvfs::statvfs(path).ok().map(|disk| disk.blocks_available() as u64 * disk.fragment_size() as u64)
+}
+
+/// Bytes that are free on the disk of a file or folder: not known here.
+#[cfg(not(unix))]
+pub fn free_bytes(_: &Path) -> Option<u64> {
+    None
 }
 
 /// `DIR.partial`, beside `DIR` so that it can take its name.

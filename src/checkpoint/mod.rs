@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 pub use error::CheckpointError;
-pub use folder::{CheckpointFolder, Deciding};
+pub use folder::{CheckpointFolder, Deciding, free_bytes};
 
 /// Writes pretty JSON, whole or not at all.
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), CheckpointError> {

@@ -9,6 +9,7 @@ use super::doctor::DoctorArguments;
 use super::eval::{EvalArguments, EvalFlags};
 use super::exit::HELP as EXIT_CODES;
 use super::export::ExportArguments;
+use super::generated::{self, CompletionsArguments, ManArguments};
 use super::golden::GoldenArguments;
 use super::import::ImportArguments;
 use super::list::ListArguments;
@@ -131,4 +132,10 @@ pub enum Command {
     /// Say what this machine offers: CPU, GPU, caches, hub
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", doctor::JSON))]
     Doctor(DoctorArguments),
+    /// Print what a shell completes this program's words by
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", generated::COMPLETIONS))]
+    Completions(CompletionsArguments),
+    /// Print a page for `man`
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", generated::MAN))]
+    Man(ManArguments),
 }

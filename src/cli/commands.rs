@@ -2,24 +2,23 @@
 
 use std::ffi::OsString;
 
-use nix::sys::signal::Signal;
-
 use super::args::Command;
 use super::exit::Exit;
-use super::interrupt::{ignore, is_interrupted};
+use super::interrupt::is_interrupted;
 use super::parser::parse;
 use super::printer::{print_error, set_quiet};
 use super::resume::{self, Next, ResumeArguments};
 use super::{
-    bench, blame, determinism, doctor, eval, export, golden, import, list, load, perplexity, probe, protocol, quality,
-    quantize, report, rescore, score, serve, show, synth,
+    bench, blame, determinism, doctor, eval, export, generated, golden, import, list, load, perplexity, probe,
+    protocol, quality, quantize, report, rescore, score, serve, show, synth,
 };
 use crate::jobs::JobError;
 
 /// Runs the program on a command line, the program's own name first.
 pub fn run(words: impl Iterator<Item = OsString>) -> Exit {
     // A file that may grow no longer is an error like a full disk's, and not the program's end.
-    ignore(Signal::SIGXFSZ);
+    #[cfg(unix)]
+    super::interrupt::ignore(nix::sys::signal::Signal::SIGXFSZ);
     let words: Vec<OsString> = words.collect();
     let arguments = match parse(&words) {
         Ok(arguments) => arguments,
@@ -62,6 +61,8 @@ fn dispatch(own: &Command, command: Vec<String>) -> Result<Exit, JobError> {
         Command::Synth(arguments) => synth::run(arguments),
         Command::List(arguments) => list::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Completions(arguments) => generated::completions(arguments),
+        Command::Man(arguments) => generated::man(arguments),
         Command::Resume(_) => Err(JobError::invalid(
             "a run's plan says that `evalsuite resume` began it, which begins none",
             "the file plan.json was changed; start a new run",

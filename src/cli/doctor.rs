@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::exit::Exit;
 use super::output::{DataArguments, print_data, print_json};
+use crate::checkpoint::free_bytes;
 use crate::engine::{EngineKind, gpu_description};
 use crate::hub::{Hub, HubError, HubSettings};
 use crate::jobs::JobError;
@@ -18,6 +19,9 @@ use crate::text::bytes;
 
 /// The longest that a look at the hub may take.
 const HUB_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What follows from that.
+const MEMORY_UNKNOWN: &str = "unknown: KV caches take 4 GB at most, and no model is refused for its size";
 
 /// For `--help`.
 pub(super) const JSON: &str = "\
@@ -98,7 +102,7 @@ fn processor() -> Section {
         line("cores", format!("{} usable", machine.cores)),
         line("instruction sets", machine.instruction_sets.join(" ")),
         line("memory", machine.memory_bytes.map_or_else(unknown, bytes)),
-        line("of it available", available_memory_bytes().map_or_else(unknown, bytes)),
+        line("of it available", available_memory_bytes().map_or_else(|| MEMORY_UNKNOWN.to_owned(), bytes)),
     ];
     ("CPU", lines)
 }
@@ -122,10 +126,8 @@ fn caches(hub: Result<&HubSettings, &HubError>) -> Section {
 fn folder_line(name: &str, path: &Path) -> (String, String) {
     // A folder that is not made yet lies on its nearest existing parent's disk.
     let existing = path.ancestors().find(|path| path.exists());
-    let free = existing.and_then(|path| nix::sys::statvfs::statvfs(path).ok()).map_or_else(
-        || "free space unknown".to_owned(),
-        |disk| format!("{} free", bytes(disk.blocks_available() * disk.fragment_size())),
-    );
+    let free = existing.and_then(free_bytes);
+    let free = free.map_or_else(|| "free space unknown".to_owned(), |free| format!("{} free", bytes(free)));
     let state = if path.exists() { "" } else { ", not made yet" };
     line(name, format!("{} ({free}{state})", path.display()))
 }

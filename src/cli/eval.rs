@@ -12,7 +12,7 @@ use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_data, print_json};
 use super::printer::say;
 use super::session::{conclude_run, destination, with_context};
-use super::values::{at_least_one, chat, switch};
+use super::values::{at_least_one, chat, on_gpu_failure, switch};
 use crate::engine::Batching;
 use crate::jobs::eval::{
     EvalInputs, EvalJob, EvalRecord, SamplingOptions, Until, execute, lowest_accuracy, show_prompt,
@@ -76,6 +76,10 @@ pub struct EvalFlags {
     /// time [default: the engine's choice; 32 of an endpoint]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch: Option<usize>,
+    /// When a GPU fails in mid-run: `stop`, what is done is kept; or `cpu`, which
+    /// goes on with what has no answer, and the record says so
+    #[arg(long, value_name = "ACTION", default_value = "stop", help_heading = "Model")]
+    pub on_gpu_failure: String,
     #[command(flatten)]
     /// Servers in place of a model's files, and how they are asked.
     pub endpoint: EndpointArguments,
@@ -200,7 +204,8 @@ pub(super) fn chosen_task(arguments: &EvalArguments) -> Result<Task, JobError> {
 /// Checks the flags of an evaluation. `command` is the whole command line; `colour` is for a terminal's table.
 pub fn resolve(task: Task, arguments: &EvalFlags, command: Vec<String>, colour: bool) -> Result<EvalJob, JobError> {
     check_numbers(arguments)?;
-    let target = arguments.model.resolve(Batching::default(), arguments.batch)?;
+    let mut target = arguments.model.resolve(Batching::default(), arguments.batch)?;
+    target.on_gpu_failure = on_gpu_failure(&arguments.on_gpu_failure)?;
     let target = arguments.endpoint.add_to(target)?;
     Ok(EvalJob {
         command,

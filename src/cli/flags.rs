@@ -98,6 +98,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("device",          VALUE, Golden::Heeded,  OnResume::Free,  Import::Excluded),
     flag("batching",        VALUE, Golden::Recipe,  OnResume::Same,  Import::Excluded),
     flag("batch",           VALUE, Golden::Heeded,  OnResume::Same,  Import::Excluded),
+    flag("on_gpu_failure",  VALUE, Golden::LeftOut, OnResume::Free,  Import::Excluded),
     flag("threads",         VALUE, Golden::LeftOut, OnResume::Free,  Import::Excluded),
     flag("offline",         ALONE, Golden::LeftOut, OnResume::Free,  Import::Excluded),
     // Where it is asked.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
 use nix::sys::signal::{SigHandler, Signal};
 
 use super::exit::Exit;
@@ -78,10 +79,12 @@ pub(super) fn catch_interrupts() -> Result<&'static AtomicBool, JobError> {
         // The second signal comes to this thread.
         thread::spawn(end_without_steps);
     };
+    #[cfg(unix)]
     let ignored = ignored_signals();
     ctrlc::set_handler(handler).map_err(|error| {
         JobError::invalid(format!("cannot listen for Ctrl-C: {error}"), "run from an ordinary shell")
     })?;
+    #[cfg(unix)]
     for signal in ignored {
         ignore(signal);
     }
@@ -113,6 +116,7 @@ fn end_without_steps() {
 
 /// Signals that the parent process has set to be ignored, as `nohup` does with the end of a terminal. They are ignored from here on,
 /// until a handler is set.
+#[cfg(unix)]
 fn ignored_signals() -> Vec<Signal> {
     [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]
         .into_iter()
@@ -121,6 +125,7 @@ fn ignored_signals() -> Vec<Signal> {
 }
 
 /// Ignores a signal; what was done about it before.
+#[cfg(unix)]
 #[expect(unsafe_code, reason = "handlers are set through C; to ignore a signal runs no code of ours")]
 pub(super) fn ignore(signal: Signal) -> Option<SigHandler> {
     // SAFETY: no handler is installed, so none can do what a handler may not.

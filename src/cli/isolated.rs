@@ -3,10 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
-
 use super::exit::Exit;
-use crate::sandbox::{MEMORY, SECONDS, STACK, WORD, make_available, read_frame, write_frame};
+use crate::sandbox::{STACK, WORD, make_available, read_frame, write_frame};
 
 /// From a request to its answer.
 type Answers = Box<dyn FnMut(&[u8]) -> Vec<u8> + Send>;
@@ -35,21 +33,56 @@ pub fn run_isolated(mut words: impl Iterator<Item = OsString>) -> Option<Exit> {
 }
 
 fn answer(mut job: impl FnMut(&[u8]) -> Vec<u8>) -> io::Result<()> {
-    limit(Resource::RLIMIT_CORE, 0)?;
-    limit(Resource::RLIMIT_AS, MEMORY)?;
+    limits::begin()?;
     let (mut requests, mut answers) = (io::stdin().lock(), io::stdout().lock());
     while let Some(request) = read_frame(&mut requests)? {
-        // The limit is of the process's whole life, which may serve for days.
-        let used = getrusage(UsageWho::RUSAGE_SELF)?;
-        let seconds = used.user_time().tv_sec() + used.system_time().tv_sec();
-        limit(Resource::RLIMIT_CPU, seconds as u64 + SECONDS)?;
+        limits::of_request()?;
         write_frame(&mut answers, &job(&request))?;
     }
     Ok(())
 }
 
-/// Lowers what this process may have, as far as it is not less already.
-fn limit(resource: Resource, most: u64) -> io::Result<()> {
-    let (_, hard) = getrlimit(resource)?;
-    Ok(setrlimit(resource, most.min(hard), hard)?)
+#[cfg(unix)]
+mod limits {
+    //! What the process may have, as far as it is not less already.
+
+    use std::io;
+
+    use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+
+    use crate::sandbox::{MEMORY, SECONDS};
+
+    pub(super) fn begin() -> io::Result<()> {
+        limit(Resource::RLIMIT_CORE, 0)?;
+        limit(Resource::RLIMIT_AS, MEMORY)
+    }
+
+    /// The limit of time is of the process's whole life, which may serve for days.
+    pub(super) fn of_request() -> io::Result<()> {
+        let used = getrusage(UsageWho::RUSAGE_SELF)?;
+        let seconds = used.user_time().tv_sec() + used.system_time().tv_sec();
+        limit(Resource::RLIMIT_CPU, seconds as u64 + SECONDS)
+    }
+
+    fn limit(resource: Resource, most: u64) -> io::Result<()> {
+        let (_, hard) = getrlimit(resource)?;
+        Ok(setrlimit(resource, most.min(hard), hard)?)
+    }
+}
+
+#[cfg(not(unix))]
+mod limits {
+    //! The system limits no process by itself: a child is one for its stack and its crashes alone (docs/models.md).
+
+    use std::io;
+
+    #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+    pub(super) fn begin() -> io::Result<()> {
+        Ok(())
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+    pub(super) fn of_request() -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -12,6 +12,7 @@ mod eval;
 mod exit;
 mod export;
 mod flags;
+mod generated;
 mod golden;
 mod headline;
 mod import;

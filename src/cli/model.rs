@@ -8,7 +8,7 @@ use crate::engine::model::ModelSpec;
 use crate::engine::{Batching, Devices, Dtype, EngineKind};
 use crate::fault::Fault;
 use crate::hub::{DEFAULT_REVISION, Hub};
-use crate::jobs::{JobError, Target, VariantSpec};
+use crate::jobs::{JobError, OnGpuFailure, Target, VariantSpec};
 use crate::record::VariantName;
 
 /// More than any card has memory for; sizes that are computed from it stay far below what an integer holds.
@@ -87,6 +87,7 @@ impl ModelArguments {
             devices: Devices::new(self.device.clone())?,
             batching: self.batching.as_deref().map(batching_named).transpose()?.unwrap_or(batching),
             batch,
+            on_gpu_failure: OnGpuFailure::Stop,
             endpoints: Vec::new(),
             asking: None,
         })

@@ -11,7 +11,7 @@ use super::model::ModelArguments;
 use super::output::{OutputArguments, colour, print_data};
 use super::printer::note;
 use super::session::{conclude_run, destination, with_context};
-use super::values::{at_least_one, chat};
+use super::values::{at_least_one, chat, on_gpu_failure};
 use crate::engine::Batching;
 use crate::jobs::JobError;
 use crate::jobs::quality::{ImportJob, QualityJob, execute, import};
@@ -48,6 +48,10 @@ pub struct QualityArguments {
     /// time [default: the engine's choice; 32 of an endpoint]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch: Option<usize>,
+    /// When a GPU fails in mid-run: `stop`, what is done is kept; or `cpu`, which
+    /// goes on with what has no answer, and the record says so
+    #[arg(long, value_name = "ACTION", default_value = "stop", help_heading = "Model")]
+    pub on_gpu_failure: String,
     #[command(flatten)]
     /// Servers in place of a model's files, and how they are asked.
     pub endpoint: EndpointArguments,
@@ -100,7 +104,8 @@ pub fn resolve_quality(
             "add `--import FILE`, or leave `--ground-truth` out: a run is compared with f32, or else its most exact dtype",
         ));
     }
-    let target = arguments.model.resolve(Batching::default(), arguments.batch)?;
+    let mut target = arguments.model.resolve(Batching::default(), arguments.batch)?;
+    target.on_gpu_failure = on_gpu_failure(&arguments.on_gpu_failure)?;
     let target = arguments.endpoint.add_to(target)?;
     Ok(QualityJob {
         command,

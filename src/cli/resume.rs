@@ -36,6 +36,9 @@ pub struct ResumeArguments {
     /// Which GPUs, where the engine runs on one: one, or several such as 0,1
     #[arg(long, value_name = "LIST", help_heading = "Model")]
     pub device: Option<String>,
+    /// When a GPU fails in mid-run: `stop`, or let the `cpu` go on
+    #[arg(long, value_name = "ACTION", help_heading = "Model")]
+    pub on_gpu_failure: Option<String>,
     /// CPU threads
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub threads: Option<usize>,
@@ -158,6 +161,7 @@ impl ResumeArguments {
         let path = |value: &Option<PathBuf>| value.as_deref().map(|path| absolute(path).map(Some)).transpose();
         let all = [
             ("device", self.device.clone().map(Some)),
+            ("on_gpu_failure", self.on_gpu_failure.clone().map(Some)),
             ("threads", number(self.threads)),
             ("offline", self.offline.then_some(None)),
             ("no_stream", self.no_stream.then_some(None)),
@@ -243,6 +247,7 @@ mod tests {
         ResumeArguments {
             run: "/runs/r".into(),
             device: None,
+            on_gpu_failure: None,
             threads: None,
             offline: false,
             no_stream: false,

@@ -1,7 +1,7 @@
 //! Values that flags of several commands take.
 
 use crate::fault::Fault;
-use crate::jobs::JobError;
+use crate::jobs::{JobError, OnGpuFailure};
 use crate::task::ChatUse;
 
 /// When prompts go through the model's chat template.
@@ -12,6 +12,12 @@ pub(super) fn chat(name: &str) -> Result<ChatUse, JobError> {
         "required" => Ok(ChatUse::Required),
         other => Err(Fault::unknown("use of the chat template", other, &["auto", "never", "required"]).into()),
     }
+}
+
+/// What becomes of a run whose GPU fails.
+pub(super) fn on_gpu_failure(name: &str) -> Result<OnGpuFailure, JobError> {
+    let found = OnGpuFailure::ALL.into_iter().find(|action| action.name() == name);
+    found.ok_or_else(|| Fault::unknown("action", name, &OnGpuFailure::ALL.map(OnGpuFailure::name)).into())
 }
 
 /// On or off.

@@ -51,6 +51,19 @@ pub struct EngineInfo {
     pub arithmetic: Option<String>,
 }
 
+/// Versions of the CPU engine that compute the same bits: golden files of the first hold for the last.
+const ALIKE_ON_CPU: [&str; 2] = ["0.1.0", "0.2.0"];
+
+impl EngineInfo {
+    /// Whether the same request gets the same tokens of another engine, as far as both say. What one of an earlier version does not note
+    /// cannot differ.
+    pub fn computes_like(&self, other: &Self) -> bool {
+        let alike = |version: &str| self.name == "cpu" && ALIKE_ON_CPU.contains(&version);
+        let same_version = self.version == other.version || alike(&self.version) && alike(&other.version);
+        self.name == other.name && same_version && (self.arithmetic.is_none() || self.arithmetic == other.arithmetic)
+    }
+}
+
 /// The text of a prompt and the exact tokens that the model computes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
@@ -291,4 +304,33 @@ pub enum CountedBy {
     Usage,
     /// The model's tokenizer, on the text: what a text's tokens are need not be what was generated.
     Tokenizer,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_the_cpu_engine_that_compute_the_same_are_alike_and_no_others() {
+        let info = |name: &str, version: &str, arithmetic: Option<&str>| EngineInfo {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            device: String::new(),
+            dtype: None,
+            context_tokens: 1,
+            batch: 1,
+            load: LoadTimes { read_seconds: 0.0, prepare_seconds: 0.0, total_seconds: 0.0 },
+            weight_bytes: None,
+            device_bytes: None,
+            cache_bytes: None,
+            arithmetic: arithmetic.map(str::to_owned),
+        };
+        assert!(info("cpu", "0.1.0", None).computes_like(&info("cpu", env!("CARGO_PKG_VERSION"), None)));
+        assert!(!info("cpu", "0.1.0", None).computes_like(&info("cpu", "9.0.0", None)));
+        assert!(!info("cuda", "0.1.0", Some("sm_90")).computes_like(&info("cuda", "0.2.0", Some("sm_90"))));
+        assert!(info("cuda", "0.2.0", Some("sm_90")).computes_like(&info("cuda", "0.2.0", Some("sm_90"))));
+        assert!(!info("cuda", "0.2.0", Some("sm_90")).computes_like(&info("cuda", "0.2.0", Some("sm_80"))));
+        assert!(!info("cuda", "0.2.0", Some("sm_90")).computes_like(&info("cpu", "0.2.0", None)));
+        assert!(info("cuda", "0.1.0", None).computes_like(&info("cuda", "0.1.0", Some("sm_90"))), "not noted then");
+    }
 }

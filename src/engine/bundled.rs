@@ -17,11 +17,11 @@ pub fn model_files() -> impl Iterator<Item = (&'static str, &'static [u8])> {
 }
 
 const MODEL: &[(&str, &[u8])] = &[
-    ("config.json", include_bytes!("../../models/bundled/config.json")),
-    ("generation_config.json", include_bytes!("../../models/bundled/generation_config.json")),
-    ("model.safetensors", include_bytes!("../../models/bundled/model.safetensors")),
-    ("tokenizer.json", include_bytes!("../../models/bundled/tokenizer.json")),
-    ("tokenizer_config.json", include_bytes!("../../models/bundled/tokenizer_config.json")),
+    ("config.json", include_bytes!("models/bundled/config.json")),
+    ("generation_config.json", include_bytes!("models/bundled/generation_config.json")),
+    ("model.safetensors", include_bytes!("models/bundled/model.safetensors")),
+    ("tokenizer.json", include_bytes!("models/bundled/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("models/bundled/tokenizer_config.json")),
 ];
 
 /// Every file of the bundled model's AWQ form with its name; none where this build holds none.
@@ -30,9 +30,9 @@ pub fn awq_model_files() -> impl Iterator<Item = (&'static str, &'static [u8])> 
 }
 
 const AWQ_MODEL: &[(&str, &[u8])] = &[
-    ("config.json", include_bytes!("../../models/bundled-awq/config.json")),
-    ("generation_config.json", include_bytes!("../../models/bundled-awq/generation_config.json")),
-    ("model.safetensors", include_bytes!("../../models/bundled-awq/model.safetensors")),
-    ("tokenizer.json", include_bytes!("../../models/bundled-awq/tokenizer.json")),
-    ("tokenizer_config.json", include_bytes!("../../models/bundled-awq/tokenizer_config.json")),
+    ("config.json", include_bytes!("models/bundled-awq/config.json")),
+    ("generation_config.json", include_bytes!("models/bundled-awq/generation_config.json")),
+    ("model.safetensors", include_bytes!("models/bundled-awq/model.safetensors")),
+    ("tokenizer.json", include_bytes!("models/bundled-awq/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("models/bundled-awq/tokenizer_config.json")),
 ];

@@ -24,6 +24,9 @@ pub enum EngineError {
     /// The engine itself failed: not the user's mistake.
     #[error(transparent)]
     Failed(Fault),
+    /// The model computed what is no finite number.
+    #[error(transparent)]
+    NotFinite(Fault),
 }
 
 impl EngineError {
@@ -32,7 +35,7 @@ impl EngineError {
         match self {
             Self::Read(_) | Self::Invalid(_) | Self::Busy(_) => FaultKind::User,
             Self::Hub(_) => FaultKind::Hub,
-            Self::Failed(_) => FaultKind::Engine,
+            Self::Failed(_) | Self::NotFinite(_) => FaultKind::Engine,
         }
     }
 
@@ -55,15 +58,20 @@ impl EngineError {
             Self::Hub(HubError(fault)) => Self::Hub(HubError(fault.clone())),
             Self::Busy(fault) => Self::Busy(fault.clone()),
             Self::Failed(fault) => Self::Failed(fault.clone()),
+            Self::NotFinite(fault) => Self::NotFinite(fault.clone()),
         }
     }
 
     /// The same, said of one of several: `who` stands before it.
     #[must_use]
-    pub(crate) fn of(&self, who: &str) -> Self {
+    pub fn of(&self, who: &str) -> Self {
         let mut error = self.repeated();
         match &mut error {
-            Self::Invalid(fault) | Self::Hub(HubError(fault)) | Self::Busy(fault) | Self::Failed(fault) => {
+            Self::Invalid(fault)
+            | Self::Hub(HubError(fault))
+            | Self::Busy(fault)
+            | Self::Failed(fault)
+            | Self::NotFinite(fault) => {
                 fault.what = format!("{who}: {}", fault.what);
             }
             Self::Read(_) => (), // no repetition is one
@@ -89,10 +97,21 @@ impl EngineError {
 
     /// The model computed `what`, which is no finite number.
     pub fn not_finite(what: &str) -> Self {
-        Self::failed(
+        Self::NotFinite(Fault::new(
             format!("the model computed {what}"),
             "values overflowed in f16, for which `--dtype bf16` has room, or the checkpoint itself is at fault: fetch it again, or take another",
-        )
+        ))
+    }
+
+    /// The same of an engine that computes in f32, which has room for all that a sound checkpoint computes.
+    #[must_use]
+    pub fn in_f32(self) -> Self {
+        match self {
+            Self::NotFinite(Fault { what, .. }) => {
+                Self::invalid(format!("{what}, in f32"), "the checkpoint is at fault: fetch it again, or take another")
+            }
+            other => other,
+        }
     }
 
     /// The system gives no thread.

@@ -67,7 +67,7 @@ impl Blob {
     /// Fills `buffer` with what stands from `offset` on.
     pub fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         match self {
-            Self::File { file, .. } => std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset),
+            Self::File { file, .. } => read_exact_at(file, buffer, offset),
             Self::Embedded { bytes, .. } => {
                 let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
                 let end = start.checked_add(buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -95,6 +95,44 @@ impl Blob {
         }
         Ok(hex(&hasher.finalize()))
     }
+}
+
+/// Fills `buffer` with a file's bytes from `offset` on, wherever the file is being read.
+#[cfg(unix)]
+pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+/// Fills `buffer` with a file's bytes from `offset` on.
+#[cfg(windows)]
+pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match std::os::windows::fs::FileExt::seek_read(file, &mut buffer[done..], offset + done as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => done += read,
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes` from `offset` on, wherever the file is being written.
+#[cfg(unix)]
+pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+/// Writes all of `bytes` from `offset` on.
+#[cfg(windows)]
+pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match std::os::windows::fs::FileExt::seek_write(file, &bytes[done..], offset + done as u64)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => done += written,
+        }
+    }
+    Ok(())
 }
 
 /// SHA-256 of `bytes`, in hexadecimal.

@@ -73,7 +73,17 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    fn golden(&self, variant: &VariantName, sessions: &[Session], outputs: Vec<Output>) -> Golden {
+    fn golden(&self, variant: &VariantName, sessions: &[Session], outputs: Vec<Output>) -> Result<Golden, JobError> {
+        let others = sessions.iter().find(|session| !sessions[0].engine.computes_like(&session.engine));
+        if let Some(other) = others {
+            return Err(JobError::invalid(
+                format!(
+                    "{variant}: the engine {} went on for {}, which failed",
+                    other.engine.name, sessions[0].engine.name
+                ),
+                "golden outputs are one engine's: run again",
+            ));
+        }
         let engine = sessions.last().map(|session| &session.engine);
         let unknown = || "unknown".to_owned();
         let known = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
@@ -81,7 +91,7 @@ impl Shared<'_> {
         let TargetPlan { model, awq, variants, .. } = self.target;
         let recipe = self.recipe.for_variant(variant);
         let awq = awq.as_ref().filter(|_| *variant == Precision::Awq);
-        Golden {
+        Ok(Golden {
             golden_format: GOLDEN_FORMAT,
             suite: self.suite,
             model: self.target.model.name.clone(),
@@ -108,7 +118,7 @@ impl Shared<'_> {
             },
             changes: Vec::new(),
             outputs,
-        }
+        })
     }
 }
 
@@ -175,7 +185,7 @@ fn gsm8k(run: &StoredRun, origin: Origin) -> Result<Candidates, JobError> {
             return Err(unfinished(variant, of_record.and_then(|one| one.failure.as_deref())));
         }
         let outputs = stored.iter().map(|one| completion_output(one, &prompts)).collect();
-        let mut golden = shared.golden(variant, of_record.map_or(&[], |one| &one.sessions), outputs);
+        let mut golden = shared.golden(variant, of_record.map_or(&[], |one| &one.sessions), outputs)?;
         golden.inputs.dataset = Some(dataset.clone());
         golden.inputs.protocol = Some(protocol.clone());
         Ok(golden)
@@ -231,7 +241,7 @@ fn quality(run: &Path, record: &QualityRecord, origin: Origin) -> Result<Candida
         let Some(outputs) = outputs.collect::<Option<Vec<Output>>>() else {
             return Err(unfinished(variant, column.and_then(|column| column.failure.as_deref())));
         };
-        let mut golden = shared.golden(variant, column.map_or(&[], |column| &column.sessions), outputs);
+        let mut golden = shared.golden(variant, column.map_or(&[], |column| &column.sessions), outputs)?;
         golden.inputs.prompts = Some(prompts.clone());
         Ok(golden)
     };

@@ -13,12 +13,14 @@ use super::each::End;
 use super::remaining::Remaining;
 use super::thoughts::thought_marks;
 use super::writer::{Emitted, Missing, Score, Writer};
-use super::{Event, JobContext, JobError, PlaceboPlan, Prepared, Progress, Target, Variant};
-use crate::engine::{Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Request, Sampling, Work};
+use super::{Event, JobContext, JobError, OnGpuFailure, PlaceboPlan, Prepared, Progress, Target, Variant, gpu_failure};
+use crate::engine::{
+    Engine, EngineError, EngineInfo, Event as EngineEvent, GenerateOptions, Precision, Request, Sampling, Work,
+};
 use crate::random::split_mix;
 use crate::record::{
     DeviceMemory, FailedRequest, GenerationPlan, Journal, MemoryScope, RecordError, RunFolder, Session,
-    StoredCompletion, VariantName, peak_memory, reset_peak_memory, utc_now,
+    StoredCompletion, VariantName, peak_memory, read_journal, reset_peak_memory, utc_now,
 };
 use crate::system::ProcessorClock;
 
@@ -90,7 +92,11 @@ impl<'a> Column<'a> {
             Err(error) => return Ok(Err(error)),
         };
         (context.emit)(Event::Loaded { variant: name.clone(), engine: engine.info().clone(), first_token: None });
-        let (sessions, session) = begin_session(task.folder, name, engine.info())?;
+        let sessions = task.folder.sessions(name)?;
+        if let Some(first) = sessions.first() {
+            same_engine(task.folder.path(), name, &first.engine, engine.info())?;
+        }
+        let session = begin_session(task.folder, name, &sessions, engine.info())?;
         let tally = Tally { done_before, ..Tally::default() };
         Ok(Ok(Self { task, variant, engine, journal, sessions, session, scope, busy, tally }))
     }
@@ -110,8 +116,63 @@ impl<'a> Column<'a> {
         self.scope = MemoryScope::Process;
     }
 
-    /// Generates these completions, of which the journal has none. `remaining` tells how long that takes, where it is known.
+    /// Generates these completions, of which the journal has none. `remaining` tells how long that takes, where it is known. Where a GPU fails
+    /// and the user wants so, the CPU goes on.
     pub(super) fn generate(
+        &mut self,
+        missing: &[Missing],
+        remaining: Option<Remaining>,
+        context: &mut JobContext,
+    ) -> Result<End, JobError> {
+        let end = self.generate_here(missing, remaining, context)?;
+        let End::Failed(JobError::Engine(error)) = end else { return Ok(end) };
+        let falls_back = self.task.target.on_gpu_failure == OnGpuFailure::Cpu;
+        if !falls_back || !gpu_failure::is_one(self.engine.info(), &error) {
+            return Ok(End::Failed(error.into()));
+        }
+        let journal = RunFolder::journal_path(self.task.folder.path(), &self.variant.name);
+        let stored = read_journal(&journal)?.values;
+        let answered: HashSet<(usize, usize)> = stored.iter().map(|one| (one.sample, one.repeat)).collect();
+        let unanswered = |one: &&Missing| !answered.contains(&(one.prepared.sample, one.repeat));
+        let left: Vec<Missing> = missing.iter().filter(unanswered).copied().collect();
+        if let Err(error) = self.go_on_with_cpu(&error, left.len(), context)? {
+            return Ok(End::Failed(error.into()));
+        }
+        self.generate_here(&left, None, context)
+    }
+
+    /// Ends the session of an engine that failed, and begins one on the CPU; the inner error is that engine's own.
+    fn go_on_with_cpu(
+        &mut self,
+        failure: &EngineError,
+        left: usize,
+        context: &mut JobContext,
+    ) -> Result<Result<(), EngineError>, JobError> {
+        let name = &self.variant.name;
+        let why = failure.to_string();
+        let why = why.lines().next().unwrap_or_default();
+        (context.emit)(Event::Note(format!(
+            "{name}: {why}; the CPU goes on with {left} requests, which the record says"
+        )));
+        self.sessions.push(self.measured());
+        self.tally = Tally { done_before: self.tally.done_before + self.tally.done_now, ..Tally::default() };
+        let target = gpu_failure::on_cpu(self.task.target);
+        (context.emit)(Event::Loading { variant: name.clone(), repetition: 1, repetitions: 1 });
+        self.engine = match (context.open_engine)(self.variant, &target) {
+            Ok(engine) => engine,
+            Err(error) => {
+                // The failed engine's session is the last, and stands already.
+                self.session = self.sessions.pop().unwrap_or_else(|| self.session.clone());
+                return Ok(Err(error));
+            }
+        };
+        (context.emit)(Event::Loaded { variant: name.clone(), engine: self.engine.info().clone(), first_token: None });
+        self.session = begin_session(self.task.folder, name, &self.sessions, self.engine.info())?;
+        self.busy = ProcessorClock::now();
+        Ok(Ok(()))
+    }
+
+    fn generate_here(
         &mut self,
         missing: &[Missing],
         remaining: Option<Remaining>,
@@ -146,15 +207,16 @@ impl<'a> Column<'a> {
     }
 
     /// Writes down what the session came to, and lets the engine go.
-    pub(super) fn close(mut self, context: &mut JobContext) -> Result<(), JobError> {
+    pub(super) fn close(self, context: &mut JobContext) -> Result<(), JobError> {
         let closed = self.write_session();
         (context.emit)(Event::Ended(self.variant.name.clone()));
         closed
     }
 
-    fn write_session(&mut self) -> Result<(), JobError> {
-        let Self { task, variant, engine, sessions, session, scope, busy, tally, .. } = self;
-        let measured = Session {
+    /// The session as it was until now.
+    fn measured(&self) -> Session {
+        let Self { engine, session, scope, busy, tally, .. } = self;
+        Session {
             generate_seconds: Some(tally.seconds),
             written_seconds: Some(tally.written_seconds),
             others_busy: busy.others_since(),
@@ -164,9 +226,12 @@ impl<'a> Column<'a> {
             failed: tally.failed.clone(),
             device_memory: DeviceMemory::of(engine.info(), tally.most_cache_bytes),
             ..session.clone()
-        };
-        let all = [&sessions[..], &[measured]].concat();
-        Ok(task.folder.write_sessions(&variant.name, &all)?)
+        }
+    }
+
+    fn write_session(&self) -> Result<(), JobError> {
+        let all = [&self.sessions[..], &[self.measured()]].concat();
+        Ok(self.task.folder.write_sessions(&self.variant.name, &all)?)
     }
 }
 
@@ -215,16 +280,13 @@ pub(super) fn missing<'a>(
     Ok(all.filter(|one| !seen.contains(&(one.prepared.sample, one.repeat))).collect())
 }
 
-/// Adds a session to the folder, unless its engine is another than the run began with: those before it, and it.
+/// Adds a session to those that there are.
 fn begin_session(
     folder: &RunFolder,
     variant: &VariantName,
+    sessions: &[Session],
     engine: &EngineInfo,
-) -> Result<(Vec<Session>, Session), JobError> {
-    let sessions = folder.sessions(variant)?;
-    if let Some(first) = sessions.first() {
-        same_engine(folder.path(), variant, &first.engine, engine)?;
-    }
+) -> Result<Session, JobError> {
     let begun = Session {
         started: utc_now(),
         engine: engine.clone(),
@@ -237,8 +299,8 @@ fn begin_session(
         joules: None,
         failed: Vec::new(),
     };
-    folder.write_sessions(variant, &[&sessions[..], std::slice::from_ref(&begun)].concat())?;
-    Ok((sessions, begun))
+    folder.write_sessions(variant, &[sessions, std::slice::from_ref(&begun)].concat())?;
+    Ok(begun)
 }
 
 /// Refuses to go on with what another engine began at `place`.
@@ -248,10 +310,7 @@ pub(super) fn same_engine(
     first: &EngineInfo,
     engine: &EngineInfo,
 ) -> Result<(), RecordError> {
-    // What a run does not note, as those of earlier versions, cannot differ.
-    let differs = (&first.name, &first.version) != (&engine.name, &engine.version)
-        || first.arithmetic.is_some() && first.arithmetic != engine.arithmetic;
-    if !differs {
+    if first.computes_like(engine) {
         return Ok(());
     }
     let in_words = |info: &EngineInfo| {
@@ -328,6 +387,7 @@ impl Generation<'_> {
         writer_ended: &dyn Fn() -> bool,
     ) -> End {
         let earlier = self.tally.done_now;
+        let mut answered = vec![false; self.missing.len()];
         let completions = self.missing.iter().map(|one| (one.prepared, one.repeat));
         let requests = requests(self.task.generation, self.task.margins, completions);
         let result = engine.run(requests, &mut |event| {
@@ -344,6 +404,9 @@ impl Generation<'_> {
                 }
                 EngineEvent::Completed(completion) => {
                     self.tally.done_now += 1;
+                    if let Some(answered) = answered.get_mut(completion.request) {
+                        *answered = true;
+                    }
                     let tokens =
                         completion.server.map_or(Some(completion.token_ids.len()), |counts| counts.output_tokens);
                     if let Some(remaining) = &mut self.remaining {
@@ -366,7 +429,7 @@ impl Generation<'_> {
         // The writer takes this as the end.
         drop(sender);
         if let Err(error) = result {
-            return End::Failed(error.into());
+            return End::Failed(self.located(error, engine.info(), &answered).into());
         }
         let done = self.tally.done_now - earlier;
         if done == self.missing.len() {
@@ -382,6 +445,20 @@ impl Generation<'_> {
             "give the same command with `--resume`; if it happens again, another `--engine`",
         );
         End::Failed(error.into())
+    }
+
+    /// A GPU's failure, which is a step's, with the requests that it was computing; any other as it is.
+    fn located(&self, error: EngineError, engine: &EngineInfo, answered: &[bool]) -> EngineError {
+        if !gpu_failure::is_one(engine, &error) {
+            return if engine.dtype == Some(Precision::F32) { error.in_f32() } else { error };
+        }
+        let mut open = self.missing.iter().zip(answered).filter(|(_, answered)| !**answered).map(|(one, _)| one);
+        let Some(first) = open.next() else { return error };
+        let (done, all, others) =
+            (self.missing.len() - open.count() - 1, self.missing.len(), self.running.saturating_sub(1));
+        let beside = if others > 0 { format!(" and {others} beside it") } else { String::new() };
+        let repeat = if first.repeat > 0 { format!(", repeat {}", first.repeat) } else { String::new() };
+        error.of(&format!("after {done} of {all} answers, at sample {}{repeat}{beside}", first.prepared.sample))
     }
 
     fn fail(&mut self, request: usize, error: &EngineError) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Endpoint, EndpointSettings, JobError, Model};
+use super::{Endpoint, EndpointSettings, JobError, Model, OnGpuFailure};
 use crate::engine::model::quant::Origin;
 use crate::engine::model::{ModelSource, ModelSpec, ModelTokenizer, WeightFormat};
 use crate::engine::{Batching, Devices, EngineKind, OpenOptions, Precision, check_devices};
@@ -34,6 +34,8 @@ pub struct Target {
     pub batching: Batching,
     /// Requests that advance together at most, on each device.
     pub batch: Option<usize>,
+    /// What becomes of completions when a GPU fails in mid-run.
+    pub on_gpu_failure: OnGpuFailure,
     /// Endpoints in place of the model's files, all of one model.
     pub endpoints: Vec<Address>,
     /// How endpoints are asked, these and those among the variants; `None` where the job asks none.
@@ -87,6 +89,7 @@ impl Target {
             devices: Devices::default(),
             batching: Batching::Invariant,
             batch: None,
+            on_gpu_failure: OnGpuFailure::Stop,
             endpoints: Vec::new(),
             asking: None,
         }

@@ -51,7 +51,7 @@ pub use plan::{
 };
 pub use samples::StoredSample;
 pub(crate) use samples::{SampleFiles, read_samples};
-pub use session::{FailedRequest, Session};
+pub use session::{FailedRequest, Session, engines_of, several_engines};
 pub(crate) use stored::{Recorded, StoredJournals};
 pub use sweep::{SweepAxis, SweepFigures};
 pub use variant::VariantName;

@@ -290,6 +290,14 @@ fn is_indifferent(field: &str) -> bool {
     of_checkpoint.is_some_and(|field| said(field.rsplit('.').next().unwrap_or(field))) || INDIFFERENT.contains(&field)
 }
 
+/// Whether a version is newer than another: what an older one planned is gone on with, as far as its engine computes alike
+/// ([`crate::engine::EngineInfo::computes_like`]), and what a newer one planned is not known here.
+fn is_newer(version: &Value, than: &Value) -> bool {
+    let numbers =
+        |version: &Value| -> Option<Vec<u32>> { version.as_str()?.split('.').map(|part| part.parse().ok()).collect() };
+    numbers(version).zip(numbers(than)).is_none_or(|(version, than)| version > than)
+}
+
 fn compare(field: &str, was: &Value, is: &Value, found: &mut Vec<Difference>) {
     if let (Value::Object(was), Value::Object(is)) = (was, is) {
         // A field that is left out where it says nothing may stand in either of them alone.
@@ -299,7 +307,7 @@ fn compare(field: &str, was: &Value, is: &Value, found: &mut Vec<Difference>) {
             let value = |object: &Map<String, Value>| object.get(key).cloned().unwrap_or_default();
             compare(&inner, &value(was), &value(is), found);
         }
-    } else if was != is && !is_indifferent(field) {
+    } else if was != is && !is_indifferent(field) && (field != "evalsuite" || is_newer(was, is)) {
         found.push(Difference { field: field.to_owned(), was: shown(was), is: shown(is) });
     }
 }
@@ -338,6 +346,18 @@ mod tests {
         assert_eq!(differences(&new, &plan("1", "Q4_K_M", json!({"bytes": 6}))), Vec::<String>::new());
         assert_eq!(differences(&old, &plan("2", "Q4_K", Value::Null)).len(), 3);
         assert_eq!(differences(&json!({"task": {"stored_as": 1}}), &json!({"task": {"stored_as": 2}})).len(), 1);
+    }
+
+    #[test]
+    fn an_older_version_s_plan_is_gone_on_with_and_a_newer_one_s_is_not() {
+        let of = |version: &str| json!({"evalsuite": version});
+        for older in ["0.1.0", "0.2.0", "0.2.9", "0.9.10"] {
+            assert_eq!(differences(&of(older), &of("0.10.0")), Vec::<String>::new(), "{older}");
+        }
+        for newer in ["0.10.1", "1.0.0", "next"] {
+            let expected = format!("evalsuite: was {newer}, is 0.10.0");
+            assert_eq!(differences(&of(newer), &of("0.10.0")), [expected]);
+        }
     }
 
     #[test]

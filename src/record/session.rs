@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::json::read_checked;
-use super::{DeviceMemory, PeakMemory, RecordError};
+use super::{DeviceMemory, PeakMemory, RecordError, StoredCompletion};
 use crate::engine::EngineInfo;
 
 /// One engine's working time within a run; a resumed run has several a variant.
@@ -50,6 +50,30 @@ pub struct FailedRequest {
     pub repeat: usize,
     /// What the server or the network said.
     pub why: String,
+}
+
+/// The engines that these answers are of, each with how many, in the order in which they took part: more than one where the CPU went on for a
+/// GPU that failed.
+pub fn engines_of<'a>(sessions: &'a [Session], completions: &[StoredCompletion]) -> Vec<(&'a EngineInfo, usize)> {
+    let mut found: Vec<(&Session, usize)> = Vec::new();
+    for (index, session) in sessions.iter().enumerate() {
+        let answers = completions.iter().filter(|one| one.session == index).count();
+        match found.iter_mut().find(|(own, _)| own.engine.computes_like(&session.engine)) {
+            Some((_, all)) => *all += answers,
+            None => found.push((session, answers)),
+        }
+    }
+    found.into_iter().filter(|(_, answers)| *answers > 0).map(|(session, answers)| (&session.engine, answers)).collect()
+}
+
+/// `40 answers are of cuda 0.2.0, 60 of cpu 0.2.0`, where they are of several engines.
+pub fn several_engines(sessions: &[Session], completions: &[StoredCompletion]) -> Option<String> {
+    let engines = engines_of(sessions, completions);
+    let each = engines.iter().enumerate().map(|(at, (engine, answers))| {
+        let verb = if at == 0 { " answers are" } else { "" };
+        format!("{answers}{verb} of {} {}", engine.name, engine.version)
+    });
+    (engines.len() > 1).then(|| each.collect::<Vec<_>>().join(", "))
 }
 
 /// The sessions written so far; none if the file does not exist.

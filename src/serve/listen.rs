@@ -1,6 +1,5 @@
 //! Connections: how many, how slow, and how they end.
 
-use std::os::fd::AsFd as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +10,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -19,6 +17,7 @@ use tokio::time::{sleep, timeout};
 /// The head of a request comes within this time; so long is a connection kept without one.
 const HEAD_SECONDS: Duration = Duration::from_secs(30);
 /// A client that reads nothing for so long has gone.
+#[cfg(target_os = "linux")]
 const UNREAD_MILLISECONDS: u32 = 60_000;
 /// How often a signal is looked for.
 const LOOK: Duration = Duration::from_millis(20);
@@ -77,9 +76,19 @@ async fn accept(
     };
     // Tokens go out as they come. Where the system knows no such option, a connection is merely kept longer.
     let _ = stream.set_nodelay(true);
-    let _ = setsockopt(&stream.as_fd(), TcpUserTimeout, &UNREAD_MILLISECONDS);
+    give_up_unread(&stream);
     Some((stream, place))
 }
+
+#[cfg(target_os = "linux")]
+fn give_up_unread(stream: &TcpStream) {
+    use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+    let stream = std::os::fd::AsFd::as_fd(stream);
+    let _ = setsockopt(&stream, TcpUserTimeout, &UNREAD_MILLISECONDS);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_up_unread(_: &TcpStream) {}
 
 async fn until(interrupted: &AtomicBool) {
     while !interrupted.load(Ordering::Relaxed) {

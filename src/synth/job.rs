@@ -1,7 +1,6 @@
 //! The pipeline from a shape to a checkpoint folder: check → lay out tensors → fill in parallel → write config and tokenizer.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -14,6 +13,7 @@ use super::{ModelShape, SynthError, SynthFormat, tokenizer};
 use crate::checkpoint::safetensors::{header_of, shard_name, write_index};
 use crate::checkpoint::{CheckpointError, CheckpointFolder, write_json};
 use crate::engine::model::ModelConfig;
+use crate::files::write_all_at;
 
 /// Bytes that one thread makes and writes at a time.
 const CHUNK_BYTES: u64 = 4 << 20;
@@ -172,7 +172,7 @@ impl Writer<'_> {
             tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.element, &tensor.shape[..], tensor.bytes));
         let header = header_of(entries);
         let file = File::create(path).map_err(failure())?;
-        file.write_all_at(&header, 0).map_err(failure())?;
+        write_all_at(&file, &header, 0).map_err(failure())?;
         let chunks = chunks(tensors, header.len() as u64);
         for wave in chunks.chunks(CHUNKS_A_THREAD * rayon::current_num_threads()) {
             if self.interrupted.load(Ordering::Relaxed) {
@@ -182,7 +182,7 @@ impl Writer<'_> {
                 .try_for_each_init(Vec::new, |buffer, chunk| {
                     buffer.resize(chunk.length as usize, 0);
                     self.filler.fill(chunk.tensor, chunk.start, buffer);
-                    file.write_all_at(buffer, chunk.offset)
+                    write_all_at(&file, buffer, chunk.offset)
                 })
                 .map_err(failure())?;
             self.progress.done_bytes += wave.iter().map(|chunk| chunk.length).sum::<u64>();

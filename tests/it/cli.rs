@@ -325,3 +325,21 @@ fn a_full_disk_is_told_of_help_and_of_a_report_s_file() {
     let told = crate::program::mistake(&run("report run --format json --out /dev/full"));
     assert!(told.contains("cannot write /dev/full") && told.contains("hint: the disk is full: make room"), "{told}");
 }
+
+#[test]
+fn shells_and_man_are_told_of_every_command() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = output_of(&["completions", shell]);
+        let script = text(&output.stdout);
+        assert!(
+            output.status.success() && script.contains("determinism") && script.contains("on-gpu-failure"),
+            "{shell}"
+        );
+    }
+    let page = text(&output_of(&["man"]).stdout);
+    assert!(page.contains(".TH evalsuite 1") && page.contains("evalsuite\\-golden(1)"), "{page}");
+    let page = text(&output_of(&["man", "golden", "check"]).stdout);
+    assert!(page.contains(".TH evalsuite-golden-check 1") && page.contains("require\\-all"), "{page}");
+    assert!(mistake(&["man", "golden", "chek"]).contains("did you mean `check`?"));
+    assert!(mistake(&["completions", "bach"]).contains("`bash`"));
+}

@@ -240,3 +240,18 @@ fn a_file_that_may_grow_no_longer_is_an_error_and_no_signal() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("too large"), "{}", text(&output.stderr));
 }
+
+/// f32 has room for all that a sound checkpoint computes.
+#[test]
+fn weights_that_overflow_in_f32_are_a_mistake_of_their_file() {
+    let folder = crate::tiny_model::folder();
+    let file = folder.path().join("model.safetensors");
+    let mut weights = std::fs::read(&file).unwrap();
+    weights.chunks_exact_mut(4).rev().take(600).for_each(|value| value.copy_from_slice(&3e38_f32.to_le_bytes()));
+    std::fs::write(&file, weights).unwrap();
+    std::fs::write(folder.path().join("text"), "ab a1 b2 ab").unwrap();
+    let mut command = evalsuite();
+    command.current_dir(folder.path()).args("perplexity --engine cpu --dtype f32 --text text --model .".split(' '));
+    let message = mistake(&command.output().unwrap());
+    assert!(message.contains("in f32") && message.contains("fetch it again") && !message.contains("bf16"), "{message}");
+}

@@ -1,17 +1,19 @@
 //! The terminal while keys are asked for: it is left as it was, whatever ends the program.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
-
-use crate::cli::exit::Exit;
 
 /// From now on a signal that ends the program gives the terminal its settings back first. A key is read without echo and line by line
 /// editing, which a shell does not set right.
+#[cfg(unix)]
 pub(super) fn keep() -> io::Result<()> {
+    use std::sync::{Mutex, PoisonError};
+    use std::thread;
+
+    use nix::sys::signal::{SigSet, Signal};
+    use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+
+    use crate::cli::exit::Exit;
+
     static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
     let restore = || {
         if let Some(before) = &*BEFORE.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -32,5 +34,12 @@ pub(super) fn keep() -> io::Result<()> {
             restore();
         }
     });
+    Ok(())
+}
+
+/// A terminal keeps its own settings here.
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+pub(super) fn keep() -> io::Result<()> {
     Ok(())
 }

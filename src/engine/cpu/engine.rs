@@ -221,11 +221,14 @@ fn table(tokens: usize) -> Vec<u32> {
     (0..tokens.div_ceil(BLOCK_TOKENS) as u32).collect()
 }
 
+/// Bytes that keys and values may take where the system does not say what is available.
+const UNKNOWN_MEMORY: u64 = 4 << 30;
+
 /// Keys and values may take 70 % of the memory that is available now, and always have room for one request of any length.
 fn block_pool(config: &ModelConfig, slots: usize) -> BlockPool {
     let block_bytes = KvCache::block_bytes(config);
     let of_one = config.context_tokens.div_ceil(BLOCK_TOKENS);
-    let budget = available_memory_bytes().map_or(usize::MAX, |bytes| (bytes / 10 * 7) as usize / block_bytes);
+    let budget = available_memory_bytes().map_or(UNKNOWN_MEMORY, |bytes| bytes / 10 * 7) as usize / block_bytes;
     let total = slots.saturating_mul(of_one).min(budget.max(of_one));
     BlockPool::new(total, BLOCK_TOKENS, max_cached_blocks(config))
 }

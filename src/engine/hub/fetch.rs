@@ -61,7 +61,18 @@ pub(super) fn link_blob(cache: &Cache, repo: &Repo, blob: &Path, link: &Path) ->
     std::fs::create_dir_all(parent)?;
     let up: PathBuf = std::iter::repeat_n("..", inside.components().count() - 1).collect();
     if !link.exists() {
-        std::os::unix::fs::symlink(up.join("blobs").join(name), link)?;
+        link_file(&up.join("blobs").join(name), blob, link)?;
     }
     Ok(())
+}
+
+#[cfg(unix)]
+fn link_file(relative: &Path, _: &Path, link: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(relative, link)
+}
+
+/// Links are a privilege here: a copy stands for one, as `huggingface_hub` has it.
+#[cfg(not(unix))]
+fn link_file(_: &Path, blob: &Path, link: &Path) -> std::io::Result<()> {
+    std::fs::copy(blob, link).map(|_| ())
 }

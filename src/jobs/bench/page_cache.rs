@@ -5,7 +5,6 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use rayon::prelude::*;
 
 use super::ReadThrough;
@@ -48,7 +47,8 @@ pub(super) fn evict(paths: &[PathBuf]) {
     for file in paths.iter().filter_map(|path| File::open(path).ok()) {
         // Pages that are not on the disk yet would stay.
         let _ = file.sync_all();
-        let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        #[cfg(target_os = "linux")]
+        let _ = nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
 }
 

@@ -35,6 +35,8 @@ pub enum FindingKind {
     UncountedTime,
     /// f32 computes with quantised weights.
     NoGroundTruth,
+    /// A variant's answers are not all of one engine.
+    SeveralEngines,
 }
 
 impl FindingKind {
@@ -53,6 +55,7 @@ impl FindingKind {
             Self::BusyMachine => "busy-machine",
             Self::UncountedTime => "uncounted-time",
             Self::NoGroundTruth => "no-ground-truth",
+            Self::SeveralEngines => "several-engines",
         }
     }
 }

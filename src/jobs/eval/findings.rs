@@ -3,7 +3,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use super::{DtypeRecord, Endings, EvalRecord, Finding, FindingKind, Reader, endings};
-use crate::record::{StoredCompletion, StoredSample, VariantName, in_both};
+use crate::record::{StoredCompletion, StoredSample, VariantName, engines_of, in_both, several_engines as in_words};
 use crate::report::words::{percent, points, thousands};
 use crate::score::{Answer, has_loop};
 
@@ -70,8 +70,9 @@ impl<'a> Answers<'a> {
 type Check = fn(&Answers) -> Vec<Finding>;
 
 /// Every check, in the order in which a reader should know.
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     no_ground_truth,
+    several_engines,
     few_extracted,
     cut_answers,
     rules_apart,
@@ -107,6 +108,21 @@ fn no_ground_truth(answers: &Answers) -> Vec<Finding> {
         remedy: "give the full-precision model as `--model`, and this one as `--awq` or `--variant`".to_owned(),
     };
     quantized.map(finding).into_iter().collect()
+}
+
+fn several_engines(answers: &Answers) -> Vec<Finding> {
+    let finding = |dtype: &DtypeRecord| {
+        let completions = answers.of(&dtype.dtype);
+        in_words(&dtype.sessions, completions).map(|mixed| Finding {
+            kind: FindingKind::SeveralEngines,
+            variant: Some(dtype.dtype.clone()),
+            what: format!("{mixed}, which do not compute alike"),
+            value: engines_of(&dtype.sessions, completions).len() as f64,
+            threshold: 1.0,
+            remedy: "what differs between variants may be the engine's doing; run it again on one".to_owned(),
+        })
+    };
+    answers.measured().filter_map(finding).collect()
 }
 
 fn cut_answers(answers: &Answers) -> Vec<Finding> {

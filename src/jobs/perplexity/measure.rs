@@ -7,7 +7,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::{PerplexityInputs, PerplexityJob, Window};
-use crate::engine::{Engine, EngineError, Logits, READ_ROWS, Text, TokenScore};
+use crate::engine::{Engine, EngineError, Logits, Precision, READ_ROWS, Text, TokenScore};
 use crate::jobs::{Event, JobContext, JobError, Target, WindowProgress};
 use crate::record::VariantName;
 use crate::score::Distribution;
@@ -135,8 +135,10 @@ fn score(
         let (own, after) = rest.split_at_mut(usize::from(reference.is_some()));
         let truth = match own {
             [own] => {
+                let is_f32 = own.engine.as_ref().is_some_and(|engine| engine.info().dtype == Some(Precision::F32));
                 let logits = own.logits(rows.clone())?;
-                scores[before.len()].extend(all(score_rows(None, &logits, tokens, vocabulary)?)?);
+                let scored = all(score_rows(None, &logits, tokens, vocabulary)?);
+                scores[before.len()].extend(scored.map_err(|error| if is_f32 { error.in_f32() } else { error })?);
                 Some(logits)
             }
             _ => None,

@@ -12,7 +12,7 @@ use crate::jobs::column::Task;
 use crate::jobs::folder::{folder_events, open_folder};
 use crate::jobs::generate::generate;
 use crate::jobs::{Event, Failures, Finished, JobContext, JobError, spelling};
-use crate::record::{Machine, RunFolder, StoredCompletion, VariantName, answers, utc_now};
+use crate::record::{Machine, RunFolder, StoredCompletion, VariantName, answers, several_engines, utc_now};
 use crate::task::SetPrompt;
 
 /// How a quality run ended.
@@ -66,12 +66,16 @@ fn record(
     inputs: &QualityInputs,
     failures: &Failures,
 ) -> Result<QualityRecord, JobError> {
-    let mut journals = Vec::new();
+    let mut journals: Vec<(VariantName, Vec<StoredCompletion>)> = Vec::new();
     let mut columns = Vec::new();
+    let mut notes = inputs.notes.clone();
     for variant in &plan.dtypes {
         journals.push((variant.clone(), folder.journal(variant)?.1));
         let failure = failures.iter().find(|(failed, _)| failed == variant).map(|(_, error)| error.to_string());
-        columns.push((variant.to_string(), failure, folder.sessions(variant)?));
+        let sessions = folder.sessions(variant)?;
+        let mixed = journals.last().and_then(|(_, answers)| several_engines(&sessions, answers));
+        notes.extend(mixed.map(|mixed| format!("{variant}: {mixed}, which do not compute alike")));
+        columns.push((variant.to_string(), failure, sessions));
     }
     let answers = answers(&journals)?;
     folder.write_answers(&answers)?;
@@ -83,7 +87,7 @@ fn record(
         prompts: Some(plan.prompts.clone()),
         complete: journals.iter().all(|(_, journal)| journal.len() == plan.prompts.chosen),
         answers_sha256: Some(sha256(&answers)),
-        notes: inputs.notes.clone(),
+        notes,
         models: vec![model_quality(&plan, inputs, columns, &journals)],
         origin: Origin::Run(Box::new(plan)),
     })
