@@ -21,7 +21,7 @@ static STEPS: Mutex<Steps> = Mutex::new(Steps::None);
 /// a template, a queue.
 const WITHOUT_STEPS: Duration = Duration::from_secs(2);
 /// The same since the last step. What a step longer than this has computed is lost; what was done before it is kept.
-const SINCE_STEP: Duration = Duration::from_secs(60);
+const SINCE_STEP: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy)]
 enum Steps {

@@ -156,7 +156,7 @@ impl<'a> Column<'a> {
         )));
         self.sessions.push(self.measured());
         self.tally = Tally { done_before: self.tally.done_before + self.tally.done_now, ..Tally::default() };
-        let target = gpu_failure::on_cpu(self.task.target);
+        let target = self.task.target.on_cpu();
         (context.emit)(Event::Loading { variant: name.clone(), repetition: 1, repetitions: 1 });
         self.engine = match (context.open_engine)(self.variant, &target) {
             Ok(engine) => engine,

@@ -1,7 +1,6 @@
 //! A GPU that fails while it generates: other programs took its memory, it was lost, its driver was restarted.
 
-use super::Target;
-use crate::engine::{Devices, EngineError, EngineInfo, EngineKind};
+use crate::engine::{EngineError, EngineInfo};
 
 /// What becomes of the completions that a GPU leaves when it fails in mid-run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,9 +28,4 @@ impl OnGpuFailure {
 /// Whether this is a GPU's failure, and no mistake in what it was given: an engine on a GPU notes the kind of it, and no other does.
 pub(super) fn is_one(engine: &EngineInfo, error: &EngineError) -> bool {
     engine.arithmetic.is_some() && matches!(error, EngineError::Failed(_))
-}
-
-/// The same target on the CPU.
-pub(super) fn on_cpu(target: &Target) -> Target {
-    Target { engine: EngineKind::Cpu, devices: Devices::default(), ..target.clone() }
 }

@@ -95,6 +95,11 @@ impl Target {
         }
     }
 
+    /// The same on the CPU.
+    pub(super) fn on_cpu(&self) -> Self {
+        Self { engine: EngineKind::Cpu, devices: Devices::default(), ..self.clone() }
+    }
+
     /// Asks for the devices that the engine would run on: a machine without one is a mistake in the command.
     pub(crate) fn check_devices(&self) -> Result<(), JobError> {
         if !self.endpoints.is_empty() {

@@ -35,8 +35,8 @@ impl Default for ClientOptions {
         Self {
             api_key: None,
             connect_timeout: Duration::from_secs(10),
-            timeout: Duration::from_secs(600),
-            silence: Duration::from_secs(300),
+            timeout: Duration::from_mins(10),
+            silence: Duration::from_mins(5),
             compressed: true,
         }
     }

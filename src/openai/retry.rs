@@ -10,7 +10,7 @@ pub(super) const ATTEMPTS: u32 = 8;
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 /// However long a server asks for, a run does not wait longer at a time.
-const LONGEST_ASKED: Duration = Duration::from_secs(300);
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// What to wait after the `failed`th failure (from 1): what the server asks for, else twice as long each time, with a share of it taken off
 /// at random (`random` in 0 to 1) so that requests which failed together do not come back together.

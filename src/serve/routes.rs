@@ -24,7 +24,7 @@ use super::{request, stream, tokens, whole};
 use crate::openai::Api;
 
 /// A body comes within this time, or the request is refused.
-const BODY_SECONDS: Duration = Duration::from_secs(60);
+const BODY_SECONDS: Duration = Duration::from_mins(1);
 /// Bytes of a body that is too large which are read on.
 const MOST_DROPPED: usize = 64 << 20;
 /// Bodies above this are read by a thread that may take its time: tokenizers do.

@@ -103,8 +103,8 @@ fn holds_values(new: &str, old: &str) {
     fn walk(new: &Value, old: &Value, path: &str) {
         match (new, old) {
             (Value::Object(new), Value::Object(old)) => {
-                // When a report was made, and by which command, is its own.
-                let own = |key: &str| path.is_empty() && ["made", "command"].contains(&key);
+                // When a report was made, by which command and by which version, is its own.
+                let own = |key: &str| path.is_empty() && ["made", "command", "evalsuite"].contains(&key);
                 // Format 2 of a record: Tango's interval in the place of one that was drawn, and a verdict by it.
                 let raised = |key: &str| {
                     ["difference_low", "difference_high"].contains(&key)
@@ -349,4 +349,26 @@ fn the_default_run_gives_the_answers_of_e113425() {
     assert_eq!(sha256(answers.as_bytes()), DEFAULT_ANSWERS);
     let record: Value = serde_json::from_slice(&fs::read(world.path().join("run/record.json")).unwrap()).unwrap();
     assert_eq!(record["answers_sha256"], DEFAULT_ANSWERS);
+}
+
+/// Of each kind of record that version 0.2.0 writes, one.
+#[test]
+fn what_0_2_0_wrote_is_shown_and_reported() {
+    let names = ["run", "quality", "perplexity.json", "bench.json", "load.json", "determinism.json", "blame.json"];
+    let world = tempfile::tempdir().unwrap();
+    for name in names {
+        copy(&crate::data("v0.2.0").join(name), &world.path().join(name));
+        let shown: Value = serde_json::from_str(&said(&world, &["show", name, "--format", "json"])).unwrap();
+        assert!(shown.as_object().is_some_and(|shown| shown.len() > 3), "{name}: {shown}");
+        assert!(said(&world, &["report", name]).lines().count() > 3, "{name}");
+    }
+    let whole = fs::read_to_string(world.path().join("run/answers.jsonl")).unwrap();
+    assert!(said(&world, &["rescore", "run", "--protocol", "direct"]).contains("numeric"));
+    // What it was in the middle of is gone on with.
+    let journal = world.path().join("run/f32/journal.jsonl");
+    let begun = fs::read_to_string(&journal).unwrap();
+    fs::write(&journal, begun.lines().next().unwrap().to_owned() + "\n").unwrap();
+    fs::remove_file(world.path().join("run/record.json")).unwrap();
+    said(&world, &["resume", "run"]);
+    assert_eq!(fs::read_to_string(world.path().join("run/answers.jsonl")).unwrap(), whole);
 }

@@ -11,7 +11,7 @@ use evalsuite::engine::{
 use crate::scripted;
 
 /// How long anything may take that must not take forever.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 /// Calls until something holds.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {

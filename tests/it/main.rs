@@ -59,6 +59,7 @@ mod newer_formats;
 mod only_text;
 mod openai;
 mod own_answers;
+mod packaged;
 mod packed;
 mod page;
 mod perplexity;

@@ -68,7 +68,7 @@ impl Server {
     /// A request on a connection of its own, whose answer nobody reads yet.
     fn begin(&self, body: &Value) -> TcpStream {
         let mut stream = TcpStream::connect(self.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         let body = body.to_string();
         write!(stream, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
             .unwrap();
