@@ -46,7 +46,7 @@ const fn shape(
 /// Families that compute more than the plain decoder, by what their config.json has beyond the sizes; the GPU engine runs them on its general
 /// path. Heads of 32, 64, 128 and 256, rotated whole, in part, in some layers, by two bases; windows in some layers; norms behind, around zero;
 /// factors; caps; every kind of gelu; fused projections; experts.
-pub(crate) const FEATURED: [(&str, &str); 15] = [
+pub(crate) const FEATURED: [(&str, &str); 16] = [
     ("qwen3", r#"{"head_dim": 128, "attention_bias": true}"#),
     (
         "qwen3, yarn",
@@ -76,6 +76,10 @@ pub(crate) const FEATURED: [(&str, &str); 15] = [
         "qwen3_moe",
         r#"{"head_dim": 64, "num_experts": 40, "num_experts_per_tok": 4, "moe_intermediate_size": 80, "norm_topk_prob": true,
         "mlp_only_layers": [1]}"#,
+    ),
+    (
+        "gpt_oss",
+        r#"{"head_dim": 64, "num_local_experts": 8, "num_experts_per_tok": 3, "swiglu_limit": 0.3, "sliding_window": 70}"#,
     ),
     ("gpt2", r#"{"activation_function": "gelu_new"}"#),
     (

@@ -210,7 +210,13 @@ impl Model {
             if is_last && shape.logits_rows() == 0 {
                 return Ok(()); // such a step only fills the cache
             }
-            let paged = PagedCache { keys, values, tables: cache.tables(), table_stride: cache.table_stride };
+            let paged = PagedCache {
+                keys,
+                values,
+                tables: cache.tables(),
+                table_stride: cache.table_stride,
+                sinks: layer.sinks,
+            };
             let decode_rows = DecodeRows { overlaps: short && ours, ..decode_rows };
             let kernels = self.attention_of(kind);
             kernels.decode(device, qkv, paged, &decode_rows, attention)?;

@@ -48,6 +48,8 @@ pub(crate) struct Layer {
     pub(crate) qkv: Linear,
     /// Of queries and keys.
     pub(crate) query_key_norms: Option<[NormWeights; 2]>,
+    /// Element `[heads]`; 0 where there are none.
+    pub(crate) sinks: u64,
     pub(crate) output: Linear,
     /// Behind attention.
     pub(crate) attention_after: Option<NormWeights>,

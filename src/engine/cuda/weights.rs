@@ -188,6 +188,11 @@ impl<'a> Layout<'a> {
                 let [of_queries, of_keys] = &names.query_key_norms;
                 [self.norm(of_queries, query), self.norm(of_keys, key)]
             }),
+            sinks: if config.features.attention_sinks {
+                self.tensors(&[(&names.sinks, config.heads)], "", None)
+            } else {
+                0
+            },
             output: self.linear(&[(&names.output, hidden)], q, config.output_bias),
             attention_after: after.then(|| self.norm(&names.attention_after, hidden)),
             mlp_norm: if before { self.norm(&names.mlp_norm, hidden) } else { absent },
@@ -211,16 +216,18 @@ impl<'a> Layout<'a> {
             mlps.iter().flat_map(|[gate, up, _]| [(gate.as_str(), inside), (up.as_str(), inside)]).collect();
         let down: Vec<(&str, usize)> = mlps.iter().map(|[.., down]| (down.as_str(), hidden)).collect();
         ExpertLayer {
-            router: self.linear(&[(&names.router, experts.count)], hidden, false),
+            router: self.linear(&[(&names.router, experts.count)], hidden, experts.biased),
             up: ExpertMatrices {
                 outputs: 2 * inside,
                 inputs: hidden,
                 weights: self.tensors(&up, "weight", Some(hidden)),
+                bias: if experts.biased { self.tensors(&up, "bias", None) } else { 0 },
             },
             down: ExpertMatrices {
                 outputs: hidden,
                 inputs: inside,
                 weights: self.tensors(&down, "weight", Some(inside)),
+                bias: if experts.biased { self.tensors(&down, "bias", None) } else { 0 },
             },
             shared: experts.shared.map(|width| {
                 let [gate, up, down] = names.mlp(None);
@@ -244,7 +251,7 @@ impl<'a> Layout<'a> {
         NormWeights { weight, bias, epsilon: self.config.norm_epsilon as f32 }
     }
 
-    /// Tensors of `(name, rows)` one below the other; the address of the first.
+    /// Tensors of `(name, rows)` one below the other; the address of the first. Their names end with the kind, where there is one.
     fn tensors(&mut self, parts: &[(&str, usize)], kind: &str, columns: Option<usize>) -> u64 {
         self.size = self.size.next_multiple_of(ALIGNMENT);
         let first = self.base + self.size as u64;
@@ -252,7 +259,8 @@ impl<'a> Layout<'a> {
             let shape: Vec<usize> = std::iter::once(*rows).chain(columns).collect();
             let count: usize = shape.iter().product();
             let to = self.base + self.size as u64;
-            self.transfers.push(Transfer { name: format!("{name}.{kind}"), shape, to });
+            let name = if kind.is_empty() { (*name).to_owned() } else { format!("{name}.{kind}") };
+            self.transfers.push(Transfer { name, shape, to });
             self.size += count * self.element.bytes();
         }
         first

@@ -39,7 +39,7 @@ __device__ __forceinline__ void copy_tile(element* to, const element* from, int 
 
 extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, HEAD_DIM <= 64 ? 3 : 2)
     attention_prefill(const element* qkv, const element* keys, const element* values, const int* tables, int table_stride,
-                     const int4* tiles, element* out) {
+                     const int4* tiles, element* out SINKS_PARAMETER) {
     extern __shared__ uint4 shared[];
     element* query_tile = (element*)shared;
     element* key_tile = query_tile + PREFILL_ROWS * PADDED;
@@ -192,6 +192,9 @@ extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, HEAD_DIM <= 64 ? 3
         if (row < rows * GROUP) {
             element* to = out + (long long)(first_row + row / GROUP) * (HEADS * HEAD_DIM)
                         + (kv_head * GROUP + row % GROUP) * HEAD_DIM + t * 2;
+#ifdef SINKS
+            sum_exp[half] += sink_weight(sinks[kv_head * GROUP + row % GROUP], max_score[half]);
+#endif
             float inverse = 1.0f / sum_exp[half];
 #pragma unroll
             for (int n = 0; n < HEAD_DIM / 8; n++) {
@@ -299,7 +302,8 @@ struct Steps {
 
 extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32, DECODE_BLOCKS_PER_SM)
     attention_decode(const element* qkv, element* keys, element* values, const int* tables, int table_stride,
-                    const int* positions, const int* slots, int first_row, uint32* workspace, element* out, int rows, int splits, int new_kv) {
+                    const int* positions, const int* slots, int first_row, uint32* workspace, element* out, int rows, int splits,
+                    int new_kv SINKS_PARAMETER) {
     // Ring, then what ChunkMerge takes, then queries.
     extern __shared__ __align__(128) uint4 shared[];
     constexpr int SLOT = 2 * StepInShared::BYTES, RING_BYTES = DECODE_WARPS * RING * SLOT;
@@ -419,6 +423,9 @@ extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32, DECODE_BLOCKS_PE
             }
         }
         if (merged) {
+#ifdef SINKS
+            merge.add_sinks(sinks + kv_head * GROUP + first_head, heads);
+#endif
             merge.store_heads(heads, [&](int at, float low, float high) {
                 store_pair(out + (long long)row * (HEADS * HEAD_DIM) + first_dim + at, low, high);
             });

@@ -13,10 +13,10 @@
 // the warps' results are merged in order of warps, the chunks' in order of chunks. Whether one block computes all chunks of a row or each
 // chunk has its own block changes who computes, not what: a row's bits depend on that row alone.
 //
-// With a CAP the scores are CAP · tanh(q · k · SCALE / CAP).
+// With SINKS each head has a score more, sinks[h], whose weight is part of the softmax's sum and has no value. With a CAP the scores are CAP · tanh(q · k · SCALE / CAP).
 //
 // Constants: HEADS, KV_HEADS, HEAD_DIM, QKV = (HEADS + 2 · KV_HEADS) · HEAD_DIM, WINDOW (0: none), BLOCK_TOKENS 64, DECODE_WARPS, SCALE
-// (most often 1 / √HEAD_DIM), CAP (undefined: none).
+// (most often 1 / √HEAD_DIM), CAP and SINKS where the model has them.
 
 constexpr int GROUP = HEADS / KV_HEADS;
 constexpr int CHUNK = 256;
@@ -27,6 +27,13 @@ constexpr int COUNTERS = 1024;
 __device__ __forceinline__ int first_position(int position) {
     return WINDOW > 0 && position + 1 > WINDOW ? position + 1 - WINDOW : 0;
 }
+
+// The kernels' last parameter.
+#ifdef SINKS
+#define SINKS_PARAMETER , const element* sinks
+#else
+#define SINKS_PARAMETER
+#endif
 
 // Exponential of a score difference: e^x in binary32; in half precision 2^x, of scores that are already scaled by log2(e).
 #if ELEMENT == 0
@@ -45,6 +52,9 @@ __device__ __forceinline__ float score_of(float product) {
     return product * (SCALE * SCORE_UNIT);
 #endif
 }
+
+// exp(sink − max_score). Where it overflows, the head's output is 0, as far as binary32 tells.
+__device__ __forceinline__ float sink_weight(element sink, float max_score) { return exp_score(widen(sink) * SCORE_UNIT - max_score); }
 
 // The maximum to subtract: 0 in place of −∞, for a row that has no unmasked position so far (−∞ − −∞ is no number).
 __device__ __forceinline__ float finite_max(float max_score) { return max_score == NEG_INFINITY ? 0.0f : max_score; }
@@ -202,6 +212,17 @@ template <int WARPS, int TILE_HEADS> struct ChunkMerge {
         }
         return true;
     }
+
+#ifdef SINKS
+    // Takes the first `heads` heads' sinks into their sums; they count as the last score.
+    __device__ __forceinline__ void add_sinks(const element* sinks, int heads) {
+#pragma unroll
+        for (int i = 0; i < PAIRS_PER_THREAD; i++) {
+            int pair = threadIdx.x + i * THREADS;
+            if (pair < heads * (HEAD_DIM / 2)) state[i].sum_exp += sink_weight(sinks[pair / (HEAD_DIM / 2)], state[i].max_score);
+        }
+    }
+#endif
 
     // Divides by sum_exp and passes the first `heads` heads to store(index, element, next element).
     template <typename Store> __device__ __forceinline__ void store_heads(int heads, Store store) {

@@ -38,7 +38,7 @@ __device__ __forceinline__ void copy_tile(float* to, const float* from, int vali
 
 extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, HEAD_DIM <= 64 ? 2 : 1)
     attention_prefill(const float* qkv, const float* keys, const float* values, const int* tables, int table_stride,
-                     const int4* tiles, float* out) {
+                     const int4* tiles, float* out SINKS_PARAMETER) {
     extern __shared__ uint4 shared[];
     float* query_tile = (float*)shared;
     float* key_tile = query_tile + PREFILL_ROWS * PADDED;
@@ -171,6 +171,9 @@ extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, HEAD_DIM <= 64 ? 2
 #pragma unroll
         for (int offset = 1; offset < 16; offset *= 2) sum_exp[i] += __shfl_xor_sync(0xffffffffu, sum_exp[i], offset);
         if (row < rows * GROUP) {
+#ifdef SINKS
+            sum_exp[i] += sink_weight(sinks[kv_head * GROUP + row % GROUP], max_score[i]);
+#endif
             float* to = out + (long long)(first_row + row / GROUP) * (HEADS * HEAD_DIM)
                       + (kv_head * GROUP + row % GROUP) * HEAD_DIM;
 #pragma unroll
@@ -200,7 +203,7 @@ constexpr int LANES = (HEAD_DIM + 31) / 32;  // dims of a lane
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32, DECODE_BLOCKS_PER_SM)
     attention_decode(const float* qkv, const float* keys, const float* values, const int* tables, int table_stride,
-                    const int* positions, const int* slots, int first_row, uint32* workspace, float* out) {
+                    const int* positions, const int* slots, int first_row, uint32* workspace, float* out SINKS_PARAMETER) {
     extern __shared__ uint4 shared[];
     ChunkMerge<WARPS, TILE_HEADS> merge((float*)shared);
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -344,6 +347,9 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, DECODE_BLOCKS_PER_SM)
             if (!merge.publish_chunk(partials, workspace + blockIdx.x, chunk - start / CHUNK, chunks)) return;
         }
     }
+#ifdef SINKS
+    merge.add_sinks(sinks + kv_head * GROUP + first_head, heads);
+#endif
     float* const to = out + (long long)row * (HEADS * HEAD_DIM) + (kv_head * GROUP + first_head) * HEAD_DIM;
     merge.store_heads(heads, [&](int at, float low, float high) { store_pair(to + at, low, high); });
 }

@@ -3,18 +3,19 @@
 //   route       scores [rows, EXPERTS] → the CHOSEN largest of each row in the order of their numbers, and their weights: of a softmax over
 //               all, or over the chosen (NORMALISED)
 //   group       an order of all assignments (row · CHOSEN + i) in which those of an expert stand together, cut into tiles of one expert
-//   multiply_*  y[assignment] = W[expert] · x[assignment / divisor], for tiles of 16 or 64 assignments
-//   gate        y = silu(gate) · up, of rows of any width
+//   multiply_*  y[assignment] = W[expert] · x[assignment / divisor] (+ bias[expert]), for tiles of 16 or 64 assignments
+//   gate        y = silu(gate) · up, of rows of any width; with a SWIGLU_LIMIT g · sigmoid(SWIGLU_ALPHA · g) · (u + 1), g = min(gate, limit),
+//               u = up within ± limit
 //   combine     x += Σ weight · y of the row's experts, in the order of their numbers, + sigmoid(gate · h) · shared (SHARED)
 //
 // Shapes, row-major: scores, x, y of `element`; chosen i32 and weights f32 [rows, CHOSEN]; order i32 [rows · CHOSEN]; tiles int4 [max_tiles]
-// {expert, first place in order, assignments, 0}, expert below 0 for none; W [EXPERTS, outputs, inputs].
+// {expert, first place in order, assignments, 0}, expert below 0 for none; W [EXPERTS, outputs, inputs], bias [EXPERTS, outputs] or null.
 //
 // The host knows the number of rows alone: grids are as large as any choice of experts may need, and what a launch does not need ends at once.
 // Which assignments share a tile depends on the batch, and their order within an expert even on chance; yet a row's bits depend on that row
 // alone: every output of a tile is a sum of its own, over inputs in ascending order, by one chain of additions whatever the tile.
 //
-// Constants: ELEMENT, HIDDEN, EXPERTS, CHOSEN, NORMALISED (0, 1), SHARED (0, 1). Host: inputs are multiples of 8 (binary32: 4), outputs are
+// Constants: ELEMENT, HIDDEN, EXPERTS, CHOSEN, NORMALISED (0, 1), SHARED (0, 1), SWIGLU_ALPHA and SWIGLU_LIMIT where they are. Host: inputs are multiples of 8 (binary32: 4), outputs are
 // even, pointers are 16-byte aligned.
 
 #define THREADS 256
@@ -195,8 +196,8 @@ template <int TILE_ROWS> struct Sums {
 #endif
 
 template <int TILE_ROWS>
-__device__ __forceinline__ void multiply(const element* x, int divisor, const element* weights, int outputs, int inputs, const int* order,
-                                         const int4* tiles, element* y) {
+__device__ __forceinline__ void multiply(const element* x, int divisor, const element* weights, const element* bias, int outputs,
+                                         int inputs, const int* order, const int4* tiles, element* y) {
     extern __shared__ __align__(128) uint4 shared[];
     __shared__ int assignments[TILE_ROWS];
     constexpr int ROWS = TILE_ROWS + TILE_OUTPUTS, STAGE = ROWS * PADDED;
@@ -239,16 +240,20 @@ __device__ __forceinline__ void multiply(const element* x, int divisor, const el
     }
     sums.store([&](int row, int output, float sum) {
         output += first_output;
-        if (row < count && output < outputs) y[(size_t)assignments[row] * outputs + output] = narrow<element>(sum);
+        if (row >= count || output >= outputs) return;
+        if (bias) sum += widen(bias[(size_t)expert * outputs + output]);
+        y[(size_t)assignments[row] * outputs + output] = narrow<element>(sum);
     });
 }
-extern "C" __global__ void __launch_bounds__(TILE_THREADS) multiply_few(const element* x, int divisor, const element* weights, int outputs,
-                                                                        int inputs, const int* order, const int4* tiles, element* y) {
-    multiply<16>(x, divisor, weights, outputs, inputs, order, tiles, y);
+extern "C" __global__ void __launch_bounds__(TILE_THREADS) multiply_few(const element* x, int divisor, const element* weights,
+                                                                        const element* bias, int outputs, int inputs, const int* order,
+                                                                        const int4* tiles, element* y) {
+    multiply<16>(x, divisor, weights, bias, outputs, inputs, order, tiles, y);
 }
-extern "C" __global__ void __launch_bounds__(TILE_THREADS) multiply_many(const element* x, int divisor, const element* weights, int outputs,
-                                                                         int inputs, const int* order, const int4* tiles, element* y) {
-    multiply<64>(x, divisor, weights, outputs, inputs, order, tiles, y);
+extern "C" __global__ void __launch_bounds__(TILE_THREADS) multiply_many(const element* x, int divisor, const element* weights,
+                                                                         const element* bias, int outputs, int inputs, const int* order,
+                                                                         const int4* tiles, element* y) {
+    multiply<64>(x, divisor, weights, bias, outputs, inputs, order, tiles, y);
 }
 
 // y [rows, width]; x [rows, 2 · width] holds gate, then up.
@@ -259,7 +264,12 @@ extern "C" __global__ void gate(const element* x, int rows, int width, element* 
     if (i >= (size_t)rows * width) return;
     const size_t row = i / width, at = i % width;
     const float g = widen(x[row * 2 * width + at]), up = widen(x[row * 2 * width + width + at]);
+#ifdef SWIGLU_LIMIT
+    const float clamped = fminf(g, SWIGLU_LIMIT), shifted = fminf(fmaxf(up, -SWIGLU_LIMIT), SWIGLU_LIMIT) + 1.0f;
+    y[i] = narrow<element>(shifted * clamped / (1.0f + expf(-SWIGLU_ALPHA * clamped)));
+#else
     y[i] = narrow<element>(g / (1.0f + expf(-g)) * up);
+#endif
 }
 
 // One block a row. h, x, shared [rows, HIDDEN], y [rows · CHOSEN, HIDDEN]; gate_weight [HIDDEN]. Every term and every sum is stored, as if

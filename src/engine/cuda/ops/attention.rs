@@ -4,7 +4,7 @@ use crate::cuda::BLOCK_TOKENS;
 use crate::cuda::compile::{Options, Source};
 use crate::cuda::device::Device;
 use crate::cuda::element::ElementType;
-use crate::cuda::kernel::{Grid, Kernel, Module};
+use crate::cuda::kernel::{Argument, Grid, Kernel, Module};
 use crate::model::ModelConfig;
 use crate::text::bytes;
 use crate::{Arithmetic, Dtype, EngineError};
@@ -21,7 +21,7 @@ pub(super) const COUNTERS: usize = 1024;
 /// A prefill tile, as the kernel reads it: `{first_row, rows, slot, first_position}`, up to [`Attention::tile`] rows.
 pub(crate) type Tile = [i32; 4];
 
-/// A layer's KV cache and the block tables, as device addresses.
+/// What a layer's attention reads beside queries, as device addresses: its KV cache, the block tables, its heads' sinks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PagedCache {
     /// `[blocks, kv_heads, 64, head_dim]` of the element type, with `RoPE` applied.
@@ -32,6 +32,8 @@ pub(crate) struct PagedCache {
     pub(crate) tables: u64,
     /// Entries of a slot's table.
     pub(crate) table_stride: usize,
+    /// Element `[heads]`, in a model that has them.
+    pub(crate) sinks: u64,
 }
 
 /// Decode rows: one token of a sequence each.
@@ -76,6 +78,8 @@ struct Shape {
     scale: f32,
     /// Of the scores, softly.
     cap: Option<f32>,
+    /// Whether heads have sinks.
+    sinks: bool,
     dtype: Dtype,
     /// Warps of a block of the decode kernel.
     decode_warps: usize,
@@ -150,8 +154,10 @@ impl Attention {
             cache.table_stride.into(),
             tiles.into(),
             out.into(),
+            cache.sinks.into(),
         ];
-        self.prefill.launch(device, grid, &arguments)
+        let count = arguments.len() - usize::from(!self.shape.sinks);
+        self.prefill.launch(device, grid, &arguments[..count])
     }
 
     /// Enqueues decode attention; shapes as for [`Attention::prefill`].
@@ -185,7 +191,7 @@ impl Attention {
             shared_bytes: self.shape.decode_shared_bytes(),
             overlaps: rows.overlaps,
         };
-        let arguments = [
+        let mut arguments: Vec<Argument> = vec![
             qkv.into(),
             cache.keys.into(),
             cache.values.into(),
@@ -196,13 +202,15 @@ impl Attention {
             rows.first_row.into(),
             rows.workspace.into(),
             out.into(),
-            rows.count.into(),
-            splits.into(),
-            usize::from(rows.new_kv).into(),
         ];
         // The kernel in binary32 takes a grid of rows and splits.
-        let count = if self.shape.is_f32() { arguments.len() - 3 } else { arguments.len() };
-        self.decode.launch(device, grid, &arguments[..count])
+        if !self.shape.is_f32() {
+            arguments.extend([rows.count, splits, usize::from(rows.new_kv)].map(Argument::from));
+        }
+        if self.shape.sinks {
+            arguments.push(cache.sinks.into());
+        }
+        self.decode.launch(device, grid, &arguments)
     }
 
     /// Bytes of workspace for launches of up to `rows` rows and `longest` positions.
@@ -246,7 +254,7 @@ impl Shape {
         }
         let usual = Self::new(heads, kv_heads, head_dim, config.sliding_window.unwrap_or(0), dtype);
         let cap = config.features.attention_cap.map(|cap| cap as f32);
-        Ok(Self { scale: config.attention_scale(), cap, ..usual })
+        Ok(Self { scale: config.attention_scale(), cap, sinks: config.features.attention_sinks, ..usual })
     }
 
     fn new(heads: usize, kv_heads: usize, head_dim: usize, window: usize, dtype: Dtype) -> Self {
@@ -256,9 +264,20 @@ impl Shape {
         // 128 elements were not measured: one block is what fits, in binary32 of two warps.
         let wide = head_dim > 128;
         let (decode_warps, ring) = (if is_f32 && wide { 2 } else { 4 }, 2);
-        let (scale, cap, decode_blocks_per_sm) = (1.0 / (head_dim as f32).sqrt(), None, 1);
-        let shape =
-            Self { heads, kv_heads, head_dim, window, scale, cap, dtype, decode_warps, decode_blocks_per_sm, ring };
+        let (scale, cap, sinks, decode_blocks_per_sm) = (1.0 / (head_dim as f32).sqrt(), None, false, 1);
+        let shape = Self {
+            heads,
+            kv_heads,
+            head_dim,
+            window,
+            scale,
+            cap,
+            sinks,
+            dtype,
+            decode_warps,
+            decode_blocks_per_sm,
+            ring,
+        };
         let decode_blocks_per_sm = match (is_f32 || wide, head_dim > 64 && shape.heads_a_tile() > 8) {
             (true, _) => 1,
             (false, true) => 2,
@@ -313,7 +332,7 @@ impl Shape {
     }
 
     fn options(self) -> Options {
-        let options = Options::default()
+        let mut options = Options::default()
             .with("ELEMENT", ElementType::of(self.dtype.arithmetic).code())
             .with("HEADS", self.heads)
             .with("KV_HEADS", self.kv_heads)
@@ -325,10 +344,13 @@ impl Shape {
             .with("DECODE_BLOCKS_PER_SM", self.decode_blocks_per_sm)
             .with("RING", self.ring)
             .with("SCALE", format!("{:?}f", self.scale));
-        match self.cap {
-            Some(cap) => options.with("CAP", format!("{cap:?}f")),
-            None => options,
+        if let Some(cap) = self.cap {
+            options = options.with("CAP", format!("{cap:?}f"));
         }
+        if self.sinks {
+            options = options.with("SINKS", 1);
+        }
+        options
     }
 
     /// Query, key and value tiles, and in binary32 the softmax weights; rows padded by 16 bytes.

@@ -61,6 +61,7 @@ impl Load {
             values: self.values.pointer(),
             tables: self.tables.pointer(),
             table_stride: self.stride,
+            sinks: 0,
         }
     }
 

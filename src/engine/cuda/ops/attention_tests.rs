@@ -291,7 +291,12 @@ fn every_shape() -> impl Iterator<Item = Shape> {
     let of = |(dtype, (heads, kv_heads, head_dim, window))| Shape::new(heads, kv_heads, head_dim, window, dtype);
     let capped = |dtype| [(4, 2, 64, 0), (4, 2, 256, 100)].map(|shape| (dtype, shape));
     let capped = DTYPES.into_iter().flat_map(capped).map(of);
-    all_shapes().map(of).chain(capped.map(|shape| Shape { scale: 0.1, cap: Some(2.0), ..shape }))
+    let with_sinks = |dtype| [(16, 2, 64, 100), (6, 3, 128, 0)].map(|shape| (dtype, shape));
+    let with_sinks = DTYPES.into_iter().flat_map(with_sinks).map(of);
+    all_shapes()
+        .map(of)
+        .chain(capped.map(|shape| Shape { scale: 0.1, cap: Some(2.0), ..shape }))
+        .chain(with_sinks.map(|shape| Shape { sinks: true, ..shape }))
 }
 
 fn element_bytes(dtype: Dtype) -> usize {
@@ -336,7 +341,9 @@ pub(crate) struct Cache {
     pub(crate) values: Vec<f32>,
     tables: Vec<i32>,
     stride: usize,
-    buffers: [Buffer; 3],
+    /// Scores of the heads that stand for no position.
+    sinks: Vec<f32>,
+    buffers: [Buffer; 4],
 }
 
 impl Cache {
@@ -394,21 +401,25 @@ impl Cache {
         // As device memory holds them.
         let round = |values: &[f32]| decoded(&encoded(values, dtype), dtype);
         let (keys, values) = (round(&keys), round(&values));
+        // Some take nothing, some nearly all.
+        let sinks = round(&(0..shape.heads).map(|head| [0.5, 3.0, -20.0, 12.0][head % 4]).collect::<Vec<f32>>());
         let buffers = [
             Buffer::of(device, &encoded(&keys, dtype)).unwrap(),
             Buffer::of(device, &encoded(&values, dtype)).unwrap(),
             Buffer::of(device, &tables).unwrap(),
+            Buffer::of(device, &encoded(&sinks, dtype)).unwrap(),
         ];
-        Self { shape, keys, values, tables, stride, buffers }
+        Self { shape, keys, values, tables, stride, sinks, buffers }
     }
 
     pub(crate) fn paged(&self) -> PagedCache {
-        let [keys, values, tables] = &self.buffers;
+        let [keys, values, tables, sinks] = &self.buffers;
         PagedCache {
             keys: keys.pointer(),
             values: values.pointer(),
             tables: tables.pointer(),
             table_stride: self.stride,
+            sinks: sinks.pointer(),
         }
     }
 
@@ -456,7 +467,8 @@ impl Cache {
             for weight in &mut weights {
                 *weight = (*weight - highest).exp();
             }
-            let total: f64 = weights.iter().sum();
+            let sink = if self.shape.sinks { (f64::from(self.sinks[head]) - highest).exp() } else { 0.0 };
+            let total = weights.iter().sum::<f64>() + sink;
             // A score is a sum of head_dim products, then scaled, shifted and raised: an absolute error, hence a relative one
             // of the weight. The weight is rounded, at most twice; weights and values are summed in as many additions as there
             // are keys, and merged in a few more.

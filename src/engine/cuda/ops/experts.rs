@@ -6,7 +6,7 @@ use crate::cuda::compile::{Options, Source};
 use crate::cuda::device::Device;
 use crate::cuda::element::ElementType;
 use crate::cuda::kernel::{Grid, Kernel, Module};
-use crate::model::{Experts, ModelConfig};
+use crate::model::{Activation, Experts, ModelConfig};
 
 const SOURCE: Source = Source { name: "experts", text: include_str!("../kernels/experts.cu") };
 
@@ -19,12 +19,15 @@ const TILES: [usize; 2] = [16, 64];
 /// The most experts that a lane's bits number; as in the kernels.
 const MOST_EXPERTS: usize = 1024;
 
-/// An expert's matrices of one layer, as device addresses: element `[experts, outputs, inputs]`.
+/// An expert's matrices of one layer, as device addresses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ExpertMatrices {
     pub(crate) outputs: usize,
     pub(crate) inputs: usize,
+    /// Element `[experts, outputs, inputs]`.
     pub(crate) weights: u64,
+    /// Element `[experts, outputs]`; 0 for none.
+    pub(crate) bias: u64,
 }
 
 /// The kernels of a model with experts, and what they leave for each other.
@@ -127,7 +130,7 @@ impl ExpertKernels {
         [scores, chosen, weights, order, tiles, up, activation, out, shared].iter().map(|buffer| buffer.bytes()).sum()
     }
 
-    /// y `[rows, width]` = silu(gate) · up, of rows of x `[rows, 2 · width]`. Here and below, `overlaps` means programmatic dependent launch.
+    /// y `[rows, width]` = silu(gate) · up, or what else the experts have, of rows of x `[rows, 2 · width]`. Here and below, `overlaps` means programmatic dependent launch.
     pub(crate) fn gate(
         &self,
         device: &Device,
@@ -185,7 +188,7 @@ impl ExpertKernels {
         (x, divisor): (u64, usize),
         y: u64,
     ) -> Result<(), EngineError> {
-        let &ExpertMatrices { outputs, inputs, weights } = matrices;
+        let &ExpertMatrices { outputs, inputs, weights, bias } = matrices;
         let grid = Grid {
             blocks: (outputs.div_ceil(TILE_OUTPUTS), tiling.most, 1),
             threads: if self.element == ElementType::F32 { 256 } else { 128 },
@@ -196,6 +199,7 @@ impl ExpertKernels {
             x.into(),
             divisor.into(),
             weights.into(),
+            bias.into(),
             outputs.into(),
             inputs.into(),
             self.order.pointer().into(),
@@ -229,13 +233,19 @@ fn check(config: &ModelConfig, experts: Experts, element: ElementType) -> Result
 }
 
 fn options(config: &ModelConfig, experts: Experts, element: ElementType) -> Options {
-    Options::default()
+    let options = Options::default()
         .with("ELEMENT", element.code())
         .with("HIDDEN", config.hidden)
         .with("EXPERTS", experts.count)
         .with("CHOSEN", experts.chosen)
         .with("NORMALISED", u8::from(experts.normalised))
-        .with("SHARED", u8::from(experts.shared.is_some()))
+        .with("SHARED", u8::from(experts.shared.is_some()));
+    match config.activation {
+        Activation::ClampedSwiglu { alpha, limit } => options
+            .with("SWIGLU_ALPHA", format!("{:?}f", alpha as f32))
+            .with("SWIGLU_LIMIT", format!("{:?}f", limit as f32)),
+        _ => options,
+    }
 }
 
 #[cfg(test)]

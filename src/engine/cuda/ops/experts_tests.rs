@@ -6,16 +6,18 @@ use crate::model::{Activation, Family, Features};
 
 const ELEMENTS: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Bf16];
 
-/// More experts than a warp has lanes and fewer; widths that fill no tile; with and without a shared MLP.
-fn configs() -> [ModelConfig; 2] {
+/// More experts than a warp has lanes and fewer; widths that fill no tile; with and without a shared MLP; biases and a clamped gate.
+fn configs() -> [ModelConfig; 3] {
     let of = |hidden: usize, experts: Experts| {
         let features = Features { experts: Some(experts), ..Features::default() };
-        let activation = Activation::SiluGated;
+        let clamped = Activation::ClampedSwiglu { alpha: 1.702, limit: 0.7 };
+        let activation = if experts.biased { clamped } else { Activation::SiluGated };
         ModelConfig { hidden, activation, features, ..ModelConfig::example(Family::Llama).unwrap() }
     };
     let few = Experts { count: 5, chosen: 2, intermediate: 72, normalised: false, shared: Some(96), biased: false };
     let many = Experts { count: 70, chosen: 8, intermediate: 40, normalised: true, shared: None, biased: false };
-    [of(136, few), of(200, many)]
+    let biased = Experts { count: 33, chosen: 4, intermediate: 64, normalised: true, shared: None, biased: true };
+    [of(136, few), of(200, many), of(64, biased)]
 }
 
 #[test]
@@ -43,7 +45,7 @@ fn tiles_are_enough_for_any_choice() {
 
 #[test]
 fn sizes_that_no_kernel_reads_are_refused_by_name() {
-    let [config, _] = configs();
+    let [config, ..] = configs();
     let experts = Experts { intermediate: 36, ..config.features.experts.unwrap() };
     assert!(check(&config, experts, ElementType::F32).is_ok());
     let error = check(&config, experts, ElementType::F16).unwrap_err().to_string();
@@ -71,23 +73,40 @@ fn routed(scores: &[f32], experts: Experts) -> Vec<(usize, f64)> {
 struct Mlps<'a> {
     up: &'a [f32],
     down: &'a [f32],
+    /// Of `up` and of `down`; zeros where there are none.
+    biases: [&'a [f32]; 2],
+    activation: Activation,
     hidden: usize,
     inside: usize,
     element: ElementType,
 }
 
 impl Mlps<'_> {
-    fn product(&self, matrix: &[f32], x: &[f32], outputs: usize) -> Vec<f32> {
-        let dot = |row: &[f32]| row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>() as f32;
-        rounded(&matrix.chunks(x.len()).take(outputs).map(dot).collect::<Vec<f32>>(), self.element)
+    fn product(&self, matrix: &[f32], bias: &[f32], x: &[f32], outputs: usize) -> Vec<f32> {
+        let dot = |row: &[f32]| row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>();
+        let rows = matrix.chunks(x.len()).take(outputs).zip(bias);
+        rounded(&rows.map(|(row, bias)| (dot(row) + f64::from(*bias)) as f32).collect::<Vec<f32>>(), self.element)
+    }
+
+    fn gated(&self, gate: f32, up: f32) -> f32 {
+        let (gate, up) = (f64::from(gate), f64::from(up));
+        let gated = match self.activation {
+            Activation::ClampedSwiglu { alpha, limit } => {
+                let gate = gate.min(limit);
+                (up.clamp(-limit, limit) + 1.0) * gate / (1.0 + (-alpha * gate).exp())
+            }
+            _ => gate / (1.0 + (-gate).exp()) * up,
+        };
+        gated as f32
     }
 
     fn of(&self, expert: usize, x: &[f32]) -> Vec<f32> {
         let (hidden, inside) = (self.hidden, self.inside);
-        let up = self.product(&self.up[expert * 2 * inside * hidden..], x, 2 * inside);
-        let silu = |gate: f32| f64::from(gate) / (1.0 + f64::from(-gate).exp());
-        let gated: Vec<f32> = (0..inside).map(|i| (silu(up[i]) * f64::from(up[inside + i])) as f32).collect();
-        self.product(&self.down[expert * hidden * inside..], &rounded(&gated, self.element), hidden)
+        let [up_bias, down_bias] = self.biases;
+        let up = self.product(&self.up[expert * 2 * inside * hidden..], &up_bias[expert * 2 * inside..], x, 2 * inside);
+        let gated: Vec<f32> = (0..inside).map(|i| self.gated(up[i], up[inside + i])).collect();
+        let gated = rounded(&gated, self.element);
+        self.product(&self.down[expert * hidden * inside..], &down_bias[expert * hidden..], &gated, hidden)
     }
 }
 
@@ -114,12 +133,16 @@ fn rows_through_experts_match_binary64_and_do_not_see_each_other() {
             }
             let up = made(count * 2 * inside, hidden, 0.05);
             let down = made(count * hidden, inside, 0.1);
+            let biases = [2 * inside, hidden].map(|width| made(count, width, if experts.biased { 0.3 } else { 0.0 }));
+            let biases_there = biases.each_ref().map(|values| upload(&device, values, element));
+            let [up_bias, down_bias] =
+                biases_there.each_ref().map(|buffer| if experts.biased { buffer.pointer() } else { 0 });
             let (shared, gate) = (made(most, hidden, 1.0), made(1, hidden, 0.05));
             let on_device = [&h, &up, &down, &gate].map(|values| upload(&device, values, element));
             let [h_there, up_there, down_there, gate_there] = on_device.each_ref().map(Buffer::pointer);
             let matrices = (
-                &ExpertMatrices { outputs: 2 * inside, inputs: hidden, weights: up_there },
-                &ExpertMatrices { outputs: hidden, inputs: inside, weights: down_there },
+                &ExpertMatrices { outputs: 2 * inside, inputs: hidden, weights: up_there, bias: up_bias },
+                &ExpertMatrices { outputs: hidden, inputs: inside, weights: down_there, bias: down_bias },
             );
             let bytes = element.bytes();
             // Rows from `first` on, in a launch of their own.
@@ -143,7 +166,9 @@ fn rows_through_experts_match_binary64_and_do_not_see_each_other() {
                     "{element:?}: {rows} rows from {first}"
                 );
             }
-            let mlps = Mlps { up: &up, down: &down, hidden, inside, element };
+            let biases = [biases[0].as_slice(), &biases[1]];
+            let activation = config.activation;
+            let mlps = Mlps { up: &up, down: &down, biases, activation, hidden, inside, element };
             for row in (0..most).step_by(23) {
                 let h = &h[row * hidden..(row + 1) * hidden];
                 let mut expected = vec![0.0_f64; hidden];
@@ -182,7 +207,7 @@ fn rows_through_experts_match_binary64_and_do_not_see_each_other() {
 #[test]
 fn gates_of_any_width_match_binary64() {
     let Some(device) = gpu() else { return };
-    let [config, _] = configs();
+    let [config, ..] = configs();
     for element in ELEMENTS {
         let kernels = ExpertKernels::load(&device, &config, element, 16).unwrap().unwrap();
         let (rows, width) = (13, 37);
