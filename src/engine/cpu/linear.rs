@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::quantized::{Int4Weights, Int8Weights};
 use super::simd::{Kernel, Lanes, dots, vectorize};
+use super::widened::{self, WEIGHT_ROWS};
 use crate::Arithmetic;
 
 /// A row-major matrix of activations. Values are binary32, already rounded to the run's precision.
@@ -119,8 +120,8 @@ impl Linear {
     }
 }
 
-/// Rows of weights that the kernel multiplies at a time.
-const WEIGHT_ROWS: usize = 4;
+/// Rows of x for which weights of fewer bits are widened in registers: with more, writing them to memory pays.
+const WIDENED_ROWS: usize = 4;
 
 /// Multiply-adds below which a product is not worth a second thread.
 const PARALLEL_WORK: usize = 1 << 16;
@@ -171,6 +172,11 @@ impl Kernel for Block<'_> {
         let mut first = first;
         for out in out.chunks_mut(WEIGHT_ROWS * rows) {
             let count = out.len() / rows;
+            if count == WEIGHT_ROWS && widened_rows::<L>(&linear.weights, (first, inputs), x, &mut scratch, out) {
+                add_bias(linear.bias.as_deref(), first, rows, out);
+                first += count;
+                continue;
+            }
             let weights = linear.weights.rows(first, count, inputs, &mut scratch);
             if count == WEIGHT_ROWS {
                 let mut w: [&[f32]; WEIGHT_ROWS] = [&[]; WEIGHT_ROWS];
@@ -185,14 +191,92 @@ impl Kernel for Block<'_> {
                     }
                 }
             }
-            if let Some(bias) = &linear.bias {
-                for (out, bias) in out.chunks_mut(rows).zip(&bias[first..]) {
-                    for out in out {
-                        *out += bias;
-                    }
-                }
-            }
+            add_bias(linear.bias.as_deref(), first, rows, out);
             first += count;
+        }
+    }
+}
+
+#[inline(always)]
+fn add_bias(bias: Option<&[f32]>, first: usize, rows: usize, out: &mut [f32]) {
+    let Some(bias) = bias else { return };
+    for (out, bias) in out.chunks_mut(rows).zip(&bias[first..]) {
+        for out in out {
+            *out += bias;
+        }
+    }
+}
+
+/// Few rows of x with the four rows of weights from `first` on, widened in registers: out `(4, rows)`. False where nothing was done.
+#[inline(always)]
+fn widened_rows<L: Lanes>(
+    weights: &Weights,
+    (first, inputs): (usize, usize),
+    x: &Matrix,
+    scratch: &mut Vec<f32>,
+    out: &mut [f32],
+) -> bool {
+    let rows = x.rows();
+    // Without so many registers one row at a time.
+    if rows > if L::WIDE { WIDENED_ROWS } else { 1 } {
+        return false;
+    }
+    match weights {
+        Weights::F32(_) => return false,
+        Weights::F16(values) => of_rows::<L, _>(x, &values[first * inputs..], None, out),
+        Weights::Bf16(values) => of_rows::<L, _>(x, &values[first * inputs..], None, out),
+        Weights::Int8(weights) => {
+            let (codes, scales) = weights.rows(first);
+            of_rows::<L, _>(x, codes, scales.first_chunk().copied(), out);
+        }
+        Weights::Int4(weights) => {
+            let Some((w, blocks)) = weights.whole_blocks(first, scratch) else { return false };
+            match rows {
+                1 => put(widened::int4_dots::<L, 1>(of(x), w, blocks), out),
+                2 => put(widened::int4_dots::<L, 2>(of(x), w, blocks), out),
+                3 => put(widened::int4_dots::<L, 3>(of(x), w, blocks), out),
+                _ => put(widened::int4_dots::<L, 4>(of(x), w, blocks), out),
+            }
+        }
+    }
+    true
+}
+
+/// The same of weights `[4, inputs]` of one type, each row's times its scale.
+#[inline(always)]
+fn of_rows<L: Lanes, N: widened::Narrow>(
+    x: &Matrix,
+    weights: &[N],
+    scales: Option<[f32; WEIGHT_ROWS]>,
+    out: &mut [f32],
+) {
+    let mut w: [&[N]; WEIGHT_ROWS] = [&[]; WEIGHT_ROWS];
+    for j in 0..WEIGHT_ROWS {
+        w[j] = &weights[j * x.columns..(j + 1) * x.columns];
+    }
+    match x.rows() {
+        1 => put(widened::dots::<L, N, 1>(of(x), w, scales), out),
+        2 => put(widened::dots::<L, N, 2>(of(x), w, scales), out),
+        3 => put(widened::dots::<L, N, 3>(of(x), w, scales), out),
+        _ => put(widened::dots::<L, N, 4>(of(x), w, scales), out),
+    }
+}
+
+/// All rows.
+#[inline(always)]
+fn of<const M: usize>(x: &Matrix) -> [&[f32]; M] {
+    let mut rows: [&[f32]; M] = [&[]; M];
+    for i in 0..M {
+        rows[i] = x.row(i);
+    }
+    rows
+}
+
+#[inline(always)]
+fn put<const M: usize>(sums: [[f32; WEIGHT_ROWS]; M], out: &mut [f32]) {
+    for i in 0..M {
+        for j in 0..WEIGHT_ROWS {
+            out[j * M + i] = sums[i][j];
         }
     }
 }
@@ -227,6 +311,76 @@ fn all_rows<L: Lanes>(x: &Matrix, w: [&[f32]; WEIGHT_ROWS], out: &mut [f32]) {
         let [sums] = dots::<L, 1, 4>([x.row(row)], w);
         for (j, sum) in sums.iter().enumerate() {
             out[j * rows + row] = *sum;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::simd::{InstructionSet, vectorize_for};
+    use super::*;
+    use crate::model::AwqTensor;
+
+    fn floats(count: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed | 1;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as f32 / (1_u32 << 30) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn int4(outputs: usize, groups: usize, group_size: usize, seed: u64) -> Weights {
+        let codes = |count: usize, seed: u64| -> Vec<u8> {
+            floats(count, seed).iter().map(|x| ((x + 1.0) * 7.99) as u8).collect()
+        };
+        let (q, zeros) = (codes(outputs * groups * group_size, seed), codes(outputs * groups, seed ^ 1));
+        let scales: Vec<f16> =
+            floats(outputs * groups, seed ^ 2).into_iter().map(|x| f16::from_f32(x.abs() + 1e-3)).collect();
+        let tensor = AwqTensor::pack(outputs, groups * group_size, group_size, &q, &zeros, &scales).unwrap();
+        Weights::Int4(Int4Weights::stack(vec![tensor]))
+    }
+
+    proptest! {
+        /// Weights of every type give the bits that binary32 weights of their values give: rows few and more, outputs and inputs that fill
+        /// nothing, on every instruction set.
+        #[test]
+        fn weights_widened_in_registers_give_the_bits_of_their_values(
+            words in 1_usize..3, less in 0_usize..4, inputs in 1_usize..150, rows in 1_usize..7, seed in any::<u64>(), kind in 0..5
+        ) {
+            let (outputs, inputs) = match kind {
+                3 => (8 * words, inputs.div_ceil(64) * 64),
+                4 => (8 * words, inputs.div_ceil(32) * 32),
+                _ => (8 * words - less, inputs),
+            };
+            let values = floats(outputs * inputs, seed);
+            let weights = match kind {
+                0 => Weights::new(values, Arithmetic::F16),
+                1 => Weights::new(values, Arithmetic::Bf16),
+                2 => Weights::Int8(Int8Weights::new(&values, inputs)),
+                3 => int4(outputs, inputs / 64, 64, seed),
+                _ => int4(outputs, 1, inputs, seed),
+            };
+            let mut scratch = Vec::new();
+            let dense = Weights::F32(weights.rows(0, outputs, inputs, &mut scratch).to_vec());
+            let bias = Some(floats(outputs, seed ^ 5));
+            let x = Matrix { columns: inputs, values: floats(rows * inputs, seed ^ 3) };
+            let results: Vec<Vec<u32>> = [weights, dense]
+                .into_iter()
+                .flat_map(|weights| {
+                    let linear = Linear { outputs, inputs, weights, bias: bias.clone() };
+                    [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512].map(|set| {
+                        let mut out = vec![f32::NAN; outputs * rows];
+                        vectorize_for(set, Block { linear: &linear, x: &x, first: 0, out: &mut out });
+                        out.into_iter().map(f32::to_bits).collect()
+                    })
+                })
+                .collect();
+            for result in &results[1..] {
+                prop_assert_eq!(result, &results[0]);
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ mod reading;
 mod simd;
 #[cfg(test)]
 mod tests;
+mod widened;
 
 pub use calibration::Calibration;
 pub use engine::CpuEngine;

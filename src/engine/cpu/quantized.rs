@@ -5,6 +5,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::simd::{Kernel, Lanes, vectorize};
+use super::widened::{BLOCK, Int4Row, WEIGHT_ROWS};
 use crate::model::AwqTensor;
 
 /// Eight bits a weight, symmetric, one scale a row (the absmax of `LLM.int8`, Dettmers et al., 2022, on weights only):
@@ -39,6 +40,11 @@ impl Int8Weights {
         size_of_val(self.codes.as_slice()) + size_of_val(self.scales.as_slice())
     }
 
+    /// Codes `[outputs, inputs]` and scales of the rows from `first` on.
+    pub(super) fn rows(&self, first: usize) -> (&[i8], &[f32]) {
+        (&self.codes[first * self.inputs..], &self.scales[first..])
+    }
+
     /// The weights of the rows from `first` on, as many as `out` has room for.
     pub(crate) fn unpack(&self, first: usize, out: &mut [f32]) {
         vectorize(Int8Rows { weights: self, first, out });
@@ -63,9 +69,6 @@ impl Kernel for Int8Rows<'_> {
         }
     }
 }
-
-/// Inputs in a block of packed codes.
-const BLOCK: usize = 32;
 
 /// The four bits of an [`AwqTensor`], laid out for a machine that reads along the inputs: every group of a row is cut into
 /// blocks of 32 inputs, 16 bytes each, where byte i holds the codes of inputs i (low) and i + 16 (high) of the block. A
@@ -100,6 +103,31 @@ impl Int4Weights {
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(self.codes.as_slice()) + self.zeros.len() + size_of_val(self.scales.as_slice())
+    }
+
+    /// The rows from `first` on where their groups are whole blocks, and the blocks of a group. Their scales go to `scratch`.
+    pub(super) fn whole_blocks<'a>(
+        &'a self,
+        first: usize,
+        scratch: &'a mut Vec<f32>,
+    ) -> Option<([Int4Row<'a>; WEIGHT_ROWS], usize)> {
+        if !self.group_size.is_multiple_of(BLOCK) {
+            return None;
+        }
+        let (groups, blocks) = (self.inputs / self.group_size, self.group_size / BLOCK);
+        let range = first * groups..(first + WEIGHT_ROWS) * groups;
+        scratch.resize(range.len(), 0.0);
+        self.scales[range].convert_to_f32_slice(scratch);
+        let scales: &[f32] = scratch;
+        let row = |j: usize| {
+            let range = (first + j) * groups..(first + j + 1) * groups;
+            Int4Row {
+                codes: &self.codes[range.start * blocks..range.end * blocks],
+                zeros: &self.zeros[range],
+                scales: &scales[j * groups..(j + 1) * groups],
+            }
+        };
+        Some(([row(0), row(1), row(2), row(3)], blocks))
     }
 
     /// The weights of the rows from `first` on, as many as `out` has room for.

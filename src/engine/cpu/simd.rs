@@ -7,6 +7,8 @@
 
 use std::sync::OnceLock;
 
+use half::{bf16, f16};
+
 use crate::EngineError;
 use crate::fault::Fault;
 
@@ -136,6 +138,27 @@ pub(crate) trait Lanes: Copy {
     /// `self` + a · b, lane by lane, rounded once.
     fn add_product(self, a: &[f32; LANES], b: &[f32; LANES]) -> Self;
 
+    /// The same with numbers that are at hand.
+    fn add_product_of(self, a: &[f32; LANES], b: Self) -> Self;
+
+    /// Each times `factor`, rounded.
+    fn times(self, factor: f32) -> Self;
+
+    /// Each less `x`, rounded.
+    fn minus(self, x: f32) -> Self;
+
+    /// Values of binary16.
+    fn of_f16(from: &[f16; LANES]) -> Self;
+
+    /// Values of bfloat16.
+    fn of_bf16(from: &[bf16; LANES]) -> Self;
+
+    /// Integers.
+    fn of_i8(from: &[i8; LANES]) -> Self;
+
+    /// The low four bits of each byte, and the high ones.
+    fn of_nibbles(from: &[u8; LANES]) -> (Self, Self);
+
     /// Their sum: halves onto halves, always in this order (l + 8, then l + 4, l + 2, l + 1).
     fn fold(self) -> f32;
 }
@@ -157,6 +180,47 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
+    fn add_product_of(self, a: &[f32; LANES], b: Self) -> Self {
+        self.add_product(a, &b)
+    }
+
+    #[inline(always)]
+    fn times(mut self, factor: f32) -> Self {
+        for lane in &mut self {
+            *lane *= factor;
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn minus(mut self, x: f32) -> Self {
+        for lane in &mut self {
+            *lane -= x;
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn of_f16(from: &[f16; LANES]) -> Self {
+        from.map(f16::to_f32)
+    }
+
+    #[inline(always)]
+    fn of_bf16(from: &[bf16; LANES]) -> Self {
+        from.map(bf16::to_f32)
+    }
+
+    #[inline(always)]
+    fn of_i8(from: &[i8; LANES]) -> Self {
+        from.map(f32::from)
+    }
+
+    #[inline(always)]
+    fn of_nibbles(from: &[u8; LANES]) -> (Self, Self) {
+        (from.map(|byte| f32::from(byte & 15)), from.map(|byte| f32::from(byte >> 4)))
+    }
+
+    #[inline(always)]
     fn fold(mut self) -> f32 {
         for width in [8, 4, 2, 1] {
             for lane in 0..width {
@@ -172,10 +236,17 @@ impl Lanes for [f32; LANES] {
 #[expect(unsafe_code, reason = "vector instructions; every pointer comes from a reference to sixteen floats")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps, _mm256_add_ps,
-        _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
-        _mm512_castps512_ps256, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_setzero_ps,
+        __m128i, __m256, __m256i, __m512, _mm_add_ps, _mm_add_ss, _mm_and_si128, _mm_cvtss_f32, _mm_loadl_epi64,
+        _mm_loadu_si128, _mm_movehl_ps, _mm_set1_epi8, _mm_shuffle_ps, _mm_srli_epi16, _mm_srli_si128, _mm256_add_ps,
+        _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
+        _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_loadu_si256, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_sub_ps,
+        _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
+        _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_sub_ps,
     };
+
+    use half::{bf16, f16};
 
     use super::{LANES, Lanes};
 
@@ -192,6 +263,54 @@ mod x86 {
         fn add_product(self, a: &[f32; LANES], b: &[f32; LANES]) -> Self {
             // SAFETY: reached only from `avx512`; both arrays hold sixteen floats.
             unsafe { _mm512_fmadd_ps(_mm512_loadu_ps(a.as_ptr()), _mm512_loadu_ps(b.as_ptr()), self) }
+        }
+
+        #[inline(always)]
+        fn add_product_of(self, a: &[f32; LANES], b: Self) -> Self {
+            // SAFETY: reached only from `avx512`; the array holds sixteen floats.
+            unsafe { _mm512_fmadd_ps(_mm512_loadu_ps(a.as_ptr()), b, self) }
+        }
+
+        #[inline(always)]
+        fn times(self, factor: f32) -> Self {
+            // SAFETY: reached only from `avx512`.
+            unsafe { _mm512_mul_ps(self, _mm512_set1_ps(factor)) }
+        }
+
+        #[inline(always)]
+        fn minus(self, x: f32) -> Self {
+            // SAFETY: reached only from `avx512`.
+            unsafe { _mm512_sub_ps(self, _mm512_set1_ps(x)) }
+        }
+
+        #[inline(always)]
+        fn of_f16(from: &[f16; LANES]) -> Self {
+            // SAFETY: reached only from `avx512`; the array is 32 bytes.
+            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast::<__m256i>())) }
+        }
+
+        #[inline(always)]
+        fn of_bf16(from: &[bf16; LANES]) -> Self {
+            // SAFETY: reached only from `avx512`; the array is 32 bytes.
+            unsafe {
+                let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast::<__m256i>()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
+            }
+        }
+
+        #[inline(always)]
+        fn of_i8(from: &[i8; LANES]) -> Self {
+            // SAFETY: reached only from `avx512`; the array is 16 bytes.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast::<__m128i>()))) }
+        }
+
+        #[inline(always)]
+        fn of_nibbles(from: &[u8; LANES]) -> (Self, Self) {
+            // SAFETY: reached only from `avx512`, whose features include what `nibbles` needs.
+            unsafe {
+                let (low, high) = nibbles(from);
+                (_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(low)), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(high)))
+            }
         }
 
         #[inline(always)]
@@ -223,9 +342,99 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn add_product_of(self, a: &[f32; LANES], b: Self) -> Self {
+            // SAFETY: reached only from `avx2`; eight floats follow each half's start.
+            unsafe {
+                [
+                    _mm256_fmadd_ps(_mm256_loadu_ps(a.as_ptr()), b[0], self[0]),
+                    _mm256_fmadd_ps(_mm256_loadu_ps(a[8..].as_ptr()), b[1], self[1]),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn times(self, factor: f32) -> Self {
+            // SAFETY: reached only from `avx2`.
+            unsafe {
+                let factor = _mm256_set1_ps(factor);
+                [_mm256_mul_ps(self[0], factor), _mm256_mul_ps(self[1], factor)]
+            }
+        }
+
+        #[inline(always)]
+        fn minus(self, x: f32) -> Self {
+            // SAFETY: reached only from `avx2`.
+            unsafe {
+                let x = _mm256_set1_ps(x);
+                [_mm256_sub_ps(self[0], x), _mm256_sub_ps(self[1], x)]
+            }
+        }
+
+        #[inline(always)]
+        fn of_f16(from: &[f16; LANES]) -> Self {
+            // SAFETY: reached only from `avx2`, which enables F16C; each half is 16 bytes.
+            unsafe {
+                let half = |start: usize| _mm_loadu_si128(from[start..].as_ptr().cast::<__m128i>());
+                [_mm256_cvtph_ps(half(0)), _mm256_cvtph_ps(half(8))]
+            }
+        }
+
+        #[inline(always)]
+        fn of_bf16(from: &[bf16; LANES]) -> Self {
+            // SAFETY: reached only from `avx2`; each half is 16 bytes.
+            unsafe {
+                let half = |start: usize| _mm_loadu_si128(from[start..].as_ptr().cast::<__m128i>());
+                [
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half(0)))),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half(8)))),
+                ]
+            }
+        }
+
+        #[inline(always)]
+        fn of_i8(from: &[i8; LANES]) -> Self {
+            // SAFETY: reached only from `avx2`; each half is 8 bytes.
+            unsafe {
+                let half = |start: usize| _mm_loadl_epi64(from[start..].as_ptr().cast::<__m128i>());
+                [_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(half(0))), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(half(8)))]
+            }
+        }
+
+        #[inline(always)]
+        fn of_nibbles(from: &[u8; LANES]) -> (Self, Self) {
+            // SAFETY: reached only from `avx2`, whose features include what `nibbles` needs.
+            unsafe {
+                let (low, high) = nibbles(from);
+                (widen_bytes(low), widen_bytes(high))
+            }
+        }
+
+        #[inline(always)]
         fn fold(self) -> f32 {
             // SAFETY: reached only from `avx2`.
             unsafe { fold8(_mm256_add_ps(self[0], self[1])) }
+        }
+    }
+
+    /// The low four bits of each byte, and the high ones. To be reached from `avx512` and `avx2` only.
+    #[inline(always)]
+    unsafe fn nibbles(from: &[u8; LANES]) -> (__m128i, __m128i) {
+        // SAFETY: every x86-64 has SSE2; the array is 16 bytes.
+        unsafe {
+            let (bytes, mask) = (_mm_loadu_si128(from.as_ptr().cast::<__m128i>()), _mm_set1_epi8(15));
+            (_mm_and_si128(bytes, mask), _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask))
+        }
+    }
+
+    /// To be reached from `avx2` only.
+    #[inline(always)]
+    unsafe fn widen_bytes(bytes: __m128i) -> [__m256; 2] {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            [
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes))),
+            ]
         }
     }
 
