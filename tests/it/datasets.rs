@@ -421,6 +421,7 @@ fn gsm8k_comes_from_the_hub_and_only_with_the_right_hash() {
         revisions: vec![("main".to_owned(), "0123456789abcdef0123456789abcdef01234567".to_owned())],
         files: vec![("main/test-00000-of-00001.parquet".to_owned(), bytes, true)],
         gate: None,
+        old_path: None,
     };
     let open = |bytes: Vec<u8>| {
         let (server, cache) = (HubServer::start(vec![repository(bytes)]), tempfile::tempdir().unwrap());

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use evalsuite::files::sha256;
 use evalsuite::hub::{Hub, HubSettings, RepositoryKind, cached_sha256};
@@ -23,7 +24,13 @@ fn repository(path: &str) -> Repository {
         ("model.safetensors".to_owned(), large(), true),
         ("main/test-00000-of-00001.parquet".to_owned(), b"PAR1".to_vec(), true),
     ];
-    Repository { path: path.to_owned(), revisions: vec![("main".to_owned(), COMMIT.to_owned())], files, gate: None }
+    Repository {
+        path: path.to_owned(),
+        revisions: vec![("main".to_owned(), COMMIT.to_owned())],
+        files,
+        gate: None,
+        old_path: None,
+    }
 }
 
 fn server() -> (HubServer, tempfile::TempDir) {
@@ -225,6 +232,71 @@ fn the_token_is_sent_and_its_lack_explained() {
     server.forget();
     model(&with("hf_right"), "main", "config.json").unwrap();
     assert!(server.asked().iter().all(|asked| asked.header("authorization") == Some("Bearer hf_right")));
+}
+
+#[test]
+fn a_gated_repository_says_where_its_terms_are() {
+    let (server, cache) = server();
+    server.change(|repositories| repositories[0].gate = Some("hf_right".to_owned()));
+    server.fail(Faults { code: Some("GatedRepo"), ..Faults::default() });
+    let error = model(&server.client(cache.path()), "main", "config.json").unwrap_err();
+    let terms = format!("accept its terms on {}/owner/tiny", server.endpoint);
+    assert!(error.contains("owner/tiny is gated") && error.contains(&terms) && error.contains("HF_TOKEN"), "{error}");
+}
+
+#[test]
+fn a_repository_that_has_moved_is_followed_and_its_new_name_said() {
+    let (server, cache) = server();
+    server.change(|repositories| repositories[0].old_path = Some("former/name".to_owned()));
+    let hub = server.client(cache.path());
+    let path = hub.file(RepositoryKind::Model, "former/name", "main", "model.safetensors").unwrap().path;
+    assert_eq!(std::fs::read(&path).unwrap(), large());
+    assert!(path.starts_with(cache.path().join("models--former--name")));
+    let output = evalsuite()
+        .args(["gsm8k", "--model", "former/name", "--show-prompt", "0"])
+        .envs([("HF_ENDPOINT", server.endpoint.as_ref()), ("HF_HOME", cache.path().as_os_str())])
+        .envs([("HF_HUB_CACHE", ""), ("HF_HUB_OFFLINE", "")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("former/name has moved:") && said.contains("calls it owner/tiny now"), "{said}");
+}
+
+#[test]
+fn a_hub_that_falls_silent_is_not_waited_for_without_end() {
+    let (server, cache) = server();
+    let hub = server.client(cache.path()).patience(Duration::from_millis(300));
+    hub.commit(RepositoryKind::Model, "owner/tiny", "main").unwrap();
+    // Some of the content comes each time: it goes on from there, and ends when nothing more does.
+    server.fail(Faults { hang_after: Some(100_000), ..Faults::default() });
+    let begun = Instant::now();
+    assert_eq!(std::fs::read(model(&hub, "main", "model.safetensors").unwrap()).unwrap(), large());
+    server.fail(Faults { hang_after: Some(0), ..Faults::default() });
+    let error = model(&hub, "main", "config.json").unwrap_err();
+    assert!(error.contains("cannot fetch config.json") && error.contains("timeout"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // A port that takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let hub = Hub::new(HubSettings { endpoint, ..server.settings(&cache.path().join("other")) });
+    let error = model(&hub.patience(Duration::from_millis(200)), "main", "config.json").unwrap_err();
+    assert!(error.contains("cannot fetch") && error.contains("timeout"), "{error}");
+}
+
+#[test]
+fn ctrl_c_ends_a_wait_for_a_silent_hub() {
+    let (server, cache) = server();
+    server.fail(Faults { hang_after: Some(0), ..Faults::default() });
+    let child = evalsuite()
+        .args(["gsm8k", "--model", "owner/tiny"])
+        .envs([("HF_ENDPOINT", server.endpoint.as_ref()), ("HF_HOME", cache.path().as_os_str())])
+        .envs([("HF_HUB_CACHE", ""), ("HF_HUB_OFFLINE", ""), ("HF_HUB_DOWNLOAD_TIMEOUT", "1")])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (output, rest) = crate::signal_when(child, "trying again (1 of 3)", "-INT");
+    assert_eq!(output.status.code(), Some(130), "{rest}");
+    assert!(!rest.contains("trying again (3 of 3)"), "{rest}");
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(crate) struct Repository {
     pub(crate) files: Vec<(String, Vec<u8>, bool)>,
     /// The token that may read it.
     pub(crate) gate: Option<String>,
+    /// What it was called before.
+    pub(crate) old_path: Option<String>,
 }
 
 /// Faults of the next answers.
@@ -46,6 +48,10 @@ pub(crate) struct Faults {
     pub(crate) corrupt: bool,
     /// The next requests are answered with this status.
     pub(crate) status: Option<(u16, usize)>,
+    /// What a refusal for want of a token says of why: `GatedRepo`.
+    pub(crate) code: Option<&'static str>,
+    /// Every answer stops after this many bytes of content, and the connection stays open.
+    pub(crate) hang_after: Option<usize>,
 }
 
 #[derive(Default)]
@@ -132,6 +138,8 @@ fn answer(connection: &TcpStream, state: &Mutex<State>, address: &str) {
         }
         _ => route(&state.repositories, &asked, address),
     };
+    let code = state.faults.code.filter(|_| matches!(reply.status, 401 | 403));
+    let hang_after = state.faults.hang_after;
     let mut body = reply.body;
     let is_content = reply.status == 206 && body.len() > 1;
     if is_content && state.faults.corrupt {
@@ -149,13 +157,18 @@ fn answer(connection: &TcpStream, state: &Mutex<State>, address: &str) {
     drop(state);
     let mut head =
         format!("HTTP/1.1 {} stand-in\r\nConnection: close\r\nContent-Length: {}\r\n", reply.status, body.len());
-    for (name, value) in reply.headers {
+    for (name, value) in reply.headers.into_iter().chain(code.map(|code| ("X-Error-Code", code.to_owned()))) {
         head.extend([name, ": ", value.as_str(), "\r\n"]);
     }
     head.push_str("\r\n");
     // A client that hangs up early is the client's business.
     let mut connection = connection;
+    let sent = hang_after.map_or(sent, |most| sent.min(most));
     let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&body[..sent]));
+    if hang_after.is_some() {
+        // Until the client hangs up.
+        let _ = reader.read_line(&mut String::new());
+    }
 }
 
 struct Reply {
@@ -178,6 +191,14 @@ fn route(repositories: &[Repository], asked: &Asked, address: &str) -> Reply {
             .into_iter()
             .find(|file| sha256(&file.1) == digest)
             .map_or(Reply::status(404), |file| ranged(&file.1, asked));
+    }
+    let moved = repositories.iter().find_map(|repository| {
+        let rest = path.strip_prefix("api/models/").unwrap_or(path).strip_prefix(repository.old_path.as_deref()?)?;
+        let api = if path.starts_with("api/") { "/api/models/" } else { "/" };
+        rest.starts_with('/').then(|| format!("{api}{}{rest}", repository.path))
+    });
+    if let Some(address) = moved {
+        return Reply { status: 307, headers: vec![("Location", address)], body: Vec::new() };
     }
     if let Some(rest) = path.strip_prefix("api/") {
         let rest = rest.strip_prefix("models/").unwrap_or(rest);

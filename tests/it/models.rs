@@ -303,7 +303,13 @@ fn the_hub_gives_the_files_that_are_needed_and_no_others() {
         files.push((unneeded.to_owned(), b"unneeded".to_vec(), false));
     }
     let revisions = vec![("main".to_owned(), commit.to_owned())];
-    let server = HubServer::start(vec![Repository { path: "owner/tiny".to_owned(), revisions, files, gate: None }]);
+    let server = HubServer::start(vec![Repository {
+        path: "owner/tiny".to_owned(),
+        revisions,
+        files,
+        gate: None,
+        old_path: None,
+    }]);
     let cache = tempfile::tempdir().unwrap();
     let spec = ModelSpec { source: "owner/tiny".to_owned(), revision: "main".to_owned() };
     let source = ModelSource::open(&spec, &server.client(cache.path())).unwrap();
@@ -322,6 +328,39 @@ fn the_hub_gives_the_files_that_are_needed_and_no_others() {
 }
 
 #[test]
+fn a_gguf_of_a_repository_is_named_by_its_path_or_its_label() {
+    let bytes = crate::gguf_writer::tiny("llama").bytes();
+    let files =
+        ["tiny-Q4_K_M.gguf", "tiny-Q8_0.gguf", "sub/tiny.f32.gguf"].map(|name| (name.to_owned(), bytes.clone(), true));
+    let server = HubServer::start(vec![Repository {
+        path: "owner/tiny-GGUF".to_owned(),
+        revisions: vec![("main".to_owned(), "0123456789abcdef0123456789abcdef01234567".to_owned())],
+        files: files.into(),
+        gate: None,
+        old_path: None,
+    }]);
+    let cache = tempfile::tempdir().unwrap();
+    let open = |source: &str, hub: &evalsuite::hub::Hub| {
+        let spec = ModelSpec { source: source.to_owned(), revision: "main".to_owned() };
+        ModelSource::open(&spec, hub).map(|source| source.name).map_err(|error| error.to_string())
+    };
+    let hub = server.client(cache.path());
+    assert_eq!(open("owner/tiny-GGUF:q4_k_m", &hub).as_deref(), Ok("tiny-Q4_K_M"));
+    assert_eq!(open("owner/tiny-GGUF/sub/tiny.f32.gguf", &hub).as_deref(), Ok("tiny.f32"));
+    assert!(server.asked().iter().all(|asked| !asked.path.contains("Q8_0")), "only what is meant is fetched");
+    let error = open("owner/tiny-GGUF:Q8_1", &hub).unwrap_err();
+    assert!(
+        error.contains("no GGUF file of the label Q8_1") && error.contains("did you mean `owner/tiny-GGUF:Q8_0`"),
+        "{error}"
+    );
+    let settings = evalsuite::hub::HubSettings { offline: true, ..server.settings(cache.path()) };
+    let offline = evalsuite::hub::Hub::new(settings);
+    assert_eq!(open("owner/tiny-GGUF:Q4_K_M", &offline).as_deref(), Ok("tiny-Q4_K_M"));
+    let alone = open("owner/tiny-GGUF", &hub).unwrap_err();
+    assert!(alone.contains("owner/name:Q4_K_M"), "{alone}");
+}
+
+#[test]
 fn a_hub_repository_without_weights_or_of_another_family_is_refused_before_weights_are_fetched() {
     let file = |name: &str, json: Value| (name.to_owned(), json.to_string().into_bytes(), false);
     let revisions = vec![("main".to_owned(), "0123456789abcdef0123456789abcdef01234567".to_owned())];
@@ -330,6 +369,7 @@ fn a_hub_repository_without_weights_or_of_another_family_is_refused_before_weigh
         revisions,
         files: vec![file("config.json", json!({"model_type": "falcon"})), file("model.Q4_K_M.gguf", json!(1))],
         gate: None,
+        old_path: None,
     };
     let spec = ModelSpec { source: "owner/tiny".to_owned(), revision: "main".to_owned() };
     let error = |repository: &Repository| {
@@ -351,7 +391,7 @@ fn a_gguf_file_of_a_hub_repository_is_fetched_by_its_name() {
     let revisions = vec![("main".to_owned(), "0123456789abcdef0123456789abcdef01234567".to_owned())];
     let files = vec![("q/tiny.gguf".to_owned(), crate::gguf_writer::tiny("llama").bytes(), true)];
     let path = "owner/tiny-GGUF".to_owned();
-    let server = HubServer::start(vec![Repository { path, revisions, files, gate: None }]);
+    let server = HubServer::start(vec![Repository { path, revisions, files, gate: None, old_path: None }]);
     let cache = tempfile::tempdir().unwrap();
     let open = |source: &str| {
         let spec = ModelSpec { source: source.to_owned(), revision: "main".to_owned() };

@@ -321,6 +321,7 @@ fn tasks_come_from_the_hub_as_it_lays_them_out() {
         revisions: vec![("main".to_owned(), "0123456789abcdef0123456789abcdef01234567".to_owned())],
         files: vec![("README.md".to_owned(), Vec::new(), false), (name.to_owned(), bytes.to_vec(), true)],
         gate: None,
+        old_path: None,
     };
     let gsm8k = b"{\"question\": \"q\", \"answer\": \"#### 3\", \"cleaning_status\": \"x\"}\n";
     let svamp = br#"[{"Body": "B.", "Question": "Q?", "Answer": "3.0"}]"#;

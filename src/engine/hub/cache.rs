@@ -1,8 +1,8 @@
 //! The cache folder: lookups without the network.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use hf_hub::{Cache, Repo};
+use super::repository::Repository;
 
 /// Whether a revision is a full commit hash, which never means anything else later.
 pub(super) fn is_commit(revision: &str) -> bool {
@@ -10,19 +10,22 @@ pub(super) fn is_commit(revision: &str) -> bool {
 }
 
 /// The commit that a revision had when it was last resolved.
-pub(super) fn commit(cache: &Cache, repo: &Repo) -> Option<String> {
-    let revision = repo.revision();
+pub(super) fn commit(cache: &Path, repository: &Repository) -> Option<String> {
+    let revision = &repository.revision;
     if is_commit(revision) {
-        return snapshot(cache, repo, revision).is_dir().then(|| revision.to_owned());
+        return repository.snapshot(cache, revision).is_dir().then(|| revision.clone());
     }
-    let path = cache.path().join(repo.folder_name()).join("refs").join(revision);
-    let commit = std::fs::read_to_string(path).ok()?.trim().to_owned();
+    let commit = std::fs::read_to_string(repository.reference(cache)).ok()?.trim().to_owned();
     is_commit(&commit).then_some(commit)
 }
 
-/// Where the files of a commit are linked from.
-pub(super) fn snapshot(cache: &Cache, repo: &Repo, commit: &str) -> PathBuf {
-    cache.repo(repo.clone()).pointer_path(commit)
+/// Keeps what a revision means.
+pub(super) fn remember(cache: &Path, repository: &Repository, commit: &str) -> std::io::Result<()> {
+    let path = repository.reference(cache);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(path, commit)
 }
 
 /// The names of a snapshot's files, sorted, folders included as `folder/file`.

@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-use hf_hub::{Cache, Repo, RepoType};
-
-use super::failure::{Failure, broken_off, describe};
+use super::failure::{Failure, describe};
 use super::fetch::{fetch, link_blob};
+use super::repository::{Repository, RepositoryKind};
+use super::transport::Transport;
 use super::{DEFAULT_REVISION, HubError, HubSettings, cache};
 use crate::shown::outgoing;
 use crate::text;
@@ -19,15 +18,8 @@ use crate::text;
 const TRIES: u32 = 4;
 /// The pause before the second try; it doubles from try to try.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-
-/// Model or dataset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RepositoryKind {
-    /// A model.
-    Model,
-    /// A dataset.
-    Dataset,
-}
+/// How long the hub may be silent, unless `HF_HUB_DOWNLOAD_TIMEOUT` says otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A file that the hub gave.
 #[derive(Debug, Clone)]
@@ -58,17 +50,39 @@ pub struct Hub {
     interrupted: Option<&'static AtomicBool>,
     /// No messages on stderr.
     quiet: bool,
+    /// How long an answer may not begin, or nothing of it may come.
+    patience: Duration,
 }
 
 impl Hub {
     /// A client with these settings; makes no request.
     pub fn new(settings: HubSettings) -> Self {
-        Self { settings, snapshots: Arc::default(), interrupted: None, quiet: false }
+        Self { settings, snapshots: Arc::default(), interrupted: None, quiet: false, patience: PATIENCE }
     }
 
-    /// From `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`; `offline` forces the cache only.
+    /// From `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`; `offline`
+    /// forces the cache only.
     pub fn from_environment(offline: bool) -> Result<Self, HubError> {
-        HubSettings::from_variables(|name| std::env::var(name).ok(), offline).map(Self::new)
+        let variable = |name: &str| std::env::var(name).ok();
+        let hub = HubSettings::from_variables(variable, offline).map(Self::new)?;
+        match variable("HF_HUB_DOWNLOAD_TIMEOUT").filter(|seconds| !seconds.trim().is_empty()) {
+            None => Ok(hub),
+            Some(text) => match text.trim().parse::<f64>() {
+                Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => {
+                    Ok(hub.patience(Duration::from_secs_f64(seconds)))
+                }
+                _ => Err(HubError::new(
+                    format!("HF_HUB_DOWNLOAD_TIMEOUT={text} is no number of seconds"),
+                    "give 0.1 to 86400, or leave it out",
+                )),
+            },
+        }
+    }
+
+    /// The same client, which waits that long for the hub to say something.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The same client, which asks for nothing any more once this is set.
@@ -92,7 +106,7 @@ impl Hub {
     pub fn commit(&self, kind: RepositoryKind, repository: &str, revision: &str) -> Result<String, HubError> {
         let repo = repo(kind, repository, revision);
         // A commit that is cached, even in part, is not asked for again.
-        match cache::commit(&self.cache(), &repo).filter(|_| cache::is_commit(revision)) {
+        match cache::commit(&self.settings.cache, &repo).filter(|_| cache::is_commit(revision)) {
             Some(commit) => Ok(commit),
             None => Ok(self.snapshot(kind, repository, revision)?.commit),
         }
@@ -115,11 +129,11 @@ impl Hub {
         let commit = self.commit(kind, repository, revision)?;
         // By its commit rather than by `main`, so that all files are of one commit even when the branch moves meanwhile.
         let repo = repo(kind, repository, &commit);
-        let path = cache::snapshot(&self.cache(), &repo, &commit).join(file);
+        let path = repo.snapshot(&self.settings.cache, &commit).join(file);
         if !path.exists() {
             let snapshot = self.snapshot(kind, repository, &commit)?;
             self.require(&snapshot, repository, revision, file)?;
-            self.download(&repo, repository, file)?;
+            self.download(&repo, file)?;
         }
         Ok(HubFile { path, commit })
     }
@@ -129,19 +143,8 @@ impl Hub {
         Ok(self.snapshot(kind, repository, revision)?.names)
     }
 
-    fn cache(&self) -> Cache {
-        Cache::new(self.settings.cache.clone())
-    }
-
-    fn api(&self) -> Result<Api, HubError> {
-        ApiBuilder::from_cache(self.cache())
-            .with_endpoint(self.settings.endpoint.clone())
-            .with_token(self.settings.token.clone())
-            // hf-hub's own retry appends to a broken file from byte 0 when it fails before the first byte; ours
-            // begins anew, with the length that is on disk.
-            .with_retries(0)
-            .build()
-            .map_err(|error| describe(&self.settings, "anything", &error))
+    fn transport(&self) -> Transport<'_> {
+        Transport::new(&self.settings, self.patience, self.interrupted)
     }
 
     fn snapshot(&self, kind: RepositoryKind, repository: &str, revision: &str) -> Result<Snapshot, HubError> {
@@ -159,48 +162,57 @@ impl Hub {
 
     /// Asks the hub what a revision means; the cache when offline, or when the hub is out of reach.
     fn ask(&self, kind: RepositoryKind, repository: &str, revision: &str) -> Result<Snapshot, HubError> {
-        let (settings, cache, repo) = (&self.settings, self.cache(), repo(kind, repository, revision));
-        let remembered = cache::commit(&cache, &repo).map(|commit| Snapshot {
-            names: cache::names(&cache::snapshot(&cache, &repo, &commit)),
+        let (settings, repo) = (&self.settings, repo(kind, repository, revision));
+        let cache = &settings.cache;
+        let remembered = cache::commit(cache, &repo).map(|commit| Snapshot {
+            names: cache::names(&repo.snapshot(cache, &commit)),
             commit,
             from_hub: false,
         });
         if settings.offline {
             return remembered.ok_or_else(|| {
                 HubError::new(
-                    format!("{repository} at {revision} is not in the cache {}", settings.cache.display()),
+                    format!("{repository} at {revision} is not in the cache {}", cache.display()),
                     "run once without --offline (and without HF_HUB_OFFLINE), or give a local folder",
                 )
             });
         }
         let subject = format!("{repository} at revision {revision}");
-        let api = self.api()?.repo(repo.clone());
-        match self.patiently(&subject, || api.info()) {
-            Ok(info) => {
-                if !cache::is_commit(revision) {
-                    let written = cache.repo(repo.clone()).create_ref(&info.sha).map_err(ApiError::IoError);
-                    written.map_err(|error| describe(settings, &subject, &error))?;
+        let transport = self.transport();
+        match self.patiently(&subject, || transport.information(&repo)) {
+            Ok(information) => {
+                if let Some(now) = information.id.as_ref().filter(|id| !id.eq_ignore_ascii_case(repository)) {
+                    self.say(&format!("{repository} has moved: {} calls it {now} now", settings.endpoint));
                 }
-                let names = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
-                Ok(Snapshot { commit: info.sha, names, from_hub: true })
+                if !cache::is_commit(&information.sha) {
+                    let failure = Failure::Protocol(format!("the commit is `{}`", information.sha));
+                    return Err(describe(settings, &repo, &subject, &failure));
+                }
+                if !cache::is_commit(revision) {
+                    let written = cache::remember(cache, &repo, &information.sha).map_err(Failure::from);
+                    written.map_err(|failure| describe(settings, &repo, &subject, &failure))?;
+                }
+                let names = information.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
+                Ok(Snapshot { commit: information.sha, names, from_hub: true })
             }
-            Err(error) => match remembered {
-                Some(snapshot) if Failure::of(&error).passes() => {
-                    let endpoint = &settings.endpoint;
+            Err(failure) => match remembered {
+                Some(snapshot) if failure.passes() => {
+                    let (endpoint, why) = (&settings.endpoint, failure.in_short());
                     let commit = &snapshot.commit;
-                    self.say(&format!("{endpoint} is out of reach ({error}): using the cached {subject} ({commit})"));
+                    self.say(&format!("{endpoint} is out of reach ({why}): using the cached {subject} ({commit})"));
                     Ok(snapshot)
                 }
-                _ => Err(self.not_found(kind, repository, revision, &error)),
+                _ => Err(self.not_found(&repo, &failure)),
             },
         }
     }
 
     /// Says of a 404 whether the repository or only the revision is missing.
-    fn not_found(&self, kind: RepositoryKind, repository: &str, revision: &str, error: &ApiError) -> HubError {
-        let mut described = describe(&self.settings, &format!("{repository} at revision {revision}"), error);
-        let is_there = || self.api().is_ok_and(|api| api.repo(repo(kind, repository, DEFAULT_REVISION)).info().is_ok());
-        if Failure::of(error) == Failure::Status(404) && revision != DEFAULT_REVISION && is_there() {
+    fn not_found(&self, asked: &Repository, failure: &Failure) -> HubError {
+        let Repository { kind, name, revision } = asked;
+        let mut described = describe(&self.settings, asked, &format!("{name} at revision {revision}"), failure);
+        let is_there = || self.transport().information(&repo(*kind, name, DEFAULT_REVISION)).is_ok();
+        if failure.is_not_found() && revision != DEFAULT_REVISION && is_there() {
             let hint = "the repository is there, but not this --revision: give a branch, a tag or a commit";
             hint.clone_into(&mut described.0.hint);
         }
@@ -225,25 +237,24 @@ impl Hub {
         Ok(())
     }
 
-    fn download(&self, repo: &Repo, repository: &str, file: &str) -> Result<(), HubError> {
-        let api = self.api()?;
-        let subject = format!("{file} of {repository}");
+    fn download(&self, repo: &Repository, file: &str) -> Result<(), HubError> {
+        let subject = format!("{file} of {}", repo.name);
+        let (transport, cache) = (self.transport(), &self.settings.cache);
         self.patiently(&subject, || {
-            let remote = api.repo(repo.clone());
-            let metadata = api.metadata(&remote.url(file))?;
-            let blob = self.cache().repo(repo.clone()).blob_path(metadata.etag());
-            let link = cache::snapshot(&self.cache(), repo, metadata.commit_hash()).join(file);
+            let facts = transport.facts(repo, file)?;
+            let blob = repo.blob(cache, &facts.etag);
+            let link = repo.snapshot(cache, &facts.commit).join(file);
             if link.is_symlink() && !link.exists() {
-                // Its blob was deleted; hf-hub would fail on the dangling link.
+                // Its blob was deleted.
                 std::fs::remove_file(&link)?;
             }
-            if std::fs::metadata(&blob).is_ok_and(|found| found.len() == metadata.size() as u64) {
-                // Another commit's file with the same content.
-                return link_blob(&self.cache(), repo, &blob, &link);
+            // Another commit's file may have the same content.
+            if !std::fs::metadata(&blob).is_ok_and(|found| found.len() == facts.bytes) {
+                fetch(&transport, repo, file, &facts, &blob, (!self.quiet).then_some(&subject))?;
             }
-            fetch(&remote, file, &metadata, &blob, (!self.quiet).then_some(&subject))
+            link_blob(&repo.folder(cache), &blob, &link)
         })
-        .map_err(|error| describe(&self.settings, &subject, &error))
+        .map_err(|failure| describe(&self.settings, repo, &subject, &failure))
     }
 
     fn say(&self, line: &str) {
@@ -253,18 +264,19 @@ impl Hub {
     }
 
     /// Tries again after failures that pass, until the user breaks off.
-    fn patiently<T>(&self, subject: &str, mut attempt: impl FnMut() -> Result<T, ApiError>) -> Result<T, ApiError> {
+    fn patiently<T>(&self, subject: &str, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
         let mut pause = FIRST_PAUSE;
         let mut attempt = || {
             if self.interrupted.is_some_and(|interrupted| interrupted.load(Ordering::Relaxed)) {
-                return Err(broken_off());
+                return Err(Failure::Interrupted);
             }
             attempt()
         };
         for retry in 1..TRIES {
             match attempt() {
-                Err(error) if Failure::of(&error).passes() => {
-                    self.say(&format!("{subject}: {error}; trying again ({retry} of {})", TRIES - 1));
+                Err(failure) if failure.passes() => {
+                    let why = failure.in_short();
+                    self.say(&format!("{subject}: {why}; trying again ({retry} of {})", TRIES - 1));
                     std::thread::sleep(pause);
                     pause *= 2;
                 }
@@ -275,10 +287,6 @@ impl Hub {
     }
 }
 
-fn repo(kind: RepositoryKind, repository: &str, revision: &str) -> Repo {
-    let kind = match kind {
-        RepositoryKind::Model => RepoType::Model,
-        RepositoryKind::Dataset => RepoType::Dataset,
-    };
-    Repo::with_revision(repository.to_owned(), kind, revision.to_owned())
+fn repo(kind: RepositoryKind, name: &str, revision: &str) -> Repository {
+    Repository { kind, name: name.to_owned(), revision: revision.to_owned() }
 }

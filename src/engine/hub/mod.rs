@@ -8,11 +8,14 @@ mod client;
 mod error;
 mod failure;
 mod fetch;
+mod repository;
 mod settings;
+mod transport;
 
 pub use cache::cached_sha256;
-pub use client::{Hub, HubFile, RepositoryKind};
+pub use client::{Hub, HubFile};
 pub use error::HubError;
+pub use repository::RepositoryKind;
 pub use settings::HubSettings;
 
 /// A repository's revision unless the user says otherwise.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::hub_gguf::HubGguf;
 use super::spec::Place;
 use super::{ModelSource, ModelSpec, WeightFormat};
 use crate::EngineError;
@@ -25,10 +26,10 @@ impl ModelSpec {
         };
         match self.place() {
             Ok(Place::Folder(path) | Place::Gguf(path)) => named(&path),
-            Ok(Place::Hub { gguf: Some(file), .. }) => {
+            Ok(Place::Hub { gguf: Some(HubGguf::File(file)), .. }) => {
                 named(Path::new(Path::new(&file).file_name().unwrap_or_default()))
             }
-            Ok(Place::Hub { repository, gguf: None }) => {
+            Ok(Place::Hub { repository, gguf: None | Some(HubGguf::Label(_)) }) => {
                 named(Path::new(repository.rsplit('/').next().unwrap_or("model")))
             }
             Ok(Place::Bundled | Place::BundledAwq) | Err(_) => PathBuf::from(bundled::AWQ_NAME),

@@ -13,6 +13,7 @@ mod fields;
 mod files;
 mod fused;
 mod gguf;
+mod hub_gguf;
 mod names;
 mod put_back;
 pub mod quant;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::files::{ModelFiles, read_failure};
 use super::fused;
 use super::gguf::{self, OpenedGguf};
+use super::hub_gguf::HubGguf;
 use super::quant::{self, Detected, PackedTensors, Quantization, WeightFormat};
 use super::spec::{self, Place};
 use super::stacked;
@@ -83,7 +84,7 @@ impl ModelSource {
                 open_gguf(&path, name, absolute.display().to_string())
             }
             Place::Hub { repository, gguf } => {
-                open_hub(&repository, gguf.as_deref(), &spec.revision, hub).map_err(|error| local_hint(error, spec))
+                open_hub(&repository, gguf.as_ref(), &spec.revision, hub).map_err(|error| local_hint(error, spec))
             }
         }
     }
@@ -206,12 +207,16 @@ fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, E
 }
 
 /// Fetches the files that are needed, and only those, all of one commit.
-fn open_hub(repository: &str, gguf: Option<&str>, revision: &str, hub: &Hub) -> Result<ModelSource, EngineError> {
+fn open_hub(repository: &str, gguf: Option<&HubGguf>, revision: &str, hub: &Hub) -> Result<ModelSource, EngineError> {
     let kind = RepositoryKind::Model;
     let commit = hub.commit(kind, repository, revision)?;
     let address = format!("{}/{repository}/tree/{commit}", hub.settings().endpoint);
     let fetch = |file: &str| hub.file(kind, repository, &commit, file).map(|file| file.path);
-    if let Some(file) = gguf {
+    if let Some(gguf) = gguf {
+        let file = &match gguf {
+            HubGguf::File(file) => file.clone(),
+            HubGguf::Label(_) => gguf.find(repository, &hub.list(kind, repository, &commit)?)?,
+        };
         let path = fetch(file)?;
         let folder = file.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
         for part in gguf::split_names(&path)? {

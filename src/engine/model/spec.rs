@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::hub_gguf::HubGguf;
 use crate::EngineError;
 use crate::hub::DEFAULT_REVISION;
 use crate::{bundled, text};
@@ -10,7 +11,7 @@ use crate::{bundled, text};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSpec {
     /// `bundled`, a folder, a .gguf file, a hub id such as `HuggingFaceTB/SmolLM2-135M-Instruct`, or a hub id followed
-    /// by a GGUF file of that repository.
+    /// by a GGUF file of that repository (`owner/name/model.gguf`) or by the label of one (`owner/name:Q4_K_M`).
     pub source: String,
     /// A hub model's revision; `main` by default.
     pub revision: String,
@@ -26,7 +27,7 @@ pub(super) enum Place {
     /// A repository of the hub, and the one GGUF file that is meant, if one is.
     Hub {
         repository: String,
-        gguf: Option<String>,
+        gguf: Option<HubGguf>,
     },
 }
 
@@ -90,8 +91,18 @@ impl ModelSpec {
     }
 }
 
-/// `owner/name`, or `owner/name/path/to/file.gguf`.
+/// `owner/name`, `owner/name/path/to/file.gguf`, or `owner/name:Q4_K_M`.
 fn hub_place(source: &str) -> Option<Place> {
+    if let Some((repository, label)) = source.split_once(':') {
+        let is_label =
+            !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        return match hub_place(repository)? {
+            Place::Hub { repository, gguf: None } if is_label => {
+                Some(Place::Hub { repository, gguf: Some(HubGguf::Label(label.to_owned())) })
+            }
+            _ => None,
+        };
+    }
     let is_name = |part: &str| {
         !part.is_empty()
             && !part.starts_with(['.', '-', '~'])
@@ -105,7 +116,7 @@ fn hub_place(source: &str) -> Option<Place> {
     match parts[..] {
         [owner, name] if !is_gguf => Some(Place::Hub { repository: format!("{owner}/{name}"), gguf: None }),
         [owner, name, ref file @ ..] if is_gguf && !file.is_empty() => {
-            Some(Place::Hub { repository: format!("{owner}/{name}"), gguf: Some(file.join("/")) })
+            Some(Place::Hub { repository: format!("{owner}/{name}"), gguf: Some(HubGguf::File(file.join("/"))) })
         }
         _ => None,
     }
@@ -140,7 +151,7 @@ mod tests {
     }
 
     fn hub(repository: &str, gguf: Option<&str>) -> Place {
-        Place::Hub { repository: repository.to_owned(), gguf: gguf.map(str::to_owned) }
+        Place::Hub { repository: repository.to_owned(), gguf: gguf.map(|file| HubGguf::File(file.to_owned())) }
     }
 
     #[test]
@@ -148,8 +159,24 @@ mod tests {
         assert_eq!(place("facebook/opt-125m").unwrap(), hub("facebook/opt-125m", None));
         let file = place("owner/name-GGUF/sub/model.Q4_K_M.gguf").unwrap();
         assert_eq!(file, hub("owner/name-GGUF", Some("sub/model.Q4_K_M.gguf")));
+        let label = HubGguf::Label("Q4_K_M".to_owned());
+        let labelled = Place::Hub { repository: "owner/name-GGUF".to_owned(), gguf: Some(label) };
+        assert_eq!(place("owner/name-GGUF:Q4_K_M").unwrap(), labelled);
         assert_eq!(place("bundled").unwrap(), Place::Bundled);
-        for path in ["./owner/name", "../x", "/nowhere/at/all", "a/b/c", "model.gguf", "folder/model.gguf", "opt", ""] {
+        for path in [
+            "./owner/name",
+            "../x",
+            "/nowhere/at/all",
+            "a/b/c",
+            "model.gguf",
+            "folder/model.gguf",
+            "opt",
+            "",
+            "a/b:",
+            "a/b:c/d",
+            "a/b/c.gguf:Q8_0",
+            "b:Q8_0",
+        ] {
             let error = place(path).unwrap_err();
             assert!(error.contains("no model at") && error.contains("hint:"), "{path}: {error}");
         }

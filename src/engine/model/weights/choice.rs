@@ -53,7 +53,10 @@ pub(in crate::model) fn choose(names: &[&str], place: &str) -> Result<WeightFile
     known.into_iter().find(|choice| names.contains(&choice.entry())).ok_or_else(|| {
         let is_gguf = |name: &&&str| name.to_lowercase().ends_with(".gguf");
         let hint = match names.iter().find(is_gguf) {
-            Some(gguf) => format!("there is a GGUF file, `{gguf}`: name it after the folder's path, as `…/{gguf}`"),
+            Some(gguf) => format!(
+                "there is a GGUF file, `{gguf}`: name it after the folder or the repository, as `…/{gguf}`; of a repository its label \
+                 does too, as `owner/name:Q4_K_M`"
+            ),
             None => "copy the weights from the model's repository into the folder".to_owned(),
         };
         EngineError::invalid(format!("no weights in {place}: none of {expected}"), hint)

@@ -111,8 +111,7 @@ pub trait Tensors: Sync + Send {
         false
     }
 
-    /// A linear layer (named without `.weight`) in its packed form; `None` where it is not packed. [`Tensors::read`]
-    /// gives the same weights dense.
+    /// A linear layer (named without `.weight`) as it is packed, if it is. [`Tensors::read`] gives the same weights dense.
     fn read_packed(&self, _layer: &str) -> Result<Option<AwqTensor>, EngineError> {
         Ok(None)
     }
@@ -124,8 +123,7 @@ pub(super) struct OpenedWeights {
     pub(super) tensors: Box<dyn Tensors>,
     /// Shape of every tensor.
     pub(super) shapes: BTreeMap<String, Vec<usize>>,
-    /// What the weights are stored as; without a name of the format's own, what most bytes are stored in.
+    /// What the weights are stored as: a format's own name of it, or what most bytes are stored in.
     pub(super) stored_as: String,
-    /// Of all tensors in the files.
-    pub(super) bytes: u64,
+    pub(super) bytes: u64, // of all tensors in the files
 }
