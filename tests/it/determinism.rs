@@ -141,6 +141,13 @@ fn what_a_dead_server_left_undone_is_gone_on_with() {
         3 * ROWS
     );
 
+    // One at a time the first pass goes in order, the second does not.
+    let asked = server.asked("POST /v1/chat/completions");
+    let rows = |pass: usize| -> Vec<usize> {
+        asked[pass * ROWS..(pass + 1) * ROWS].iter().map(|asked| row_of(asked, ROWS)).collect()
+    };
+    assert!(rows(0).is_sorted() && !rows(1).is_sorted(), "{:?}, {:?}", rows(0), rows(1));
+
     // It is not begun anew over what is kept, nor gone on with by another command.
     let refused =
         |more: &[&str]| mistake(&evalsuite().current_dir(folder).args([&asking[..], more].concat()).output().unwrap());
@@ -174,8 +181,12 @@ fn what_a_dead_server_left_undone_is_gone_on_with() {
 
 #[test]
 fn what_was_done_before_ctrl_c_is_kept_and_gone_on_with() {
-    let server = server(|row, before| {
+    let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let at_once = Arc::clone(&most);
+    let server = server(move |row, before| {
+        at_once.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(25));
+        now.fetch_sub(1, Ordering::Relaxed);
         Some(before >= ROWS && row == 6)
     });
     let (address, scratch) = (server.address(), tempfile::tempdir().unwrap());
@@ -228,6 +239,8 @@ fn what_was_done_before_ctrl_c_is_kept_and_gone_on_with() {
     };
     let all: Vec<Vec<u64>> = record["variants"][0]["passes"].as_array().unwrap().iter().map(moved).collect();
     assert_eq!(all, vec![vec![6]; 5]);
+    let most = most.load(Ordering::Relaxed);
+    assert!((3..=ROWS).contains(&most), "{most} requests at once, of up to 9");
 }
 
 #[test]
@@ -280,6 +293,9 @@ fn a_server_that_moves_has_a_floor_and_gates_name_what_lies_below_it() {
     let named =
         "1 of 9 answers flip (11.1 %), which cannot be told from noise: 22.2 % [6.3, 54.7] flip with nothing changed";
     assert!(said.contains(named), "{said}");
+    // Three of nine are more than the floor's own share, and within its interval.
+    let (_, said) = gate(&wrong(4), &[]);
+    assert!(said.contains("3 of 9 answers flip (33.3 %), which cannot be told from noise"), "{said}");
     let (code, said) = gate(&two, &["--margin", "60"]);
     assert!(code == Some(0) && said.contains(named), "{said}");
 }

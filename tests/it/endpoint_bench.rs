@@ -1,14 +1,13 @@
 //! Benchmarks of an endpoint, by the program itself (`mock_server.rs` is a stub that computes nothing).
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use evalsuite::jobs::bench::BenchRecord;
 use evalsuite::record::SweepAxis;
 use serde_json::{Value, json};
 
 use crate::mock_server::{Asked, MockServer, Step, json as answer_json, models, stream, whole};
-use crate::program::{evalsuite, text};
+use crate::program::run;
 
 /// Answers in as many tokens as are asked for, streamed, with usage that counts ids, or words.
 fn answer(asked: &Asked) -> Vec<Step> {
@@ -40,11 +39,6 @@ fn answer_of(tokens: u64, asked: &Asked) -> Vec<Step> {
     let usage = json!({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": tokens}});
     let writes = [said("a", Value::Null), said(" b", json!("length")), format!("data: {usage}\n\ndata: [DONE]\n\n")];
     stream(&writes.iter().map(String::as_bytes).collect::<Vec<_>>())
-}
-
-fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = evalsuite().current_dir(folder).args(arguments).output().unwrap();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 fn bench(server: &MockServer, more: &[&str]) -> (Option<i32>, BenchRecord, String, String) {

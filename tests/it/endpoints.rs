@@ -1,6 +1,5 @@
 //! Evaluations, quality runs and load tests over an endpoint, by the program itself (`mock_server.rs` is a stub that computes nothing).
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +9,7 @@ use evalsuite::jobs::load::LoadRecord;
 use serde_json::{Value, json};
 
 use crate::mock_server::{Asked, MockServer, Step, json as answer_json, models, stream, stream_head, whole};
-use crate::program::{evalsuite, text};
+use crate::program::{evalsuite, run};
 
 /// Answers every prompt of the bundled problems with `#### 7`, streamed, with usage.
 fn answer(asked: &Asked) -> Vec<Step> {
@@ -42,11 +41,6 @@ fn answer(asked: &Asked) -> Vec<Step> {
     }
 }
 
-fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = evalsuite().current_dir(folder).args(arguments).output().unwrap();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
-
 #[test]
 fn an_evaluation_runs_over_an_endpoint_and_says_what_it_does_not_know() {
     let (server, scratch) = (MockServer::start(answer), tempfile::tempdir().unwrap());
@@ -54,7 +48,7 @@ fn an_evaluation_runs_over_an_endpoint_and_says_what_it_does_not_know() {
     let arguments = ["gsm8k", "--endpoint", &address, "--limit", "12", "--out", "run"];
     let (code, out, err) = run(scratch.path(), &arguments);
     assert_eq!(code, Some(0), "{out}{err}");
-    let flowing = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    let flowing = crate::program::flowing(&out);
     assert!(flowing.contains("chat route, prompts as messages, tokenizer unknown; weights unknown"), "{out}");
     assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
     let first = out.lines().find(|line| line.starts_with("endpoint")).unwrap();

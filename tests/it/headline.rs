@@ -100,7 +100,7 @@ fn denied_notes_are_failures_in_every_format_that_knows_them() {
     let allowed = program(&["report", folder]);
     assert_eq!(allowed.status.code(), Some(0), "{}", text(&allowed.stderr));
     let table = text(&allowed.stdout);
-    let one_line = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    let one_line = crate::program::flowing(&table);
     assert!(one_line.contains("strict finds a value in 60 of 120 answers (50.0 %)"), "{table}");
     let denied = program(&["report", folder, "--deny-notes"]);
     assert_eq!(denied.status.code(), Some(1));

@@ -11,21 +11,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::data;
-use crate::program::{evalsuite, mistake, text};
+use crate::program::{refused, says};
 use crate::serve_clients::{python_with, run};
-
-/// What stands on stdout and on stderr of a command that ends well.
-fn says(folder: &Path, arguments: &str) -> (String, String) {
-    let output =
-        evalsuite().current_dir(folder).args(arguments.split_whitespace()).output().expect("the program starts");
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{arguments}: {out}{err}");
-    (out, err)
-}
-
-fn refused(folder: &Path, arguments: &str) -> String {
-    mistake(&evalsuite().current_dir(folder).args(arguments.split_whitespace()).output().unwrap())
-}
 
 fn read(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -40,8 +27,8 @@ fn lines(text: &str) -> Vec<Value> {
 static WORLD: LazyLock<TempDir> = LazyLock::new(|| {
     let world = tempfile::tempdir().unwrap();
     let common = "gsm8k --engine cpu --dtype f32,awq --quiet";
-    says(world.path(), &format!("{common} --limit 24 --out greedy"));
-    says(world.path(), &format!("{common} --limit 5 --repeats 3 --temperature 0.9 --out sampled"));
+    says(world.path(), 0, &format!("{common} --limit 24 --out greedy"));
+    says(world.path(), 0, &format!("{common} --limit 5 --repeats 3 --temperature 0.9 --out sampled"));
     world
 });
 
@@ -64,7 +51,7 @@ fn exported(run: &str, format: &str) -> (TempDir, PathBuf) {
     let out = tempfile::tempdir().unwrap();
     let path = out.path().join("there");
     let run = WORLD.path().join(run).display().to_string();
-    let err = says(out.path(), &format!("export {run} --format {format} --out {}", path.display())).1;
+    let err = says(out.path(), 0, &format!("export {run} --format {format} --out {}", path.display())).1;
     assert!(err.contains("written: "), "{err}");
     (out, path)
 }
@@ -73,7 +60,7 @@ fn exported(run: &str, format: &str) -> (TempDir, PathBuf) {
 fn json_lines_have_every_answer_with_its_question_and_scores() {
     for run in ["greedy", "sampled"] {
         let folder = WORLD.path().join(run);
-        let rows = lines(&says(WORLD.path(), &format!("export {run}")).0);
+        let rows = lines(&says(WORLD.path(), 0, &format!("export {run}")).0);
         let answers = answers(&folder);
         assert_eq!(rows.len(), answers.len());
         for (row, answer) in rows.iter().zip(&answers) {
@@ -94,13 +81,13 @@ fn json_lines_have_every_answer_with_its_question_and_scores() {
             assert!(row["total_seconds"].as_f64().unwrap() > 0.0);
         }
         let document: Value =
-            serde_json::from_str(&says(WORLD.path(), &format!("export {run} --format json")).0).unwrap();
+            serde_json::from_str(&says(WORLD.path(), 0, &format!("export {run} --format json")).0).unwrap();
         assert_eq!((&document["kind"], &document["format"]), (&json!("export"), &json!(1)));
         assert_eq!(document["answers"], json!(rows));
     }
     // In a file they are the same, each line whole.
     let (_out, path) = exported("greedy", "jsonl");
-    assert_eq!(lines(&fs::read_to_string(path).unwrap()), lines(&says(WORLD.path(), "export greedy").0));
+    assert_eq!(lines(&fs::read_to_string(path).unwrap()), lines(&says(WORLD.path(), 0, "export greedy").0));
 }
 
 fn cell(field: &Field) -> Value {
@@ -118,7 +105,7 @@ fn cell(field: &Field) -> Value {
 
 #[test]
 fn parquet_has_the_same_in_columns() {
-    let rows = lines(&says(WORLD.path(), "export sampled").0);
+    let rows = lines(&says(WORLD.path(), 0, "export sampled").0);
     let (_out, path) = exported("sampled", "parquet");
     let file = SerializedFileReader::new(Bytes::from(fs::read(path).unwrap())).unwrap();
     let read: Vec<_> = file.get_row_iter(None).unwrap().map(Result::unwrap).collect();
@@ -176,9 +163,9 @@ fn exports_without_a_place_are_named_after_the_run_and_are_the_same_every_time()
             let paths = err.lines().filter_map(|line| line.strip_prefix("written: "));
             paths.map(|path| (path.to_owned(), fs::read(here.path().join(path)).unwrap())).collect::<Vec<_>>()
         };
-        let first = files(&says(here.path(), &format!("export {run} --format {format}")).1);
+        let first = files(&says(here.path(), 0, &format!("export {run} --format {format}")).1);
         assert!(here.path().join(name).exists() && !first.is_empty(), "{name}");
-        assert_eq!(files(&says(here.path(), &format!("export {run} --format {format}")).1), first, "{format}");
+        assert_eq!(files(&says(here.path(), 0, &format!("export {run} --format {format}")).1), first, "{format}");
     }
 }
 
@@ -199,7 +186,7 @@ fn given(name: &str) -> PathBuf {
 /// Takes in and gives the folder of the run.
 fn imported(arguments: &str) -> (TempDir, PathBuf, String) {
     let scratch = tempfile::tempdir().unwrap();
-    let err = says(scratch.path(), &format!("import {arguments} --out run")).1;
+    let err = says(scratch.path(), 0, &format!("import {arguments} --out run")).1;
     let run = scratch.path().join("run");
     (scratch, run, err)
 }
@@ -246,7 +233,8 @@ fn what_was_exported_comes_back_with_the_same_accuracy_and_answers() {
             };
             assert_eq!(samples(&run), samples(&original), "{format}");
             // It is the same questions, asked and scored the same: it can be a baseline of the run that it was.
-            let report = says(scratch.path(), &format!("report {} --baseline run --format json", original.display())).0;
+            let report =
+                says(scratch.path(), 0, &format!("report {} --baseline run --format json", original.display())).0;
             let report: Value = serde_json::from_str(&report).unwrap();
             let pair = report["pairs"].as_array().unwrap().iter().find(|pair| pair["n"].as_u64() > Some(0)).unwrap();
             assert!(pair["rule"].is_string());
@@ -274,10 +262,10 @@ fn the_harness_s_own_files_become_a_run() {
     );
     assert_eq!(record["dtypes"][0]["output_tokens_per_second"], Value::Null);
     // A run like any other: shown, reported, scored anew by rules of ours.
-    assert!(says(scratch.path(), "show run --wrong").0.contains("172 - 166"));
-    assert!(says(scratch.path(), "report run --format html").0.contains("arithmetic_here"));
+    assert!(says(scratch.path(), 0, "show run --wrong").0.contains("172 - 166"));
+    assert!(says(scratch.path(), 0, "report run --format html").0.contains("arithmetic_here"));
     let again: Value =
-        serde_json::from_str(&says(scratch.path(), "rescore run --protocol gsm8k-cot-zeroshot --format json").0)
+        serde_json::from_str(&says(scratch.path(), 0, "rescore run --protocol gsm8k-cot-zeroshot --format json").0)
             .unwrap();
     assert_eq!(again["dtypes"][0]["rules"][0]["accuracy"]["n"], 12);
 
@@ -336,7 +324,7 @@ fn the_harness_s_old_layout_is_read_too() {
     let scratch = tempfile::tempdir().unwrap();
     old_layout(scratch.path());
     for source in [".", "results.json", "model__bundled_arithmetic_here.jsonl"] {
-        says(scratch.path(), &format!("import {source} --out run"));
+        says(scratch.path(), 0, &format!("import {source} --out run"));
         let run = scratch.path().join("run");
         let rules = [("strict-match".to_owned(), 10, 12), ("flexible-extract".to_owned(), 10, 12)];
         assert_eq!(right(&run, "f16"), rules, "{source}");
@@ -359,7 +347,7 @@ fn models_become_variants_where_they_are_named() {
     let good = tempfile::tempdir().unwrap();
     old_layout(good.path());
     let words = format!("import base={} small={} --out run", good.path().display(), worse.path().display());
-    let (table, err) = says(scratch.path(), &words);
+    let (table, err) = says(scratch.path(), 0, &words);
     // The results beside the changed samples are told to differ.
     assert!(
         err.contains("small: strict-match: the samples are right in 66.67 %, but the tool's own result is 83.33 %"),
@@ -394,7 +382,7 @@ fn inspect_s_own_logs_become_runs() {
     let first: Value = serde_json::from_str(samples.lines().next().unwrap()).unwrap();
     assert_eq!((&first["id"], &first["answer"]), (&json!("q0"), &json!("40")));
     assert_eq!(read(&run.join("record.json"))["dtypes"][0]["output_tokens"], 674, "as Inspect counted them");
-    assert!(says(scratch.path(), "report run").0.contains("pattern"));
+    assert!(says(scratch.path(), 0, "report run").0.contains("pattern"));
 
     // Epochs are repeats.
     let (_scratch, run, _) = imported(&given("inspect/epochs.json").display().to_string());

@@ -104,7 +104,7 @@ fn rows_of_others_stand_at_the_levels_that_were_measured() {
     assert_eq!(words("6169.7"), ["2", "users", "n/a", "n/a", "n/a", "6169.7", "n/a", "n/a", "n/a"]);
     assert_eq!(words("TTFT"), ["2", "users", "TTFT", "50.0", "n/a", "n/a", "n/a", "51.5", "n/a"]);
     assert!(!table.contains("9999") && !table.contains("Stranger") && !table.contains("Peer 2"), "{table}");
-    let flowing = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    let flowing = crate::program::flowing(&table);
     assert!(
         flowing.contains("Peer & Co 1.0, tuned, from peers.json (an H<200>, 2026-01-01); best of three"),
         "{table}"

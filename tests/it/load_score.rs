@@ -7,12 +7,7 @@ use evalsuite::jobs::load::{LevelPlan, LoadRecord};
 use serde_json::json;
 
 use crate::mock_server::{MockServer, Step, json as answer_json, models, stream};
-use crate::program::{evalsuite, text};
-
-fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = evalsuite().current_dir(folder).args(arguments).output().unwrap();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
+use crate::program::run;
 
 /// Ten questions; the answer is 7, of the last one 8.
 fn write_questions(folder: &Path) {

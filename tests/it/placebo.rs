@@ -1,22 +1,13 @@
 //! `--placebo`: columns that should not matter, and what variants change beyond them.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use evalsuite::jobs::eval::StoredRun;
 use evalsuite::record::StoredCompletion;
 use serde_json::Value;
 
 use crate::mock_server::{Asked, MockServer, Step, chat, models, row_of, whole, write_rows};
-use crate::program::{evalsuite, flowing, mistake, succeeded, text};
-
-fn run(folder: &Path, arguments: &str) -> (String, String) {
-    succeeded(folder, &arguments.split_whitespace().collect::<Vec<_>>())
-}
-
-fn refused(folder: &Path, arguments: &str) -> String {
-    mistake(&evalsuite().current_dir(folder).args(arguments.split_whitespace()).output().unwrap())
-}
+use crate::program::{evalsuite, flowing, refused, says, text};
 
 fn column<'a>(run: &'a StoredRun, name: &str) -> &'a [StoredCompletion] {
     &run.completions.iter().find(|(variant, _)| variant.as_str() == name).unwrap().1
@@ -30,7 +21,7 @@ fn names(run: &StoredRun) -> Vec<&str> {
 fn what_awq_changes_beyond_bf16_is_what_the_answers_say() {
     let world = tempfile::tempdir().unwrap();
     let folder = world.path();
-    let (table, said) = run(folder, "gsm8k --engine cpu --dtype f32,awq --placebo --limit 60 --out run");
+    let (table, said) = says(folder, 0, "gsm8k --engine cpu --dtype f32,awq --placebo --limit 60 --out run");
     assert!(said.contains("bf16 is a placebo: another arithmetic of 16 bits"), "{said}");
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     let stored = StoredRun::read(&folder.join("run")).unwrap();
@@ -61,23 +52,23 @@ fn what_awq_changes_beyond_bf16_is_what_the_answers_say() {
     assert!(flowing(&table).contains(&sentence), "{table}");
     for command in ["show", "report"] {
         for format in ["terminal", "markdown"] {
-            let (shown, _) = run(folder, &format!("{command} run --format {format}"));
+            let (shown, _) = says(folder, 0, &format!("{command} run --format {format}"));
             assert!(
                 shown.contains("Beyond placebos") && flowing(&shown).contains(&sentence),
                 "{command} {format}: {shown}"
             );
         }
     }
-    let (page, _) = run(folder, "report run --format html");
+    let (page, _) = says(folder, 0, "report run --format html");
     assert!(page.contains("id=\"placebo\"") && page.contains("answers that flip") && page.contains(&sentence));
-    let (shown, _) = run(folder, "report run --format json");
+    let (shown, _) = says(folder, 0, "report run --format json");
     let report: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(report["placebos"][0]["numbers"], serde_json::to_value(record.flips).unwrap());
 
     // A run without a placebo says nothing of one, and is none to go on with by.
-    run(folder, "gsm8k --engine cpu --dtype f32,awq --limit 5 --out plain");
+    says(folder, 0, "gsm8k --engine cpu --dtype f32,awq --limit 5 --out plain");
     for format in ["terminal", "markdown", "html"] {
-        assert!(!run(folder, &format!("report plain --format {format}")).0.contains("Beyond placebos"));
+        assert!(!says(folder, 0, &format!("report plain --format {format}")).0.contains("Beyond placebos"));
     }
     let told = refused(folder, "gsm8k --engine cpu --dtype f32,awq,bf16 --limit 60 --out run --resume");
     assert!(told.contains("placebos"), "{told}");
@@ -88,8 +79,8 @@ fn another_seed_is_a_placebo_of_what_is_drawn() {
     let world = tempfile::tempdir().unwrap();
     let folder = world.path();
     let drawn = "gsm8k --engine cpu --temperature 0.8 --limit 8 --max-tokens 24";
-    run(folder, &format!("{drawn} --dtype f32,f16 --repeats 2 --seed 3 --placebo --out run"));
-    run(folder, &format!("{drawn} --dtype f32 --repeats 2 --seed 4 --out other"));
+    says(folder, 0, &format!("{drawn} --dtype f32,f16 --repeats 2 --seed 3 --placebo --out run"));
+    says(folder, 0, &format!("{drawn} --dtype f32 --repeats 2 --seed 4 --out other"));
     let (stored, other) =
         (StoredRun::read(&folder.join("run")).unwrap(), StoredRun::read(&folder.join("other")).unwrap());
     assert_eq!(names(&stored), ["f32", "f16", "bf16", "f32-seed4"]);
@@ -108,7 +99,7 @@ fn another_seed_is_a_placebo_of_what_is_drawn() {
     assert_eq!(pairs, [("f16", "bf16"), ("f16", "f32-seed4")]);
     assert!(stored.record.placebos.iter().all(|one| one.n == 16));
     // Resumed by its own command there is nothing left to do, and the same comes out.
-    run(folder, "resume run");
+    says(folder, 0, "resume run");
     assert_eq!(StoredRun::read(&folder.join("run")).unwrap().record, stored.record);
 }
 
@@ -128,7 +119,7 @@ fn an_endpoint_s_placebo_is_another_batch_in_another_order() {
     let folder = world.path();
     write_rows(folder, ROWS);
     let asking = format!("gsm8k --endpoint {} --no-stream --dataset rows.jsonl --batch 2", server.address());
-    run(folder, &format!("{asking} --reference endpoint --placebo --out run"));
+    says(folder, 0, &format!("{asking} --reference endpoint --placebo --out run"));
     let stored = StoredRun::read(&folder.join("run")).unwrap();
     assert_eq!(names(&stored), ["endpoint", "endpoint-batch1"]);
     assert!(stored.completions.iter().all(|(_, all)| all.len() == ROWS));
@@ -148,7 +139,7 @@ fn an_endpoint_s_placebo_has_half_of_its_places() {
     let (server, world) = (MockServer::start(answer), tempfile::tempdir().unwrap());
     write_rows(world.path(), 1);
     let asking = format!("gsm8k --endpoint {} --no-stream --dataset rows.jsonl", server.address());
-    run(world.path(), &format!("{asking} --reference endpoint --placebo --out run"));
+    says(world.path(), 0, &format!("{asking} --reference endpoint --placebo --out run"));
     let stored = StoredRun::read(&world.path().join("run")).unwrap();
     assert_eq!(names(&stored), ["endpoint", "endpoint-batch16"]);
 }

@@ -25,12 +25,19 @@ pub(crate) fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, St
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// The stdout and stderr of a program that must succeed.
+/// What stands on stdout and on stderr of a command, its words as on a line, that ends with `code`.
 #[track_caller]
-pub(crate) fn succeeded(folder: &Path, arguments: &[&str]) -> (String, String) {
-    let (code, shown, said) = run(folder, arguments);
-    assert_eq!(code, Some(0), "{arguments:?}: {said}");
+pub(crate) fn says(folder: &Path, code: i32, line: &str) -> (String, String) {
+    let (ended, shown, said) = run(folder, &line.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(ended, Some(code), "{line}: {shown}{said}");
+    assert!(!said.contains("panicked"), "{line}: {said}");
     (shown, said)
+}
+
+/// The message about a command, its words as on a line, that is a mistake.
+#[track_caller]
+pub(crate) fn refused(folder: &Path, line: &str) -> String {
+    mistake(&evalsuite().current_dir(folder).args(line.split_whitespace()).output().unwrap())
 }
 
 /// Words as they flow, wherever lines are broken.

@@ -76,7 +76,7 @@ fn wrong_flipped_and_cut_answers_are_found_in_every_format() {
     assert_eq!(rows("--cut --sample 7"), [0_u64; 0]);
     let (out, _) = show(&run.path().join("run"), 0, "--flipped awq");
     assert!(out.contains("awq: wrong where f32 is right, 26 tokens, cut (length)\n"), "{out}");
-    let one_line = out.split_whitespace().collect::<Vec<_>>().join(" ");
+    let one_line = crate::program::flowing(&out);
     assert!(one_line.contains("took 20 (line 1, column 19), from a cut answer: wrong"), "{out}");
     let (markdown, _) = show(&run.path().join("run"), 0, "--wrong --limit 1 --format markdown");
     assert!(markdown.contains("## Sample 0\n") && markdown.contains("```text\nThey cost ▸5 * 5 = «20»"), "{markdown}");

@@ -7,12 +7,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::awq_writer::Checkpoint;
-use crate::program::{evalsuite, text};
+use crate::program::{flowing, says};
 
 fn said(folder: &Path, arguments: &str) -> String {
-    let output = evalsuite().current_dir(folder).args(arguments.split_whitespace()).output().expect("it starts");
-    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", text(&output.stderr));
-    text(&output.stdout)
+    says(folder, 0, arguments).0
 }
 
 #[test]
@@ -25,22 +23,24 @@ fn repeats_are_taken_together_and_told_in_every_format() {
     let run = "gsm8k --model m --dataset problems.jsonl --protocol direct --max-tokens 6 --dtype f32,f16 --threads 2 --repeats 3 \
                --temperature 1 --out run";
     let terminal = said(folder.path(), run);
-    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words(&terminal).contains("variant rule questions pass@2 pass@3 maj@3 worst best sd effect"), "{terminal}");
+    assert!(
+        flowing(&terminal).contains("variant rule questions pass@2 pass@3 maj@3 worst best sd effect"),
+        "{terminal}"
+    );
     let caveat = "n counts all 3 completions of every question; intervals and p take answers to one question together";
     for shown in [
         &terminal,
         &said(folder.path(), "show run --format markdown"),
         &said(folder.path(), "report run --format markdown"),
     ] {
-        assert!(words(shown).contains(caveat), "{shown}");
+        assert!(flowing(shown).contains(caveat), "{shown}");
     }
     let report = said(folder.path(), "report run");
-    assert!(words(&report).contains(caveat) && words(&report).contains("of each pass@all maj@all"), "{report}");
+    assert!(flowing(&report).contains(caveat) && flowing(&report).contains("of each pass@all maj@all"), "{report}");
     assert!(report.lines().all(|line| line.chars().count() <= 80), "{report}");
     // The page's table, under the headline rule (the cells of the first row that it shows).
     let page = said(folder.path(), "report run --format html");
-    assert!(words(&page).contains(caveat), "the page's caveat");
+    assert!(flowing(&page).contains(caveat), "the page's caveat");
     let table =
         page.split("id=\"repeats\"").nth(1).and_then(|rest| rest.split("</table>").next()).expect("a table of repeats");
     for heading in ["Questions", "Answers of each", "pass@all", "maj@all", "Worst", "Best", "sd", "Design effect"] {

@@ -51,7 +51,7 @@ fn the_table_and_the_verdict_say_what_the_run_says() {
     let scratch = tempfile::tempdir().unwrap();
     let runs = [scripted_run(&scratch.path().join("run"))];
     let text = rendered(&runs, TERMINAL);
-    let verdict = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let verdict = crate::program::flowing(&text);
     assert!(
         verdict.contains("f16 is neither shown to be worse than f32 nor to be within 2 points of it (-40.0 points"),
         "{text}"
@@ -239,13 +239,18 @@ fn runs_whose_answers_were_counted_and_forgotten_are_compared_all_the_same() {
     second.completions[0].1.iter_mut().take(2).for_each(|one| one.token_ids = None);
     let mut runs = [first, counted_anew(second)];
     let whole = compare(&runs);
-    let digests: Vec<Digest> = runs.iter().map(Digest::new).collect();
+    let (digests, original): (Vec<Digest>, _) = (runs.iter().map(Digest::new).collect(), runs.clone());
     runs.iter_mut().for_each(StoredRun::forget_answers);
     assert!(runs.iter().all(|run| run.answers() == 0));
     let mut lean = Comparison::of(&runs, &digests, Vec::new(), None, whole.command.clone());
     lean.made.clone_from(&whole.made);
     let json = |comparison: &Comparison| serde_json::to_value(comparison).unwrap();
     assert_eq!(json(&lean), json(&whole));
+    // Nor does the order count in which answers lie.
+    let mut turned = original;
+    turned.iter_mut().flat_map(|run| &mut run.completions).for_each(|(_, all)| all.reverse());
+    let of_turned = compare(&turned);
+    assert_eq!((of_turned.pairs, of_turned.divergences), (whole.pairs.clone(), whole.divergences.clone()));
     // Against its own run's f32, and against another run's: by hand from how the run is made.
     let of = |row: usize| lean.divergences.iter().find(|one| one.row == row).unwrap();
     assert_eq!((of(2).n, of(2).identical, of(2).first[0]), (60, 45, 40));

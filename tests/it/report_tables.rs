@@ -4,17 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::program::{evalsuite, mistake, text};
+use crate::program::{refused, says};
 
-fn says(folder: &Path, arguments: &str) -> String {
-    let output =
-        evalsuite().current_dir(folder).args(arguments.split_whitespace()).output().expect("the program starts");
-    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
-
-fn refused(folder: &Path, arguments: &str) -> String {
-    mistake(&evalsuite().current_dir(folder).args(arguments.split_whitespace()).output().unwrap())
+fn shown(folder: &Path, line: &str) -> String {
+    says(folder, 0, line).0
 }
 
 /// JSON may escape letters one way or the other.
@@ -31,23 +24,23 @@ fn assert_same(report: &str, shown: &str, format: &str) {
 fn a_report_takes_quality_runs_and_perplexities_in_the_formats_that_hold_them() {
     let world = tempfile::tempdir().unwrap();
     let world = world.path();
-    says(world, "quality --engine cpu --dtype f32,f16 --only copying --max-tokens 8 --out quality --quiet");
+    shown(world, "quality --engine cpu --dtype f32,f16 --only copying --max-tokens 8 --out quality --quiet");
     std::fs::write(world.join("text.txt"), "Tom has 3 apples and buys 4 more. How many has he?\n".repeat(40)).unwrap();
-    says(world, "perplexity --engine cpu --dtype f32,f16 --text text.txt --out perplexity.json --quiet");
+    shown(world, "perplexity --engine cpu --dtype f32,f16 --text text.txt --out perplexity.json --quiet");
     for format in ["terminal", "markdown", "json", "html"] {
-        let report = says(world, &format!("report quality --format {format}"));
-        assert_same(&report, &says(world, &format!("show quality --format {format}")), format);
+        let report = shown(world, &format!("report quality --format {format}"));
+        assert_same(&report, &shown(world, &format!("show quality --format {format}")), format);
     }
     for format in ["terminal", "markdown", "json"] {
-        let report = says(world, &format!("report perplexity.json --format {format}"));
-        assert_same(&report, &says(world, &format!("show perplexity.json --format {format}")), format);
+        let report = shown(world, &format!("report perplexity.json --format {format}"));
+        assert_same(&report, &shown(world, &format!("show perplexity.json --format {format}")), format);
     }
     // Several stand below one another.
-    let both = says(world, "report quality perplexity.json --format markdown");
+    let both = shown(world, "report quality perplexity.json --format markdown");
     for one in ["quality", "perplexity.json"] {
-        assert!(both.contains(says(world, &format!("show {one} --format markdown")).trim_end()), "{one}");
+        assert!(both.contains(shown(world, &format!("show {one} --format markdown")).trim_end()), "{one}");
     }
-    let written = says(world, "report quality --format json --out quality.json");
+    let written = shown(world, "report quality --format json --out quality.json");
     assert!(written.is_empty());
     let record: Value = serde_json::from_slice(&std::fs::read(world.join("quality.json")).unwrap()).unwrap();
     assert!(record["quality_format"].is_number());
@@ -57,7 +50,7 @@ fn a_report_takes_quality_runs_and_perplexities_in_the_formats_that_hold_them() 
     assert!(refused(world, "report quality --format junit").contains("give one of terminal, markdown, html, json"));
     assert!(refused(world, "report quality --format pdf").contains("pdf"));
     assert!(refused(world, "report quality --rule strict").contains("--rule"));
-    says(world, "gsm8k --engine cpu --dtype f32 --limit 2 --out run --quiet");
+    shown(world, "gsm8k --engine cpu --dtype f32 --limit 2 --out run --quiet");
     let error = refused(world, "report run quality");
     assert!(error.contains("quality is a quality run") && error.contains("run is not"), "{error}");
 }

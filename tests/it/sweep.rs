@@ -241,7 +241,7 @@ fn benchmarks_stand_side_by_side_in_every_format() {
     }
     let header = terminal.lines().find(|line| line.starts_with("requests ")).unwrap();
     assert!(header.contains("before f16  after f16  Peer & Co 1.0 f16"), "{terminal}");
-    let words = terminal.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = crate::program::flowing(&terminal);
     assert!(
         words.contains("Peer & Co 1.0, tuned, from peers.json (an H<200>; 2026-01-01); best of three"),
         "{terminal}"

@@ -72,7 +72,7 @@ fn a_run_keeps_its_task_and_counts_rows_that_cannot_be_scored_apart() {
     let numeric = record.dtypes[0].rules.iter().find(|rule| rule.rule == "numeric").unwrap();
     assert_eq!((record.dtypes[0].n, numeric.accuracy.unwrap().successes), (3, 2));
     assert!(report.starts_with("Tens: "), "{report}");
-    let words = report.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = crate::program::flowing(&report);
     assert!(
         words.contains("problems Tens: rows.csv, split test: 3 of 4 rows; 1 without a number are left out"),
         "{report}"

@@ -66,7 +66,7 @@ fn a_run_ends_when_each_variant_is_shown_to_be_worse_or_no_worse_and_says_so() {
     // The block that shows it is asked to its end: the engine's two, or 64 before any is open.
     assert_eq!(record.dtypes.iter().map(|dtype| dtype.n).collect::<Vec<_>>(), [212, 64, 212]);
     assert!(!record.complete);
-    let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = crate::program::flowing(&table);
     assert!(
         words.contains("bf16 is no worse than f32 by more than 2 points, shown by 212 of 400 questions"),
         "{table}"
@@ -197,7 +197,7 @@ fn the_program_exits_with_1_unless_nothing_is_shown_to_be_worse() {
     };
     let (code, table, said) = run(&["--until", "no worse than 2"]);
     assert_eq!(code, Some(1), "{said}");
-    let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = crate::program::flowing(&table);
     assert!(words.contains("Until no worse than 2 points"), "{table}");
     assert!(said.contains("right on any of 3 questions"), "{said}");
     // All of them are asked: there is no rest.

@@ -373,7 +373,7 @@ fn a_target_that_tells_only_answers_is_reported_as_such() {
         (scripted::ROWS, None, None, None)
     );
     assert!(row.rules.iter().any(|rule| rule.accuracy.unwrap().successes == scripted::ROWS) && record.complete);
-    let flowing = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    let flowing = crate::program::flowing(&table);
     assert!(
         flowing.contains(
             "far (at https://example.org/v1; completions route, prompts as text, tokenizer unknown; weights unknown)"

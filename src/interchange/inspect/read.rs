@@ -184,3 +184,21 @@ fn resolved(sample: &Value, text: &str) -> String {
     let attached = text.strip_prefix("attachment://").and_then(|hash| sample["attachments"][hash].as_str());
     attached.unwrap_or(text).to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_their_own_rows_and_other_ids_stand_in_their_order() {
+        let of = |ids: &[Value]| rows(&ids.iter().map(|id| json!({"id": id})).collect::<Vec<_>>());
+        assert_eq!(of(&[json!(17), json!(3), json!(17)]), BTreeMap::from([("17".to_owned(), 17), ("3".to_owned(), 3)]));
+        assert_eq!(of(&[json!("b"), json!(3), json!("a")])["3"], 1);
+        assert_eq!(
+            of(&[json!("b"), json!("a"), json!("b")]),
+            BTreeMap::from([("b".to_owned(), 0), ("a".to_owned(), 1)])
+        );
+    }
+}

@@ -395,3 +395,35 @@ fn protocol(name: &str, config: &Value, results: &Value) -> (String, u32, String
     let shots = &results["n-shot"][name];
     (name.to_owned(), version as u32, sha256(format!("{name} {version} {shots} {decides}").as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_have_the_results_of_their_own_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let results = r#"{"results": {}, "configs": {}}"#;
+        let files = [
+            file("results_2026-11-01T10.json", results),
+            file("results_2026-11-02T10.json", results),
+            file("samples_gsm8k_2026-11-02T10.jsonl", ""),
+            file("samples_gsm8k_2026-11-01T10.jsonl", ""),
+            file("samples_svamp_2026-11-01T10.jsonl", ""),
+            file("samples_svamp_2026-11-03T10.jsonl", ""),
+        ];
+        let own = |samples: &Path| Some(results_of(samples, &[&files[0], &files[1]])?.file_name()?.to_owned());
+        assert_eq!(own(&files[2]), Some("results_2026-11-02T10.json".into()));
+        assert_eq!(own(&files[4]), Some("results_2026-11-01T10.json".into()));
+        assert_eq!(own(&files[5]), None, "of another time, and there are two to choose from");
+        assert_eq!(results_of(&files[5], &[&files[0]]).as_ref(), Some(&files[0]), "the only ones");
+        // Of each task the newest.
+        let found: Vec<PathBuf> = find(&files).into_iter().map(|samples| samples.path).collect();
+        assert_eq!(found, [files[2].clone(), files[5].clone()]);
+    }
+}

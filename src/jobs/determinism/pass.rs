@@ -227,6 +227,8 @@ mod tests {
         assert_eq!((floor.answers, floor.flips), (pass.moved_share.unwrap(), pass.flips.unwrap()));
         assert_eq!((floor.tokens, floor.points), (pass.tokens_moved, 50.0));
         assert_eq!(Floor::of(&[]), None);
+        // One answer is lost and one gained: accuracy stays where it is.
+        assert_eq!(Floor::of(std::slice::from_ref(&pass)).unwrap().points, 0.0);
     }
 
     #[test]
@@ -241,6 +243,14 @@ mod tests {
         let half = 1.959_963_984_540_054 * (800.0_f64 / 2.0).sqrt() / 11.0 / 5.5;
         let tokens = pass.tokens_moved.unwrap();
         assert!((tokens.high - (tokens.value + half).min(1.0)).abs() < 1e-12, "{tokens:?}");
+    }
+
+    #[test]
+    fn other_tokens_of_the_same_text_have_moved() {
+        let first = answer(&[5, 6], "1", true);
+        let own = Answer { token_ids: Some(vec![5, 9]), ..first.clone() };
+        let pass = Pass::of(&keys(1), (&[first], &[own]), (8, false), 1.0);
+        assert_eq!(pass.moved, [Moved { sample: 10, at: Some(1), same_value: true }]);
     }
 
     #[test]

@@ -311,6 +311,26 @@ mod tests {
     }
 
     #[test]
+    fn what_either_gets_right_shows_something_and_what_neither_does_shows_nothing() {
+        let run = stored();
+        let course = course(&run, 1);
+        let all = |right: bool| -> Vec<StoredCompletion> {
+            let mut all = run.completions[0].1.clone();
+            all.iter_mut().flat_map(|one| &mut one.scores).for_each(|score| score.correct = right);
+            all
+        };
+        let variant = &run.completions[1].0;
+        let counts = |reference: bool, own: bool| {
+            let (found, _) = course.compare(variant, &all(reference), &all(own));
+            (found.right, found.lost, found.gained, found.difference)
+        };
+        assert_eq!(counts(true, false), (6, 6, 0, Some(-1.0)));
+        assert_eq!(counts(false, true), (6, 0, 6, Some(1.0)));
+        assert_eq!(counts(true, true), (6, 0, 0, Some(0.0)));
+        assert_eq!(counts(false, false), (0, 0, 0, Some(0.0)));
+    }
+
+    #[test]
     fn only_the_units_before_the_first_gap_count() {
         let run = stored();
         let course = course(&run, 1);
