@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 
-use super::args::Command;
+use clap::CommandFactory as _;
+
+use super::args::{Arguments, Command};
 use super::exit::Exit;
 use super::interrupt::is_interrupted;
 use super::parser::parse;
@@ -61,8 +63,8 @@ fn dispatch(own: &Command, command: Vec<String>) -> Result<Exit, JobError> {
         Command::Synth(arguments) => synth::run(arguments),
         Command::List(arguments) => list::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
-        Command::Completions(arguments) => generated::completions(arguments),
-        Command::Man(arguments) => generated::man(arguments),
+        Command::Completions(arguments) => generated::completions(arguments, Arguments::command()),
+        Command::Man(arguments) => generated::man(arguments, Arguments::command()),
         Command::Resume(_) => Err(JobError::invalid(
             "a run's plan says that `evalsuite resume` began it, which begins none",
             "the file plan.json was changed; start a new run",

@@ -1,9 +1,8 @@
 //! What a shell and `man` know of the command line, made of the command line itself.
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::args::Arguments;
 use super::exit::Exit;
 use super::output::print_bytes;
 use crate::fault::Fault;
@@ -36,20 +35,20 @@ pub struct ManArguments {
     pub command: Vec<String>,
 }
 
-/// Prints what a shell completes words by.
-pub(super) fn completions(arguments: &CompletionsArguments) -> Result<Exit, JobError> {
+/// Prints what a shell completes words by; `program` is the whole command line.
+pub(super) fn completions(arguments: &CompletionsArguments, mut program: Command) -> Result<Exit, JobError> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "evalsuite", &mut script);
+    clap_complete::generate(arguments.shell, &mut program, "evalsuite", &mut script);
     print_bytes(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Success)
 }
 
-/// Prints a page for `man`.
-pub(super) fn man(arguments: &ManArguments) -> Result<Exit, JobError> {
-    let mut command = Arguments::command();
+/// Prints a page for `man`; `program` is the whole command line.
+pub(super) fn man(arguments: &ManArguments, program: Command) -> Result<Exit, JobError> {
+    let mut command = program;
     command.build();
     for name in &arguments.command {
-        let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        let names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
         let unknown = Fault::unknown("command", name, &names);
         command = command.find_subcommand(name).cloned().ok_or(unknown)?;
     }

@@ -65,6 +65,7 @@ pub struct Serving {
 }
 
 /// Files that are open beside connections.
+#[cfg(unix)]
 const OTHER_FILES: usize = 128;
 /// Threads that talk to clients at most; the engine has its own.
 const MOST_THREADS: usize = 16;
