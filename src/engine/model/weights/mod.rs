@@ -4,11 +4,10 @@ mod choice;
 mod elements;
 mod expected;
 mod gguf;
+mod opened;
 mod pickle;
 mod raw;
 mod safetensors;
-
-use std::collections::BTreeMap;
 
 use half::{bf16, f16};
 
@@ -19,6 +18,7 @@ use crate::files::Blob;
 pub(super) use choice::{WeightFiles, choose, shards};
 pub(super) use expected::check;
 pub(super) use gguf::GgufTensors;
+pub(super) use opened::OpenedWeights;
 pub(super) use pickle::PickleTensors;
 pub use pickle::{PICKLE_JOB, pickle_answer};
 pub use raw::RawTensor;
@@ -115,15 +115,4 @@ pub trait Tensors: Sync + Send {
     fn read_packed(&self, _layer: &str) -> Result<Option<AwqTensor>, EngineError> {
         Ok(None)
     }
-}
-
-/// Opened weights, before they are held against the configuration.
-pub(super) struct OpenedWeights {
-    /// The tensors.
-    pub(super) tensors: Box<dyn Tensors>,
-    /// Shape of every tensor.
-    pub(super) shapes: BTreeMap<String, Vec<usize>>,
-    /// What the weights are stored as: a format's own name of it, or what most bytes are stored in.
-    pub(super) stored_as: String,
-    pub(super) bytes: u64, // of all tensors in the files
 }
