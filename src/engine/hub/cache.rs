@@ -21,11 +21,7 @@ pub(super) fn commit(cache: &Path, repository: &Repository) -> Option<String> {
 
 /// Keeps what a revision means.
 pub(super) fn remember(cache: &Path, repository: &Repository, commit: &str) -> std::io::Result<()> {
-    let path = repository.reference(cache);
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(path, commit)
+    repository.cached(cache).create_ref(commit)
 }
 
 /// The names of a snapshot's files, sorted, folders included as `folder/file`.

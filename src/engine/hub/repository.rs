@@ -1,7 +1,9 @@
-//! A repository at a revision: its addresses on the hub and its places in the cache.
+//! A repository at a revision: its addresses on the hub, and its places in the cache as hf-hub has them.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 /// Model or dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,17 +25,26 @@ pub(super) struct Repository {
 }
 
 impl Repository {
+    fn repo(&self) -> Repo {
+        let kind = match self.kind {
+            RepositoryKind::Model => RepoType::Model,
+            RepositoryKind::Dataset => RepoType::Dataset,
+        };
+        Repo::with_revision(self.name.clone(), kind, self.revision.clone())
+    }
+
     /// Its folder in the cache: `models--owner--name`.
     pub(super) fn folder_name(&self) -> String {
-        let kind = match self.kind {
-            RepositoryKind::Model => "models",
-            RepositoryKind::Dataset => "datasets",
-        };
-        format!("{kind}--{}", self.name.replace('/', "--"))
+        self.repo().folder_name()
     }
 
     pub(super) fn folder(&self, cache: &Path) -> PathBuf {
         cache.join(self.folder_name())
+    }
+
+    /// Its part of the cache.
+    pub(super) fn cached(&self, cache: &Path) -> CacheRepo {
+        Cache::new(cache.to_path_buf()).repo(self.repo())
     }
 
     /// The content of this name.
@@ -43,7 +54,7 @@ impl Repository {
 
     /// Where the files of a commit are linked from.
     pub(super) fn snapshot(&self, cache: &Path, commit: &str) -> PathBuf {
-        self.folder(cache).join("snapshots").join(commit)
+        self.cached(cache).pointer_path(commit)
     }
 
     /// What the revision meant when it was last asked for.
