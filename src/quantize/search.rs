@@ -257,6 +257,7 @@ mod tests {
                 assert!(chosen <= least * 1.001 + 1e-9, "output {output} at {start}: {chosen}, best of {losses:?}");
             }
         }
-        assert!(weights[3] <= 3.0, "{}", weights[3]);
+        let most = if symmetric { 3.9 } else { 3.0 };
+        assert!(weights[3] <= most, "{}: groups of {group}, symmetric {symmetric}", weights[3]);
     }
 }

@@ -4,7 +4,7 @@ use super::words::count_in_words;
 use crate::record::{GenerationPlan, ModelPlan, StoredWeights, TargetPlan};
 use crate::text::bytes;
 
-/// `bundled (llama, 722,048 parameters, stored as f32, 32.0 bits a weight, 2.9 MB)`.
+/// `bundled (llama, 722,048 parameters, stored as f32, 2.9 MB)`.
 pub(crate) fn model(model: &ModelPlan) -> String {
     let unknown = || "unknown".to_owned();
     let family = model.family.map_or_else(unknown, |family| family.to_string());
@@ -20,7 +20,11 @@ pub(crate) fn model(model: &ModelPlan) -> String {
     if (model.family, model.parameters, &model.stored_as) == (None, None, &None) {
         return format!("{} (at {}; family, parameters and weights unknown)", model.name, model.source);
     }
-    let weights = size(model.weights);
+    let weights = match model.weights {
+        // Such a name says how many bits a weight has.
+        Some(weights) if ["f32", "f16", "bf16"].contains(&stored_as.as_str()) => format!(", {}", bytes(weights.bytes)),
+        weights => size(weights),
+    };
     format!("{} ({family}, {parameters} parameters, stored as {stored_as}{weights})", model.name)
 }
 

@@ -266,8 +266,8 @@ fn of_rows<L: Lanes, N: widened::Narrow>(
 #[inline(always)]
 fn of<const M: usize>(x: &Matrix) -> [&[f32]; M] {
     let mut rows: [&[f32]; M] = [&[]; M];
-    for i in 0..M {
-        rows[i] = x.row(i);
+    for (i, row) in rows.iter_mut().enumerate() {
+        *row = x.row(i);
     }
     rows
 }
