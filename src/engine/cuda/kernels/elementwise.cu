@@ -183,35 +183,8 @@ extern "C" __global__ void rope_and_store_kv(element* qkv, const int* positions,
     }
 }
 
-// y [rows, INTERMEDIATE] = silu(gate) · up; x [rows, 2 · INTERMEDIATE] holds gate, then up.
-extern "C" __global__ void silu_gated(const element* x, int rows, element* y) {
-    launch_dependents();
-    wait_for_previous_kernel();
-    constexpr int PACKS = INTERMEDIATE / PACK;
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= (size_t)rows * PACKS) return;
-    size_t row = i / PACKS, at = i % PACKS * PACK;
-    pack gate = *(const pack*)(x + row * 2 * INTERMEDIATE + at), up = *(const pack*)(x + row * 2 * INTERMEDIATE + INTERMEDIATE + at);
-#pragma unroll
-    for (int j = 0; j < PACK; j++) {
-        float g = widen(gate.at[j]);
-        gate.at[j] = narrow<element>(g / (1.0f + expf(-g)) * widen(up.at[j]));
-    }
-    *(pack*)(y + row * INTERMEDIATE + at) = gate;
-}
-
-// y = max(x, 0), both [rows, INTERMEDIATE].
-extern "C" __global__ void relu(const element* x, int rows, element* y) {
-    launch_dependents();
-    wait_for_previous_kernel();
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= (size_t)rows * (INTERMEDIATE / PACK)) return;
-    pack value = ((const pack*)x)[i];
-#pragma unroll
-    for (int j = 0; j < PACK; j++) value.at[j] = narrow<element>(fmaxf(widen(value.at[j]), 0.0f));
-    ((pack*)y)[i] = value;
-}
-
+__device__ __forceinline__ float silu_of(float v) { return v / (1.0f + expf(-v)); }
+__device__ __forceinline__ float relu_of(float v) { return fmaxf(v, 0.0f); }
 #if GELU
 __device__ __forceinline__ float gelu_of(float v) {
 #if GELU == 2
@@ -220,9 +193,10 @@ __device__ __forceinline__ float gelu_of(float v) {
     return 0.5f * v * (1.0f + erff(v * 0.7071067811865476f));
 #endif
 }
+#endif
 
-// y [rows, INTERMEDIATE] = gelu(gate) · up; x [rows, 2 · INTERMEDIATE] holds gate, then up.
-extern "C" __global__ void gelu_gated(const element* x, int rows, element* y) {
+// y [rows, INTERMEDIATE] = OF(gate) · up; x [rows, 2 · INTERMEDIATE] holds gate, then up.
+template <float (*OF)(float)> __device__ __forceinline__ void activate_gated(const element* x, int rows, element* y) {
     launch_dependents();
     wait_for_previous_kernel();
     constexpr int PACKS = INTERMEDIATE / PACK;
@@ -231,21 +205,27 @@ extern "C" __global__ void gelu_gated(const element* x, int rows, element* y) {
     size_t row = i / PACKS, at = i % PACKS * PACK;
     pack gate = *(const pack*)(x + row * 2 * INTERMEDIATE + at), up = *(const pack*)(x + row * 2 * INTERMEDIATE + INTERMEDIATE + at);
 #pragma unroll
-    for (int j = 0; j < PACK; j++) gate.at[j] = narrow<element>(gelu_of(widen(gate.at[j])) * widen(up.at[j]));
+    for (int j = 0; j < PACK; j++) gate.at[j] = narrow<element>(OF(widen(gate.at[j])) * widen(up.at[j]));
     *(pack*)(y + row * INTERMEDIATE + at) = gate;
 }
 
-// y = gelu(x), both [rows, INTERMEDIATE].
-extern "C" __global__ void gelu(const element* x, int rows, element* y) {
+// y = OF(x), both [rows, INTERMEDIATE].
+template <float (*OF)(float)> __device__ __forceinline__ void activate(const element* x, int rows, element* y) {
     launch_dependents();
     wait_for_previous_kernel();
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (size_t)rows * (INTERMEDIATE / PACK)) return;
     pack value = ((const pack*)x)[i];
 #pragma unroll
-    for (int j = 0; j < PACK; j++) value.at[j] = narrow<element>(gelu_of(widen(value.at[j])));
+    for (int j = 0; j < PACK; j++) value.at[j] = narrow<element>(OF(widen(value.at[j])));
     ((pack*)y)[i] = value;
 }
+
+extern "C" __global__ void silu_gated(const element* x, int rows, element* y) { activate_gated<silu_of>(x, rows, y); }
+extern "C" __global__ void relu(const element* x, int rows, element* y) { activate<relu_of>(x, rows, y); }
+#if GELU
+extern "C" __global__ void gelu_gated(const element* x, int rows, element* y) { activate_gated<gelu_of>(x, rows, y); }
+extern "C" __global__ void gelu(const element* x, int rows, element* y) { activate<gelu_of>(x, rows, y); }
 #endif
 
 // Casts `count` values of a file's type (kind: 0 binary32, 1 binary16, 2 bfloat16) to the element type; sets *flag where a value is not
