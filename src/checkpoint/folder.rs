@@ -103,8 +103,10 @@ impl CheckpointFolder {
 /// Bytes that are free on the disk of a file or folder; `None` where the system does not say.
 #[cfg(unix)]
 pub fn free_bytes(path: &Path) -> Option<u64> {
-    // The counts are narrower on other systems.
-    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the counts are narrower on other systems, where `expect` would find nothing"
+    )]
     nix::sys::statvfs::statvfs(path).ok().map(|disk| disk.blocks_available() as u64 * disk.fragment_size() as u64)
 }
 

@@ -172,27 +172,30 @@ impl Kernel for Block<'_> {
         let mut first = first;
         for out in out.chunks_mut(WEIGHT_ROWS * rows) {
             let count = out.len() / rows;
-            if count == WEIGHT_ROWS && widened_rows::<L>(&linear.weights, (first, inputs), x, &mut scratch, out) {
-                add_bias(linear.bias.as_deref(), first, rows, out);
-                first += count;
-                continue;
-            }
-            let weights = linear.weights.rows(first, count, inputs, &mut scratch);
-            if count == WEIGHT_ROWS {
-                let mut w: [&[f32]; WEIGHT_ROWS] = [&[]; WEIGHT_ROWS];
-                for j in 0..WEIGHT_ROWS {
-                    w[j] = &weights[j * inputs..(j + 1) * inputs];
-                }
-                all_rows::<L>(x, w, out);
-            } else {
-                for (weights, out) in weights.chunks(inputs).zip(out.chunks_mut(rows)) {
-                    for (row, out) in out.iter_mut().enumerate() {
-                        [[*out]] = dots::<L, 1, 1>([x.row(row)], [weights]);
-                    }
-                }
+            if count < WEIGHT_ROWS || !widened_rows::<L>(&linear.weights, (first, inputs), x, &mut scratch, out) {
+                written_rows::<L>(linear.weights.rows(first, count, inputs, &mut scratch), x, out);
             }
             add_bias(linear.bias.as_deref(), first, rows, out);
             first += count;
+        }
+    }
+}
+
+/// Every row of x with up to four rows of weights in binary32: out `(weight rows, rows)`.
+#[inline(always)]
+fn written_rows<L: Lanes>(weights: &[f32], x: &Matrix, out: &mut [f32]) {
+    let (inputs, rows) = (x.columns, x.rows());
+    if out.len() == WEIGHT_ROWS * rows {
+        let mut w: [&[f32]; WEIGHT_ROWS] = [&[]; WEIGHT_ROWS];
+        for j in 0..WEIGHT_ROWS {
+            w[j] = &weights[j * inputs..(j + 1) * inputs];
+        }
+        all_rows::<L>(x, w, out);
+        return;
+    }
+    for (weights, out) in weights.chunks(inputs).zip(out.chunks_mut(rows)) {
+        for (row, out) in out.iter_mut().enumerate() {
+            [[*out]] = dots::<L, 1, 1>([x.row(row)], [weights]);
         }
     }
 }
@@ -319,18 +322,10 @@ fn all_rows<L: Lanes>(x: &Matrix, w: [&[f32]; WEIGHT_ROWS], out: &mut [f32]) {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::quantized::tests::floats;
     use super::super::simd::{InstructionSet, vectorize_for};
     use super::*;
     use crate::model::AwqTensor;
-
-    fn floats(count: usize, seed: u64) -> Vec<f32> {
-        let mut state = seed | 1;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as f32 / (1_u32 << 30) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
-    }
 
     fn int4(outputs: usize, groups: usize, group_size: usize, seed: u64) -> Weights {
         let codes = |count: usize, seed: u64| -> Vec<u8> {

@@ -192,7 +192,7 @@ fn unpack_block(codes: &[u8; BLOCK / 2], zero: f32, scale: f32, out: &mut [f32; 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::super::linear::{Linear, Matrix, Weights};
@@ -212,7 +212,8 @@ mod tests {
         random(count, seed).into_iter().map(|bits| (bits & 15) as u8).collect()
     }
 
-    fn floats(count: usize, seed: u64) -> Vec<f32> {
+    /// Repeatable numbers from −1 to 1.
+    pub(in super::super) fn floats(count: usize, seed: u64) -> Vec<f32> {
         random(count, seed).into_iter().map(|bits| bits as f32 / (1_u32 << 30) as f32 - 1.0).collect()
     }
 

@@ -468,7 +468,7 @@ pub(crate) fn sum<L: Lanes>(a: &[f32]) -> f32 {
         sum = sum.add_product(chunk, &ONES);
     }
     if !rest.is_empty() {
-        sum = sum.add_product(&padded(rest), &ONES);
+        sum = sum.add_product(&padded(rest, 0.0), &ONES);
     }
     sum.fold()
 }
@@ -499,7 +499,7 @@ pub(crate) fn dots<L: Lanes, const M: usize, const N: usize>(x: [&[f32]; M], w: 
     if whole < length {
         for i in 0..M {
             for j in 0..N {
-                sums[i][j] = sums[i][j].add_product(&padded(&x[i][whole..]), &padded(&w[j][whole..]));
+                sums[i][j] = sums[i][j].add_product(&padded(&x[i][whole..], 0.0), &padded(&w[j][whole..], 0.0));
             }
         }
     }
@@ -512,10 +512,10 @@ pub(crate) fn dots<L: Lanes, const M: usize, const N: usize>(x: [&[f32]; M], w: 
     results
 }
 
-/// A rest of fewer than sixteen, filled with zeros (adding 0 · 0 leaves a sum as it is).
+/// A rest of fewer than sixteen, filled with what counts as zero (adding 0 · 0 leaves a sum as it is).
 #[inline(always)]
-fn padded(rest: &[f32]) -> [f32; LANES] {
-    let mut lanes = [0.0; LANES];
+pub(super) fn padded<N: Copy>(rest: &[N], zero: N) -> [N; LANES] {
+    let mut lanes = [zero; LANES];
     lanes[..rest.len()].copy_from_slice(rest);
     lanes
 }

@@ -4,7 +4,7 @@
 
 use half::{bf16, f16};
 
-use super::simd::{LANES, Lanes};
+use super::simd::{LANES, Lanes, padded};
 
 /// Rows of weights that are multiplied at a time.
 pub(super) const WEIGHT_ROWS: usize = 4;
@@ -154,12 +154,4 @@ pub(super) fn int4_dots<L: Lanes, const M: usize>(
 fn halves(block: &[f32; BLOCK]) -> [&[f32; LANES]; 2] {
     let (chunks, _) = block.as_chunks();
     [&chunks[0], &chunks[1]]
-}
-
-/// A rest of fewer than sixteen, filled with what counts as 0.
-#[inline(always)]
-fn padded<N: Copy>(rest: &[N], zero: N) -> [N; LANES] {
-    let mut lanes = [zero; LANES];
-    lanes[..rest.len()].copy_from_slice(rest);
-    lanes
 }

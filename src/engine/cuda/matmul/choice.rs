@@ -27,7 +27,7 @@ const LAUNCHES: usize = 24;
 /// Of weights that there are once, which no cache holds.
 const LEAST_LAUNCHES: usize = 4;
 
-/// Times that a measurement is taken, the least of which counts: with one, a choice in three was wrong, which cost a step 4 %.
+/// Times that a measurement is taken; the least counts.
 const REPEATS: usize = 3;
 
 /// Attempts to capture a measurement.
