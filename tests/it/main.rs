@@ -36,6 +36,7 @@ mod gguf_writer;
 mod golden;
 mod golden_absent;
 mod golden_committed;
+mod golden_review;
 mod gpu_failure;
 mod handle;
 mod headline;
