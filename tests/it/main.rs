@@ -99,6 +99,7 @@ mod thoughts;
 mod tiny_model;
 mod until;
 mod variants;
+mod workflows;
 
 /// The largest difference between numbers and what they should be; infinite where one is no number.
 fn largest_difference(ours: &[f32], exact: &[f64]) -> f64 {
