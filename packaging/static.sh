@@ -22,7 +22,7 @@ for target in "${targets[@]}"; do
   rm -rf "$folder"
   mkdir -p "$folder"
   cp "target/$target/release/evalsuite" README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$folder"
-  bash packaging/licences.sh > "$folder/LICENCES.txt"
+  bash packaging/licences.sh "$target" > "$folder/LICENCES.txt"
   tar -C dist -czf "$folder.tar.gz" "$(basename "$folder")"
   echo "$folder.tar.gz"
 done
