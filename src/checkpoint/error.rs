@@ -32,6 +32,9 @@ impl CheckpointError {
 fn hint(cause: IoCause) -> &'static str {
     match cause {
         IoCause::Full => "the disk is full: make room, then give the same command again",
+        IoCause::TooLarge => {
+            "files may not grow so far: raise `ulimit -f`, or choose another disk; then give the same command again"
+        }
         IoCause::Denied => "choose a folder that you may write to with `--out DIR`",
         IoCause::NotFound => "check the path",
         _ => "check the disk and the path, then give the same command again",

@@ -109,7 +109,7 @@ pub enum Command {
     Show(ShowArguments),
     /// Put runs or benchmarks side by side, as a table, a page or for CI, and gate on
     /// a baseline
-    #[command(after_help = format!("{}\n\n{ELSEWHERE}\n\n{EXIT_CODES}", report::EXAMPLES))]
+    #[command(alias = "compare", after_help = format!("{}\n\n{ELSEWHERE}\n\n{EXIT_CODES}", report::EXAMPLES))]
     Report(Box<ReportArguments>),
     /// Write a run as lm-evaluation-harness, Inspect AI or tables of data have theirs
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", export::EXAMPLES))]

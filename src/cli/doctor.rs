@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use super::exit::Exit;
 use super::output::{DataArguments, print_data, print_json};
 use crate::checkpoint::free_bytes;
-use crate::engine::{EngineKind, gpu_description};
+use crate::engine::cpu::InstructionSet;
+use crate::engine::{Devices, EngineKind, check_devices, gpu_description};
 use crate::hub::{Hub, HubError, HubSettings};
 use crate::jobs::JobError;
 use crate::record::Machine;
@@ -101,10 +102,19 @@ fn processor() -> Section {
         line("model", machine.cpu),
         line("cores", format!("{} usable", machine.cores)),
         line("instruction sets", machine.instruction_sets.join(" ")),
+        line("engine uses", instruction_set()),
         line("memory", machine.memory_bytes.map_or_else(unknown, bytes)),
         line("of it available", available_memory_bytes().map_or_else(|| MEMORY_UNKNOWN.to_owned(), bytes)),
     ];
     ("CPU", lines)
+}
+
+/// What the CPU engine computes with, or why it does not.
+fn instruction_set() -> String {
+    match check_devices(EngineKind::Cpu, &Devices::default()) {
+        Ok(()) => InstructionSet::detected().name().to_owned(),
+        Err(error) => error.to_string().replace("\nhint:", ":"),
+    }
 }
 
 fn gpu() -> Section {

@@ -14,6 +14,7 @@ use super::printer::{Printer, duration, note, remaining_text, say};
 use super::session::{open_hub, start_threads};
 use super::values::at_least_one;
 use crate::engine::model::ModelSpec;
+use crate::engine::{Devices, EngineKind, check_devices};
 use crate::fault::Fault;
 use crate::jobs::JobError;
 use crate::quantize::{
@@ -88,6 +89,7 @@ pub struct QuantizeArguments {
 pub(super) fn run(arguments: &QuantizeArguments) -> Result<Exit, JobError> {
     let (format, is_json) = formats(&arguments.format)?;
     let job = resolve(arguments, format)?;
+    check_devices(EngineKind::Cpu, &Devices::default())?;
     start_threads(arguments.threads)?;
     let hub = open_hub(arguments.offline)?;
     let interrupted = catch_interrupts()?;

@@ -208,6 +208,7 @@ fn emit(text: String, out: Option<&Path>) -> Result<(), JobError> {
     write_atomically(path, &bytes).map_err(|error| {
         let hint = match IoCause::of(&error) {
             IoCause::Full => "the disk is full: make room, or give `--out` a file on another one",
+            IoCause::TooLarge => "files may not grow so far: raise `ulimit -f`, or give `--out` a file on another disk",
             _ => "give `--out` a file in a folder that is there and may be written to",
         };
         JobError::invalid(format!("cannot write {}: {error}", path.display()), hint)

@@ -51,6 +51,9 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<SpeedRecord>>, JobErr
     let records = paths.iter().map(|path| SpeedRecord::read(path)).collect::<Result<Vec<_>, _>>()?;
     let Some(first) = records.iter().position(Option::is_some) else { return Ok(None) };
     if let Some(other) = records.iter().position(Option::is_none) {
+        if !paths[other].exists() {
+            return Err(JobError::invalid(format!("{} is not there", paths[other].display()), "check the path"));
+        }
         return Err(JobError::invalid(
             format!("{} is a record of speed, {} is not", paths[first].display(), paths[other].display()),
             "give runs, and records of `bench` and `load`, to `evalsuite report` apart",

@@ -76,8 +76,10 @@ impl IoFault {
 /// Why a file system refuses, as far as the way out depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IoCause {
-    /// No space, or no quota, is left, or the file may not grow.
+    /// No space, or no quota, is left.
     Full,
+    /// The file may not grow: `ulimit -f`, or the most that the file system takes.
+    TooLarge,
     /// The user may not.
     Denied,
     /// Nothing is there.
@@ -94,7 +96,8 @@ impl IoCause {
     /// The cause of an error.
     pub fn of(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Self::Full,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            io::ErrorKind::FileTooLarge => Self::TooLarge,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Denied,
             io::ErrorKind::NotFound => Self::NotFound,
             io::ErrorKind::UnexpectedEof => Self::TooShort,

@@ -34,6 +34,9 @@ fn hint(cause: IoCause) -> &'static str {
         IoCause::Full => {
             "the disk is full: make room, then give the same command again; of a run what is done is kept, and `--resume` goes on"
         }
+        IoCause::TooLarge => {
+            "files may not grow so far: raise `ulimit -f`, or choose another disk; of a run what is done is kept, and `--resume` goes on"
+        }
         IoCause::Denied => "choose a place that you may write to with `--out`",
         IoCause::NotFound => "check the path; runs lie under `runs/` unless `--out` said otherwise",
         _ => "check the disk and the path; of a run what is done is kept, and `--resume` goes on from there",

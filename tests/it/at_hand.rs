@@ -391,3 +391,17 @@ fn both_commands_take_rows_in_either_spelling() {
     fs::write(world.path().join("rows.json"), rows.replace("\"source\": \"here\", ", "")).unwrap();
     assert!(says(world.path(), 2, "report run --vs rows.json").1.contains("`source` is missing"));
 }
+
+/// f16 beside awq, as who ships quantised models asks, showed no difference and said nothing of it.
+#[test]
+fn a_run_without_its_reference_says_how_variants_are_compared() {
+    let world = world();
+    let run = "gsm8k --model m --dataset problems.jsonl --protocol direct --max-tokens 6 --dtype f16,awq";
+    let (_, told) = says(world.path(), 0, run);
+    assert!(told.contains("no variant is compared with another") && told.contains("`--reference f16`"), "{told}");
+    assert!(!told.contains("can show a difference"), "{told}");
+    let (table, told) = says(world.path(), 0, &format!("{run} --reference f16"));
+    assert!(table.contains("Δ f16") && told.contains("can show a difference"), "{table}{told}");
+    let (_, told) = says(world.path(), 0, "gsm8k --model m --dataset problems.jsonl --max-tokens 6 --dtype f16");
+    assert!(!told.contains("no variant is compared"), "{told}");
+}

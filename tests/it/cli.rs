@@ -216,6 +216,10 @@ fn flags_that_would_mean_nothing_are_refused() {
 fn mistakes_that_the_parser_finds_have_a_hint_too() {
     for (arguments, hint) in [
         (&["gsm8k", "--limt", "3"][..], "did you mean `--limit`? `evalsuite gsm8k --help` says what there is"),
+        (
+            &["compare", "runs/a", "--formt", "csv"],
+            "did you mean `--format`? `evalsuite report --help` says what there is",
+        ),
         (&["gsm8"], "did you mean `gsm8k`? `evalsuite --help` says what there is"),
         (&["golden", "chek"], "did you mean `check`? `evalsuite golden --help` says what there is"),
         (&["gsm8k", "--limit", "3", "--samples", "1"], "leave one of them out; `evalsuite gsm8k --help` says"),
@@ -280,7 +284,18 @@ fn doctor_says_what_this_machine_offers() {
     let output = output_of(&["doctor"]);
     let report = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    for part in ["CPU", "instruction sets", "GPU", "driver", "libcuda.so", "hub cache", "free", "reachable", "no ("] {
+    for part in [
+        "CPU",
+        "instruction sets",
+        "engine uses",
+        "GPU",
+        "driver",
+        "libcuda.so",
+        "hub cache",
+        "free",
+        "reachable",
+        "no (",
+    ] {
         assert!(report.contains(part), "{part} is not in:\n{report}");
     }
 }

@@ -211,10 +211,12 @@ fn small_mistakes_are_refused() {
         change(&mut command);
         mistake(&command.output().unwrap())
     };
-    let simd = refusal("gsm8k --engine cpu --limit 1", &|command| {
-        command.env("EVALSUITE_SIMD", "avx3");
-    });
-    assert!(simd.contains("unknown EVALSUITE_SIMD `avx3`") && simd.contains("did you mean `avx2`?"), "{simd}");
+    for words in ["gsm8k --engine cpu --limit 1", "quantize --model bundled --method rtn --out made"] {
+        let simd = refusal(words, &|command| {
+            command.env("EVALSUITE_SIMD", "avx3");
+        });
+        assert!(simd.contains("unknown EVALSUITE_SIMD `avx3`") && simd.contains("did you mean `avx2`?"), "{simd}");
+    }
     assert!(refusal("gsm8k --top-p 0.5", &|_| ()).contains("no use at --temperature 0"));
     assert!(refusal("bench --only single --requests 5", &|_| ()).contains("--requests has no use"));
     let long = format!("{{\"question\": \"{}\", \"answer\": \"#### 1\"}}\n", "How many? ".repeat(3000));

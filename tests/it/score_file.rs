@@ -234,7 +234,8 @@ fn a_scoring_that_found_no_room_leaves_nothing_in_the_way() {
     shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_evalsuite")]).args(SCORE.split(' ')).args(["--out", "run"]);
     let output = shell.current_dir(world.path()).output().expect("sh starts");
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("cannot write"), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(said.contains("cannot write") && said.contains("raise `ulimit -f`") && !said.contains("full"), "{said}");
     assert!(!world.path().join("run").exists());
     says(world.path(), 0, &format!("{SCORE} --out run"));
 }

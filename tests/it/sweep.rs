@@ -339,6 +339,7 @@ fn mistakes_about_benchmarks_in_reports_are_named() {
     for (arguments, part) in [
         (&[before, run][..], "is a record of speed"),
         (&[before, peers], "is a record of speed"),
+        (&[before, "sweeps.json"], "sweeps.json is not there"),
         (&[before, "--format", "junit"], "--format junit is for runs"),
         (&[before, "--format", "htm"], "did you mean `html`"),
         (&[before, "--rule", "numeric"], "--rule is for runs"),

@@ -296,8 +296,9 @@ fn loops(answers: &Answers) -> Vec<Finding> {
             ),
             value: looping.len() as f64,
             threshold: 0.0,
-            remedy: "look whether the template and the stops are the model's own: `evalsuite gsm8k --show-prompt 0`"
-                .to_owned(),
+            remedy: format!(
+                "look whether the template and the stops are the model's own: the same command with `--show-prompt {example}`"
+            ),
         })
     };
     answers.measured().filter_map(finding).collect()
@@ -379,7 +380,7 @@ fn repeated_answers(answers: &Answers) -> Vec<Finding> {
             ),
             value: share,
             threshold: MOST_SAME_ANSWERS,
-            remedy: "look whether the question reaches the model: `evalsuite gsm8k --show-prompt 0`".to_owned(),
+            remedy: "look whether the question reaches the model: the same command with `--show-prompt 0`".to_owned(),
         })
     };
     answers.measured().filter_map(finding).collect()

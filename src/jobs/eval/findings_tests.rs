@@ -182,6 +182,8 @@ fn one_answer_that_loops_is_found_by_tokens_or_by_words() {
     let found = only(&findings, FindingKind::Loops);
     assert!(found[0].to_string().starts_with("awq: 1 of 100 answers repeat"), "{}", found[0]);
     assert!(found[0].what.contains("sample 42"), "{}", found[0]);
+    // It used to name a command, which shows the bundled model's prompt.
+    assert!(found[0].remedy.ends_with("the same command with `--show-prompt 42`"), "{}", found[0]);
     let words = Run::sound(100).both(|one| one.token_ids = None).change(0, |one| {
         if one.sample == 7 {
             one.text = "again and ".repeat(30);

@@ -12,7 +12,7 @@ use crate::jobs::column::Task;
 use crate::jobs::folder::{folder_events, open_folder};
 use crate::jobs::generate::generate;
 use crate::jobs::{Event, Failures, Finished, JobContext, JobError, Prepared, Target};
-use crate::record::{RunFolder, StoredSample, answers, read_samples};
+use crate::record::{RunFolder, StoredSample, VariantName, answers, read_samples};
 use crate::report::words::{percent, thousands};
 use crate::score::statistics::smallest_difference;
 use crate::score::{Answer, score};
@@ -43,8 +43,10 @@ pub fn evaluate(
         (context.emit)(Event::Note(note.clone()));
     }
 
-    if plan.dtypes.len() > 1 {
-        (context.emit)(Event::Note(detectable(plan.dataset.chosen)));
+    if let [first, _, ..] = &plan.dtypes[..] {
+        let is_compared = plan.reference().is_some();
+        let note = if is_compared { detectable(plan.dataset.chosen) } else { uncompared(first) };
+        (context.emit)(Event::Note(note));
     }
 
     let task = plan.task.as_ref().map(|task| format!("{}-", task.name)).unwrap_or_default();
@@ -94,6 +96,13 @@ fn detectable(questions: usize) -> String {
         thousands(questions as u64),
         percent(smallest_difference(questions, DISCORDANT)),
         DISCORDANT * 100.0
+    )
+}
+
+/// The way out, before anything is spent on what shows no difference.
+fn uncompared(first: &VariantName) -> String {
+    format!(
+        "no variant is compared with another: f32, the reference, is not among them; `--reference {first}` takes {first} in its place"
     )
 }
 
