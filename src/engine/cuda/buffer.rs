@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{CUdeviceptr, CUresult};
 use cudarc::driver::{CudaContext, CudaStream, result};
 
-use super::device::{Device, failed, held_bytes};
+use super::device::{Device, failed, give_back, held_bytes};
 use crate::EngineError;
 
 /// Plain numbers: any bits are a value, and there is no padding.
@@ -120,7 +120,7 @@ impl Drop for Buffer {
         // The driver waits for work that still uses the memory. A failure here has been reported elsewhere before.
         let _ = self.context.bind_to_thread();
         // SAFETY: allocated in `new`, freed here only.
-        let _ = unsafe { result::free_sync(self.pointer) };
+        let _ = give_back(|| unsafe { result::free_sync(self.pointer) });
         held_bytes(self.context.ordinal(), |held| held.saturating_sub(self.bytes));
     }
 }
@@ -149,6 +149,11 @@ impl<T: Element> Pinned<T> {
         unsafe { pointer.write_bytes(0, length) };
         Ok(Self { stream: Arc::clone(&device.stream), pointer, length })
     }
+
+    /// The address, which is the same for the device.
+    pub(crate) fn pointer(&self) -> u64 {
+        self.pointer as u64
+    }
 }
 
 impl<T: Element> std::ops::Deref for Pinned<T> {
@@ -170,10 +175,9 @@ impl<T: Element> std::ops::DerefMut for Pinned<T> {
 impl<T: Element> Drop for Pinned<T> {
     fn drop(&mut self) {
         let _ = self.stream.context().bind_to_thread();
-        // A copy may still be in flight where an error ended whoever would have waited for it. All are in this stream; other engines'
-        // streams are not waited for, because that would invalidate a capture of theirs.
+        // A copy may still be in flight where an error ended whoever would have waited for it. All are in this stream.
         let _ = self.stream.synchronize();
         // SAFETY: allocated in `new`, freed here only.
-        let _ = unsafe { result::free_host(self.pointer.cast()) };
+        let _ = give_back(|| unsafe { result::free_host(self.pointer.cast()) });
     }
 }

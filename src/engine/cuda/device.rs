@@ -1,8 +1,9 @@
 //! The GPU and CUDA's libraries: found, or refused with the reason.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use cudarc::driver::sys::{CUdevice_attribute as Attribute, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, sys};
@@ -27,6 +28,24 @@ pub(super) fn held_bytes(ordinal: usize, change: impl FnOnce(usize) -> usize) ->
     *bytes
 }
 
+/// Read while a stream is captured, written while something is given back: giving back waits for the device, which breaks off every capture
+/// of the process.
+static CAPTURES: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    /// Whether this thread is capturing.
+    static CAPTURING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Gives something back to the driver while no other thread captures.
+pub(super) fn give_back<T>(release: impl FnOnce() -> T) -> T {
+    if CAPTURING.get() {
+        return release();
+    }
+    let _alone = CAPTURES.write().unwrap_or_else(PoisonError::into_inner);
+    release()
+}
+
 /// An open GPU with one stream of work.
 #[derive(Debug, Clone)]
 pub(crate) struct Device {
@@ -45,15 +64,18 @@ pub(crate) struct Device {
 
 impl Device {
     /// Records what `work` enqueues as a CUDA graph, and executes none of it. The outer error is `work`'s, which may be the cause of the
-    /// driver's, the inner one; memory that another engine of this process gives back meanwhile ends a capture, too.
+    /// driver's, the inner one.
     pub(crate) fn capture<E>(
         &self,
         work: impl FnOnce() -> Result<(), E>,
     ) -> Result<Result<Option<CudaGraph>, DriverError>, E> {
+        let _captures = CAPTURES.read().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) {
             return Ok(Err(error));
         }
+        CAPTURING.set(true);
         let done = work();
+        CAPTURING.set(false);
         let flags = CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
         let graph = self.stream.end_capture(flags);
         done.map(|()| graph)
@@ -293,4 +315,36 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
         std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     entries.sort();
     entries.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::cuda::buffer::{Buffer, Pinned};
+    use crate::cuda::testing::gpu;
+
+    #[test]
+    fn what_is_given_back_elsewhere_breaks_no_capture_off() {
+        let Some(device) = gpu() else { return };
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let other = Device::open(0).unwrap();
+                    while !done.load(Ordering::Relaxed) {
+                        drop((Buffer::new(&other, 1 << 20).unwrap(), Pinned::<u8>::new(&other, 1 << 12).unwrap()));
+                    }
+                });
+            }
+            let buffer = Buffer::new(&device, 64).unwrap();
+            let captured = (0..200).all(|_| {
+                let graph = device.capture(|| (0..100).try_for_each(|_| buffer.fill(&device, 1)));
+                graph.is_ok_and(|graph| graph.is_ok_and(|graph| graph.is_some()))
+            });
+            done.store(true, Ordering::Relaxed);
+            assert!(captured);
+        });
+    }
 }

@@ -153,6 +153,7 @@ impl CudaEngine {
     fn reset(&mut self) {
         // A failure of the device has been reported, or will be by the next step.
         let _ = self.model.device.synchronize();
+        let _ = self.model.step_buffers.restart(&self.model.device);
         self.in_flight.clear();
         self.early.clear();
         self.scheduler.clear();
@@ -214,7 +215,11 @@ impl Engine for CudaEngine {
             self.reset();
             return Err(error);
         }
-        Held::read(&mut self.held, &mut self.model, &self.cache, &mut self.scheduler.pool, texts)
+        let read = Held::read(&mut self.held, &mut self.model, &self.cache, &mut self.scheduler.pool, texts);
+        if read.is_err() {
+            let _ = self.model.step_buffers.restart(&self.model.device);
+        }
+        read
     }
 
     fn reload_layer(&mut self, source: &ModelSource, layer: usize) -> Result<(), EngineError> {

@@ -71,7 +71,7 @@ impl Model {
 
     fn enqueue_to(&mut self, plan: &StepPlan, cache: &Cache, states: Option<u64>) -> Result<usize, EngineError> {
         let tiles = self.tiles(plan);
-        let (ring_slot, at) = self.step_buffers.send(&self.device, plan, &tiles)?;
+        let (ring_slot, at) = self.step_buffers.fill(plan, &tiles);
         let shape = Shape {
             rows: plan.rows(),
             decode_rows: plan.decode_rows,
@@ -86,7 +86,7 @@ impl Model {
         } else {
             self.launch(&shape, cache, &at)?;
         }
-        self.step_buffers.send_back(&self.device, ring_slot, plan.sampled_on_device.len())?;
+        self.step_buffers.end(&self.device, ring_slot)?;
         Ok(ring_slot)
     }
 
@@ -110,18 +110,20 @@ impl Model {
         self.launch(shape, cache, at)?;
         self.device.synchronize()?;
         let device = self.device.clone();
-        // The step is computed. Memory that another engine of this process gives back breaks a capture off: the next such step tries again.
-        if let Ok(Ok(Some(graph))) = device.capture(|| self.launch(shape, cache, at)) {
-            self.graphs.insert(key, Graph(graph));
-        }
+        let captured = device.capture(|| self.launch(shape, cache, at))?;
+        let graph = captured.map_err(|error| failed("capture a step", error))?;
+        self.graphs.extend(graph.map(|graph| (key, Graph(graph))));
         Ok(())
     }
 
     fn launch(&mut self, shape: &Shape, cache: &Cache, at: &StepAddresses) -> Result<(), EngineError> {
+        self.step_buffers.receive(&self.device, at)?;
         match self.small_batch(shape) {
-            Some(decode) => self.launch_small_batch(decode, shape, cache, at),
-            None => self.launch_large_batch(shape, cache, at),
+            Some(decode) => self.launch_small_batch(decode, shape, cache, at)?,
+            None => self.launch_large_batch(shape, cache, at)?,
         }
+        // Sampling is the last of what a step does.
+        self.step_buffers.send_back(&self.device, shape.sampled_on_device, shape.is_decode())
     }
 
     /// The small-batch path's kernels, where a step takes it.
@@ -319,7 +321,7 @@ impl Model {
     /// What the MLP's first GEMM does with its sums: few rows may have the gates applied where many do not.
     fn up_epilogue_of(&self, linear: &Linear, rows: usize) -> Epilogue {
         let gated = gemm_of(linear, (rows, false), 0, 0, Epilogue::Gate);
-        if self.matmul.applies_gates(&gated, self.reduction) { Epilogue::Gate } else { self.up_epilogue }
+        if self.matmul.has_epilogue(&gated, self.reduction) { Epilogue::Gate } else { self.up_epilogue }
     }
 
     /// A linear layer; `overlaps` where it is computed by a kernel of ours. Whether it was.
@@ -340,12 +342,33 @@ impl Model {
     }
 
     fn project(&self, x: u64, rows: usize, overlaps: bool) -> Result<bool, EngineError> {
-        let Linear { outputs, inputs, weights, bias, .. } = self.weights.head;
-        let (y, epilogue, f32_output) = (self.activations.logits.pointer(), Epilogue::Store, true);
-        let gemm = Gemm { rows, outputs, inputs, weights, bias, x, y, epilogue, f32_output, overlaps };
-        let ours = self.matmul.launch(&self.device, &gemm, self.reduction)?;
-        self.features.finish_logits(&self.device, (rows * outputs, overlaps && ours), y)?;
+        let y = self.activations.logits.pointer();
+        let ours =
+            self.matmul.launch(&self.device, &self.head(rows, overlaps, x, y, Epilogue::Store), self.reduction)?;
+        self.features.finish_logits(&self.device, (rows * self.config.vocabulary, overlaps && ours), y)?;
         Ok(ours)
+    }
+
+    fn head(&self, rows: usize, overlaps: bool, x: u64, y: u64, epilogue: Epilogue) -> Gemm {
+        Gemm { f32_output: true, ..gemm_of(&self.weights.head, (rows, overlaps), x, y, epilogue) }
+    }
+
+    /// Greedy sampling from rows of normalised states, by a GEMM that stores no logits where that is faster. `overlaps`: in short steps.
+    fn sample_greedily(
+        &self,
+        (x, rows): (u64, usize),
+        overlaps: bool,
+        sampled: u64,
+        slots: u64,
+    ) -> Result<(), EngineError> {
+        let (device, next) = (&self.device, (self.next_tokens.pointer(), slots));
+        let highest = self.head(rows, overlaps, x, self.argmax.highest(), Epilogue::Highest);
+        if !self.features.finishes_logits() && self.matmul.has_epilogue(&highest, self.reduction) {
+            self.matmul.launch(device, &highest, self.reduction)?;
+            return self.argmax.take(device, rows, sampled, next, overlaps);
+        }
+        let ours = self.project(x, rows, overlaps)?;
+        self.argmax.launch(device, self.activations.logits.pointer(), rows, sampled, next, overlaps && ours)
     }
 
     /// Logits at the logits indices, in parts where they are many: the host's are copied, from the others the device samples. `indices` names
@@ -387,23 +410,15 @@ impl Model {
             let indices = indices.map(|indices| indices + words);
             let overlaps = short && ours;
             self.elementwise.norm(device, (count, overlaps), x + first as u64, indices, &self.weights.final_norm, h)?;
-            ours = self.project(h, count, short)?;
             if begin < sampled_on_host {
+                self.project(h, count, short)?;
                 if let Some(logits) = &mut self.host_logits {
                     a.logits.read_later(device, 0, &mut logits[begin * vocabulary..end * vocabulary])?;
                 }
                 ours = false; // a copy
             } else {
                 let sampled = self.step_buffers.sampled.at((begin - sampled_on_host) * size_of::<i32>());
-                let next = self.next_tokens.pointer();
-                self.argmax.launch(
-                    device,
-                    a.logits.pointer(),
-                    count,
-                    sampled,
-                    (next, at.logits_slots + words),
-                    short && ours,
-                )?;
+                self.sample_greedily((h, count), short, sampled, at.logits_slots + words)?;
                 ours = true;
             }
             begin = end;

@@ -12,7 +12,7 @@ use cudarc::driver::sys::{
 };
 
 use super::compile::{Options, Source, cubin};
-use super::device::{Device, failed};
+use super::device::{Device, failed, give_back};
 use crate::EngineError;
 
 /// The kernels of one source file, loaded on a device.
@@ -37,7 +37,7 @@ impl Drop for Loaded {
     fn drop(&mut self) {
         let _ = self.context.bind_to_thread();
         // SAFETY: loaded once; every kernel of it holds this alive.
-        let _ = unsafe { result::module::unload(self.module) };
+        let _ = give_back(|| unsafe { result::module::unload(self.module) });
     }
 }
 

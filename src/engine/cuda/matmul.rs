@@ -12,7 +12,7 @@ use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys::{self, cudaDataType_t as DataType};
 
 use super::buffer::Buffer;
-use super::device::Device;
+use super::device::{Device, give_back};
 use super::element::ElementType;
 pub(crate) use super::ops::gemm_f32::{Epilogue, Gemm, Reduction};
 use super::ops::gemm_f32::{GemmF32, reads, supports};
@@ -111,8 +111,8 @@ impl Matmul {
         Ok(!matches!(way, Way::Library(_)))
     }
 
-    /// Whether few rows of this GEMM, which has gates, are computed with them.
-    pub(crate) fn applies_gates(&self, gemm: &Gemm, reduction: Reduction) -> bool {
+    /// Whether this GEMM, with an epilogue that only kernels of ours have, was found to be faster than without.
+    pub(crate) fn has_epilogue(&self, gemm: &Gemm, reduction: Reduction) -> bool {
         self.ways().contains_key(&Shape::of(gemm, bucket(gemm.rows), reduction))
     }
 
@@ -199,7 +199,8 @@ impl Matmul {
         if let Some(way) = ways.get(&shape) {
             return Ok(*way);
         }
-        assert!(gemm.epilogue != Epilogue::Gate, "{gemm:?} is supported by our own kernels only");
+        let own = matches!(gemm.epilogue, Epilogue::Gate | Epilogue::Highest);
+        assert!(!own, "{gemm:?} is supported by our own kernels only");
         let typical = Gemm { rows: shape.rows, ..*gemm };
         let candidates = self.ask(&typical, invariant).map_err(|error| failed("choose an algorithm", error))?;
         let unsupported = CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
@@ -269,7 +270,7 @@ impl Matmul {
 impl Drop for Matmul {
     fn drop(&mut self) {
         // SAFETY: created in `open`, destroyed here only.
-        let _ = unsafe { result::destroy_handle(self.handle) };
+        let _ = give_back(|| unsafe { result::destroy_handle(self.handle) });
     }
 }
 

@@ -2,8 +2,9 @@
 
 use cudarc::driver::CudaEvent;
 
-use super::buffer::{Buffer, Pinned};
+use super::buffer::Buffer;
 use super::device::{Device, failed};
+use super::ops::transfer::{Transfer, WORDS_A_THREAD};
 use crate::EngineError;
 use crate::batch::StepPlan;
 
@@ -35,9 +36,6 @@ pub(crate) fn padded_rows(rows: usize) -> usize {
     }
 }
 
-/// Arrays begin at multiples of 16 bytes, for some are read in words of that size.
-const ALIGNED_WORDS: usize = 4;
-
 /// i32 of a tile of prefill rows: first row, rows, slot, first position.
 pub(crate) const TILE_WORDS: usize = 4;
 
@@ -53,6 +51,8 @@ pub(crate) struct StepAddresses {
     pub(crate) logits_slots: u64,
     /// i32 `[tiles][TILE_WORDS]`.
     pub(crate) tiles: u64,
+    /// i32 of them all.
+    words: usize,
 }
 
 /// The arrays of steps, going up and coming down.
@@ -61,52 +61,37 @@ pub(crate) struct StepBuffers {
     on_device: Buffer,
     /// i32: the tokens that the device sampled, in the order of [`StepPlan::sampled_on_device`].
     pub(crate) sampled: Buffer,
-    ring: Vec<RingSlot>,
+    transfer: Transfer,
+    /// Behind everything that the step of a ring slot does.
+    done: Vec<CudaEvent>,
     /// The next step's ring slot.
     next: usize,
-}
-
-#[derive(Debug)]
-struct RingSlot {
-    up: Pinned<i32>,
-    down: Pinned<i32>,
-    done: CudaEvent,
 }
 
 impl StepBuffers {
     /// Room for steps of `rows` rows, at `logits` of which logits are computed, and `tiles`.
     pub(crate) fn new(device: &Device, rows: usize, logits: usize, tiles: usize) -> Result<Self, EngineError> {
-        let words = 3 * rows + 2 * logits + TILE_WORDS * tiles + 5 * CAPTURED_ROWS + 6 * ALIGNED_WORDS;
-        let ring_slot = |_| {
-            Ok(RingSlot {
-                up: Pinned::new(device, words)?,
-                down: Pinned::new(device, logits)?,
-                done: device.context.new_event(None).map_err(|error| failed("make an event", error))?,
-            })
-        };
+        let words = 3 * rows + 2 * logits + TILE_WORDS * tiles + 5 * CAPTURED_ROWS + 6 * WORDS_A_THREAD;
+        let event = |_| device.context.new_event(None).map_err(|error| failed("make an event", error));
         Ok(Self {
             on_device: Buffer::new(device, words * size_of::<i32>())?,
             sampled: Buffer::new(device, logits.max(CAPTURED_ROWS) * size_of::<i32>())?,
-            ring: (0..RING).map(ring_slot).collect::<Result<_, EngineError>>()?,
+            transfer: Transfer::new(device, RING, words, logits.max(CAPTURED_ROWS))?,
+            done: (0..RING).map(event).collect::<Result<_, EngineError>>()?,
             next: 0,
         })
     }
 
     /// Bytes on the device.
     pub(crate) fn bytes(&self) -> usize {
-        self.on_device.bytes() + self.sampled.bytes()
+        self.on_device.bytes() + self.sampled.bytes() + self.transfer.bytes()
     }
 
-    /// Enqueues the copy of a step's arrays. The step that had its ring slot before must have been collected. Returns the ring slot.
-    pub(crate) fn send(
-        &mut self,
-        device: &Device,
-        plan: &StepPlan,
-        tiles: &[i32],
-    ) -> Result<(usize, StepAddresses), EngineError> {
+    /// Lays out a step's arrays for [`StepBuffers::receive`]. The step that had its ring slot before must have been collected. Returns the ring slot.
+    pub(crate) fn fill(&mut self, plan: &StepPlan, tiles: &[i32]) -> (usize, StepAddresses) {
         let ring_slot = self.next;
         self.next = (ring_slot + 1) % RING;
-        let up = &mut self.ring[ring_slot].up;
+        let up = self.transfer.up(ring_slot);
         let (rows, logits) = if plan.rows() <= CAPTURED_ROWS {
             (CAPTURED_ROWS, CAPTURED_ROWS)
         } else {
@@ -116,7 +101,7 @@ impl StepBuffers {
         let mut section = |length: usize, values: &mut dyn Iterator<Item = i32>| {
             let begin = at;
             up[begin..begin + length].iter_mut().zip(values).for_each(|(to, value)| *to = value);
-            at = (at + length).next_multiple_of(ALIGNED_WORDS);
+            at = (at + length).next_multiple_of(WORDS_A_THREAD);
             self.on_device.at(begin * size_of::<i32>())
         };
         let all_logits = || plan.sampled_on_host.iter().chain(&plan.sampled_on_device);
@@ -130,25 +115,36 @@ impl StepBuffers {
                 &mut padded(all_logits().map(|logits| logits.slot as i32), PADDING.logits_slot),
             ),
             tiles: section(tiles.len(), &mut tiles.iter().copied()),
+            words: 0,
         };
-        self.on_device.write(device, 0, &self.ring[ring_slot].up[..at])?;
-        Ok((ring_slot, addresses))
+        (ring_slot, StepAddresses { words: at, ..addresses })
     }
 
-    /// Enqueues the way back of the `count` tokens that the step at `ring_slot` samples, and the event behind everything it does.
-    pub(crate) fn send_back(&mut self, device: &Device, ring_slot: usize, count: usize) -> Result<(), EngineError> {
-        let ring_slot = &mut self.ring[ring_slot];
-        if count > 0 {
-            self.sampled.read_later(device, 0, &mut ring_slot.down[..count])?;
-        }
-        ring_slot.done.record(&device.stream).map_err(|error| failed("record an event", error))
+    /// Enqueues the way of a step's arrays to the device, in front of all that the step does.
+    pub(crate) fn receive(&self, device: &Device, at: &StepAddresses) -> Result<(), EngineError> {
+        self.transfer.receive(device, self.on_device.pointer(), at.words)
+    }
+
+    /// Enqueues the way back of the `count` tokens that it samples, behind all that it does. `overlaps`: behind a kernel of ours.
+    pub(crate) fn send_back(&self, device: &Device, count: usize, overlaps: bool) -> Result<(), EngineError> {
+        self.transfer.send(device, self.sampled.pointer(), count, overlaps)
+    }
+
+    /// Marks the end of what was enqueued for the step at `ring_slot`.
+    pub(crate) fn end(&self, device: &Device, ring_slot: usize) -> Result<(), EngineError> {
+        self.done[ring_slot].record(&device.stream).map_err(|error| failed("record an event", error))
     }
 
     /// Waits for the step at `ring_slot`; the tokens that the device sampled.
     pub(crate) fn collect(&self, ring_slot: usize, count: usize) -> Result<&[i32], EngineError> {
-        let ring_slot = &self.ring[ring_slot];
-        ring_slot.done.synchronize().map_err(|error| failed("compute a step", error))?;
-        Ok(&ring_slot.down[..count])
+        self.done[ring_slot].synchronize().map_err(|error| failed("compute a step", error))?;
+        Ok(&self.transfer.down(ring_slot)[..count])
+    }
+
+    /// Forgets every step, after one that may have been enqueued in part: host and device agree on the next step's ring slot again.
+    pub(crate) fn restart(&mut self, device: &Device) -> Result<(), EngineError> {
+        self.next = 0;
+        self.transfer.restart(device)
     }
 }
 

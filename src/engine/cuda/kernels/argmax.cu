@@ -6,17 +6,15 @@
 // next_tokens   i32 [slots]: next_tokens[slots[r]] = the token (0 where there is none), unless slots[r] < 0
 // slots         i32 [rows]
 //
-// Grid (parts, rows), THREADS threads. The `parts` blocks of a row read interleaved stripes of it. A candidate is one 64-bit key: the
-// logit's bits, mapped so that unsigned order is numeric order, above the complement of the index; the maximum key is the answer.
-// Blocks combine their keys by atomicMax; the last to arrive writes the answer and resets the workspace.
+// argmax: grid (parts, rows), THREADS threads. The `parts` blocks of a row read interleaved stripes of it. A candidate is a key (highest.cuh);
+// the highest is the answer. Blocks combine their keys by atomicMax; the last to arrive writes the answer and resets the workspace.
+//
+// take_highest: the same from the rows' highest keys, which the GEMM that made the logits left in `best` (gemm_few.cu). A thread a row.
 //
 // Deterministic: a maximum does not depend on the order in which blocks arrive.
 // Host: logits 16-byte aligned where VOCABULARY % 4 == 0; rows ≤ 65535 (grid y).
 
 #define THREADS 256
-
-// The key of NaN and ±∞; above the keys of all finite numbers.
-#define NOT_FINITE 0xffffffffffffffffull
 
 __device__ __forceinline__ float4 load_four(const float4* from) {
     float4 x;
@@ -38,14 +36,13 @@ __device__ __forceinline__ int load_slot(const int* from) {
 }
 // END OF INSTRUCTIONS
 
-__device__ __forceinline__ uint64 key_of(float logit, int index) {
-    // −0 becomes 0, as both are the same number.
-    const uint32 bits = __float_as_uint(logit + 0.0f);
-    if ((bits & 0x7f800000u) == 0x7f800000u) return NOT_FINITE;
-    const uint32 sorted = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-    return (uint64)sorted << 32 | (uint32)~index;
+__device__ __forceinline__ void answer(uint64 top, int row, int* out_tokens, int* next_tokens, const int* slots) {
+    const int token = top == NOT_FINITE ? -1 : (int)~(uint32)top;
+    out_tokens[row] = token;
+    const int slot = load_slot(slots + row);
+    // A row without an answer continues with token 0, a valid id: its sequence is about to be ended.
+    if (slot >= 0) next_tokens[slot] = token < 0 ? 0 : token;
 }
-__device__ __forceinline__ uint64 higher(uint64 a, uint64 b) { return a > b ? a : b; }
 
 extern "C" __global__ void __launch_bounds__(THREADS) argmax(
     const float* logits, uint64* best, uint32* arrived, int* out_tokens, int* next_tokens, const int* slots) {
@@ -83,9 +80,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) argmax(
         top = atomicExch(best + row, 0ull);
         arrived[row] = 0;
     }
-    const int token = top == NOT_FINITE ? -1 : (int)~(uint32)top;
-    out_tokens[row] = token;
-    const int slot = load_slot(slots + row);
-    // A row without an answer continues with token 0, a valid id: its sequence is about to be ended.
-    if (slot >= 0) next_tokens[slot] = token < 0 ? 0 : token;
+    answer(top, row, out_tokens, next_tokens, slots);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) take_highest(uint64* best, int* out_tokens, int* next_tokens, const int* slots, int rows) {
+    launch_dependents();
+    wait_for_previous_kernel();
+    const int row = blockIdx.x * THREADS + threadIdx.x;
+    if (row >= rows) return;
+    const uint64 top = best[row];
+    best[row] = 0;
+    answer(top, row, out_tokens, next_tokens, slots);
 }

@@ -1,9 +1,11 @@
-// GEMM in binary16 and bfloat16 for few rows, as decode steps have them: y = x · Wᵀ (+ bias) (+ y), or with an activation.
+// GEMM in binary16 and bfloat16 for few rows, as decode steps have them: y = x · Wᵀ (+ bias) (+ y), or with an activation; or of each row the
+// highest output alone.
 //
 // x    element [rows, inputs]       row-major; rows = M, inputs = K
 // w    element [outputs, inputs]    row-major; outputs = N; gated: the first outputs / 2 rows are gates, the rest up
 // bias element [outputs] or null
-// y    element or f32 [rows, outputs], or element [rows, outputs / 2] where gated
+// y    element or f32 [rows, outputs], or element [rows, outputs / 2] where gated, or u64 [rows] (HIGHEST): keys (highest.cuh), each of which
+//      the highest of its row's takes the place of where it is higher
 //
 // Such a GEMM is bound by reading the weights, and by what lies between one kernel and the next. Weights do not depend on the previous
 // kernel: with programmatic dependent launch all stages of the pipeline are filled with them before this kernel waits for that one.
@@ -24,7 +26,7 @@
 constexpr int CONSUMERS = 128;        // threads that multiply
 constexpr int LOADERS = 64;           // threads that copy weights, and as many that copy x
 constexpr int THREADS = CONSUMERS + 2 * LOADERS;
-enum { STORE, ADD, RELU };
+enum { STORE, ADD, RELU, HIGHEST };
 
 __device__ __forceinline__ void block_barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
 
@@ -217,6 +219,35 @@ __device__ __forceinline__ void gemm(const element* __restrict__ x, const elemen
     }
 #endif
 
+    if constexpr (!GATED && PARTS == 1) {
+        if (epilogue == HIGHEST) {
+            uint64 tops[2] = {0, 0};
+#pragma unroll
+            for (int j = 0; j < PIECES; j++) {
+                const int column = output + j * 8;
+                const float2 added = widen2<element>(biases[j]);
+                if (column >= width) continue;
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    float2 sum = make_float2(sums[j][2 * i], sums[j][2 * i + 1]);
+                    if (bias) sum.x += added.x, sum.y += added.y;
+                    tops[i] = higher(tops[i], higher(key_of(sum.x, column), key_of(sum.y, column + 1)));
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                tops[i] = higher(tops[i], __shfl_xor_sync(0xffffffffu, tops[i], 1));
+                tops[i] = higher(tops[i], __shfl_xor_sync(0xffffffffu, tops[i], 2));
+            }
+            const int mine = row + t * 8;
+            if (t >= 2 || mine >= rows) return;
+            const uint64 top = t == 0 ? tops[0] : tops[1];
+            volatile uint64* const best = (volatile uint64*)y + mine;
+            // Most are not higher than what is there, and need no atomic operation.
+            if (top > *best) atomicMax((uint64*)best, top);
+            return;
+        }
+    }
 #pragma unroll
     for (int j = 0; j < PIECES; j++) {
 #pragma unroll
@@ -260,7 +291,9 @@ KERNEL(gemm_16_16, 16, 16, 128, 12, false)
 KERNEL(gemm_16_32, 16, 32, 128, 8, false)
 KERNEL(gemm_16_64, 16, 64, 128, 5, false)
 KERNEL(gemm_32_32, 32, 32, 128, 6, false)
+KERNEL(gemm_32_64, 32, 64, 64, 8, false)
 KERNEL(gemm_64_32, 64, 32, 64, 8, false)
+KERNEL(gemm_64_64, 64, 64, 64, 6, false)
 KERNEL(gemm_16_32_gated, 16, 32, 128, 8, true)
 KERNEL(gemm_16_64_gated, 16, 64, 128, 5, true)
 

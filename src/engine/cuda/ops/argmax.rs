@@ -6,7 +6,10 @@ use crate::cuda::compile::{Options, Source};
 use crate::cuda::device::Device;
 use crate::cuda::kernel::{Grid, Kernel, Module};
 
-const SOURCE: Source = Source { name: "argmax", text: include_str!("../kernels/argmax.cu") };
+const SOURCE: Source = Source {
+    name: "argmax",
+    text: concat!(include_str!("../kernels/highest.cuh"), include_str!("../kernels/argmax.cu")),
+};
 /// Threads of a block; as in `argmax.cu`.
 const THREADS: usize = 256;
 /// Logits that a thread reads at least before a row is split over more blocks.
@@ -14,10 +17,11 @@ const LOGITS_A_THREAD: usize = 8;
 /// Rows of one launch at most.
 pub(crate) const MAX_ROWS: usize = 2048;
 
-/// The kernel of one vocabulary, and its workspace.
+/// The kernels of one vocabulary, and their workspace.
 #[derive(Debug)]
 pub(crate) struct Argmax {
-    kernel: Kernel,
+    of_logits: Kernel,
+    of_keys: Kernel,
     vocabulary: usize,
     multiprocessors: usize,
     /// u64 `[MAX_ROWS]` and u32 `[MAX_ROWS]`; zero before and after a launch.
@@ -31,7 +35,34 @@ impl Argmax {
         let workspace = Buffer::new(device, MAX_ROWS * 12)?;
         workspace.fill(device, 0)?;
         device.synchronize()?;
-        Ok(Self { kernel: module.kernel("argmax", 0)?, vocabulary, multiprocessors: device.multiprocessors, workspace })
+        Ok(Self {
+            of_logits: module.kernel("argmax", 0)?,
+            of_keys: module.kernel("take_highest", 0)?,
+            vocabulary,
+            multiprocessors: device.multiprocessors,
+            workspace,
+        })
+    }
+
+    /// Where a GEMM may leave its rows' highest keys, u64 `[MAX_ROWS]`, for [`Argmax::take`].
+    pub(crate) fn highest(&self) -> u64 {
+        self.workspace.pointer()
+    }
+
+    /// What [`Argmax::launch`] does, of rows whose highest keys are at [`Argmax::highest`].
+    pub(crate) fn take(
+        &self,
+        device: &Device,
+        rows: usize,
+        out_tokens: u64,
+        (next_tokens, slots): (u64, u64),
+        overlaps: bool,
+    ) -> Result<(), EngineError> {
+        assert!(rows <= MAX_ROWS, "{rows} rows of keys in one launch");
+        let grid = Grid { overlaps, ..Grid::line(rows.div_ceil(THREADS), THREADS) };
+        let arguments =
+            [self.workspace.pointer().into(), out_tokens.into(), next_tokens.into(), slots.into(), rows.into()];
+        self.of_keys.launch(device, grid, &arguments)
     }
 
     /// Of `logits` f32 `[rows, vocabulary]`, up to [`MAX_ROWS`] rows, the lowest index of the highest: `out_tokens` i32
@@ -57,7 +88,7 @@ impl Argmax {
             next_tokens.into(),
             slots.into(),
         ];
-        self.kernel.launch(device, grid, &arguments)
+        self.of_logits.launch(device, grid, &arguments)
     }
 }
 

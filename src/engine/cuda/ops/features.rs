@@ -108,6 +108,11 @@ impl FeatureKernels {
         kernel.launch(device, Grid { overlaps, ..Grid::line(rows, THREADS) }, &arguments)
     }
 
+    /// Whether logits are not what the last GEMM puts out.
+    pub(crate) fn finishes_logits(&self) -> bool {
+        self.finish_logits.is_some()
+    }
+
     /// `count` logits f32, divided and capped in place.
     pub(crate) fn finish_logits(
         &self,

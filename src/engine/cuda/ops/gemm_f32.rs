@@ -51,6 +51,9 @@ pub(crate) enum Epilogue {
     Relu,
     /// y = silu(gate) · up, where the first half of W's rows (and of the bias) are the gates: not by cuBLASLt.
     Gate,
+    /// y, u64 `[rows]`, takes the key (`highest.cuh`) of the row's highest of x · Wᵀ (+ bias) where it is higher: only by
+    /// [`super::gemm_few::GemmFew`], of what would be stored in binary32.
+    Highest,
 }
 
 /// One GEMM: y = x · Wᵀ with an epilogue.
@@ -156,7 +159,7 @@ pub(crate) fn reads(inputs: usize) -> bool {
 pub(crate) fn supports(gemm: &Gemm) -> bool {
     let addressed = |lines: usize| lines * gemm.inputs < 1 << 32;
     reads(gemm.inputs)
-        && gemm.epilogue != Epilogue::Relu
+        && !matches!(gemm.epilogue, Epilogue::Relu | Epilogue::Highest)
         && (gemm.epilogue != Epilogue::Gate || gemm.outputs.is_multiple_of(2))
         && (gemm.x | gemm.weights).is_multiple_of(16)
         && addressed(gemm.rows)

@@ -7,7 +7,10 @@ use crate::cuda::device::Device;
 use crate::cuda::element::ElementType;
 use crate::cuda::kernel::{Grid, Kernel, Module};
 
-const SOURCE: Source = Source { name: "gemm_few", text: include_str!("../kernels/gemm_few.cu") };
+const SOURCE: Source = Source {
+    name: "gemm_few",
+    text: concat!(include_str!("../kernels/highest.cuh"), include_str!("../kernels/gemm_few.cu")),
+};
 
 /// Threads of a block; as in `gemm_few.cu`.
 const THREADS: usize = 256;
@@ -32,12 +35,14 @@ struct Tile {
 }
 
 /// Those that split no sums first.
-const TILES: [Tile; 10] = [
+const TILES: [Tile; 12] = [
     Tile { kernel: "gemm_16_16", rows: 16, outputs: 16, step: 128, stages: 12, gated: false, parts: 1 },
     Tile { kernel: "gemm_16_32", rows: 16, outputs: 32, step: 128, stages: 8, gated: false, parts: 1 },
     Tile { kernel: "gemm_16_64", rows: 16, outputs: 64, step: 128, stages: 5, gated: false, parts: 1 },
     Tile { kernel: "gemm_32_32", rows: 32, outputs: 32, step: 128, stages: 6, gated: false, parts: 1 },
+    Tile { kernel: "gemm_32_64", rows: 32, outputs: 64, step: 64, stages: 8, gated: false, parts: 1 },
     Tile { kernel: "gemm_64_32", rows: 64, outputs: 32, step: 64, stages: 8, gated: false, parts: 1 },
+    Tile { kernel: "gemm_64_64", rows: 64, outputs: 64, step: 64, stages: 6, gated: false, parts: 1 },
     Tile { kernel: "gemm_16_32_gated", rows: 16, outputs: 32, step: 128, stages: 8, gated: true, parts: 1 },
     Tile { kernel: "gemm_16_64_gated", rows: 16, outputs: 64, step: 128, stages: 5, gated: true, parts: 1 },
     Tile { kernel: "gemm_16_32_split_4", rows: 16, outputs: 32, step: 128, stages: 6, gated: false, parts: 4 },
@@ -60,7 +65,8 @@ impl Tile {
         // More tiles of rows than one pay where x is small; of gated ones never.
         self.gated == (gemm.epilogue == Epilogue::Gate)
             && (!self.gated || gemm.rows <= self.rows)
-            && (self.parts == 1 || gemm.inputs / self.step >= self.parts * LEAST_STEPS)
+            && (self.parts == 1
+                || gemm.inputs / self.step >= self.parts * LEAST_STEPS && gemm.epilogue != Epilogue::Highest)
     }
 }
 
@@ -108,6 +114,7 @@ impl GemmFew {
             Epilogue::Store | Epilogue::Gate => 0_usize,
             Epilogue::Add => 1,
             Epilogue::Relu => 2,
+            Epilogue::Highest => 3,
         };
         let arguments = [
             gemm.x.into(),
@@ -136,7 +143,11 @@ fn supports(gemm: &Gemm) -> bool {
         && gemm.outputs.is_multiple_of(outputs)
         && (gemm.x | gemm.weights).is_multiple_of(16)
         && (gemm.y | gemm.bias).is_multiple_of(4)
-        && (!gemm.f32_output || gemm.epilogue == Epilogue::Store && gemm.y.is_multiple_of(8))
+        && match gemm.epilogue {
+            Epilogue::Store => !gemm.f32_output || gemm.y.is_multiple_of(8),
+            Epilogue::Highest => gemm.f32_output && gemm.y.is_multiple_of(8),
+            _ => !gemm.f32_output,
+        }
 }
 
 #[cfg(test)]

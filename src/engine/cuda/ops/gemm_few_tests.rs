@@ -1,6 +1,8 @@
 //! GEMMs of few rows against binary64, and against each other bit for bit.
 
 use super::*;
+use crate::cuda::buffer::Buffer;
+use crate::cuda::ops::argmax::Argmax;
 use crate::cuda::ops::elementwise::Elementwise;
 use crate::cuda::testing::{CONFIGS, Guarded, assert_close, compiles, gpu, read, rounded, upload, values};
 use crate::model::ModelConfig;
@@ -212,6 +214,63 @@ fn gates_are_those_of_the_kernel_behind_a_plain_gemm() {
                     gated.bytes(&device) == wanted[..rows * intermediate * 2],
                     "{element:?}, {rows} rows: {config:?}"
                 );
+            }
+        }
+    }
+}
+
+/// The token of the highest key is that of the outputs stored and searched, of every tile: bits that tie, a number that is not finite, padding rows'.
+#[test]
+fn the_highest_keys_give_the_tokens_of_the_stored_outputs() {
+    let Some(device) = gpu() else { return };
+    let inputs = 200;
+    for element in [ElementType::F16, ElementType::Bf16] {
+        let Some(kernels) = GemmFew::load(&device, element).unwrap() else { return };
+        for (outputs, biased) in [(70, false), (515 * 2, true), (50_272, false)] {
+            let argmax = Argmax::load(&device, outputs).unwrap();
+            let [mut x, mut w, b] = [MAX_ROWS * inputs, outputs * inputs, outputs]
+                .map(|count| rounded(&values(count, count as u64 + 7), element));
+            // Rows 3 and 5: no output is above another, and not every one is a number. Outputs 11 and 60 are equal.
+            x[3 * inputs..4 * inputs].fill(0.0);
+            x[5 * inputs + 1] = f32::INFINITY;
+            let equal = w[11 * inputs..12 * inputs].to_vec();
+            w[60 * inputs..61 * inputs].copy_from_slice(&equal);
+            let on_device = [&x, &w, &b].map(|values| upload(&device, values, element));
+            let slots = Buffer::of(&device, &(0..MAX_ROWS as i32).rev().collect::<Vec<_>>()).unwrap();
+            for rows in [1, 7, 16, 33, MAX_ROWS] {
+                let like = |y: u64, epilogue: Epilogue| Gemm {
+                    rows,
+                    outputs,
+                    inputs,
+                    weights: on_device[1].pointer(),
+                    bias: if biased { on_device[2].pointer() } else { 0 },
+                    x: on_device[0].pointer(),
+                    y,
+                    epilogue,
+                    f32_output: true,
+                    overlaps: true,
+                };
+                // What `sample` leaves of tokens, and of the slots' next tokens.
+                let sampled = |sample: &dyn Fn(u64, (u64, u64))| {
+                    let [tokens, next] = [(); 2].map(|()| Guarded::new(&device, MAX_ROWS * size_of::<i32>()));
+                    sample(tokens.pointer(), (next.pointer(), slots.pointer()));
+                    [tokens, next].map(|tokens| tokens.bytes(&device))
+                };
+                let logits = Guarded::new(&device, rows * outputs * size_of::<f32>());
+                let highest = like(argmax.highest(), Epilogue::Highest);
+                let wanted = sampled(&|tokens, next| {
+                    kernels.launch(&device, &like(logits.pointer(), Epilogue::Store), 0).unwrap();
+                    argmax.launch(&device, logits.pointer(), rows, tokens, next, true).unwrap();
+                });
+                let tiles: Vec<usize> = kernels.tiles(&highest, Reduction::Fastest).collect();
+                assert!(tiles.len() >= 5, "{tiles:?}");
+                for tile in tiles {
+                    let found = sampled(&|tokens, next| {
+                        kernels.launch(&device, &highest, tile).unwrap();
+                        argmax.take(&device, rows, tokens, next, true).unwrap();
+                    });
+                    assert!(found == wanted, "{element:?} {rows} rows of {outputs}, {:?}", TILES[tile]);
+                }
             }
         }
     }

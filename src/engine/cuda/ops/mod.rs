@@ -11,3 +11,4 @@ pub(super) mod gemm_f32;
 pub(super) mod gemm_few;
 pub(super) mod pack;
 pub(super) mod token_scores;
+pub(super) mod transfer;
