@@ -46,7 +46,7 @@ pub struct ReportArguments {
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
     /// `terminal`, `markdown`, `html`, `csv`, `json`; of runs also `junit`,
-    /// `github` and `model-card`
+    /// `github` and `model-card`; no `html` of perplexities, probes, determinism
     #[arg(long, default_value = "terminal")]
     pub format: String,
     /// Write to this file instead of stdout
@@ -93,8 +93,9 @@ pub(super) fn run(arguments: &ReportArguments, command: Vec<String>) -> Result<E
         if !arguments.vs.is_empty() {
             return Err(JobError::invalid("--vs is for runs and records of speed", "leave it out"));
         }
-        let report = report_tables::render(&records, &arguments.format, to_terminal)?;
-        emit(outgoing(&report, to_terminal), arguments.out.as_deref())?;
+        let ReportArguments { runs, format, out, csv_raw, .. } = arguments;
+        let text = report_tables::render(&records, runs, format, *csv_raw, to_terminal)?;
+        emit(if *csv_raw { text } else { outgoing(&text, to_terminal) }, out.as_deref())?;
         return Ok(Exit::Success);
     }
     let format = report_format(&arguments.format)?;

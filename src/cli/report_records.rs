@@ -93,7 +93,7 @@ pub(super) fn render(
 }
 
 /// What tells files apart: their names without `.json`, or whole paths where names are the same.
-fn names(paths: &[PathBuf]) -> Vec<String> {
+pub(super) fn names(paths: &[PathBuf]) -> Vec<String> {
     let stem = |path: &Path| path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let stems: Vec<String> = paths.iter().map(|path| stem(path)).collect();
     let is_unique = |name: &String| stems.iter().filter(|other| *other == name).count() == 1;

@@ -7,15 +7,16 @@ use rayon::prelude::*;
 
 use super::printer::print_notes;
 use super::quality::DIFFS;
+use super::report_records::names;
 use crate::compare::REPORT_FORMATS;
 use crate::fault::Fault;
 use crate::jobs::JobError;
-use crate::jobs::blame::{BlameRecord, render_blame};
-use crate::jobs::determinism::{DeterminismRecord, render_determinism};
-use crate::jobs::endpoint_probe::{EndpointProbeRecord, render_endpoint_probe};
-use crate::jobs::perplexity::{PerplexityRecord, render_perplexity};
-use crate::jobs::quality::{QualityRecord, render_quality};
-use crate::report::Format;
+use crate::jobs::blame::{BlameRecord, blame_lines, render_blame};
+use crate::jobs::determinism::{DeterminismRecord, determinism_lines, render_determinism};
+use crate::jobs::endpoint_probe::{EndpointProbeRecord, endpoint_probe_lines, render_endpoint_probe};
+use crate::jobs::perplexity::{PerplexityRecord, perplexity_lines, render_perplexity};
+use crate::jobs::quality::{QualityRecord, quality_lines, render_quality};
+use crate::report::{FigureLine, Format, lines_csv};
 
 /// A record of one of these kinds.
 pub(super) enum TableRecord {
@@ -62,6 +63,17 @@ impl TableRecord {
         }
     }
 
+    /// Its figures, for CSV.
+    fn lines(&self) -> Vec<FigureLine> {
+        match self {
+            Self::Quality(record, _) => quality_lines(record),
+            Self::Perplexity(record) => perplexity_lines(record),
+            Self::Probe(record) => endpoint_probe_lines(record),
+            Self::Blame(record) => blame_lines(record),
+            Self::Determinism(record) => determinism_lines(record),
+        }
+    }
+
     pub(super) fn render(&self, format: &Format) -> Result<String, JobError> {
         Ok(match self {
             Self::Quality(record, _) => render_quality(record, format, DIFFS)?,
@@ -93,11 +105,20 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Vec<TableRecord>>, JobErr
     Ok(Some(records.into_iter().flatten().collect()))
 }
 
-/// One table below the other; a page and JSON of one alone.
-pub(super) fn render(records: &[TableRecord], name: &str, colour: bool) -> Result<String, JobError> {
+/// One table below the other, or the figures of all; a page and JSON of one alone. The records lie at these paths.
+pub(super) fn render(
+    records: &[TableRecord],
+    paths: &[PathBuf],
+    name: &str,
+    csv_raw: bool,
+    colour: bool,
+) -> Result<String, JobError> {
     let has_page = records.iter().all(|record| matches!(record, TableRecord::Quality(..) | TableRecord::Blame(_)));
-    let formats: &[&str] =
-        if has_page { &["terminal", "markdown", "html", "json"] } else { &["terminal", "markdown", "json"] };
+    let formats: &[&str] = if has_page {
+        &["terminal", "markdown", "html", "csv", "json"]
+    } else {
+        &["terminal", "markdown", "csv", "json"]
+    };
     if !formats.contains(&name) {
         return Err(if REPORT_FORMATS.iter().any(|format| format.name() == name) {
             JobError::invalid(
@@ -107,6 +128,10 @@ pub(super) fn render(records: &[TableRecord], name: &str, colour: bool) -> Resul
         } else {
             Fault::unknown("format", name, formats).into()
         });
+    }
+    if name == "csv" {
+        let lines: Vec<_> = names(paths).into_iter().zip(records.iter().map(TableRecord::lines)).collect();
+        return Ok(lines_csv(&lines, csv_raw)?);
     }
     let format = Format::parse(name, colour)?;
     if records.len() > 1 && ["html", "json"].contains(&name) {

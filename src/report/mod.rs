@@ -6,6 +6,7 @@ mod diff_lines;
 mod figures;
 mod format;
 mod groups;
+mod lines;
 mod render;
 mod templates;
 pub(crate) mod words;
@@ -19,5 +20,6 @@ pub use figures::{
 };
 pub use format::{Format, ReportError};
 pub(crate) use groups::grouped;
+pub use lines::{FigureLine, FigureLines, lines_csv};
 pub(crate) use render::{TEMPLATE_JOB, check_template, render_by, template_answer};
 pub use templates::Templates;

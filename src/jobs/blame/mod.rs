@@ -5,6 +5,7 @@ mod baseline;
 mod choice;
 mod inputs;
 mod job;
+mod lines;
 mod map;
 mod pipeline;
 mod record;
@@ -16,6 +17,7 @@ mod work;
 
 pub use inputs::BlameInputs;
 pub use job::BlameJob;
+pub use lines::blame_lines;
 pub use pipeline::{BlameFinished, evaluate, execute};
 pub use record::{
     BLAME_FORMAT, BlameRecord, BlamedAnswer, BlamedLayer, BlamedPart, BlamedRun, Kept, PutBack, Restored, Together,

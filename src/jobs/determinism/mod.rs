@@ -2,6 +2,7 @@
 
 mod drive;
 mod job;
+mod lines;
 mod pass;
 mod pipeline;
 mod progress;
@@ -9,6 +10,7 @@ mod record;
 mod view;
 
 pub use job::DeterminismJob;
+pub use lines::determinism_lines;
 pub use pass::{Answer, Floor, Moved, Pass};
 pub use pipeline::{DeterminismFinished, execute};
 pub use progress::progress_path;

@@ -7,6 +7,7 @@ mod detail_view;
 mod documents;
 mod inputs;
 mod job;
+mod lines;
 mod measure;
 mod numbers;
 mod pipeline;
@@ -19,6 +20,7 @@ pub(in crate::jobs) use detail_view::CONTEXT_CHARACTERS;
 pub use detail_view::{DepartureRow, DepartureText, SpreadRow};
 pub use inputs::PerplexityInputs;
 pub use job::PerplexityJob;
+pub use lines::perplexity_lines;
 pub(in crate::jobs) use numbers::{quoted, quoted_end};
 pub use pipeline::{PerplexityFinished, evaluate, execute};
 pub use record::{

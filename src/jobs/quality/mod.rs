@@ -5,6 +5,7 @@
 mod import;
 mod inputs;
 mod job;
+mod lines;
 mod pipeline;
 mod record;
 mod stored;
@@ -14,6 +15,7 @@ mod view;
 pub use import::import;
 pub use inputs::QualityInputs;
 pub use job::{ImportJob, QualityJob};
+pub use lines::quality_lines;
 pub use pipeline::{QualityFinished, evaluate, execute};
 pub use record::{
     Answer, AnswerCloseness, Closeness, ColumnQuality, FirstDivergence, ImportPlan, KindQuality, ModelQuality, Origin,
