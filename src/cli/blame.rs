@@ -61,9 +61,9 @@ pub struct BlameArguments {
     /// `auto`, `cpu`, `cuda` (on one device)
     #[arg(long, default_value = "auto", help_heading = "Model")]
     pub engine: String,
-    /// Which GPU, where the engine runs on one
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Model")]
-    pub device: usize,
+    /// Which GPU, where the engine runs on one; of several the first
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0", help_heading = "Model")]
+    pub device: Vec<usize>,
     /// CPU threads [default: one a core]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub threads: Option<usize>,
@@ -92,7 +92,7 @@ impl BlameArguments {
             reference: None,
             awq: self.awq.clone(),
             engine: self.engine.clone(),
-            device: vec![self.device],
+            device: self.device.clone(),
             batching: None,
             threads: self.threads,
             offline: self.offline,

@@ -44,6 +44,12 @@ impl Devices {
         &self.0
     }
 
+    /// The first alone, for what runs on one.
+    #[must_use]
+    pub fn first(&self) -> Self {
+        Self(self.0.iter().take(1).copied().collect())
+    }
+
     /// What engines on these say of themselves, in one phrase: `GPU 0: NVIDIA H200` and `GPU 1: NVIDIA H200` are `GPUs 0, 1: NVIDIA
     /// H200`.
     pub(super) fn in_words(&self, each: &[&str]) -> String {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::{ModelSource, ModelSpec, TensorNames};
@@ -271,8 +271,14 @@ fn run_with(
     evaluate(job, &inputs(job)?, &mut context)
 }
 
-/// An engine that does not show its layers, as one on a GPU does not.
-struct Closed(Box<dyn Engine>);
+/// An engine that does not show its layers, as one on a GPU does not, and writes down which were put, and from weights stored as what.
+struct Closed(Box<dyn Engine>, Arc<Mutex<Vec<(usize, String)>>>);
+
+impl Closed {
+    fn boxed(engine: Box<dyn Engine>) -> Box<dyn Engine> {
+        Box::new(Self(engine, Arc::default()))
+    }
+}
 
 impl Engine for Closed {
     fn info(&self) -> &EngineInfo {
@@ -304,6 +310,7 @@ impl Engine for Closed {
     }
 
     fn reload_layer(&mut self, source: &ModelSource, layer: usize) -> Result<(), EngineError> {
+        self.1.lock().unwrap().push((layer, source.stored_as.clone()));
         self.0.reload_layer(source, layer)
     }
 }
@@ -327,7 +334,7 @@ fn an_engine_that_reads_texts_whole_finds_the_same_but_no_errors_of_layers() {
     );
     let open = open.unwrap().record;
     assert!(said.contains(&"layer 2 of 4, gate_proj".to_owned()), "{said:?}");
-    let closed = run_with(&job, &mut |_, _| {}, &mut |engine| Box::new(Closed(engine))).unwrap().record;
+    let closed = run_with(&job, &mut |_, _| {}, &mut Closed::boxed).unwrap().record;
     assert!(closed.layers.iter().all(|layer| layer.output_error.is_none()));
     let without_errors = |record: &BlameRecord| {
         let mut layers = record.layers.clone();
@@ -458,4 +465,25 @@ fn what_cannot_be_explained_is_refused() {
     let drawn = with_run("--dtype f32,awq --limit 2 --temperature 0.5");
     let error = mistake(&program(&drawn, "blame run"));
     assert!(error.contains("are not greedy"), "{error}");
+}
+
+/// Once answers were read to their ends with every layer that had been tried in f32, those too that had not helped.
+#[test]
+fn layers_beyond_the_best_step_are_rounded_again_before_answers_are_read_to_their_ends() {
+    let folder = with_run(&format!("--dtype f32,f16,awq --variant again=bundled-awq --limit {ROWS}"));
+    let put = Arc::default();
+    let wrap = &mut |engine| -> Box<dyn Engine> { Box::new(Closed(engine, Arc::clone(&put))) };
+    let record = run_with(&job(&folder, "again", 2), &mut |_, _| {}, wrap).unwrap().record;
+    let [best, last] = &record.together[..] else { panic!("{:?}", record.together) };
+    let kept = record.kept.unwrap();
+    assert_eq!(
+        (&kept.layers, best.put_back.kept),
+        (&best.layers, last.put_back.kept),
+        "the second layer has not helped"
+    );
+    let beyond: Vec<usize> = last.layers.iter().copied().filter(|layer| !best.layers.contains(layer)).collect();
+    let ([best], [beyond]) = (&best.layers[..], &beyond[..]) else { panic!("{best:?}, {beyond:?}") };
+    let put = put.lock().unwrap();
+    let behind: Vec<(usize, &str)> = put[put.len() - 3..].iter().map(|(layer, from)| (*layer, from.as_str())).collect();
+    assert_eq!(behind, [(*best, "f32"), (*beyond, "f32"), (*beyond, &*open("bundled-awq").stored_as)]);
 }

@@ -5,6 +5,7 @@ use super::summary::{answers, counted, layers};
 use super::together::put_back_together;
 use super::work::Work;
 use super::{BLAME_FORMAT, BlameInputs, BlameJob, BlameRecord, render_blame};
+use crate::engine::Devices;
 use crate::hub::Hub;
 use crate::jobs::{Event, JobContext, JobError, check_destination};
 use crate::record::{Invocation, Machine, utc_now};
@@ -29,6 +30,7 @@ pub fn execute(job: &BlameJob, hub: &Hub, context: &mut JobContext) -> Result<Bl
 pub fn evaluate(job: &BlameJob, inputs: &BlameInputs, context: &mut JobContext) -> Result<BlameFinished, JobError> {
     let invocation = Invocation::now(&job.command);
     let mut notes = inputs.notes.clone();
+    notes.extend(one_of_several(&job.target.devices));
     for note in &notes {
         (context.emit)(Event::Note(note.clone()));
     }
@@ -67,6 +69,12 @@ pub fn evaluate(job: &BlameJob, inputs: &BlameInputs, context: &mut JobContext) 
     Ok(BlameFinished { record, report })
 }
 
+/// Layers are put back in one engine: of several devices the first runs it.
+fn one_of_several(devices: &Devices) -> Option<String> {
+    let first = devices.first();
+    (first != *devices).then(|| format!("blame runs on one device: GPU {first} of {devices}"))
+}
+
 /// Says how many answers do not count, for the engine reads them otherwise than the one that wrote them.
 fn not_counted(map: &Map, inputs: &BlameInputs) -> Option<String> {
     let read = map.baseline.truth.len();
@@ -78,4 +86,16 @@ fn not_counted(map: &Map, inputs: &BlameInputs) -> Option<String> {
             inputs.reference.name, inputs.variant.name
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_devices_it_takes_the_first_and_says_so() {
+        let told = |numbers: &[usize]| one_of_several(&Devices::new(numbers.to_vec()).unwrap());
+        assert_eq!(told(&[2, 0]).unwrap(), "blame runs on one device: GPU 2 of 2,0");
+        assert_eq!((told(&[1]), Devices::new(vec![3, 1]).unwrap().first().numbers()), (None, &[3][..]));
+    }
 }

@@ -37,7 +37,7 @@ impl<'a, 'b> Work<'a, 'b> {
         context: &'a mut JobContext<'b>,
     ) -> Result<Self, JobError> {
         let batch = TOGETHER.div_ceil(inputs.truth.config.context_tokens.max(1));
-        let target = Target { batch: Some(batch), ..job.target.clone() };
+        let target = Target { batch: Some(batch), devices: job.target.devices.first(), ..job.target.clone() };
         let mut open = |variant: &Variant| -> Result<Box<dyn Engine>, JobError> {
             (context.emit)(Event::Loading { variant: variant.name.clone(), repetition: 1, repetitions: 1 });
             let engine = (context.open_engine)(variant, &target)?;
