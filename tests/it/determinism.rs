@@ -299,3 +299,56 @@ fn a_server_that_moves_has_a_floor_and_gates_name_what_lies_below_it() {
     let (code, said) = gate(&two, &["--margin", "60"]);
     assert!(code == Some(0) && said.contains(named), "{said}");
 }
+
+/// Files may grow to so many blocks of 512 bytes.
+fn with_room(folder: &Path, blocks: usize, arguments: &[&str]) -> (Option<i32>, String) {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_evalsuite")]).args(arguments);
+    let output = shell.current_dir(folder).output().expect("sh starts");
+    (output.status.code(), text(&output.stderr))
+}
+
+/// What stays where a file can grow no more, as on a full disk, is what was written before, whole; the rest is made once there is room.
+#[test]
+fn where_nothing_more_can_be_written_the_passes_before_are_kept() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    let asking = ["determinism", "--engine", "cpu", "--dtype", "f16", "--limit", "9", "--quiet", "--out", "floor.json"];
+    let partial = folder.join("floor.json.partial");
+    let files = || std::fs::read_dir(folder).unwrap().count();
+    let mut refused = 0;
+    // How long the record is hangs on the machine's name too: the first room that holds a first pass does not hold all of them.
+    let blocks = (16..200).step_by(2).find(|blocks| {
+        let (code, said) = with_room(folder, *blocks, &asking);
+        assert_eq!(code, Some(2), "{blocks} blocks: {said}");
+        assert!(said.contains("cannot write floor.json.partial: File too large"), "{said}");
+        assert!(
+            said.contains("raise `ulimit -f`") && said.contains("what is done is kept, and `--resume` goes on"),
+            "{said}"
+        );
+        refused += usize::from(!partial.exists());
+        assert_eq!(files(), usize::from(partial.exists()), "nothing half-written is left");
+        partial.exists()
+    });
+    assert!(blocks.is_some() && refused > 0, "{blocks:?}, {refused}");
+    let kept = read(&partial);
+    let passes = kept["variants"][0]["passes"].as_array().unwrap().len();
+    assert_eq!((kept["variants"][0]["first"].as_array().unwrap().len(), &kept["complete"]), (9, &json!(false)));
+    assert!(passes < 5, "{passes}");
+
+    // As full as before it is refused again, and nothing is lost.
+    let resume = [&asking[..], &["--resume"]].concat();
+    let (code, said) = with_room(folder, blocks.unwrap(), &resume);
+    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(read(&partial)["variants"][0]["first"], kept["variants"][0]["first"]);
+    let (code, _, said) = run(folder, &resume);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!partial.exists());
+    let record = read(&folder.join("floor.json"));
+    assert_eq!((&record["complete"], record["variants"][0]["passes"].as_array().unwrap().len()), (&json!(true), 5));
+    assert_eq!(
+        record["variants"][0]["passes"].as_array().unwrap()[..passes],
+        kept["variants"][0]["passes"].as_array().unwrap()[..]
+    );
+}
