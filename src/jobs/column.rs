@@ -196,11 +196,9 @@ impl<'a> Column<'a> {
             session: self.sessions.len(),
             seconds_before: generation.tally.seconds,
         };
-        let joules = self.engine.joules();
-        let Ran { end, generate_seconds, written_seconds, written } =
+        let Ran { end, generate_seconds, joules, written_seconds, written } =
             generation.run_beside(writer, self.engine.as_mut(), context)?;
-        let used = self.engine.joules().zip(joules).map(|(after, before)| after - before);
-        self.tally.joules = used.map(|used| self.tally.joules.unwrap_or_default() + used);
+        self.tally.joules = joules.map(|joules| self.tally.joules.unwrap_or_default() + joules);
         self.tally.seconds += generate_seconds;
         self.tally.written_seconds += written_seconds;
         written.map(|()| end)
@@ -348,6 +346,8 @@ struct Ran {
     end: End,
     /// Until it had emitted its last completion.
     generate_seconds: f64,
+    /// That its devices used in these seconds, where they are counted.
+    joules: Option<f64>,
     /// Until the writer was through.
     written_seconds: f64,
     /// Whether everything that was emitted is on the disk.
@@ -371,10 +371,14 @@ impl Generation<'_> {
                     "end other programs, or raise the limit of threads (`ulimit -u`)",
                 )
             })?;
+            // The first look at the counter may start the driver's library: before the clock.
+            let joules = engine.joules();
+            self.begun = Instant::now();
             let end = self.run(engine, context, sender, &|| writer.is_finished());
             let generate_seconds = self.begun.elapsed().as_secs_f64();
+            let joules = engine.joules().zip(joules).map(|(after, before)| after - before);
             let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            Ok(Ran { end, generate_seconds, written_seconds: self.begun.elapsed().as_secs_f64(), written })
+            Ok(Ran { end, generate_seconds, joules, written_seconds: self.begun.elapsed().as_secs_f64(), written })
         })
     }
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, OpenOptions, Request};
 use evalsuite::jobs::Event;
@@ -205,6 +206,9 @@ fn the_program_exits_with_1_unless_nothing_is_shown_to_be_worse() {
     assert_eq!(code, Some(0), "{said}");
 }
 
+/// How long a look at the meter takes.
+const METER: Duration = Duration::from_millis(20);
+
 /// The scripted engine with a meter that a step moves by one joule.
 struct Metered {
     engine: Box<dyn Engine>,
@@ -217,6 +221,8 @@ impl Engine for Metered {
     }
 
     fn joules(&self) -> Option<f64> {
+        // As a driver's library that has to start first.
+        std::thread::sleep(METER);
         Some(self.joules)
     }
 
@@ -257,6 +263,8 @@ fn the_blocks_of_a_session_add_up_in_time_and_energy() {
         let cost = dtype.rule(run.record.headline()).unwrap().cost.unwrap();
         assert!((cost.joules_per_right.unwrap() - dtype.n as f64 / right).abs() < 1e-9);
         assert!((cost.seconds_per_right.unwrap() - dtype.generate_seconds.unwrap() / right).abs() < 1e-9);
+        // Looks at the meter, two a block, are no generating: once the first of a run, which starts NVML, counted as the reference's.
+        assert!(session.generate_seconds.unwrap() < 20.0 * METER.as_secs_f64(), "{:?}", session.generate_seconds);
         // Each block goes on where the one before it ended.
         let latest = completions.iter().map(|one| one.at_seconds).fold(0.0, f64::max);
         assert!(latest <= session.generate_seconds.unwrap(), "{latest}");
