@@ -112,7 +112,7 @@ fn processor() -> Section {
 /// What the CPU engine computes with, or why it does not.
 fn instruction_set() -> String {
     match check_devices(EngineKind::Cpu, &Devices::default()) {
-        Ok(()) => InstructionSet::detected().name().to_owned(),
+        Ok(_) => InstructionSet::detected().name().to_owned(),
         Err(error) => error.to_string().replace("\nhint:", ":"),
     }
 }

@@ -180,7 +180,7 @@ fn differences(path: &str, base: &[&str], more: &[String]) -> Vec<Difference> {
     let quality = |words: &[String]| -> QualityPlan {
         let Typed::Quality(arguments) = command(words) else { panic!("another command") };
         let job = resolve_quality(&arguments, words.to_vec(), false).unwrap();
-        QualityInputs::load(&job, &hub).unwrap().plan(&job)
+        QualityInputs::load(&job, &hub).unwrap().plan(&job).unwrap()
     };
     match path {
         "gsm8k" | "eval" => eval(&plain).differences(&eval(&other)).unwrap(),

@@ -314,7 +314,7 @@ mod tests {
             bos_id: None,
             eos_token: Some("end".to_owned()),
             eos_ids: BTreeSet::from([id("end")]),
-            sha256: String::new(),
+            sha256: crate::model::FileHash::known(""),
             notes: Vec::new(),
         })
     }

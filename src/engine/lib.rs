@@ -46,7 +46,7 @@ pub use handle::{EngineHandle, HandleOptions, RequestStream, Shutdown, Ticket, U
 pub use interface::{Capacity, Engine, Event, Limits, Token};
 pub use kind::{Batching, EngineEntry, EngineKind, OpenOptions};
 pub use logits::Logits;
-pub use open::{check_devices, open};
+pub use open::{OpenDevices, check_devices, open};
 pub use precision::{Precision, Precision as Dtype};
 pub use reading::{LayerReading, READ_ROWS, Text, TokenScore};
 pub use replicas::{Replica, Replicas};

@@ -54,15 +54,21 @@ impl EngineKind {
     }
 }
 
+/// Devices that were found to be usable, kept open: an engine that opens meanwhile has no context of the driver's to make.
+#[derive(Debug)]
+pub struct OpenDevices {
+    _held: Vec<Device>,
+}
+
 /// Refuses devices that this engine cannot run on, whatever the model. Once before a job: each precision's engine would
 /// say the same, with a run folder begun.
-pub fn check_devices(kind: EngineKind, devices: &Devices) -> Result<(), EngineError> {
+pub fn check_devices(kind: EngineKind, devices: &Devices) -> Result<OpenDevices, EngineError> {
     InstructionSet::check_environment()?;
-    if on_gpu(kind, devices)? {
-        let opened = devices.numbers().iter().map(|number| Ok((label(*number), Device::open(*number)?.arithmetic())));
-        check_alike(&opened.collect::<Result<Vec<_>, EngineError>>()?)?;
-    }
-    Ok(())
+    let numbers = if on_gpu(kind, devices)? { devices.numbers() } else { &[] };
+    let opened = numbers.iter().map(|number| Device::open(*number)).collect::<Result<Vec<_>, _>>()?;
+    let named = numbers.iter().zip(&opened).map(|(number, device)| (label(*number), device.arithmetic()));
+    check_alike(&named.collect::<Vec<_>>())?;
+    Ok(OpenDevices { _held: opened })
 }
 
 /// Whether the engine runs on GPUs here.

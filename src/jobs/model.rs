@@ -75,8 +75,18 @@ impl Model {
         Ok(tokenizer.encode(text, add_special_tokens)?)
     }
 
-    /// Its provenance.
-    pub fn plan(&self) -> ModelPlan {
+    /// Its provenance; waits for the hash of its files.
+    pub fn plan(&self) -> Result<ModelPlan, JobError> {
+        Ok(ModelPlan { sha256: self.sha256()?, ..self.unhashed_plan() })
+    }
+
+    /// The hash of its files, which is waited for; `None` of an endpoint.
+    pub(crate) fn sha256(&self) -> Result<Option<String>, JobError> {
+        Ok(self.files().map(|source| source.sha256.wait()).transpose()?.map(str::to_owned))
+    }
+
+    /// Its provenance but for the hash.
+    pub(crate) fn unhashed_plan(&self) -> ModelPlan {
         match self {
             Self::Local(source) => provenance::model_plan(source),
             Self::Endpoint(endpoint) => ModelPlan {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Change, JobError, Model, PlaceboPlan, Target, Variant, Variants};
 use crate::engine::{Batching, Precision};
-use crate::record::{ModelPlan, VariantName, VariantPlan};
+use crate::record::{VariantName, VariantPlan};
 
 /// Requests at a time of a placebo, where the run leaves them to the engine.
 const BATCH: usize = 32;
@@ -78,9 +78,8 @@ impl Variants {
             Arc::make_mut(endpoint).options.places = batch;
         }
         if !is_precision {
-            let ModelPlan { name, source, sha256, stored_as, weights, quantized, endpoint, .. } = variant.model.plan();
-            let plan = VariantPlan { name, source, sha256, stored_as, weights, quantized, precision, endpoint };
-            self.plan.variants.insert(variant.name.clone(), plan);
+            let plan = VariantPlan::of(variant.model.unhashed_plan(), precision);
+            self.unhashed.variants.insert(variant.name.clone(), plan);
         }
         self.all.push(variant);
         Ok(())

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::engine::model::{ModelConfig, ModelSource, NormKind, PositionKind};
 use crate::record::{AwqPlan, ModelPlan, StoredWeights};
 
-/// The provenance of a model whose files are here.
+/// The provenance of a model whose files are here, but for their hash.
 pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
     ModelPlan {
         name: model.name.clone(),
         source: model.source.clone(),
-        sha256: Some(model.sha256.clone()),
+        sha256: None,
         stored_as: Some(model.stored_as.clone()),
         weights: Some(weights(model)),
         quantized: model.is_quantized(),
@@ -20,12 +20,12 @@ pub(super) fn model_plan(model: &ModelSource) -> ModelPlan {
     }
 }
 
-/// The provenance of a model's AWQ form.
+/// The provenance of a model's AWQ form, but for its hash.
 pub(super) fn awq_plan(awq: &Arc<ModelSource>) -> AwqPlan {
     AwqPlan {
         name: awq.name.clone(),
         source: awq.source.clone(),
-        sha256: awq.sha256.clone(),
+        sha256: String::new(),
         stored_as: awq.stored_as.clone(),
         weights: Some(weights(awq)),
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::{Endpoint, EndpointSettings, JobError, Model, OnGpuFailure};
 use crate::engine::model::quant::Origin;
 use crate::engine::model::{ModelSource, ModelSpec, ModelTokenizer, WeightFormat};
-use crate::engine::{Batching, Devices, EngineKind, OpenOptions, Precision, check_devices};
+use crate::engine::{Batching, Devices, EngineKind, OpenDevices, OpenOptions, Precision, check_devices};
 use crate::hub::Hub;
 use crate::openai::{Address, Api};
-use crate::record::{ModelPlan, VariantName, VariantPlan};
+use crate::record::{VariantName, VariantPlan};
 use crate::task::ChatUse;
 
 /// What a job runs: a model in precisions, further checkpoints of it, by an engine.
@@ -100,12 +100,11 @@ impl Target {
         Self { engine: EngineKind::Cpu, devices: Devices::default(), ..self.clone() }
     }
 
-    /// Asks for the devices that the engine would run on: a machine without one is a mistake in the command.
-    pub(crate) fn check_devices(&self) -> Result<(), JobError> {
-        if !self.endpoints.is_empty() {
-            return Ok(());
-        }
-        Ok(check_devices(self.engine, &self.devices)?)
+    /// Asks for the devices that the engine would run on: a machine without one is a mistake in the command. They are open for as long as
+    /// what is returned is held; `None` where endpoints answer. A device that has failed works again once nobody holds it.
+    pub(crate) fn check_devices(&self) -> Result<Option<OpenDevices>, JobError> {
+        let asks = self.endpoints.is_empty();
+        Ok(asks.then(|| check_devices(self.engine, &self.devices)).transpose()?)
     }
 
     /// How the engine is opened in a precision.
@@ -247,9 +246,8 @@ impl VariantSpec {
 }
 
 impl Further {
-    pub(super) fn plan(&self) -> VariantPlan {
-        let ModelPlan { name, source, sha256, stored_as, weights, quantized, endpoint, .. } = self.model.plan();
-        VariantPlan { name, source, sha256, stored_as, weights, quantized, precision: self.precision, endpoint }
+    pub(super) fn unhashed_plan(&self) -> VariantPlan {
+        VariantPlan::of(self.model.unhashed_plan(), self.precision)
     }
 }
 

@@ -26,8 +26,10 @@ pub struct Variant {
 #[derive(Debug, Clone)]
 pub struct Variants {
     pub(super) all: Vec<Variant>,
-    /// Their provenance.
-    pub plan: TargetPlan,
+    /// The model itself, of which none need be a variant.
+    pub(super) model: Model,
+    /// Their provenance but for hashes.
+    pub(super) unhashed: TargetPlan,
     /// The one that the others are compared with, if the run has one.
     pub reference: Option<VariantName>,
     /// Those that should not matter.
@@ -56,9 +58,38 @@ impl Variants {
         self.all.iter().find(|variant| variant.name == *name)
     }
 
+    /// Their provenance; waits for the hashes of their files.
+    pub fn plan(&self) -> Result<TargetPlan, JobError> {
+        let mut plan = self.unhashed.clone();
+        plan.model.sha256 = self.model.sha256()?;
+        for Variant { name, model, .. } in &self.all {
+            if let Some(further) = plan.variants.get_mut(name) {
+                further.sha256 = model.sha256()?;
+            } else if let Some(awq) = plan.awq.as_mut().filter(|_| *name == Precision::Awq) {
+                awq.sha256 = model.sha256()?.unwrap_or_default();
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Whether a server is among them.
+    pub(crate) fn has_endpoint(&self) -> bool {
+        self.unhashed.has_endpoint()
+    }
+
+    /// The variant that the user named as the reference, else f32, whether the run has it or not.
+    pub(crate) fn wanted_reference(&self) -> VariantName {
+        self.unhashed.reference.clone().unwrap_or_else(|| Precision::F32.into())
+    }
+
+    /// A short name of the model for tables.
+    pub fn model_name(&self) -> &str {
+        self.model.name()
+    }
+
     /// What the user should know about the weights: where variants come from, and what f32 is not.
     pub(crate) fn notes(&self) -> Vec<String> {
-        let TargetPlan { model, awq, variants, .. } = &self.plan;
+        let TargetPlan { model, awq, variants, .. } = &self.unhashed;
         let mut notes: Vec<String> =
             awq.iter().map(|awq| format!("awq runs {} of {}", awq.stored_as, awq.source)).collect();
         if model.quantized && self.get(&Precision::F32.into()).is_some() {
@@ -103,15 +134,15 @@ impl Checkpoints {
             all[..=place].rotate_right(1);
         }
         let runs_awq = all.iter().any(|variant| variant.name == Precision::Awq);
-        let variants = self.further.iter().map(|further| (further.name.clone(), further.plan()));
+        let variants = self.further.iter().map(|further| (further.name.clone(), further.unhashed_plan()));
         let plan = TargetPlan {
-            model: self.model.plan(),
+            model: self.model.unhashed_plan(),
             awq: self.awq.as_ref().filter(|_| runs_awq).map(super::provenance::awq_plan),
             variants: variants.collect::<BTreeMap<_, _>>(),
             reference: named,
         };
         let reference = plan.reference_among(all.iter().map(|variant| &variant.name));
-        Ok(Variants { all, plan, reference, placebos: Vec::new() })
+        Ok(Variants { all, model: self.model.clone(), unhashed: plan, reference, placebos: Vec::new() })
     }
 
     /// The model itself in precisions; awq from its AWQ form, where that lies in files of its own.

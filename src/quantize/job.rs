@@ -145,7 +145,7 @@ pub fn quantize(
     };
     let mut deciding = vec![
         ("evalsuite's version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("model (SHA-256)", source.sha256.clone()),
+        ("model (SHA-256)", source.sha256.wait()?.to_owned()),
         ("method", job.method.name().to_owned()),
         ("group size", groups.in_words()),
         (

@@ -189,6 +189,14 @@ pub struct VariantPlan {
     pub endpoint: Option<EndpointPlan>,
 }
 
+impl VariantPlan {
+    /// A model that runs as a further checkpoint of another.
+    pub fn of(model: ModelPlan, precision: Option<Precision>) -> Self {
+        let ModelPlan { name, source, sha256, stored_as, weights, quantized, endpoint, .. } = model;
+        Self { name, source, sha256, stored_as, weights, quantized, precision, endpoint }
+    }
+}
+
 /// How completions were generated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GenerationPlan {

@@ -151,12 +151,12 @@ fn load(job: &ServeJob, hub: &Hub, metrics: &Metrics, context: &mut JobContext) 
         (context.emit)(Event::Loaded { variant: variant.name.clone(), engine: info.clone(), first_token: None });
         let id = name(job, &variants, variant);
         all.push(Arc::new(Served {
-            source: variant.model.plan().source,
+            source: variant.model.unhashed_plan().source,
             tokenizer: Arc::clone(&files.tokenizer),
             template,
             thoughts: Arc::new(thought_marks(None)),
             batching: target.batching,
-            fingerprint: fingerprint(&target, variant, &info),
+            fingerprint: fingerprint(&target, variant, &info)?,
             metrics: metrics.of(&id),
             created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             cache_tokens: handle.limits().cache_tokens,
@@ -186,15 +186,15 @@ fn chosen(target: &Target, model: &Model) -> Target {
 
 /// A variant's name in the API: the model's own where there is one, else with the variant's behind it.
 fn name(job: &ServeJob, variants: &Variants, variant: &Variant) -> String {
-    let model = job.name.clone().unwrap_or_else(|| variants.plan.model.name.clone());
+    let model = job.name.clone().unwrap_or_else(|| variants.model_name().to_owned());
     if variants.iter().count() == 1 { model } else { format!("{model}-{}", variant.name) }
 }
 
-fn fingerprint(target: &Target, variant: &Variant, info: &EngineInfo) -> String {
+fn fingerprint(target: &Target, variant: &Variant, info: &EngineInfo) -> Result<String, JobError> {
     let weights =
-        variant.model.plan().sha256.map_or_else(String::new, |sha256| format!("-{}", &sha256[..8.min(sha256.len())]));
+        variant.model.sha256()?.map_or_else(String::new, |sha256| format!("-{}", &sha256[..8.min(sha256.len())]));
     let precision = info.dtype.map_or_else(String::new, |dtype| format!("-{dtype}"));
-    format!("evalsuite-{}-{}{precision}-{}{weights}", info.version, info.name, target.batching.name())
+    Ok(format!("evalsuite-{}-{}{precision}-{}{weights}", info.version, info.name, target.batching.name()))
 }
 
 fn bind(address: SocketAddr) -> Result<StdListener, JobError> {

@@ -212,7 +212,7 @@ mod tests {
             bos_id: None,
             eos_token: None,
             eos_ids: BTreeSet::new(),
-            sha256: String::new(),
+            sha256: crate::engine::model::FileHash::known(""),
             notes: Vec::new(),
         })
     }

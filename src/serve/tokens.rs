@@ -44,7 +44,7 @@ pub(super) fn tokenizer_info(served: &Served) -> Value {
         "bos_token": tokenizer.bos_token,
         "eos_token": tokenizer.eos_token,
         "eos_token_ids": tokenizer.eos_ids,
-        "tokenizer_sha256": tokenizer.sha256,
+        "tokenizer_sha256": tokenizer.sha256.wait().ok(),
         "model_max_length": served.context_tokens(),
     })
 }

@@ -104,8 +104,9 @@ fn shards_and_the_older_config_change_nothing() {
     let sharded_source = open(sharded.path()).unwrap();
     assert_eq!(logits(&open(whole.path()).unwrap(), Dtype::Awq), logits(&sharded_source, Dtype::Awq));
     // The older file decides how the weights are read, so the hash covers it.
+    let before = sharded_source.sha256.wait().unwrap();
     write_json(sharded.path(), "quant_config.json", &json!({"w_bit": 4, "q_group_size": 16, "zero_point": true}));
-    assert_ne!(open(sharded.path()).unwrap().sha256, sharded_source.sha256);
+    assert_ne!(open(sharded.path()).unwrap().sha256.wait().unwrap(), before);
 }
 
 /// Other programs write the scales wider or as bf16; short ones are the same numbers in every type.
@@ -282,7 +283,7 @@ fn an_awq_form_is_found_beside_the_model_or_where_it_is_named() {
     assert!(std::sync::Arc::ptr_eq(&named.tokenizer, &source.tokenizer), "every precision has one tokenizer");
     assert_eq!(spec(&model).awq_path(), beside);
     std::fs::rename(packed.keep(), &beside).unwrap();
-    assert_eq!(find(None).unwrap().unwrap().sha256, named.sha256);
+    assert_eq!(find(None).unwrap().unwrap().sha256.wait().unwrap(), named.sha256.wait().unwrap());
     let form = open(&beside).unwrap();
     assert!(form.open_awq_form(&spec(&beside), None, &no_hub()).unwrap().is_none(), "it is AWQ itself");
 

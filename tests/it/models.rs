@@ -48,14 +48,15 @@ fn a_folder_is_read_as_it_lies() {
     assert_eq!(tokenizer.eos_token.as_deref(), Some("<|im_end|>"));
     assert_eq!(tokenizer.eos_ids, BTreeSet::from([0, 2, 4]), "config 4, generation config 4 and 0, tokenizer config 2");
     assert!(tokenizer.chat_template.as_deref().unwrap().contains("im_start"));
-    assert_eq!(tokenizer.sha256, sha256(tiny_model::tokenizer().to_string().as_bytes()));
+    assert_eq!(tokenizer.sha256.wait().unwrap(), sha256(tiny_model::tokenizer().to_string().as_bytes()));
 }
 
 #[test]
 fn the_hash_covers_every_file_that_decides_an_answer() {
     let folder = tiny_model::folder();
-    let original = open(folder.path()).unwrap().sha256;
-    assert_eq!(original, open(folder.path()).unwrap().sha256);
+    let hash = || open(folder.path()).unwrap().sha256.wait().unwrap().to_owned();
+    let original = hash();
+    assert_eq!(original, hash());
     let names =
         ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
     let lines = names.map(|name| format!("{}  {name}\n", sha256(&std::fs::read(folder.path().join(name)).unwrap())));
@@ -63,9 +64,9 @@ fn the_hash_covers_every_file_that_decides_an_answer() {
     sorted.sort();
     assert_eq!(original, sha256(sorted.concat().as_bytes()));
     std::fs::write(folder.path().join("README.md"), "nothing that decides").unwrap();
-    assert_eq!(original, open(folder.path()).unwrap().sha256);
+    assert_eq!(original, hash());
     std::fs::write(folder.path().join("chat_template.jinja"), "{{ messages }}").unwrap();
-    assert_ne!(original, open(folder.path()).unwrap().sha256);
+    assert_ne!(original, hash());
 }
 
 #[test]
@@ -315,7 +316,7 @@ fn the_hub_gives_the_files_that_are_needed_and_no_others() {
     let source = ModelSource::open(&spec, &server.client(cache.path())).unwrap();
     assert_eq!(source.name, "owner/tiny");
     assert_eq!(source.source, format!("{}/owner/tiny/tree/{commit}", server.endpoint));
-    assert_eq!(source.sha256, local.sha256, "the same files, the same hash");
+    assert_eq!(source.sha256.wait().unwrap(), local.sha256.wait().unwrap(), "the same files, the same hash");
     for (name, _) in tensors() {
         assert_eq!(source.tensors.read(&name).unwrap(), local.tensors.read(&name).unwrap());
     }
@@ -324,7 +325,7 @@ fn the_hub_gives_the_files_that_are_needed_and_no_others() {
     }
     let settings = evalsuite::hub::HubSettings { offline: true, ..server.settings(cache.path()) };
     let cached = ModelSource::open(&spec, &evalsuite::hub::Hub::new(settings)).unwrap();
-    assert_eq!((cached.sha256, cached.source), (source.sha256, source.source));
+    assert_eq!((cached.sha256.wait().unwrap(), &cached.source), (source.sha256.wait().unwrap(), &source.source));
 }
 
 #[test]
@@ -419,7 +420,11 @@ fn the_bundled_model_is_its_folder_compiled_in() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/bundled");
     let folder = open(&path).unwrap();
     assert_eq!((bundled.name.as_str(), bundled.source.as_str()), ("bundled", "bundled"));
-    assert_eq!(bundled.sha256, folder.sha256, "rebuild: the folder has changed since it was compiled in");
+    assert_eq!(
+        bundled.sha256.wait().unwrap(),
+        folder.sha256.wait().unwrap(),
+        "rebuild: the folder has changed since it was compiled in"
+    );
     assert_eq!(bundled.tokenizer.eos_ids, folder.tokenizer.eos_ids);
     for name in folder.tensors.names() {
         assert_eq!(bundled.tensors.read(&name).unwrap(), folder.tensors.read(&name).unwrap());

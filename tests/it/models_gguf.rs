@@ -308,11 +308,15 @@ fn a_split_file_is_read_whole_from_any_of_its_parts() {
         for name in whole.tensors.names() {
             assert_eq!(f32s(source, &name), f32s(&whole, &name), "{name}");
         }
-        assert_eq!((&source.config, &source.sha256), (&whole.config, &sources[0].sha256));
+        assert_eq!((&source.config, source.sha256.wait().unwrap()), (&whole.config, sources[0].sha256.wait().unwrap()));
     }
     let bytes = std::fs::read(&paths[1]).unwrap();
     std::fs::write(&paths[1], [&bytes[..bytes.len() - 1], &[bytes[bytes.len() - 1] ^ 1]].concat()).unwrap();
-    assert_ne!(open(&paths[0]).unwrap().sha256, sources[0].sha256, "every part decides");
+    assert_ne!(
+        open(&paths[0]).unwrap().sha256.wait().unwrap(),
+        sources[0].sha256.wait().unwrap(),
+        "every part decides"
+    );
 }
 
 #[test]
@@ -528,7 +532,10 @@ fn smollm2_is_what_it_is_published_as() {
     assert_eq!((source.stored_as.as_str(), source.weight_bytes), ("Q4_1", 96_576_768));
     assert!(source.tokenizer.chat_template.as_deref().unwrap().contains("add_generation_prompt"));
     assert_eq!(source.tokenizer.eos_ids, BTreeSet::from([0, 2]));
-    assert_eq!(source.tokenizer.sha256, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53");
+    assert_eq!(
+        source.tokenizer.sha256.wait().unwrap(),
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+    );
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::ModelSource;
@@ -330,6 +330,98 @@ fn a_precision_that_overflows_fails_alone() {
     let inputs = PerplexityInputs::new(&alone, source, plain(&words(60))).unwrap();
     let error = run_with(&alone, &inputs, &mut |_, _| {}, &mut |engine| Box::new(Overflowing(engine))).unwrap_err();
     assert!(error.is_engine_failure(), "{error}");
+}
+
+/// A test double, and said so: an engine that is given many windows at a time, as one on a GPU is, and notes what it reads and when another
+/// is opened.
+struct Noted {
+    engine: Box<dyn Engine>,
+    reading_tokens: usize,
+    notes: Arc<Mutex<Vec<String>>>,
+}
+
+impl Engine for Noted {
+    fn info(&self) -> &EngineInfo {
+        self.engine.info()
+    }
+
+    fn submit(&mut self, _: Request) -> Result<(), EngineError> {
+        unreachable!("nothing is generated here")
+    }
+
+    fn step(&mut self, _: &mut Vec<EngineEvent>) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn cancel(&mut self, _: usize) -> bool {
+        false
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity::default()
+    }
+
+    fn reading_tokens(&self) -> usize {
+        self.reading_tokens
+    }
+
+    fn read(&mut self, texts: &[Text]) -> Result<(), EngineError> {
+        let tokens: Vec<usize> = texts.iter().map(|text| text.tokens.len()).collect();
+        self.notes.lock().unwrap().push(format!("{} {tokens:?}", self.info().dtype.unwrap()));
+        if self.reading_tokens == 13 && texts.len() > 1 {
+            return Err(EngineError::failed("the GPU could not read", "look at it"));
+        }
+        self.engine.read(texts)
+    }
+
+    fn read_logits(&mut self, rows: Range<usize>) -> Result<Logits<'_>, EngineError> {
+        self.engine.read_logits(rows)
+    }
+}
+
+/// The others were loaded while nothing was read, one after the other.
+#[test]
+fn the_reference_reads_the_first_windows_while_the_others_are_loaded() {
+    let (source, job) = (llama(), job(&[Dtype::F32, Dtype::F16]));
+    let inputs = PerplexityInputs::new(&job, source, plain(&words(131))).unwrap();
+    let in_turn = run(&job, &inputs).unwrap().record;
+    let windows: Vec<usize> = inputs.windows.iter().map(|window| window.fed.len()).collect();
+    assert!(windows.len() > 4);
+    let read = |tokens: [usize; 2]| {
+        let notes: Arc<Mutex<Vec<String>>> = Arc::default();
+        let wrap = &mut |engine: Box<dyn Engine>| -> Box<dyn Engine> {
+            let is_first = engine.info().dtype == Some(Dtype::F32);
+            // The reference is at its first windows already, or comes to them now.
+            while !is_first && tokens[0] > 0 && notes.lock().unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+            Box::new(Noted { engine, reading_tokens: tokens[usize::from(!is_first)], notes: Arc::clone(&notes) })
+        };
+        let finished = run_with(&job, &inputs, &mut |_, _| {}, wrap);
+        let noted = notes.lock().unwrap().clone();
+        (finished, noted)
+    };
+    let two = windows[0] + windows[1];
+    let of = |dtype: &str, from: usize, to: usize| format!("{dtype} {:?}", &windows[from..to]);
+    for (tokens, begin) in [
+        ([two, two], vec![of("f32", 0, 2), of("f16", 0, 2), of("f32", 2, 4)]),
+        // Another engine has less room, so that what was read ahead is too much.
+        ([two, 0], vec![of("f32", 0, 2), of("f32", 0, 1), of("f16", 0, 1), of("f32", 1, 2)]),
+        ([0, two], vec![of("f32", 0, 1), of("f16", 0, 1), of("f32", 1, 2)]),
+    ] {
+        let (finished, noted) = read(tokens);
+        let record = finished.unwrap().record;
+        assert_eq!(noted[..begin.len()], begin, "{tokens:?}");
+        assert_eq!(figures(&record), figures(&in_turn), "{tokens:?}");
+    }
+    // Its failure there is the run's, as it is later.
+    let short = PerplexityJob { window: Some(6), stride: Some(3), ..job.clone() };
+    let inputs_of_short = PerplexityInputs::new(&short, llama(), plain(&words(131))).unwrap();
+    let wrap = &mut |engine: Box<dyn Engine>| -> Box<dyn Engine> {
+        Box::new(Noted { engine, reading_tokens: 13, notes: Arc::default() })
+    };
+    let error = run_with(&short, &inputs_of_short, &mut |_, _| {}, wrap).unwrap_err();
+    assert!(error.is_engine_failure() && error.to_string().contains("the GPU could not read"), "{error}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use evalsuite::cli::Exit;
+use evalsuite::engine::model::FileHash;
 use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, OpenOptions, Request};
 use evalsuite::hub::Hub;
 use evalsuite::jobs::eval::{EvalJob, EvalPlan, EvalRecord, Rescored, render, rescore, show_prompt};
@@ -177,7 +178,7 @@ fn resuming_under_another_plan_names_every_difference() {
     assert!(!text.contains("\n  command") && !text.contains("\n  model."), "{text}");
     let mut another_model = crate::scripted::inputs();
     let mut source = model(None);
-    std::sync::Arc::get_mut(&mut source).unwrap().sha256 = "66".repeat(32);
+    std::sync::Arc::get_mut(&mut source).unwrap().sha256 = FileHash::known("66".repeat(32));
     another_model.checkpoints = source.into();
     let text = message(evaluate(&EvalJob { resume: true, ..begun }, &another_model));
     assert!(text.contains("model.sha256: was 5c5c"), "{text}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use evalsuite::engine::model::{
-    Family, ModelConfig, ModelSource, ModelSpec, ModelTokenizer, TensorData, Tensors, WeightFormat,
+    Family, FileHash, ModelConfig, ModelSource, ModelSpec, ModelTokenizer, TensorData, Tensors, WeightFormat,
 };
 use evalsuite::engine::{
     Capacity, Completion, Dtype, Engine, EngineError, EngineInfo, EngineKind, Event, Finish, LoadTimes, OpenOptions,
@@ -140,7 +140,7 @@ pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
     Arc::new(ModelSource {
         name: "scripted".to_owned(),
         source: "a test double".to_owned(),
-        sha256: "5c".repeat(32),
+        sha256: FileHash::known("5c".repeat(32)),
         stored_as: "f32".to_owned(),
         weight_bytes: 0,
         format: WeightFormat::Dense,
@@ -163,7 +163,7 @@ pub(crate) fn model(chat_template: Option<&str>) -> Arc<ModelSource> {
             bos_id: Some(1),
             eos_token: None,
             eos_ids: BTreeSet::new(),
-            sha256: "70".repeat(32),
+            sha256: FileHash::known("70".repeat(32)),
             notes: Vec::new(),
         }),
         tensors: Box::new(NoTensors),

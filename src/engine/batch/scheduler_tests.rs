@@ -39,7 +39,7 @@ fn tokenizer() -> Arc<ModelTokenizer> {
         bos_id: None,
         eos_token: None,
         eos_ids: BTreeSet::from([END]),
-        sha256: String::new(),
+        sha256: crate::model::FileHash::known(""),
         notes: Vec::new(),
     })
 }

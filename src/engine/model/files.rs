@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::FileHash;
 use crate::EngineError;
 use crate::fault::{IoCause, IoFault};
 use crate::files::{self, Blob};
@@ -131,22 +132,35 @@ impl ModelFiles {
         blob.sha256().map_err(|source| read_failure(&blob.path(), source))
     }
 
-    /// SHA-256 of the sorted lines `{sha256}  {file name}` over these files, hashed in parallel; `known` is the name and
-    /// the SHA-256 of one that has been hashed before.
-    pub(super) fn sha256_of_all(&self, names: &[String], known: Option<(&str, &str)>) -> Result<String, EngineError> {
-        let digest = |name: &str| match known {
-            Some((hashed, sha256)) if hashed == name => Ok(sha256.to_owned()),
-            _ => self.sha256(name),
-        };
-        let mut names: Vec<&str> = names.iter().map(String::as_str).filter(|name| self.contains(name)).collect();
+    /// Begins to compute the SHA-256 of one file.
+    pub(super) fn hash(&self, name: &str) -> FileHash {
+        let (files, name) = (self.clone(), name.to_owned());
+        FileHash::begin(move || files.sha256(&name))
+    }
+
+    /// Begins to compute the SHA-256 of the sorted lines `{sha256}  {file name}` over these files; `begun` is the name and the hash of one
+    /// that is being hashed already.
+    pub(super) fn hash_all(&self, mut names: Vec<String>, begun: Option<(String, FileHash)>) -> FileHash {
+        let files = self.clone();
+        names.retain(|name| files.contains(name));
         names.sort_unstable();
         names.dedup();
-        let mut lines: Vec<String> = names
-            .par_iter()
-            .map(|name| Ok(format!("{}  {name}\n", digest(name)?)))
-            .collect::<Result<_, EngineError>>()?;
-        lines.sort_unstable();
-        Ok(files::sha256(lines.concat().as_bytes()))
+        FileHash::begin(move || {
+            let digest = |name: &String| match &begun {
+                Some((hashed, hash)) if hashed == name => hash.wait().map(str::to_owned),
+                _ => files.sha256(name),
+            };
+            let line = |name: &String| -> Result<String, EngineError> { Ok(format!("{}  {name}\n", digest(name)?)) };
+            let lines = || names.par_iter().map(line).collect::<Result<Vec<_>, EngineError>>();
+            // Threads of its own: in the pool that all share, an engine's work would wait for gigabytes.
+            let threads = rayon::current_num_threads().min(names.len());
+            let mut lines = match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+                Ok(pool) => pool.install(lines)?,
+                Err(_) => names.iter().map(line).collect::<Result<_, _>>()?,
+            };
+            lines.sort_unstable();
+            Ok(files::sha256(lines.concat().as_bytes()))
+        })
     }
 }
 

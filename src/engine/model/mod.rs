@@ -13,6 +13,7 @@ mod fields;
 mod files;
 mod fused;
 mod gguf;
+mod hash;
 mod hub_gguf;
 mod names;
 mod put_back;
@@ -34,6 +35,7 @@ pub use config::{Activation, Family, FamilyEntry, GgufFacts, ModelConfig, NormKi
 pub use facts::{CandleModel, Names, TokenizerFacts};
 pub use features::{Experts, Features, LayerKind, NormPlaces, QueryKeyNorm};
 pub use files::ModelFiles;
+pub use hash::FileHash;
 pub use names::{BlockNames, ExpertNames, TensorNames};
 pub use quant::{Layout, Quantization, WeightFormat};
 pub(crate) use rotary::Rotary;

@@ -13,7 +13,7 @@ use super::quant::{self, Detected, PackedTensors, Quantization, WeightFormat};
 use super::spec::{self, Place};
 use super::stacked;
 use super::weights::{self, GgufTensors, OpenedWeights, PickleTensors, SafetensorsFiles, WeightFiles};
-use super::{ModelConfig, ModelSpec, ModelTokenizer, Tensors, tokenizer_files};
+use super::{FileHash, ModelConfig, ModelSpec, ModelTokenizer, Tensors, tokenizer_files};
 use crate::EngineError;
 use crate::bundled;
 use crate::fault::Fault;
@@ -26,7 +26,7 @@ pub struct ModelSource {
     /// `bundled`, the absolute path, or the hub address with the commit.
     pub source: String,
     /// Over every file that decides an answer: SHA-256 of the sorted lines `{sha256}  {file name}`.
-    pub sha256: String,
+    pub sha256: FileHash,
     /// What the files' tensors were stored in, for the table: `f32`, `bf16`, `Q4_K_M`, `awq-int4 (group 64)`, …
     pub stored_as: String,
     /// Bytes of all tensors in the files.
@@ -49,7 +49,6 @@ impl std::fmt::Debug for ModelSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ModelSource")
             .field("source", &self.source)
-            .field("sha256", &self.sha256)
             .field("stored_as", &self.stored_as)
             .field("config", &self.config)
             .finish_non_exhaustive()
@@ -62,8 +61,8 @@ impl ModelSource {
         !matches!(self.stored_as.as_str(), "f64" | "f32" | "f16" | "bf16")
     }
 
-    /// Finds, checks and opens a model. Nothing large is read but for the hashes; afterwards every tensor that the
-    /// configuration calls for is known to be there, whole, and of the right shape.
+    /// Finds, checks and opens a model. Nothing large is read but for the hashes, and those on other threads; afterwards every tensor that
+    /// the configuration calls for is known to be there, whole, and of the right shape.
     pub fn open(spec: &ModelSpec, hub: &Hub) -> Result<Self, EngineError> {
         match spec.place()? {
             Place::Bundled => {
@@ -152,7 +151,7 @@ fn open_files(files: &ModelFiles, name: String, source: String) -> Result<ModelS
         deciding.extend(quant::OLDER_FILES.map(str::to_owned));
     }
     deciding.extend(tokenizer_files::deciding(files)?.into_iter().map(str::to_owned));
-    let sha256 = files.sha256_of_all(&deciding, None)?;
+    let sha256 = files.hash_all(deciding, None);
     let files = Some(files.clone());
     Ok(ModelSource {
         name,
@@ -184,11 +183,12 @@ fn open_gguf(path: &Path, name: String, source: String) -> Result<ModelSource, E
     let files = ModelFiles::of(place.clone(), paths.into_iter());
     let names: Vec<String> = files.names().map(str::to_owned).collect();
     let first = header.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut tokenizer = gguf::model_tokenizer(&header, config.family, &files.sha256(&first)?)?;
+    let of_first = files.hash(&first);
+    let mut tokenizer = gguf::model_tokenizer(&header, config.family, &of_first)?;
     tokenizer.check_against(config.vocabulary, &place)?;
     let OpenedWeights { tensors, shapes, stored_as, bytes } = GgufTensors::open(blobs, header, &config);
     weights::check(&config, &shapes, &place)?;
-    let sha256 = files.sha256_of_all(&names, Some((first.as_str(), tokenizer.sha256.as_str())))?;
+    let sha256 = files.hash_all(names, Some((first, of_first)));
     let tokenizer = Arc::new(tokenizer);
     let format = WeightFormat::Dense;
     Ok(ModelSource {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokenizers::models::ModelWrapper;
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
+use super::FileHash;
 use crate::EngineError;
 use crate::fault::caught;
 
@@ -29,7 +30,7 @@ pub struct ModelTokenizer {
     /// Every end of sequence that config, generation config and tokenizer config name together.
     pub eos_ids: BTreeSet<u32>,
     /// SHA-256 of the tokenizer's file (of the whole file, where it is part of a GGUF file).
-    pub sha256: String,
+    pub sha256: FileHash,
     /// What the user should know: what of the file is not heeded.
     pub notes: Vec<String>,
 }

@@ -9,7 +9,7 @@ use tokenizers::models::bpe::{BPE, Vocab};
 use super::files::ModelFiles;
 use super::special_tokens::{self, SpecialTokens};
 use super::tokenizer::{part, special_token_frame, turn_off_dropout};
-use super::{Family, ModelTokenizer, TokenizerFacts, family, tokenizer_bounds};
+use super::{Family, FileHash, ModelTokenizer, TokenizerFacts, family, tokenizer_bounds};
 use crate::EngineError;
 use crate::fault::caught;
 use crate::files;
@@ -102,7 +102,7 @@ pub(super) fn read(files: &ModelFiles, config: &Value, facts: &TokenizerFacts) -
         eos_token: eos.map(|(token, _)| token),
         named_tokens: special.named,
         eos_ids,
-        sha256: digest(files, &chosen)?,
+        sha256: FileHash::known(digest(files, &chosen)?),
         notes,
     })
 }

@@ -58,7 +58,7 @@ impl BenchInputs {
         let all = workload.requests.len();
         workload.requests.truncate(job.requests.unwrap_or(all));
         workload.shared_prefix_tokens = job.shared_prefix_tokens.unwrap_or(workload.shared_prefix_tokens);
-        let known_as = (!variants.plan.has_endpoint()).then(|| variants.known_as());
+        let known_as = (!variants.has_endpoint()).then(|| variants.known_as());
         let peers =
             job.peers.as_deref().map(|path| peers::open(path, model.name(), known_as.as_deref())).transpose()?;
         let shared = workload.shared_prefix_tokens;
@@ -104,8 +104,7 @@ impl BenchInputs {
         }
         notes.extend(self.plan.sweep.iter().flat_map(sweep_notes));
         if let Some(peers) = self.peers.as_ref().filter(|peers| peers.rows.is_empty()) {
-            notes
-                .push(format!("{} has no row for {} in these precisions", peers.source, self.variants.plan.model.name));
+            notes.push(format!("{} has no row for {} in these precisions", peers.source, self.variants.model_name()));
         }
         notes
     }

@@ -36,7 +36,7 @@ pub fn evaluate(job: &BenchJob, inputs: &BenchInputs, context: &mut JobContext) 
         (context.emit)(Event::Note(note.clone()));
     }
     let (mut dtypes, mut failed_requests) = (Vec::new(), 0);
-    let (mut target, mut plan) = (inputs.variants.plan.clone(), inputs.plan.clone());
+    let (mut target, mut plan) = (inputs.variants.plan()?, inputs.plan.clone());
     let mut notes = inputs.notes.clone();
     let (interrupted, failures) = each_variant(&inputs.variants, context, |variant, context| {
         let measured = measure(job, inputs, variant, context);

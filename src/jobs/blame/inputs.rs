@@ -85,8 +85,8 @@ impl BlameInputs {
         let linears = names.linears().into_iter().map(|name| name.rsplit('.').next().unwrap_or(name).to_owned());
         Ok(Self {
             linears: linears.collect(),
+            plan: read.target()?,
             notes: read.notes,
-            plan: read.variants.plan.clone(),
             run: chosen,
             reference,
             truth,

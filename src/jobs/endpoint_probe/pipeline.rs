@@ -68,7 +68,7 @@ pub fn execute(job: &EndpointProbeJob, hub: &Hub, context: &mut JobContext) -> R
         finished: utc_now(),
         machine: Machine::detect(),
         endpoint: probed(&asker, &endpoint),
-        reference: source.map(|source| Model::from(source).plan()),
+        reference: source.map(|source| Model::from(source).plan()).transpose()?,
         interrupted: asker.is_interrupted(),
         notes: asker.notes,
         checks,

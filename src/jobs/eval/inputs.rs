@@ -142,7 +142,7 @@ impl EvalInputs {
         }
         Ok(EvalPlan {
             invocation: Invocation::now(&job.command),
-            target: variants.plan.clone(),
+            target: variants.plan()?,
             task: self.task_plan(),
             completions: None,
             dataset: DatasetPlan {

@@ -43,7 +43,7 @@ pub fn execute(job: &LoadJob, hub: &Hub, context: &mut JobContext) -> Result<Loa
     let variants = checkpoints.variants(&job.target, &job.command)?;
     notes.extend(checkpoints.notes.iter().cloned());
     notes.extend(variants.notes());
-    let model = &variants.plan.model.name;
+    let model = variants.model_name();
     let peers = job.vs.as_deref().map(|path| load_peers(path, model)).transpose()?.unwrap_or_default();
     if let Some(path) =
         job.vs.as_deref().filter(|_| !peers.iter().any(|peer| job.levels.iter().any(|it| peer.at(it).is_some())))
@@ -54,7 +54,7 @@ pub fn execute(job: &LoadJob, hub: &Hub, context: &mut JobContext) -> Result<Loa
         (context.emit)(Event::Note(note.clone()));
     }
     let plan = plan(job, &prompts);
-    let mut told = Told { target: variants.plan.clone(), prompts: prompts.in_words(), notes };
+    let mut told = Told { target: variants.plan()?, prompts: prompts.in_words(), notes };
     let mut all = Vec::new();
     let (interrupted, failures) = each_variant(&variants, context, |variant, context| {
         let mut load = VariantLoad { dtype: variant.name.clone(), engine: None, failure: None, levels: Vec::new() };

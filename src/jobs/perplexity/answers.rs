@@ -1,6 +1,7 @@
 //! From a finished run to documents: the reference's own answers, each behind the prompt that it answers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -30,6 +31,10 @@ pub(super) struct Asked {
     pub(super) of: Vec<Question>,
     /// Every token was its variant's most probable one.
     pub(super) is_greedy: bool,
+    /// The run's folder.
+    pub(super) run: PathBuf,
+    /// What it ran.
+    pub(super) was: TargetPlan,
 }
 
 /// What one document answers.
@@ -43,18 +48,23 @@ pub(super) struct Question {
 }
 
 impl OwnAnswers {
-    /// Reads the answers of `target`'s reference, or of f32, to the run's first `limit` samples: a document each, of which the answer's
-    /// tokens are scored. Refused are a run of another model, one without these answers, and prompts that give other tokens now.
+    /// Reads a variant's answers to the run's first `limit` samples: a document each, of which the answer's tokens are scored. Refused are
+    /// a run without these answers, and prompts that give other tokens now; whether it is a run of this model, [`same_model`] tells.
     pub(super) fn read(
         run: &StoredRun,
-        target: &TargetPlan,
+        variant: VariantName,
         model: &ModelSource,
         limit: Option<usize>,
     ) -> Result<Self, JobError> {
         let plan = &run.record.plan;
-        let variant = target.reference.clone().unwrap_or_else(|| Precision::F32.into());
         let completions = completions(run, &variant)?;
-        let mut notes: Vec<String> = same_model(run, target, &variant)?.into_iter().collect();
+        let was = &plan.target;
+        let mut notes = Vec::new();
+        if was.model.sha256.is_none() {
+            let name = &was.model.name;
+            notes
+                .push(format!("the run does not tell the hash of its model {name}: whether this is it is not checked"));
+        }
         let mut reader = Reader {
             run,
             model,
@@ -87,19 +97,20 @@ impl OwnAnswers {
             Some(sha256) => sha256.clone(),
             None => sha256(&answers(&run.completions)?),
         };
+        let asked = Asked { of, is_greedy, run: run.path.clone(), was: was.clone() };
         let plan = TextPlan {
             name,
             source: run.path.display().to_string(),
             sha256: sha256_of_answers,
             text_sha256: sha256(documents.text.as_bytes()),
-            rows: Some(of.len()),
+            rows: Some(asked.of.len()),
             reading: documents.reading,
             answers_of: Some(variant),
             bos: documents.bos.take(),
             bytes: documents.text.len(),
             tokens: documents.tokens.len(),
         };
-        Ok(Self { documents, asked: Asked { of, is_greedy }, plan, notes })
+        Ok(Self { documents, asked, plan, notes })
     }
 }
 
@@ -116,10 +127,9 @@ fn completions<'a>(run: &'a StoredRun, variant: &VariantName) -> Result<&'a [Sto
     })
 }
 
-/// Refuses another model than the run's, and where the answers are those of another checkpoint, another one than that. What cannot be
-/// told is a note.
-fn same_model(run: &StoredRun, now: &TargetPlan, variant: &VariantName) -> Result<Option<String>, JobError> {
-    let was = &run.record.plan.target;
+/// Refuses another model, `now`, than that of the run at `run`, and where the answers are those of another checkpoint, another one than that.
+pub(super) fn same_model(run: &Path, was: &TargetPlan, now: &TargetPlan) -> Result<(), JobError> {
+    let variant = &now.reference.clone().unwrap_or_else(|| Precision::F32.into());
     let further = |target: &TargetPlan| target.variants.get(variant).and_then(|plan| plan.sha256.clone());
     let awq =
         |target: &TargetPlan| target.awq.as_ref().filter(|_| *variant == Precision::Awq).map(|awq| awq.sha256.clone());
@@ -135,16 +145,13 @@ fn same_model(run: &StoredRun, now: &TargetPlan, variant: &VariantName) -> Resul
             return Err(JobError::invalid(
                 format!(
                     "the {what} is another than that of the run {}: {source} has the hash {sha256}, the run's was {was_sha256}",
-                    run.path.display()
+                    run.display()
                 ),
                 format!("leave `--model` out, or give the run's own, {}", was.model.source),
             ));
         }
     }
-    let unknown = was.model.sha256.is_none();
-    Ok(unknown.then(|| {
-        format!("the run does not tell the hash of its model {}: whether this is it is not checked", was.model.name)
-    }))
+    Ok(())
 }
 
 /// The answers to the first `limit` samples, those of a cluster one after the other, with the cluster's number.

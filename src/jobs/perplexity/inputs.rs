@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::answers::{Asked, OwnAnswers};
+use super::answers::{Asked, OwnAnswers, same_model};
 use super::documents::Documents;
 use super::windows::windows;
 use super::{AnswerToken, TextPlan, WindowPlan};
@@ -12,6 +12,7 @@ use crate::files::sha256;
 use crate::hub::Hub;
 use crate::jobs::eval::StoredRun;
 use crate::jobs::{Checkpoints, JobError, Target, Variants};
+use crate::record::TargetPlan;
 use crate::task::{Content, Corpus};
 
 /// Tokens in a window unless the user says otherwise and the context is long enough.
@@ -104,7 +105,14 @@ impl PerplexityInputs {
         limit: Option<usize>,
     ) -> Result<Self, JobError> {
         let (model, variants, mut notes) = opened(target, command, checkpoints.into())?;
-        let own = OwnAnswers::read(run, &variants.plan, &model, limit)?;
+        let own = match OwnAnswers::read(run, variants.wanted_reference(), &model, limit) {
+            Ok(own) => own,
+            Err(error) => {
+                // Another model's tokenizer makes other tokens of the prompts: that the model is another one says more.
+                same_model(&run.path, &run.record.plan.target, &variants.plan()?)?;
+                return Err(error);
+            }
+        };
         notes.extend(run.notes.iter().cloned().chain(own.notes));
         let Documents { tokens, ends, spans, .. } = own.documents;
         let window = spans.iter().map(|span| span.end - span.begin).max().unwrap_or(0);
@@ -117,6 +125,16 @@ impl PerplexityInputs {
         }
         let (text, asked) = (own.plan, Some(own.asked));
         Ok(Self { model, variants, tokens, windows, notes, window, stride: window, text, asked, ends })
+    }
+
+    /// Provenance of the model and its variants, whose hashes are waited for. Where a run's answers are read, another model than the run's is
+    /// refused.
+    pub fn target(&self) -> Result<TargetPlan, JobError> {
+        let target = self.variants.plan()?;
+        if let Some(Asked { run, was, .. }) = &self.asked {
+            same_model(run, was, &target)?;
+        }
+        Ok(target)
     }
 
     /// Lengths of the blocks that the first `done` windows make, in scored tokens. The tokens of a document are no

@@ -1,14 +1,16 @@
 //! Lockstep: some windows go through every variant's engine before the next ones begin, and are scored some rows at a time, so that of the
 //! distributions only few rows' are ever held. They are scored on a GPU where all logits are there.
 
+use std::panic::resume_unwind;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::{PerplexityInputs, PerplexityJob, Window};
 use crate::engine::{Engine, EngineError, Logits, Precision, READ_ROWS, Text, TokenScore};
-use crate::jobs::{Event, JobContext, JobError, Target, WindowProgress};
+use crate::jobs::{Event, JobContext, JobError, Target, Variant, WindowProgress};
 use crate::record::VariantName;
 use crate::score::Distribution;
 
@@ -28,44 +30,43 @@ pub(super) struct Runner {
     pub(super) failure: Option<JobError>,
 }
 
+/// A runner a variant, and the windows that the first of them has read already.
+pub(super) struct Runners {
+    pub(super) all: Vec<Runner>,
+    ahead: usize,
+}
+
 /// Opens an engine a variant. Without the reference, if the run has one, there is nothing to hold the others against, so that
-/// its failure is the run's; each other variant's failure is its own.
+/// its failure is the run's; each other variant's failure is its own. Where the reference reads many windows at a time, on a GPU, it reads
+/// the first ones while the others are loaded.
 pub(super) fn open_runners(
     job: &PerplexityJob,
     inputs: &PerplexityInputs,
     context: &mut JobContext,
-) -> Result<Vec<Runner>, JobError> {
+) -> Result<Runners, JobError> {
     // What an engine may read at a time on a GPU decides how much of its memory it takes: several of them stand side by side.
     let batch = READ_TOKENS.div_ceil(inputs.model.config.context_tokens.max(1));
     let target = Target { batch: Some(batch), ..job.target.clone() };
-    let mut runners = Vec::new();
-    for variant in inputs.variants.iter() {
-        let name = &variant.name;
-        (context.emit)(Event::Loading { variant: name.clone(), repetition: 1, repetitions: 1 });
-        let mut runner = Runner {
-            variant: name.clone(),
-            is_reference: inputs.variants.reference.as_ref() == Some(name),
-            engine: None,
-            scores: Vec::new(),
-            seconds: 0.0,
-            failure: None,
-        };
-        match (context.open_engine)(variant, &target) {
-            Ok(engine) => {
-                let info = engine.info().clone();
-                (context.emit)(Event::Loaded { variant: name.clone(), engine: info, first_token: None });
-                runner.engine = Some(engine);
-            }
-            Err(error) => runner.fail(error.into(), context)?,
-        }
-        runners.push(runner);
-    }
-    Ok(runners)
+    let mut variants = inputs.variants.iter();
+    let first = variants.next().map(|variant| Runner::open(variant, &target, inputs, context)).transpose()?;
+    let Some(mut first) = first else { return Ok(Runners { all: Vec::new(), ahead: 0 }) };
+    let many = first.engine.as_ref().map_or(0, |engine| engine.reading_tokens());
+    let ahead = if first.is_reference && many > 0 { together(&inputs.windows, many) } else { 0 };
+    let (reader, tokens, windows) = (&mut first, &inputs.tokens[..], &inputs.windows[..ahead]);
+    let (others, read) = thread::scope(|scope| {
+        let reading = (ahead > 0).then(move || scope.spawn(move || reader.read(tokens, windows)));
+        let open = |variant| Runner::open(variant, &target, inputs, context);
+        let others = variants.map(open).collect::<Result<Vec<_>, JobError>>();
+        let read = reading.map(|reading| reading.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        (others, read.unwrap_or(Ok(())))
+    });
+    first.or_fail(read, context)?;
+    Ok(Runners { all: std::iter::once(first).chain(others?).collect(), ahead })
 }
 
 /// Reads the windows. Returns how many went through every variant: all of them unless interrupted.
 pub(super) fn measure(
-    runners: &mut [Runner],
+    Runners { all: runners, ahead }: &mut Runners,
     inputs: &PerplexityInputs,
     context: &mut JobContext,
 ) -> Result<usize, JobError> {
@@ -91,7 +92,12 @@ pub(super) fn measure(
             if context.interrupted.load(Ordering::Relaxed) {
                 return Ok(progress.windows_done);
             }
-            runner.read(inputs, windows, context)?;
+            // Fewer windows at a time than it read ahead, for another engine has less room, are read again.
+            let is_read = number == 0 && progress.windows_done == 0 && windows.len() == *ahead;
+            if !is_read {
+                let read = runner.read(&inputs.tokens, windows);
+                runner.or_fail(read, context)?;
+            }
         }
         let Some(fresh) = score(runners, inputs, windows, context)? else { return Ok(progress.windows_done) };
         for (runner, fresh) in runners.iter_mut().zip(fresh) {
@@ -164,21 +170,47 @@ fn score(
 }
 
 impl Runner {
-    /// Has the engine read windows; a variant that has failed reads nothing.
-    fn read(
-        &mut self,
+    fn open(
+        variant: &Variant,
+        target: &Target,
         inputs: &PerplexityInputs,
-        windows: &[Window],
         context: &mut JobContext,
-    ) -> Result<(), JobError> {
+    ) -> Result<Self, JobError> {
+        let name = &variant.name;
+        (context.emit)(Event::Loading { variant: name.clone(), repetition: 1, repetitions: 1 });
+        let mut runner = Self {
+            variant: name.clone(),
+            is_reference: inputs.variants.reference.as_ref() == Some(name),
+            engine: None,
+            scores: Vec::new(),
+            seconds: 0.0,
+            failure: None,
+        };
+        match (context.open_engine)(variant, target) {
+            Ok(engine) => {
+                let info = engine.info().clone();
+                (context.emit)(Event::Loaded { variant: name.clone(), engine: info, first_token: None });
+                runner.engine = Some(engine);
+            }
+            Err(error) => runner.fail(error.into(), context)?,
+        }
+        Ok(runner)
+    }
+
+    /// Has the engine read windows; a variant that has failed reads nothing.
+    fn read(&mut self, tokens: &[u32], windows: &[Window]) -> Result<(), EngineError> {
         let Some(engine) = &mut self.engine else { return Ok(()) };
         let begun = Instant::now();
-        let text =
-            |window: &Window| Text { tokens: &inputs.tokens[window.fed.clone()], from: window.from - window.fed.start };
+        let text = |window: &Window| Text { tokens: &tokens[window.fed.clone()], from: window.from - window.fed.start };
         let texts: Vec<Text> = windows.iter().map(text).collect();
         let result = engine.read(&texts);
         self.seconds += begun.elapsed().as_secs_f64();
-        result.or_else(|error| self.fail(error.into(), context))
+        result
+    }
+
+    /// Ends this variant where its engine could not read.
+    fn or_fail(&mut self, read: Result<(), EngineError>, context: &mut JobContext) -> Result<(), JobError> {
+        read.or_else(|error| self.fail(error.into(), context))
     }
 
     /// Logits of rows of what was read.

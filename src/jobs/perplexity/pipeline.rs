@@ -23,7 +23,8 @@ pub struct PerplexityFinished {
 /// Runs a job.
 pub fn execute(job: &PerplexityJob, hub: &Hub, context: &mut JobContext) -> Result<PerplexityFinished, JobError> {
     check_destination(job.out.as_deref(), "perplexity.json")?;
-    job.target.check_devices()?;
+    // Held until all engines are open, and these hold them until all has been read.
+    let _devices = job.target.check_devices()?;
     evaluate(job, &PerplexityInputs::load(job, hub)?, context)
 }
 
@@ -38,7 +39,10 @@ pub fn evaluate(
         (context.emit)(Event::Note(note.clone()));
     }
     let mut runners = open_runners(job, inputs, context)?;
+    // Another model's answers are not read; a text waits for no hash.
+    let target = inputs.asked.is_some().then(|| inputs.target()).transpose()?;
     let done = measure(&mut runners, inputs, context)?;
+    let mut runners = runners.all;
     for runner in runners.iter().filter(|runner| runner.failure.is_none()) {
         (context.emit)(Event::Ended(runner.variant.clone()));
     }
@@ -59,7 +63,7 @@ pub fn evaluate(
         finished: utc_now(),
         machine: Machine::detect(),
         threads: rayon::current_num_threads(),
-        target: inputs.variants.plan.clone(),
+        target: target.map_or_else(|| inputs.target(), Ok)?,
         text: inputs.text_plan(),
         engine: job.target.engine.name().to_owned(),
         complete: done == windows.count && runners.iter().all(|runner| runner.failure.is_none()),

@@ -75,10 +75,10 @@ impl QualityInputs {
     }
 
     /// What decides the run's answers.
-    pub fn plan(&self, job: &QualityJob) -> QualityPlan {
-        QualityPlan {
+    pub fn plan(&self, job: &QualityJob) -> Result<QualityPlan, JobError> {
+        Ok(QualityPlan {
             invocation: Invocation::now(&job.command),
-            target: self.variants.plan.clone(),
+            target: self.variants.plan()?,
             prompts: set_plan(&self.set, &self.chosen, &job.only),
             chat: self.chat.is_some(),
             generation: GenerationPlan {
@@ -95,7 +95,7 @@ impl QualityInputs {
             batch: job.target.batch,
             batching: job.target.batching,
             dtypes: self.variants.names(),
-        }
+        })
     }
 }
 

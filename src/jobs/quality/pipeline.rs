@@ -36,7 +36,7 @@ pub fn evaluate(
     for note in &inputs.notes {
         (context.emit)(Event::Note(note.clone()));
     }
-    let plan = inputs.plan(job);
+    let plan = inputs.plan(job)?;
     let name = format!("{}-{}", plan.target.model.name.rsplit('/').next().unwrap_or_default(), plan.prompts.name);
     let (folder, plan) = open_folder(&job.destination, job.resume, plan, &name)?;
     folder_events(&folder, &plan.dtypes, plan.prompts.chosen)?.into_iter().for_each(&mut *context.emit);

@@ -10,7 +10,7 @@ use super::{Header, sentencepiece};
 use crate::EngineError;
 use crate::fault::Fault;
 use crate::model::tokenizer::{part, special_token_frame};
-use crate::model::{Family, ModelTokenizer};
+use crate::model::{Family, FileHash, ModelTokenizer};
 
 /// Words as GPT-4's pre-tokenizer cuts them; digits are cut by the part in the middle.
 const WORDS_BEFORE_DIGITS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|";
@@ -92,7 +92,7 @@ mod token_type {
 pub(in crate::model) fn model_tokenizer(
     header: &Header,
     family: Family,
-    sha256: &str,
+    sha256: &FileHash,
 ) -> Result<ModelTokenizer, EngineError> {
     let tokens = header.texts("tokenizer.ggml.tokens")?.ok_or_else(|| header.missing("tokenizer.ggml.tokens"))?;
     let kinds = parallel(header, "tokenizer.ggml.token_type", tokens.len())?.unwrap_or_default();
@@ -167,7 +167,7 @@ pub(in crate::model) fn model_tokenizer(
             .collect::<BTreeSet<_>>(),
         eos_token: eos.map(|(token, _)| token),
         named_tokens,
-        sha256: sha256.to_owned(),
+        sha256: sha256.clone(),
         notes: Vec::new(),
     })
 }
