@@ -13,13 +13,7 @@ impl Variants {
     /// Adds the columns that should not matter: another arithmetic of 16 bits, where the engine has it; another batch and order, where
     /// tokens may depend on them; another seed, where tokens are drawn.
     pub(crate) fn add_placebos(&mut self, target: &Target, temperature: f64, seed: u64) -> Result<(), JobError> {
-        let reference = self.reference.clone().and_then(|name| self.get(&name).cloned());
-        let reference = reference.ok_or_else(|| {
-            JobError::invalid(
-                "--placebo: the run has no reference to hold a placebo against",
-                "add f32 to `--dtype`, or name another column by `--reference`",
-            )
-        })?;
+        let reference = self.placebos_reference()?;
         let is_remote = matches!(reference.model, Model::Endpoint(_));
         let arithmetic = if reference.precision == Some(Precision::Bf16) { Precision::F16 } else { Precision::Bf16 };
         let can_cast = match &reference.model {
@@ -51,6 +45,22 @@ impl Variants {
             ));
         }
         Ok(())
+    }
+
+    /// The run's reference; where it has none, its first variant, which is the most exact of the model's own, becomes it.
+    fn placebos_reference(&mut self) -> Result<Variant, JobError> {
+        let is_own = |variant: &&Variant| self.reference.as_ref().is_none_or(|own| variant.name == *own);
+        let reference = self.all.iter().find(is_own).cloned().ok_or_else(|| {
+            JobError::invalid(
+                "--placebo: the run has no reference to hold a placebo against",
+                "add f32 to `--dtype`, or name another column by `--reference`",
+            )
+        })?;
+        if self.reference.is_none() {
+            self.unhashed.reference = Some(reference.name.clone());
+            self.reference = Some(reference.name.clone());
+        }
+        Ok(reference)
     }
 
     fn add_placebo(&mut self, reference: &Variant, change: Change, arithmetic: Precision) -> Result<(), JobError> {
@@ -88,13 +98,16 @@ impl Variants {
     /// What the user should know of them.
     pub(super) fn placebo_notes(&self) -> impl Iterator<Item = String> {
         let reference = self.reference.as_ref().map(ToString::to_string).unwrap_or_default();
-        self.placebos.iter().map(move |PlaceboPlan { name, change }| match change {
+        let named = self.reference.as_ref().filter(|name| !self.placebos.is_empty() && **name != Precision::F32);
+        let named = named.map(|name| format!("changes are told against {name}, the run's reference"));
+        let placebos = self.placebos.iter().map(move |PlaceboPlan { name, change }| match change {
             Change::Arithmetic => format!("{name} is a placebo: another arithmetic of 16 bits"),
             Change::Batch(batch) => {
                 format!("{name} is a placebo: {reference} with at most {batch} requests at a time, in another order")
             }
             Change::Seed(seed) => format!("{name} is a placebo: {reference} with seed {seed}"),
-        })
+        });
+        named.into_iter().chain(placebos)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use evalsuite::jobs::eval::StoredRun;
+use evalsuite::jobs::eval::{PlaceboRecord, StoredRun};
 use evalsuite::record::StoredCompletion;
 use serde_json::Value;
 
@@ -144,13 +144,43 @@ fn an_endpoint_s_placebo_has_half_of_its_places() {
     assert_eq!(names(&stored), ["endpoint", "endpoint-batch16"]);
 }
 
+/// A run without f32 was refused, though on a GPU f16 and AWQ beside it are what people run.
+#[test]
+fn without_f32_the_most_exact_precision_is_the_reference() {
+    let world = tempfile::tempdir().unwrap();
+    let folder = world.path();
+    let (table, said) = says(folder, 0, "gsm8k --engine cpu --dtype awq,f16 --placebo --limit 12 --out run");
+    assert!(said.contains("changes are told against f16, the run's reference"), "{said}");
+    assert!(
+        said.contains("bf16 is a placebo: another arithmetic of 16 bits") && table.contains("Δ f16"),
+        "{said}{table}"
+    );
+    let stored = StoredRun::read(&folder.join("run")).unwrap();
+    assert_eq!(names(&stored), ["f16", "awq", "bf16"]);
+    assert_eq!(stored.record.plan.reference().unwrap().as_str(), "f16");
+    let pairs = |run: &StoredRun| -> Vec<(String, String, usize)> {
+        let of = |one: &PlaceboRecord| (one.variant.to_string(), one.placebo.to_string(), one.n);
+        run.record.placebos.iter().filter(|one| one.rule == run.record.headline()).map(of).collect()
+    };
+    assert_eq!(pairs(&stored), [("awq".to_owned(), "bf16".to_owned(), 12)]);
+    // Named, it is the same run.
+    says(folder, 0, "gsm8k --engine cpu --dtype awq,f16 --reference f16 --placebo --limit 12 --out named");
+    let named = StoredRun::read(&folder.join("named")).unwrap();
+    assert_eq!(named.record.plan.target, stored.record.plan.target);
+    assert_eq!(
+        (named.record.placebos, named.record.answers_sha256),
+        (stored.record.placebos, stored.record.answers_sha256)
+    );
+    says(folder, 0, "resume run");
+}
+
 #[test]
 fn placebos_that_cannot_be_are_refused() {
     let world = tempfile::tempdir().unwrap();
     let folder = world.path();
-    assert!(
-        refused(folder, "gsm8k --engine cpu --dtype f16 --placebo").contains("no reference to hold a placebo against")
-    );
+    // Packed weights have no other arithmetic, greedy answers no seed, and the CPU no batch that matters.
+    let packed = refused(folder, "gsm8k --engine cpu --dtype awq --placebo");
+    assert!(packed.contains("nothing of awq can be changed that should not matter"), "{packed}");
     let both =
         evalsuite().current_dir(folder).args(["gsm8k", "--placebo", "--until", "no worse than 2"]).output().unwrap();
     assert_eq!(both.status.code(), Some(2));
