@@ -50,6 +50,12 @@ fn every_source_and_every_file_in_it_is_packed() {
     assert!(found > 80, "{found}");
     let all = crate::imports::Sources::read();
     assert!(suite.len() + engine.len() > all.modules.len(), "sources are left out");
+    for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        assert!(
+            suite.contains(Path::new(licence)) && engine.contains(&Path::new("src/engine").join(licence)),
+            "{licence}"
+        );
+    }
     for not in
         ["tests/it/main.rs", "benches/README.md", "golden/README.md", "fuzz/Cargo.toml", "models/bundled/train.py"]
     {
