@@ -1,9 +1,13 @@
 //! Checkpoints that hold several projections as one tensor, or a projection transposed, under the names of the single ones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::ops::Range;
 
+use half::{bf16, f16};
+
 use super::facts::FusedTensor;
+use super::files::read_failure;
 use super::weights::OpenedWeights;
 use super::{ModelConfig, RawTensor, TensorData, TensorNames, TensorPlace, TensorValues, Tensors, WeightFormat};
 use crate::EngineError;
@@ -130,6 +134,41 @@ impl FusedTensor {
 }
 
 impl Part {
+    /// Its elements out of a stored tensor that lies in a file as it is, of whose bytes no others are read.
+    fn read(&self, place: &TensorPlace<'_>) -> io::Result<TensorValues> {
+        match place.element {
+            "f32" => self.gather(place, f32::from_le_bytes).map(TensorValues::F32),
+            "f16" => self.gather(place, f16::from_le_bytes).map(TensorValues::F16),
+            _ => self.gather(place, bf16::from_le_bytes).map(TensorValues::Bf16),
+        }
+    }
+
+    fn gather<T: Copy, const N: usize>(&self, place: &TensorPlace<'_>, from: fn([u8; N]) -> T) -> io::Result<Vec<T>> {
+        let inputs = self.shape.get(1).copied().unwrap_or(1);
+        let mut values = Vec::with_capacity(self.shape.iter().product());
+        // Element numbers that follow one another in the file.
+        let mut read = |run: Range<usize>| -> io::Result<()> {
+            let bytes = place.blob.read_at(place.offset + (run.start * N) as u64, run.len() * N)?;
+            values.extend(bytes.as_chunks::<N>().0.iter().map(|element| from(*element)));
+            Ok(())
+        };
+        if !self.transposed {
+            for outputs in &self.outputs {
+                read(outputs.start * inputs..outputs.end * inputs)?;
+            }
+            return Ok(values);
+        }
+        let stored_outputs = place.bytes as usize / N / inputs.max(1);
+        for row in 0..inputs {
+            for outputs in &self.outputs {
+                read(row * stored_outputs + outputs.start..row * stored_outputs + outputs.end)?;
+            }
+        }
+        let outputs = self.shape[0];
+        let column = |output: usize| values.iter().copied().skip(output).step_by(outputs.max(1));
+        Ok((0..outputs).flat_map(column).collect())
+    }
+
     /// Its elements out of those of the stored tensor, which has so many outputs.
     fn take<T: Copy>(&self, values: &[T], stored_outputs: usize) -> Vec<T> {
         let inputs = self.shape.get(1).copied().unwrap_or(1);
@@ -157,6 +196,10 @@ impl Tensors for SingleTensors {
 
     fn read(&self, name: &str) -> Result<TensorData, EngineError> {
         let Some(part) = self.parts.get(name) else { return self.stored.read(name) };
+        if let Some(place) = self.stored.place(&part.stored) {
+            let values = part.read(&place).map_err(|source| read_failure(&place.blob.path(), source))?;
+            return Ok(TensorData { shape: part.shape.clone(), values });
+        }
         let TensorData { shape, values } = self.stored.read(&part.stored)?;
         let outputs = shape.get(usize::from(part.transposed)).copied().unwrap_or(1);
         let values = match values {
@@ -197,6 +240,7 @@ impl Tensors for SingleTensors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::Blob;
     use crate::model::Family;
 
     fn part(outputs: &[Range<usize>], inputs: usize, transposed: bool) -> Part {
@@ -226,5 +270,42 @@ mod tests {
         assert_eq!(part(&[0..1, 3..4], 2, false).take(&values, 6), [0, 1, 30, 31]);
         let transposed: Vec<u32> = (0..2).flat_map(|input| (0..6).map(move |output| 10 * output + input)).collect();
         assert_eq!(part(std::slice::from_ref(&(2..4)), 2, true).take(&transposed, 6), [20, 21, 30, 31]);
+    }
+
+    #[test]
+    fn a_part_is_read_from_its_own_bytes_alone() {
+        let element = |output: usize, input: usize| (10 * output + input) as f32;
+        let rows: Vec<f32> = (0..6).flat_map(|output| (0..2).map(move |input| element(output, input))).collect();
+        let columns: Vec<f32> = (0..2).flat_map(|input| (0..6).map(move |output| element(output, input))).collect();
+        let wanted = [0.0, 1.0, 30.0, 31.0, 40.0, 41.0];
+        let (file, outputs) = (tempfile::NamedTempFile::new().unwrap(), [0..1, 3..5]);
+        for (stored, transposed, own) in
+            [(&rows, false, [0..2, 6..10].as_slice()), (&columns, true, &[0..1, 3..5, 6..7, 9..11])]
+        {
+            // Whatever is not the part's own is no number.
+            let of_part = |at: usize| own.iter().any(|run| run.contains(&at));
+            let kept = stored.iter().enumerate().map(|(at, value)| if of_part(at) { *value } else { f32::NAN });
+            let kept: Vec<f32> = kept.collect();
+            for element in ["f32", "f16", "bf16"] {
+                let bytes: Vec<u8> = match element {
+                    "f32" => kept.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                    "f16" => kept.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
+                    _ => kept.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
+                };
+                // The tensor begins behind seven other bytes.
+                std::fs::write(file.path(), [&[0xff; 7], bytes.as_slice()].concat()).unwrap();
+                let blob = Blob::open(file.path()).unwrap();
+                let place = TensorPlace { blob: &blob, offset: 7, bytes: bytes.len() as u64, element };
+                let values = part(&outputs, 2, transposed).read(&place).unwrap();
+                assert_eq!(values.name(), element);
+                let values: Vec<f32> = match values {
+                    TensorValues::F32(values) => values,
+                    TensorValues::F16(values) => values.into_iter().map(f32::from).collect(),
+                    TensorValues::Bf16(values) => values.into_iter().map(f32::from).collect(),
+                    TensorValues::I32(_) => panic!("no floats"),
+                };
+                assert_eq!(values, wanted, "{element}, transposed: {transposed}");
+            }
+        }
     }
 }
