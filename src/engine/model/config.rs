@@ -43,6 +43,8 @@ pub struct GgufFacts {
     pub interleaved_heads: bool,
     /// A BOS that the file names is one.
     pub has_bos: bool,
+    /// It is a mixture of experts; dense families' files may claim to be one, and are then refused.
+    pub has_experts: bool,
     /// Adds what llama.cpp knows of the family and no key says.
     pub(super) complete: fn(ModelConfig) -> ModelConfig,
 }

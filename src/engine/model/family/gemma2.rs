@@ -24,7 +24,13 @@ const ENTRY: FamilyEntry = FamilyEntry {
     names: &NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: Some(GgufFacts { architecture: "gemma2", interleaved_heads: false, has_bos: true, complete }),
+    gguf: Some(GgufFacts {
+        architecture: "gemma2",
+        interleaved_heads: false,
+        has_bos: true,
+        has_experts: false,
+        complete,
+    }),
     candle: None,
 };
 

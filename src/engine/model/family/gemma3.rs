@@ -18,7 +18,13 @@ const ENTRY: FamilyEntry = FamilyEntry {
     names: &super::gemma2::NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: Some(GgufFacts { architecture: "gemma3", interleaved_heads: false, has_bos: true, complete }),
+    gguf: Some(GgufFacts {
+        architecture: "gemma3",
+        interleaved_heads: false,
+        has_bos: true,
+        has_experts: false,
+        complete,
+    }),
     candle: None,
 };
 

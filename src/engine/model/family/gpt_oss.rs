@@ -4,12 +4,18 @@ use serde_json::json;
 
 use super::rotary_gated::{self, Defaults};
 use crate::EngineError;
-use crate::model::config::{Activation, Family, FamilyEntry, ModelConfig};
+use crate::model::config::{Activation, Family, FamilyEntry, GgufFacts, ModelConfig, PositionKind, RotaryScaling};
 use crate::model::facts::{Names, TokenizerFacts};
-use crate::model::features::{Experts, Features};
+use crate::model::features::{Experts, Features, NormPlaces};
 use crate::model::fields::Fields;
 
 const NAMES: Names = Names { router: "mlp.router", stacked_experts: true, ..rotary_gated::NAMES };
+
+/// What the gate is multiplied with inside the sigmoid, and where gate and up are cut off.
+const ALPHA: f64 = 1.702;
+const LIMIT: f64 = 7.0;
+/// `sliding_window`.
+const WINDOW: usize = 128;
 
 const ENTRY: FamilyEntry = FamilyEntry {
     name: "gpt_oss",
@@ -20,7 +26,13 @@ const ENTRY: FamilyEntry = FamilyEntry {
     names: &NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: None,
+    gguf: Some(GgufFacts {
+        architecture: "gpt-oss",
+        interleaved_heads: false,
+        has_bos: true,
+        has_experts: true,
+        complete,
+    }),
     candle: None,
 };
 
@@ -39,8 +51,8 @@ fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
     }
     let fields = &Fields { file: fields.file, map: &map };
     let activation = Activation::ClampedSwiglu {
-        alpha: fields.positive("swiglu_alpha")?.unwrap_or(1.702),
-        limit: fields.positive("swiglu_limit")?.unwrap_or(7.0),
+        alpha: fields.positive("swiglu_alpha")?.unwrap_or(ALPHA),
+        limit: fields.positive("swiglu_limit")?.unwrap_or(LIMIT),
     };
     let defaults = Defaults {
         context_tokens: 131_072,
@@ -66,8 +78,35 @@ fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
     let windowed = rotary_gated::windowed_layers(fields, config.layers, |layer| layer % 2 == 0)?;
     let window = match fields.map.get("sliding_window") {
         Some(serde_json::Value::Null) => None,
-        _ => Some(fields.count("sliding_window")?.unwrap_or(128)),
+        _ => Some(fields.count("sliding_window")?.unwrap_or(WINDOW)),
     };
     let config = ModelConfig { qkv_bias: bias, output_bias: bias, features, ..config };
     Ok(rotary_gated::with_layers(config, window, &windowed, |_| true))
+}
+
+/// What no key of a GGUF file says. llama.cpp calls the norm in front of the MLP one behind attention.
+fn complete(config: ModelConfig) -> ModelConfig {
+    let experts = config.features.experts.map(|experts| Experts { normalised: true, ..experts });
+    let features = Features { experts, norms: NormPlaces::Before, attention_sinks: true, ..config.features };
+    let position = match config.position {
+        PositionKind::Rotary {
+            theta,
+            scaling: RotaryScaling::Yarn { factor, beta_fast, beta_slow, original_context_tokens, magnitude, .. },
+        } => {
+            let scaling = RotaryScaling::Yarn {
+                factor,
+                beta_fast,
+                beta_slow,
+                original_context_tokens,
+                truncate: false,
+                magnitude,
+            };
+            PositionKind::Rotary { theta, scaling }
+        }
+        other => other,
+    };
+    let activation = Activation::ClampedSwiglu { alpha: ALPHA, limit: LIMIT };
+    let windowed: Vec<bool> = (0..config.layers).map(|layer| layer % 2 == 0).collect();
+    let window = config.sliding_window.or(Some(WINDOW));
+    rotary_gated::with_layers(ModelConfig { activation, position, features, ..config }, window, &windowed, |_| true)
 }

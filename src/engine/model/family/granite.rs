@@ -22,6 +22,7 @@ const ENTRY: FamilyEntry = FamilyEntry {
         architecture: "granite",
         interleaved_heads: true,
         has_bos: true,
+        has_experts: false,
         complete: |config| config,
     }),
     candle: None,

@@ -19,7 +19,13 @@ const ENTRY: FamilyEntry = FamilyEntry {
         framing_classes: &["LlamaTokenizer", "LlamaTokenizerFast"],
         ..TokenizerFacts::USUAL
     },
-    gguf: Some(GgufFacts { architecture: "llama", interleaved_heads: true, has_bos: true, complete: |config| config }),
+    gguf: Some(GgufFacts {
+        architecture: "llama",
+        interleaved_heads: true,
+        has_bos: true,
+        has_experts: false,
+        complete: |config| config,
+    }),
     candle: Some(CandleModel::Llama),
 };
 

@@ -22,7 +22,13 @@ const ENTRY: FamilyEntry = FamilyEntry {
     names: &NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: Some(GgufFacts { architecture: "olmo2", interleaved_heads: false, has_bos: true, complete: |config| config }),
+    gguf: Some(GgufFacts {
+        architecture: "olmo2",
+        interleaved_heads: false,
+        has_bos: true,
+        has_experts: false,
+        complete: |config| config,
+    }),
     candle: None,
 };
 

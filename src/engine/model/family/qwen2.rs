@@ -22,6 +22,7 @@ const ENTRY: FamilyEntry = FamilyEntry {
         architecture: "qwen2",
         interleaved_heads: false,
         has_bos: false,
+        has_experts: false,
         complete: |config| config,
     }),
     candle: Some(CandleModel::Qwen2),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::rotary_gated::{self, Defaults};
 use crate::EngineError;
-use crate::model::config::{Family, FamilyEntry, ModelConfig};
+use crate::model::config::{Family, FamilyEntry, GgufFacts, ModelConfig};
 use crate::model::facts::TokenizerFacts;
 use crate::model::features::{Experts, Features, LayerKind};
 use crate::model::fields::Fields;
@@ -18,7 +18,14 @@ const ENTRY: FamilyEntry = FamilyEntry {
     names: &rotary_gated::NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: None,
+    // llama.cpp leaves the weights of the chosen as they are, whatever `norm_topk_prob` says.
+    gguf: Some(GgufFacts {
+        architecture: "qwen2moe",
+        interleaved_heads: false,
+        has_bos: false,
+        has_experts: true,
+        complete: |config| config,
+    }),
     candle: None,
 };
 

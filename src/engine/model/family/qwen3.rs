@@ -20,6 +20,7 @@ const ENTRY: FamilyEntry = FamilyEntry {
         architecture: "qwen3",
         interleaved_heads: false,
         has_bos: false,
+        has_experts: false,
         complete: |config| config,
     }),
     candle: None,

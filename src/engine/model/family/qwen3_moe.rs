@@ -3,9 +3,9 @@
 use super::qwen2_moe;
 use super::rotary_gated::{self, Defaults};
 use crate::EngineError;
-use crate::model::config::{Family, FamilyEntry, ModelConfig};
+use crate::model::config::{Family, FamilyEntry, GgufFacts, ModelConfig};
 use crate::model::facts::TokenizerFacts;
-use crate::model::features::{Features, QueryKeyNorm};
+use crate::model::features::{Experts, Features, QueryKeyNorm};
 use crate::model::fields::Fields;
 
 const ENTRY: FamilyEntry = FamilyEntry {
@@ -17,7 +17,13 @@ const ENTRY: FamilyEntry = FamilyEntry {
     names: &rotary_gated::NAMES,
     fused: |_| Vec::new(),
     tokenizer: TokenizerFacts::USUAL,
-    gguf: None,
+    gguf: Some(GgufFacts {
+        architecture: "qwen3moe",
+        interleaved_heads: false,
+        has_bos: false,
+        has_experts: true,
+        complete: normalised,
+    }),
     candle: None,
 };
 
@@ -35,4 +41,10 @@ fn read(fields: &Fields) -> Result<ModelConfig, EngineError> {
     let sliding_window = rotary_gated::sliding_window(fields)?.filter(|_| used);
     let config = ModelConfig { sliding_window, features, ..config };
     qwen2_moe::with_experts(config, fields, qwen2_moe::experts(fields, (128, 8, 768))?)
+}
+
+/// The weights of the chosen experts are made to sum to 1, as llama.cpp does for the family.
+fn normalised(config: ModelConfig) -> ModelConfig {
+    let experts = config.features.experts.map(|experts| Experts { normalised: true, ..experts });
+    ModelConfig { features: Features { experts, ..config.features }, ..config }
 }

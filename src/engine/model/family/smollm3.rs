@@ -21,6 +21,7 @@ const ENTRY: FamilyEntry = FamilyEntry {
         architecture: "smollm3",
         interleaved_heads: true,
         has_bos: true,
+        has_experts: false,
         complete: |config| with_unrotated(config, 4),
     }),
     candle: None,

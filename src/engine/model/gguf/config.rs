@@ -6,6 +6,7 @@ use crate::EngineError;
 use crate::fault::Fault;
 use crate::files::Blob;
 use crate::model::family;
+use crate::model::features::{Experts, LayerKind};
 use crate::model::files::read_failure;
 use crate::model::{
     Activation, Family, Features, ModelConfig, NormKind, NormPlaces, PositionKind, QueryKeyNorm, RotaryScaling,
@@ -16,7 +17,7 @@ pub(in crate::model) fn model_config(header: &Header, blobs: &[Blob]) -> Result<
     let architecture = header.text("general.architecture")?.ok_or_else(|| header.missing("general.architecture"))?;
     let family = family_of(header, architecture)?;
     let key = |name: &str| format!("{architecture}.{name}");
-    refuse_variants(header, architecture)?;
+    refuse_variants(header, architecture, family)?;
     let file = header.path.display().to_string();
     let hidden = header.required(&key("embedding_length"))?;
     let heads = header.required(&key("attention.head_count"))?;
@@ -49,11 +50,11 @@ pub(in crate::model) fn model_config(header: &Header, blobs: &[Blob]) -> Result<
         output_bias: biased("attn_output"),
         mlp_bias: biased("ffn_up"),
         tied_embeddings: !header.tensors.contains_key("output.weight"),
-        features: features(header, architecture, heads)?,
+        features: Features { experts: experts(header, architecture)?, ..features(header, architecture, heads)? },
     };
     // More layers than there are tensors are damage, which is found when the tensors are: nothing is listed for them.
     let config = match &family.entry().gguf {
-        Some(gguf) if config.layers <= header.tensors.len() => (gguf.complete)(config),
+        Some(gguf) if config.layers <= header.tensors.len() => with_dense_layers((gguf.complete)(config), header),
         _ => config,
     };
     config.check(&file)?;
@@ -96,6 +97,33 @@ fn features(header: &Header, architecture: &str, heads: usize) -> Result<Feature
         windowed_theta: number("rope.freq_base_swa")?,
         ..Features::default()
     })
+}
+
+/// The experts, where the file has any.
+fn experts(header: &Header, architecture: &str) -> Result<Option<Experts>, EngineError> {
+    let key = |name: &str| format!("{architecture}.{name}");
+    let Some(count) = header.count(&key("expert_count"))?.filter(|count| *count > 0) else { return Ok(None) };
+    let chosen = header.required(&key("expert_used_count"))?;
+    let intermediate = match header.count(&key("expert_feed_forward_length"))? {
+        Some(width) => width,
+        // As llama.cpp has it for files of before there was the key.
+        None => header.required(&key("feed_forward_length"))?.checked_div(chosen).unwrap_or_default(),
+    };
+    let shared = header.tensors.get("blk.0.ffn_up_shexp.weight").and_then(|tensor| tensor.shape.first().copied());
+    let biased = header.tensors.contains_key("blk.0.ffn_gate_inp.bias");
+    Ok(Some(Experts { count, chosen, intermediate, normalised: false, shared, biased }))
+}
+
+/// Layers of a mixture of experts that have one MLP, by their tensors.
+fn with_dense_layers(config: ModelConfig, header: &Header) -> ModelConfig {
+    let is_dense = |layer: usize| header.tensors.contains_key(&format!("blk.{layer}.ffn_gate.weight"));
+    let dense: Vec<bool> = (0..config.layers).map(is_dense).collect();
+    if config.features.experts.is_none() || !dense.contains(&true) {
+        return config;
+    }
+    let kind = |(layer, dense): (usize, bool)| LayerKind { dense, ..config.layer_kind(layer) };
+    let layers = dense.into_iter().enumerate().map(kind).collect();
+    ModelConfig { features: Features { layers, ..config.features }, ..config }
 }
 
 fn family_of(header: &Header, architecture: &str) -> Result<Family, EngineError> {
@@ -209,9 +237,10 @@ fn yarn(header: &Header, architecture: &str, factor: f64) -> Result<RotaryScalin
 }
 
 /// What shares the architecture's name and not its equations.
-fn refuse_variants(header: &Header, architecture: &str) -> Result<(), EngineError> {
+fn refuse_variants(header: &Header, architecture: &str, family: Family) -> Result<(), EngineError> {
     let experts = format!("{architecture}.expert_count");
-    if header.count(&experts)?.is_some_and(|count| count > 0) {
+    let has_experts = family.entry().gguf.as_ref().is_some_and(|gguf| gguf.has_experts);
+    if !has_experts && header.count(&experts)?.is_some_and(|count| count > 0) {
         return Err(header.refused(&experts, "above 0: a mixture of experts", "choose a dense model"));
     }
     for name in ["attention.head_count", "attention.head_count_kv", "feed_forward_length"] {

@@ -23,10 +23,19 @@ enum PreTokenizer {
     SmolLm,
     Qwen2,
     Llama3,
+    /// o200k, of which gpt-oss's is.
+    Gpt4o,
 }
 
+/// How o200k cuts a text (tiktoken).
+const WORDS_OF_GPT_4O: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+
 /// What `tokenizer.ggml.pre` may name, as llama.cpp reads the names.
-const PRE_TOKENIZERS: [(PreTokenizer, &[&str]); 4] = [
+const PRE_TOKENIZERS: [(PreTokenizer, &[&str]); 5] = [
     (
         PreTokenizer::Gpt2,
         &[
@@ -50,6 +59,7 @@ const PRE_TOKENIZERS: [(PreTokenizer, &[&str]); 4] = [
         PreTokenizer::Llama3,
         &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"],
     ),
+    (PreTokenizer::Gpt4o, &["gpt-4o"]),
 ];
 
 /// Tokens that end a turn by their text, whatever the file says of them, as llama.cpp knows them.
@@ -176,11 +186,11 @@ pub(in crate::model) fn model_tokenizer(
 fn byte_level(header: &Header, tokens: &[&str]) -> Result<(Tokenizer, bool), EngineError> {
     let pre = header.text("tokenizer.ggml.pre")?.unwrap_or("default");
     let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
-    let words = |digits: &str| {
-        let regex = format!("{WORDS_BEFORE_DIGITS}{digits}{WORDS_AFTER_DIGITS}");
+    let split_by = |regex: String| {
         let split = json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
         json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]})
     };
+    let words = |digits: &str| split_by(format!("{WORDS_BEFORE_DIGITS}{digits}{WORDS_AFTER_DIGITS}"));
     let known = PRE_TOKENIZERS.iter().find(|(_, names)| names.contains(&pre)).map(|(known, _)| *known);
     let known = known.ok_or_else(|| {
         let names: Vec<&str> = PRE_TOKENIZERS.iter().flat_map(|(_, names)| *names).copied().collect();
@@ -195,6 +205,7 @@ fn byte_level(header: &Header, tokens: &[&str]) -> Result<(Tokenizer, bool), Eng
         }
         PreTokenizer::Qwen2 => words(r"\p{N}"),
         PreTokenizer::Llama3 => words(r"\p{N}{1,3}"),
+        PreTokenizer::Gpt4o => split_by(WORDS_OF_GPT_4O.to_owned()),
     };
     let merges = header.texts("tokenizer.ggml.merges")?.ok_or_else(|| header.missing("tokenizer.ggml.merges"))?;
     let merges = merges.into_iter().map(|merge| {

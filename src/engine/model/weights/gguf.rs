@@ -11,6 +11,7 @@ use crate::EngineError;
 use crate::files::Blob;
 use crate::model::files::read_failure;
 use crate::model::gguf::{BlockType, GgufTensor, Header, file_type};
+use crate::model::names::ExpertNames;
 use crate::model::{BlockNames, ModelConfig, TensorNames};
 
 /// The tensors of one GGUF file.
@@ -38,14 +39,18 @@ impl GgufTensors {
         let interleaved = config.family.entry().gguf.as_ref().is_some_and(|gguf| gguf.interleaved_heads);
         for (name, tensor) in header.tensors {
             *bytes_by_type.entry(tensor.block_type.name()).or_default() += tensor.bytes;
+            for (name, tensor) in of_experts(&name, &tensor, &names, config) {
+                tensors.insert(name, Place { tensor, interleaved_heads: None, one_added: false });
+            }
             // Tensors of other names belong to no family that is read.
-            if let Some((name, part)) = hugging_face_name(&name, &names) {
+            if let Some((name, part)) = hugging_face_name(&name, &names, config) {
                 let interleaved_heads = match part {
                     "attn_q" if interleaved => Some(config.heads),
                     "attn_k" if interleaved => Some(config.kv_heads),
                     _ => None,
                 };
                 let one_added = config.features.zero_centred_norms && part.ends_with("_norm");
+                let tensor = if part == "ffn_gate_inp_shexp" { as_row(&tensor) } else { tensor };
                 tensors.insert(name, Place { tensor, interleaved_heads, one_added });
             }
         }
@@ -114,16 +119,72 @@ impl GgufTensors {
 }
 
 /// `blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight` and `attn_q`.
-fn hugging_face_name<'a>(name: &'a str, names: &TensorNames) -> Option<(String, &'a str)> {
+fn hugging_face_name<'a>(name: &'a str, names: &TensorNames, config: &ModelConfig) -> Option<(String, &'a str)> {
     let (stem, kind) = name.rsplit_once('.')?;
-    let (part, ours) = match stem.strip_prefix("blk.") {
-        Some(rest) => {
-            let (layer, part) = rest.split_once('.')?;
-            (part, part_of_block(part, names.block(layer.parse().ok()?))?)
+    let (part, ours) = match in_block(stem) {
+        Some((layer, "attn_sinks")) => return Some((names.block(layer).sinks, "attn_sinks")),
+        // Where there is no norm behind attention, what is called so is the one in front of the MLP.
+        Some((layer, part @ "post_attention_norm")) if !config.features.has_norms_after() => {
+            (part, names.block(layer).mlp_norm)
+        }
+        Some((layer, part)) => {
+            let shared = || beside_experts(part, &names.experts(layer)).filter(|_| config.features.experts.is_some());
+            (part, part_of_block(part, names.block(layer)).or_else(shared)?)
         }
         None => (stem, outside_blocks(stem, names)?),
     };
     Some((format!("{ours}.{kind}"), part))
+}
+
+/// `blk.3.attn_q` → 3 and `attn_q`.
+fn in_block(stem: &str) -> Option<(usize, &str)> {
+    let (layer, part) = stem.strip_prefix("blk.")?.split_once('.')?;
+    Some((layer.parse().ok()?, part))
+}
+
+/// The experts' own tensors where `tensor` holds those of all: they lie in it one behind the other, each of whole blocks.
+fn of_experts(name: &str, tensor: &GgufTensor, names: &TensorNames, config: &ModelConfig) -> Vec<(String, GgufTensor)> {
+    const STACKED: [&str; 3] = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
+    let found = name.rsplit_once('.').and_then(|(stem, kind)| Some((in_block(stem)?, kind)));
+    let Some(((layer, part), kind)) = found else { return Vec::new() };
+    let (Some(projection), Some((count, shape))) =
+        (STACKED.iter().position(|stacked| *stacked == part), tensor.shape.split_first())
+    else {
+        return Vec::new();
+    };
+    // Another number than the file's own is missed by the names of what there should be.
+    if config.experts_of(layer).is_none_or(|experts| experts.count != *count) {
+        return Vec::new();
+    }
+    let (names, bytes) = (names.experts(layer), tensor.bytes / count);
+    let one = |expert: usize| {
+        let offset = tensor.offset + (expert * bytes) as u64;
+        let tensor = GgufTensor { shape: shape.to_vec(), offset, bytes, ..tensor.clone() };
+        (format!("{}.{kind}", names.mlp(Some(expert))[projection]), tensor)
+    };
+    (0..*count).map(one).collect()
+}
+
+/// llama.cpp's names of what stands beside the experts of a block.
+fn beside_experts(part: &str, names: &ExpertNames) -> Option<String> {
+    let [gate, up, down] = names.mlp(None);
+    Some(match part {
+        "ffn_gate_inp" => names.router.clone(),
+        "ffn_gate_inp_shexp" => names.shared_gate.clone(),
+        "ffn_gate_shexp" => gate,
+        "ffn_up_shexp" => up,
+        "ffn_down_shexp" => down,
+        _ => return None,
+    })
+}
+
+/// A matrix of one row, which llama.cpp's converter writes as a vector.
+fn as_row(tensor: &GgufTensor) -> GgufTensor {
+    let shape = match tensor.shape.as_slice() {
+        [columns] => vec![1, *columns],
+        other => other.to_vec(),
+    };
+    GgufTensor { shape, ..tensor.clone() }
 }
 
 /// llama.cpp's names of what lies outside the blocks.
@@ -204,7 +265,8 @@ mod tests {
 
     #[test]
     fn names_follow_hugging_face() {
-        let names = TensorNames::new(&ModelConfig::example(Family::Llama).unwrap(), &[]);
+        let config = ModelConfig::example(Family::Llama).unwrap();
+        let names = TensorNames::new(&config, &[]);
         for (theirs, ours, part) in [
             ("blk.12.attn_q.bias", "model.layers.12.self_attn.q_proj.bias", "attn_q"),
             ("blk.0.ffn_gate.weight", "model.layers.0.mlp.gate_proj.weight", "ffn_gate"),
@@ -212,12 +274,53 @@ mod tests {
             ("output_norm.weight", "model.norm.weight", "output_norm"),
             ("output.weight", "lm_head.weight", "output"),
         ] {
-            assert_eq!(hugging_face_name(theirs, &names), Some((ours.to_owned(), part)));
+            assert_eq!(hugging_face_name(theirs, &names, &config), Some((ours.to_owned(), part)));
         }
-        for unknown in ["rope_freqs.weight", "blk.x.attn_q.weight", "blk.0.attn_qkv.weight"] {
-            assert_eq!(hugging_face_name(unknown, &names), None);
+        for unknown in
+            ["rope_freqs.weight", "blk.x.attn_q.weight", "blk.0.attn_qkv.weight", "blk.0.ffn_gate_inp.weight"]
+        {
+            assert_eq!(hugging_face_name(unknown, &names, &config), None);
         }
-        let plain = TensorNames::new(&ModelConfig::example(Family::Opt).unwrap(), &[]);
-        assert_eq!(hugging_face_name("blk.0.ffn_gate.weight", &plain), None, "its MLP has no gate");
+        let opt = ModelConfig::example(Family::Opt).unwrap();
+        let plain = TensorNames::new(&opt, &[]);
+        assert_eq!(hugging_face_name("blk.0.ffn_gate.weight", &plain, &opt), None, "its MLP has no gate");
+    }
+
+    #[test]
+    fn experts_lie_one_behind_the_other() {
+        let config = ModelConfig::example(Family::Qwen2Moe).unwrap();
+        let names = TensorNames::new(&config, &[]);
+        let count = config.features.experts.unwrap().count;
+        let tensor = |count: usize| GgufTensor {
+            shape: vec![count, 2, 32],
+            block_type: BlockType::Candle(GgmlDType::Q8_0),
+            file: 1,
+            offset: 640,
+            bytes: count * 68,
+        };
+        let found = of_experts("blk.1.ffn_up_exps.weight", &tensor(count), &names, &config);
+        assert_eq!(found.len(), count);
+        let (name, last) = &found[count - 1];
+        assert_eq!(*name, format!("model.layers.1.mlp.experts.{}.up_proj.weight", count - 1));
+        assert_eq!((last.file, last.offset, last.bytes), (1, 640 + 68 * (count as u64 - 1), 68));
+        assert_eq!(last.shape, [2, 32]);
+        assert!(of_experts("blk.1.ffn_up_exps.weight", &tensor(count + 1), &names, &config).is_empty());
+        assert!(of_experts("blk.1.ffn_up.weight", &tensor(count), &names, &config).is_empty());
+        for (theirs, ours) in [
+            ("blk.1.ffn_gate_inp.weight", "model.layers.1.mlp.gate.weight"),
+            ("blk.1.ffn_gate_inp_shexp.weight", "model.layers.1.mlp.shared_expert_gate.weight"),
+            ("blk.1.ffn_down_shexp.weight", "model.layers.1.mlp.shared_expert.down_proj.weight"),
+        ] {
+            assert_eq!(hugging_face_name(theirs, &names, &config).map(|(name, _)| name).as_deref(), Some(ours));
+        }
+        let config = ModelConfig::example(Family::GptOss).unwrap();
+        let names = TensorNames::new(&config, &[]);
+        for (theirs, ours) in [
+            ("blk.1.attn_sinks.weight", "model.layers.1.self_attn.sinks"),
+            ("blk.1.post_attention_norm.weight", "model.layers.1.post_attention_layernorm.weight"),
+            ("blk.1.ffn_gate_inp.bias", "model.layers.1.mlp.router.bias"),
+        ] {
+            assert_eq!(hugging_face_name(theirs, &names, &config).map(|(name, _)| name).as_deref(), Some(ours));
+        }
     }
 }
