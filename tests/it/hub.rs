@@ -37,6 +37,48 @@ fn server() -> (HubServer, tempfile::TempDir) {
     (HubServer::start(vec![repository("owner/tiny")]), tempfile::tempdir().unwrap())
 }
 
+/// A mirror with a certificate of an authority that only the user knows.
+#[test]
+fn a_hub_by_tls_is_trusted_where_the_system_or_ssl_cert_file_names_its_authority() {
+    let files = crate::files_of(&crate::checkout().join("models/bundled"));
+    let files = files.into_iter().map(|(name, bytes)| {
+        let large = name.ends_with("safetensors");
+        (name, bytes, large)
+    });
+    let bundled = Repository { files: files.collect(), gate: Some("secret".to_owned()), ..repository("owner/tiny") };
+    let server = HubServer::start_tls(vec![bundled]);
+    let shown = |authority: Option<&Path>, endpoint: &str| {
+        let cache = tempfile::tempdir().unwrap();
+        let mut command = evalsuite();
+        command.args(["gsm8k", "--model", "owner/tiny", "--engine", "cpu", "--show-prompt", "0"]);
+        command.env("HF_ENDPOINT", endpoint).env("HF_HOME", cache.path()).env("HF_TOKEN", "secret");
+        command.env_remove("SSL_CERT_DIR").env_remove("SSL_CERT_FILE");
+        if let Some(authority) = authority {
+            command.env("SSL_CERT_FILE", authority);
+        }
+        command.output().unwrap()
+    };
+    let authority = crate::data("tls/ca.pem");
+    let output = shown(Some(authority.as_path()), &server.endpoint);
+    assert!(output.status.success(), "{}", crate::program::text(&output.stderr));
+    let asked = server.asked();
+    assert!(asked.iter().any(|asked| asked.path.starts_with("/store/")), "large files come from the store");
+    assert!(asked.iter().all(|asked| asked.header("authorization") == Some("Bearer secret")));
+    server.forget();
+    // Neither without it, nor under a name that the certificate does not have.
+    for (authority, endpoint) in [
+        (None, server.endpoint.clone()),
+        (Some(crate::data("tls/server.key")), server.endpoint.clone()),
+        (Some(authority), server.endpoint.replace("127.0.0.1", "localhost")),
+    ] {
+        let begun = Instant::now();
+        let message = crate::program::mistake(&shown(authority.as_deref(), &endpoint));
+        assert!(message.contains("certificate") && message.contains("SSL_CERT_FILE"), "{endpoint}: {message}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is not asked again");
+    }
+    assert!(server.asked().is_empty(), "nothing was asked, and no token told");
+}
+
 fn offline(settings: HubSettings) -> Hub {
     Hub::new(HubSettings { offline: true, ..settings })
 }

@@ -2,12 +2,18 @@
 //! redirects of large files, tokens, missing things), and faults on demand.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use evalsuite::files::sha256;
 use evalsuite::hub::{Hub, HubSettings};
+
+use crate::data;
 
 /// What a client asked.
 #[derive(Debug, Clone)]
@@ -71,14 +77,30 @@ pub(crate) struct HubServer {
 impl HubServer {
     /// Serves these repositories.
     pub(crate) fn start(repositories: Vec<Repository>) -> Self {
+        Self::listen(repositories, None)
+    }
+
+    /// Serves these repositories by TLS, with the certificate of `tests/data/tls`.
+    pub(crate) fn start_tls(repositories: Vec<Repository>) -> Self {
+        Self::listen(repositories, Some(Arc::new(tls())))
+    }
+
+    fn listen(repositories: Vec<Repository>, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{}", listener.local_addr().unwrap());
         let state = Arc::new(Mutex::new(State { repositories, ..State::default() }));
         let (shared, address) = (Arc::clone(&state), endpoint.clone());
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
-                let (state, address) = (Arc::clone(&shared), address.clone());
-                std::thread::spawn(move || answer(&connection, &state, &address));
+                let (state, address, tls) = (Arc::clone(&shared), address.clone(), tls.clone());
+                std::thread::spawn(move || match tls {
+                    None => answer(connection, &state, &address),
+                    Some(tls) => {
+                        let session = ServerConnection::new(tls).unwrap();
+                        answer(StreamOwned::new(session, connection), &state, &address);
+                    }
+                });
             }
         });
         Self { endpoint, state }
@@ -115,7 +137,17 @@ impl HubServer {
     }
 }
 
-fn answer(connection: &TcpStream, state: &Mutex<State>, address: &str) {
+/// The certificate and key of `tests/data/tls`.
+fn tls() -> ServerConfig {
+    let read = |name: &str| data(&format!("tls/{name}"));
+    let chain = CertificateDer::pem_file_iter(read("server.pem")).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(read("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    versions.with_no_client_auth().with_single_cert(chain, key).unwrap()
+}
+
+fn answer(connection: impl Read + Write, state: &Mutex<State>, address: &str) {
     let mut reader = BufReader::new(connection);
     let mut lines = Vec::new();
     loop {
@@ -162,9 +194,10 @@ fn answer(connection: &TcpStream, state: &Mutex<State>, address: &str) {
     }
     head.push_str("\r\n");
     // A client that hangs up early is the client's business.
-    let mut connection = connection;
+    let connection = reader.get_mut();
     let sent = hang_after.map_or(sent, |most| sent.min(most));
     let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&body[..sent]));
+    let _ = connection.flush();
     if hang_after.is_some() {
         // Until the client hangs up.
         let _ = reader.read_line(&mut String::new());

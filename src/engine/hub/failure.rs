@@ -10,6 +10,8 @@ use super::{HubError, HubSettings};
 pub(super) enum Failure {
     /// The endpoint could not be reached, the connection broke, or nothing came for too long.
     Network(String),
+    /// Nobody who is trusted vouches for the endpoint.
+    Untrusted(String),
     /// The endpoint refused, with what it says of why.
     Status {
         status: u16,
@@ -44,6 +46,10 @@ impl Failure {
     /// Of a request.
     pub(super) fn of_request(error: ureq::Error) -> Self {
         match error {
+            // Of a handshake, which the client does as it reads and writes.
+            ureq::Error::Io(error) if error.to_string().starts_with("invalid peer certificate") => {
+                Self::Untrusted(error.to_string())
+            }
             ureq::Error::BadUri(_)
             | ureq::Error::Http(_)
             | ureq::Error::Protocol(_)
@@ -70,7 +76,7 @@ impl Failure {
     /// In a few words, for a line about another try.
     pub(super) fn in_short(&self) -> String {
         match self {
-            Self::Network(why) | Self::Denied(why) | Self::Protocol(why) => why.clone(),
+            Self::Network(why) | Self::Untrusted(why) | Self::Denied(why) | Self::Protocol(why) => why.clone(),
             Self::Status { status, .. } => format!("http status: {status}"),
             Self::DiskFull => "the disk is full".to_owned(),
             Self::Locked => "another process fetches it".to_owned(),
@@ -87,6 +93,12 @@ pub(super) fn describe(settings: &HubSettings, repository: &Repository, subject:
         Failure::Network(error) => (
             format!("cannot fetch {subject} from {endpoint}: {error}"),
             "check the network and HF_ENDPOINT, use --offline with what is cached, or give a local folder".to_owned(),
+        ),
+        Failure::Untrusted(error) => (
+            format!("cannot fetch {subject} from {endpoint}: {error}"),
+            "if a proxy or mirror of yours has a certificate of your own authority, name that authority's PEM file in SSL_CERT_FILE, \
+             or add it to the system's"
+                .to_owned(),
         ),
         Failure::Status { status, code, message } => {
             return of_status(settings, repository, subject, *status, (code.as_deref(), message.as_deref()));

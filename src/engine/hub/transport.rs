@@ -9,6 +9,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode, Uri};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::HubSettings;
@@ -71,6 +72,7 @@ impl<'a> Transport<'a> {
             // A longer download is gone on with where this ends.
             .timeout_recv_body(Some(patience))
             .http_status_as_error(false)
+            .tls_config(TlsConfig::builder().root_certs(trusted()).build())
             .max_redirects(0)
             .user_agent(concat!("evalsuite/", env!("CARGO_PKG_VERSION")));
         Self { settings, interrupted, agent: config.build().into() }
@@ -221,6 +223,18 @@ impl<'a> Transport<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// Who may vouch for a hub: the authorities of the system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`; where there are none, as in many a
+/// container, Mozilla's of when the program was built.
+fn trusted() -> RootCerts {
+    let found = rustls_native_certs::load_native_certs().certs;
+    if found.is_empty() {
+        return RootCerts::WebPki;
+    }
+    let certificates: Vec<Certificate<'static>> =
+        found.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
+    RootCerts::new_with_certs(&certificates)
 }
 
 fn header(answer: &Response<Body>, name: &str) -> Option<String> {
