@@ -1,8 +1,8 @@
 """Writes packed/: a tiny Llama in every packed layout that is read as dense weights, and the weights that it stands for.
 
 What is compressed-tensors' is packed and unpacked by that package; where it has no code of its own any more (activation order), and for
-GPTQ, FP8 and ModelOpt, which have no reader on a CPU, the layouts are written here as their publishers describe them. The
-weights to compare with are SHA-256 of their f32 values. Needs:
+GPTQ, FP8 and ModelOpt, the layouts are written here as their publishers describe them, and held against others' readers by
+read_packed.py. The weights to compare with are SHA-256 of their f32 values. Needs:
 
     pip install torch safetensors compressed-tensors==0.20.1
     python tests/data/make_packed.py

@@ -1,4 +1,5 @@
-//! Packed layouts that are read as the dense weights that they stand for (`tests/data/make_packed.py`).
+//! Packed layouts that are read as the dense weights that they stand for (`tests/data/make_packed.py`), as other programs read them and write
+//! them too (`tests/data/read_packed.py`).
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use evalsuite::engine::model::TensorValues;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype as Element, TensorView};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -26,8 +28,12 @@ struct Variant {
     sha256: BTreeMap<String, String>,
 }
 
+fn json<T: DeserializeOwned>(name: &str) -> T {
+    serde_json::from_str(&std::fs::read_to_string(data(&format!("packed/{name}"))).unwrap()).unwrap()
+}
+
 fn oracle() -> Oracle {
-    serde_json::from_str(&std::fs::read_to_string(data("packed/oracle.json")).unwrap()).unwrap()
+    json("oracle.json")
 }
 
 /// A folder with a variant's weights; `change` may alter its section first.
@@ -69,10 +75,13 @@ fn rewrite(folder: &TempDir, change: impl FnOnce(&mut BTreeMap<String, Stored>))
 
 #[test]
 fn packed_weights_are_what_their_own_readers_unpack_bit_for_bit() {
-    let oracle = oracle();
-    assert_eq!(oracle.variants.len(), 22);
-    for (name, variant) in &oracle.variants {
-        let folder = folder(&oracle, name, |_| {});
+    let (oracle, others): (_, Oracle) = (oracle(), json("by_others.json"));
+    assert_eq!((oracle.variants.len(), others.variants.len()), (22, 12));
+    let readers: BTreeMap<String, Vec<String>> = json("readers.json");
+    let both = [&oracle, &others].into_iter().flat_map(|oracle| oracle.variants.iter().map(move |one| (oracle, one)));
+    for (oracle, (name, variant)) in both {
+        assert!(readers.get(name).is_some_and(|readers| !readers.is_empty()), "nobody else has read {name}");
+        let folder = folder(oracle, name, |_| {});
         let source = open(folder.path()).unwrap();
         assert!(source.is_quantized(), "{name}: {}", source.stored_as);
         assert_eq!(variant.sha256.len(), 6);
@@ -96,8 +105,7 @@ fn packed_weights_are_what_their_own_readers_unpack_bit_for_bit() {
 
 #[test]
 fn tables_say_what_the_weights_are() {
-    let oracle = oracle();
-    let stored_as = |name: &str| open(folder(&oracle, name, |_| {}).path()).unwrap().stored_as;
+    let (oracle, others): (_, Oracle) = (oracle(), json("by_others.json"));
     for (name, expected) in [
         ("ct-int4-group16", "compressed-tensors int4 (group 16)"),
         ("ct-int8-channel", "compressed-tensors int8 (channel)"),
@@ -109,8 +117,13 @@ fn tables_say_what_the_weights_are() {
         ("gptq-v1-row", "gptq-int4 (one group a row)"),
         ("fp8-block", "fp8 (blocks of 12 × 20)"),
         ("modelopt-nvfp4", "modelopt nvfp4 (group 16)"),
+        ("by_autogptq-int2", "gptq-int2 (group 16)"),
+        ("by_modelopt-fp8", "modelopt fp8 (tensor)"),
+        ("by_transformers-fp8-block", "fp8 (blocks of 16 × 16)"),
+        ("by_compressed-tensors-int8", "compressed-tensors int8 (channel)"),
     ] {
-        assert_eq!(stored_as(name), expected);
+        let oracle = if name.starts_with("by_") { &others } else { &oracle };
+        assert_eq!(open(folder(oracle, name, |_| {}).path()).unwrap().stored_as, expected);
     }
 }
 
