@@ -309,6 +309,7 @@ fn evaluate(task: Task, arguments: &EvalFlags, command: Vec<String>) -> Result<E
         baseline.check_job(&job)?;
     }
     if let Some(row) = arguments.show_prompt {
+        let job = EvalJob { selection: Selection { limit: None, indices: vec![row] }, ..job };
         let prompt = show_prompt(&EvalInputs::load(&job, &hub)?, &job, row)?;
         let print =
             if job.format == Format::Json { print_json("prompt", &prompt) } else { print_data(&prompt.to_string()) };

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -94,6 +95,25 @@ impl Blob {
             offset += size as u64;
         }
         Ok(hex(&hasher.finalize()))
+    }
+}
+
+/// A blob's bytes from `offset` on, one after the other.
+#[derive(Debug)]
+pub struct BlobReader {
+    /// What is read.
+    pub blob: Arc<Blob>,
+    /// Where the next byte stands.
+    pub offset: u64,
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.blob.len()?.saturating_sub(self.offset);
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        self.blob.read_into(self.offset, &mut buffer[..length])?;
+        self.offset += length as u64;
+        Ok(length)
     }
 }
 

@@ -62,7 +62,7 @@ impl SuiteJob {
             Self::Gsm8k(job) => {
                 let inputs = EvalInputs::load(job, hub)?;
                 let mut job = job.as_ref().clone();
-                let rows = inputs.dataset.rows();
+                let rows = inputs.dataset.rows;
                 if !keep_known(&mut job.selection.indices, |row| *row < rows) {
                     return Ok(SuiteEnd::Orphaned(format!(
                         "no row of it is in the dataset any more, which has {rows}"

@@ -7,7 +7,7 @@ use crate::checkpoint::CheckpointError;
 use crate::engine::model::ModelSource;
 use crate::files::{read_text, sha256};
 use crate::hub::{DEFAULT_REVISION, Hub};
-use crate::task::{ChatTemplate, Dataset, DatasetSpec, Message, Sample};
+use crate::task::{ChatTemplate, Dataset, DatasetSpec, Message, Sample, Task};
 
 /// Sequences that are taken: no fewer will do.
 pub(super) const SEQUENCES: usize = 128;
@@ -75,8 +75,9 @@ fn from_rows(source: &str, model: &ModelSource, hub: &Hub, limit: usize) -> Resu
         revision: DEFAULT_REVISION.to_owned(),
         sha256: None,
     };
-    let dataset = Dataset::open(&spec, hub)?;
-    let rows = dataset.samples.len();
+    let spread = |all: &Dataset| Ok((0..SEQUENCES).map(|index| index * all.scored() / SEQUENCES).collect());
+    let dataset = Dataset::pick(&Task::gsm8k()?, &spec, hub, spread)?;
+    let rows = dataset.scored();
     if rows < SEQUENCES {
         return Err(too_short(source, &format!("{rows} rows"), &format!("{SEQUENCES} are needed, a sequence each")));
     }
@@ -99,8 +100,7 @@ fn from_rows(source: &str, model: &ModelSource, hub: &Hub, limit: usize) -> Resu
         ids.truncate(limit);
         Ok(ids)
     };
-    let chosen = (0..SEQUENCES).map(|index| &dataset.samples[index * rows / SEQUENCES]);
-    let sequences: Vec<_> = chosen.map(sequence).collect::<Result<_, _>>()?;
+    let sequences: Vec<_> = dataset.samples.iter().map(sequence).collect::<Result<_, _>>()?;
     if sequences.iter().any(Vec::is_empty) {
         return Err(too_short(source, "a row without tokens", "every row needs a question and an answer"));
     }

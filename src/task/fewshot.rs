@@ -1,10 +1,11 @@
 //! Worked examples in front of a question: the user's file, or draws from the train split.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use super::examples::read_examples;
 use super::random::PythonRandom;
-use super::{Dataset, DatasetSpec, FewshotKind, Protocol, Task, TaskError, dataset};
+use super::{Dataset, DatasetSpec, FewshotKind, Protocol, Sample, Task, TaskError, dataset};
 use crate::hub::Hub;
 
 /// Worked examples that stand in front of the question.
@@ -15,7 +16,7 @@ pub enum Fewshot {
     /// The same ones for every sample: (question, target).
     Fixed(Vec<(String, String)>),
     /// Each sample's own, by row of the dataset: (question, target) lists.
-    PerSample(Vec<Vec<(String, String)>>),
+    PerSample(BTreeMap<usize, Vec<(String, String)>>),
 }
 
 impl Fewshot {
@@ -23,14 +24,14 @@ impl Fewshot {
     ///
     /// `file` is a data file with the columns `question` and `target`, or a task's YAML file of lm-evaluation-harness; it takes the
     /// place of whatever the protocol would draw. Without it, a protocol that draws does so from where the task says, the train
-    /// split of `dataset` as a rule, for all of the `rows` rows of the dataset in turn: which samples a run takes never changes an
-    /// example.
+    /// split of `dataset` as a rule, for the rows of the dataset in turn, of which those for `rows` are kept: which samples a run takes
+    /// never changes an example.
     pub fn load(
         protocol: &Protocol,
         file: Option<&Path>,
         (task, dataset): (&Task, &DatasetSpec),
         hub: &Hub,
-        rows: usize,
+        rows: impl IntoIterator<Item = usize>,
     ) -> Result<(Self, Option<String>), TaskError> {
         match (file, &protocol.fewshot_kind) {
             (None, None) => Ok((Self::None, None)),
@@ -52,10 +53,19 @@ impl Fewshot {
             )),
             (None, Some(FewshotKind::Train { seed })) => {
                 let spec = dataset::train_split(task, dataset)?;
-                let train = Dataset::open_as(task, &spec, hub)?;
                 let from_itself = (&dataset.source, &dataset.split) == (&spec.source, &spec.split);
                 let draws = Draws { protocol, seed: *seed, from_itself };
-                Ok((Self::PerSample(draws.all(&train, rows)?), Some(train.sha256)))
+                let mut drawn = BTreeMap::new();
+                let train = Dataset::pick(task, &spec, hub, |train| {
+                    drawn = draws.of(train, &rows.into_iter().collect())?;
+                    Ok(drawn.values().flatten().copied().collect())
+                })?;
+                let numbers: BTreeSet<usize> = drawn.values().flatten().copied().collect();
+                let examples: HashMap<usize, &Sample> = numbers.into_iter().zip(&train.samples).collect();
+                let example =
+                    |number: &usize| examples.get(number).map(|one| (one.question.clone(), one.answer.clone()));
+                let of_row = |(row, numbers): (usize, Vec<usize>)| (row, numbers.iter().filter_map(&example).collect());
+                Ok((Self::PerSample(drawn.into_iter().map(of_row).collect()), Some(train.sha256)))
             }
         }
     }
@@ -65,7 +75,7 @@ impl Fewshot {
         match self {
             Self::None => &[],
             Self::Fixed(examples) => examples,
-            Self::PerSample(rows) => rows.get(index).map_or(&[], Vec::as_slice),
+            Self::PerSample(rows) => rows.get(&index).map_or(&[], Vec::as_slice),
         }
     }
 }
@@ -95,27 +105,29 @@ struct Draws<'a> {
 }
 
 impl Draws<'_> {
-    fn all(&self, train: &Dataset, rows: usize) -> Result<Vec<Vec<(String, String)>>, TaskError> {
+    /// Numbers of the examples in the train split, for each of `rows`. Draws follow one another from the first row of the dataset on.
+    fn of(&self, train: &Dataset, rows: &BTreeSet<usize>) -> Result<BTreeMap<usize, Vec<usize>>, TaskError> {
         let mut random = PythonRandom::new(self.seed);
         let drawn = self.protocol.fewshot_count + usize::from(self.from_itself);
-        let example =
-            |&row: &usize| train.samples.get(row).map(|sample| (sample.question.clone(), sample.answer.clone()));
-        let examples = |index: usize| {
-            let mut rows = random.sample(train.samples.len(), drawn)?;
-            rows.retain(|&row| !(self.from_itself && row == index));
-            rows.iter().take(self.protocol.fewshot_count).map(example).collect()
-        };
-        let all: Option<Vec<_>> = (0..rows).map(examples).collect();
-        all.ok_or_else(|| {
-            TaskError::invalid(
-                format!(
-                    "protocol `{}` draws {drawn} examples, and {} has {} rows",
-                    self.protocol.name,
-                    train.source,
-                    train.samples.len()
-                ),
-                "give a larger train split, or fixed examples by `--fewshot FILE`",
-            )
-        })
+        let mut of_rows = BTreeMap::new();
+        for index in 0..rows.last().map_or(0, |last| last + 1) {
+            let Some(mut numbers) = random.sample(train.scored(), drawn) else {
+                return Err(TaskError::invalid(
+                    format!(
+                        "protocol `{}` draws {drawn} examples, and {} has {} rows",
+                        self.protocol.name,
+                        train.source,
+                        train.scored()
+                    ),
+                    "give a larger train split, or fixed examples by `--fewshot FILE`",
+                ));
+            };
+            if rows.contains(&index) {
+                numbers.retain(|&number| !(self.from_itself && number == index));
+                numbers.truncate(self.protocol.fewshot_count);
+                of_rows.insert(index, numbers);
+            }
+        }
+        Ok(of_rows)
     }
 }

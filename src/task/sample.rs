@@ -67,8 +67,17 @@ impl Selection {
         Ok(indices)
     }
 
-    /// The chosen samples, in row order; an index past the end is an error that names it, and so is a choice of none.
-    pub fn choose<'a>(&self, samples: &'a [Sample]) -> Result<Vec<&'a Sample>, TaskError> {
+    /// Whether a sample need be kept for [`Selection::choose`], where `kept` were before it.
+    pub fn keeps(&self, sample: &Sample, kept: usize) -> bool {
+        match self.indices.as_slice() {
+            [] => self.limit.is_none_or(|limit| kept < limit),
+            indices => indices.binary_search(&sample.index).is_ok(),
+        }
+    }
+
+    /// The chosen ones of the samples of a dataset of `rows` rows, in row order; an index past the end is an error that names it, and so
+    /// is a choice of none.
+    pub fn choose<'a>(&self, samples: &'a [Sample], rows: usize) -> Result<Vec<&'a Sample>, TaskError> {
         if self.limit == Some(0) {
             return Err(TaskError::invalid("`--limit 0` leaves no sample", "give a limit of at least 1"));
         }
@@ -78,7 +87,7 @@ impl Selection {
         }
         let row = |&index: &usize| {
             let found = samples.binary_search_by_key(&index, |sample| sample.index);
-            found.ok().and_then(|at| samples.get(at)).ok_or_else(|| missing(samples, index))
+            found.ok().and_then(|at| samples.get(at)).ok_or_else(|| missing(rows, index))
         };
         // Every index is looked up before the limit cuts: a wrong one is a mistake wherever it stands.
         let chosen: Vec<&Sample> = self.indices.iter().map(row).collect::<Result<_, _>>()?;
@@ -86,8 +95,7 @@ impl Selection {
     }
 }
 
-fn missing(samples: &[Sample], index: usize) -> TaskError {
-    let rows = samples.last().map_or(0, |sample| sample.index + 1);
+fn missing(rows: usize, index: usize) -> TaskError {
     if index < rows {
         return TaskError::invalid(
             format!("sample {index} is left out: its reference is no number"),
@@ -134,7 +142,7 @@ mod tests {
     }
 
     fn rows(selection: &Selection, count: usize) -> Vec<usize> {
-        selection.choose(&samples(count)).unwrap().iter().map(|sample| sample.index).collect()
+        selection.choose(&samples(count), count).unwrap().iter().map(|sample| sample.index).collect()
     }
 
     #[test]
@@ -148,7 +156,7 @@ mod tests {
     #[test]
     fn rows_that_are_left_out_keep_the_others_numbers() {
         let samples: Vec<Sample> = samples(5).into_iter().filter(|sample| sample.index != 2).collect();
-        let chosen = |indices: &[usize]| Selection { limit: None, indices: indices.to_vec() }.choose(&samples);
+        let chosen = |indices: &[usize]| Selection { limit: None, indices: indices.to_vec() }.choose(&samples, 5);
         assert_eq!(chosen(&[1, 3]).unwrap().iter().map(|sample| sample.index).collect::<Vec<_>>(), [1, 3]);
         assert!(chosen(&[2]).unwrap_err().to_string().contains("sample 2 is left out"));
         assert!(chosen(&[5]).unwrap_err().to_string().contains("there is no sample 5"));
@@ -157,8 +165,8 @@ mod tests {
     #[test]
     fn a_row_past_the_end_is_named() {
         let selection = Selection { limit: Some(1), indices: vec![1, 7] };
-        let message = selection.choose(&samples(3)).unwrap_err().to_string();
+        let message = selection.choose(&samples(3), 3).unwrap_err().to_string();
         assert!(message.contains("no sample 7") && message.contains("the last is 2"), "{message}");
-        assert!(Selection { limit: Some(0), indices: vec![] }.choose(&samples(3)).is_err());
+        assert!(Selection { limit: Some(0), indices: vec![] }.choose(&samples(3), 3).is_err());
     }
 }

@@ -299,6 +299,86 @@ fn compressed_files_are_read_by_their_names() {
 }
 
 #[test]
+fn a_parquet_file_that_is_compressed_as_a_whole_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = evalsuite::bundled::dataset_file("test").unwrap();
+    let plain = open(&write(folder.path(), "a.parquet", bytes)).unwrap();
+    let packed = open(&write(folder.path(), "a.parquet.zst", zstd::encode_all(bytes, 3).unwrap())).unwrap();
+    assert_eq!(plain.samples, packed.samples);
+}
+
+#[test]
+fn a_list_is_read_element_by_element_and_every_fault_of_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let object =
+        |question: &str| format!("{{\"question\": {question:?}, \"answer\": \"#### 18\", \"more\": [{{}}, [1, 2]]}}");
+    // Whatever could be taken for an element's end, and a row that is longer than what is read at a time.
+    let long = "x, ]} ".repeat(30_000);
+    let questions = ["a ] b", "c } , d", "e \" ] f", "g \\", "[", &long, "last"];
+    let rows: Vec<String> = questions.iter().map(|question| object(question)).collect();
+    let dataset = open(&write(folder.path(), "a.json", format!(" \n[ {} \n]\n", rows.join("\n,\n ")))).unwrap();
+    assert_eq!(dataset.samples.iter().map(|sample| sample.question.as_str()).collect::<Vec<_>>(), questions);
+    assert!(open(&write(folder.path(), "a.json", "[ ]")).unwrap_err().contains("holds no rows"));
+    let good = object("q");
+    for (text, reason) in [
+        (format!("[{good}"), "row 0: the file ends before the list does"),
+        (format!("[{good}, {good},"), "row 2: the file ends before the list does"),
+        (format!("[{good}, {{\"question\": \"]"), "row 1: the file ends before the list does"),
+        (format!("[{good}, {good}] {good}"), "row 1: something stands behind the list's end"),
+        (format!("[{good} {good}]"), "row 0: trailing characters"),
+        (format!("[{good}, {good},]"), "row 2: EOF"),
+        (format!("[{good}, 7]"), "row 1: invalid type"),
+        (format!("[{good}}}, {good}]"), "row 0: trailing characters"),
+    ] {
+        let message = open(&write(folder.path(), "a.json", &text)).unwrap_err();
+        assert!(message.contains("is no list of JSON objects") && message.contains(reason), "{text}: {message}");
+    }
+    let bytes = [b"[".as_slice(), good.as_bytes(), b", \"\xff\"]"].concat();
+    assert!(open(&write(folder.path(), "a.json", bytes)).unwrap_err().contains("row 1 of"));
+}
+
+#[test]
+fn lines_are_counted_however_far_into_a_file_they_stand() {
+    let folder = tempfile::tempdir().unwrap();
+    // Two lines a record and a blank one behind it, many times what is read at a time.
+    let record = "\"a question,\n of two lines\",#### 18\r\n\n";
+    let csv = |last: &str| format!("\u{feff}question,answer\n{}{last}", record.repeat(5_000));
+    assert_eq!(open(&write(folder.path(), "a.csv", csv(""))).unwrap().samples.len(), 5_000);
+    for (last, reason) in [("q,18\n", "`answer` is without"), ("q\n", "has 1 fields"), ("q,#### 1,2\n", "has 3 fields")]
+    {
+        let message = open(&write(folder.path(), "a.csv", csv(last))).unwrap_err();
+        assert!(message.contains("line 15002 of") && message.contains(reason), "{message}");
+    }
+    let bytes = [csv("").as_bytes(), b"\xff,#### 1\n"].concat();
+    let message = open(&write(folder.path(), "a.csv", bytes)).unwrap_err();
+    assert!(message.contains("line 15002 of") && message.contains("UTF-8"), "{message}");
+    // Lines in front of the first row count.
+    let message = open(&write(folder.path(), "a.jsonl", format!("\n \n\n{ROW}{{}}\n"))).unwrap_err();
+    assert!(message.contains("line 5 of"), "{message}");
+}
+
+#[test]
+fn what_is_wrong_behind_the_rows_that_a_run_takes_is_said_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = format!("{}{{\"question\": \"q\", \"answer\": \"18\"}}\n", ROW.repeat(20));
+    write(folder.path(), "a.jsonl", bad);
+    let message = crate::program::refused(folder.path(), "gsm8k --dataset a.jsonl --limit 3 --show-prompt 0");
+    assert!(message.contains("line 21 of a.jsonl"), "{message}");
+    let cut = gzipped(&ROW.repeat(50_000));
+    write(folder.path(), "a.jsonl.gz", &cut[..cut.len() - 40]);
+    let message = crate::program::refused(folder.path(), "gsm8k --dataset a.jsonl.gz --limit 3 --show-prompt 0");
+    assert!(message.contains("a.jsonl.gz cannot be unpacked"), "{message}");
+}
+
+#[test]
+fn a_place_that_is_no_regular_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("a.jsonl")).unwrap();
+    let message = open(&spec(folder.path().join("a.jsonl").to_str().unwrap())).unwrap_err();
+    assert!(message.contains("a.jsonl: it is no regular file"), "{message}");
+}
+
+#[test]
 fn a_file_of_another_kind_than_its_name_says_is_named_for_what_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n".as_bytes();
@@ -343,7 +423,7 @@ fn the_train_split_of_a_file_lies_beside_it() {
     let protocol = Protocol::open("gsm8k").unwrap();
     let hub = Hub::from_environment(true).unwrap();
     let task = Task::gsm8k().unwrap();
-    let load = |spec: &DatasetSpec, rows| Fewshot::load(&protocol, None, (&task, spec), &hub, rows);
+    let load = |spec: &DatasetSpec, rows: usize| Fewshot::load(&protocol, None, (&task, spec), &hub, 0..rows);
     let message = load(&test, 1).unwrap_err().to_string();
     assert!(message.contains("none beside it") && message.contains("--fewshot FILE"), "{message}");
     let mut train = write(folder.path(), "my-train.jsonl", (0..4).map(row).collect::<String>());
@@ -353,7 +433,8 @@ fn the_train_split_of_a_file_lies_beside_it() {
     // On the train split itself, no question is its own example.
     train.split = "train".to_owned();
     let Ok((Fewshot::PerSample(rows), _)) = load(&train, 6) else { panic!("no examples") };
-    for (index, examples) in rows.iter().enumerate() {
+    assert_eq!(rows.len(), 6);
+    for (index, examples) in rows {
         assert_eq!(examples.len(), 5);
         assert!(examples.iter().all(|(question, _)| *question != format!("q{index}")));
     }

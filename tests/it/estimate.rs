@@ -124,7 +124,7 @@ fn what_is_told_comes_true() {
         .enumerate()
         .map(|(index, sample)| evalsuite::task::Sample { index, ..sample });
     let inputs = {
-        let dataset = Dataset { samples: samples.collect(), ..dataset() };
+        let dataset = Dataset { samples: samples.collect(), rows: 3 * ROWS, ..dataset() };
         inputs_of(model(None), dataset, "gsm8k-cot-zeroshot", evalsuite::task::ChatUse::Never).unwrap()
     };
     let mut open = |options: &evalsuite::engine::OpenOptions| -> Result<Box<dyn Engine>, EngineError> {

@@ -182,7 +182,8 @@ pub(crate) fn dataset() -> Dataset {
         split: "test".to_owned(),
         sha256: "da".repeat(32),
         samples: (0..ROWS).map(sample).collect(),
-        left_out: Vec::new(),
+        rows: ROWS,
+        left_out: 0,
     }
 }
 

@@ -96,7 +96,7 @@ fn completion(request: usize) -> Completion {
 fn round(steps: usize) -> (f64, f64) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let sample = |index| Sample { index, ..dataset().samples[0].clone() };
-    let dataset = Dataset { samples: (0..REQUESTS).map(sample).collect(), ..dataset() };
+    let dataset = Dataset { samples: (0..REQUESTS).map(sample).collect(), rows: REQUESTS, ..dataset() };
     let inputs = inputs_of(model(None), dataset, "gsm8k-cot-zeroshot", ChatUse::Never).unwrap();
     let job = EvalJob { target: target("scripted", &[Dtype::F16]), ..job(folder.path().join("run")) };
     let told = Arc::new(Mutex::new(None));

@@ -22,7 +22,7 @@ fn open(task: &Task, name: &str, bytes: impl AsRef<[u8]>) -> Result<Dataset, Str
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
     let spec = DatasetSpec::of(task, path.to_str(), None);
-    Dataset::open_as(task, &spec, &hub()).map_err(|error| {
+    Dataset::open_as(task, &spec, &hub(), |_| true).map_err(|error| {
         let message = error.to_string();
         assert!(message.contains("\nhint: ") && message.contains(name) && message.len() < 1500, "{message}");
         message
@@ -288,7 +288,7 @@ fn boxed_rows() -> String {
 fn rows_whose_reference_is_no_number_are_counted_apart() {
     let task = Task::open("math-500").unwrap();
     let dataset = open(&task, "test.jsonl", boxed_rows()).unwrap();
-    assert_eq!((references(&dataset), &dataset.left_out, dataset.rows()), (vec!["1.5", "1200"], &vec![1, 3], 4));
+    assert_eq!((references(&dataset), dataset.left_out, dataset.rows), (vec!["1.5", "1200"], 2, 4));
     assert_eq!(dataset.samples.iter().map(|sample| sample.index).collect::<Vec<_>>(), [0, 2]);
     assert_eq!(dataset.samples[0].cluster.as_deref(), Some("Sums"));
     let rules = Protocol::open(&task.protocol).unwrap().rules;
@@ -338,7 +338,8 @@ fn tasks_come_from_the_hub_as_it_lays_them_out() {
     ] {
         let (server, cache) = (HubServer::start(vec![repository(path, file, bytes)]), tempfile::tempdir().unwrap());
         let task = Task::open(name).unwrap();
-        let dataset = Dataset::open_as(&task, &DatasetSpec::of(&task, None, None), &server.client(cache.path()));
+        let dataset =
+            Dataset::open_as(&task, &DatasetSpec::of(&task, None, None), &server.client(cache.path()), |_| true);
         let dataset = dataset.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!((references(&dataset), dataset.name.as_str()), (vec!["3"], path), "{name}");
         assert!(dataset.source.ends_with(file) && dataset.source.contains("@0123456789abcdef"), "{}", dataset.source);
@@ -357,9 +358,9 @@ fn worked_examples_are_drawn_from_where_the_task_says() {
     let protocol = Protocol::open("gsm8k").unwrap();
     let elsewhere = task(&format!("{NUMBERS}\n[fewshot]\ndataset = \"{other}\"\nsplit = \"train\"\n"));
     let spec = DatasetSpec::of(&elsewhere, Some(&test), None);
-    let load = |task: &Task, spec: &DatasetSpec| Fewshot::load(&protocol, None, (task, spec), &hub(), 2);
+    let load = |task: &Task, spec: &DatasetSpec| Fewshot::load(&protocol, None, (task, spec), &hub(), 0..2);
     let Ok((Fewshot::PerSample(rows), Some(_))) = load(&elsewhere, &spec) else { panic!("no examples") };
-    assert!(rows.iter().flatten().all(|(question, _)| question.starts_with("other.csv")));
+    assert!(rows.values().flatten().all(|(question, _)| question.starts_with("other.csv")));
     let here = task(&format!("{NUMBERS}\n[fewshot]\nsplit = \"dev\"\n"));
     assert!(load(&here, &spec).unwrap_err().to_string().contains("from the dev split"));
     write("dev.csv", 5);
@@ -391,7 +392,7 @@ fn examples_may_be_any_data_file_or_the_harness_own_yaml() {
         write("a.csv", format!("target,question\n{}", csv.collect::<String>())),
         write("a.yaml", yaml),
     ] {
-        let (fewshot, sha256) = Fewshot::load(&cot, Some(&path), (&task, &spec), &hub(), 1).unwrap();
+        let (fewshot, sha256) = Fewshot::load(&cot, Some(&path), (&task, &spec), &hub(), 0..1).unwrap();
         assert_eq!(fewshot, Fewshot::Fixed((0..8).map(example).collect()), "{}", path.display());
         assert_eq!(sha256, Some(evalsuite::files::sha256(&std::fs::read(&path).unwrap())));
     }

@@ -45,7 +45,7 @@ fn task_files() -> (tempfile::TempDir, PathBuf, PathBuf) {
 fn task_job(task: &Path, rows: &Path, system: Option<&str>, out: PathBuf) -> (EvalJob, EvalInputs) {
     let task = Task::read(task, None).unwrap();
     let spec = DatasetSpec::of(&task, rows.to_str(), None);
-    let dataset = Dataset::open_as(&task, &spec, &Hub::from_environment(true).unwrap()).unwrap();
+    let dataset = Dataset::open_as(&task, &spec, &Hub::from_environment(true).unwrap(), |_| true).unwrap();
     let mut protocol = Protocol::open(&task.protocol).unwrap();
     protocol.chat = ChatUse::Never;
     protocol.system = system.map(str::to_owned);

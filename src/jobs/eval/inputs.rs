@@ -18,7 +18,7 @@ pub struct EvalInputs {
     pub checkpoints: Checkpoints,
     /// What the problems are and what counts as right.
     pub task: Task,
-    /// The problems.
+    /// The problems that the job takes.
     pub dataset: Dataset,
     /// The protocol, with the user's changes.
     pub protocol: Protocol,
@@ -42,8 +42,13 @@ impl EvalInputs {
         }
         protocol.chat = job.chat.unwrap_or(protocol.chat);
         protocol.system = job.system.clone().or(protocol.system).filter(|system| !system.is_empty());
-        let dataset = Dataset::open_as(&job.task, &job.dataset, hub)?;
-        let (source, rows) = ((&job.task, &job.dataset), dataset.rows());
+        let mut kept = 0;
+        let dataset = Dataset::open_as(&job.task, &job.dataset, hub, |sample| {
+            let keeps = job.selection.keeps(sample, kept);
+            kept += usize::from(keeps);
+            keeps
+        })?;
+        let (source, rows) = ((&job.task, &job.dataset), dataset.samples.iter().map(|sample| sample.index));
         let (fewshot, fewshot_sha256) = Fewshot::load(&protocol, job.fewshot.as_deref(), source, hub, rows)?;
         let mut checkpoints = job.target.open(hub)?;
         checkpoints.settle_api(&job.target, protocol.chat);
@@ -109,7 +114,7 @@ impl EvalInputs {
 
     /// The samples that the job takes.
     pub fn chosen(&self, selection: &Selection) -> Result<Vec<&Sample>, JobError> {
-        let chosen = selection.choose(&self.dataset.samples)?;
+        let chosen = selection.choose(&self.dataset.samples, self.dataset.rows)?;
         if chosen.is_empty() {
             return Err(JobError::invalid("no sample is chosen", "raise `--limit`, or name rows with `--samples`"));
         }
@@ -152,8 +157,8 @@ impl EvalInputs {
                 revision: job.dataset.revision.clone(),
                 split: self.dataset.split.clone(),
                 sha256: self.dataset.sha256.clone(),
-                rows: self.dataset.rows(),
-                left_out: Some(self.dataset.left_out.len()).filter(|rows| *rows > 0),
+                rows: self.dataset.rows,
+                left_out: Some(self.dataset.left_out).filter(|rows| *rows > 0),
                 chosen,
                 selection: selection_in_words(&job.selection),
             },
@@ -198,12 +203,11 @@ impl EvalInputs {
 
 /// Rows that cannot be scored, where there are any.
 fn left_out(task: &Task, dataset: &Dataset) -> Option<String> {
-    let rows = dataset.left_out.len();
+    let rows = dataset.left_out;
     (rows > 0).then(|| {
         format!(
             "{rows} of {} rows are left out: their reference is no number, and the task {} scores numbers",
-            dataset.rows(),
-            task.name
+            dataset.rows, task.name
         )
     })
 }

@@ -1,6 +1,6 @@
 //! Rescore: stored generations under another protocol's rules, without an engine.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -44,7 +44,7 @@ pub fn rescore(run: &Path, protocol: &str, hub: &Hub, out: Option<&Path>) -> Res
     // Of a finished run every file is held against the others first.
     let stored = run.join("record.json").exists().then(|| StoredRun::read(run)).transpose()?;
     let protocol = Protocol::open(protocol)?;
-    let rescoring = Rescoring::of(run, &plan, &protocol.rules, &samples(run, &plan, hub)?)?;
+    let rescoring = Rescoring::of(run, &plan, &protocol.rules, hub)?;
     let generated = stored.and_then(|stored| stored.record.generated_under).unwrap_or_else(|| plan.protocol.clone());
     // Nobody knows what completions made elsewhere were generated under.
     let generated = Some(generated).filter(|_| !plan.is_made_elsewhere());
@@ -58,7 +58,7 @@ pub fn rescore(run: &Path, protocol: &str, hub: &Hub, out: Option<&Path>) -> Res
 }
 
 impl Rescoring {
-    fn of(run: &Path, plan: &EvalPlan, rules: &[Rule], samples: &HashMap<usize, Sample>) -> Result<Self, JobError> {
+    fn of(run: &Path, plan: &EvalPlan, rules: &[Rule], hub: &Hub) -> Result<Self, JobError> {
         let mut all = Self { completions: Vec::new(), sessions: Vec::new(), samples: Vec::new(), unproven: Vec::new() };
         for variant in &plan.dtypes {
             let path = RunFolder::journal_path(run, variant);
@@ -66,11 +66,15 @@ impl Rescoring {
             all.unproven.extend(journal.note(&path));
             let mut completions = journal.values;
             completions.sort_by_key(|completion| (completion.sample, completion.repeat));
-            rescore_completions(&mut completions, rules, samples)?;
             all.completions.push((variant.clone(), completions));
             all.sessions.push(RunFolder::read_sessions(run, variant)?);
         }
-        if all.completions.iter().all(|(_, completions)| completions.is_empty()) {
+        let rows: HashSet<usize> = all.completions.iter().flat_map(|(_, rows)| rows).map(|row| row.sample).collect();
+        let samples = samples(run, plan, hub, &rows)?;
+        for (_, completions) in &mut all.completions {
+            rescore_completions(completions, rules, &samples)?;
+        }
+        if rows.is_empty() {
             return Err(JobError::invalid(
                 format!("there is no completion in {}", run.display()),
                 "finish the run first, with `evalsuite resume RUN`",
@@ -168,8 +172,8 @@ fn task(plan: &EvalPlan) -> Result<Task, JobError> {
     Ok(task)
 }
 
-/// The samples by row, from the very file that the run read; those of completions made elsewhere from the run's folder.
-fn samples(run: &Path, plan: &EvalPlan, hub: &Hub) -> Result<HashMap<usize, Sample>, JobError> {
+/// The samples of `rows` by row, from the very file that the run read; those of completions made elsewhere from the run's folder.
+fn samples(run: &Path, plan: &EvalPlan, hub: &Hub, rows: &HashSet<usize>) -> Result<HashMap<usize, Sample>, JobError> {
     if plan.is_made_elsewhere() {
         let sample = |stored: StoredSample| {
             let sample = Sample::new(stored.sample, stored.question, stored.answer);
@@ -187,6 +191,7 @@ fn samples(run: &Path, plan: &EvalPlan, hub: &Hub) -> Result<HashMap<usize, Samp
             sha256: None,
         },
         hub,
+        |sample| rows.contains(&sample.index),
     )?;
     if dataset.sha256 != plan.dataset.sha256 {
         return Err(JobError::invalid(

@@ -1,31 +1,49 @@
-//! A data file's bytes.
+//! A data file: what it is called, and its bytes, which are read as they are needed.
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::files::{Blob, BlobReader};
 use crate::task::TaskError;
 
 /// A file's bytes, and what to call it in messages. The label ends as the file's name does.
 #[derive(Clone)]
 pub(super) struct DataFile {
     pub(super) label: String,
-    pub(super) bytes: Vec<u8>,
+    pub(super) blob: Arc<Blob>,
 }
 
-/// Reads a file of the user's.
-pub(super) fn read_file(path: &Path) -> Result<DataFile, TaskError> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        TaskError::invalid(format!("cannot read {}: {error}", path.display()), "check the path and its permissions")
-    })?;
-    Ok(DataFile { label: path.display().to_string(), bytes })
+impl DataFile {
+    /// Opens a file of the user's.
+    pub(super) fn open(path: &Path) -> Result<Self, TaskError> {
+        let label = path.display().to_string();
+        let opened = std::fs::metadata(path).and_then(|metadata| {
+            // The hash, the rows and whoever takes the run up again each read it from its beginning.
+            if metadata.is_file() { Blob::open(path) } else { Err(io::Error::other("it is no regular file")) }
+        });
+        let blob = opened.map_err(|error| unreadable(&label, &error))?;
+        Ok(Self { label, blob: Arc::new(blob) })
+    }
+
+    /// A file that is part of the program.
+    pub(super) fn embedded(label: String, bytes: &'static [u8]) -> Self {
+        Self { blob: Arc::new(Blob::embedded(&label, bytes)), label }
+    }
+
+    /// The bytes from the first on.
+    pub(super) fn reader(&self) -> BlobReader {
+        BlobReader { blob: Arc::clone(&self.blob), offset: 0 }
+    }
+
+    /// In hexadecimal.
+    pub(super) fn sha256(&self) -> Result<String, TaskError> {
+        self.blob.sha256().map_err(|error| unreadable(&self.label, &error))
+    }
 }
 
-/// A file's text without the byte order mark that some editors begin a file with.
-pub(super) fn utf8(file: &DataFile) -> Result<&str, TaskError> {
-    let text = std::str::from_utf8(&file.bytes).map_err(|error| {
-        let line = 1 + file.bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count();
-        TaskError::invalid(format!("line {line} of {} is not UTF-8", file.label), "write the file in UTF-8")
-    })?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+fn unreadable(label: &str, error: &io::Error) -> TaskError {
+    TaskError::invalid(format!("cannot read {label}: {error}"), "check the path and its permissions")
 }
 
 /// Enough of a text to know it by: values and reasons may run on for pages, and messages must not.

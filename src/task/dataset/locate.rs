@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::data_file::{DataFile, read_file};
+use super::data_file::DataFile;
 use super::names;
 use super::sources::Source;
 use super::spec::DatasetSpec;
@@ -22,15 +22,22 @@ pub(super) struct Located {
 }
 
 impl Located {
-    pub(super) fn sha256(&self) -> String {
-        let hashes: Vec<String> = self.files.iter().map(|file| crate::files::sha256(&file.bytes)).collect();
-        match hashes.as_slice() {
+    fn sha256(&self) -> Result<String, TaskError> {
+        let hashes: Vec<String> = self.files.iter().map(DataFile::sha256).collect::<Result<_, _>>()?;
+        Ok(match hashes.as_slice() {
             [only] => only.clone(),
             shards => crate::files::sha256(shards.concat().as_bytes()),
-        }
+        })
     }
 
-    pub(super) fn check(&self, actual: &str) -> Result<(), TaskError> {
+    /// The hash of the files, which is the expected one where any is.
+    pub(super) fn checked_sha256(&self) -> Result<String, TaskError> {
+        let actual = self.sha256()?;
+        self.check(&actual)?;
+        Ok(actual)
+    }
+
+    fn check(&self, actual: &str) -> Result<(), TaskError> {
         if self.expected.is_empty() || self.expected.iter().any(|hash| hash.eq_ignore_ascii_case(actual)) {
             return Ok(());
         }
@@ -170,7 +177,7 @@ fn from_program(split: &str) -> Result<Located, TaskError> {
         let Fault { what, hint } = Fault::unknown("split", split, &["test", "train"]);
         return Err(TaskError::invalid(format!("{what} of the bundled problems"), hint));
     };
-    let files = vec![DataFile { label: format!("(bundled)/{split}.parquet"), bytes: bytes.to_vec() }];
+    let files = vec![DataFile::embedded(format!("(bundled)/{split}.parquet"), bytes)];
     Ok(Located { name: bundled::NAME.to_owned(), source: bundled::NAME.to_owned(), files, expected: Vec::new() })
 }
 
@@ -183,12 +190,17 @@ fn base_name(path: &Path) -> String {
 }
 
 fn from_file(path: &Path) -> Result<Located, TaskError> {
-    Ok(Located { name: base_name(path), source: absolute(path), files: vec![read_file(path)?], expected: Vec::new() })
+    Ok(Located {
+        name: base_name(path),
+        source: absolute(path),
+        files: vec![DataFile::open(path)?],
+        expected: Vec::new(),
+    })
 }
 
 fn from_folder(folder: &Path, split: &str) -> Result<Located, TaskError> {
     let chosen = names::of_split(&folder.display().to_string(), &list(folder)?, None, split)?;
-    let files = chosen.iter().map(|name| read_file(&folder.join(name))).collect::<Result<_, _>>()?;
+    let files = chosen.iter().map(|name| DataFile::open(&folder.join(name))).collect::<Result<_, _>>()?;
     Ok(Located { name: base_name(folder), source: absolute(folder), files, expected: Vec::new() })
 }
 
@@ -234,8 +246,7 @@ fn from_hub(spec: &DatasetSpec, hub: &Hub, address: &HubAddress) -> Result<Locat
         let file = hub.file(RepositoryKind::Dataset, repository, revision, path)?;
         let separator = if source.is_empty() { format!("{repository}@{}:", file.commit) } else { ",".to_owned() };
         source = source + &separator + path;
-        let DataFile { bytes, .. } = read_file(&file.path)?;
-        files.push(DataFile { label: format!("{repository}/{path}"), bytes });
+        files.push(DataFile { label: format!("{repository}/{path}"), ..DataFile::open(&file.path)? });
     }
     Ok(Located { name: repository.to_owned(), source, files, expected })
 }
@@ -249,10 +260,10 @@ mod tests {
         let located = |expected: &[&str]| Located {
             name: String::new(),
             source: "a/b@c:d.parquet".to_owned(),
-            files: vec![DataFile { label: String::new(), bytes: b"abc".to_vec() }],
+            files: vec![DataFile::embedded(String::new(), b"abc")],
             expected: expected.iter().map(|hash| (*hash).to_owned()).collect(),
         };
-        let abc = located(&[]).sha256();
+        let abc = located(&[]).sha256().unwrap();
         assert!(located(&[]).check(&abc).is_ok());
         assert!(located(&["00", &abc]).check(&abc).is_ok());
         let message = located(&["00", "11"]).check(&abc).unwrap_err().to_string();
@@ -261,14 +272,15 @@ mod tests {
 
     #[test]
     fn the_hash_of_shards_depends_on_their_order() {
-        let located = |files: &[&[u8]]| Located {
+        let located = |files: &[&'static [u8]]| Located {
             name: String::new(),
             source: String::new(),
-            files: files.iter().map(|bytes| DataFile { label: String::new(), bytes: bytes.to_vec() }).collect(),
+            files: files.iter().map(|bytes| DataFile::embedded(String::new(), bytes)).collect(),
             expected: Vec::new(),
         };
-        assert_ne!(located(&[b"a", b"b"]).sha256(), located(&[b"b", b"a"]).sha256());
-        assert_eq!(located(&[b"abc"]).sha256(), crate::files::sha256(b"abc"));
+        let sha256 = |files| located(files).sha256().unwrap();
+        assert_ne!(sha256(&[b"a", b"b"]), sha256(&[b"b", b"a"]));
+        assert_eq!(sha256(&[b"abc"]), crate::files::sha256(b"abc"));
     }
 
     #[test]

@@ -1,43 +1,83 @@
 //! Rows of a parquet file, by the record reader of the `parquet` crate, in every codec but LZO.
 
+use std::io::BufReader;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::Field;
+use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
+use parquet::record::reader::RowIter;
+use parquet::record::{self, Field};
 use parquet::schema::types::Type;
 
+use super::container;
 use super::data_file::{DataFile, shortened};
 use super::row::{Cell, Row, no_column};
 use crate::fault::caught;
+use crate::files::{Blob, BlobReader};
 use crate::task::TaskError;
 
-pub(super) fn read(file: &DataFile, columns: &[&str]) -> Result<Vec<Row>, TaskError> {
+/// The rows one after the other, `columns` of each.
+pub(super) fn read<'a>(
+    file: &'a DataFile,
+    columns: Vec<&'a str>,
+) -> Result<impl Iterator<Item = Result<Row, TaskError>> + 'a, TaskError> {
     // The `parquet` crate checks most of what it reads and panics on some of the rest (of 40,000 files with damaged
     // bytes, one): to the user that is a damaged file like any other.
-    caught(|| read_rows(file, columns)).unwrap_or_else(|| Err(broken(file, "its pages contradict themselves")))
+    let torn = || broken(file, "its pages contradict themselves");
+    let mut rows = caught(|| rows(file, &columns)).unwrap_or_else(|| Err(torn()))?.enumerate();
+    Ok(std::iter::from_fn(move || {
+        let (number, row) = match caught(|| rows.next()) {
+            Some(next) => next?,
+            None => return Some(Err(torn())),
+        };
+        let cells = |row: &record::Row| {
+            let cell = |column: &&str| {
+                let field = row.get_column_iter().find(|(name, _)| name == column).map(|(_, field)| field);
+                field.and_then(cell)
+            };
+            columns.iter().map(cell).collect()
+        };
+        let row = row.map(|row| Row { place: format!("row {number} of {}", file.label), cells: cells(&row) });
+        Some(row.map_err(|error| broken(file, &error.to_string())))
+    }))
 }
 
-fn read_rows(file: &DataFile, columns: &[&str]) -> Result<Vec<Row>, TaskError> {
+/// A page at a time: what the reader holds does not depend on the number of rows.
+fn rows(file: &DataFile, columns: &[&str]) -> Result<RowIter<'static>, TaskError> {
     let broken = |error: ParquetError| broken(file, &error.to_string());
-    let reader = SerializedFileReader::new(Bytes::copy_from_slice(&file.bytes)).map_err(broken)?;
-    check_columns(&reader, file, columns)?;
+    let chunks = Chunks(container::parquet(file)?);
+    let length = chunks.len();
+    let reader = SerializedFileReader::new(chunks).map_err(broken)?;
+    check_columns(&reader, file, columns, length)?;
     let projection = projection(reader.metadata().file_metadata().schema(), &file.label, columns)?;
-    let rows = reader.get_row_iter(Some(projection)).map_err(broken)?;
-    let mut result = Vec::new();
-    for (number, row) in rows.enumerate() {
-        let row = row.map_err(broken)?;
-        let place = format!("row {number} of {}", file.label);
-        let cells = columns.iter().map(|column| {
-            let field = row.get_column_iter().find(|(name, _)| name == column).map(|(_, field)| field);
-            field.and_then(cell)
-        });
-        result.push(Row { cells: cells.collect(), place });
+    RowIter::from_file_into(Box::new(reader)).project(Some(projection)).map_err(broken)
+}
+
+/// A file as the `parquet` crate asks for its parts.
+struct Chunks(Arc<Blob>);
+
+impl Length for Chunks {
+    fn len(&self) -> u64 {
+        self.0.len().unwrap_or(0)
     }
-    Ok(result)
+}
+
+impl ChunkReader for Chunks {
+    type T = BufReader<BlobReader>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        Ok(BufReader::new(BlobReader { blob: Arc::clone(&self.0), offset: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        if start.checked_add(length as u64).is_none_or(|end| end > self.len()) {
+            return Err(ParquetError::EOF(format!("{length} bytes from {start} on are not in the file")));
+        }
+        Ok(self.0.read_at(start, length)?.into())
+    }
 }
 
 fn cell(field: &Field) -> Option<Cell> {
@@ -95,8 +135,13 @@ fn projection(schema: &Type, label: &str, columns: &[&str]) -> Result<Type, Task
 
 /// What the footer says of the columns must fit the file, and their codec must be known: the `parquet` crate panics on
 /// an offset below zero.
-fn check_columns(reader: &SerializedFileReader<Bytes>, file: &DataFile, wanted: &[&str]) -> Result<(), TaskError> {
-    let length = file.bytes.len() as i64;
+fn check_columns(
+    reader: &SerializedFileReader<Chunks>,
+    file: &DataFile,
+    wanted: &[&str],
+    length: u64,
+) -> Result<(), TaskError> {
+    let length = length as i64;
     let columns = reader.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns);
     for column in
         columns.filter(|column| column.column_path().parts().first().is_some_and(|p| wanted.contains(&p.as_str())))
