@@ -57,3 +57,29 @@ pub(in crate::compare) fn same_answers(reference: &[StoredCompletion], other: &[
 pub(in crate::compare) fn by_sample(completions: &[StoredCompletion]) -> HashMap<(usize, usize), &[u32]> {
     completions.iter().filter_map(|one| Some(((one.sample, one.repeat), one.token_ids.as_deref()?))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::jobs::eval::StoredRun;
+
+    #[test]
+    fn answers_are_the_same_by_tokens_else_by_texts_wherever_both_are() {
+        let run = StoredRun::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425/run")).unwrap();
+        let answer = |sample: usize, text: &str, tokens: Option<u32>| StoredCompletion {
+            sample,
+            text: text.to_owned(),
+            token_ids: tokens.map(|token| vec![token]),
+            ..run.completions[0].1[0].clone()
+        };
+        let own = [answer(0, "a", Some(1)), answer(1, "b", Some(2)), answer(2, "c", None)];
+        let is_same = |other: &[StoredCompletion]| same_answers(&own, other);
+        assert!(is_same(&own) && is_same(&[answer(1, "b", Some(2)), answer(7, "x", None)]));
+        assert!(!is_same(&[answer(1, "b", Some(3))]), "other tokens of the same text");
+        assert!(is_same(&[answer(1, "b", None)]) && !is_same(&[answer(1, "B", None)]));
+        assert!(!is_same(&[answer(2, "C", None)]));
+        assert!(!is_same(&[answer(7, "x", None)]) && !is_same(&[]), "nothing in common is not the same");
+    }
+}

@@ -54,3 +54,23 @@ fn engine(run: &StoredRun) -> String {
 fn folder(run: &StoredRun) -> String {
     run.path.file_name().map_or_else(|| run.path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    #[test]
+    fn names_are_what_differs_and_folders_where_nothing_else_does() {
+        let read = || StoredRun::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425/run")).unwrap();
+        let mut other = read();
+        other.record.plan.protocol.name = "other".to_owned();
+        let runs = [read(), other];
+        assert_eq!(run_names(&runs), [runs[0].record.plan.protocol.name.as_str(), "other"]);
+        let mut elsewhere = read();
+        elsewhere.path = PathBuf::from("runs/elsewhere");
+        assert_eq!(run_names(&[read(), elsewhere]), ["run", "elsewhere"]);
+        assert_eq!(run_names(&[read()]), [""]);
+    }
+}

@@ -57,3 +57,19 @@ pub(in crate::compare) fn provenance(run: &StoredRun) -> Provenance {
         has_samples: !run.samples.is_empty(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_without_questions_is_known() {
+        let mut run = StoredRun::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425/run")).unwrap();
+        assert!(!run.samples.is_empty() && provenance(&run).has_samples);
+        run.samples = Arc::default();
+        assert!(!provenance(&run).has_samples);
+    }
+}

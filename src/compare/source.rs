@@ -34,3 +34,23 @@ pub(in crate::compare) fn sources(runs: &[StoredRun]) -> Vec<Source<'_>> {
     let of_run = |(run, stored): (usize, &'_ StoredRun)| (0..stored.completions.len()).map(move |dtype| (run, dtype));
     runs.iter().enumerate().flat_map(of_run).map(|(run, dtype)| Source { run, stored: &runs[run], dtype }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn rows_under_another_protocol_answered_other_questions() {
+        let read = || StoredRun::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425/run")).unwrap();
+        let mut other = read();
+        other.record.plan.protocol.sha256.push('0');
+        let runs = [read(), other];
+        let all = sources(&runs);
+        let columns = runs[0].completions.len();
+        assert!(all.len() == 2 * columns && columns > 1);
+        assert_eq!(all[0].questions(), all[1].questions());
+        assert_ne!(all[0].questions(), all[columns].questions());
+    }
+}

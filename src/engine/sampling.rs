@@ -139,6 +139,14 @@ mod tests {
     }
 
     #[test]
+    fn a_temperature_near_zero_draws_the_most_probable_token() {
+        for logits in [[30.0, 20.0, 10.0], [-10.0, -20.0, -30.0]] {
+            let options = Sampling { temperature: 0.01, seed: 3, ..Sampling::default() };
+            assert!((frequencies(options, &logits, 50)[0] - 1.0).abs() < 1e-12, "{logits:?}");
+        }
+    }
+
+    #[test]
     fn top_k_and_top_p_leave_out_the_tail() {
         let logits = [8.0_f32.ln(), 4.0_f32.ln(), 2.0_f32.ln(), 1.0_f32.ln()];
         let top_k = Sampling { temperature: 1.0, top_k: 2, seed: 1, ..Sampling::default() };

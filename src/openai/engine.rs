@@ -150,37 +150,6 @@ impl RemoteEngine {
         })
     }
 
-    fn completion(&self, number: usize, open: &Open, reply: Reply, queued_seconds: f64) -> Completion {
-        let cached_tokens = reply.usage.and_then(|usage| usage.cached_tokens()).unwrap_or_default();
-        let counts = reply.counts(self.options.tokenizer.as_deref());
-        let reasoning_tokens = reply.usage.and_then(|usage| usage.reasoning_tokens());
-        let mut text = reply.text;
-        let mut finish = reply.finish.unwrap_or(Finish::Unknown);
-        if cut_at_stops(&mut text, &open.options.stop_strings, &open.options.thoughts, &open.prompt) {
-            finish = Finish::StopString;
-        }
-        let thought = Some(reply.reasoning).filter(|reasoning| !reasoning.trim().is_empty());
-        if thought.is_some() && text.trim().is_empty() && finish.is_cut() {
-            finish = Finish::UnfinishedThought;
-        }
-        Completion {
-            request: number,
-            token_ids: reply.token_ids,
-            text,
-            thought: thought.map(|text| Thought { text: text.trim().to_owned(), tokens: reasoning_tokens }),
-            finish,
-            details: Vec::new(),
-            top_tokens: Vec::new(),
-            timings: Timings {
-                queued_seconds,
-                first_token_seconds: reply.first_token_seconds.unwrap_or_default(),
-                total_seconds: reply.seconds,
-            },
-            cached_tokens,
-            server: Some(counts),
-        }
-    }
-
     fn take(&mut self, outcome: Outcome, events: &mut Vec<Event>) -> u64 {
         match outcome {
             Outcome::Began => self.running += 1,
@@ -200,7 +169,7 @@ impl RemoteEngine {
                 self.running = self.running.saturating_sub(1);
                 // What was cancelled meanwhile interests nobody.
                 let Some(open) = self.open.remove(&number) else { return 0 };
-                let completion = self.completion(number, &open, *reply, queued_seconds);
+                let completion = completion(self.options.tokenizer.as_deref(), number, &open, *reply, queued_seconds);
                 let tokens = completion.server.as_ref().and_then(|counts| counts.output_tokens).unwrap_or_default();
                 events.push(Event::Completed(completion));
                 return tokens as u64;
@@ -309,6 +278,44 @@ impl RemoteEngine {
     }
 }
 
+/// What a server's answer is to whoever asked an engine.
+fn completion(
+    tokenizer: Option<&ModelTokenizer>,
+    number: usize,
+    open: &Open,
+    reply: Reply,
+    queued_seconds: f64,
+) -> Completion {
+    let cached_tokens = reply.usage.and_then(|usage| usage.cached_tokens()).unwrap_or_default();
+    let counts = reply.counts(tokenizer);
+    let reasoning_tokens = reply.usage.and_then(|usage| usage.reasoning_tokens());
+    let mut text = reply.text;
+    let mut finish = reply.finish.unwrap_or(Finish::Unknown);
+    if cut_at_stops(&mut text, &open.options.stop_strings, &open.options.thoughts, &open.prompt) {
+        finish = Finish::StopString;
+    }
+    let thought = Some(reply.reasoning).filter(|reasoning| !reasoning.trim().is_empty());
+    if thought.is_some() && text.trim().is_empty() && finish.is_cut() {
+        finish = Finish::UnfinishedThought;
+    }
+    Completion {
+        request: number,
+        token_ids: reply.token_ids,
+        text,
+        thought: thought.map(|text| Thought { text: text.trim().to_owned(), tokens: reasoning_tokens }),
+        finish,
+        details: Vec::new(),
+        top_tokens: Vec::new(),
+        timings: Timings {
+            queued_seconds,
+            first_token_seconds: reply.first_token_seconds.unwrap_or_default(),
+            total_seconds: reply.seconds,
+        },
+        cached_tokens,
+        server: Some(counts),
+    }
+}
+
 fn unreachable_server(address: impl std::fmt::Display, error: &RequestError) -> EngineError {
     let hint = match error.cause {
         Cause::Status(401 | 403) => {
@@ -406,6 +413,45 @@ fn runtime() -> Result<Runtime, EngineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What becomes of chunks that come at 1 s, 2 s and so on.
+    fn answered(chunks: &[&str], stops: &[&str]) -> Completion {
+        let mut reply = Reply::default();
+        chunks.iter().zip(1..).for_each(|(chunk, at)| reply.add(chunk, f64::from(at)).unwrap());
+        let stop_strings = stops.iter().map(|stop| (*stop).to_owned()).collect();
+        let options = GenerateOptions { stop_strings, ..GenerateOptions::default() };
+        let open = Open { _cancel: oneshot::channel().0, options, prompt: String::new() };
+        completion(None, 3, &open, reply, 0.5)
+    }
+
+    #[test]
+    fn an_answer_ends_before_whichever_stop_string_comes_first() {
+        let answer = answered(&[r#"{"choices":[{"text":"a TWO b ONE c","finish_reason":"length"}]}"#], &["ONE", "TWO"]);
+        assert_eq!((answer.text.as_str(), answer.finish), ("a ", Finish::StopString));
+    }
+
+    #[test]
+    fn a_thought_that_the_limit_cut_is_no_answer() {
+        let usage = r#""usage":{"completion_tokens":3,"completion_tokens_details":{"reasoning_tokens":3}}"#;
+        let of = |content: &str| {
+            let choice =
+                format!(r#"{{"message":{{"content":"{content}","reasoning":" two and"}},"finish_reason":"length"}}"#);
+            answered(&[&format!(r#"{{"choices":[{choice}],{usage}}}"#)], &[])
+        };
+        let thought = Some(Thought { text: "two and".to_owned(), tokens: Some(3) });
+        assert_eq!((of(" ").finish, of(" ").thought), (Finish::UnfinishedThought, thought));
+        assert_eq!(of("4").finish, Finish::Length);
+    }
+
+    #[test]
+    fn a_role_is_no_token_and_cached_tokens_are_those_that_were_found() {
+        let role = r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#;
+        let token = r#"{"choices":[{"delta":{"content":"4"},"finish_reason":"stop"}]}"#;
+        let usage = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+        let answer = answered(&[role, token, usage], &[]);
+        let timings = Timings { queued_seconds: 0.5, first_token_seconds: 2.0, total_seconds: 2.0 };
+        assert_eq!((answer.request, answer.timings, answer.cached_tokens), (3, timings, 4));
+    }
 
     #[test]
     fn failures_are_counted_by_cause_and_told_once_a_kind() {

@@ -294,6 +294,8 @@ fn finish(reason: &str, by_string: bool) -> Result<Finish, RequestError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::model::{ModelSource, ModelSpec};
+    use crate::hub::Hub;
 
     fn read(chunks: &[&str]) -> Result<Reply, RequestError> {
         let mut reply = Reply::default();
@@ -344,6 +346,33 @@ mod tests {
         assert_eq!(usage.chunks.iter().map(|mark| mark.tokens).collect::<Vec<_>>(), [Some(3), Some(4)]);
         let none = read(&[r#"{"choices":[{"text":"abc","finish_reason":"stop"}]}"#]).unwrap();
         assert_eq!(none.chunks[0].tokens, None);
+    }
+
+    #[test]
+    fn an_answer_ends_with_its_last_token_or_its_reason_whichever_is_later() {
+        let seconds = |chunks: &[&str]| read(chunks).unwrap().seconds;
+        let (end, text) = (r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#, r#"{"choices":[{"text":"a"}]}"#);
+        assert_eq!((seconds(&[text, text, end]), seconds(&[text, end, text])), (2.0, 2.0));
+        assert_eq!(seconds(&[text, end, r#"{"choices":[]}"#]), 1.0);
+    }
+
+    #[test]
+    fn what_nobody_counts_is_unknown_and_a_thought_s_tokens_count() {
+        let counts = |reply: &Reply, tokenizer| {
+            let ServerCounts { prompt_tokens, output_tokens, by } = reply.counts(tokenizer);
+            (prompt_tokens, output_tokens, by)
+        };
+        let silent = r#"{"choices":[{"message":{"content":"12","reasoning":"34 5"},"finish_reason":"stop"}]}"#;
+        let silent = read(&[silent]).unwrap();
+        assert_eq!(counts(&silent, None), (None, None, None));
+        let spec = ModelSpec { source: "bundled".to_owned(), revision: "main".to_owned() };
+        let model = ModelSource::open(&spec, &Hub::from_environment(true).unwrap()).unwrap();
+        let tokenizer = &*model.tokenizer;
+        let of = |text: &str| Some(tokenizer.encode(text, false).unwrap().len());
+        assert!(of("34 512") > of("12"));
+        assert_eq!(counts(&silent, Some(tokenizer)), (None, of("34 512"), Some(CountedBy::Tokenizer)));
+        let ids = r#"{"choices":[{"text":"a","token_ids":[7],"prompt_token_ids":[1,2],"finish_reason":"stop"}]}"#;
+        assert_eq!(counts(&read(&[ids]).unwrap(), Some(tokenizer)), (Some(2), Some(1), Some(CountedBy::Ids)));
     }
 
     #[test]

@@ -316,3 +316,32 @@ fn sampled(traces: &[Trace<'_>], input: usize, scales: &[f32]) -> Matrix {
     let values = chosen.flat_map(|row| row.iter().zip(scales).map(|(x, scale)| x / scale)).collect();
     Matrix { columns: scales.len(), values }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_have_their_mean_magnitude_over_all_rows() {
+        let mut mean = Mean::default();
+        mean.add(&Matrix { columns: 2, values: vec![1.0, -2.0, -3.0, 4.0] });
+        mean.add(&Matrix { columns: 2, values: vec![5.0, 6.0] });
+        assert_eq!(mean.finish(), [3.0, 4.0]);
+    }
+
+    #[test]
+    fn sampled_inputs_are_divided_by_the_scales() {
+        let of = |columns: usize, values: &[f32]| Matrix { columns, values: values.to_vec() };
+        let trace = Trace {
+            sequences: &[],
+            attention_input: of(2, &[2.0, 6.0, 4.0, 9.0]),
+            mixed: of(1, &[5.0]),
+            attention_output: of(1, &[]),
+            mlp_input: of(1, &[]),
+            activated: of(1, &[]),
+            mlp_output: of(1, &[]),
+        };
+        assert_eq!(sampled(std::slice::from_ref(&trace), 0, &[2.0, 3.0]).values, [1.0, 2.0, 2.0, 3.0]);
+        assert_eq!(sampled(&[trace], 1, &[0.5]).values, [10.0]);
+    }
+}

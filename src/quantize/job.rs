@@ -400,6 +400,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_takes_as_long_as_what_was_done_in_this_session() {
+        let progress = QuantizeProgress { done: 6, done_now: 4, total: 10, block: 3, blocks: 5, seconds: 8.0 };
+        assert_eq!(progress.remaining_seconds(), Some(8.0));
+        assert_eq!(QuantizeProgress { done_now: 1, ..progress }.remaining_seconds(), Some(32.0));
+        assert_eq!(QuantizeProgress { done_now: 0, ..progress }.remaining_seconds(), None);
+    }
+
+    #[test]
+    fn a_checkpoint_takes_twice_its_tables_and_packed_weights() {
+        let config = config(128, 256);
+        let (tables, blocks) =
+            (config.table_parameters() as f64, (config.parameters() - config.table_parameters()) as f64);
+        let scheme = Scheme { groups: Groups::Size(64), symmetric: false };
+        for kept in 0..=config.layers {
+            let whole = blocks * kept as f64 / config.layers as f64;
+            let expected = 2.0 * (2.0 * (tables + whole) + (blocks - whole) * (0.5 + 2.5 / 64.0));
+            let found = bytes_needed(&config, scheme, kept) as f64;
+            assert!((found - expected).abs() < 64.0 * 5.0, "{found} is not {expected}");
+        }
+    }
+
+    #[test]
     fn the_group_size_is_the_largest_that_fits() {
         let groups = |hidden, intermediate, format, wanted| {
             let config = config(hidden, intermediate);

@@ -185,6 +185,17 @@ mod tests {
     }
 
     #[test]
+    fn relative_magnitudes_by_hand() {
+        // Each group's largest weight is taken 1e-6 larger, so that a group of zeros has magnitudes of 0.
+        let found = mean_relative_magnitudes(&[1.0, -0.5, 4.0, 2.0, 0.0, 0.0, -2.0, 2.0], 4, 2);
+        let expected =
+            [1.0 / 1.000_001, 0.5 / 1.000_001, 4.0 / 4.000_001 + 2.0 / 2.000_001, 2.0 / 4.000_001 + 2.0 / 2.000_001];
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected / 2.0).abs() < 1e-12, "{found} is not {expected} / 2");
+        }
+    }
+
+    #[test]
     fn scales_by_hand() {
         // r = 1/2: √4 / (√0.25 + 1e-4) and √1 / (√1 + 1e-4), then divided by the root of their product.
         let s = scales(&[4.0, 1.0], &[0.25, 1.0], 0.5);

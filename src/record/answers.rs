@@ -152,3 +152,23 @@ fn place_of_difference(one: &[u8], other: &[u8]) -> usize {
     let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
     one[..same].split(|byte| *byte == b'\n').count()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers that are missing are no other answers of any line, so that the hash alone finds them.
+    #[test]
+    fn a_run_is_not_gone_on_with_over_answers_that_are_not_its_record_s() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let check = || check_before_resuming(folder.path()).map_err(|error| error.to_string());
+        write(ANSWERS, "{}\n");
+        assert_eq!(check(), Ok(()), "without a record");
+        write("record.json", &format!("{{\"answers_sha256\": \"{}\"}}", sha256(b"{}\n{}\n")));
+        let refused = check().unwrap_err();
+        assert!(refused.contains("has the hash") && refused.contains("hint: "), "{refused}");
+        write(ANSWERS, "{}\n{}\n");
+        assert_eq!(check(), Ok(()));
+    }
+}

@@ -122,6 +122,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn fractions_are_worth_what_they_show() {
+        let of = |denominator: u32, all: &str| {
+            let value =
+                |c: char| fraction(c).and_then(|text| text.split_once('/')).map(|(n, d)| (n.to_owned(), d.to_owned()));
+            let shown = |numerator: u32| Some((numerator.to_string(), denominator.to_string()));
+            let coprime = (1..denominator).filter(|n| (2..=*n).all(|by| n % by > 0 || denominator % by > 0));
+            assert_eq!(
+                all.chars().map(value).collect::<Vec<_>>(),
+                coprime.take(all.chars().count()).map(shown).collect::<Vec<_>>()
+            );
+        };
+        for (denominator, all) in
+            [(2, "½"), (3, "⅓⅔"), (4, "¼¾"), (5, "⅕⅖⅗⅘"), (6, "⅙⅚"), (7, "⅐"), (8, "⅛⅜⅝⅞"), (9, "⅑"), (10, "⅒")]
+        {
+            of(denominator, all);
+        }
+    }
+
+    #[test]
     fn the_tables_are_unicodes() {
         let is = |class: &str| regex::Regex::new(&format!("^{class}$")).unwrap();
         let (digits, currencies, fractions) = (is(r"\p{Nd}"), is(r"\p{Sc}"), is(r"\p{No}"));

@@ -87,6 +87,10 @@ mod tests {
         }
         assert_eq!(paired_score_interval(0, 0, 0), None);
         assert_eq!(paired_score_interval(3, 3, 5), None);
+        // Divided by a design effect of 1.03, three and four questions are more than seven by the last bit.
+        let parts = [3.0, 4.0, 7.0].map(|count| count / 1.03);
+        assert!(parts[0] + parts[1] > parts[2]);
+        assert!(score_interval(parts[0], parts[1], parts[2]).is_some());
     }
 
     const TANGO: [(usize, usize, usize, f64, f64); 7] = [

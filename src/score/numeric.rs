@@ -273,6 +273,13 @@ mod tests {
     }
 
     #[test]
+    fn the_outermost_parentheses_are_aside() {
+        assert_eq!(parentheses("2(1(2(2)1)) (6", &(0..14)), std::iter::once(1..10).collect::<Vec<_>>());
+        assert_eq!(parentheses("(3 (4) 5) (6)", &(0..13)), [0..8, 10..12]);
+        assert_eq!(value("(3 (4) 5) (6)"), Some("6"));
+    }
+
+    #[test]
     fn a_numbered_heading_is_no_answer() {
         assert_eq!(value("#### 1. Count the eggs\n3 + 4 = 7\n#### 2. Add them\nThat makes 7 + 2 = 9 eggs."), Some("9"));
         assert_eq!(value("**1. Count**\nthere are 12 of them"), Some("12"));

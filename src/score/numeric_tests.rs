@@ -23,6 +23,22 @@ fn all_are_read(cases: &[(&str, &str)]) {
 }
 
 #[test]
+fn a_full_stop_ends_an_exponent() {
+    all_are_read(&[("It is 10^3.", "1000"), ("So 5e3. Then", "5000"), ("2*10^4. Done", "20000")]);
+}
+
+#[test]
+fn a_fraction_may_follow_a_slash_that_no_number_precedes() {
+    all_are_read(&[("and/1/2", "1/2"), ("1/2/12/5", "5")]);
+}
+
+#[test]
+fn what_stands_far_apart_is_no_calculation() {
+    let apart = |spaces: usize| format!("#### 4 * 5{}= 20", " ".repeat(spaces));
+    assert_eq!([30, 70].map(|spaces| found(&apart(spaces)).unwrap()), ["20", "4"]);
+}
+
+#[test]
 fn latex_is_read() {
     all_are_read(&[
         ("The cost is \\boxed{\\$12{,}345.50}.", "12345.5"),

@@ -136,6 +136,22 @@ mod tests {
     }
 
     #[test]
+    fn units_that_cannot_be_count_as_none() {
+        let mut test = Sequential::new(2);
+        for (lost, gained, answers) in [(0, 3, 3), (0, 0, 3), (2, 1, 2), (0, 0, 0)] {
+            test.add(lost, gained, answers);
+        }
+        assert_eq!(test, Sequential::new(2));
+    }
+
+    #[test]
+    fn a_small_loss_that_is_shown_is_worse_whatever_the_margin() {
+        // One question of a hundred is lost, and none gained.
+        let test = of(100, 0, 9_900);
+        assert_eq!(test.shown(0.05), Shown::Worse);
+    }
+
+    #[test]
     fn without_a_change_212_questions_show_no_worse_than_2() {
         assert_eq!(of(0, 0, 211).shown(0.02), Shown::Nothing);
         assert_eq!(of(0, 0, 212).shown(0.02), Shown::NoWorse);

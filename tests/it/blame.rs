@@ -262,13 +262,40 @@ fn run_with(
     tell: &mut dyn FnMut(&Event, &AtomicBool),
     wrap: &mut dyn FnMut(Box<dyn Engine>) -> Box<dyn Engine>,
 ) -> Result<BlameFinished, JobError> {
+    run_on(job, &inputs(job)?, tell, wrap)
+}
+
+fn run_on(
+    job: &BlameJob,
+    inputs: &BlameInputs,
+    tell: &mut dyn FnMut(&Event, &AtomicBool),
+    wrap: &mut dyn FnMut(Box<dyn Engine>) -> Box<dyn Engine>,
+) -> Result<BlameFinished, JobError> {
     let interrupted = AtomicBool::new(false);
     let mut context = JobContext {
         open_engine: &mut |variant, target| open_engine(variant, target).map(&mut *wrap),
         emit: &mut |event| tell(&event, &interrupted),
         interrupted: &interrupted,
     };
-    evaluate(job, &inputs(job)?, &mut context)
+    evaluate(job, inputs, &mut context)
+}
+
+#[test]
+fn answers_in_several_groups_are_what_they_are_in_one() {
+    let folder = with_run("--dtype f32,f16,awq --variant again=bundled-awq --limit 30");
+    let job = job(&folder, "awq", 4);
+    let mut inputs = inputs(&job).unwrap();
+    let mut read = |together: usize| {
+        inputs.together = together;
+        run_on(&job, &inputs, &mut |_, _| {}, &mut |engine| engine).unwrap().record
+    };
+    let (one, several) = (read(8192), read(200));
+    assert_eq!((&one.answers, &one.together, &one.kept), (&several.answers, &several.together, &several.kept));
+    for (one, several) in one.layers.iter().zip(&several.layers) {
+        assert_eq!((&one.whole, &one.parts), (&several.whole, &several.parts));
+        // Sums in another order.
+        close(several.output_error.unwrap() / one.output_error.unwrap(), 1.0);
+    }
 }
 
 /// An engine that does not show its layers, as one on a GPU does not, and writes down which were put, and from weights stored as what.

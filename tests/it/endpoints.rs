@@ -1,5 +1,6 @@
 //! Evaluations, quality runs and load tests over an endpoint, by the program itself (`mock_server.rs` is a stub that computes nothing).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -277,6 +278,39 @@ fn arrivals_wait_for_no_answer() {
         (&json!(true), &json!(6), 9)
     );
     assert_eq!(level.figures.wrong_lengths, 0);
+}
+
+#[test]
+fn a_shared_beginning_belongs_to_a_prompt_s_length() {
+    let server = MockServer::start(answer);
+    let (address, scratch) = (server.address(), tempfile::tempdir().unwrap());
+    let workload = json!({"requests": [{"prompt_tokens": 9, "output_tokens": 6}], "shared_prefix_tokens": 3});
+    std::fs::write(scratch.path().join("w.json"), workload.to_string()).unwrap();
+    let arguments = ["load", "--endpoint", &address, "--workload", "w.json", "--requests", "2", "--out", "l.json"];
+    let (code, out, err) = run(scratch.path(), &arguments);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let record = LoadRecord::read(&scratch.path().join("l.json")).unwrap().unwrap();
+    for request in &record.variants[0].levels[0].requests {
+        assert_eq!((request.asked_prompt_tokens, request.prompt_tokens), (Some(12), Some(12)));
+    }
+}
+
+/// A server that keeps the beginnings of prompts would be measured without reading any that it has read.
+#[test]
+fn no_level_and_no_warm_up_repeats_a_prompt() {
+    let server = MockServer::start(answer);
+    let (address, scratch) = (server.address(), tempfile::tempdir().unwrap());
+    let arguments = ["load", "--endpoint", &address, "--users", "1,2", "--requests", "6", "--warm-up", "3"];
+    let (code, out, err) =
+        run(scratch.path(), &[&arguments[..], &["--prompt-tokens", "9", "--output-tokens", "6"]].concat());
+    assert_eq!(code, Some(0), "{out}{err}");
+    let asked = server.asked("POST /v1/completions");
+    let prompts: BTreeSet<String> = asked.iter().map(|one| one.body["prompt"].to_string()).collect();
+    assert_eq!(
+        (asked.len(), prompts.len()),
+        (1 + 2 * (3 + 6), 1 + 2 * (3 + 6)),
+        "the first one asks what the server takes"
+    );
 }
 
 #[test]

@@ -412,6 +412,30 @@ fn a_key_is_sent_and_never_shown() {
 }
 
 #[test]
+fn steps_tell_how_many_tokens_came_and_what_waits() {
+    let body = json!({"choices": [{"index": 0, "text": "#### 7", "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 5}});
+    let server = server(move |_| [vec![Step::Wait(60)], answer_json(200, &body)].concat());
+    let mut engine = RemoteEngine::open(EndpointOptions { places: 1, ..options(&[&server]) }).unwrap();
+    (0..3).for_each(|id| engine.submit(request(id, &[])).unwrap());
+    let (mut open, mut tokens, mut events, mut was_running) = (3, 0, Vec::new(), false);
+    while open > 0 {
+        engine.step(&mut events).unwrap();
+        for event in events.drain(..) {
+            match event {
+                Event::Completed(_) => open -= 1,
+                Event::Step { new_tokens, .. } => tokens += new_tokens,
+                other => panic!("{other:?}"),
+            }
+        }
+        let capacity = engine.capacity();
+        was_running |= capacity.running == 1;
+        assert_eq!(capacity.running + capacity.queued, open, "{capacity:?}");
+    }
+    assert!(tokens == 15 && was_running, "{tokens}");
+}
+
+#[test]
 fn an_answer_that_comes_whole_is_read_whether_it_was_asked_for_or_not() {
     let body = json!({"object": "chat.completion", "model": "m", "choices": [{"index": 0, "finish_reason": "stop",
         "message": {"role": "assistant", "content": "It is 4.", "reasoning": "two and two"}}],

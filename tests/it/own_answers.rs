@@ -3,21 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use evalsuite::engine::Dtype;
 use evalsuite::engine::cpu::CpuEngine;
 use evalsuite::engine::model::{ModelSource, ModelSpec};
 use evalsuite::jobs::eval::StoredRun;
-use evalsuite::jobs::perplexity::{Divergence, PerplexityInputs, PerplexityJob, PerplexityRecord, Reading};
-use evalsuite::jobs::{JobError, Target};
+use evalsuite::jobs::perplexity::{Divergence, PerplexityInputs, PerplexityJob, PerplexityRecord, Reading, evaluate};
+use evalsuite::jobs::{JobContext, JobError, Target, open_engine};
 use evalsuite::report::Format;
+use evalsuite::score::Estimate;
 use evalsuite::task::ChatUse;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::bundled_run::{lines, open, program, prompt, said, with_run};
 use crate::program::mistake;
-use crate::without_checksums;
+use crate::{tiny_model, without_checksums};
 
 /// So many that departures of either kind are among them.
 const ROWS: usize = 80;
@@ -180,6 +182,48 @@ fn answers_to_one_question_or_to_a_cluster_s_are_one_observation() {
     let record = read(&folder, "--run run --dtype f32,awq --limit 3");
     assert_eq!((record.windows.count, record.windows.blocks), (6, 3));
     assert!(against(&record, "awq").departures.is_none(), "what was drawn at random is left by every variant");
+}
+
+#[test]
+fn answers_of_a_cluster_leave_as_one_observation_and_best_tokens_are_those_of_whole_logits() {
+    const ROWS: usize = 24;
+    let folder = with_run(&format!("--dtype f32,awq --limit {ROWS}"));
+    let mut run = StoredRun::read(&folder.path().join("run")).unwrap();
+    for sample in Arc::make_mut(&mut run.samples) {
+        sample.cluster = Some((sample.sample / 6).to_string());
+    }
+    let mut job = job("bundled");
+    job.target.dtypes = vec![Dtype::F32, Dtype::Awq];
+    let interrupted = AtomicBool::new(false);
+    let mut context = JobContext {
+        open_engine: &mut |variant, target| open_engine(variant, target),
+        emit: &mut |_| (),
+        interrupted: &interrupted,
+    };
+    let checkpoints = job.target.open(&tiny_model::no_hub()).unwrap();
+    let inputs = PerplexityInputs::of_run(&job, &run, checkpoints).unwrap();
+    let record = evaluate(&job, &inputs, &mut context).unwrap().record;
+    let against = against(&record, "awq");
+    let departures = against.departures.as_ref().unwrap();
+    let is_left = |sample: usize| departures.list.iter().any(|one| one.at.sample == sample);
+    let left: Vec<f64> = (0..ROWS).map(|sample| f64::from(u8::from(is_left(sample)))).collect();
+    assert!(left.contains(&0.0) && left.contains(&1.0), "{left:?}");
+    assert_eq!(departures.share, Estimate::of_blocks(&left, &[6; 4]).unwrap());
+
+    let model = open("bundled");
+    let engines = [(&model, Dtype::F32), (&open("bundled-awq"), Dtype::Awq)]
+        .map(|(model, dtype)| CpuEngine::load(model, dtype, None).unwrap());
+    let best = |row: &[f32]| (1..row.len()).fold(0, |best, token| if row[token] > row[best] { token } else { best });
+    let (mut same, mut count) = (0, 0);
+    for sample in 0..ROWS as u64 {
+        let (tokens, scored) = document(&folder, &model, sample);
+        let [there, here] = engines.each_ref().map(|engine| engine.logits(&tokens, tokens.len()));
+        let places = scored - 1..tokens.len() - 1;
+        count += places.len();
+        same += places.filter(|row| best(&there[*row]) == best(&here[*row])).count();
+    }
+    assert!(same < count, "no token is another");
+    assert!((against.same_best.value - same as f64 / count as f64).abs() < 1e-12);
 }
 
 #[test]

@@ -197,6 +197,7 @@ fn figures_are_those_of_sums_written_out() {
     assert_eq!(against.worst[0].token, format!("t{}", tokens[worst + 1]));
     close(against.worst[0].reference.token_probability, truth[worst][tokens[worst + 1] as usize].exp(), ROUNDING);
     close(against.log_probability_change.value, mean(&truth) - mean(&half), ROUNDING);
+    close(against.perplexity_ratio.value, (mean(&half) - mean(&truth)).exp(), ROUNDING);
     let best =
         |row: &[f64]| row.iter().enumerate().fold(0, |best, (i, value)| if *value > row[best] { i } else { best });
     let same = truth.iter().zip(&half).filter(|(p, q)| best(p) == best(q)).count();

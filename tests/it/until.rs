@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use evalsuite::compare::Comparison;
 use evalsuite::engine::{Capacity, Dtype, Engine, EngineError, EngineInfo, Event as EngineEvent, OpenOptions, Request};
 use evalsuite::jobs::Event;
 use evalsuite::jobs::eval::{EvalInputs, EvalJob, EvalRecord, StoredRun, Until, UntilRecord};
@@ -85,6 +86,8 @@ fn a_run_ends_when_each_variant_is_shown_to_be_worse_or_no_worse_and_says_so() {
     let asked: Vec<usize> = run.completions[1].1.iter().map(|one| one.sample).collect();
     assert!(asked.iter().any(|row| *row > ROWS / 2) && asked.iter().any(|row| *row < ROWS / 2), "{asked:?}");
     assert_eq!(run.record.until, record.until);
+    let verdict = Comparison::new(std::slice::from_ref(&run), Vec::new(), None, Vec::new()).verdict;
+    assert!(verdict.contains("bf16 is no worse than f32 by more than 2 points, shown by 212 of 400"), "{verdict}");
     // What was shown is shown: the same command asks nothing more, and opens no engine.
     let again = EvalJob { resume: true, ..job };
     let mut opened = 0;
@@ -270,7 +273,7 @@ fn the_blocks_of_a_session_add_up_in_time_and_energy() {
         assert!(latest <= session.generate_seconds.unwrap(), "{latest}");
         let mut journal = read_journal(&RunFolder::journal_path(&finished.folder, &dtype.dtype)).unwrap().values;
         let in_order: Vec<f64> = journal.drain(..).map(|one| one.at_seconds).collect();
-        assert!(in_order.is_sorted(), "{in_order:?}");
+        assert!(in_order[0] > 0.0 && in_order.is_sorted(), "{in_order:?}");
     }
     let ratio = run.record.dtypes[2].rule(run.record.headline()).unwrap().cost.unwrap().joules_ratio.unwrap();
     assert!((ratio.value - 1.0).abs() < 1e-9, "bf16 answers as f32 does: {ratio:?}");

@@ -15,6 +15,9 @@ use crate::jobs::perplexity::PerplexityInputs;
 use crate::jobs::{Checkpoints, JobError, Variant};
 use crate::record::{TargetPlan, VariantName};
 
+/// What [`BlameInputs::together`] is.
+const TOGETHER: usize = 8192;
+
 /// What the search needs.
 #[derive(Debug)]
 pub struct BlameInputs {
@@ -34,6 +37,8 @@ pub struct BlameInputs {
     pub linears: Vec<String>,
     /// What the user should know.
     pub notes: Vec<String>,
+    /// Tokens of answers that are read together: they stand in the middle of a model until a layer's weights have been put back one by one.
+    pub together: usize,
     pub(super) answers: Vec<Answer>,
     /// The end of the prompt and the answer before each answer's place, as text.
     pub(super) contexts: Vec<String>,
@@ -87,6 +92,7 @@ impl BlameInputs {
             linears: linears.collect(),
             plan: read.target()?,
             notes: read.notes,
+            together: TOGETHER,
             run: chosen,
             reference,
             truth,

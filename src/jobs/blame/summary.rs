@@ -102,12 +102,13 @@ mod tests {
         Seen { margin, best }
     }
 
-    /// Three answers whose token is 5 and whose other is 7; the last is not left when it is read again.
+    /// Four answers whose token is 5 and whose other is 7; read again, the variant does not leave the third, and the reference does not
+    /// take its own token in the last.
     fn map() -> (Map, Vec<Answer>) {
-        let answers = vec![answer_at(5, 7), answer_at(5, 7), answer_at(5, 7)];
+        let answers = vec![answer_at(5, 7); 4];
         let mut baseline = Baseline::new(1);
-        baseline.truth = vec![seen(2.0, 5), seen(0.5, 5), seen(1.0, 5)];
-        baseline.variant = vec![seen(-1.0, 7), seen(-0.5, 7), seen(0.1, 5)];
+        baseline.truth = vec![seen(2.0, 5), seen(0.5, 5), seen(1.0, 5), seen(0.2, 9)];
+        baseline.variant = vec![seen(-1.0, 7), seen(-0.5, 7), seen(0.1, 5), seen(-0.2, 7)];
         (Map { baseline, cells: Vec::new() }, answers)
     }
 
@@ -115,7 +116,7 @@ mod tests {
     fn what_is_restored_is_a_share_of_what_all_margins_lack() {
         let (map, answers) = map();
         assert_eq!(counted(&map, &answers), [0, 1]);
-        let now = [Some(seen(1.0, 5)), Some(seen(-0.7, 7)), Some(seen(9.0, 5))];
+        let now = [Some(seen(1.0, 5)), Some(seen(-0.7, 7)), Some(seen(9.0, 5)), Some(seen(9.0, 5))];
         let found = restored(&map, &answers, &now);
         // They lack 3 and 1; 2 comes back, 0.2 more is lost.
         assert!((found.restored.unwrap() - 1.8 / 4.0).abs() < 1e-12);

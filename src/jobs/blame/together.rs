@@ -1,5 +1,7 @@
 //! Several layers put back together, those first that restore most by themselves, until most answers are kept.
 
+use std::ops::Range;
+
 use super::choice::Answer;
 use super::map::Map;
 use super::record::{Kept, Together};
@@ -12,6 +14,11 @@ use crate::jobs::JobError;
 /// Layers that are few: a quarter of the model's, two at least, and never all.
 fn most_layers(layers: usize) -> usize {
     (layers / 4).max(2).min(layers.saturating_sub(1))
+}
+
+/// More than half.
+const fn is_most(kept: usize, of: usize) -> bool {
+    2 * kept > of
 }
 
 /// Puts back one layer more at a time. Returns what each step did, and the fewest layers that keep more than half of the answers, or, where
@@ -39,7 +46,7 @@ pub(super) fn put_back_together(work: &mut Work<'_, '_>, map: &Map) -> Result<(V
             work.went(layers, format!("{} layers together", chosen.len()));
         }
         let restored = restored(map, &inputs.answers, &seen);
-        let keeps_most = 2 * restored.kept > counted.len();
+        let keeps_most = is_most(restored.kept, counted.len());
         let mut sorted = chosen.clone();
         sorted.sort_unstable();
         steps.push(Together { layers: sorted, put_back: restored });
@@ -76,9 +83,8 @@ fn read_whole(
     chosen: &[usize],
 ) -> Result<Option<Kept>, JobError> {
     let inputs = work.inputs;
-    // Of more layers that were put back, those behind these have not helped.
-    for layer in chosen.iter().filter(|layer| !step.layers.contains(layer)) {
-        work.put(&inputs.rounded, *layer)?;
+    for layer in beyond(step, chosen) {
+        work.put(&inputs.rounded, layer)?;
     }
     let mut wholly = 0;
     let groups = work.groups();
@@ -91,7 +97,7 @@ fn read_whole(
         let texts: Vec<Text<'_>> = answers.iter().map(Answer::whole).collect();
         work.variant.read(&texts)?;
         let kept = whole(work.variant.as_mut(), answers, inputs.truth.config.vocabulary)?;
-        wholly += group.zip(kept).filter(|(index, kept)| *kept && counted.contains(index)).count();
+        wholly += kept_wholly(group, &kept, counted);
         work.went(inputs.truth.config.layers, "answers to their ends".to_owned());
     }
     Ok(Some(Kept {
@@ -103,14 +109,48 @@ fn read_whole(
     }))
 }
 
+/// The layers that were put back after a step, and have not helped.
+fn beyond(step: &Together, chosen: &[usize]) -> Vec<usize> {
+    chosen.iter().copied().filter(|layer| !step.layers.contains(layer)).collect()
+}
+
+/// How many of the answers of a group that count are kept to their ends.
+fn kept_wholly(group: Range<usize>, kept: &[bool], counted: &[usize]) -> usize {
+    group.zip(kept).filter(|(index, kept)| **kept && counted.contains(index)).count()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::baseline::Baseline;
+    use super::super::choice::tests::answer_at;
     use super::super::record::Restored;
     use super::*;
 
     #[test]
+    fn layers_that_restore_most_come_first_and_those_that_restore_nothing_not_at_all() {
+        let seen = |margin: f64, best: u32| Seen { margin, best };
+        let mut baseline = Baseline::new(4);
+        (baseline.truth, baseline.variant) = (vec![seen(2.0, 5)], vec![seen(-1.0, 7)]);
+        let cells = [0.5, -2.0, 1.4, -1.0].map(|margin| vec![vec![Some(seen(margin, 5))]]).to_vec();
+        assert_eq!(by_restored(&Map { baseline, cells }, &[answer_at(5, 7)]), [2, 0]);
+    }
+
+    #[test]
+    fn half_of_the_answers_are_not_most_of_them() {
+        assert_eq!(
+            [(2, 4), (3, 4), (2, 5), (3, 5), (0, 0)].map(|(kept, of)| is_most(kept, of)),
+            [false, true, false, true, false]
+        );
+    }
+
+    #[test]
     fn few_layers_are_a_quarter_but_two_and_never_all() {
         assert_eq!([1, 2, 3, 4, 8, 30, 32].map(most_layers), [0, 1, 2, 2, 2, 7, 8]);
+    }
+
+    #[test]
+    fn only_answers_that_count_are_kept_wholly() {
+        assert_eq!(kept_wholly(3..7, &[true, true, false, true], &[1, 3, 5, 6]), 2);
     }
 
     #[test]
@@ -122,5 +162,6 @@ mod tests {
         let steps = [step(&[4], 1), step(&[1, 4], 3), step(&[1, 4, 5], 3)];
         assert_eq!(best(&steps).map(|step| &step.layers[..]), Some(&[1, 4][..]));
         assert!(best(&[]).is_none());
+        assert_eq!((beyond(&steps[1], &[4, 1, 5]), beyond(&steps[2], &[4, 1, 5])), (vec![5], vec![]));
     }
 }

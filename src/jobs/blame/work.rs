@@ -10,9 +10,6 @@ use crate::engine::model::ModelSource;
 use crate::engine::{Engine, EngineError, Text};
 use crate::jobs::{Event, JobContext, JobError, ReadingProgress, Target, Variant};
 
-/// Tokens of answers that are read together: they stand in the middle of a model until a layer's weights have been put back one by one.
-const TOGETHER: usize = 8192;
-
 /// What the search works with.
 pub(super) struct Work<'a, 'b> {
     pub(super) inputs: &'a BlameInputs,
@@ -36,7 +33,7 @@ impl<'a, 'b> Work<'a, 'b> {
         inputs: &'a BlameInputs,
         context: &'a mut JobContext<'b>,
     ) -> Result<Self, JobError> {
-        let batch = TOGETHER.div_ceil(inputs.truth.config.context_tokens.max(1));
+        let batch = inputs.together.div_ceil(inputs.truth.config.context_tokens.max(1));
         let target = Target { batch: Some(batch), devices: job.target.devices.first(), ..job.target.clone() };
         let mut open = |variant: &Variant| -> Result<Box<dyn Engine>, JobError> {
             (context.emit)(Event::Loading { variant: variant.name.clone(), repetition: 1, repetitions: 1 });
@@ -69,7 +66,7 @@ impl<'a, 'b> Work<'a, 'b> {
     /// Answers that are read together.
     pub(super) fn groups(&self) -> Vec<Range<usize>> {
         let lengths: Vec<usize> = self.inputs.answers.iter().map(|answer| answer.text().tokens.len()).collect();
-        groups(&lengths, TOGETHER)
+        groups(&lengths, self.inputs.together)
     }
 
     /// Whether the user has broken off.

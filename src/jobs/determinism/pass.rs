@@ -217,6 +217,13 @@ mod tests {
     }
 
     #[test]
+    fn the_median_place_is_that_of_the_answers_that_moved() {
+        let first = [[1, 2, 3, 4]; 4].map(|tokens| answer(&tokens, "1", true));
+        let own = [[1, 2, 3, 4], [9, 2, 3, 4], [1, 2, 3, 9], [1, 9, 3, 4]].map(|tokens| answer(&tokens, "1", true));
+        assert_eq!(Pass::of(&keys(4), (&first, &own), (1, true), 1.0).median_divergence, Some(1.0));
+    }
+
+    #[test]
     fn the_floor_is_the_most_of_any_pass() {
         let (first, own) = passes();
         let same = Pass::of(&keys(4), (&first, &first), (1, true), 1.0);
@@ -226,6 +233,8 @@ mod tests {
         let floor = Floor::of(&[pass.clone(), Pass { lost: 2, ..same }]).unwrap();
         assert_eq!((floor.answers, floor.flips), (pass.moved_share.unwrap(), pass.flips.unwrap()));
         assert_eq!((floor.tokens, floor.points), (pass.tokens_moved, 50.0));
+        // Of whichever pass it is.
+        assert_eq!(Floor::of(&[Pass { lost: 2, ..pass.clone() }, pass.clone()]).unwrap().points, 25.0);
         assert_eq!(Floor::of(&[]), None);
         // One answer is lost and one gained: accuracy stays where it is.
         assert_eq!(Floor::of(std::slice::from_ref(&pass)).unwrap().points, 0.0);

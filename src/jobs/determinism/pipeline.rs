@@ -168,7 +168,7 @@ impl Passes<'_> {
         let done = if found.first.is_empty() { 0 } else { found.passes.len() + 1 };
         let begun = Instant::now();
         for (pass, (batch, shuffled)) in passes.into_iter().enumerate().skip(done) {
-            let order = self.order(pass, shuffled);
+            let order = order(self.prepared.len(), shuffled.then_some((self.plan.asked.generation.seed, pass)));
             let (emit, before) = (&mut context.emit, pass * self.prepared.len());
             let mut told = |told: Told| {
                 let done_now = match told {
@@ -208,16 +208,6 @@ impl Passes<'_> {
         Ok(true)
     }
 
-    /// The places of the prompts in the order that they go in.
-    fn order(&self, pass: usize, shuffled: bool) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.prepared.len()).collect();
-        if shuffled {
-            let seed = split_mix(self.plan.asked.generation.seed ^ split_mix(pass as u64));
-            order.sort_by_cached_key(|place| split_mix(seed ^ *place as u64));
-        }
-        order
-    }
-
     fn requests(&self, order: &[usize]) -> Vec<Request> {
         requests(&self.plan.asked.generation, false, order.iter().map(|place| (&self.prepared[*place], 0)))
     }
@@ -246,6 +236,33 @@ impl Passes<'_> {
             token_ids: has_ids.then_some(token_ids),
             right: by_rule.as_ref().is_some_and(|one| one.correct),
             value: by_rule.and_then(|one| one.value),
+        }
+    }
+}
+
+/// The places of so many prompts in the order that they go in: by seed and pass where they are shuffled.
+fn order(prompts: usize, shuffled: Option<(u64, usize)>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..prompts).collect();
+    if let Some((seed, pass)) = shuffled {
+        let seed = split_mix(seed ^ split_mix(pass as u64));
+        order.sort_by_cached_key(|place| split_mix(seed ^ *place as u64));
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shuffled_pass_has_an_order_of_its_own() {
+        assert_eq!(order(4, None), [0, 1, 2, 3]);
+        let orders = [(7, 1), (7, 3), (8, 1)].map(|by| order(40, Some(by)));
+        for (index, order) in orders.iter().enumerate() {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert!(!order.is_sorted() && sorted.into_iter().eq(0..40), "{order:?}");
+            assert!(!orders[..index].contains(order));
         }
     }
 }

@@ -243,6 +243,17 @@ mod tests {
     }
 
     #[test]
+    fn a_repeat_is_held_against_the_same_repeat() {
+        let run = StoredRun::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/e113425/run")).unwrap();
+        let one = |(sample, repeat)| StoredCompletion { sample, repeat, ..run.completions[0].1[0].clone() };
+        let all = [(0, 0), (0, 1), (1, 0), (1, 1)].map(one);
+        let fewer = [(0, 1), (1, 0)].map(one);
+        let found = triples(&all, &all, &fewer);
+        let keys = |at: usize| found.iter().map(|triple| (triple[at].sample, triple[at].repeat)).collect::<Vec<_>>();
+        assert_eq!([0, 1, 2].map(keys), [(); 3].map(|()| vec![(0, 1), (1, 0)]));
+    }
+
+    #[test]
     fn a_placebo_that_changes_as_much_leaves_nothing() {
         let [reference, variant, _] = COLUMNS;
         let record = record(&[reference, variant, variant], false);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::CachePoint;
+use crate::engine::Capacity;
 use crate::jobs::requests::Served;
 
 const EVERY: Duration = Duration::from_millis(500);
@@ -34,18 +35,18 @@ pub(super) fn watch(served: &Served, runtime: &tokio::runtime::Runtime, ended: &
 
 fn look(served: &Served, runtime: &tokio::runtime::Runtime, seconds: f64) -> Option<CachePoint> {
     match served {
-        Served::Engine(handle) => {
-            let (capacity, limits) = (handle.capacity(), handle.limits());
-            let used = capacity.free_tokens.zip(limits.cache_tokens);
-            let used = used.map(|(free, all)| 1.0 - free as f64 / all.max(1) as f64);
-            Some(CachePoint { seconds, used, running: Some(capacity.running), waiting: Some(capacity.queued) })
-        }
+        Served::Engine(handle) => Some(of_engine(&handle.capacity(), handle.limits().cache_tokens, seconds)),
         Served::Endpoints { places, .. } => {
             let text = runtime.block_on(places.first()?.client.metrics()).ok()?;
             let point = of_metrics(&text, seconds);
             (point.used.is_some() || point.running.is_some()).then_some(point)
         }
     }
+}
+
+fn of_engine(capacity: &Capacity, cache_tokens: Option<usize>, seconds: f64) -> CachePoint {
+    let used = capacity.free_tokens.zip(cache_tokens).map(|(free, all)| 1.0 - free as f64 / all.max(1) as f64);
+    CachePoint { seconds, used, running: Some(capacity.running), waiting: Some(capacity.queued) }
 }
 
 /// Prometheus's text format: `name{labels} value`.
@@ -65,6 +66,14 @@ fn of_metrics(text: &str, seconds: f64) -> CachePoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engine_s_cache_is_used_where_it_is_not_free() {
+        let capacity = Capacity { running: 3, queued: 1, free_slots: 5, free_tokens: Some(25) };
+        let point = CachePoint { seconds: 1.5, used: Some(0.75), running: Some(3), waiting: Some(1) };
+        assert_eq!(of_engine(&capacity, Some(100), 1.5), point);
+        assert_eq!(of_engine(&capacity, None, 1.5).used, None);
+    }
 
     #[test]
     fn the_metrics_of_servers_are_read() {

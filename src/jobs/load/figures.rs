@@ -207,7 +207,10 @@ mod tests {
         assert_eq!(figures.lag, None);
         let seconds = timeline(&requests);
         assert_eq!(seconds.iter().map(|one| one.sent).collect::<Vec<_>>(), [1, 2, 0, 0]);
-        assert_eq!(seconds.iter().map(|one| one.completed + one.failed).collect::<Vec<_>>(), [0, 1, 0, 2]);
+        assert_eq!(
+            seconds.iter().map(|one| (one.completed, one.failed)).collect::<Vec<_>>(),
+            [(0, 0), (1, 0), (0, 0), (1, 1)]
+        );
         assert_eq!(seconds.iter().map(|one| one.in_flight).collect::<Vec<_>>(), [1, 2, 2, 0]);
     }
 

@@ -353,6 +353,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_takes_as_long_a_request_as_what_is_over() {
+        let of = |sent, over, total| progress(&VariantName::parse("served").unwrap(), sent, over, total, 8.0);
+        let some = of(6, 4, 10);
+        assert_eq!((some.remaining_seconds, some.running, some.completed, some.total), (Some(12.0), 2, 4, 10));
+        assert_eq!((of(6, 4, 0).remaining_seconds, of(6, 4, 0).total, of(1, 0, 10).remaining_seconds), (None, 6, None));
+    }
+
+    #[test]
     fn fewer_requests_in_flight_than_users_are_told() {
         let told = notes(LevelPlan::Users { users: 3 }, &[0.0; 2]);
         assert!(told.len() == 1 && told[0].contains("2 requests were in flight at most"), "{told:?}");

@@ -148,3 +148,45 @@ fn words() -> Vec<(String, String)> {
     ];
     words.map(|(name, meaning)| (name.to_owned(), meaning.to_owned())).to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{LevelFigures, RequestRecord, Slo};
+    use super::*;
+
+    #[test]
+    fn a_level_s_figures_are_those_of_its_record() {
+        let request = |latency: f64| RequestRecord {
+            ttft_seconds: Some(latency / 10.0),
+            latency_seconds: Some(latency),
+            output_tokens: Some(4),
+            ..RequestRecord::default()
+        };
+        let (plan, requests) = (LevelPlan::Users { users: 3 }, [1.0, 2.0, 6.0].map(request).to_vec());
+        let level = LevelRecord {
+            level: plan,
+            started: String::new(),
+            figures: LevelFigures::of(&plan, &requests, &Slo::parse("e2e=3s").unwrap()),
+            score: None,
+            chunk_gaps: None,
+            timeline: Vec::new(),
+            cache: Vec::new(),
+            requests,
+        };
+        let mut figures = Figures::default();
+        add_level(&mut figures, 0, &level, "");
+        let of = |name: &str| figures.figures.iter().find(|one| one.name == name).unwrap().spread.median;
+        let close = |name: &str, expected: f64| assert!((of(name) - expected).abs() < 1e-9, "{name}: {}", of(name));
+        close("output tokens/s", 2.0);
+        close("answers/s", 0.5);
+        close("goodput", 1.0 / 3.0);
+        close("TTFT mean", 300.0);
+        close("TTFT 50 %", 200.0);
+        close("TTFT 99 %", 592.0);
+        close("E2E mean", 3000.0);
+        close("E2E 50 %", 2000.0);
+        close("E2E 99 %", 5920.0);
+        close("ITL 50 %", 600.0);
+        close("whole", 6.0);
+    }
+}
