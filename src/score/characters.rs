@@ -127,7 +127,8 @@ mod tests {
             let value =
                 |c: char| fraction(c).and_then(|text| text.split_once('/')).map(|(n, d)| (n.to_owned(), d.to_owned()));
             let shown = |numerator: u32| Some((numerator.to_string(), denominator.to_string()));
-            let coprime = (1..denominator).filter(|n| (2..=*n).all(|by| n % by > 0 || denominator % by > 0));
+            let coprime = (1..denominator)
+                .filter(|n| (2..=*n).all(|by| !n.is_multiple_of(by) || !denominator.is_multiple_of(by)));
             assert_eq!(
                 all.chars().map(value).collect::<Vec<_>>(),
                 coprime.take(all.chars().count()).map(shown).collect::<Vec<_>>()
