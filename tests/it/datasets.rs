@@ -370,6 +370,22 @@ fn what_is_wrong_behind_the_rows_that_a_run_takes_is_said_too() {
     assert!(message.contains("a.jsonl.gz cannot be unpacked"), "{message}");
 }
 
+#[cfg(unix)]
+#[test]
+fn rows_that_come_out_of_a_pipe_are_those_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("a.jsonl");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    write(folder.path(), "b.jsonl", &ROW.repeat(30));
+    let written = std::fs::read(folder.path().join("b.jsonl")).unwrap();
+    let opened = std::thread::scope(|scope| {
+        scope.spawn(|| std::fs::write(&pipe, &written).unwrap());
+        open(&spec(pipe.to_str().unwrap())).unwrap()
+    });
+    let file = open(&spec(folder.path().join("b.jsonl").to_str().unwrap())).unwrap();
+    assert_eq!((opened.sha256, opened.rows), (file.sha256, file.rows));
+}
+
 #[test]
 fn a_place_that_is_no_regular_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();

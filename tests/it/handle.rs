@@ -130,12 +130,11 @@ fn bad_requests_are_refused_without_asking_the_engine() {
 #[test]
 fn the_engines_failure_reaches_everyone_who_waits() {
     let (handle, strings) = double(HandleOptions::default());
-    strings.waits.store(true, Ordering::Relaxed);
     let waiting: Vec<_> = (0..4).map(|id| handle.submit(request(id, usize::MAX)).unwrap()).collect();
-    strings.fails.store(true, Ordering::Relaxed);
     let threads: Vec<_> = waiting.into_iter().map(|stream| std::thread::spawn(|| stream.wait())).collect();
-    std::thread::sleep(Duration::from_millis(20));
-    strings.waits.store(false, Ordering::Relaxed);
+    // What is still on its way to the engine when it fails would go on for ever.
+    until("all are taken", || strings.taken.lock().unwrap().len() == 4);
+    strings.fails.store(true, Ordering::Relaxed);
     for thread in threads {
         let error = thread.join().unwrap().unwrap_err();
         assert!(matches!(error, EngineError::Failed { .. }));

@@ -38,8 +38,11 @@ fn mixtures_of_experts_are_the_same_model_in_gguf() {
         let rounded = ModelConfig { norm_epsilon: original.config.norm_epsilon, ..source.config.clone() };
         assert_eq!(rounded, original.config, "{name}");
         assert_eq!(source.stored_as, stored_as);
-        assert_eq!(source.tensors.names(), original.tensors.names(), "{name}");
-        for tensor in original.tensors.names() {
+        // A folder also stores MXFP4's codes and scales, of which the experts' weights are made.
+        let is_part = |tensor: &String| tensor.ends_with("_blocks") || tensor.ends_with("_scales");
+        let tensors: Vec<String> = original.tensors.names().into_iter().filter(|tensor| !is_part(tensor)).collect();
+        assert_eq!(source.tensors.names(), tensors, "{name}");
+        for tensor in tensors {
             assert_eq!(f32s(&source, &tensor), f32s(&original, &tensor), "{name}: {tensor}");
         }
         let tokens: Vec<u32> = (0..40).map(|i| 3 + (i * i * 7 + i) % 90).collect();

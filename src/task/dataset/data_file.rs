@@ -1,5 +1,6 @@
 //! A data file: what it is called, and its bytes, which are read as they are needed.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,9 +19,10 @@ impl DataFile {
     /// Opens a file of the user's.
     pub(super) fn open(path: &Path) -> Result<Self, TaskError> {
         let label = path.display().to_string();
-        let opened = std::fs::metadata(path).and_then(|metadata| {
-            // The hash, the rows and whoever takes the run up again each read it from its beginning.
-            if metadata.is_file() { Blob::open(path) } else { Err(io::Error::other("it is no regular file")) }
+        let opened = std::fs::metadata(path).and_then(|metadata| match metadata.file_type() {
+            kind if kind.is_file() => Blob::open(path),
+            kind if kind.is_dir() => Err(io::Error::other("it is no regular file")),
+            _ => spooled(path),
         });
         let blob = opened.map_err(|error| unreadable(&label, &error))?;
         Ok(Self { label, blob: Arc::new(blob) })
@@ -40,6 +42,13 @@ impl DataFile {
     pub(super) fn sha256(&self) -> Result<String, TaskError> {
         self.blob.sha256().map_err(|error| unreadable(&self.label, &error))
     }
+}
+
+/// What comes out of a pipe, kept in a file without a name: the hash and the rows are each read from the beginning.
+fn spooled(path: &Path) -> io::Result<Blob> {
+    let mut file = tempfile::tempfile()?;
+    io::copy(&mut File::open(path)?, &mut file)?;
+    Ok(Blob::File { path: path.to_path_buf(), file })
 }
 
 fn unreadable(label: &str, error: &io::Error) -> TaskError {
