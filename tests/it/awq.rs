@@ -282,8 +282,10 @@ fn an_awq_form_is_found_beside_the_model_or_where_it_is_named() {
     assert_eq!(named.stored_as, "awq-int4 (group 16)");
     assert!(std::sync::Arc::ptr_eq(&named.tokenizer, &source.tokenizer), "every precision has one tokenizer");
     assert_eq!(spec(&model).awq_path(), beside);
+    // Files are hashed on another thread, which must be done before they move.
+    let hash = named.sha256.wait().unwrap();
     std::fs::rename(packed.keep(), &beside).unwrap();
-    assert_eq!(find(None).unwrap().unwrap().sha256.wait().unwrap(), named.sha256.wait().unwrap());
+    assert_eq!(find(None).unwrap().unwrap().sha256.wait().unwrap(), hash);
     let form = open(&beside).unwrap();
     assert!(form.open_awq_form(&spec(&beside), None, &no_hub()).unwrap().is_none(), "it is AWQ itself");
 
