@@ -376,7 +376,7 @@ fn rows_that_come_out_of_a_pipe_are_those_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("a.jsonl");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    write(folder.path(), "b.jsonl", &ROW.repeat(30));
+    write(folder.path(), "b.jsonl", ROW.repeat(30));
     let written = std::fs::read(folder.path().join("b.jsonl")).unwrap();
     let opened = std::thread::scope(|scope| {
         scope.spawn(|| std::fs::write(&pipe, &written).unwrap());

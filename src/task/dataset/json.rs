@@ -42,7 +42,7 @@ fn skip_blank(text: &mut Text) -> io::Result<(Option<u8>, usize)> {
         let blank = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         let first = buffer.get(blank).copied();
         let is_end = buffer.is_empty();
-        lines += buffer[..blank].iter().filter(|byte| **byte == b'\n').count();
+        lines += buffer.iter().take(blank).filter(|byte| **byte == b'\n').count();
         text.consume(blank);
         if first.is_some() || is_end {
             return Ok((first, lines));
